@@ -1,0 +1,96 @@
+# Everything that is built, tested, measured or shipped. `make` lists it.
+# Needs rustup (or cargo with the wasm32-wasip1 target), python3 and make; the rest goes into .tools/ and node_modules/,
+# except for a few Debian packages, which are installed where that is allowed and named where it is not.
+
+SHELL := /bin/sh
+MAKEFLAGS += --no-builtin-rules
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+export PATH := $(CURDIR)/.tools/bin:$(PATH)
+export ENVOY := $(CURDIR)/.tools/bin/envoy
+export ONBEHALF_WASM := $(CURDIR)/target/onbehalf.wasm
+
+PYTHON_TOOLS := .tools/python.stamp
+NODE_TOOLS := .tools/npm-tools.stamp
+E2E_TOOLS := .tools/npm-tests-envoy.stamp
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F '|' '{printf "%-18s %s\n", $$1, $$2}'
+
+## Use
+
+build: rust $(NODE_TOOLS) ## build the module: target/onbehalf.wasm
+	tools/build-module.sh
+
+demo: build $(E2E_TOOLS) ## run the whole flow on Envoy with both providers, and show each step
+	node tests/envoy/demo.mjs
+
+run: build $(E2E_TOOLS) ## the same, left up with ready-made curl commands
+	node tests/envoy/demo.mjs --keep
+
+oci: build ## write the module as an OCI image layout: target/oci/
+	node tools/oci.mjs target/onbehalf.wasm target/oci
+
+bench: build ## measure the figures on one Envoy worker: target/bench/latest.json
+	tools/install-debian.sh wrk
+	node bench/bench.mjs
+
+## Check
+
+test: test-engine test-wasm test-envoy test-oci ## run all tests
+
+test-engine: rust ## test the engine, natively
+	cargo test --locked
+
+test-wasm: build ## test the module under wasmtime
+	cargo test --locked --package onbehalf-wasm-tests
+
+test-envoy: build $(E2E_TOOLS) ## test the module on Envoy, with real providers, an MCP server and a client
+	node --test tests/envoy/*.test.mjs
+
+test-oci: oci ## push the image, pull it back, load it into Envoy; build it again elsewhere and compare
+	tools/install-debian.sh skopeo docker-registry
+	node --test tools/oci.test.mjs
+
+lint: rust .tools/bin/cargo-deny ## check format, clippy (native and wasm32), dependencies and lock files
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- --deny warnings
+	cargo clippy --locked --package onbehalf --target wasm32-wasip1 -- --deny warnings
+	cargo deny --offline --all-features check bans licenses sources
+	python3 tools/lint.py
+
+advisories: .tools/bin/cargo-deny ## check the dependencies for known vulnerabilities (needs the network)
+	cargo deny --all-features check advisories
+
+fmt: rust ## format the Rust sources
+	cargo fmt --all
+
+clean: ## remove what was built, keep the tools
+	rm -rf target
+
+distclean: clean ## remove the tools as well
+	rm -rf .tools tools/node_modules tests/envoy/node_modules
+
+## Tools
+
+rust:
+	@tools/install-rust.sh
+
+$(PYTHON_TOOLS): tools/requirements.txt tools/install-python.sh
+	tools/install-python.sh
+	@touch $@
+
+$(NODE_TOOLS): tools/package-lock.json $(PYTHON_TOOLS)
+	npm ci --prefix tools --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+$(E2E_TOOLS): tests/envoy/package-lock.json $(PYTHON_TOOLS)
+	npm ci --prefix tests/envoy --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+.tools/bin/cargo-deny: tools/install-cargo-deny.sh
+	tools/install-cargo-deny.sh
+
+.PHONY: help build demo run oci bench test test-engine test-wasm test-envoy test-oci lint advisories fmt clean distclean rust
