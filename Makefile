@@ -22,7 +22,7 @@ help: ## list the targets
 ## Use
 
 build: rust $(NODE_TOOLS) ## build the module: target/onbehalf.wasm
-	tools/build-module.sh
+	tools/build-module.sh . onbehalf target/onbehalf.wasm
 
 demo: build $(E2E_TOOLS) ## run the whole flow on Envoy with both providers, and show each step
 	node tests/envoy/demo.mjs
@@ -35,6 +35,7 @@ oci: build ## write the module as an OCI image layout: target/oci/
 
 bench: build ## measure the figures on one Envoy worker: target/bench/latest.json
 	tools/install-debian.sh wrk
+	tools/build-module.sh bench/empty-filter empty_filter target/bench/empty_filter.wasm
 	node bench/bench.mjs
 
 ## Check
