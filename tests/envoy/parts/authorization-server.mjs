@@ -1,0 +1,387 @@
+// One authorization server: npm oidc-provider with a dialect put over it.
+//
+// The library does what matters for a test to mean something: client authentication (with replay
+// detection of client assertions), PKCE, sessions, codes, keys, signatures. Ours are only the grants
+// that it lacks and the looks that a dialect (okta.mjs, entra.mjs, rfc8693.mjs) gives to tokens, keys,
+// metadata and errors.
+
+import { createHash, createPublicKey, generateKeyPairSync, randomBytes } from 'node:crypto';
+import { CompactSign, compactVerify, createLocalJWKSet, decodeProtectedHeader } from 'jose';
+import Provider, { errors } from 'oidc-provider';
+
+export { errors };
+
+const HIDDEN = new Set([
+  'assertion',
+  'actor_token',
+  'client_assertion',
+  'client_secret',
+  'code',
+  'code_verifier',
+  'refresh_token',
+  'subject_token',
+]);
+
+export class AuthorizationServer {
+  /**
+   * @param {object} dialect what a provider's product does in its own way
+   * @param {string} issuer the exact `iss`
+   * @param {string} mount path under which the endpoints are (not always the issuer's path)
+   */
+  constructor({ name, issuer, mount, dialect, clients, accounts, settings }) {
+    Object.assign(this, { name, issuer, mount, dialect, clients, accounts, settings });
+    this.accessTokenSeconds = 3600;
+    this.clockOffsetSeconds = 0;
+    this.counts = { discovery: 0, keys: 0, token: 0 };
+    this.tokenRequests = [];
+    this.faults = [];
+    this.cookieKey = randomBytes(16).toString('hex');
+    this.signingKeys = [newKey(dialect, issuer), newKey(dialect, issuer)];
+    this.published = [...this.signingKeys];
+    this.#build();
+  }
+
+  /** The endpoints as the metadata names them. */
+  get urls() {
+    const at = (path) => new URL(this.mount + path, this.issuer).href;
+    const { authorization, token, jwks } = this.dialect.routes;
+    return { authorize: at(authorization), token: at(token), keys: at(jwks) };
+  }
+
+  /** Which endpoint a request path is for, or undefined. */
+  endpoint(path) {
+    const issuerPath = new URL(this.issuer).pathname.replace(/\/$/, '');
+    if (path === `${issuerPath}/.well-known/openid-configuration`) return 'discovery';
+    const { token, jwks } = this.dialect.routes;
+    if (path === this.mount + token) return 'token';
+    if (path === this.mount + jwks) return 'keys';
+    return path.startsWith(`${this.mount}/`) ? 'other' : undefined;
+  }
+
+  async handle(request, response, endpoint) {
+    if (endpoint in this.counts) this.counts[endpoint] += 1;
+    const index = this.faults.findIndex((fault) => fault.endpoint === endpoint);
+    const real = () => this.#serve(request, response, endpoint);
+    if (index < 0) return real();
+    const fault = this.faults[index];
+    fault.times -= 1;
+    if (fault.times <= 0) this.faults.splice(index, 1);
+    return fault.behave({ request, response, real, server: this });
+  }
+
+  /**
+   * From now on requests at an endpoint meet a fault (see faults.mjs) instead of the real thing.
+   * Returns a function that puts things right again.
+   */
+  fail(endpoint, behave, { times = Infinity } = {}) {
+    const fault = { endpoint, behave, times };
+    this.faults.push(fault);
+    return () => {
+      this.faults = this.faults.filter((other) => other !== fault);
+    };
+  }
+
+  /** New signing key. Published at once, and the old ones with it until `forgetOldKeys`. */
+  rotate({ publish = true, forgetOldKeys = false } = {}) {
+    const fresh = newKey(this.dialect, this.issuer);
+    this.signingKeys = [fresh];
+    const old = forgetOldKeys ? [] : this.published;
+    this.published = publish ? [fresh, ...old] : old;
+    this.#build();
+    return fresh.kid;
+  }
+
+  /** Signs whatever it is told with the server's real key: only for tokens that no login can give. */
+  async sign(claims, header = {}) {
+    const { privateKey, kid } = this.signingKeys[0];
+    return new CompactSign(Buffer.from(JSON.stringify(claims)))
+      .setProtectedHeader({ alg: 'RS256', kid, ...header })
+      .sign(privateKey);
+  }
+
+  /** Signature, issuer and expiry of a token of this server; throws otherwise. For the grants. */
+  async verify(token) {
+    const keys = createLocalJWKSet({ keys: this.published.map((key) => key.publicJwk) });
+    const { payload } = await compactVerify(token, keys);
+    const claims = JSON.parse(Buffer.from(payload).toString());
+    if (claims.iss !== this.issuer) throw new Error(`issued by ${claims.iss}`);
+    if (!(claims.exp > Date.now() / 1000)) throw new Error('expired');
+    return claims;
+  }
+
+  /** The token requests that the gateway made, as opposed to sign-ins. */
+  get exchanges() {
+    const signIns = ['authorization_code', 'client_credentials'];
+    return this.tokenRequests.filter((request) => !signIns.includes(request.values.grant_type));
+  }
+
+  resource(identifier) {
+    return this.settings.resources.find((resource) => resource.identifier === identifier);
+  }
+
+  /** An access token of this server for a user at a resource, signed by the library. */
+  async issueAccessToken(ctx, { accountId, resource, scopes, extra }) {
+    const token = new this.provider.AccessToken({
+      accountId,
+      client: ctx.oidc.client,
+      scope: scopes.join(' '),
+      gty: ctx.oidc.params.grant_type,
+      extra,
+      expiresIn: this.accessTokenSeconds,
+    });
+    token.resourceServer = new this.provider.ResourceServer(
+      resource.identifier,
+      this.#resourceServer(resource),
+    );
+    return token.save();
+  }
+
+  #resourceServer(resource) {
+    return {
+      audience: resource.audience,
+      scope: resource.scopes.map((scope) => this.dialect.longScope(resource, scope)).join(' '),
+      accessTokenFormat: 'jwt',
+      accessTokenTTL: this.accessTokenSeconds,
+      jwt: { sign: { alg: 'RS256', kid: this.signingKeys[0].kid } },
+    };
+  }
+
+  #build() {
+    const { dialect } = this;
+    const provider = quietly(
+      () =>
+        new Provider(this.issuer, {
+          clients: this.clients,
+          jwks: { keys: this.signingKeys.map((key) => key.privateJwk) },
+          routes: dialect.routes,
+          cookies: { keys: [this.cookieKey] },
+          scopes: ['openid', 'offline_access'],
+          claims: { openid: dialect.idTokenClaims },
+          pkce: { required: () => true },
+          clientAuthMethods: [
+            'none',
+            'client_secret_basic',
+            'client_secret_post',
+            'private_key_jwt',
+          ],
+          assertJwtClientAuthClaimsAndHeader: async (_ctx, claims) => {
+            if (claims.aud !== this.urls.token) {
+              throw new errors.InvalidClientAuth('the audience must be the endpoint invoked');
+            }
+            if (claims.exp - Date.now() / 1000 > 3600) {
+              throw new errors.InvalidClientAuth('the assertion lives longer than an hour');
+            }
+          },
+          features: {
+            devInteractions: { enabled: false },
+            clientCredentials: { enabled: true },
+            resourceIndicators: {
+              enabled: true,
+              defaultResource: (ctx, _client, oneOf) =>
+                oneOf?.[0] ?? dialect.resourceOfScopes(this, ctx.oidc.params.scope),
+              useGrantedResource: () => true,
+              getResourceServerInfo: (_ctx, identifier) => {
+                const resource = this.resource(identifier);
+                if (!resource) throw new errors.InvalidTarget();
+                return this.#resourceServer(resource);
+              },
+            },
+          },
+          interactions: { url: (_ctx, interaction) => `${this.mount}/login/${interaction.uid}` },
+          findAccount: (ctx, id) => ({
+            accountId: id,
+            claims: () => dialect.idToken(this, this.accounts.byId(id), ctx.oidc.client.clientId),
+          }),
+          loadExistingGrant: async (ctx) => {
+            const grant = new ctx.oidc.provider.Grant({
+              clientId: ctx.oidc.client.clientId,
+              accountId: ctx.oidc.session.accountId,
+            });
+            grant.addOIDCScope('openid offline_access');
+            for (const [identifier, server] of Object.entries(ctx.oidc.resourceServers)) {
+              grant.addResourceScope(identifier, server.scope);
+            }
+            await grant.save();
+            return grant;
+          },
+          formats: {
+            customizers: {
+              jwt: (_ctx, token, jwt) => {
+                for (const claim of ['iat', 'exp']) jwt.payload[claim] += this.clockOffsetSeconds;
+                dialect.accessToken(this, token, jwt);
+              },
+            },
+          },
+          ttl: {
+            AccessToken: () => this.accessTokenSeconds,
+            ClientCredentials: () => this.accessTokenSeconds,
+            Grant: 3600,
+            IdToken: 3600,
+            Interaction: 600,
+            Session: 3600,
+          },
+        }),
+    );
+    provider.proxy = true;
+    provider.on('grant.error', (ctx, error) => {
+      ctx.state.error = error;
+    });
+    provider.use(async (ctx, next) => {
+      await next();
+      const route = ctx.oidc?.route;
+      if (route === 'jwks') {
+        ctx.body = { keys: this.published.map((key) => key.asPublished) };
+        ctx.type = 'application/json';
+      } else if (route === 'discovery') {
+        ctx.body = dialect.metadata(ctx.body);
+      } else if (route === 'token') {
+        if (ctx.body?.error) {
+          const { status, body } = dialect.error(ctx.body.error, {
+            status: ctx.status,
+            text: ctx.state.error?.error_detail ?? ctx.body.error_description,
+            ...ctx.state.error?.dialect,
+          });
+          ctx.status = status;
+          ctx.body = body;
+        }
+        this.#record(ctx.req, ctx.oidc.body ?? {}, ctx.status, ctx.body?.error);
+      }
+    });
+    for (const [grantType, { parameters, handle }] of Object.entries(dialect.grants)) {
+      provider.registerGrantType(grantType, (ctx) => handle(this, ctx), parameters);
+    }
+    this.provider = provider;
+    this.callback = provider.callback();
+  }
+
+  /** Notes a token request that a fault answered. */
+  async recordFaulty(request, status, error) {
+    let text = '';
+    for await (const chunk of request) text += chunk;
+    this.#record(request, Object.fromEntries(new URLSearchParams(text)), status, error);
+  }
+
+  #record(request, form, status, error) {
+    const shown = (name, value) => (HIDDEN.has(name) ? '(hidden)' : value);
+    const entry = {
+      parameters: Object.keys(form).sort(),
+      values: Object.fromEntries(Object.entries(form).map(([k, v]) => [k, shown(k, v)])),
+      clientAuthentication: clientAuthentication(request, form),
+      accept: request.headers.accept,
+      contentType: request.headers['content-type'],
+      userAgent: request.headers['user-agent'],
+      host: request.headers.host,
+      status,
+      error,
+    };
+    if (form.client_assertion) entry.assertion = describeAssertion(form.client_assertion);
+    this.tokenRequests.push(entry);
+  }
+
+  async #serve(request, response, endpoint) {
+    const url = new URL(request.url, 'http://loopback');
+    const login = url.pathname.match(/^(.*)\/login\/[\w-]+$/);
+    if (login && login[1] === this.mount) return this.#loginPage(request, response);
+    // The metadata is where the issuer is; the library serves it where the endpoints are.
+    request.url =
+      endpoint === 'discovery'
+        ? '/.well-known/openid-configuration'
+        : request.url.slice(this.mount.length) || '/';
+    request.originalUrl = this.mount + request.url;
+    return this.callback(request, response);
+  }
+
+  async #loginPage(request, response) {
+    if (request.method !== 'POST') {
+      response.setHeader('content-type', 'text/html');
+      return response.end('<form method="post"><input name="username"><button>Next</button></form>');
+    }
+    let body = '';
+    for await (const chunk of request) body += chunk;
+    const account = this.accounts.byLogin(new URLSearchParams(body).get('username'));
+    request.url = request.url.slice(this.mount.length);
+    return this.provider.interactionFinished(request, response, {
+      login: { accountId: account.id },
+      consent: {},
+    });
+  }
+}
+
+/** Users, made up when first seen: the id is derived from the login, so it is stable. */
+export function directory(toAccount) {
+  const accounts = new Map();
+  const byLogin = (login) => {
+    if (!accounts.has(login)) {
+      const seed = createHash('sha256').update(login).digest();
+      accounts.set(login, { login, ...toAccount(login, seed) });
+    }
+    return accounts.get(login);
+  };
+  return { byLogin, byId: (id) => [...accounts.values()].find((account) => account.id === id) };
+}
+
+/** An OAuth error with what only this dialect adds to its body. */
+export function failure(error, text, dialect) {
+  const Failure = {
+    invalid_grant: errors.InvalidGrant,
+    invalid_request: errors.InvalidRequest,
+    invalid_scope: errors.InvalidScope,
+    invalid_target: errors.InvalidTarget,
+    access_denied: errors.AccessDenied,
+  }[error];
+  const thrown = Failure ? new Failure(text) : new errors.CustomOIDCProviderError(error, text);
+  thrown.error_detail = text;
+  thrown.dialect = dialect;
+  return thrown;
+}
+
+function newKey(dialect, issuer) {
+  const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+  const bare = publicKey.export({ format: 'jwk' });
+  const asPublished = dialect.publishKey({ bare, publicKey, privateKey, issuer });
+  const { kid } = asPublished;
+  return {
+    kid,
+    privateKey,
+    asPublished,
+    publicJwk: { ...bare, kid, alg: 'RS256', use: 'sig' },
+    privateJwk: { ...privateKey.export({ format: 'jwk' }), kid, alg: 'RS256', use: 'sig' },
+  };
+}
+
+function clientAuthentication(request, form) {
+  const used = [];
+  if (request.headers.authorization?.startsWith('Basic ')) used.push('client_secret_basic');
+  if ('client_secret' in form) used.push('client_secret_post');
+  if ('client_assertion' in form) used.push('private_key_jwt');
+  return used.join(' and ') || 'none';
+}
+
+/** What a test may know of a client assertion: all but the assertion. */
+function describeAssertion(assertion) {
+  try {
+    const { alg, kid, typ } = decodeProtectedHeader(assertion);
+    const claims = JSON.parse(Buffer.from(assertion.split('.')[1], 'base64url').toString());
+    const { iss, sub, aud, exp, iat, jti } = claims;
+    return { alg, kid, typ, iss, sub, aud, seconds: exp - (iat ?? Date.now() / 1000), jti };
+  } catch {
+    return { unreadable: true };
+  }
+}
+
+/** The public half of a PEM private key as a JWK, as an operator registers it. */
+export function registeredKey(pem, { kid, alg }) {
+  return { ...createPublicKey(pem).export({ format: 'jwk' }), kid, alg, use: 'sig' };
+}
+
+/** The library prints advice for real deployments when a provider is made. */
+function quietly(make) {
+  const { info, warn } = console;
+  console.info = () => {};
+  console.warn = () => {};
+  try {
+    return make();
+  } finally {
+    Object.assign(console, { info, warn });
+  }
+}

@@ -1,0 +1,219 @@
+// What Microsoft Entra ID does in its own way (v2.0 endpoints, documentation of August 2026).
+
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import { directory, failure } from './authorization-server.mjs';
+import { selfSigned } from './certificate.mjs';
+
+const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer';
+
+const CODE = {
+  access_denied: [65004, 'User declined to consent to access the app.'],
+  consent_required: [65001, 'The user or administrator has not consented to use the application.'],
+  interaction_required: [
+    50076,
+    'Due to a configuration change made by your administrator, you must use multi-factor authentication.',
+  ],
+  invalid_client: [7000215, 'Invalid client secret provided.'],
+  invalid_grant: [500133, 'Assertion is not within its valid time range.'],
+  invalid_request: [900144, 'The request body must contain all required parameters.'],
+  invalid_resource: [500011, 'The resource principal was not found in the tenant.'],
+  invalid_scope: [70011, "The provided value for the input parameter 'scope' is not valid."],
+  invalid_target: [9010010, 'The resource parameter does not match the requested scopes.'],
+  login_required: [50058, 'A silent sign-in request was sent but no user is signed in.'],
+  server_error: [50196, 'The server terminated an operation.'],
+  slow_down: [90055, 'Too many requests.'],
+  temporarily_unavailable: [90033, 'A transient error has occurred. Please try again.'],
+  unauthorized_client: [700016, 'Application was not found in the directory.'],
+  unsupported_grant_type: [70003, 'The app requested an unsupported grant type.'],
+};
+
+export const entra = {
+  routes: {
+    authorization: '/oauth2/v2.0/authorize',
+    token: '/oauth2/v2.0/token',
+    jwks: '/discovery/v2.0/keys',
+  },
+  idTokenClaims: ['sub', 'oid', 'tid', 'ver', 'preferred_username', 'rh', 'uti'],
+
+  // No `alg`, and members that only Entra has.
+  publishKey({ bare, publicKey, privateKey, issuer }) {
+    const { x5c, x5t } = selfSigned({ subject: 'accounts.accesscontrol', publicKey, privateKey });
+    return {
+      kty: 'RSA',
+      use: 'sig',
+      kid: x5t,
+      x5t,
+      n: bare.n,
+      e: bare.e,
+      x5c,
+      cloud_instance_name: 'microsoftonline.com',
+      issuer: issuer.replace(/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/, '{tenantid}'),
+    };
+  },
+
+  metadata({ code_challenge_methods_supported: _, ...standard }) {
+    return { ...standard, tenant_region_scope: 'EU', cloud_instance_name: 'microsoftonline.com' };
+  },
+
+  // The scope names the resource: api://{app}/{scope}; there is no `resource` parameter.
+  resourceOfScopes(server, scope = '') {
+    const full = scope.split(' ').find((value) => value.includes('://'));
+    return full?.slice(0, full.lastIndexOf('/'));
+  },
+  longScope: (resource, scope) => `${resource.identifier}/${scope}`,
+
+  accessToken(server, token, jwt) {
+    const account = server.accounts.byId(token.accountId);
+    const client = server.clients.find(({ client_id }) => client_id === token.clientId);
+    const resource = server.settings.resources.find(({ audience }) => audience === token.aud);
+    const { iat, exp, aud, iss } = jwt.payload;
+    const short = (token.scope ?? '').split(' ').map((scope) => scope.slice(scope.lastIndexOf('/') + 1));
+    jwt.header = { typ: 'JWT' };
+    jwt.payload = {
+      aud,
+      iss,
+      iat,
+      nbf: iat,
+      exp,
+      aio: randomBytes(24).toString('base64'),
+      azp: token.clientId,
+      azpacr: client?.token_endpoint_auth_method === 'none' ? '0' : '1',
+      rh: `1.${randomBytes(16).toString('base64url')}.`,
+      tid: server.settings.tenant,
+      uti: randomBytes(16).toString('base64url'),
+      ver: '2.0',
+      ...(account
+        ? {
+            oid: account.id,
+            preferred_username: account.login,
+            scp: short.filter(Boolean).join(' '),
+            sub: pairwise(account, aud),
+            ...(server.settings.canAnswerClaimsChallenges.includes(token.clientId)
+              ? { xms_cc: ['cp1'] }
+              : {}),
+          }
+        : { oid: token.clientId, sub: token.clientId, idtyp: 'app', roles: resource?.appRoles ?? [] }),
+    };
+  },
+
+  idToken: (server, account, clientId) => ({
+    sub: pairwise(account, clientId),
+    oid: account.id,
+    tid: server.settings.tenant,
+    ver: '2.0',
+    preferred_username: account.login,
+    rh: `1.${randomBytes(16).toString('base64url')}.`,
+    uti: randomBytes(16).toString('base64url'),
+  }),
+
+  error(error, { status, text, code, suberror, claims } = {}) {
+    const [usualCode, usualText] = CODE[error] ?? [900144, error];
+    const trace_id = randomUUID();
+    const correlation_id = randomUUID();
+    const timestamp = `${new Date().toISOString().slice(0, 19).replace('T', ' ')}Z`;
+    return {
+      status: error === 'invalid_client' ? 401 : error === 'server_error' ? 500 : (status ?? 400),
+      body: {
+        error,
+        error_description:
+          `AADSTS${code ?? usualCode}: ${text ?? usualText} Trace ID: ${trace_id} ` +
+          `Correlation ID: ${correlation_id} Timestamp: ${timestamp}`,
+        error_codes: [code ?? usualCode],
+        timestamp,
+        trace_id,
+        correlation_id,
+        error_uri: `https://login.microsoftonline.com/error?code=${code ?? usualCode}`,
+        ...(suberror ? { suberror } : {}),
+        ...(claims ? { claims } : {}),
+      },
+    };
+  },
+
+  throttled: () => ({
+    status: 429,
+    body: 'Too Many Requests',
+    headers: { 'content-type': 'text/plain', 'retry-after': '60' },
+  }),
+
+  grants: {
+    [JWT_BEARER]: {
+      parameters: ['assertion', 'claims', 'requested_token_use', 'resource', 'scope'],
+      handle: onBehalfOf,
+    },
+  },
+};
+
+async function onBehalfOf(server, ctx) {
+  const { assertion, requested_token_use, resource: forbidden, scope } = ctx.oidc.params;
+  const { clientId } = ctx.oidc.client;
+  if (requested_token_use !== 'on_behalf_of') {
+    throw failure('invalid_request', "The 'requested_token_use' parameter is missing.", { code: 900144 });
+  }
+  if (!assertion || !scope) {
+    throw failure('invalid_request', "The request body must contain 'assertion' and 'scope'.", { code: 900144 });
+  }
+  if (forbidden !== undefined) {
+    throw failure('invalid_request', "The 'resource' request parameter is not supported.", { code: 901002 });
+  }
+
+  let subject;
+  try {
+    subject = await server.verify(assertion);
+  } catch (error) {
+    const code = error.message === 'expired' ? 500133 : 50013;
+    throw failure('invalid_grant', 'Assertion failed signature or time validation.', { code });
+  }
+  if (subject.scp === undefined && subject.roles === undefined) {
+    throw failure('invalid_grant', "Input id_token cannot be used as 'jwt-bearer' grant.", { code: 240002 });
+  }
+  const own = server.settings.resources.find(({ audience }) => audience === clientId);
+  if (subject.aud !== clientId && subject.aud !== own?.identifier) {
+    throw failure('invalid_grant', 'Assertion audience does not match the client app.', { code: 500131 });
+  }
+  const account = server.accounts.byId(subject.oid);
+  if (!account || subject.idtyp === 'app') {
+    throw failure('invalid_grant', 'The assertion is not of a user.', { code: 50034 });
+  }
+
+  const { resource, scopes } = requested(server, scope);
+  ctx.body = {
+    token_type: 'Bearer',
+    scope: scopes.join(' '),
+    expires_in: server.accessTokenSeconds,
+    ext_expires_in: server.accessTokenSeconds,
+    access_token: await server.issueAccessToken(ctx, { accountId: account.id, resource, scopes }),
+  };
+}
+
+function requested(server, scope) {
+  const wanted = scope.split(' ').map((full) => ({
+    identifier: full.slice(0, full.lastIndexOf('/')),
+    name: full.slice(full.lastIndexOf('/') + 1),
+  }));
+  const [{ identifier }] = wanted;
+  const resource = server.settings.resources.find(
+    (known) => known.identifier === identifier || known.audience === identifier,
+  );
+  if (!resource) throw failure('invalid_resource', `The resource principal ${identifier} was not found.`);
+  if (wanted.some((other) => other.identifier !== identifier)) {
+    throw failure('invalid_scope', 'Scopes of more than one resource.', { code: 700022 });
+  }
+  const names = wanted.map(({ name }) => name);
+  if (names.includes('.default') && names.length > 1) {
+    throw failure('invalid_scope', 'Scope .default with others.', { code: 70011 });
+  }
+  const scopes = names[0] === '.default' ? resource.scopes : names;
+  if (scopes.some((name) => !resource.scopes.includes(name))) {
+    throw failure('invalid_scope', 'Unknown scope.', { code: 70011 });
+  }
+  return { resource, scopes: scopes.map((name) => `${resource.identifier}/${name}`) };
+}
+
+/** `sub` differs for one user from audience to audience; `oid` does not. */
+const pairwise = (account, audience) =>
+  createHash('sha256').update(`${account.id} ${audience}`).digest('base64url');
+
+export const entraDirectory = () =>
+  directory((_login, seed) => ({
+    id: seed.toString('hex').replace(/^(.{8})(.{4}).(.{3}).(.{3})(.{12}).*$/, '$1-$2-4$3-8$4-$5'),
+  }));

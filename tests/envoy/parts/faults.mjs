@@ -1,0 +1,92 @@
+// What can go wrong at an endpoint of an identity provider. Each is given to `server.fail(endpoint, …)`.
+
+async function finish({ request, response, server }, status, body, headers, error) {
+  if (request.method === 'POST') await server.recordFaulty(request, status, error);
+  response.writeHead(status, headers);
+  response.end(body);
+}
+
+/** A canned answer. */
+export const answers =
+  (status, body = '', headers = { 'content-type': 'text/plain' }) =>
+  (exchange) =>
+    finish(exchange, status, body, headers);
+
+/** 200 and whatever members, as JSON. */
+export const answersJson = (members) =>
+  answers(200, JSON.stringify(members), { 'content-type': 'application/json' });
+
+/** A login page where JSON should be, as a captive portal or a proxy gives. */
+export const answersHtml = (status = 200) =>
+  answers(status, '<!doctype html><title>Sign in</title><p>Please sign in.</p>', {
+    'content-type': 'text/html',
+  });
+
+/** An OAuth error in the shape of the provider, with its status and its headers. */
+export const refusesWith =
+  (error, details = {}) =>
+  (exchange) => {
+    const { status, body, headers } = exchange.server.dialect.error(error, details);
+    const json = typeof body !== 'string';
+    return finish(
+      exchange,
+      status,
+      json ? JSON.stringify(body) : body,
+      { 'content-type': json ? 'application/json' : 'text/plain', ...headers },
+      error,
+    );
+  };
+
+/** The provider's own way to say "too many requests". */
+export const throttles = () => (exchange) => {
+  const { status, body, headers } = exchange.server.dialect.throttled();
+  return finish(exchange, status, body, headers, 'throttled');
+};
+
+/** Closes the connection without an answer. */
+export const dropsTheConnection =
+  () =>
+  async ({ request, server }) => {
+    if (request.method === 'POST') await server.recordFaulty(request, 0, 'dropped');
+    request.socket.destroy();
+  };
+
+/** Takes the request and never answers. */
+export const neverAnswers =
+  () =>
+  async ({ request, server }) => {
+    if (request.method === 'POST') await server.recordFaulty(request, 0, 'silent');
+  };
+
+/** Half of the announced bytes, then the connection is gone. */
+export const breaksOffHalfway =
+  () =>
+  async ({ request, response, server }) => {
+    if (request.method === 'POST') await server.recordFaulty(request, 0, 'broken off');
+    response.writeHead(200, { 'content-type': 'application/json', 'content-length': '1000' });
+    response.write('{"access_token":"', () => request.socket.destroy());
+  };
+
+/** The real answer, later. */
+export const isSlow = (milliseconds) => async (exchange) => {
+  await new Promise((resolve) => setTimeout(resolve, milliseconds));
+  return exchange.real();
+};
+
+/** The real answer, when the test says so: `{behave, waiting(), release()}`. No clock involved. */
+export function gate() {
+  let open;
+  const opened = new Promise((resolve) => {
+    open = resolve;
+  });
+  let waiting = 0;
+  return {
+    behave: async (exchange) => {
+      waiting += 1;
+      await opened;
+      return exchange.real();
+    },
+    waiting: () => waiting,
+    release: () => open(),
+  };
+}

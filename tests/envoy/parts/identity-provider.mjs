@@ -1,0 +1,245 @@
+// Identity providers on loopback. One process-local host answers for a name such as
+// login.microsoftonline.com, over TLS with a certificate of a throw-away authority (for Envoy) and over
+// plain HTTP (for the scripts here), so that issuers can have their real form.
+
+import { randomBytes, randomUUID } from 'node:crypto';
+import { createServer } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import { AuthorizationServer } from './authorization-server.mjs';
+import { entra, entraDirectory } from './entra.mjs';
+import { okta, oktaDirectory } from './okta.mjs';
+import { plainDirectory, rfc8693 } from './rfc8693.mjs';
+
+export const REDIRECT_URI = 'http://127.0.0.1/callback';
+
+class Host {
+  constructor(name) {
+    this.name = name;
+    this.servers = [];
+    this.sockets = new Set();
+  }
+
+  async start(authority) {
+    // Envoy keeps connections; a server that closes them after Node's five seconds races with it.
+    const options = { keepAliveTimeout: 600_000 };
+    const listener = (request, response) => this.#handle(request, response);
+    this.plain = createServer(options, listener);
+    await this.#listen(this.plain);
+    this.port = this.plain.address().port;
+    if (authority) {
+      this.secure = createTlsServer({ ...options, ...authority.issue([this.name]) }, listener);
+      await this.#listen(this.secure);
+      this.tlsPort = this.secure.address().port;
+    }
+    return this;
+  }
+
+  async #listen(server) {
+    server.on('connection', (socket) => {
+      this.sockets.add(socket);
+      socket.on('close', () => this.sockets.delete(socket));
+    });
+    await new Promise((resolve, reject) => {
+      server.once('error', reject);
+      server.listen(0, '127.0.0.1', resolve);
+    });
+  }
+
+  #handle(request, response) {
+    const { pathname } = new URL(request.url, 'http://loopback');
+    const serving = this.servers
+      .map((server) => ({ server, endpoint: server.endpoint(pathname) }))
+      .filter(({ endpoint }) => endpoint)
+      .sort((a, b) => Number(a.endpoint === 'other') - Number(b.endpoint === 'other'))
+      .shift();
+    if (!serving) {
+      response.writeHead(404);
+      return response.end();
+    }
+    return serving.server.handle(request, response, serving.endpoint).catch((error) => {
+      console.error(`identity provider ${this.name}: ${error.stack}`);
+      response.writeHead(500);
+      response.end();
+    });
+  }
+
+  /** Closes connections that idle or hang, and refuses new ones, until `up`. */
+  async down() {
+    for (const server of [this.plain, this.secure].filter(Boolean)) server.close();
+    for (const socket of this.sockets) socket.destroy();
+  }
+
+  async up() {
+    const again = (server, port) =>
+      new Promise((resolve, reject) => {
+        server.once('error', reject);
+        server.listen(port, '127.0.0.1', resolve);
+      });
+    await again(this.plain, this.port);
+    if (this.secure) await again(this.secure, this.tlsPort);
+  }
+
+  /** Where the scripts reach a URL of this host. */
+  reach(url) {
+    const { pathname, search, host, protocol } = new URL(url);
+    return {
+      url: `http://127.0.0.1:${this.port}${pathname}${search}`,
+      headers: { 'x-forwarded-host': host, 'x-forwarded-proto': protocol.slice(0, -1) },
+    };
+  }
+}
+
+const publicClient = (client_id) => ({
+  client_id,
+  token_endpoint_auth_method: 'none',
+  application_type: 'native',
+  grant_types: ['authorization_code', 'refresh_token'],
+  response_types: ['code'],
+  redirect_uris: [REDIRECT_URI],
+});
+
+const machineClient = (client_id, client_secret) => ({
+  client_id,
+  client_secret,
+  token_endpoint_auth_method: 'client_secret_post',
+  grant_types: ['client_credentials'],
+  response_types: [],
+  redirect_uris: [],
+});
+
+/**
+ * An Okta org with two custom authorization servers: `default`, where people sign in to the gateway, and
+ * another one, whose tokens are for the MCP server and which trusts `default`. `serviceApp` is what is
+ * registered for the gateway: token_endpoint_auth_method and jwks or client_secret.
+ */
+export async function startOkta({ authority, domain = 'acme.okta.com', audience, scopes, serviceApp }) {
+  const host = await new Host(domain).start(authority);
+  const accounts = oktaDirectory();
+  const ids = {
+    mcpClient: '0oamcpclient',
+    serviceApp: '0oagateway',
+    batch: '0oabatch',
+    mcpServer: 'aus1mcpserver',
+  };
+  const batchSecret = randomBytes(24).toString('base64url');
+  const clients = [
+    publicClient(ids.mcpClient),
+    machineClient(ids.batch, batchSecret),
+    {
+      client_id: ids.serviceApp,
+      grant_types: ['urn:ietf:params:oauth:grant-type:token-exchange'],
+      response_types: [],
+      redirect_uris: [],
+      ...serviceApp,
+    },
+  ];
+  const server = (name, settings) =>
+    new AuthorizationServer({
+      name: `Okta ${name}`,
+      issuer: `https://${domain}/oauth2/${name}`,
+      mount: `/oauth2/${name}`,
+      dialect: okta,
+      clients,
+      accounts,
+      settings: { trusts: [], ...settings },
+    });
+  const signIn = server('default', {
+    resources: [
+      { identifier: 'api://default', audience: 'api://default', scopes: ['mcp:read', 'mcp:write'] },
+    ],
+  });
+  const forMcp = server(ids.mcpServer, {
+    resources: [{ identifier: audience, audience, scopes }],
+    trusts: [signIn],
+  });
+  const other = server('aus2other', {
+    resources: [{ identifier: 'api://other', audience: 'api://other', scopes: ['mcp:read'] }],
+  });
+  host.servers = [signIn, forMcp, other];
+  return { host, signIn, forMcp, other, ids, batchSecret, scopePrefix: '' };
+}
+
+/** An Entra tenant with the gateway's app, the MCP server's app, an unrelated API and two clients. */
+export async function startEntra({ authority, clientSecret }) {
+  const host = await new Host('login.microsoftonline.com').start(authority);
+  const tenant = randomUUID();
+  const ids = {
+    tenant,
+    gateway: randomUUID(),
+    mcpServer: randomUUID(),
+    otherApi: randomUUID(),
+    mcpClient: randomUUID(),
+    oldClient: randomUUID(),
+    batch: randomUUID(),
+  };
+  const batchSecret = randomBytes(24).toString('base64url');
+  const app = (id, scopes, appRoles = []) => ({
+    identifier: `api://${id}`,
+    audience: id,
+    scopes,
+    appRoles,
+  });
+  const server = new AuthorizationServer({
+    name: 'Entra',
+    issuer: `https://login.microsoftonline.com/${tenant}/v2.0`,
+    mount: `/${tenant}`,
+    dialect: entra,
+    accounts: entraDirectory(),
+    clients: [
+      publicClient(ids.mcpClient),
+      publicClient(ids.oldClient),
+      machineClient(ids.batch, batchSecret),
+      {
+        client_id: ids.gateway,
+        client_secret: clientSecret,
+        token_endpoint_auth_method: 'client_secret_post',
+        grant_types: ['urn:ietf:params:oauth:grant-type:jwt-bearer'],
+        response_types: [],
+        redirect_uris: [],
+      },
+    ],
+    settings: {
+      tenant,
+      canAnswerClaimsChallenges: [ids.mcpClient],
+      resources: [
+        app(ids.gateway, ['mcp:read', 'mcp:write'], ['Mcp.Read.All']),
+        app(ids.mcpServer, ['mcp.call']),
+        app(ids.otherApi, ['mcp:read']),
+      ],
+    },
+  });
+  host.servers = [server];
+  return { host, signIn: server, forMcp: server, ids, batchSecret, scopePrefix: `api://${ids.gateway}/` };
+}
+
+/** A provider with nothing of its own; the issuer is the loopback address. */
+export async function startRfc8693({ method, clientSecret, audience, scopes }) {
+  const host = await new Host('127.0.0.1').start();
+  const ids = { mcpClient: 'mcp-client', gateway: 'gateway' };
+  const server = new AuthorizationServer({
+    name: 'RFC 8693',
+    issuer: `http://127.0.0.1:${host.port}`,
+    mount: '',
+    dialect: rfc8693,
+    accounts: plainDirectory(),
+    clients: [
+      publicClient(ids.mcpClient),
+      {
+        client_id: ids.gateway,
+        client_secret: clientSecret,
+        token_endpoint_auth_method: method,
+        grant_types: ['urn:ietf:params:oauth:grant-type:token-exchange'],
+        response_types: [],
+        redirect_uris: [],
+      },
+    ],
+    settings: {
+      resources: [
+        { identifier: 'https://gateway.example', audience: 'https://gateway.example', scopes: ['mcp:read'] },
+        { identifier: audience, audience, scopes },
+      ],
+    },
+  });
+  host.servers = [server];
+  return { host, signIn: server, forMcp: server, ids, scopePrefix: '' };
+}

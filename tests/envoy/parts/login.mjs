@@ -1,0 +1,102 @@
+// Signing in the way an MCP client does it (authorization code, PKCE, public client), with the user's
+// part played by a script instead of a browser.
+
+import { createHash, randomBytes } from 'node:crypto';
+import { REDIRECT_URI } from './identity-provider.mjs';
+
+/**
+ * Signs a user in and returns `{accessToken, idToken, expiresIn}`.
+ * @param {object} provider what startOkta, startEntra or startRfc8693 returned
+ * @param {string[]} scopes short names, such as mcp:read
+ */
+export async function signIn(
+  provider,
+  username,
+  { scopes = ['mcp:read'], server = provider.signIn, client = provider.ids.mcpClient, prefix } = {},
+) {
+  const browser = browserOf(provider.host);
+  const verifier = randomBytes(32).toString('base64url');
+  const state = randomBytes(8).toString('hex');
+  const authorize = new URL(server.urls.authorize);
+  authorize.search = new URLSearchParams({
+    client_id: client,
+    response_type: 'code',
+    redirect_uri: REDIRECT_URI,
+    scope: ['openid', ...scopes.map((scope) => (prefix ?? provider.scopePrefix) + scope)].join(' '),
+    state,
+    code_challenge: createHash('sha256').update(verifier).digest('base64url'),
+    code_challenge_method: 'S256',
+  });
+
+  let response = await browser(authorize);
+  for (let hops = 0; !response.location?.startsWith(REDIRECT_URI); hops += 1) {
+    if (hops > 10) throw new Error(`sign-in of ${username} goes in circles`);
+    if (response.location) response = await browser(response.location);
+    else if (response.status === 200) {
+      response = await browser(response.url, { form: { username } });
+    } else throw new Error(`sign-in of ${username} stopped: ${response.status} ${response.text}`);
+  }
+  const callback = new URL(response.location).searchParams;
+  if (callback.get('state') !== state || !callback.get('code')) {
+    throw new Error(`sign-in of ${username} failed: ${callback}`);
+  }
+
+  const answer = await browser(server.urls.token, {
+    form: {
+      grant_type: 'authorization_code',
+      client_id: client,
+      code: callback.get('code'),
+      redirect_uri: REDIRECT_URI,
+      code_verifier: verifier,
+    },
+  });
+  return tokens(answer, username);
+}
+
+/** A token of an application without a user (client_credentials). */
+export async function machineToken(provider, scope, server = provider.signIn) {
+  const answer = await browserOf(provider.host)(server.urls.token, {
+    form: {
+      grant_type: 'client_credentials',
+      client_id: provider.ids.batch,
+      client_secret: provider.batchSecret,
+      scope,
+    },
+  });
+  return tokens(answer, 'the machine').accessToken;
+}
+
+function tokens(answer, who) {
+  if (answer.status !== 200) throw new Error(`no token for ${who}: ${answer.status} ${answer.text}`);
+  const { access_token: accessToken, id_token: idToken, expires_in: expiresIn } = JSON.parse(answer.text);
+  return { accessToken, idToken, expiresIn };
+}
+
+/** GET and POST with cookies, redirects left alone. */
+function browserOf(host) {
+  const cookies = new Map();
+  return async (url, { form } = {}) => {
+    const target = host.reach(url);
+    const response = await fetch(target.url, {
+      method: form ? 'POST' : 'GET',
+      body: form && new URLSearchParams(form),
+      redirect: 'manual',
+      headers: {
+        ...target.headers,
+        cookie: [...cookies].map(([name, value]) => `${name}=${value}`).join('; '),
+      },
+    });
+    for (const line of response.headers.getSetCookie()) {
+      const [pair] = line.split(';');
+      const at = pair.indexOf('=');
+      cookies.set(pair.slice(0, at), pair.slice(at + 1));
+    }
+    const location = response.headers.get('location');
+    return {
+      url,
+      status: response.status,
+      text: await response.text(),
+      location: location && new URL(location, url).href,
+    };
+  };
+}

@@ -1,0 +1,125 @@
+// An MCP client on the official SDK that brings a token, and plain HTTP for everything that no well-behaved
+// client would send.
+
+import { request as httpRequest } from 'node:http';
+import { connect } from 'node:net';
+import { Readable } from 'node:stream';
+import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
+
+/**
+ * One HTTP request; resolves with `{status, headers, text, json}`.
+ * `headers` may be an object or a flat list of names and values, to send a name twice.
+ */
+export function send({ port, host, path = '/mcp', method = 'GET', headers = {}, body, signal }) {
+  return new Promise((resolve, reject) => {
+    const request = httpRequest(
+      {
+        host: '127.0.0.1',
+        port,
+        path,
+        method,
+        headers: Array.isArray(headers) ? ['host', host, ...headers] : { host, ...headers },
+        signal,
+        agent: false,
+      },
+      async (response) => {
+        try {
+          let text = '';
+          for await (const chunk of response) text += chunk;
+          resolve({
+            status: response.statusCode,
+            headers: response.headers,
+            text,
+            get json() {
+              return JSON.parse(text);
+            },
+          });
+        } catch (error) {
+          reject(error);
+        }
+      },
+    );
+    request.on('error', reject);
+    request.end(body);
+  });
+}
+
+/** Writes bytes as they are and resolves with everything that comes back until the connection ends. */
+export function sendBytes(port, bytes) {
+  return new Promise((resolve, reject) => {
+    const socket = connect(port, '127.0.0.1', () => socket.write(bytes));
+    const chunks = [];
+    socket.on('data', (chunk) => chunks.push(chunk));
+    socket.on('error', reject);
+    socket.on('close', () => resolve(Buffer.concat(chunks).toString('latin1')));
+  });
+}
+
+/** fetch over node:http, which, unlike the built-in one, sends the Host header it is told. */
+function fetchAs(host) {
+  return (url, { method = 'GET', headers, body, signal } = {}) =>
+    new Promise((resolve, reject) => {
+      const { port, pathname, search } = new URL(url);
+      const request = httpRequest(
+        {
+          host: '127.0.0.1',
+          port,
+          path: pathname + search,
+          method,
+          headers: { ...Object.fromEntries(new Headers(headers)), host },
+          signal,
+          agent: false,
+        },
+        (response) => {
+          const pairs = Object.entries(response.headers).map(([k, v]) => [k, String(v)]);
+          const empty = response.statusCode === 204 || response.statusCode === 304;
+          resolve(
+            new Response(empty ? null : Readable.toWeb(response), {
+              status: response.statusCode,
+              headers: pairs,
+            }),
+          );
+        },
+      );
+      request.on('error', reject);
+      request.end(body);
+    });
+}
+
+/** Connects, runs `use(client)`, and closes. */
+export async function withMcpClient({ port, host, path = '/mcp', token, headers, mode = 'auto' }, use) {
+  const client = new Client(
+    { name: 'onbehalf-tests', version: '1.0.0' },
+    { versionNegotiation: { mode } },
+  );
+  const transport = new StreamableHTTPClientTransport(new URL(`http://127.0.0.1:${port}${path}`), {
+    fetch: fetchAs(host),
+    requestInit: { headers: { ...(token ? { authorization: `Bearer ${token}` } : {}), ...headers } },
+  });
+  await client.connect(transport);
+  try {
+    return await use(client);
+  } finally {
+    await client.close();
+  }
+}
+
+/** What the MCP server saw of the token that reached it. */
+export const whoami = (target) =>
+  withMcpClient(target, async (client) => {
+    const { structuredContent } = await client.callTool({ name: 'whoami', arguments: {} });
+    return structuredContent;
+  });
+
+/** A tool call as one POST (revision 2025-11-25, no session), for counting and for raw answers. */
+export const callTool = (target, headers, { name = 'whoami', args = {} } = {}) =>
+  send({
+    ...target,
+    method: 'POST',
+    headers: Array.isArray(headers)
+      ? ['content-type', 'application/json', 'accept', MCP_ACCEPT, ...headers]
+      : { 'content-type': 'application/json', accept: MCP_ACCEPT, ...headers },
+    body: JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name, arguments: args } }),
+  });
+
+const MCP_ACCEPT = 'application/json, text/event-stream';

@@ -1,0 +1,161 @@
+// What Okta does in its own way (developer documentation of August 2026, see docs of the project).
+
+import { failure, directory } from './authorization-server.mjs';
+import { createHash, randomBytes } from 'node:crypto';
+
+const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
+const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token';
+const ID_TOKEN = 'urn:ietf:params:oauth:token-type:id_token';
+
+const STATUS = { invalid_client: 401, server_error: 500 };
+const TEXT = {
+  access_denied: 'User is not assigned to the client application.',
+  consent_required: 'The requested scopes require consent.',
+  interaction_required: 'User interaction is required.',
+  invalid_client: 'The client_assertion is invalid.',
+  invalid_grant: 'The subject_token has expired.',
+  invalid_request: "The 'subject_token' is invalid.",
+  invalid_scope: 'One or more scopes are not configured for the authorization server resource.',
+  invalid_target: "The 'audience' is invalid.",
+  login_required: 'The client specified not to prompt, but the user is not logged in.',
+  server_error: 'An internal error has occurred.',
+  slow_down: 'Slow down.',
+  temporarily_unavailable: 'The authorization server is temporarily unavailable.',
+  unauthorized_client: 'The client is not authorized to use the provided grant type.',
+  unsupported_grant_type: 'The authorization grant type is not supported.',
+};
+
+export const okta = {
+  routes: { authorization: '/v1/authorize', token: '/v1/token', jwks: '/v1/keys' },
+  idTokenClaims: ['sub', 'ver', 'jti', 'amr', 'idp', 'preferred_username'],
+
+  publishKey: ({ bare }) => ({
+    kty: 'RSA',
+    alg: 'RS256',
+    kid: randomBytes(32).toString('base64url'),
+    use: 'sig',
+    e: bare.e,
+    n: bare.n,
+  }),
+
+  metadata: (standard) => standard,
+
+  // An authorization server has one audience, whatever is asked for.
+  resourceOfScopes: (server) => server.settings.resources[0].identifier,
+  longScope: (_resource, scope) => scope,
+
+  accessToken(server, token, jwt) {
+    const account = server.accounts.byId(token.accountId);
+    const { iat, exp, aud, iss } = jwt.payload;
+    jwt.header = { typ: undefined };
+    jwt.payload = {
+      ver: 1,
+      jti: `AT.${randomBytes(24).toString('base64url')}`,
+      iss,
+      aud,
+      iat,
+      exp,
+      cid: token.clientId,
+      ...(account ? { uid: account.id, auth_time: iat } : {}),
+      scp: (token.scope ?? '').split(' ').filter(Boolean),
+      sub: account ? account.login : token.clientId,
+    };
+  },
+
+  idToken: (_server, account) => ({
+    sub: account.id,
+    ver: 1,
+    jti: `ID.${randomBytes(24).toString('base64url')}`,
+    amr: ['pwd'],
+    idp: '00o1',
+    preferred_username: account.login,
+  }),
+
+  error(error, { status, text } = {}) {
+    return {
+      status: STATUS[error] ?? status ?? 400,
+      body: { error, error_description: text ?? TEXT[error] ?? error },
+    };
+  },
+
+  throttled: () => ({
+    status: 429,
+    body: JSON.stringify({
+      errorCode: 'E0000047',
+      errorSummary: 'API call exceeded rate limit due to too many requests.',
+    }),
+    headers: {
+      'content-type': 'application/json',
+      'x-rate-limit-limit': '600',
+      'x-rate-limit-remaining': '0',
+      'x-rate-limit-reset': String(Math.floor(Date.now() / 1000) + 30),
+    },
+  }),
+
+  grants: {
+    [TOKEN_EXCHANGE]: {
+      parameters: [
+        'actor_token',
+        'actor_token_type',
+        'audience',
+        'requested_token_type',
+        'resource',
+        'scope',
+        'subject_token',
+        'subject_token_type',
+      ],
+      handle: exchange,
+    },
+  },
+};
+
+/** RFC 8693 as a custom authorization server of Okta does it for a service app. */
+async function exchange(server, ctx) {
+  const { audience, scope, subject_token, subject_token_type, requested_token_type } =
+    ctx.oidc.params;
+  if (![ACCESS_TOKEN, ID_TOKEN].includes(subject_token_type)) {
+    throw failure('invalid_request', "The 'subject_token_type' is invalid or not supported.");
+  }
+  if (requested_token_type && requested_token_type !== ACCESS_TOKEN) {
+    throw failure('invalid_request', "The 'requested_token_type' is invalid.");
+  }
+  const resource = server.settings.resources.find((known) => known.audience === audience);
+  if (!resource) throw failure('invalid_target', "The 'audience' is invalid.");
+  const scopes = (scope ?? '').split(' ').filter(Boolean);
+  if (!scopes.length || scopes.some((wanted) => !resource.scopes.includes(wanted))) {
+    throw failure('invalid_scope', TEXT.invalid_scope);
+  }
+
+  const subject = await verifiedSubject(server, subject_token);
+  const isIdToken = subject.jti.startsWith('ID.');
+  if (isIdToken !== (subject_token_type === ID_TOKEN)) {
+    throw failure('invalid_request', "The 'subject_token' is invalid.");
+  }
+  const account = server.accounts.byId(subject.uid ?? subject.sub);
+  if (!account) throw failure('invalid_request', "The 'subject_token' is invalid.");
+
+  ctx.body = {
+    token_type: 'Bearer',
+    expires_in: server.accessTokenSeconds,
+    access_token: await server.issueAccessToken(ctx, { accountId: account.id, resource, scopes }),
+    scope: scopes.join(' '),
+    issued_token_type: ACCESS_TOKEN,
+  };
+}
+
+async function verifiedSubject(server, token) {
+  for (const issuer of [server, ...server.settings.trusts]) {
+    try {
+      return await issuer.verify(token);
+    } catch (error) {
+      if (error.message === 'expired') throw failure('invalid_grant', TEXT.invalid_grant);
+    }
+  }
+  throw failure('invalid_request', "The 'subject_token' is invalid.");
+}
+
+/** Okta users: `uid` like 00u…, the login is what people know. */
+export const oktaDirectory = () =>
+  directory((_login, seed) => ({
+    id: `00u${createHash('sha256').update(seed).digest('base64url').replace(/[-_]/g, 'x').slice(0, 17)}`,
+  }));

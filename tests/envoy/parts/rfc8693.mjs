@@ -1,0 +1,71 @@
+// A provider that does RFC 8693 as written and nothing else in its own way: tokens are what the library
+// makes by itself (RFC 9068, `typ: at+jwt`), clients authenticate with a secret.
+
+import { directory, failure } from './authorization-server.mjs';
+
+const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
+const TOKEN_TYPE = 'urn:ietf:params:oauth:token-type:';
+
+export const rfc8693 = {
+  routes: { authorization: '/authorize', token: '/token', jwks: '/jwks' },
+  idTokenClaims: ['sub'],
+  publishKey: ({ bare }) => ({
+    ...bare,
+    alg: 'RS256',
+    use: 'sig',
+    kid: bare.n.slice(0, 16),
+  }),
+  metadata: (standard) => standard,
+  resourceOfScopes: (server) => server.settings.resources[0].identifier,
+  longScope: (_resource, scope) => scope,
+  accessToken() {},
+  idToken: (_server, account) => ({ sub: account.id }),
+  error: (error, { status, text } = {}) => ({
+    status: status ?? (error === 'invalid_client' ? 401 : 400),
+    body: { error, error_description: text ?? error },
+  }),
+  throttled: () => ({ status: 429, body: '', headers: { 'retry-after': '7' } }),
+  grants: {
+    [TOKEN_EXCHANGE]: {
+      parameters: [
+        'audience',
+        'requested_token_type',
+        'resource',
+        'scope',
+        'subject_token',
+        'subject_token_type',
+      ],
+      async handle(server, ctx) {
+        const { audience, resource: wanted, scope, subject_token, subject_token_type } =
+          ctx.oidc.params;
+        if (subject_token_type !== `${TOKEN_TYPE}access_token`) {
+          throw failure('invalid_request', 'subject_token_type is not supported');
+        }
+        let subject;
+        try {
+          subject = await server.verify(subject_token);
+        } catch {
+          throw failure('invalid_request', 'subject_token is not valid');
+        }
+        const resource = server.settings.resources.find(
+          (known) => known.audience === audience || known.identifier === wanted,
+        );
+        if (!resource) throw failure('invalid_target', 'audience or resource is unknown');
+        const scopes = scope ? scope.split(' ') : resource.scopes;
+        ctx.body = {
+          access_token: await server.issueAccessToken(ctx, {
+            accountId: subject.sub,
+            resource,
+            scopes,
+          }),
+          issued_token_type: `${TOKEN_TYPE}access_token`,
+          token_type: 'Bearer',
+          expires_in: server.accessTokenSeconds,
+          scope: scopes.join(' '),
+        };
+      },
+    },
+  },
+};
+
+export const plainDirectory = () => directory((login) => ({ id: login }));
