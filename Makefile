@@ -93,5 +93,6 @@ $(E2E_TOOLS): tests/envoy/package-lock.json $(PYTHON_TOOLS)
 
 .tools/bin/cargo-deny: tools/install-cargo-deny.sh
 	tools/install-cargo-deny.sh
+	@touch $@
 
 .PHONY: help build demo run oci bench test test-engine test-wasm test-envoy test-oci lint advisories fmt clean distclean rust

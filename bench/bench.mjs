@@ -1,0 +1,262 @@
+// Measures what onbehalf costs on one Envoy worker, and writes target/bench/latest.json.
+//
+// Every compared side is a listener of the same Envoy process: same worker, same route (Envoy answers 200 itself), same
+// requests, same load. The sides take turns in short rounds, so that whatever else the machine does meets all of them,
+// and a ratio is taken within a round. Where there are two cores, Envoy has one to itself and the load the other.
+//
+//   BENCH_ROUNDS (12)  BENCH_SECONDS (2, of one side in one round)  ONBEHALF_WASM  ENVOY
+import { execFile } from 'node:child_process';
+import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { Agent, request } from 'node:http';
+import { availableParallelism, cpus } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { cluster, freePort, listener, startEnvoy, until, wasmFilter } from '../tools/envoy.mjs';
+import { startProvider } from './provider.mjs';
+
+const run = promisify(execFile);
+const checkout = fileURLToPath(new URL('..', import.meta.url));
+const results = join(checkout, 'target/bench');
+const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 12);
+const SECONDS = Number(process.env.BENCH_SECONDS ?? 2);
+const ONBEHALF = process.env.ONBEHALF_WASM ?? join(checkout, 'target/onbehalf.wasm');
+const EMPTY = join(results, 'empty_filter.wasm');
+const CONNECTIONS = 16;
+const USERS = 100;
+const USERS_IN_MEMORY = 10_000;
+const MEMORY_ROUNDS = 3;
+const PARALLEL = 50;
+const PARALLEL_ROUNDS = 5;
+const [ENVOY_CPU, LOAD_CPU] = availableParallelism() > 1 ? [0, 1] : [0, 0];
+
+mkdirSync(results, { recursive: true });
+await run('taskset', ['--all-tasks', '--pid', '--cpu-list', String(LOAD_CPU), String(process.pid)]);
+const provider = await startProvider();
+const figures = {};
+
+try {
+  await throughput();
+  await memory();
+  await singleFlight();
+  figures.module_bytes = figure('bytes', [statSync(ONBEHALF).size]);
+  await report();
+} finally {
+  await provider.stop();
+}
+
+/** Requests a second of each side, and from them the ratios. */
+async function throughput() {
+  const tokens = await provider.tokens(USERS);
+  const tokenFile = join(results, 'tokens.txt');
+  writeFileSync(tokenFile, `${tokens.join('\n')}\n`, { mode: 0o600 });
+
+  const sides = {
+    'no filter': [],
+    'empty wasm filter': [wasmFilter('empty', EMPTY)],
+    'jwt_authn, cached': [jwtAuthn({ jwt_cache_config: { jwt_cache_size: USERS * 10 } })],
+    'jwt_authn': [jwtAuthn({})],
+    'onbehalf, warm': [onbehalf('warm')],
+    'onbehalf, cold RS256': [onbehalf('cold', { cache: { verified_tokens: 0 } })],
+  };
+  const ports = {};
+  for (const side of Object.keys(sides)) ports[side] = await freePort();
+
+  const envoy = await start(Object.entries(sides).map(([side, filters]) => listener(side, ports[side], filters)));
+  const measured = Object.fromEntries(Object.keys(sides).map((side) => [side, { rates: [], cpu: [] }]));
+  try {
+    for (const port of Object.values(ports)) {
+      await everyoneIsServed(port, tokens);
+      await load(envoy, port, tokenFile);
+    }
+    const exchangesBefore = provider.exchanges();
+    for (let round = 0; round < ROUNDS; round += 1) {
+      const names = Object.keys(sides);
+      for (let turn = 0; turn < names.length; turn += 1) {
+        const side = names[(turn + round) % names.length];
+        const { rate, cpu } = await load(envoy, ports[side], tokenFile);
+        measured[side].rates.push(rate);
+        measured[side].cpu.push(cpu);
+      }
+      process.stderr.write(`round ${round + 1} of ${ROUNDS}\r`);
+    }
+    if (provider.exchanges() !== exchangesBefore) throw new Error('tokens were exchanged while the cache was measured');
+  } finally {
+    await envoy.stop();
+  }
+
+  const ratio = (one, other) => figure('ratio', measured[one].rates.map((rate, round) => rate / measured[other].rates[round]));
+  figures.warm_vs_empty_wasm = ratio('onbehalf, warm', 'empty wasm filter');
+  figures.warm_vs_jwt_authn_cached = ratio('onbehalf, warm', 'jwt_authn, cached');
+  figures.cold_rs256_vs_jwt_authn = ratio('onbehalf, cold RS256', 'jwt_authn');
+
+  console.log(`\n${''.padEnd(24)}${'requests/s'.padStart(12)}${'lowest'.padStart(10)}${'highest'.padStart(10)}${'Envoy CPU, µs/request'.padStart(24)}`);
+  for (const [side, { rates, cpu }] of Object.entries(measured)) {
+    const cells = [median(rates), Math.min(...rates), Math.max(...rates)].map((rate) => rate.toFixed(0));
+    console.log(side.padEnd(24) + cells[0].padStart(12) + cells[1].padStart(10) + cells[2].padStart(10) + median(cpu).toFixed(1).padStart(24));
+  }
+}
+
+/** How much Envoy grows for each user whose token is exchanged and kept. A new Envoy for each round. */
+async function memory() {
+  const before = await provider.tokens(USERS);
+  const tokens = await provider.tokens(USERS_IN_MEMORY);
+  const rounds = [];
+  for (let round = 0; round < MEMORY_ROUNDS; round += 1) {
+    const port = await freePort();
+    const envoy = await start([listener('memory', port, [onbehalf('memory')])]);
+    try {
+      for (let pass = 0; pass < 20; pass += 1) await everyoneIsServed(port, before);
+      const start = anonymousMemory(envoy.pid);
+      await everyoneIsServed(port, tokens);
+      rounds.push((anonymousMemory(envoy.pid) - start) / tokens.length);
+
+      const exchangesBefore = provider.exchanges();
+      await everyoneIsServed(port, tokens);
+      const again = provider.exchanges() - exchangesBefore;
+      if (again > 0) throw new Error(`${again} of ${tokens.length} users were not in the cache any more: its bound is below them`);
+    } finally {
+      await envoy.stop();
+    }
+  }
+  figures.worker_bytes_per_cached_user = figure('bytes', rounds);
+}
+
+/** Calls at the token endpoint when a new user's first requests come all at once. The answer waits until all are there. */
+async function singleFlight() {
+  const port = await freePort();
+  const envoy = await start([listener('parallel', port, [onbehalf('parallel')])]);
+  const rounds = [];
+  try {
+    const [first, ...tokens] = await provider.tokens(1 + PARALLEL_ROUNDS);
+    await everyoneIsServed(port, [first]);
+    for (const token of tokens) {
+      const exchangesBefore = provider.exchanges();
+      const release = provider.hold();
+      const agent = new Agent({ keepAlive: true, maxSockets: PARALLEL });
+      const statuses = Promise.all(Array.from({ length: PARALLEL }, () => ask(agent, port, token)));
+      try {
+        await until(`${PARALLEL} requests wait`, async () => await envoy.stat('http.parallel.downstream_rq_active') === PARALLEL);
+      } finally {
+        release();
+      }
+      for (const status of await statuses) if (status !== 200) throw new Error(`one of ${PARALLEL} parallel requests got ${status}`);
+      agent.destroy();
+      rounds.push(provider.exchanges() - exchangesBefore);
+    }
+  } finally {
+    await envoy.stop();
+  }
+  figures.exchanges_for_50_parallel_first_requests = { ...figure('calls', rounds), value: Math.max(...rounds) };
+}
+
+async function report() {
+  const goals = {
+    warm_vs_empty_wasm: ['≥', 0.90],
+    cold_rs256_vs_jwt_authn: ['≥', 0.95],
+    module_bytes: ['≤', 716_800],
+    exchanges_for_50_parallel_first_requests: ['=', 1],
+  };
+  const reached = { '≥': (value, goal) => value >= goal, '≤': (value, goal) => value <= goal, '=': (value, goal) => value === goal };
+  console.log(`\n${''.padEnd(42)}${'median'.padStart(10)}${'lowest'.padStart(10)}${'highest'.padStart(10)}${'rounds'.padStart(8)}  goal`);
+  for (const [name, { value, unit, rounds }] of Object.entries(figures)) {
+    const show = (number) => (unit === 'ratio' ? number.toFixed(3) : number.toFixed(0)).padStart(10);
+    const goal = goals[name] ? `${goals[name][0]} ${goals[name][1]}${reached[goals[name][0]](value, goals[name][1]) ? '' : '  MISSED'}` : '';
+    console.log(`${name.padEnd(42)}${show(value)}${show(Math.min(...rounds))}${show(Math.max(...rounds))}${String(rounds.length).padStart(8)}  ${goal}`);
+  }
+  const { stdout: version } = await run(process.env.ENVOY ?? join(checkout, '.tools/bin/envoy'), ['--version']);
+  console.log(`\n${cpus()[0].model}, ${cpus().length} cores; Envoy ${version.match(/\/(\d+\.\d+\.\d+)\//)[1]}, one worker; `
+    + `wrk with ${CONNECTIONS} connections, ${USERS} users in turn, ${ROUNDS} rounds of ${SECONDS} s`);
+
+  const path = join(results, 'latest.json');
+  writeFileSync(path, `${JSON.stringify(figures, undefined, 2)}\n`);
+  console.log('target/bench/latest.json');
+}
+
+function start(listeners) {
+  return startEnvoy({ static_resources: { listeners, clusters: [cluster('provider', provider.port)] } }, { cpu: ENVOY_CPU });
+}
+
+function onbehalf(name, more = {}) {
+  return wasmFilter(name, ONBEHALF, {
+    identity_providers: {
+      entra: {
+        profile: 'entra_obo',
+        issuer: provider.issuer,
+        cluster: 'provider',
+        audiences: [provider.audience],
+        client: { id: provider.audience, authentication: { method: 'client_secret_post', secret: { inline: 'not-a-secret' } } },
+      },
+    },
+    resources: [{ url: 'https://mcp.example.com/mcp', scopes: ['mcp:read'], exchange: { entra: { resource: 'api://upstream' } } }],
+    ...more,
+  });
+}
+
+function jwtAuthn(more) {
+  return {
+    name: 'envoy.filters.http.jwt_authn',
+    typed_config: {
+      '@type': 'type.googleapis.com/envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication',
+      providers: {
+        entra: { issuer: provider.issuer, audiences: [provider.audience], local_jwks: { inline_string: JSON.stringify(provider.jwks) }, ...more },
+      },
+      rules: [{ match: { prefix: '/' }, requires: { provider_name: 'entra' } }],
+    },
+  };
+}
+
+/** Lets wrk run for a while; gives requests a second, and the processor time that Envoy took for each. */
+async function load(envoy, port, tokenFile) {
+  const cpuBefore = processorMicroseconds(envoy.pid);
+  const { stdout } = await run('taskset', ['--cpu-list', String(LOAD_CPU), 'wrk', '--threads', '1', '--connections', String(CONNECTIONS),
+    '--duration', `${SECONDS}s`, '--script', join(checkout, 'bench/load.lua'), `http://127.0.0.1:${port}`, '--', tokenFile]);
+  const { requests, microseconds, errors } = JSON.parse(stdout.match(/^\{.*\}$/m)[0]);
+  if (errors > 0) throw new Error(`${errors} of ${requests} requests failed\n${envoy.log()}`);
+  return { rate: (requests / microseconds) * 1e6, cpu: (processorMicroseconds(envoy.pid) - cpuBefore) / requests };
+}
+
+/** Sends one request with each token, and again where the filter has no keys yet. */
+async function everyoneIsServed(port, tokens) {
+  const agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
+  const waiting = [...tokens];
+  await Promise.all(Array.from({ length: CONNECTIONS }, async () => {
+    for (let token; (token = waiting.pop()) !== undefined;) {
+      let status;
+      await until('the filter lets a good token through', async () => {
+        status = await ask(agent, port, token);
+        if (status !== 200 && status !== 503) throw new Error(`a good token got ${status}`);
+        return status === 200;
+      });
+    }
+  }));
+  agent.destroy();
+}
+
+async function ask(agent, port, token) {
+  const headers = { host: 'mcp.example.com', authorization: `Bearer ${token}` };
+  const response = await new Promise((resolve, reject) => request({ agent, host: '127.0.0.1', port, path: '/mcp', headers }, resolve).once('error', reject).end());
+  for await (const _ of response);
+  return response.statusCode;
+}
+
+/** Resident memory of a process that no file backs, in bytes. A module's memory is part of it. */
+function anonymousMemory(pid) {
+  return Number(readFileSync(`/proc/${pid}/status`, 'utf8').match(/^RssAnon:\s+(\d+) kB$/m)[1]) * 1024;
+}
+
+/** Processor time that a process has taken so far; Linux counts it in hundredths of a second. */
+function processorMicroseconds(pid) {
+  const fields = readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ').at(-1).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) * 10_000;
+}
+
+function figure(unit, rounds) {
+  return { value: median(rounds), unit, rounds };
+}
+
+function median(numbers) {
+  const sorted = numbers.toSorted((one, other) => one - other);
+  const middle = Math.floor(sorted.length / 2);
+  return sorted.length % 2 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2;
+}

@@ -1,0 +1,102 @@
+// An Entra-shaped identity provider that does only what a measurement needs: it serves discovery and keys, and answers
+// each exchange at once. It checks nothing; tests/envoy holds the provider that does.
+import { createHash, generateKeyPairSync, randomBytes, randomUUID, sign } from 'node:crypto';
+import { createServer } from 'node:http';
+import { promisify } from 'node:util';
+
+const signAsync = promisify(sign);
+const TENANT = '5f0c7a4e-9a0f-4c3e-8f5d-2b7f6f1f0c11';
+const AUDIENCE = 'c1b0a9d8-7e6f-4a5b-9c8d-0e1f2a3b4c5d';
+/** Exchanged tokens are as long as Entra's usually are. */
+const EXCHANGED_TOKEN_LENGTH = 1400;
+
+export async function startProvider() {
+  const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+  const kid = randomBytes(20).toString('base64url');
+  const jwks = { keys: [{ ...publicKey.export({ format: 'jwk' }), use: 'sig', kid, x5t: kid }] };
+  let exchanges = 0;
+  let held = null;
+
+  const server = createServer(async (request, response) => {
+    const chunks = [];
+    for await (const chunk of request) chunks.push(chunk);
+    const answer = (body) => response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+    switch (request.url) {
+      case `/${TENANT}/v2.0/.well-known/openid-configuration`:
+        return answer({ issuer, jwks_uri: `${origin}/${TENANT}/discovery/v2.0/keys`, token_endpoint: `${origin}/${TENANT}/oauth2/v2.0/token` });
+      case `/${TENANT}/discovery/v2.0/keys`:
+        return answer(jwks);
+      case `/${TENANT}/oauth2/v2.0/token`: {
+        exchanges += 1;
+        await held?.promise;
+        const form = Buffer.concat(chunks);
+        return answer({ token_type: 'Bearer', scope: 'api://upstream/.default', expires_in: 3599, ext_expires_in: 3599, access_token: exchangedToken(form) });
+      }
+      default:
+        return response.writeHead(404).end();
+    }
+  });
+  server.keepAliveTimeout = 600_000;
+  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address();
+  const origin = `http://127.0.0.1:${port}`;
+  const issuer = `${origin}/${TENANT}/v2.0`;
+
+  return {
+    port,
+    issuer,
+    jwks,
+    audience: AUDIENCE,
+    exchanges: () => exchanges,
+    /** Keeps the answers to exchanges back until the function that is returned is called. */
+    hold() {
+      held = Promise.withResolvers();
+      return () => {
+        held.resolve();
+        held = null;
+      };
+    },
+    /** RS256 access tokens of `count` different users, with the claims that Entra's have. */
+    tokens(count) {
+      const header = encode({ typ: 'JWT', alg: 'RS256', kid });
+      const now = Math.floor(Date.now() / 1000);
+      return Promise.all(Array.from({ length: count }, async () => {
+        const input = `${header}.${encode({
+          aud: AUDIENCE,
+          iss: issuer,
+          iat: now,
+          nbf: now,
+          exp: now + 3600,
+          aio: randomBytes(90).toString('base64'),
+          azp: randomUUID(),
+          azpacr: '1',
+          name: 'Adele Vance',
+          oid: randomUUID(),
+          preferred_username: `${randomBytes(6).toString('hex')}@example.com`,
+          rh: `1.${randomBytes(40).toString('base64url')}.`,
+          scp: 'mcp:read mcp:write',
+          sub: randomBytes(32).toString('base64url'),
+          tid: TENANT,
+          uti: randomBytes(16).toString('base64url'),
+          ver: '2.0',
+        })}`;
+        const signature = await signAsync('sha256', Buffer.from(input), privateKey);
+        return `${input}.${signature.toString('base64url')}`;
+      }));
+    },
+    stop() {
+      server.closeAllConnections();
+      return new Promise((resolve) => server.close(resolve));
+    },
+  };
+}
+
+function encode(value) {
+  return Buffer.from(JSON.stringify(value)).toString('base64url');
+}
+
+/** A different token for each form, without the cost of a signature. */
+function exchangedToken(form) {
+  const seed = createHash('sha512').update(form).digest('base64url');
+  return seed.repeat(Math.ceil(EXCHANGED_TOKEN_LENGTH / seed.length)).slice(0, EXCHANGED_TOKEN_LENGTH);
+}
