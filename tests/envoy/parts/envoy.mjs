@@ -1,0 +1,167 @@
+// A real Envoy: started on free ports, watched, and stopped for certain.
+
+import { spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { until } from './until.mjs';
+
+const CHECKOUT = fileURLToPath(new URL('../../../', import.meta.url));
+export const ENVOY = process.env.ENVOY ?? join(CHECKOUT, '.tools/bin/envoy');
+export const MODULE = process.env.ONBEHALF_WASM ?? join(CHECKOUT, 'target/onbehalf.wasm');
+
+const running = new Set();
+const folders = new Set();
+function cleanUp() {
+  for (const child of running) child.kill('SIGKILL');
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+}
+process.on('exit', cleanUp);
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+  process.on(signal, () => process.exit(process.exitCode ?? 130));
+}
+
+/** A folder that goes when the process does. */
+export function scratchFolder() {
+  const folder = mkdtempSync(join(tmpdir(), 'onbehalf-'));
+  folders.add(folder);
+  return folder;
+}
+
+function newFolder(config) {
+  if (!existsSync(MODULE)) throw new Error(`${MODULE} is missing: run make build first`);
+  const folder = scratchFolder();
+  const file = join(folder, typeof config === 'string' ? 'envoy.yaml' : 'envoy.json');
+  writeFileSync(file, typeof config === 'string' ? config : JSON.stringify(config));
+  return { folder, file };
+}
+
+function forget(folder) {
+  rmSync(folder, { recursive: true, force: true });
+  folders.delete(folder);
+}
+
+/** `envoy --mode validate`: `{ok, output}`. */
+export function validate(config, env = {}) {
+  const { folder, file } = newFolder(config);
+  const { status, stdout, stderr } = spawnSync(ENVOY, ['--mode', 'validate', '-c', file], {
+    env,
+    encoding: 'utf8',
+    timeout: 60_000,
+  });
+  forget(folder);
+  return { ok: status === 0, output: stdout + stderr };
+}
+
+/**
+ * Starts Envoy with a bootstrap configuration (an object, or YAML text) whose admin interface and first
+ * listener have port 0, and waits until it takes requests.
+ */
+export async function startEnvoy(config, { env = {}, concurrency = 1 } = {}) {
+  const { folder, file } = newFolder(config);
+  const adminFile = join(folder, 'admin');
+  const child = spawn(
+    ENVOY,
+    [
+      ...['-c', file, '--concurrency', String(concurrency), '--admin-address-path', adminFile],
+      ...['--disable-hot-restart', '--drain-time-s', '1', '--log-level', 'info'],
+    ],
+    { env, stdio: ['ignore', 'pipe', 'pipe'] },
+  );
+  running.add(child);
+  const envoy = new Envoy(child, folder);
+  try {
+    envoy.admin = await until(() => envoy.alive() && readIfThere(adminFile), 'Envoy starts', 60);
+    await until(async () => envoy.alive() && (await envoy.isReady()), 'Envoy is ready', 60);
+    const listeners = JSON.parse(await envoy.get('/listeners?format=json'));
+    envoy.port = listeners.listener_statuses[0].local_address.socket_address.port_value;
+  } catch (error) {
+    await envoy.stop();
+    throw new Error(`${error.message}\n${lastLines(envoy.log)}`);
+  }
+  return envoy;
+}
+
+class Envoy {
+  constructor(child, folder) {
+    this.log = '';
+    this.pid = child.pid;
+    this.child = child;
+    this.folder = folder;
+    this.exited = new Promise((resolve) => {
+      child.on('exit', (code, signal) => {
+        running.delete(child);
+        this.end = signal ?? code;
+        resolve();
+      });
+    });
+    const keep = (chunk) => {
+      this.log += chunk;
+    };
+    child.stdout.on('data', keep);
+    child.stderr.on('data', keep);
+  }
+
+  alive() {
+    if (this.end !== undefined) throw new Error(`Envoy ended (${this.end})`);
+    return true;
+  }
+
+  async isReady() {
+    try {
+      return (await this.get('/ready')).startsWith('LIVE');
+    } catch {
+      return false;
+    }
+  }
+
+  /** A page of the admin interface. */
+  async get(path) {
+    const response = await fetch(`http://${this.admin}${path}`);
+    return response.text();
+  }
+
+  prometheus() {
+    return this.get('/stats/prometheus');
+  }
+
+  configDump() {
+    return this.get('/config_dump');
+  }
+
+  /** Counters and gauges whose name matches, as an object. */
+  async stats(pattern = '') {
+    const text = await this.get(`/stats?filter=${encodeURIComponent(pattern)}`);
+    const lines = text.split('\n').map((line) => line.split(': '));
+    return Object.fromEntries(lines.filter(([, v]) => /^\d+$/.test(v)).map(([k, v]) => [k, Number(v)]));
+  }
+
+  /** What Envoy says when the module has trapped; empty if it never has. */
+  async traps() {
+    const stats = await this.stats('wasm');
+    const counted = Object.entries(stats).filter(([name, v]) => /vm_reload|fail/.test(name) && v > 0);
+    const logged = this.log.match(/^.*(RuntimeError|panicked|wasm log .*panic|VM .*fail|Wasm VM failed).*$/gim);
+    return [...counted.map(([name, value]) => `${name}: ${value}`), ...(logged ?? [])];
+  }
+
+  async stop() {
+    if (this.end === undefined) {
+      this.child.kill('SIGTERM');
+      const timer = setTimeout(() => this.child.kill('SIGKILL'), 5000);
+      await this.exited;
+      clearTimeout(timer);
+    }
+    forget(this.folder);
+  }
+}
+
+function readIfThere(file) {
+  try {
+    return readFileSync(file, 'utf8').trim();
+  } catch {
+    return '';
+  }
+}
+
+const lastLines = (text, count = 20) => text.trimEnd().split('\n').slice(-count).join('\n');

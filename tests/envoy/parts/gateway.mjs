@@ -1,0 +1,202 @@
+// The whole scene: both providers, the MCP server, and Envoy with one of the recipes of envoy-config/.
+//
+// A recipe is used as it is in the repository. Its placeholders are filled in, and these things are
+// pointed at this machine (`redirect`): the listener and admin addresses, the module's file, the address
+// and the certificate authority of the provider clusters, the port of the MCP server. TLS to the
+// providers stays, with the names of the recipe.
+
+import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import YAML from 'yaml';
+import { registeredKey } from './authorization-server.mjs';
+import { throwAwayAuthority } from './certificate.mjs';
+import { MODULE, scratchFolder, startEnvoy, validate } from './envoy.mjs';
+import { startEntra, startOkta } from './identity-provider.mjs';
+import { startMcpServer } from './mcp-server.mjs';
+import { callTool, send, sendBytes, whoami } from './mcp-client.mjs';
+import { signIn } from './login.mjs';
+import { until } from './until.mjs';
+
+export const MCP_HOST = 'mcp.example.com';
+export const RESOURCE = `https://${MCP_HOST}/mcp`;
+export const METADATA_PATH = '/.well-known/oauth-protected-resource/mcp';
+export const METADATA_URL = `https://${MCP_HOST}${METADATA_PATH}`;
+
+/** Providers and MCP server, which several gateways can use one after the other. */
+export async function startParts({ oktaAlgorithm = 'ES256' } = {}) {
+  const authority = throwAwayAuthority();
+  const caFile = join(scratchFolder(), 'authority.pem');
+  writeFileSync(caFile, authority.certificate);
+  // With the characters that a form and Basic authentication must encode.
+  const entraSecret = `~+&=%/ ${randomBytes(18).toString('base64url')}`;
+  const oktaKey = (
+    oktaAlgorithm === 'ES256'
+      ? generateKeyPairSync('ec', { namedCurve: 'P-256' })
+      : generateKeyPairSync('rsa', { modulusLength: 2048 })
+  ).privateKey.export({ type: 'pkcs8', format: 'pem' });
+
+  const entra = await startEntra({ authority, clientSecret: entraSecret });
+  const okta = await startOkta({
+    authority,
+    audience: RESOURCE,
+    scopes: ['mcp:call'],
+    serviceApp: {
+      token_endpoint_auth_method: 'private_key_jwt',
+      jwks: { keys: [registeredKey(oktaKey, { kid: 'onbehalf', alg: oktaAlgorithm })] },
+    },
+  });
+  const trust = (provider, audience) => {
+    const { issuer, urls } = provider.forMcp;
+    const { url, headers } = provider.host.reach(urls.keys);
+    return { issuer, audience, jwksUri: url, headers };
+  };
+  const mcp = await startMcpServer([
+    trust(entra, entra.ids.mcpServer),
+    trust(okta, RESOURCE),
+  ]);
+
+  return {
+    caFile,
+    entra,
+    okta,
+    mcp,
+    servers: [entra.signIn, okta.signIn, okta.forMcp, okta.other],
+    env: { ENTRA_CLIENT_SECRET: entraSecret, OKTA_PRIVATE_KEY: oktaKey },
+    placeholders: {
+      MCP_HOST,
+      ENTRA_TENANT_ID: entra.ids.tenant,
+      ENTRA_CLIENT_ID: entra.ids.gateway,
+      ENTRA_MCP_APP_ID: entra.ids.mcpServer,
+      OKTA_DOMAIN: okta.host.name,
+      OKTA_CLIENT_ID: okta.ids.serviceApp,
+      OKTA_MCP_SERVER_ID: okta.ids.mcpServer,
+    },
+    alice: (options) => signIn(entra, 'alice@contoso.example', options),
+    bob: (options) => signIn(okta, 'bob@acme.example', options),
+    async stop() {
+      await Promise.all([entra.host.down(), okta.host.down(), mcp.stop()]);
+    },
+  };
+}
+
+/** The text of a recipe with its placeholders filled in, as the reader of its README does it. */
+export function filled(recipe, placeholders) {
+  const file = new URL(`../../../envoy-config/${recipe}/envoy.yaml`, import.meta.url);
+  let text = readFileSync(file, 'utf8');
+  for (const [word, value] of Object.entries(placeholders)) text = text.replaceAll(word, value);
+  return text;
+}
+
+/** The filled-in recipe as an object, pointed at this machine. */
+export function bootstrapOf(recipe, parts) {
+  const bootstrap = YAML.parse(filled(recipe, parts.placeholders));
+  const loopback = (port_value) => ({ socket_address: { address: '127.0.0.1', port_value } });
+  bootstrap.admin.address = loopback(0);
+  const { listeners, clusters } = bootstrap.static_resources;
+  listeners[0].address = loopback(0);
+  wasmOf(bootstrap).vm_config.code.local.filename = MODULE;
+  for (const cluster of clusters) {
+    const [endpoint] = cluster.load_assignment.endpoints[0].lb_endpoints;
+    if (cluster.name === 'mcp_server') endpoint.endpoint.address = loopback(parts.mcp.port);
+    else {
+      endpoint.endpoint.address = loopback(parts[cluster.name].host.tlsPort);
+      const { common_tls_context } = cluster.transport_socket.typed_config;
+      common_tls_context.validation_context.trusted_ca.filename = parts.caFile;
+    }
+  }
+  return bootstrap;
+}
+
+/** The `config` of the wasm filter in a bootstrap. */
+export function wasmOf(bootstrap) {
+  const [connectionManager] = bootstrap.static_resources.listeners[0].filter_chains[0].filters;
+  const filters = connectionManager.typed_config.http_filters;
+  return filters.find(({ name }) => name === 'onbehalf').typed_config.config;
+}
+
+/** The filter's configuration block in a bootstrap. */
+export const filterOf = (bootstrap) => wasmOf(bootstrap).configuration.value;
+
+/**
+ * Envoy in front of the parts. `change(filter, bootstrap)` edits the filter's configuration (or all of
+ * it) for what a recipe does not have.
+ */
+export async function startGateway(
+  parts,
+  { recipe = 'okta-and-entra', concurrency = 1, change = () => {}, env = {} } = {},
+) {
+  const bootstrap = bootstrapOf(recipe, parts);
+  change(filterOf(bootstrap), bootstrap);
+  const envoy = await startEnvoy(bootstrap, { concurrency, env: { ...parts.env, ...env } });
+  return new Gateway(parts, envoy);
+}
+
+/** `envoy --mode validate` of a recipe after a change. */
+export function validateRecipe(parts, change = () => {}, { recipe = 'okta-and-entra', env } = {}) {
+  const bootstrap = bootstrapOf(recipe, parts);
+  change(filterOf(bootstrap), bootstrap);
+  return validate(bootstrap, env ?? parts.env);
+}
+
+class Gateway {
+  constructor(parts, envoy) {
+    Object.assign(this, { parts, envoy, answers: [] });
+    this.target = { port: envoy.port, host: MCP_HOST };
+  }
+
+  #keep = (answer) => {
+    this.answers.push(`${answer.status}\n${JSON.stringify(answer.headers)}\n${answer.text}`);
+    return answer;
+  };
+
+  /** Any HTTP request. */
+  send(options) {
+    return send({ ...this.target, ...options }).then(this.#keep);
+  }
+
+  /** Raw bytes, for what no HTTP library sends. */
+  sendBytes(bytes) {
+    return sendBytes(this.envoy.port, bytes).then((answer) => {
+      this.answers.push(answer);
+      return answer;
+    });
+  }
+
+  /** One tool call as one POST, with this token, as curl would do it. */
+  call(token, headers = {}, options = {}) {
+    const authorization = token === undefined ? {} : { authorization: `Bearer ${token}` };
+    const { path = '/mcp' } = options;
+    return callTool({ ...this.target, path }, { ...authorization, ...headers }, options).then(this.#keep);
+  }
+
+  /** A tool call with the official MCP client; answers what the MCP server saw. */
+  whoami(token, options = {}) {
+    return whoami({ ...this.target, token, ...options });
+  }
+
+  /** How often a counter of the module has been counted up so far. */
+  async count(name) {
+    const full = `wasmcustom.onbehalf.${name}`;
+    return (await this.envoy.stats(`^${full.replaceAll('.', '\\.')}$`))[full] ?? 0;
+  }
+
+  decisions(reason) {
+    return this.count(`decisions.reason.${reason}`);
+  }
+
+  /** Waits until a counter (they are flushed each second) has reached a value, and not more. */
+  async expectCount(name, value) {
+    let seen;
+    try {
+      await until(async () => (seen = await this.count(name)) >= value, `${name} counts ${value}`, 10);
+    } catch (error) {
+      throw new Error(`${error.message}; it is ${seen}`);
+    }
+    if (seen !== value) throw new Error(`${name} is ${seen}, not ${value}`);
+  }
+
+  stop() {
+    return this.envoy.stop();
+  }
+}
