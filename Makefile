@@ -59,14 +59,18 @@ lint: rust .tools/bin/cargo-deny ## check format, clippy (native and wasm32), de
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 	cargo clippy --locked --package onbehalf --target wasm32-wasip1 -- --deny warnings
-	cargo deny --offline --all-features check bans licenses sources
-	python3 tools/lint.py
+	cargo fmt --manifest-path bench/empty-filter/Cargo.toml --check
+	cargo clippy --locked --manifest-path bench/empty-filter/Cargo.toml --target wasm32-wasip1 --target-dir target -- --deny warnings
+	cargo fetch --locked --quiet
+	cargo deny --offline check bans licenses sources
+	! grep --line-number '"resolved"' tools/package-lock.json tests/envoy/package-lock.json
 
 advisories: .tools/bin/cargo-deny ## check the dependencies for known vulnerabilities (needs the network)
-	cargo deny --all-features check advisories
+	cargo deny check advisories
 
 fmt: rust ## format the Rust sources
 	cargo fmt --all
+	cargo fmt --manifest-path bench/empty-filter/Cargo.toml
 
 clean: ## remove what was built, keep the tools
 	rm -rf target
