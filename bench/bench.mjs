@@ -12,7 +12,9 @@ import { availableParallelism, cpus } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { cluster, freePort, listener, startEnvoy, until, wasmFilter } from '../tools/envoy.mjs';
+import { ENVOY, MODULE, startEnvoy } from '../tests/envoy/parts/envoy.mjs';
+import { until } from '../tests/envoy/parts/until.mjs';
+import { bootstrap, cluster, listener, ports, wasmFilter } from '../tools/envoy-config.mjs';
 import { startProvider } from './provider.mjs';
 
 const run = promisify(execFile);
@@ -20,7 +22,6 @@ const checkout = fileURLToPath(new URL('..', import.meta.url));
 const results = join(checkout, 'target/bench');
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 12);
 const SECONDS = Number(process.env.BENCH_SECONDS ?? 2);
-const ONBEHALF = process.env.ONBEHALF_WASM ?? join(checkout, 'target/onbehalf.wasm');
 const EMPTY = join(results, 'empty_filter.wasm');
 const CONNECTIONS = 16;
 const USERS = 100;
@@ -31,7 +32,7 @@ const PARALLEL_ROUNDS = 5;
 const [ENVOY_CPU, LOAD_CPU] = availableParallelism() > 1 ? [0, 1] : [0, 0];
 
 mkdirSync(results, { recursive: true });
-await run('taskset', ['--all-tasks', '--pid', '--cpu-list', String(LOAD_CPU), String(process.pid)]);
+await pin(process.pid, LOAD_CPU);
 const provider = await startProvider();
 const figures = {};
 
@@ -39,7 +40,7 @@ try {
   await throughput();
   await memory();
   await singleFlight();
-  figures.module_bytes = figure('bytes', [statSync(ONBEHALF).size]);
+  figures.module_bytes = figure('bytes', [statSync(MODULE).size]);
   await report();
 } finally {
   await provider.stop();
@@ -59,13 +60,11 @@ async function throughput() {
     'onbehalf, warm': [onbehalf('warm')],
     'onbehalf, cold RS256': [onbehalf('cold', { cache: { verified_tokens: 0 } })],
   };
-  const ports = {};
-  for (const side of Object.keys(sides)) ports[side] = await freePort();
-
-  const envoy = await start(Object.entries(sides).map(([side, filters]) => listener(side, ports[side], filters)));
+  const envoy = await start(Object.entries(sides).map(([side, filters]) => listener(side, filters)));
   const measured = Object.fromEntries(Object.keys(sides).map((side) => [side, { rates: [], cpu: [] }]));
   try {
-    for (const port of Object.values(ports)) {
+    const portOf = await ports(envoy);
+    for (const port of Object.values(portOf)) {
       await everyoneIsServed(port, tokens);
       await load(envoy, port, tokenFile);
     }
@@ -74,7 +73,7 @@ async function throughput() {
       const names = Object.keys(sides);
       for (let turn = 0; turn < names.length; turn += 1) {
         const side = names[(turn + round) % names.length];
-        const { rate, cpu } = await load(envoy, ports[side], tokenFile);
+        const { rate, cpu } = await load(envoy, portOf[side], tokenFile);
         measured[side].rates.push(rate);
         measured[side].cpu.push(cpu);
       }
@@ -103,16 +102,15 @@ async function memory() {
   const tokens = await provider.tokens(USERS_IN_MEMORY);
   const rounds = [];
   for (let round = 0; round < MEMORY_ROUNDS; round += 1) {
-    const port = await freePort();
-    const envoy = await start([listener('memory', port, [onbehalf('memory')])]);
+    const envoy = await start([listener('memory', [onbehalf('memory')])]);
     try {
-      for (let pass = 0; pass < 20; pass += 1) await everyoneIsServed(port, before);
+      for (let pass = 0; pass < 20; pass += 1) await everyoneIsServed(envoy.port, before);
       const start = anonymousMemory(envoy.pid);
-      await everyoneIsServed(port, tokens);
+      await everyoneIsServed(envoy.port, tokens);
       rounds.push((anonymousMemory(envoy.pid) - start) / tokens.length);
 
       const exchangesBefore = provider.exchanges();
-      await everyoneIsServed(port, tokens);
+      await everyoneIsServed(envoy.port, tokens);
       const again = provider.exchanges() - exchangesBefore;
       if (again > 0) throw new Error(`${again} of ${tokens.length} users were not in the cache any more: its bound is below them`);
     } finally {
@@ -124,19 +122,19 @@ async function memory() {
 
 /** Calls at the token endpoint when a new user's first requests come all at once. The answer waits until all are there. */
 async function singleFlight() {
-  const port = await freePort();
-  const envoy = await start([listener('parallel', port, [onbehalf('parallel')])]);
+  const envoy = await start([listener('parallel', [onbehalf('parallel')])]);
   const rounds = [];
   try {
     const [first, ...tokens] = await provider.tokens(1 + PARALLEL_ROUNDS);
-    await everyoneIsServed(port, [first]);
+    await everyoneIsServed(envoy.port, [first]);
     for (const token of tokens) {
       const exchangesBefore = provider.exchanges();
       const release = provider.hold();
       const agent = new Agent({ keepAlive: true, maxSockets: PARALLEL });
-      const statuses = Promise.all(Array.from({ length: PARALLEL }, () => ask(agent, port, token)));
+      const statuses = Promise.all(Array.from({ length: PARALLEL }, () => ask(agent, envoy.port, token)));
       try {
-        await until(`${PARALLEL} requests wait`, async () => await envoy.stat('http.parallel.downstream_rq_active') === PARALLEL);
+        const active = 'http.parallel.downstream_rq_active';
+        await until(async () => (await envoy.stats(active))[active] === PARALLEL, `${PARALLEL} requests wait`);
       } finally {
         release();
       }
@@ -164,7 +162,7 @@ async function report() {
     const goal = goals[name] ? `${goals[name][0]} ${goals[name][1]}${reached[goals[name][0]](value, goals[name][1]) ? '' : '  MISSED'}` : '';
     console.log(`${name.padEnd(42)}${show(value)}${show(Math.min(...rounds))}${show(Math.max(...rounds))}${String(rounds.length).padStart(8)}  ${goal}`);
   }
-  const { stdout: version } = await run(process.env.ENVOY ?? join(checkout, '.tools/bin/envoy'), ['--version']);
+  const { stdout: version } = await run(ENVOY, ['--version']);
   console.log(`\n${cpus()[0].model}, ${cpus().length} cores; Envoy ${version.match(/\/(\d+\.\d+\.\d+)\//)[1]}, one worker; `
     + `wrk with ${CONNECTIONS} connections, ${USERS} users in turn, ${ROUNDS} rounds of ${SECONDS} s`);
 
@@ -173,12 +171,18 @@ async function report() {
   console.log('target/bench/latest.json');
 }
 
-function start(listeners) {
-  return startEnvoy({ static_resources: { listeners, clusters: [cluster('provider', provider.port)] } }, { cpu: ENVOY_CPU });
+async function start(listeners) {
+  const envoy = await startEnvoy(bootstrap(listeners, [cluster('provider', provider.port)]));
+  await pin(envoy.pid, ENVOY_CPU);
+  return envoy;
+}
+
+function pin(pid, cpu) {
+  return run('taskset', ['--all-tasks', '--pid', '--cpu-list', String(cpu), String(pid)]);
 }
 
 function onbehalf(name, more = {}) {
-  return wasmFilter(name, ONBEHALF, {
+  return wasmFilter(name, MODULE, {
     identity_providers: {
       entra: {
         profile: 'entra_obo',
@@ -209,10 +213,10 @@ function jwtAuthn(more) {
 /** Lets wrk run for a while; gives requests a second, and the processor time that Envoy took for each. */
 async function load(envoy, port, tokenFile) {
   const cpuBefore = processorMicroseconds(envoy.pid);
-  const { stdout } = await run('taskset', ['--cpu-list', String(LOAD_CPU), 'wrk', '--threads', '1', '--connections', String(CONNECTIONS),
-    '--duration', `${SECONDS}s`, '--script', join(checkout, 'bench/load.lua'), `http://127.0.0.1:${port}`, '--', tokenFile]);
+  const { stdout } = await run('wrk', ['--threads', '1', '--connections', String(CONNECTIONS), '--duration', `${SECONDS}s`,
+    '--script', join(checkout, 'bench/load.lua'), `http://127.0.0.1:${port}`, '--', tokenFile]);
   const { requests, microseconds, errors } = JSON.parse(stdout.match(/^\{.*\}$/m)[0]);
-  if (errors > 0) throw new Error(`${errors} of ${requests} requests failed\n${envoy.log()}`);
+  if (errors > 0) throw new Error(`${errors} of ${requests} requests failed\n${envoy.log}`);
   return { rate: (requests / microseconds) * 1e6, cpu: (processorMicroseconds(envoy.pid) - cpuBefore) / requests };
 }
 
@@ -222,12 +226,11 @@ async function everyoneIsServed(port, tokens) {
   const waiting = [...tokens];
   await Promise.all(Array.from({ length: CONNECTIONS }, async () => {
     for (let token; (token = waiting.pop()) !== undefined;) {
-      let status;
-      await until('the filter lets a good token through', async () => {
-        status = await ask(agent, port, token);
+      await until(async () => {
+        const status = await ask(agent, port, token);
         if (status !== 200 && status !== 503) throw new Error(`a good token got ${status}`);
         return status === 200;
-      });
+      }, 'the filter lets a good token through');
     }
   }));
   agent.destroy();

@@ -4,13 +4,16 @@ import { execFile, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
+import { createServer } from 'node:net';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { gunzipSync } from 'node:zlib';
-import { cluster, freePort, listener, startEnvoy, until, wasmFilter } from './envoy.mjs';
+import { startEnvoy } from '../tests/envoy/parts/envoy.mjs';
+import { until } from '../tests/envoy/parts/until.mjs';
+import { bootstrap, cluster, listener, wasmFilter } from './envoy-config.mjs';
 
 const run = promisify(execFile);
 const checkout = fileURLToPath(new URL('..', import.meta.url));
@@ -137,7 +140,7 @@ async function startRegistry() {
   }));
   const registry = spawn('docker-registry', ['serve', config], { stdio: 'ignore' });
   const exit = new Promise((resolve) => registry.once('error', resolve).once('close', resolve));
-  await until('the registry answers', () => fetch(`http://127.0.0.1:${port}/v2/`).then((response) => response.ok, () => false));
+  await until(() => fetch(`http://127.0.0.1:${port}/v2/`).then((response) => response.ok, () => false), 'the registry answers');
   return {
     port,
     async stop() {
@@ -149,7 +152,6 @@ async function startRegistry() {
 
 /** Starts Envoy with the module at `path` and sees it refuse a request that brings no token. */
 async function runInEnvoy(path) {
-  const [port, nobody] = [await freePort(), await freePort()];
   const configuration = {
     identity_providers: {
       okta: {
@@ -162,14 +164,12 @@ async function runInEnvoy(path) {
     },
     resources: [{ url: 'https://mcp.example.com/mcp', scopes: ['mcp:read'], exchange: { okta: { audience: 'api://mcp' } } }],
   };
-  const envoy = await startEnvoy({
-    static_resources: {
-      listeners: [listener('pulled', port, [wasmFilter('onbehalf', path, configuration, ['OKTA_CLIENT_SECRET'])])],
-      clusters: [cluster('okta', nobody)],
-    },
-  }, { env: { OKTA_CLIENT_SECRET: 'never sent' } });
+  const filter = wasmFilter('onbehalf', path, configuration, ['OKTA_CLIENT_SECRET']);
+  const envoy = await startEnvoy(bootstrap([listener('pulled', [filter])], [cluster('okta', await freePort())]), {
+    env: { OKTA_CLIENT_SECRET: 'never sent' },
+  });
   try {
-    const { status, headers, body } = await get(port, '/mcp', { host: 'mcp.example.com' });
+    const { status, headers, body } = await get(envoy.port, '/mcp', { host: 'mcp.example.com' });
     assert.equal(status, 401);
     assert.match(headers['www-authenticate'], /^Bearer .*resource_metadata="https:\/\/mcp\.example\.com\/\.well-known\/oauth-protected-resource\/mcp"/);
     assert.equal(JSON.parse(body).reason, 'no_credentials');
@@ -183,4 +183,13 @@ async function get(port, path, headers) {
   let body = '';
   for await (const text of response.setEncoding('utf8')) body += text;
   return { status: response.statusCode, headers: response.headers, body };
+}
+
+/** A port of the loopback interface that nobody listens on now. */
+async function freePort() {
+  const server = createServer();
+  await new Promise((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve));
+  const { port } = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return port;
 }

@@ -1,0 +1,77 @@
+// The smallest Envoy configurations that run a filter: no upstream, Envoy answers by itself.
+
+/** A bootstrap configuration, with the admin interface on a free port. */
+export function bootstrap(listeners, clusters) {
+  return { admin: { address: address(0) }, static_resources: { listeners, clusters } };
+}
+
+/** The port that each listener got, by the listener's name. */
+export async function ports(envoy) {
+  const { listener_statuses: listeners } = JSON.parse(await envoy.get('/listeners?format=json'));
+  return Object.fromEntries(listeners.map(({ name, local_address: local }) => [name, local.socket_address.port_value]));
+}
+
+/** A listener on a free port that runs `filters` and then answers every request with 200 itself. */
+export function listener(name, filters) {
+  return {
+    name,
+    address: address(0),
+    filter_chains: [{
+      filters: [{
+        name: 'envoy.filters.network.http_connection_manager',
+        typed_config: {
+          '@type': 'type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
+          stat_prefix: name,
+          normalize_path: true,
+          merge_slashes: true,
+          path_with_escaped_slashes_action: 'REJECT_REQUEST',
+          route_config: {
+            virtual_hosts: [{
+              name,
+              domains: ['*'],
+              routes: [{ match: { prefix: '/' }, direct_response: { status: 200, body: { inline_string: 'ok' } } }],
+            }],
+          },
+          http_filters: [...filters, {
+            name: 'envoy.filters.http.router',
+            typed_config: { '@type': 'type.googleapis.com/envoy.extensions.filters.http.router.v3.Router' },
+          }],
+        },
+      }],
+    }],
+  };
+}
+
+/** The HTTP filter for a Wasm module on disk. `name` also keeps its VM apart from the others. */
+export function wasmFilter(name, path, configuration, environment = []) {
+  return {
+    name,
+    typed_config: {
+      '@type': 'type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm',
+      config: {
+        name,
+        failure_policy: 'FAIL_RELOAD',
+        ...(configuration && { configuration: { '@type': 'type.googleapis.com/google.protobuf.Struct', value: configuration } }),
+        vm_config: {
+          vm_id: name,
+          runtime: 'envoy.wasm.runtime.v8',
+          code: { local: { filename: path } },
+          environment_variables: { host_env_keys: environment },
+        },
+      },
+    },
+  };
+}
+
+/** A cluster with one loopback endpoint. */
+export function cluster(name, port) {
+  return {
+    name,
+    type: 'STATIC',
+    load_assignment: { cluster_name: name, endpoints: [{ lb_endpoints: [{ endpoint: { address: address(port) } }] }] },
+  };
+}
+
+function address(port) {
+  return { socket_address: { address: '127.0.0.1', port_value: port } };
+}
