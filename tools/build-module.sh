@@ -29,17 +29,16 @@ unset RUSTFLAGS
 CARGO_ENCODED_RUSTFLAGS=$flags CARGO_INCREMENTAL=0 \
     cargo build --release --locked --manifest-path "$manifest" --lib --target "$triple" --target-dir "$target_dir"
 
-mkdir -p "$(dirname "$output")"
-new=$output.new
-# The features are those that rustc enables for this target; all are in V8 and wasmtime.
-.tools/bin/node tools/node_modules/binaryen/bin/wasm-opt \
-    "$target_dir/$triple/release/$library.wasm" --output "$new" -O3 \
-    --enable-bulk-memory --enable-bulk-memory-opt --enable-multivalue --enable-mutable-globals \
-    --enable-nontrapping-float-to-int --enable-reference-types --enable-sign-ext \
-    --strip-debug --strip-producers --strip-target-features
-
-# Left alone when nothing changed, so that nothing that depends on it is made again.
-if cmp -s "$new" "$output"; then rm "$new"; else mv "$new" "$output"; fi
+built=$target_dir/$triple/release/$library.wasm
+if ! [ "$output" -nt "$built" ] || ! [ "$output" -nt "$0" ]; then
+    mkdir -p "$(dirname "$output")"
+    # The features are those that rustc enables for this target; all are in V8 and wasmtime.
+    .tools/bin/node tools/node_modules/binaryen/bin/wasm-opt "$built" --output "$output.new" -O3 \
+        --enable-bulk-memory --enable-bulk-memory-opt --enable-multivalue --enable-mutable-globals \
+        --enable-nontrapping-float-to-int --enable-reference-types --enable-sign-ext \
+        --strip-debug --strip-producers --strip-target-features
+    mv "$output.new" "$output"
+fi
 python3 - "$output" <<'EOF'
 import hashlib, sys
 module = open(sys.argv[1], "rb").read()
