@@ -34,6 +34,7 @@ export class AuthorizationServer {
     this.clockOffsetSeconds = 0;
     this.counts = { discovery: 0, keys: 0, token: 0 };
     this.tokenRequests = [];
+    this.secretsSeen = new Set(); // for leaks.mjs
     this.faults = [];
     this.cookieKey = randomBytes(16).toString('hex');
     this.signingKeys = [newKey(dialect, issuer), newKey(dialect, issuer)];
@@ -262,7 +263,11 @@ export class AuthorizationServer {
   }
 
   #record(request, form, status, error) {
-    const shown = (name, value) => (HIDDEN.has(name) ? '(hidden)' : value);
+    const shown = (name, value) => {
+      if (!HIDDEN.has(name)) return value;
+      this.secretsSeen.add(String(value));
+      return '(hidden)';
+    };
     const entry = {
       parameters: Object.keys(form).sort(),
       values: Object.fromEntries(Object.entries(form).map(([k, v]) => [k, shown(k, v)])),

@@ -50,7 +50,7 @@ export async function signIn(
       code_verifier: verifier,
     },
   });
-  return tokens(answer, username);
+  return tokens(answer, username, server);
 }
 
 /** A token of an application without a user (client_credentials). */
@@ -63,12 +63,13 @@ export async function machineToken(provider, scope, server = provider.signIn) {
       scope,
     },
   });
-  return tokens(answer, 'the machine').accessToken;
+  return tokens(answer, 'the machine', server).accessToken;
 }
 
-function tokens(answer, who) {
+function tokens(answer, who, server) {
   if (answer.status !== 200) throw new Error(`no token for ${who}: ${answer.status} ${answer.text}`);
   const { access_token: accessToken, id_token: idToken, expires_in: expiresIn } = JSON.parse(answer.text);
+  for (const token of [accessToken, idToken]) if (token) server.secretsSeen.add(token);
   return { accessToken, idToken, expiresIn };
 }
 

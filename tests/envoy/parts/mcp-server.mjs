@@ -8,8 +8,8 @@ import { createRemoteJWKSet, decodeJwt, jwtVerify } from 'jose';
 
 /**
  * @param {{issuer: string, audience: string, jwksUri: string, headers?: object}[]} trusted
- * Returns `{port, url, requests, stop}`; `requests` has method, path and header names of everything
- * that arrived, accepted or not, and `identity` where the token was good.
+ * Returns `{port, url, requests, tokens, stop}`; `requests` has method, path and header names of everything
+ * that arrived, accepted or not, and `identity` where the token was good; `tokens` is for leaks.mjs.
  */
 export async function startMcpServer(trusted) {
   const issuers = new Map(
@@ -19,6 +19,7 @@ export async function startMcpServer(trusted) {
     ]),
   );
   const requests = [];
+  const tokens = new Set();
 
   async function verify(authorization) {
     const [scheme, token, ...rest] = (authorization ?? '').split(' ');
@@ -60,6 +61,7 @@ export async function startMcpServer(trusted) {
       response.writeHead(401, { 'www-authenticate': 'Bearer error="invalid_token"' });
       return response.end();
     }
+    tokens.add(request.auth.token);
     entry.identity = { ...request.auth.extra, scopes: request.auth.scopes };
     return handle(request, response);
   });
@@ -72,6 +74,7 @@ export async function startMcpServer(trusted) {
     port,
     url: `http://127.0.0.1:${port}/mcp`,
     requests,
+    tokens,
     async stop() {
       await mcp.close();
       server.closeAllConnections();

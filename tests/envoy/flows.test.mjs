@@ -1,0 +1,227 @@
+// The main job: a user's token in, a token for the MCP server out, for both providers at once.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { assertSoundAndSilent } from './parts/expect.mjs';
+import { RESOURCE, startGateway, startParts } from './parts/gateway.mjs';
+import { signIn } from './parts/login.mjs';
+import { withMcpClient } from './parts/mcp-client.mjs';
+
+let parts;
+let gateway;
+let alice;
+let bob;
+
+before(async () => {
+  parts = await startParts();
+  gateway = await startGateway(parts, { change: (filter) => (filter.open_paths = ['/healthz']) });
+  alice = await parts.alice();
+  bob = await parts.bob();
+});
+
+after(async () => {
+  await gateway?.stop();
+  await parts?.stop();
+});
+
+describe('users of both providers', () => {
+  it('Alice of Entra reaches the MCP server with a token that Entra issued for it', async () => {
+    const seen = await gateway.whoami(alice.accessToken);
+    assert.equal(seen.issuer, parts.entra.forMcp.issuer);
+    assert.equal(seen.audience, parts.entra.ids.mcpServer);
+    assert.deepEqual(seen.scopes, ['mcp.call']);
+    assert.match(seen.subject, /^[\w-]{43}$/);
+  });
+
+  it('Bob of Okta reaches the same server with a token that Okta issued for it', async () => {
+    const seen = await gateway.whoami(bob.accessToken);
+    assert.deepEqual(seen, {
+      issuer: parts.okta.forMcp.issuer,
+      audience: RESOURCE,
+      subject: 'bob@acme.example',
+      scopes: ['mcp:call'],
+    });
+  });
+
+  it('the MCP server never sees the token that the user sent', () => {
+    for (const { accessToken, idToken } of [alice, bob]) {
+      assert.ok(!parts.mcp.tokens.has(accessToken));
+      assert.ok(!parts.mcp.tokens.has(idToken));
+    }
+    assert.equal(parts.mcp.tokens.size, 2);
+  });
+
+  it('clients of the older protocol revision work as well', async () => {
+    const seen = await gateway.whoami(alice.accessToken, { mode: 'legacy' });
+    assert.equal(seen.issuer, parts.entra.forMcp.issuer);
+  });
+
+  it('progress of a slow tool arrives while it runs', async () => {
+    const progress = [];
+    const result = await withMcpClient({ ...gateway.target, token: bob.accessToken }, (client) =>
+      client.callTool(
+        { name: 'count', arguments: { to: 3, milliseconds: 100 } },
+        { onprogress: (step) => progress.push({ ...step, at: Date.now() }) },
+      ),
+    );
+    assert.equal(result.content[0].text, 'counted to 3');
+    assert.deepEqual(progress.map((step) => step.progress), [1, 2, 3]);
+    assert.ok(progress[2].at > progress[0].at, 'everything came at once');
+  });
+});
+
+describe('what the token endpoints get', () => {
+  it('Entra gets one on-behalf-of request with the secret in the form', () => {
+    const { exchanges } = parts.entra.signIn;
+    assert.equal(exchanges.length, 1);
+    const [request] = exchanges;
+    assert.deepEqual(request.parameters, [
+      'assertion',
+      'client_id',
+      'client_secret',
+      'grant_type',
+      'requested_token_use',
+      'scope',
+    ]);
+    assert.equal(request.values.grant_type, 'urn:ietf:params:oauth:grant-type:jwt-bearer');
+    assert.equal(request.values.requested_token_use, 'on_behalf_of');
+    assert.equal(request.values.scope, `api://${parts.entra.ids.mcpServer}/.default`);
+    assert.equal(request.values.client_id, parts.entra.ids.gateway);
+    assert.equal(request.clientAuthentication, 'client_secret_post');
+    assert.equal(request.status, 200);
+  });
+
+  it('Okta gets one token exchange with a fresh assertion signed by the registered key', () => {
+    const { exchanges } = parts.okta.forMcp;
+    assert.equal(exchanges.length, 1);
+    const [request] = exchanges;
+    assert.equal(request.values.grant_type, 'urn:ietf:params:oauth:grant-type:token-exchange');
+    assert.equal(
+      request.values.subject_token_type,
+      'urn:ietf:params:oauth:token-type:access_token',
+    );
+    assert.equal(request.values.audience, RESOURCE);
+    assert.equal(request.values.scope, 'mcp:call');
+    assert.equal(request.clientAuthentication, 'private_key_jwt');
+    assert.equal(request.assertion.alg, 'ES256');
+    assert.equal(request.assertion.kid, 'onbehalf');
+    assert.equal(request.assertion.aud, parts.okta.forMcp.urls.token);
+    assert.equal(request.assertion.iss, parts.okta.ids.serviceApp);
+    assert.equal(request.assertion.sub, parts.okta.ids.serviceApp);
+    assert.equal(request.assertion.seconds, 300);
+    assert.ok(request.assertion.jti.length >= 16);
+    assert.equal(request.status, 200);
+  });
+
+  it('each assertion has an id of its own', async () => {
+    const carol = await signIn(parts.okta, 'carol@acme.example');
+    await gateway.whoami(carol.accessToken);
+    const ids = parts.okta.forMcp.exchanges.map(({ assertion }) => assertion.jti);
+    assert.equal(ids.length, 2);
+    assert.notEqual(ids[0], ids[1]);
+  });
+
+  it('requests are plain OAuth: form in, JSON out, the provider’s host, our name', () => {
+    for (const [server, host] of [
+      [parts.entra.signIn, 'login.microsoftonline.com'],
+      [parts.okta.forMcp, 'acme.okta.com'],
+    ]) {
+      for (const request of server.exchanges) {
+        assert.equal(request.contentType, 'application/x-www-form-urlencoded');
+        assert.equal(request.accept, 'application/json');
+        assert.equal(request.host, host);
+        assert.match(request.userAgent, /^onbehalf\/\d+\.\d+\.\d+$/);
+      }
+    }
+  });
+});
+
+describe('the cache', () => {
+  it('a second call makes no exchange', async () => {
+    const { length } = parts.entra.signIn.exchanges;
+    const hits = await gateway.count('token_cache.result.hit');
+    const answer = await gateway.call(alice.accessToken);
+    assert.equal(answer.status, 200);
+    assert.equal(parts.entra.signIn.exchanges.length, length);
+    await gateway.expectCount('token_cache.result.hit', hits + 1);
+  });
+
+  it('another token of the same user is exchanged on its own', async () => {
+    const { length } = parts.entra.signIn.exchanges;
+    const again = await parts.alice();
+    assert.equal((await gateway.call(again.accessToken)).status, 200);
+    assert.equal(parts.entra.signIn.exchanges.length, length + 1);
+  });
+
+  it('users never share a token', async () => {
+    const users = await Promise.all(
+      ['dave', 'erin', 'frank'].map((name) => signIn(parts.okta, `${name}@acme.example`)),
+    );
+    const seen = await Promise.all(users.map(({ accessToken }) => gateway.whoami(accessToken)));
+    assert.deepEqual(
+      seen.map(({ subject }) => subject),
+      ['dave@acme.example', 'erin@acme.example', 'frank@acme.example'],
+    );
+  });
+});
+
+describe('what the MCP server gets', () => {
+  it('one Authorization line, and none of the headers that a client may not set', async () => {
+    const answer = await gateway.call(alice.accessToken, {
+      'x-onbehalf-user': 'root',
+      'X-OnBehalf-Anything': 'spoofed',
+      'x-other': 'stays',
+    });
+    assert.equal(answer.status, 200);
+    const { headerLines } = parts.mcp.requests.at(-1);
+    assert.equal(headerLines.filter((name) => name === 'authorization').length, 1);
+    assert.deepEqual(headerLines.filter((name) => name.startsWith('x-onbehalf')), []);
+    assert.ok(headerLines.includes('x-other'));
+  });
+
+  it('a path below the resource and a query arrive unchanged', async () => {
+    const answer = await gateway.call(alice.accessToken, {}, { path: '/mcp/sub/tree?x=1&y=%2e' });
+    assert.equal(answer.status, 200);
+    assert.equal(parts.mcp.requests.at(-1).path, '/mcp/sub/tree?x=1&y=%2e');
+  });
+
+  it('a request body of a megabyte arrives whole, also when the request had to wait', async () => {
+    const fresh = await signIn(parts.entra, 'big@contoso.example');
+    const filler = 'x'.repeat(1024 * 1024);
+    const answer = await gateway.call(fresh.accessToken, {}, { args: { filler } });
+    assert.equal(answer.status, 200);
+    assert.match(answer.text, /whoami|audience/);
+  });
+
+  it('an open path arrives without credentials, whatever the client sent', async () => {
+    const counted = await gateway.decisions('open_path');
+    for (const headers of [{}, { authorization: `Bearer ${alice.accessToken}` }]) {
+      const answer = await gateway.send({ path: '/healthz', headers });
+      assert.equal(answer.status, 200);
+      assert.equal(answer.text, 'ok\n');
+      assert.ok(!parts.mcp.requests.at(-1).headerNames.includes('authorization'));
+    }
+    await gateway.expectCount('decisions.reason.open_path', counted + 2);
+  });
+});
+
+describe('what the operator sees', () => {
+  it('Prometheus gets names with labels', async () => {
+    await gateway.expectCount('exchanges.provider.entra.outcome.ok', parts.entra.signIn.exchanges.length);
+    const page = await gateway.envoy.prometheus();
+    const line = (pattern) => assert.match(page, pattern);
+    line(/^onbehalf_decisions\{reason="forwarded"\} [1-9]\d*$/m);
+    line(/^onbehalf_decisions\{reason="open_path"\} 2$/m);
+    line(/^onbehalf_exchanges\{(outcome="ok",provider="entra"|provider="entra",outcome="ok")\} [1-9]\d*$/m);
+    line(/^onbehalf_exchanges\{(outcome="ok",provider="okta"|provider="okta",outcome="ok")\} [1-9]\d*$/m);
+    line(/^onbehalf_exchange_duration_ms_bucket\{provider="entra",le="\d/m);
+    line(/^onbehalf_exchange_duration_ms_count\{provider="okta"\} [1-9]\d*$/m);
+    line(/^onbehalf_token_cache\{result="hit"\} [1-9]\d*$/m);
+    line(/^onbehalf_token_cache\{result="miss"\} [1-9]\d*$/m);
+    line(/^onbehalf_key_refreshes\{(outcome="ok",provider="entra"|provider="entra",outcome="ok")\} [1-9]\d*$/m);
+  });
+
+  it('nothing secret is in logs, statistics, the configuration dump or answers, and nothing trapped', async () => {
+    await assertSoundAndSilent(gateway);
+  });
+});

@@ -1,0 +1,106 @@
+// Each folder of envoy-config/ runs as it is, filled in.
+
+import assert from 'node:assert/strict';
+import { readFileSync, readdirSync } from 'node:fs';
+import { after, before, describe, it } from 'node:test';
+import { MODULE, validate } from './parts/envoy.mjs';
+import { assertRefused, assertSoundAndSilent } from './parts/expect.mjs';
+import { filled, METADATA_PATH, startGateway, startParts } from './parts/gateway.mjs';
+
+const FOLDER = new URL('../../envoy-config/', import.meta.url);
+const PROVIDERS = { okta: ['okta'], entra: ['entra'], 'okta-and-entra': ['entra', 'okta'] };
+
+let parts;
+before(async () => {
+  parts = await startParts();
+});
+after(() => parts?.stop());
+
+it('there is a test for each recipe', () => {
+  const folders = readdirSync(FOLDER, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  assert.deepEqual(folders.map(({ name }) => name).sort(), Object.keys(PROVIDERS).sort());
+});
+
+for (const [recipe, providers] of Object.entries(PROVIDERS)) {
+  describe(`envoy-config/${recipe}`, () => {
+    const text = (file) => readFileSync(new URL(`${recipe}/${file}`, FOLDER), 'utf8');
+    const placeholders = () =>
+      Object.keys(parts.placeholders).filter((word) => text('envoy.yaml').includes(word));
+
+    it('names at its top every word that must be replaced, and its README explains each', () => {
+      const [top] = text('envoy.yaml').split('\nadmin:');
+      const shouting = new Set(text('envoy.yaml').match(/\b[A-Z][A-Z0-9]*(_[A-Z0-9]+)+\b/g));
+      const notToFill = ['FAIL_RELOAD', 'FAIL_OPEN', 'STRICT_DNS', 'LOGICAL_DNS', 'V4_PREFERRED'];
+      const others = ['REJECT_REQUEST', 'DROP_HEADER', 'ENTRA_CLIENT_SECRET', 'OKTA_PRIVATE_KEY'];
+      for (const word of [...notToFill, ...others]) shouting.delete(word);
+      assert.deepEqual([...shouting].sort(), placeholders().sort());
+      for (const word of shouting) {
+        assert.match(top, new RegExp(`^#   ${word} `, 'm'));
+        assert.ok(text('README.md').includes(`\`${word}\``), `README.md says nothing of ${word}`);
+      }
+    });
+
+    it('is accepted by envoy --mode validate, text as it is, with nothing but the words replaced', () => {
+      const config = filled(recipe, { ...parts.placeholders, '/etc/envoy/onbehalf.wasm': MODULE });
+      const { ok, output } = validate(config, parts.env);
+      assert.ok(ok, output);
+    });
+
+    it('serves its users, publishes its metadata and refuses everybody else', async () => {
+      const gateway = await startGateway(parts, { recipe });
+      try {
+        for (const name of ['entra', 'okta']) {
+          const { accessToken } = await (name === 'entra' ? parts.alice() : parts.bob());
+          if (providers.includes(name)) {
+            const seen = await gateway.whoami(accessToken);
+            assert.equal(seen.issuer, parts[name].forMcp.issuer);
+          } else {
+            const answer = await gateway.call(accessToken);
+            assert.equal(answer.status, 401);
+            assert.equal(answer.json.reason, 'unknown_issuer');
+          }
+        }
+        const scope =
+          recipe === 'entra' ? `api://${parts.entra.ids.gateway}/mcp:read` : 'mcp:read';
+        await assertRefused(
+          gateway,
+          { reason: 'no_credentials', status: 401, error: 'unauthorized', challenge: 'bare', scope },
+          () => gateway.call(undefined),
+        );
+        const metadata = await gateway.send({ path: METADATA_PATH });
+        assert.deepEqual(
+          metadata.json.authorization_servers,
+          providers.map((name) => parts[name].signIn.issuer),
+        );
+        assert.deepEqual(metadata.json.scopes_supported, [scope]);
+        await assertSoundAndSilent(gateway);
+      } finally {
+        await gateway.stop();
+      }
+    });
+
+    it('does not talk to a server that is not the provider', async () => {
+      // A certificate of the right authority for another name.
+      const impostor = await startGateway(parts, {
+        recipe,
+        change: (_filter, { static_resources: { clusters } }) => {
+          for (const cluster of clusters.filter(({ transport_socket }) => transport_socket)) {
+            const [endpoint] = cluster.load_assignment.endpoints[0].lb_endpoints;
+            const other = cluster.name === 'okta' ? parts.entra : parts.okta;
+            endpoint.endpoint.address.socket_address.port_value = other.host.tlsPort;
+          }
+        },
+      });
+      try {
+        const { accessToken } = await (providers[0] === 'entra' ? parts.alice() : parts.bob());
+        const answer = await impostor.call(accessToken);
+        assert.equal(answer.status, 503, answer.text);
+        assert.equal(answer.json.reason, 'keys_unavailable');
+        const failures = await impostor.envoy.stats('ssl.fail_verify_san');
+        assert.ok(Object.values(failures).some((count) => count > 0));
+      } finally {
+        await impostor.stop();
+      }
+    });
+  });
+}
