@@ -1,0 +1,123 @@
+use jwt_simple::algorithms::{Edwards25519PublicKey, P256PublicKey, P384PublicKey, RSAPublicKey};
+
+use super::Algorithm;
+
+/// A public key that was checked when it was made: RSA of 2048 to 4096 bits with exponent 65537, a point on
+/// P-256 or P-384, or an Ed25519 point that is not weak.
+#[derive(Clone, Debug)]
+pub struct PublicKey {
+    pub(super) inner: Inner,
+    spki: Vec<u8>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Inner {
+    Rsa { key: Box<RSAPublicKey>, modulus_bytes: usize },
+    P256(Box<P256PublicKey>),
+    P384(Box<P384PublicKey>),
+    Ed25519(Box<Edwards25519PublicKey>),
+}
+
+impl PublicKey {
+    /// An RSA key from its big-endian modulus and exponent (RFC 7518 section 6.3.1).
+    pub fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<Self> {
+        // RFC 7518 section 6.3.1.1: no leading zero octets.
+        if modulus.first() == Some(&0) {
+            return None;
+        }
+        let key = RSAPublicKey::from_components(modulus, exponent).ok()?;
+        let spki = key.to_der().ok()?;
+        let inner = Inner::Rsa { key: Box::new(key), modulus_bytes: modulus.len() };
+        Some(Self { inner, spki })
+    }
+
+    /// A point on P-256 from its coordinates, 32 octets each (RFC 7518 section 6.2.1).
+    pub fn p256(x: &[u8], y: &[u8]) -> Option<Self> {
+        let key = P256PublicKey::from_bytes(&uncompressed(x, y, 32)?).ok()?;
+        let spki = key.to_der().ok()?;
+        Some(Self { inner: Inner::P256(Box::new(key)), spki })
+    }
+
+    /// A point on P-384 from its coordinates, 48 octets each (RFC 7518 section 6.2.1).
+    pub fn p384(x: &[u8], y: &[u8]) -> Option<Self> {
+        let key = P384PublicKey::from_bytes(&uncompressed(x, y, 48)?).ok()?;
+        let spki = key.to_der().ok()?;
+        Some(Self { inner: Inner::P384(Box::new(key)), spki })
+    }
+
+    /// An Ed25519 key, 32 octets (RFC 8037 section 2).
+    pub fn ed25519(x: &[u8]) -> Option<Self> {
+        let key = Edwards25519PublicKey::from_bytes(x).ok()?;
+        let spki = key.to_der();
+        Some(Self { inner: Inner::Ed25519(Box::new(key)), spki })
+    }
+
+    /// The key as a DER `SubjectPublicKeyInfo` (RFC 5280 section 4.1.2.7).
+    pub fn spki(&self) -> &[u8] {
+        &self.spki
+    }
+
+    /// Whether `algorithm` works with this kind of key.
+    pub fn suits(&self, algorithm: Algorithm) -> bool {
+        match self.inner {
+            Inner::Rsa { .. } => algorithm.is_rsa(),
+            Inner::P256(_) => algorithm == Algorithm::Es256,
+            Inner::P384(_) => algorithm == Algorithm::Es384,
+            Inner::Ed25519(_) => algorithm == Algorithm::EdDsa,
+        }
+    }
+
+    /// The signature in the form that crypto libraries outside JOSE take: an RSA signature as it is, an ECDSA
+    /// one as DER `Ecdsa-Sig-Value` (RFC 3279 section 2.2.3).
+    ///
+    /// `None` when it cannot be a signature by this key: a wrong length, or r or s zero or not below the order.
+    /// Verifiers call this first, so that they all refuse the same.
+    pub fn foreign_signature(&self, signature: &[u8]) -> Option<Vec<u8>> {
+        match &self.inner {
+            Inner::Rsa { modulus_bytes, .. } => (signature.len() == *modulus_bytes).then(|| signature.to_vec()),
+            Inner::P256(_) => {
+                let signature = p256::ecdsa::Signature::from_slice(signature).ok()?;
+                Some(signature.to_der().as_bytes().to_vec())
+            }
+            Inner::P384(_) => {
+                let signature = p384::ecdsa::Signature::from_slice(signature).ok()?;
+                Some(signature.to_der().as_bytes().to_vec())
+            }
+            Inner::Ed25519(_) => (signature.len() == 64).then(|| signature.to_vec()),
+        }
+    }
+}
+
+fn uncompressed(x: &[u8], y: &[u8], width: usize) -> Option<Vec<u8>> {
+    (x.len() == width && y.len() == width).then(|| [&[4], x, y].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weak_and_costly_rsa_keys_are_refused() {
+        let mut modulus = vec![0xff; 256];
+        assert!(PublicKey::rsa(&modulus, &[1, 0, 1]).is_some());
+        assert!(PublicKey::rsa(&modulus[..128], &[1, 0, 1]).is_none(), "1024 bits");
+        assert!(PublicKey::rsa(&[0xff; 1024], &[1, 0, 1]).is_none(), "8192 bits");
+        assert!(PublicKey::rsa(&modulus, &[3]).is_none(), "e = 3");
+        assert!(PublicKey::rsa(&modulus, &[2]).is_none(), "e = 2");
+        assert!(PublicKey::rsa(&modulus, &[]).is_none(), "no exponent");
+        assert!(PublicKey::rsa(&[], &[1, 0, 1]).is_none(), "no modulus");
+        assert!(PublicKey::rsa(&[&[0], &modulus[..]].concat(), &[1, 0, 1]).is_none(), "leading zero");
+        modulus[255] = 0xfe;
+        assert!(PublicKey::rsa(&modulus, &[1, 0, 1]).is_none(), "even modulus");
+    }
+
+    #[test]
+    fn points_off_the_curve_or_of_a_wrong_width_are_refused() {
+        assert!(PublicKey::p256(&[1; 32], &[1; 32]).is_none());
+        assert!(PublicKey::p256(&[0; 32], &[0; 32]).is_none());
+        assert!(PublicKey::p256(&[1; 31], &[1; 33]).is_none());
+        assert!(PublicKey::p384(&[1; 48], &[1; 48]).is_none());
+        assert!(PublicKey::ed25519(&[0; 32]).is_none());
+        assert!(PublicKey::ed25519(&[0; 31]).is_none());
+    }
+}

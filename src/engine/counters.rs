@@ -1,0 +1,87 @@
+//! What is counted. Numbers are collected here and fetched once in a while: a hostcall for each would show on
+//! the warm path.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::refusal::Reason;
+
+/// A number that goes to a metric of the host.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sample {
+    /// So many decisions of that label.
+    Decisions(&'static str),
+    /// So many look-ups for an exchanged token: `hit`, `miss` or `joined`.
+    TokenCache(&'static str),
+    /// So many exchanges with a provider (by index) that ended so.
+    Exchanges(usize, &'static str),
+    /// So many fetches of a provider's keys that ended so: `ok` or `failed`.
+    KeyRefreshes(usize, &'static str),
+}
+
+/// Numbers since they were last fetched.
+#[derive(Debug, Default)]
+pub struct Counters {
+    forwarded: u64,
+    hits: u64,
+    others: BTreeMap<Sample, u64>,
+    durations: Vec<(usize, Duration)>,
+}
+
+impl Counters {
+    /// Every number above zero; they start from zero again.
+    pub fn take(&mut self) -> Vec<(Sample, u64)> {
+        let mut samples: Vec<_> = std::mem::take(&mut self.others).into_iter().collect();
+        samples.push((Sample::Decisions("forwarded"), std::mem::take(&mut self.forwarded)));
+        samples.push((Sample::TokenCache("hit"), std::mem::take(&mut self.hits)));
+        samples.retain(|(_, number)| *number > 0);
+        samples
+    }
+
+    /// How long exchanges took since the last time, by provider.
+    pub fn take_durations(&mut self) -> Vec<(usize, Duration)> {
+        std::mem::take(&mut self.durations)
+    }
+
+    pub(super) fn forwarded(&mut self) {
+        self.forwarded = self.forwarded.saturating_add(1);
+    }
+
+    pub(super) fn cache_hit(&mut self) {
+        self.hits = self.hits.saturating_add(1);
+    }
+
+    pub(super) fn cache_miss(&mut self) {
+        self.count(Sample::TokenCache("miss"));
+    }
+
+    pub(super) fn cache_joined(&mut self) {
+        self.count(Sample::TokenCache("joined"));
+    }
+
+    pub(super) fn open_path(&mut self) {
+        self.count(Sample::Decisions("open_path"));
+    }
+
+    pub(super) fn metadata(&mut self) {
+        self.count(Sample::Decisions("metadata"));
+    }
+
+    pub(super) fn refused(&mut self, reason: Reason) {
+        self.count(Sample::Decisions(reason.label()));
+    }
+
+    pub(super) fn exchanged(&mut self, provider: usize, outcome: &'static str, took: Duration) {
+        self.count(Sample::Exchanges(provider, outcome));
+        self.durations.push((provider, took));
+    }
+
+    pub(super) fn keys_refreshed(&mut self, provider: usize, ok: bool) {
+        self.count(Sample::KeyRefreshes(provider, if ok { "ok" } else { "failed" }));
+    }
+
+    fn count(&mut self, sample: Sample) {
+        let number = self.others.entry(sample).or_insert(0);
+        *number = number.saturating_add(1);
+    }
+}

@@ -1,0 +1,153 @@
+//! What of a request's header matters here: the token, what must not go on to the upstream.
+
+use crate::config::{Config, SubjectToken, TokenSource};
+use crate::http::{HeaderEdits, Request};
+use crate::refusal::Reason;
+use crate::secret::Secret;
+use crate::token::MAX_TOKEN_BYTES;
+
+/// The fields that are looked at, found in one pass.
+#[derive(Default)]
+pub(super) struct Head<'a> {
+    pub(super) method: &'a [u8],
+    pub(super) authority: &'a [u8],
+    pub(super) target: &'a [u8],
+    authorization: Option<&'a [u8]>,
+    several_authorizations: bool,
+    /// Names of fields that the upstream must not see.
+    remove: Vec<String>,
+    has_cookie: bool,
+}
+
+impl<'a> Head<'a> {
+    pub(super) fn read(request: &'a Request, config: &Config) -> Self {
+        let mut head = Self::default();
+        for (name, value) in request.fields() {
+            match name {
+                ":method" => head.method = value,
+                ":authority" => head.authority = value,
+                ":path" => head.target = value,
+                "authorization" => {
+                    head.several_authorizations |= head.authorization.is_some();
+                    head.authorization = Some(value);
+                }
+                "cookie" => head.has_cookie = true,
+                // Bound to the token that is left behind here (RFC 9449 section 4.1).
+                "dpop" => head.remove.push(name.to_owned()),
+                _ if name.starts_with("x-onbehalf-") || is_subject_header(config, name) => {
+                    head.remove.push(name.to_owned())
+                }
+                _ => {}
+            }
+        }
+        head
+    }
+
+    /// The one bearer token (RFC 6750 section 2.1). Tokens in the query are never accepted (MCP "Authorization").
+    pub(super) fn bearer(&self) -> Result<&'a str, Reason> {
+        if self.several_authorizations || has_query_token(self.target) {
+            return Err(Reason::SeveralCredentials);
+        }
+        let value = match self.authorization {
+            None | Some([]) => return Err(Reason::NoCredentials),
+            Some(value) => value,
+        };
+        let end = value.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(value.len());
+        let (scheme, rest) = value.split_at_checked(end).ok_or(Reason::MalformedCredentials)?;
+        if !scheme.eq_ignore_ascii_case(b"bearer") {
+            return Err(if value.is_ascii() { Reason::NoCredentials } else { Reason::MalformedCredentials });
+        }
+        let start = rest.iter().position(|byte| *byte != b' ').unwrap_or(rest.len());
+        let token =
+            rest.get(start..).filter(|token| start > 0 && !token.is_empty()).ok_or(Reason::MalformedCredentials)?;
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(Reason::TokenTooLarge);
+        }
+        if token.contains(&b',') {
+            // Two field lines, joined on the way (RFC 9110 section 5.3).
+            return Err(Reason::SeveralCredentials);
+        }
+        if !is_b64token(token) {
+            return Err(Reason::MalformedCredentials);
+        }
+        std::str::from_utf8(token).map_err(|_| Reason::MalformedCredentials)
+    }
+
+    /// What is changed before the request goes on: `authorization` replaced or removed, and nothing left of what
+    /// was only meant for us.
+    pub(super) fn edits(self, request: &Request, config: &Config, authorization: Option<Secret>) -> HeaderEdits {
+        let mut remove = self.remove;
+        let mut cookie = None;
+        let names: Vec<&str> = if self.has_cookie { subject_cookies(config).collect() } else { Vec::new() };
+        if !names.is_empty() {
+            let is_ours = |pair: &[u8]| names.iter().any(|name| cookie_value(pair, name).is_some());
+            if cookies(request).any(is_ours) {
+                let kept: Vec<&[u8]> = cookies(request).filter(|pair| !is_ours(pair)).collect();
+                if kept.is_empty() {
+                    remove.push("cookie".to_owned());
+                } else {
+                    cookie = Some(kept.join(&b"; "[..]));
+                }
+            }
+        }
+        HeaderEdits { authorization, remove, cookie }
+    }
+}
+
+/// The ID token that comes with the access token: exactly one, in the configured place.
+pub(super) fn subject_token<'a>(request: &'a Request, source: &TokenSource) -> Option<&'a str> {
+    let value = match source {
+        TokenSource::Header(name) => only(request.fields().filter(|(field, _)| field == name).map(|(_, value)| value)),
+        TokenSource::Cookie(name) => only(cookies(request).filter_map(|pair| cookie_value(pair, name))),
+    }?;
+    if value.len() > MAX_TOKEN_BYTES || !is_b64token(value) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()
+}
+
+fn only<T>(mut values: impl Iterator<Item = T>) -> Option<T> {
+    let value = values.next()?;
+    values.next().is_none().then_some(value)
+}
+
+fn is_subject_header(config: &Config, name: &str) -> bool {
+    config.providers.iter().any(|provider| {
+        matches!(&provider.subject_token, SubjectToken::IdToken { source: TokenSource::Header(header), .. } if header == name)
+    })
+}
+
+fn subject_cookies(config: &Config) -> impl Iterator<Item = &str> {
+    config.providers.iter().filter_map(|provider| match &provider.subject_token {
+        SubjectToken::IdToken { source: TokenSource::Cookie(name), .. } => Some(name.as_str()),
+        _ => None,
+    })
+}
+
+/// The `name=value` pairs of every cookie field (RFC 6265 section 4.2.1).
+fn cookies(request: &Request) -> impl Iterator<Item = &[u8]> {
+    let fields = request.fields().filter(|(name, _)| *name == "cookie");
+    fields.flat_map(|(_, value)| {
+        value.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty())
+    })
+}
+
+fn cookie_value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")
+}
+
+/// RFC 6750 section 2.1.
+fn is_b64token(token: &[u8]) -> bool {
+    let padding = token.iter().rev().take_while(|byte| **byte == b'=').count();
+    let body = token.get(..token.len().saturating_sub(padding)).unwrap_or_default();
+    !body.is_empty() && body.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte))
+}
+
+/// Whether the query has an `access_token` (RFC 6750 section 2.3), however it is escaped.
+fn has_query_token(target: &[u8]) -> bool {
+    let Some(start) = target.iter().position(|byte| *byte == b'?') else {
+        return false;
+    };
+    let query = target.get(start.saturating_add(1)..).unwrap_or_default();
+    form_urlencoded::parse(query).any(|(name, _)| name == "access_token")
+}

@@ -1,0 +1,309 @@
+//! What is being fetched, and who waits for it. A flight is one remote operation, of one call or of several in a
+//! row; the same need twice at the same time is one flight.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::RequestId;
+use super::counters::Counters;
+use super::decide::{Need, TokenNeed};
+use super::known::{Known, TokenKey};
+use crate::config::{Config, Provider};
+use crate::crypto::Crypto;
+use crate::http::{Call, Reply, Url};
+use crate::idp::{self, Blame, Endpoints, Fault, Subject};
+use crate::refusal::{Reason, Refusal};
+use crate::secret::Secret;
+use crate::time::UnixTime;
+use crate::token::KeySet;
+
+/// A flight's number; never used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FlightId(u64);
+
+pub(super) struct Flight {
+    pub(super) operation: Operation,
+    pub(super) waiters: Vec<RequestId>,
+    pub(super) started: UnixTime,
+}
+
+/// The step at which a flight is.
+pub(super) enum Operation {
+    /// A provider's metadata is asked for; its keys come next.
+    Discovery { provider: usize },
+    /// A provider's keys are asked for.
+    Keys { provider: usize, endpoints: Endpoints },
+    /// A token is exchanged.
+    Exchange { need: TokenNeed, endpoints: Endpoints },
+}
+
+/// What two needs must have in common to be served by one flight.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Purpose {
+    Keys(usize),
+    Token(TokenKey),
+}
+
+/// What follows a reply.
+pub(super) enum Next {
+    /// Another call of the same flight.
+    Call(Flight, Call),
+    /// The flight is over; these waited for it.
+    Done(Vec<RequestId>),
+}
+
+#[derive(Default)]
+pub(super) struct Flights {
+    flights: HashMap<FlightId, Flight>,
+    by_purpose: HashMap<Purpose, FlightId>,
+    numbers: u64,
+}
+
+impl Flights {
+    /// Lets `waiter` wait for a flight that serves `need`, if there is one.
+    pub(super) fn join(&mut self, need: &Need, waiter: RequestId) -> bool {
+        let purpose = match need {
+            Need::Keys { provider, .. } => Purpose::Keys(*provider),
+            Need::Token(need) => Purpose::Token(need.key),
+        };
+        let flight = self.by_purpose.get(&purpose).and_then(|id| self.flights.get_mut(id));
+        flight.map(|flight| flight.waiters.push(waiter)).is_some()
+    }
+
+    pub(super) fn is_fetching_keys(&self, provider: usize) -> bool {
+        self.by_purpose.contains_key(&Purpose::Keys(provider))
+    }
+
+    pub(super) fn put(&mut self, flight: Flight) -> FlightId {
+        self.numbers = self.numbers.wrapping_add(1);
+        let id = FlightId(self.numbers);
+        self.by_purpose.insert(flight.operation.purpose(), id);
+        self.flights.insert(id, flight);
+        id
+    }
+
+    pub(super) fn take(&mut self, id: FlightId) -> Option<Flight> {
+        let flight = self.flights.remove(&id)?;
+        self.by_purpose.remove(&flight.operation.purpose());
+        Some(flight)
+    }
+
+    /// Flights that have been up longer than their call may take.
+    pub(super) fn overdue(&self, now: UnixTime, limit: impl Fn(usize) -> Duration) -> Vec<FlightId> {
+        let is_overdue = |flight: &Flight| now.since(flight.started) > limit(flight.operation.provider());
+        let mut overdue: Vec<_> =
+            self.flights.iter().filter(|(_, flight)| is_overdue(flight)).map(|(id, _)| *id).collect();
+        overdue.sort_unstable();
+        overdue
+    }
+
+    pub(super) fn clock_went_back(&mut self, now: UnixTime) {
+        for flight in self.flights.values_mut() {
+            flight.started = flight.started.min(now);
+        }
+    }
+}
+
+impl Operation {
+    /// Fetches a provider's keys, by way of discovery unless the endpoints are configured.
+    pub(super) fn keys(provider: usize, config: &Config) -> Self {
+        match config.providers.get(provider).and_then(Endpoints::configured) {
+            Some(endpoints) => Self::Keys { provider, endpoints },
+            None => Self::Discovery { provider },
+        }
+    }
+
+    /// What serves `need`. `None`: the endpoints that it takes are not known (any more).
+    pub(super) fn of(need: Need, config: &Config, known: &Known) -> Option<Self> {
+        match need {
+            Need::Keys { provider, known_endpoints: Some(endpoints) } => Some(Self::Keys { provider, endpoints }),
+            Need::Keys { provider, known_endpoints: None } => Some(Self::keys(provider, config)),
+            Need::Token(need) => {
+                let endpoints = known.issuer(need.provider)?.endpoints.clone()?;
+                Some(Self::Exchange { need, endpoints })
+            }
+        }
+    }
+
+    /// The call of this step. `None`: it could not be made.
+    pub(super) fn call(&self, config: &Config, crypto: &dyn Crypto, now: UnixTime) -> Option<Call> {
+        let provider = config.providers.get(self.provider())?;
+        match self {
+            Self::Discovery { .. } => Some(get(provider, idp::metadata_url(&provider.issuer)?)),
+            Self::Keys { endpoints, .. } => Some(get(provider, endpoints.jwks_uri.clone())),
+            Self::Exchange { need, endpoints } => {
+                let target = config.resources.get(need.resource)?.targets.get(need.provider)?.as_ref()?;
+                idp::token_call(provider, endpoints, target, need.subject(), crypto, now)
+            }
+        }
+    }
+
+    pub(super) const fn provider(&self) -> usize {
+        match self {
+            Self::Discovery { provider } | Self::Keys { provider, .. } => *provider,
+            Self::Exchange { need, .. } => need.provider,
+        }
+    }
+
+    const fn purpose(&self) -> Purpose {
+        match self {
+            Self::Discovery { provider } | Self::Keys { provider, .. } => Purpose::Keys(*provider),
+            Self::Exchange { need, .. } => Purpose::Token(need.key),
+        }
+    }
+}
+
+fn get(provider: &Provider, url: Url) -> Call {
+    Call {
+        cluster: provider.cluster.clone(),
+        method: "GET",
+        url,
+        headers: vec![("accept", Secret::new("application/json".to_owned()))],
+        body: Secret::new(String::new()),
+        timeout: provider.timeout,
+    }
+}
+
+/// Everything that a reply may change.
+pub(super) struct Landing<'a> {
+    pub(super) config: &'a Config,
+    pub(super) crypto: &'a dyn Crypto,
+    pub(super) known: &'a mut Known,
+    pub(super) counters: &'a mut Counters,
+}
+
+impl Landing<'_> {
+    /// Takes a reply in: what it says is known from now on, and the flight goes on or ends.
+    pub(super) fn land(&mut self, flight: Flight, reply: &Reply, now: UnixTime) -> Next {
+        let Some(provider) = self.config.providers.get(flight.operation.provider()) else {
+            return Next::Done(flight.waiters);
+        };
+        match flight.operation {
+            Operation::Discovery { provider: index } => {
+                match body(reply).and_then(|body| Endpoints::discovered(provider, body)) {
+                    Ok(endpoints) => {
+                        let flight = Flight { operation: Operation::Keys { provider: index, endpoints }, ..flight };
+                        match flight.operation.call(self.config, self.crypto, now) {
+                            Some(call) => return Next::Call(flight, call),
+                            None => self.no_keys(index, provider, "the call could not be made", now),
+                        }
+                        Next::Done(flight.waiters)
+                    }
+                    Err(problem) => {
+                        self.no_keys(index, provider, problem, now);
+                        Next::Done(flight.waiters)
+                    }
+                }
+            }
+            Operation::Keys { provider: index, endpoints } => {
+                match body(reply).and_then(|body| KeySet::read(body).ok_or("the answer is not a JWK Set")) {
+                    Ok((keys, skipped)) if !keys.is_empty() => {
+                        self.keys(index, provider, endpoints, keys, &skipped, now)
+                    }
+                    Ok(_) => self.no_keys(index, provider, "the JWK Set has no usable key", now),
+                    Err(problem) => self.no_keys(index, provider, problem, now),
+                }
+                Next::Done(flight.waiters)
+            }
+            Operation::Exchange { ref need, .. } => {
+                let target =
+                    self.config.resources.get(need.resource).and_then(|resource| resource.targets.get(need.provider));
+                if let Some(Some(target)) = target {
+                    match idp::token_response(provider, target, need.subject(), reply, now) {
+                        Ok(issued) => {
+                            log::debug!("exchanged provider={} lifetime={}s", provider.name, issued.lifetime.as_secs());
+                            self.counters.exchanged(need.provider, "ok", now.since(flight.started));
+                            self.known.put_issued(need.key, &issued, need.subject_expires, now);
+                        }
+                        Err(fault) => self.no_token(need, provider, &fault, now.since(flight.started), now),
+                    }
+                }
+                Next::Done(flight.waiters)
+            }
+        }
+    }
+
+    /// The exchange for `need` failed: remembers that for a while, by whose fault it is.
+    pub(super) fn no_token(
+        &mut self,
+        need: &TokenNeed,
+        provider: &Provider,
+        fault: &Fault,
+        took: Duration,
+        now: UnixTime,
+    ) {
+        let (reason, pause) = match fault.blame {
+            Blame::Token => (Reason::ExchangeRejected, 30),
+            Blame::UserMustAct => (Reason::InteractionRequired, 120),
+            Blame::NotAllowed => (Reason::ExchangeDenied, 60),
+            Blame::Operator => (Reason::ExchangeMisconfigured, 30),
+            Blame::Throttled => (Reason::ProviderThrottled, 10),
+            Blame::Unavailable => (Reason::ProviderUnavailable, 2),
+            Blame::Nonsense => (Reason::ProviderAnswerInvalid, 5),
+        };
+        let pause = fault.retry_after.unwrap_or(Duration::from_secs(pause));
+        let mut refusal = Refusal::because(reason, format!("provider={} {fault}", provider.name));
+        if matches!(fault.blame, Blame::Throttled | Blame::Unavailable) {
+            refusal = refusal.retry_after(pause);
+        }
+        if fault.blame == Blame::UserMustAct && need.takes_claims_challenge {
+            refusal.claims.clone_from(&fault.claims);
+        }
+        self.counters.exchanged(need.provider, reason.label(), took);
+        self.known.put_failed(need.key, refusal, pause, now);
+    }
+
+    fn keys(
+        &mut self,
+        index: usize,
+        provider: &Provider,
+        endpoints: Endpoints,
+        keys: KeySet,
+        skipped: &[&str],
+        now: UnixTime,
+    ) {
+        for reason in skipped {
+            log::debug!("skipped a key of provider={}: {reason}", provider.name);
+        }
+        let Some(issuer) = self.known.issuer_mut(index) else {
+            return;
+        };
+        log::debug!("fetched {} keys of provider={}", keys.len(), provider.name);
+        let moved = issuer.endpoints.as_ref().is_some_and(|old| *old != endpoints);
+        issuer.endpoints = Some(endpoints);
+        // A token that was verified with a key that is gone must not live on in the cache; and where tokens are
+        // exchanged is part of the key under which an exchanged one is kept.
+        if issuer.put_keys(keys, now) || moved {
+            self.known.forget_verified();
+        }
+        self.counters.keys_refreshed(index, true);
+    }
+
+    fn no_keys(&mut self, index: usize, provider: &Provider, problem: &str, now: UnixTime) {
+        if let Some(issuer) = self.known.issuer_mut(index) {
+            let kept = if issuer.keys.is_some() { "; the keys from before stay" } else { "" };
+            log::warn!(
+                "could not fetch keys of provider={} issuer={}: {problem}{kept}",
+                provider.name,
+                provider.issuer.as_str()
+            );
+            issuer.put_failure(now);
+        }
+        self.counters.keys_refreshed(index, false);
+    }
+}
+
+/// The body of a good answer, or a word why there is none.
+fn body(reply: &Reply) -> Result<&[u8], &'static str> {
+    match reply {
+        Reply::Answer(answer) if answer.status == 200 => Ok(&answer.body),
+        Reply::Answer(_) => Err("the answer's status is not 200"),
+        Reply::Failed(failure) => Err(failure.text()),
+    }
+}
+
+impl TokenNeed {
+    fn subject(&self) -> Subject<'_> {
+        Subject { token: self.subject.reveal(), is_id_token: self.is_id_token }
+    }
+}

@@ -1,0 +1,284 @@
+//! What a worker knows: keys, verified tokens, exchanged tokens and failed exchanges. All of it is bounded and
+//! runs out.
+
+use std::cell::RefCell;
+use std::hash::{BuildHasher, DefaultHasher, Hasher, RandomState};
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+use std::time::Duration;
+
+use lru::LruCache;
+
+use crate::idp::{Caller, Endpoints, Issued};
+use crate::refusal::Refusal;
+use crate::secret::Secret;
+use crate::time::UnixTime;
+use crate::token::KeySet;
+
+/// How often keys are fetched when all goes well.
+const REFRESH: Duration = Duration::from_secs(15 * 60);
+
+/// The longest pause after failed fetches.
+const LONGEST_BACKOFF: u64 = 60;
+
+/// How often a `kid` that is not in the set may cause a fetch.
+const REFETCH: Duration = Duration::from_secs(30);
+
+/// How long before its end an exchanged token is not used any more.
+const MARGIN: Duration = Duration::from_secs(30);
+
+pub(super) struct Known {
+    issuers: Vec<IssuerState>,
+    access_tokens: Option<VerifiedTokens>,
+    id_tokens: Option<VerifiedTokens>,
+    exchanges: LruCache<TokenKey, Exchange>,
+}
+
+type VerifiedTokens = LruCache<Rc<str>, Rc<Verified>, TailState>;
+
+/// What is known of an issuer.
+#[derive(Default)]
+pub(super) struct IssuerState {
+    pub(super) endpoints: Option<Endpoints>,
+    pub(super) keys: Option<KeySet>,
+    /// When to fetch keys, for the first time or again.
+    due: UnixTime,
+    failures: u32,
+    /// Until when an unknown `kid` causes no fetch.
+    refetch_from: UnixTime,
+}
+
+/// A token that was found good.
+pub(super) struct Verified {
+    pub(super) provider: usize,
+    pub(super) caller: Caller,
+    pub(super) scopes: Vec<String>,
+    /// `exp`.
+    pub(super) expires: UnixTime,
+    /// `exp` and the leeway.
+    pub(super) accepted_until: UnixTime,
+    /// For each resource that was asked for with it, where its exchanged token is.
+    keys: RefCell<Vec<(usize, TokenKey)>>,
+}
+
+/// A digest of everything that shapes an exchanged token.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct TokenKey([u8; 32]);
+
+enum Exchange {
+    Issued { authorization: Secret, until: UnixTime },
+    Failed { refusal: Refusal, until: UnixTime },
+}
+
+/// What a look-up for an exchanged token gives.
+pub(super) enum Exchanged {
+    /// The value for `authorization`.
+    Issued(Secret),
+    Failed(Refusal),
+    Unknown,
+}
+
+/// Which of the two roles a verified token has. One token is never taken for the other.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Access,
+    Id,
+}
+
+impl Known {
+    pub(super) fn new(providers: usize, verified_tokens: usize, exchanged_tokens: usize) -> Self {
+        let cache = || NonZeroUsize::new(verified_tokens).map(|size| LruCache::with_hasher(size, TailState::default()));
+        Self {
+            issuers: (0..providers).map(|_| IssuerState::default()).collect(),
+            access_tokens: cache(),
+            id_tokens: cache(),
+            exchanges: LruCache::new(NonZeroUsize::new(exchanged_tokens).unwrap_or(NonZeroUsize::MIN)),
+        }
+    }
+
+    pub(super) fn issuer(&self, provider: usize) -> Option<&IssuerState> {
+        self.issuers.get(provider)
+    }
+
+    pub(super) fn issuer_mut(&mut self, provider: usize) -> Option<&mut IssuerState> {
+        self.issuers.get_mut(provider)
+    }
+
+    /// The providers whose keys are to be fetched.
+    pub(super) fn due(&self, now: UnixTime) -> Vec<usize> {
+        self.issuers.iter().enumerate().filter(|(_, issuer)| now >= issuer.due).map(|(index, _)| index).collect()
+    }
+
+    /// Every pause that was measured by the old clock ends.
+    pub(super) fn clock_went_back(&mut self) {
+        for issuer in &mut self.issuers {
+            issuer.due = UnixTime::default();
+            issuer.refetch_from = UnixTime::default();
+        }
+        let failed: Vec<TokenKey> = self
+            .exchanges
+            .iter()
+            .filter(|(_, exchange)| matches!(exchange, Exchange::Failed { .. }))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in failed {
+            self.exchanges.pop(&key);
+        }
+    }
+
+    /// A verified token in that role, whether or not it is still in force.
+    pub(super) fn verified(&mut self, role: Role, token: &str) -> Option<Rc<Verified>> {
+        self.verified_tokens(role)?.get(token).cloned()
+    }
+
+    pub(super) fn remember(&mut self, role: Role, token: &str, verified: &Rc<Verified>) {
+        if let Some(tokens) = self.verified_tokens(role) {
+            tokens.put(token.into(), verified.clone());
+        }
+    }
+
+    pub(super) fn forget(&mut self, role: Role, token: &str) {
+        if let Some(tokens) = self.verified_tokens(role) {
+            tokens.pop(token);
+        }
+    }
+
+    /// Every token must be verified again.
+    pub(super) fn forget_verified(&mut self) {
+        for tokens in [&mut self.access_tokens, &mut self.id_tokens].into_iter().flatten() {
+            tokens.clear();
+        }
+    }
+
+    fn verified_tokens(&mut self, role: Role) -> Option<&mut VerifiedTokens> {
+        match role {
+            Role::Access => self.access_tokens.as_mut(),
+            Role::Id => self.id_tokens.as_mut(),
+        }
+    }
+
+    pub(super) fn exchanged(&mut self, key: &TokenKey, now: UnixTime) -> Exchanged {
+        match self.exchanges.get(key) {
+            Some(Exchange::Issued { authorization, until }) if now < *until => Exchanged::Issued(authorization.clone()),
+            Some(Exchange::Failed { refusal, until }) if now < *until => {
+                let mut refusal = refusal.clone();
+                refusal.retry_after = refusal.retry_after.map(|_| until.since(now));
+                Exchanged::Failed(refusal)
+            }
+            Some(_) => {
+                self.exchanges.pop(key);
+                Exchanged::Unknown
+            }
+            None => Exchanged::Unknown,
+        }
+    }
+
+    /// Remembers a token until its own end or its subject's, whichever is earlier, less a margin; but at least so
+    /// long that those who wait for it get it.
+    pub(super) fn put_issued(&mut self, key: TokenKey, issued: &Issued, subject_expires: UnixTime, now: UnixTime) {
+        let end = now.plus(issued.lifetime);
+        let margin = MARGIN.min(issued.lifetime.checked_div(4).unwrap_or_default());
+        let until = end.min(subject_expires).minus(margin).max(now.plus(Duration::from_secs(1)));
+        let authorization = Secret::new(format!("Bearer {}", issued.access_token.reveal()));
+        self.exchanges.put(key, Exchange::Issued { authorization, until });
+    }
+
+    /// Remembers that there is no token, for `pause`.
+    pub(super) fn put_failed(&mut self, key: TokenKey, refusal: Refusal, pause: Duration, now: UnixTime) {
+        self.exchanges.put(key, Exchange::Failed { refusal, until: now.plus(pause) });
+    }
+}
+
+impl IssuerState {
+    /// Keys were fetched. Whether a key that was there before is missing now.
+    pub(super) fn put_keys(&mut self, keys: KeySet, now: UnixTime) -> bool {
+        let lost = self.keys.as_ref().is_some_and(|old| !old.is_contained_in(&keys));
+        self.keys = Some(keys);
+        self.failures = 0;
+        self.due = now.plus(REFRESH);
+        lost
+    }
+
+    /// Keys could not be fetched; what is there stays.
+    pub(super) fn put_failure(&mut self, now: UnixTime) {
+        let pause = 1_u64.checked_shl(self.failures).unwrap_or(LONGEST_BACKOFF).min(LONGEST_BACKOFF);
+        self.failures = self.failures.saturating_add(1);
+        self.due = now.plus(Duration::from_secs(pause));
+    }
+
+    /// How long until keys are fetched again, if a fetch has failed just now.
+    pub(super) fn pause(&self, now: UnixTime) -> Option<Duration> {
+        (self.failures > 0 && now < self.due).then(|| self.due.since(now))
+    }
+
+    /// Whether a `kid` that is not in the set may cause a fetch now. If so, the next may only after a while.
+    pub(super) fn may_refetch(&mut self, now: UnixTime) -> bool {
+        let may = now >= self.refetch_from && self.pause(now).is_none();
+        if may {
+            self.refetch_from = now.plus(REFETCH);
+        }
+        may
+    }
+}
+
+impl Verified {
+    pub(super) fn new(
+        provider: usize,
+        caller: Caller,
+        scopes: Vec<String>,
+        expires: UnixTime,
+        leeway: Duration,
+    ) -> Self {
+        Self { provider, caller, scopes, expires, accepted_until: expires.plus(leeway), keys: RefCell::default() }
+    }
+
+    /// The key of its exchanged token for a resource; `make` is called the first time.
+    pub(super) fn key_for(&self, resource: usize, make: impl FnOnce() -> TokenKey) -> TokenKey {
+        let mut keys = self.keys.borrow_mut();
+        if let Some((_, key)) = keys.iter().find(|(index, _)| *index == resource) {
+            return *key;
+        }
+        let key = make();
+        keys.push((resource, key));
+        key
+    }
+}
+
+impl TokenKey {
+    /// SHA-256 over the parts, each with its length in front, so that no two lists of parts give the same input.
+    pub(super) fn of(parts: &[&str]) -> Self {
+        let mut hash = hmac_sha256::Hash::new();
+        for part in parts {
+            hash.update(part.len().to_le_bytes());
+            hash.update(part);
+        }
+        Self(hash.finalize())
+    }
+}
+
+/// Hashes the length and the last 32 bytes of a token: the end of its signature, which differs between any two
+/// tokens that were verified. Equality still compares every byte, so a collision costs a comparison, not a
+/// mistake; and only tokens that an issuer signed get into the map, so nobody can choose what collides.
+#[derive(Clone, Default)]
+struct TailState(RandomState);
+
+impl BuildHasher for TailState {
+    type Hasher = TailHasher;
+
+    fn build_hasher(&self) -> TailHasher {
+        TailHasher(self.0.build_hasher())
+    }
+}
+
+struct TailHasher(DefaultHasher);
+
+impl Hasher for TailHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.write_usize(bytes.len());
+        self.0.write(bytes.get(bytes.len().saturating_sub(32)..).unwrap_or(bytes));
+    }
+
+    fn finish(&self) -> u64 {
+        self.0.finish()
+    }
+}

@@ -1,0 +1,241 @@
+//! HTTP as plain data: what comes in from the host and what goes out to it.
+
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::Uri;
+
+use crate::secret::Secret;
+
+/// An absolute `https` URL without user information, query or fragment; `http` only towards a loopback host.
+///
+/// The text is kept as written: an issuer is compared code point by code point (OpenID Connect Discovery 4.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url {
+    text: String,
+    authority: String,
+    path: String,
+    https: bool,
+}
+
+impl Url {
+    /// Reads `text`; the error says what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        if text.contains(['#', '?']) {
+            return Err("must have no query and no fragment");
+        }
+        let uri: Uri = text.parse().map_err(|_| "is not a URL")?;
+        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return Err("is not an absolute URL");
+        };
+        if authority.as_str().contains('@') {
+            return Err("must have no user information");
+        }
+        let https = match scheme {
+            "https" => true,
+            "http" if is_loopback(authority.host()) => false,
+            "http" => return Err("must be https (http is for loopback hosts only)"),
+            _ => return Err("must be an https URL"),
+        };
+        let default_port = if https { ":443" } else { ":80" };
+        let authority = authority.as_str().to_ascii_lowercase();
+        let authority = authority.strip_suffix(default_port).unwrap_or(&authority).to_owned();
+        // `Uri` gives `/` for an empty path, which a resource identifier does not have (RFC 9728 section 3.1).
+        let path = if text.ends_with('/') || uri.path() != "/" { uri.path().to_owned() } else { String::new() };
+        Ok(Self { text: text.to_owned(), authority, path, https })
+    }
+
+    /// As it was written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Host and port, lower case, without the scheme's own port.
+    pub fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    /// The path: empty, or from its first `/` on.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// `https` or `http`.
+    pub const fn scheme(&self) -> &'static str {
+        if self.https { "https" } else { "http" }
+    }
+
+    /// Whether `authority`, as a request names it, is this URL's: ASCII case and the scheme's own port do not count.
+    pub fn is_at(&self, authority: &[u8]) -> bool {
+        let own_port: &[u8] = if self.https { b":443" } else { b":80" };
+        let authority = authority.strip_suffix(own_port).unwrap_or(authority);
+        authority.eq_ignore_ascii_case(self.authority.as_bytes())
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host == "[::1]"
+        || host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// The head of a request: its header fields in order, names in lower case, pseudo-headers among them.
+#[derive(Clone)]
+pub struct Request {
+    fields: Vec<(String, Vec<u8>)>,
+}
+
+impl Request {
+    /// From the header map as the host gives it.
+    pub const fn new(fields: Vec<(String, Vec<u8>)>) -> Self {
+        Self { fields }
+    }
+
+    /// Every field, in order.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
+        self.fields.iter().map(|(name, value)| (name.as_str(), value.as_slice()))
+    }
+
+    /// The first field of that name.
+    pub fn field(&self, name: &str) -> Option<&[u8]> {
+        self.fields().find_map(|(field, value)| (field == name).then_some(value))
+    }
+}
+
+/// What changes in a request's header before it goes on to the upstream.
+pub struct HeaderEdits {
+    /// The new value of `authorization`, or `None`: it is removed.
+    pub authorization: Option<Secret>,
+    /// Names of fields that are removed.
+    pub remove: Vec<String>,
+    /// A new value for `cookie`.
+    pub cookie: Option<Vec<u8>>,
+}
+
+/// An answer of our own in place of the upstream's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocalAnswer {
+    /// The status code.
+    pub status: u16,
+    /// Header fields; values are printable ASCII.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body, JSON or empty.
+    pub body: String,
+}
+
+/// A request to an identity provider.
+pub struct Call {
+    /// Envoy's name for where it goes.
+    pub cluster: Rc<str>,
+    /// `GET` or `POST`.
+    pub method: &'static str,
+    /// The URL, of which scheme, authority and path are sent.
+    pub url: Url,
+    /// Header fields besides the pseudo-headers.
+    pub headers: Vec<(&'static str, Secret)>,
+    /// The body; empty for `GET`.
+    pub body: Secret,
+    /// How long the host may wait for the answer.
+    pub timeout: Duration,
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} via {}", self.method, self.url.as_str(), self.cluster)
+    }
+}
+
+/// How a [`Call`] ended.
+pub enum Reply {
+    /// Somebody answered.
+    Answer(Answer),
+    /// Nobody did, or nothing that can be used.
+    Failed(CallFailure),
+}
+
+/// An HTTP response.
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// Header fields, names in lower case.
+    pub headers: Vec<(String, Vec<u8>)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The first field of that name, if it is printable ASCII.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let (_, value) = self.headers.iter().find(|(field, _)| field == name)?;
+        std::str::from_utf8(value).ok().filter(|value| value.bytes().all(|byte| matches!(byte, b' '..=b'~')))
+    }
+}
+
+/// Why there is no usable answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallFailure {
+    /// The host refused to send it: no such cluster, or no healthy host known yet.
+    NotSent,
+    /// The host gave up waiting.
+    TimedOut,
+    /// No connection, or it broke.
+    NoConnection,
+    /// The answer was larger than anyone sensible sends.
+    TooLarge,
+}
+
+impl CallFailure {
+    /// A few words for a log line.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::NotSent => "the call could not be sent (is the cluster defined?)",
+            Self::TimedOut => "no answer in time",
+            Self::NoConnection => "no connection, or it broke",
+            Self::TooLarge => "the answer is too large",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_keep_their_text_and_give_their_parts() {
+        let url = Url::parse("https://MCP.acme.com:443/github").unwrap();
+        assert_eq!(
+            (url.as_str(), url.authority(), url.path()),
+            ("https://MCP.acme.com:443/github", "mcp.acme.com", "/github")
+        );
+        assert_eq!(Url::parse("https://a.example").unwrap().path(), "");
+        assert_eq!(Url::parse("https://a.example/").unwrap().path(), "/");
+        assert_eq!(Url::parse("http://127.0.0.1:8080/x").unwrap().authority(), "127.0.0.1:8080");
+    }
+
+    #[test]
+    fn urls_that_hide_something_are_refused() {
+        for text in [
+            "http://a.example/",
+            "https://login.example@evil.example/",
+            "https://a.example/?q",
+            "https://a.example/#f",
+            "ftp://a.example/",
+            "/path",
+            "a.example",
+            "https://",
+            "https://a b/",
+            "http://127.0.0.1.evil.example/",
+            "",
+        ] {
+            assert!(Url::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_authority_matches_without_regard_to_case_and_default_port() {
+        let url = Url::parse("https://mcp.acme.com/x").unwrap();
+        assert!(url.is_at(b"mcp.acme.com") && url.is_at(b"MCP.acme.com:443"));
+        assert!(!url.is_at(b"mcp.acme.com:80") && !url.is_at(b"mcp.acme.com.") && !url.is_at(b"user@mcp.acme.com"));
+    }
+}

@@ -1,0 +1,99 @@
+//! How the client proves who it is at the token endpoint (RFC 6749 section 2.3.1, RFC 7523 section 2.2).
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use serde_json::json;
+
+use crate::config::{Client, ClientAuthentication};
+use crate::crypto::{Crypto, SigningKey};
+use crate::http::Url;
+use crate::secret::Secret;
+use crate::time::UnixTime;
+
+/// RFC 7523 section 2.2.
+const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// How long a client assertion is good for. Providers allow an hour at most.
+const ASSERTION_LIFETIME: Duration = Duration::from_secs(300);
+
+/// What a request at the token endpoint needs beside the grant's parameters.
+pub(super) struct Proof {
+    /// The value of `authorization`.
+    pub(super) authorization: Option<Secret>,
+    /// Form fields.
+    pub(super) fields: Vec<(&'static str, Secret)>,
+}
+
+/// Proves `client` to `token_endpoint`. Call it anew for every request: an assertion is good for one.
+/// `None` when it could not be signed.
+pub(super) fn prove(client: &Client, token_endpoint: &Url, crypto: &dyn Crypto, now: UnixTime) -> Option<Proof> {
+    let id = || ("client_id", Secret::new(client.id.clone()));
+    Some(match &client.authentication {
+        ClientAuthentication::SecretBasic(secret) => {
+            // RFC 6749 section 2.3.1: both parts are form-encoded before they are joined.
+            let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+            let pair = format!("{}:{}", encode(&client.id), encode(secret.reveal()));
+            Proof {
+                authorization: Some(Secret::new(format!("Basic {}", BASE64_STANDARD.encode(pair)))),
+                fields: Vec::new(),
+            }
+        }
+        ClientAuthentication::SecretPost(secret) => {
+            Proof { authorization: None, fields: vec![id(), ("client_secret", secret.clone())] }
+        }
+        ClientAuthentication::PrivateKeyJwt { key, key_id, audience } => {
+            let assertion = Assertion {
+                client_id: &client.id,
+                audience: audience.as_deref().unwrap_or(token_endpoint.as_str()),
+                key,
+                key_id: key_id.as_deref(),
+            };
+            let assertion = assertion.sign(crypto, now)?;
+            let fields = vec![
+                id(),
+                ("client_assertion_type", Secret::new(ASSERTION_TYPE.to_owned())),
+                ("client_assertion", assertion),
+            ];
+            Proof { authorization: None, fields }
+        }
+    })
+}
+
+/// A client assertion to be (RFC 7523 section 3).
+pub struct Assertion<'a> {
+    /// `iss` and `sub`.
+    pub client_id: &'a str,
+    /// `aud`, always one string.
+    pub audience: &'a str,
+    /// What signs it.
+    pub key: &'a SigningKey,
+    /// `kid`.
+    pub key_id: Option<&'a str>,
+}
+
+impl Assertion<'_> {
+    /// A fresh assertion, good for five minutes from `now`. `None` when the host has no randomness or the key
+    /// does not sign.
+    pub fn sign(&self, crypto: &dyn Crypto, now: UnixTime) -> Option<Secret> {
+        let mut header = json!({"alg": self.key.algorithm().name(), "typ": "JWT"});
+        if let (Some(members), Some(key_id)) = (header.as_object_mut(), self.key_id) {
+            members.insert("kid".to_owned(), key_id.into());
+        }
+        let claims = json!({
+            "iss": self.client_id,
+            "sub": self.client_id,
+            "aud": self.audience,
+            "jti": BASE64_URL_SAFE_NO_PAD.encode(crypto.random()?),
+            "iat": now.secs(),
+            "exp": now.plus(ASSERTION_LIFETIME).secs(),
+        });
+        let encode = |part: &serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(part.to_string());
+        let mut token = format!("{}.{}", encode(&header), encode(&claims));
+        let signature = crypto.sign(self.key, token.as_bytes())?;
+        token.push('.');
+        token.push_str(&BASE64_URL_SAFE_NO_PAD.encode(signature));
+        Some(Secret::new(token))
+    }
+}

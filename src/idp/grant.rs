@@ -1,0 +1,120 @@
+//! The one request to a token endpoint and the reading of its answer.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::client_auth::prove;
+use super::fault::{self, Fault};
+use super::rfc8693::{ACCESS_TOKEN, JWT};
+use super::{Endpoints, Target};
+use crate::config::Provider;
+use crate::crypto::Crypto;
+use crate::http::{Answer, Call, Reply};
+use crate::json;
+use crate::secret::Secret;
+use crate::time::UnixTime;
+
+/// RFC 6749 section 5.1 recommends `expires_in`; this is assumed of a token without it.
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
+
+/// The longest lifetime that is believed.
+const LONGEST_LIFETIME: u64 = 7 * 24 * 3600;
+
+/// The token that is handed in.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    /// Itself.
+    pub token: &'a str,
+    /// Whether it is an ID token; else it is an access token.
+    pub is_id_token: bool,
+}
+
+/// A token for the upstream.
+#[derive(Debug)]
+pub struct Issued {
+    /// Itself, fit for a header.
+    pub access_token: Secret,
+    /// How long it is good for.
+    pub lifetime: Duration,
+}
+
+/// The request that exchanges `subject`. `None` when the client could not prove itself.
+pub fn token_call(
+    provider: &Provider,
+    endpoints: &Endpoints,
+    target: &Target,
+    subject: Subject<'_>,
+    crypto: &dyn Crypto,
+    now: UnixTime,
+) -> Option<Call> {
+    let proof = prove(&provider.client, &endpoints.token_endpoint, crypto, now)?;
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    for (name, value) in provider.profile.parameters(target, subject) {
+        form.append_pair(name, value);
+    }
+    for (name, value) in &proof.fields {
+        form.append_pair(name, value.reveal());
+    }
+    let mut headers = vec![
+        ("content-type", Secret::new("application/x-www-form-urlencoded".to_owned())),
+        ("accept", Secret::new("application/json".to_owned())),
+    ];
+    headers.extend(proof.authorization.map(|value| ("authorization", value)));
+    Some(Call {
+        cluster: provider.cluster.clone(),
+        method: "POST",
+        url: endpoints.token_endpoint.clone(),
+        headers,
+        body: Secret::new(form.finish()),
+        timeout: provider.timeout,
+    })
+}
+
+/// Reads what came back for [`token_call`]: a token that can be sent on, or whose fault it is that there is none.
+pub fn token_response(
+    provider: &Provider,
+    target: &Target,
+    subject: Subject<'_>,
+    reply: &Reply,
+    now: UnixTime,
+) -> Result<Issued, Fault> {
+    match reply {
+        Reply::Answer(answer) if answer.status == 200 => read_success(answer, target, subject)
+            .map_err(|problem| Fault::unusable_answer(problem, provider.profile, answer)),
+        Reply::Answer(answer) => Err(fault::read(provider.profile, answer, now)),
+        Reply::Failed(failure) => Err(Fault::no_answer(*failure)),
+    }
+}
+
+fn read_success(answer: &Answer, target: &Target, subject: Subject<'_>) -> Result<Issued, &'static str> {
+    let response = json::object(&answer.body).ok_or("the answer is not a JSON object with distinct names")?;
+    let access_token = json::string(&response, "access_token").ok_or("there is no access_token")?;
+    if access_token.is_empty() || !access_token.bytes().all(|byte| matches!(byte, 0x21..=0x7E)) {
+        return Err("the access_token cannot stand in a header");
+    }
+    if access_token == subject.token {
+        return Err("the token that was handed in came back");
+    }
+    if !json::string(&response, "token_type").is_some_and(|kind| kind.eq_ignore_ascii_case("Bearer")) {
+        return Err("token_type is not Bearer");
+    }
+    // RFC 8693 section 2.2.1 requires it; RFC 7523 knows nothing of it. Where it stands, it must be right.
+    if let Some(issued) = response.get("issued_token_type") {
+        let wanted = target.requested_token_type.as_deref().unwrap_or(ACCESS_TOKEN);
+        if !issued.as_str().is_some_and(|issued| issued == wanted || issued == JWT) {
+            return Err("issued_token_type is not what was asked for");
+        }
+    }
+    let lifetime = match response.get("expires_in") {
+        None => DEFAULT_LIFETIME,
+        Some(value) => seconds(value).ok_or("expires_in is not a number of seconds above zero")?,
+    };
+    Ok(Issued { access_token: Secret::new(access_token.to_owned()), lifetime })
+}
+
+/// Whole seconds; some servers write the number as a string.
+fn seconds(value: &Value) -> Option<Duration> {
+    let seconds = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
+    (seconds > 0).then(|| Duration::from_secs(seconds.min(LONGEST_LIFETIME)))
+}

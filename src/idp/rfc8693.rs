@@ -1,0 +1,82 @@
+//! Any server that follows RFC 8693 (OAuth 2.0 Token Exchange).
+
+use super::{Caller, Mistake, Profile, RawExchange, Subject, Target, filled, scope_parameter};
+use crate::token::{Claims, TokenError};
+
+/// RFC 8693 section 3.
+pub(super) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
+const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
+/// RFC 8693 section 3: a JWT, which an access token may be.
+pub(super) const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+
+#[derive(Debug)]
+pub(super) struct Rfc8693;
+
+impl Profile for Rfc8693 {
+    fn name(&self) -> &'static str {
+        "rfc8693"
+    }
+
+    fn target(&self, exchange: RawExchange) -> Result<Target, Mistake> {
+        let target = target(exchange)?;
+        if target.audience.is_none() && target.resource.is_none() && target.scope.is_none() {
+            return Err(("", "nothing to ask for".to_owned(), "an audience, a resource or scopes"));
+        }
+        Ok(target)
+    }
+
+    /// `nonce`, `at_hash` and `c_hash` are claims of ID tokens (OpenID Connect Core sections 2 and 3.3.2.11); a
+    /// token whose subject is its client is the client's own (RFC 9068 section 2.2).
+    fn caller(&self, claims: &Claims) -> Result<Caller, TokenError> {
+        if ["nonce", "at_hash", "c_hash"].iter().any(|name| claims.has(name)) {
+            return Err(TokenError::IdToken);
+        }
+        let user = self.id_token_user(claims).ok_or(TokenError::Claims("sub is missing"))?;
+        if claims.text("client_id") == Some(&user) {
+            return Err(TokenError::NotAUser);
+        }
+        Ok(Caller { user, takes_claims_challenge: false })
+    }
+
+    fn id_token_user(&self, claims: &Claims) -> Option<String> {
+        claims.subject.clone().filter(|subject| !subject.is_empty())
+    }
+
+    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Vec<(&'static str, &'a str)> {
+        parameters(target, subject)
+    }
+}
+
+/// What the operator wrote, checked for form only.
+pub(super) fn target(exchange: RawExchange) -> Result<Target, Mistake> {
+    let requested_token_type = filled(".requested_token_type", exchange.requested_token_type)?;
+    if requested_token_type.as_deref().is_some_and(|kind| kind != ACCESS_TOKEN && kind != JWT) {
+        let expected =
+            "urn:ietf:params:oauth:token-type:access_token or …:jwt: what is issued goes out as a bearer token";
+        return Err((".requested_token_type", "another type".to_owned(), expected));
+    }
+    Ok(Target {
+        audience: filled(".audience", exchange.audience)?,
+        resource: filled(".resource", exchange.resource)?,
+        scope: scope_parameter(&exchange.scopes),
+        requested_token_type,
+    })
+}
+
+/// The parameters of RFC 8693 section 2.1.
+pub(super) fn parameters<'a>(target: &'a Target, subject: Subject<'a>) -> Vec<(&'static str, &'a str)> {
+    let subject_token_type = if subject.is_id_token { ID_TOKEN } else { ACCESS_TOKEN };
+    let mut parameters = vec![
+        ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
+        ("subject_token", subject.token),
+        ("subject_token_type", subject_token_type),
+    ];
+    let optional = [
+        ("audience", &target.audience),
+        ("resource", &target.resource),
+        ("scope", &target.scope),
+        ("requested_token_type", &target.requested_token_type),
+    ];
+    parameters.extend(optional.into_iter().filter_map(|(name, value)| value.as_deref().map(|value| (name, value))));
+    parameters
+}

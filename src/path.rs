@@ -1,0 +1,127 @@
+//! Request paths, and which one means which.
+//!
+//! A proxy that reads a path differently from the server behind it can be made to apply one rule and reach
+//! another. A path with more than one reading is therefore not interpreted but refused; Envoy's own
+//! `normalize_path` and `merge_slashes`, where switched on, have made the harmless ones unambiguous before.
+
+use std::borrow::Cow;
+
+/// The path of `target` (RFC 9112 section 3.2.1: path and query) in normal form: escapes of unreserved
+/// characters decoded (RFC 3986 section 6.2.2.2), query cut off.
+///
+/// `None` when a server could read it as another path: an empty or a dot segment, also one that is a dot segment
+/// once a `;parameter` is cut off, an escaped or a literal separator (`%2F`, `%5C`, `\`), a control character,
+/// non-ASCII bytes, a broken escape, or not beginning with `/`.
+pub fn normal_form(target: &[u8]) -> Option<Cow<'_, str>> {
+    let end = target.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(target.len());
+    let path = std::str::from_utf8(target.get(..end)?).ok()?;
+    if !path.starts_with('/') || !path.bytes().all(|byte| matches!(byte, 0x21..=0x7E) && byte != b'\\') {
+        return None;
+    }
+    let path = if path.contains('%') { Cow::Owned(decode_unreserved(path)?) } else { Cow::Borrowed(path) };
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let bare = segment.split(';').next().unwrap_or(segment);
+        if matches!(bare, "." | "..") || (bare.is_empty() && (segment != bare || segments.peek().is_some())) {
+            return None;
+        }
+    }
+    Some(path)
+}
+
+/// `path` as a server reads it that takes `;parameters` off each segment, as Java servlet containers do.
+pub fn without_parameters(path: &str) -> String {
+    let bare = |segment: &str| segment.split(';').next().unwrap_or(segment).to_owned();
+    path.split('/').map(bare).collect::<Vec<_>>().join("/")
+}
+
+/// Whether `path` is `prefix` or lies under it, segment by segment.
+pub fn is_under(path: &str, prefix: &str) -> bool {
+    let prefix = without_final_slash(prefix);
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// `path` without a `/` at its end.
+pub fn without_final_slash(path: &str) -> &str {
+    path.strip_suffix('/').unwrap_or(path)
+}
+
+fn decode_unreserved(path: &str) -> Option<String> {
+    let mut decoded = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((before, escape)) = rest.split_once('%') {
+        decoded.push_str(before);
+        let digits = escape.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
+        match u8::from_str_radix(digits, 16).ok()? {
+            b'/' | b'\\' | b'.' | b';' | 0..=0x1F | 0x7F => return None,
+            byte @ (b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~') => decoded.push(char::from(byte)),
+            _ => {
+                decoded.push('%');
+                decoded.push_str(&digits.to_ascii_uppercase());
+            }
+        }
+        rest = escape.get(2..)?;
+    }
+    decoded.push_str(rest);
+    Some(decoded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_paths_stay_as_they_are() {
+        for path in ["/", "/mcp", "/mcp/", "/a/b.c/d-e_f~g", "/a/.well-known/x", "/a/...", "/x;v=1", "/a%20b", "/MCP"] {
+            assert_eq!(normal_form(path.as_bytes()).as_deref(), Some(path));
+        }
+        assert_eq!(normal_form(b"/mcp?x=/../y").as_deref(), Some("/mcp"));
+        assert_eq!(normal_form(b"/%6d%63%70/%e2%82%ac").as_deref(), Some("/mcp/%E2%82%AC"));
+    }
+
+    #[test]
+    fn paths_with_two_readings_are_refused() {
+        for path in [
+            "",
+            "mcp",
+            "*",
+            "//mcp",
+            "/mcp//x",
+            "/mcp/./x",
+            "/mcp/../x",
+            "/mcp/..",
+            "/.",
+            "/mcp/..;/x",
+            "/mcp/.;a/x",
+            "/mcp/;/x",
+            "/mcp/;a",
+            "/%2e%2e/x",
+            "/%2E/x",
+            "/mcp%2f..",
+            "/mcp%5cx",
+            "/mcp\\x",
+            "/mcp%00",
+            "/mcp%0a",
+            "/mcp%",
+            "/mcp%2",
+            "/mcp%zz",
+            "/mcp x",
+            "/mcp\u{7f}",
+            "/mçp",
+            "/a%3bb",
+            "/%2e%2e;/x",
+            "http://other/mcp",
+        ] {
+            assert_eq!(normal_form(path.as_bytes()), None, "{path}");
+        }
+        assert_eq!(normal_form(b"/\xff\xfe"), None);
+    }
+
+    #[test]
+    fn a_prefix_ends_at_a_segment() {
+        assert!(
+            is_under("/mcp", "/mcp") && is_under("/mcp/", "/mcp") && is_under("/mcp/x", "/mcp/") && is_under("/x", "")
+        );
+        assert!(!is_under("/mcpx", "/mcp") && !is_under("/MCP", "/mcp") && !is_under("/", "/mcp"));
+    }
+}

@@ -1,0 +1,512 @@
+//! Every "no": from the reason to status, challenge, body, metric label and log line, in one table.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::config::Resource;
+use crate::http::LocalAnswer;
+use crate::mcp::challenge;
+use crate::token::TokenError;
+
+/// Why a request is not forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(missing_docs, reason = "each is explained by its row in `Reason::row`")]
+pub enum Reason {
+    UnknownResource,
+    AmbiguousPath,
+    MethodNotAllowed,
+    NoCredentials,
+    MalformedCredentials,
+    SeveralCredentials,
+    TokenTooLarge,
+    MalformedToken,
+    EncryptedToken,
+    UnsupportedAlgorithm,
+    UnsupportedTokenType,
+    UnknownIssuer,
+    UnknownKey,
+    BadSignature,
+    Expired,
+    NotYetValid,
+    WrongAudience,
+    InvalidClaims,
+    IdTokenAsAccessToken,
+    NotAUserToken,
+    InsufficientScope,
+    NoExchange,
+    SubjectTokenMissing,
+    SubjectTokenInvalid,
+    SubjectMismatch,
+    KeysUnavailable,
+    ExchangeRejected,
+    InteractionRequired,
+    ExchangeDenied,
+    ExchangeMisconfigured,
+    ProviderThrottled,
+    ProviderUnavailable,
+    ProviderAnswerInvalid,
+    Overloaded,
+}
+
+/// Who can do something about a refusal: it decides how loud the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Concern {
+    /// The caller; nothing is wrong here.
+    Caller,
+    /// Whoever runs this proxy or the provider.
+    Operator,
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// The label in metrics, logs and bodies.
+    pub label: &'static str,
+    /// The status code.
+    pub status: u16,
+    /// `error` of the body, and of the challenge where there is one (RFC 6750 section 3.1).
+    pub error: &'static str,
+    /// Whether a `WWW-Authenticate` goes with it, and with an error or without.
+    pub challenge: Challenge,
+    /// Whose concern it is.
+    pub concern: Concern,
+    /// What a person can do: the error description. Printable ASCII without quotes and backslashes.
+    pub text: &'static str,
+}
+
+/// What `WWW-Authenticate` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Challenge {
+    /// There is none.
+    No,
+    /// Where to get a token; no error, as RFC 6750 section 3.1 wants it when there was no token.
+    Bare,
+    /// Where to get a better token, and what was wrong.
+    WithError,
+}
+
+impl Reason {
+    /// Every reason.
+    pub const ALL: [Self; 34] = [
+        Self::UnknownResource,
+        Self::AmbiguousPath,
+        Self::MethodNotAllowed,
+        Self::NoCredentials,
+        Self::MalformedCredentials,
+        Self::SeveralCredentials,
+        Self::TokenTooLarge,
+        Self::MalformedToken,
+        Self::EncryptedToken,
+        Self::UnsupportedAlgorithm,
+        Self::UnsupportedTokenType,
+        Self::UnknownIssuer,
+        Self::UnknownKey,
+        Self::BadSignature,
+        Self::Expired,
+        Self::NotYetValid,
+        Self::WrongAudience,
+        Self::InvalidClaims,
+        Self::IdTokenAsAccessToken,
+        Self::NotAUserToken,
+        Self::InsufficientScope,
+        Self::NoExchange,
+        Self::SubjectTokenMissing,
+        Self::SubjectTokenInvalid,
+        Self::SubjectMismatch,
+        Self::KeysUnavailable,
+        Self::ExchangeRejected,
+        Self::InteractionRequired,
+        Self::ExchangeDenied,
+        Self::ExchangeMisconfigured,
+        Self::ProviderThrottled,
+        Self::ProviderUnavailable,
+        Self::ProviderAnswerInvalid,
+        Self::Overloaded,
+    ];
+
+    /// The table.
+    pub const fn row(self) -> Row {
+        use Challenge::{Bare, No, WithError};
+        use Concern::{Caller, Operator};
+        let (label, status, error, challenge, concern, text) = match self {
+            Self::UnknownResource => {
+                ("unknown_resource", 404, "not_found", No, Caller, "Nothing is published at this host and path.")
+            }
+            Self::AmbiguousPath => (
+                "ambiguous_path",
+                400,
+                "invalid_request",
+                No,
+                Caller,
+                "The path has more than one reading; send it in normal form.",
+            ),
+            Self::MethodNotAllowed => {
+                ("method_not_allowed", 405, "invalid_request", No, Caller, "Metadata can only be read: GET or HEAD.")
+            }
+            Self::NoCredentials => {
+                ("no_credentials", 401, "unauthorized", Bare, Caller, "Send an access token as a bearer token.")
+            }
+            Self::MalformedCredentials => (
+                "malformed_credentials",
+                400,
+                "invalid_request",
+                WithError,
+                Caller,
+                "The Authorization header is not: Bearer, one space, one token.",
+            ),
+            Self::SeveralCredentials => (
+                "several_credentials",
+                400,
+                "invalid_request",
+                WithError,
+                Caller,
+                "Send one token, once, in the Authorization header.",
+            ),
+            Self::TokenTooLarge => {
+                ("token_too_large", 400, "invalid_request", WithError, Caller, "The token is longer than 16 KiB.")
+            }
+            Self::MalformedToken => (
+                "malformed_token",
+                401,
+                "invalid_token",
+                WithError,
+                Caller,
+                "The token is not a well-formed signed JWT.",
+            ),
+            Self::EncryptedToken => (
+                "encrypted_token",
+                401,
+                "invalid_token",
+                WithError,
+                Caller,
+                "The token is encrypted; the identity provider must issue signed tokens for this audience.",
+            ),
+            Self::UnsupportedAlgorithm => (
+                "unsupported_algorithm",
+                401,
+                "invalid_token",
+                WithError,
+                Caller,
+                "The token is signed with an algorithm that is not accepted for its key.",
+            ),
+            Self::UnsupportedTokenType => (
+                "unsupported_token_type",
+                401,
+                "invalid_token",
+                WithError,
+                Caller,
+                "The token is another kind of JWT than an access token.",
+            ),
+            Self::UnknownIssuer => (
+                "unknown_issuer",
+                401,
+                "invalid_token",
+                WithError,
+                Caller,
+                "The token comes from an issuer that is not accepted here.",
+            ),
+            Self::UnknownKey => (
+                "unknown_key",
+                401,
+                "invalid_token",
+                WithError,
+                Caller,
+                "The token is signed with a key that its issuer does not publish.",
+            ),
+            Self::BadSignature => {
+                ("bad_signature", 401, "invalid_token", WithError, Caller, "The signature of the token does not fit.")
+            }
+            Self::Expired => {
+                ("expired", 401, "invalid_token", WithError, Caller, "The token has expired; get a new one.")
+            }
+            Self::NotYetValid => (
+                "not_yet_valid",
+                401,
+                "invalid_token",
+                WithError,
+                Caller,
+                "The token is not valid yet; check the clocks.",
+            ),
+            Self::WrongAudience => (
+                "wrong_audience",
+                401,
+                "invalid_token",
+                WithError,
+                Caller,
+                "The token was issued for another audience; ask for one for this resource.",
+            ),
+            Self::InvalidClaims => (
+                "invalid_claims",
+                401,
+                "invalid_token",
+                WithError,
+                Caller,
+                "A claim that the token needs is missing or of a wrong type.",
+            ),
+            Self::IdTokenAsAccessToken => (
+                "id_token_as_access_token",
+                401,
+                "invalid_token",
+                WithError,
+                Caller,
+                "This is an ID token; send an access token.",
+            ),
+            Self::NotAUserToken => (
+                "not_a_user_token",
+                403,
+                "access_denied",
+                No,
+                Caller,
+                "The token belongs to an application; only users can be acted for.",
+            ),
+            Self::InsufficientScope => (
+                "insufficient_scope",
+                403,
+                "insufficient_scope",
+                WithError,
+                Caller,
+                "The token lacks a scope that this resource needs.",
+            ),
+            Self::NoExchange => (
+                "no_exchange",
+                403,
+                "access_denied",
+                No,
+                Caller,
+                "Users of this identity provider have no access to this resource.",
+            ),
+            Self::SubjectTokenMissing => (
+                "subject_token_missing",
+                401,
+                "invalid_token",
+                WithError,
+                Caller,
+                "The ID token that must come with the access token is missing, or there are several.",
+            ),
+            Self::SubjectTokenInvalid => (
+                "subject_token_invalid",
+                401,
+                "invalid_token",
+                WithError,
+                Caller,
+                "The ID token that came with the access token is not valid.",
+            ),
+            Self::SubjectMismatch => (
+                "subject_mismatch",
+                401,
+                "invalid_token",
+                WithError,
+                Caller,
+                "The ID token and the access token belong to different users.",
+            ),
+            Self::KeysUnavailable => (
+                "keys_unavailable",
+                503,
+                "temporarily_unavailable",
+                No,
+                Operator,
+                "The identity provider's keys could not be fetched; try again.",
+            ),
+            Self::ExchangeRejected => (
+                "exchange_rejected",
+                401,
+                "invalid_token",
+                WithError,
+                Caller,
+                "The identity provider does not accept the token any more; get a new one.",
+            ),
+            Self::InteractionRequired => (
+                "interaction_required",
+                403,
+                "access_denied",
+                No,
+                Caller,
+                "The identity provider wants the user to act: sign in again, consent, or pass another check.",
+            ),
+            Self::ExchangeDenied => (
+                "exchange_denied",
+                403,
+                "access_denied",
+                No,
+                Caller,
+                "The identity provider denies this user access to the resource.",
+            ),
+            Self::ExchangeMisconfigured => (
+                "exchange_misconfigured",
+                502,
+                "server_error",
+                No,
+                Operator,
+                "The identity provider refused this proxy's request; its operator finds the reason in the log.",
+            ),
+            Self::ProviderThrottled => (
+                "provider_throttled",
+                503,
+                "temporarily_unavailable",
+                No,
+                Operator,
+                "The identity provider is limiting requests; try again later.",
+            ),
+            Self::ProviderUnavailable => (
+                "provider_unavailable",
+                503,
+                "temporarily_unavailable",
+                No,
+                Operator,
+                "The identity provider cannot be reached; try again later.",
+            ),
+            Self::ProviderAnswerInvalid => (
+                "provider_answer_invalid",
+                502,
+                "server_error",
+                No,
+                Operator,
+                "The identity provider's answer was not usable; the operator finds the reason in the log.",
+            ),
+            Self::Overloaded => (
+                "overloaded",
+                503,
+                "temporarily_unavailable",
+                No,
+                Operator,
+                "Too many requests are waiting; try again.",
+            ),
+        };
+        Row { label, status, error, challenge, concern, text }
+    }
+
+    /// The label in metrics, logs and bodies.
+    pub const fn label(self) -> &'static str {
+        self.row().label
+    }
+}
+
+/// A refusal of one request.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// Why.
+    pub reason: Reason,
+    /// When it is worth trying again (`Retry-After`).
+    pub retry_after: Option<Duration>,
+    /// A claims challenge for the client: JSON text.
+    pub claims: Option<String>,
+    /// For the log: what a person needs beside the reason. No token, secret or personal data.
+    pub detail: String,
+}
+
+impl Refusal {
+    /// A refusal with nothing but its reason.
+    pub const fn new(reason: Reason) -> Self {
+        Self { reason, retry_after: None, claims: None, detail: String::new() }
+    }
+
+    /// The same with a detail for the log.
+    pub fn because(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { detail: detail.into(), ..Self::new(reason) }
+    }
+
+    /// The same with a time to wait.
+    pub fn retry_after(self, pause: Duration) -> Self {
+        Self { retry_after: Some(pause), ..self }
+    }
+
+    /// What the client gets. `resource` is the one that the request was for, if it was for one.
+    pub fn answer(&self, resource: Option<&Resource>) -> LocalAnswer {
+        let row = self.reason.row();
+        let (status, error) = match &self.claims {
+            Some(_) => (401, "insufficient_claims"),
+            None => (row.status, row.error),
+        };
+        let mut headers =
+            vec![("content-type", "application/json".to_owned()), ("cache-control", "no-store".to_owned())];
+        if let Some(resource) = resource {
+            let value = match (&self.claims, row.challenge) {
+                (Some(claims), _) => Some(challenge::insufficient_claims(resource, row.text, claims)),
+                (None, Challenge::No) => None,
+                (None, Challenge::Bare) => Some(challenge::bare(resource)),
+                (None, Challenge::WithError) => Some(challenge::with_error(resource, error, row.text)),
+            };
+            headers.extend(value.map(|value| ("www-authenticate", value)));
+        }
+        if let Some(pause) = self.retry_after {
+            // Rounded up: a client that comes a moment early is refused again.
+            let seconds = pause.as_millis().div_ceil(1000).max(1);
+            headers.push(("retry-after", seconds.to_string()));
+        }
+        if self.reason == Reason::MethodNotAllowed {
+            headers.push(("allow", "GET, HEAD, OPTIONS".to_owned()));
+        }
+        let body = json!({"error": error, "error_description": row.text, "reason": row.label});
+        LocalAnswer { status, headers, body: body.to_string() }
+    }
+}
+
+/// For a log line.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "reason={}", self.reason.label())?;
+        if !self.detail.is_empty() {
+            write!(f, " {}", self.detail)?;
+        }
+        Ok(())
+    }
+}
+
+impl From<&TokenError> for Reason {
+    fn from(error: &TokenError) -> Self {
+        match error {
+            TokenError::Malformed(_) => Self::MalformedToken,
+            TokenError::Encrypted => Self::EncryptedToken,
+            TokenError::Algorithm => Self::UnsupportedAlgorithm,
+            TokenError::Type => Self::UnsupportedTokenType,
+            TokenError::Issuer => Self::UnknownIssuer,
+            TokenError::Key => Self::UnknownKey,
+            TokenError::Signature => Self::BadSignature,
+            TokenError::Expired => Self::Expired,
+            TokenError::NotYetValid => Self::NotYetValid,
+            TokenError::Audience => Self::WrongAudience,
+            TokenError::Claims(_) => Self::InvalidClaims,
+            TokenError::IdToken => Self::IdTokenAsAccessToken,
+            TokenError::NotAUser => Self::NotAUserToken,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_label_of_its_own() {
+        let labels: HashSet<_> = Reason::ALL.iter().map(|reason| reason.label()).collect();
+        assert_eq!(labels.len(), Reason::ALL.len());
+    }
+
+    #[test]
+    fn every_text_can_stand_in_a_challenge() {
+        for reason in Reason::ALL {
+            let fits = |byte: u8| matches!(byte, 0x20..=0x21 | 0x23..=0x5B | 0x5D..=0x7E);
+            assert!(reason.row().text.bytes().all(fits), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn a_challenge_goes_with_every_401_and_its_error_is_what_rfc_6750_names() {
+        for reason in Reason::ALL {
+            let row = reason.row();
+            assert!(row.status != 401 || row.challenge != Challenge::No, "{reason:?}");
+            if row.challenge == Challenge::WithError {
+                let expected = match row.status {
+                    400 => "invalid_request",
+                    401 => "invalid_token",
+                    _ => "insufficient_scope",
+                };
+                assert_eq!(row.error, expected, "{reason:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The only place that knows proxy-wasm. It carries requests and replies to the engine and steps and calls back
+//! to the host, and decides nothing.
+//!
+//! Two rules. No hostcall while the engine is borrowed: the host may call back. And only those of the SDK's
+//! functions that neither unwrap UTF-8 nor panic on a status that Envoy returns; `clippy.toml` bans the others.
+
+mod crypto;
+mod metrics;
+mod root;
+mod stream;
+
+use proxy_wasm::hostcalls;
+use proxy_wasm::types::LogLevel;
+
+use crate::time::UnixTime;
+use root::Root;
+
+proxy_wasm::main! {{
+    proxy_wasm::set_log_level(LogLevel::Info);
+    proxy_wasm::set_root_context(|id| Box::new(Root::new(id)));
+}}
+
+/// The host's wall clock.
+fn now() -> UnixTime {
+    let time = hostcalls::get_current_time().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    UnixTime::default().plus(time.unwrap_or_default())
+}

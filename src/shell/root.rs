@@ -1,0 +1,209 @@
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use proxy_wasm::hostcalls;
+use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::types::{BufferType, ContextType, LogLevel, MapType};
+
+use super::crypto::HostCrypto;
+use super::metrics::Metrics;
+use super::now;
+use super::stream::{self, Stream};
+use crate::config::Config;
+use crate::crypto::Crypto;
+use crate::engine::{Engine, FlightId, RequestId, Step};
+use crate::http::{Answer, Call, CallFailure, Reply};
+
+/// How often the engine hears that time has passed.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The largest answer of a provider that is read, in bytes. Key sets and token responses have a few thousand.
+const MAX_ANSWER_BYTES: usize = 1024 * 1024;
+
+/// What the root context and the streams of a worker share.
+pub(super) struct Worker {
+    pub(super) engine: RefCell<Option<Engine>>,
+    /// The queue by which a stream wakes the root, which alone may dispatch calls: the SDK hands a reply to the
+    /// context that was active at dispatch and drops it if that has gone.
+    queue: Cell<Option<u32>>,
+}
+
+impl Worker {
+    /// Makes `on_queue_ready` run soon.
+    pub(super) fn wake(&self) {
+        let sent = self.queue.get().is_some_and(|queue| hostcalls::enqueue_shared_queue(queue, Some(b"calls")).is_ok());
+        if !sent {
+            // The tick finds the calls, a little later.
+            log::debug!("the root could not be woken");
+        }
+    }
+}
+
+pub(super) struct Root {
+    id: u32,
+    worker: Rc<Worker>,
+    flights: HashMap<u32, FlightId>,
+    metrics: Metrics,
+}
+
+impl Root {
+    pub(super) fn new(id: u32) -> Self {
+        let worker = Worker { engine: RefCell::new(None), queue: Cell::new(None) };
+        Self { id, worker: Rc::new(worker), flights: HashMap::new(), metrics: Metrics::default() }
+    }
+
+    fn with_engine<T>(&self, act: impl FnOnce(&mut Engine) -> T) -> Option<T> {
+        self.worker.engine.try_borrow_mut().ok().and_then(|mut engine| engine.as_mut().map(act))
+    }
+
+    /// Makes every call that the engine has for us. One that cannot be sent lands at once, which may give more.
+    fn dispatch_calls(&mut self) {
+        while let Some((flight, call)) = self.with_engine(Engine::next_call).flatten() {
+            match send(&call) {
+                Some(token) => {
+                    self.flights.insert(token, flight);
+                }
+                None => self.land(flight, &Reply::Failed(CallFailure::NotSent)),
+            }
+        }
+    }
+
+    fn land(&self, flight: FlightId, reply: &Reply) {
+        let now = now();
+        let steps = self.with_engine(|engine| engine.reply(flight, reply, now));
+        self.perform(steps.unwrap_or_default());
+    }
+
+    /// Lets waiting requests go. One that has left meanwhile is no context any more, and is skipped.
+    fn perform(&self, steps: Vec<(RequestId, Step)>) {
+        if steps.is_empty() {
+            return;
+        }
+        for (RequestId(id), step) in steps {
+            if hostcalls::set_effective_context(id).is_ok() {
+                stream::perform(step, true);
+            }
+        }
+        if hostcalls::set_effective_context(self.id).is_err() {
+            log::error!("the root context is gone");
+        }
+    }
+}
+
+impl Context for Root {
+    fn on_http_call_response(&mut self, token: u32, headers: usize, body_size: usize, _trailers: usize) {
+        let Some(flight) = self.flights.remove(&token) else {
+            return;
+        };
+        let reply = read_reply(headers, body_size);
+        self.land(flight, &reply);
+        self.dispatch_calls();
+    }
+}
+
+impl RootContext for Root {
+    fn on_configure(&mut self, size: usize) -> bool {
+        if let Ok(level) = hostcalls::get_log_level() {
+            proxy_wasm::set_log_level(level.max_debug());
+        }
+        let bytes = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, size).ok().flatten().unwrap_or_default();
+        let config = match Config::parse(&bytes, &|name| std::env::var(name).ok()) {
+            Ok(config) => config,
+            Err(error) => {
+                log::error!("{error}");
+                return false;
+            }
+        };
+        for warning in &config.warnings {
+            log::warn!("{warning}");
+        }
+        let crypto = HostCrypto::probe();
+        log::debug!("{crypto:?}");
+        self.metrics = Metrics::for_providers(config.providers.iter().map(|provider| provider.name.clone()).collect());
+        if self.worker.queue.get().is_none() {
+            // A name that no other VM has: whoever registers a name last gets what is put in.
+            let unique = crypto.random().map_or(0, u128::from_le_bytes);
+            self.worker.queue.set(hostcalls::register_shared_queue(&format!("onbehalf.{unique:032x}")).ok());
+        }
+        self.worker.engine.replace(Some(Engine::new(config, Box::new(crypto))));
+        hostcalls::set_tick_period(TICK).is_ok()
+    }
+
+    fn on_tick(&mut self) {
+        let now = now();
+        let steps = self.with_engine(|engine| engine.tick(now));
+        self.perform(steps.unwrap_or_default());
+        self.dispatch_calls();
+        let counted = self.with_engine(|engine| (engine.counters().take(), engine.counters().take_durations()));
+        if let Some((samples, durations)) = counted {
+            self.metrics.record(samples, durations);
+        }
+    }
+
+    fn on_queue_ready(&mut self, queue: u32) {
+        while let Ok(Some(_)) = hostcalls::dequeue_shared_queue(queue) {}
+        self.dispatch_calls();
+    }
+
+    fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
+        Some(Box::new(Stream::new(id, self.worker.clone())))
+    }
+
+    fn get_type(&self) -> Option<ContextType> {
+        Some(ContextType::HttpContext)
+    }
+}
+
+/// Hands a call to the host. `None`: it did not take it.
+fn send(call: &Call) -> Option<u32> {
+    let path = if call.url.path().is_empty() { "/" } else { call.url.path() };
+    let mut headers = vec![
+        (":method", call.method),
+        (":scheme", call.url.scheme()),
+        (":authority", call.url.authority()),
+        (":path", path),
+        ("user-agent", concat!("onbehalf/", env!("CARGO_PKG_VERSION"))),
+    ];
+    headers.extend(call.headers.iter().map(|(name, value)| (*name, value.reveal())));
+    let body = Some(call.body.reveal().as_bytes()).filter(|body| !body.is_empty());
+    hostcalls::dispatch_http_call(&call.cluster, headers, body, Vec::new(), call.timeout).ok()
+}
+
+fn read_reply(headers: usize, body_size: usize) -> Reply {
+    if headers == 0 {
+        return Reply::Failed(CallFailure::NoConnection);
+    }
+    let headers = hostcalls::get_map_bytes(MapType::HttpCallResponseHeaders).unwrap_or_default();
+    let field = |name: &str| headers.iter().find(|(field, _)| field == name).map(|(_, value)| value);
+    let status =
+        field(":status").and_then(|status| std::str::from_utf8(status).ok()).and_then(|status| status.parse().ok());
+    let Some(status) = status else {
+        return Reply::Failed(CallFailure::NoConnection);
+    };
+    // Envoy makes up an answer when there is none; only a real one took time upstream.
+    if field("x-envoy-upstream-service-time").is_none() {
+        match status {
+            504 => return Reply::Failed(CallFailure::TimedOut),
+            503 => return Reply::Failed(CallFailure::NoConnection),
+            _ => {}
+        }
+    }
+    if body_size > MAX_ANSWER_BYTES {
+        return Reply::Failed(CallFailure::TooLarge);
+    }
+    let body = hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, body_size).ok().flatten().unwrap_or_default();
+    Reply::Answer(Answer { status, headers, body })
+}
+
+trait MaxDebug {
+    fn max_debug(self) -> Self;
+}
+
+impl MaxDebug for LogLevel {
+    /// Trace is the SDK's own chatter.
+    fn max_debug(self) -> Self {
+        if self == Self::Trace { Self::Debug } else { self }
+    }
+}

@@ -1,0 +1,112 @@
+use std::cell::Cell;
+use std::rc::Rc;
+
+use proxy_wasm::hostcalls;
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::{Action, MapType};
+
+use super::now;
+use super::root::Worker;
+use crate::engine::{RequestId, Step};
+use crate::http::{HeaderEdits, LocalAnswer, Request};
+
+/// A request, for as long as Envoy has it.
+pub(super) struct Stream {
+    id: RequestId,
+    worker: Rc<Worker>,
+    waits: Cell<bool>,
+}
+
+impl Stream {
+    pub(super) const fn new(id: u32, worker: Rc<Worker>) -> Self {
+        Self { id: RequestId(id), worker, waits: Cell::new(false) }
+    }
+
+    fn decide(&self) -> Step {
+        let fields = hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default();
+        let now = now();
+        let mut engine = match self.worker.engine.try_borrow_mut() {
+            Ok(engine) => engine,
+            Err(_) => return unavailable(),
+        };
+        match engine.as_mut() {
+            Some(engine) => engine.request(self.id, Request::new(fields), now),
+            None => unavailable(),
+        }
+    }
+}
+
+impl Context for Stream {}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
+        let step = self.decide();
+        if matches!(step, Step::Wait) {
+            self.waits.set(true);
+            self.worker.wake();
+        }
+        perform(step, false)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.waits.get()
+            && let Ok(mut engine) = self.worker.engine.try_borrow_mut()
+            && let Some(engine) = engine.as_mut()
+        {
+            engine.gone(self.id);
+        }
+    }
+}
+
+/// Does with the effective context's request what `step` says. `paused`: it was held before and must be let go.
+pub(super) fn perform(step: Step, paused: bool) -> Action {
+    match step {
+        Step::Wait => Action::Pause,
+        Step::Answer(answer) => {
+            send(&answer);
+            Action::Pause
+        }
+        Step::Forward(edits) => {
+            if !edit(edits) {
+                send(&not_edited());
+                return Action::Pause;
+            }
+            if paused && hostcalls::resume_http_request().is_err() {
+                log::error!("a request could not be resumed");
+            }
+            Action::Continue
+        }
+    }
+}
+
+/// Whether every edit was made.
+fn edit(edits: HeaderEdits) -> bool {
+    const MAP: MapType = MapType::HttpRequestHeaders;
+    let authorization = edits.authorization.as_ref().map(|value| value.reveal().as_bytes());
+    hostcalls::set_map_value_bytes(MAP, "authorization", authorization).is_ok()
+        && edits.remove.iter().all(|name| hostcalls::remove_map_value(MAP, name).is_ok())
+        && edits
+            .cookie
+            .as_ref()
+            .is_none_or(|cookie| hostcalls::set_map_value_bytes(MAP, "cookie", Some(cookie)).is_ok())
+}
+
+fn send(answer: &LocalAnswer) {
+    let headers = answer.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let body = Some(answer.body.as_bytes()).filter(|body| !body.is_empty());
+    if hostcalls::send_http_response(answer.status.into(), headers, body).is_err() {
+        log::error!("a request could not be answered");
+    }
+}
+
+/// There is no engine: the host let requests in without a configuration, which it does not do.
+fn unavailable() -> Step {
+    Step::Answer(LocalAnswer { status: 503, headers: Vec::new(), body: String::new() })
+}
+
+/// The host refused an edit. A request half edited could carry the caller's own token.
+fn not_edited() -> LocalAnswer {
+    LocalAnswer { status: 500, headers: Vec::new(), body: String::new() }
+}

@@ -1,0 +1,150 @@
+use serde_json::Value;
+
+use super::TokenError;
+use crate::json::Object;
+use crate::time::UnixTime;
+
+/// The claims of a token, of the right types (RFC 7519 section 4.1). What they say is checked in `verify`.
+#[derive(Debug)]
+pub struct Claims {
+    /// `iss`, code point by code point.
+    pub issuer: String,
+    /// `sub`, if there is one.
+    pub subject: Option<String>,
+    /// `aud`: one or several.
+    pub audiences: Vec<String>,
+    /// `exp`.
+    pub expires: UnixTime,
+    /// `nbf`.
+    pub not_before: Option<UnixTime>,
+    /// `iat`.
+    pub issued_at: Option<UnixTime>,
+    /// From `scp` or `scope`: an array, or one string with spaces between (RFC 8693 section 4.2; some providers
+    /// write the one, some the other).
+    pub scopes: Option<Vec<String>>,
+    /// All members, for what only one kind of provider says.
+    pub members: Object,
+}
+
+impl Claims {
+    /// Checks types, not values. `iss`, `aud` and `exp` are required (RFC 9068 section 2.2).
+    pub fn read(members: Object) -> Result<Self, TokenError> {
+        let issuer = match members.get("iss") {
+            Some(Value::String(issuer)) => issuer.clone(),
+            _ => return Err(TokenError::Claims("iss is missing or not a string")),
+        };
+        let subject = match members.get("sub") {
+            None => None,
+            Some(Value::String(subject)) => Some(subject.clone()),
+            Some(_) => return Err(TokenError::Claims("sub is not a string")),
+        };
+        let audiences = match members.get("aud") {
+            Some(Value::String(audience)) => vec![audience.clone()],
+            Some(Value::Array(audiences)) => {
+                strings(audiences).ok_or(TokenError::Claims("aud has a member that is not a string"))?
+            }
+            _ => return Err(TokenError::Claims("aud is missing or of a wrong type")),
+        };
+        let expires = numeric_date(&members, "exp")
+            .map_err(|()| TokenError::Claims("exp is not a time"))?
+            .ok_or(TokenError::Claims("exp is missing"))?;
+        let not_before = numeric_date(&members, "nbf").map_err(|()| TokenError::Claims("nbf is not a time"))?;
+        let issued_at = numeric_date(&members, "iat").map_err(|()| TokenError::Claims("iat is not a time"))?;
+        let scopes = scopes(&members)?;
+        Ok(Self { issuer, subject, audiences, expires, not_before, issued_at, scopes, members })
+    }
+
+    /// The member `name` if it is a string.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.members.get(name).and_then(Value::as_str)
+    }
+
+    /// Whether there is a member `name`.
+    pub fn has(&self, name: &str) -> bool {
+        self.members.contains_key(name)
+    }
+}
+
+/// RFC 7519 section 2 allows fractions. Negative, or beyond what a double counts exactly: not a time.
+fn numeric_date(members: &Object, name: &str) -> Result<Option<UnixTime>, ()> {
+    const LATEST: f64 = 9_007_199_254_740_992.0;
+    let Some(value) = members.get(name) else {
+        return Ok(None);
+    };
+    let seconds = value.as_f64().ok_or(())?;
+    if !(0.0..=LATEST).contains(&seconds) {
+        return Err(());
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range; the cast saturates")]
+    let millis = (seconds * 1000.0) as u64;
+    Ok(Some(UnixTime::from_millis(millis)))
+}
+
+fn scopes(members: &Object) -> Result<Option<Vec<String>>, TokenError> {
+    let wrong = TokenError::Claims("scp or scope is of a wrong type");
+    match members.get("scp").or_else(|| members.get("scope")) {
+        None => Ok(None),
+        Some(Value::String(scopes)) => {
+            Ok(Some(scopes.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect()))
+        }
+        Some(Value::Array(scopes)) => strings(scopes).map(Some).ok_or(wrong),
+        Some(_) => Err(wrong),
+    }
+}
+
+fn strings(values: &[Value]) -> Option<Vec<String>> {
+    values.iter().map(|value| value.as_str().map(str::to_owned)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json;
+
+    fn read(text: &str) -> Result<Claims, TokenError> {
+        Claims::read(json::object(text.as_bytes()).unwrap())
+    }
+
+    #[test]
+    fn both_spellings_of_scopes_give_the_same() {
+        for scopes in [r#""scp":"a b""#, r#""scp":["a","b"]"#, r#""scope":"a  b ""#, r#""scope":["a","b"]"#] {
+            let claims = read(&format!(r#"{{"iss":"i","aud":"a","exp":1,{scopes}}}"#)).unwrap();
+            assert_eq!(claims.scopes.as_deref().unwrap(), ["a", "b"], "{scopes}");
+        }
+        assert_eq!(read(r#"{"iss":"i","aud":"a","exp":1}"#).unwrap().scopes, None);
+    }
+
+    #[test]
+    fn times_may_have_fractions_and_exponents() {
+        for (text, millis) in
+            [("1.5", 1500), ("1.9e3", 1_900_000), ("0", 0), ("-0", 0), ("9007199254740992", 9_007_199_254_740_992_000)]
+        {
+            let claims = read(&format!(r#"{{"iss":"i","aud":"a","exp":{text}}}"#)).unwrap();
+            assert_eq!(claims.expires.millis(), millis, "{text}");
+        }
+    }
+
+    #[test]
+    fn wrong_types_are_refused() {
+        for claims in [
+            r#"{"aud":"a","exp":1}"#,
+            r#"{"iss":1,"aud":"a","exp":1}"#,
+            r#"{"iss":"i","exp":1}"#,
+            r#"{"iss":"i","aud":1,"exp":1}"#,
+            r#"{"iss":"i","aud":["a",1],"exp":1}"#,
+            r#"{"iss":"i","aud":"a"}"#,
+            r#"{"iss":"i","aud":"a","exp":"1"}"#,
+            r#"{"iss":"i","aud":"a","exp":null}"#,
+            r#"{"iss":"i","aud":"a","exp":-1}"#,
+            r#"{"iss":"i","aud":"a","exp":1e300}"#,
+            r#"{"iss":"i","aud":"a","exp":18446744073709551615}"#,
+            r#"{"iss":"i","aud":"a","exp":1,"nbf":"x"}"#,
+            r#"{"iss":"i","aud":"a","exp":1,"iat":[]}"#,
+            r#"{"iss":"i","aud":"a","exp":1,"sub":5}"#,
+            r#"{"iss":"i","aud":"a","exp":1,"scp":{}}"#,
+            r#"{"iss":"i","aud":"a","exp":1,"scp":["a",1]}"#,
+        ] {
+            assert!(matches!(read(claims), Err(TokenError::Claims(_))), "{claims}");
+        }
+    }
+}

@@ -1,0 +1,177 @@
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+use super::TokenError;
+use crate::json::{self, Object};
+
+/// The longest token that is looked at, in bytes.
+pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
+/// A JWS in compact serialisation (RFC 7515 section 3.1), decoded and not yet believed.
+#[derive(Debug)]
+pub struct Compact<'a> {
+    /// The protected header.
+    pub header: Header,
+    /// The members of the payload.
+    pub claims: Object,
+    /// What the signature is over: the first two segments with the dot between.
+    pub signing_input: &'a str,
+    /// The third segment, decoded.
+    pub signature: Vec<u8>,
+}
+
+/// The members of a protected header that are used. `jku`, `jwk`, `x5u` and `x5c` are not among them: a
+/// token does not say where its key is (RFC 8725 section 3.10).
+#[derive(Debug, PartialEq, Eq)]
+pub struct Header {
+    /// `alg`, as written.
+    pub algorithm: String,
+    /// `kid`.
+    pub key_id: Option<String>,
+    /// `typ` in lower case, without an `application/` in front (RFC 7515 section 4.1.9).
+    pub media_type: Option<String>,
+}
+
+impl<'a> Compact<'a> {
+    /// Splits and decodes `token`. Unknown header members are ignored, except that `crit` is refused: no
+    /// extension is understood here (RFC 7515 section 4.1.11).
+    pub fn parse(token: &'a str) -> Result<Self, TokenError> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(TokenError::Malformed("it is too long"));
+        }
+        let Some((signing_input, signature)) = token.rsplit_once('.') else {
+            return Err(TokenError::Malformed("it is not a JWT"));
+        };
+        let Some((header, payload)) = signing_input.split_once('.') else {
+            return Err(TokenError::Malformed("it is not a JWT"));
+        };
+        match payload.bytes().filter(|byte| *byte == b'.').count() {
+            0 => {}
+            2 => return Err(TokenError::Encrypted),
+            _ => return Err(TokenError::Malformed("it is not a JWT")),
+        }
+        let header = Header::read(&decode(header)?)?;
+        let claims = json::object(&decode(payload)?)
+            .ok_or(TokenError::Malformed("its payload is not a JSON object with distinct names"))?;
+        Ok(Self { header, claims, signing_input, signature: decode(signature)? })
+    }
+}
+
+impl Header {
+    fn read(bytes: &[u8]) -> Result<Self, TokenError> {
+        let members =
+            json::object(bytes).ok_or(TokenError::Malformed("its header is not a JSON object with distinct names"))?;
+        if members.contains_key("crit") {
+            return Err(TokenError::Malformed("it has critical extensions"));
+        }
+        if members.contains_key("b64") || members.contains_key("zip") {
+            return Err(TokenError::Malformed("its payload is encoded in a way that is not supported"));
+        }
+        let text = |name: &str| match members.get(name) {
+            None => Ok(None),
+            Some(value) => value
+                .as_str()
+                .map(|text| Some(text.to_owned()))
+                .ok_or(TokenError::Malformed("a member of its header is not a string")),
+        };
+        let algorithm = text("alg")?.ok_or(TokenError::Algorithm)?;
+        if text("cty")?.is_some_and(|content| content.to_ascii_lowercase().contains("jwt")) {
+            return Err(TokenError::Malformed("it holds another JWT"));
+        }
+        let media_type = text("typ")?.map(|typ| {
+            let typ = typ.to_ascii_lowercase();
+            typ.strip_prefix("application/").map(str::to_owned).unwrap_or(typ)
+        });
+        Ok(Self { algorithm, key_id: text("kid")?, media_type })
+    }
+}
+
+/// RFC 7515 section 2: base64url without padding, line breaks or other characters; trailing bits must be zero.
+fn decode(segment: &str) -> Result<Vec<u8>, TokenError> {
+    BASE64_URL_SAFE_NO_PAD.decode(segment).map_err(|_| TokenError::Malformed("a segment is not base64url"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encode(text: &str) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode(text)
+    }
+
+    fn token(header: &str, payload: &str) -> String {
+        format!("{}.{}.{}", encode(header), encode(payload), encode("signature"))
+    }
+
+    #[test]
+    fn splits_a_token() {
+        let text = token(r#"{"alg":"RS256","typ":"application/AT+JWT","kid":"k","x":1}"#, r#"{"iss":"i"}"#);
+        let compact = Compact::parse(&text).unwrap();
+        assert_eq!(compact.header.algorithm, "RS256");
+        assert_eq!(compact.header.key_id.as_deref(), Some("k"));
+        assert_eq!(compact.header.media_type.as_deref(), Some("at+jwt"));
+        assert_eq!(compact.signature, b"signature");
+        assert_eq!(format!("{}.{}", compact.signing_input, encode("signature")), text);
+    }
+
+    #[test]
+    fn only_three_segments_are_a_signed_token_and_five_are_an_encrypted_one() {
+        for text in ["", "a", "a.b", "a.b.c.d", "a.b.c.d.e.f", "...", ".....", "opaque-token"] {
+            assert!(matches!(Compact::parse(text), Err(TokenError::Malformed(_))), "{text}");
+        }
+        assert_eq!(Compact::parse("a.b.c.d.e").unwrap_err(), TokenError::Encrypted);
+        assert_eq!(Compact::parse("....").unwrap_err(), TokenError::Encrypted);
+    }
+
+    #[test]
+    fn segments_are_strict_base64url() {
+        let good = token(r#"{"alg":"RS256"}"#, "{}");
+        assert!(Compact::parse(&good).is_ok());
+        for bad in [
+            format!("{good}="),
+            format!("{good} "),
+            format!("{good}\n"),
+            format!("{good}."),
+            format!(" {good}"),
+            good.replace('.', "=."),
+            good.replacen('e', "+", 1),
+            // "signature" in base64url ends in 'l' with two zero trailing bits... 'm' sets one of none left over.
+            format!("{}.{}.{}", encode(r#"{"alg":"RS256"}"#), encode("{}"), "AB"),
+        ] {
+            assert!(Compact::parse(&bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn hostile_headers_are_refused() {
+        for header in [
+            r#"{"alg":"RS256","crit":["b64"],"b64":false}"#,
+            r#"{"alg":"RS256","crit":[]}"#,
+            r#"{"alg":"RS256","crit":"exp"}"#,
+            r#"{"alg":"RS256","b64":false}"#,
+            r#"{"alg":"RS256","zip":"DEF"}"#,
+            r#"{"alg":"RS256","alg":"none"}"#,
+            r#"{"alg":"RS256","a\u006cg":"none"}"#,
+            r#"{"alg":1}"#,
+            r#"{"alg":"RS256","kid":1}"#,
+            r#"{"alg":"RS256","kid":["a"]}"#,
+            r#"{"alg":"RS256","typ":null}"#,
+            r#"{"alg":"RS256","cty":"JWT"}"#,
+            r#"["alg"]"#,
+            r#"{"alg":"RS256"} "x""#,
+            r#"{}"#,
+            "",
+        ] {
+            assert!(Compact::parse(&token(header, "{}")).is_err(), "{header}");
+        }
+    }
+
+    #[test]
+    fn a_token_of_16_kib_is_read_and_one_byte_more_is_not() {
+        let filler = MAX_TOKEN_BYTES - token(r#"{"alg":"RS256"}"#, "{}").len();
+        let long = token(r#"{"alg":"RS256"}"#, "{}") + &"A".repeat(filler);
+        assert_eq!(long.len(), MAX_TOKEN_BYTES);
+        assert!(Compact::parse(&long).is_ok() || filler % 4 != 0);
+        assert!(matches!(Compact::parse(&(long + "A")), Err(TokenError::Malformed("it is too long"))));
+    }
+}
