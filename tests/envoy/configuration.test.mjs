@@ -1,0 +1,279 @@
+// Mistakes in the configuration: `envoy --mode validate` names the field, what was found and what is expected.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { generateKeyPairSync } from 'node:crypto';
+import { assertSoundAndSilent } from './parts/expect.mjs';
+import { startGateway, startParts, validateRecipe, wasmOf } from './parts/gateway.mjs';
+import { until } from './parts/until.mjs';
+
+let parts;
+before(async () => {
+  parts = await startParts();
+});
+after(() => parts?.stop());
+
+const provider = (name, edit) => (filter) => edit(filter.identity_providers[name]);
+const authentication = (name, edit) => provider(name, ({ client }) => edit(client.authentication));
+const resource = (edit) => (filter) => edit(filter.resources[0], filter);
+
+/** [what is wrong, the field that must be named, the edit] */
+const MISTAKES = [
+  ['no providers', 'identity_providers', (f) => (f.identity_providers = {})],
+  ['no resources', 'resources', (f) => (f.resources = [])],
+  ['an unknown field at the top', 'resource', (f) => (f.resource = [])],
+  [
+    'an unknown field in a provider',
+    'identity_providers.entra',
+    provider('entra', (p) => (p.audience = 'x')),
+  ],
+  [
+    'an unknown field in a client',
+    'identity_providers.okta.client',
+    provider('okta', (p) => (p.client.secret = 'x')),
+  ],
+  ['an unknown field in a resource', 'resources[0]', resource((r) => (r.scope = 'x'))],
+  [
+    'an unknown field in an exchange',
+    'resources[0].exchange.okta',
+    resource((r) => (r.exchange.okta.target = 'x')),
+  ],
+  [
+    'an unknown profile',
+    'identity_providers.entra.profile',
+    provider('entra', (p) => (p.profile = 'entra')),
+  ],
+  [
+    'a provider name that cannot be a label',
+    'identity_providers',
+    (f) => (f.identity_providers['Entra US'] = f.identity_providers.entra),
+  ],
+  [
+    'an issuer that is no URL',
+    'identity_providers.entra.issuer',
+    provider('entra', (p) => (p.issuer = 'login.microsoftonline.com')),
+  ],
+  [
+    'an issuer without TLS',
+    'identity_providers.okta.issuer',
+    provider('okta', (p) => (p.issuer = 'http://acme.okta.com/oauth2/default')),
+  ],
+  [
+    'the tenant common',
+    'identity_providers.entra.issuer',
+    provider('entra', (p) => (p.issuer = 'https://login.microsoftonline.com/common/v2.0')),
+  ],
+  [
+    'two providers with one issuer',
+    'identity_providers.okta.issuer',
+    (f) => (f.identity_providers.okta.issuer = f.identity_providers.entra.issuer),
+  ],
+  ['no cluster', 'identity_providers.okta', provider('okta', (p) => delete p.cluster)],
+  [
+    'an empty cluster',
+    'identity_providers.okta.cluster',
+    provider('okta', (p) => (p.cluster = '')),
+  ],
+  ['no audiences', 'identity_providers.okta', provider('okta', (p) => delete p.audiences)],
+  [
+    'an empty list of audiences',
+    'identity_providers.okta.audiences',
+    provider('okta', (p) => (p.audiences = [])),
+  ],
+  [
+    'a string where a list is needed',
+    'identity_providers.okta.audiences',
+    provider('okta', (p) => (p.audiences = 'api://default')),
+  ],
+  [
+    'a string where a number is needed',
+    'identity_providers.okta.timeout_seconds',
+    provider('okta', (p) => (p.timeout_seconds = '10s')),
+  ],
+  [
+    'a timeout out of range',
+    'identity_providers.okta.timeout_seconds',
+    provider('okta', (p) => (p.timeout_seconds = 3600)),
+  ],
+  [
+    'an unknown method',
+    'identity_providers.entra.client.authentication.method',
+    authentication('entra', (a) => (a.method = 'client_secret')),
+  ],
+  [
+    'a secret variable that is not set',
+    'identity_providers.entra.client.authentication.secret.env',
+    authentication('entra', (a) => (a.secret.env = 'FORGOTTEN')),
+  ],
+  [
+    'a key variable that is not set',
+    'identity_providers.okta.client.authentication.key.env',
+    authentication('okta', (a) => (a.key.env = 'FORGOTTEN')),
+  ],
+  [
+    'a key that is no key',
+    'identity_providers.okta.client.authentication.key',
+    authentication('okta', (a) => (a.key.env = 'ENTRA_CLIENT_SECRET')),
+  ],
+  [
+    'a key for another algorithm',
+    'identity_providers.okta.client.authentication.key',
+    authentication('okta', (a) => (a.algorithm = 'RS256')),
+  ],
+  [
+    'an algorithm that is not offered',
+    'identity_providers.okta.client.authentication.algorithm',
+    authentication('okta', (a) => (a.algorithm = 'HS256')),
+  ],
+  [
+    'no secret at all',
+    'identity_providers.entra.client.authentication.secret',
+    authentication('entra', (a) => delete a.secret),
+  ],
+  [
+    'an ID token as subject at Entra',
+    'identity_providers.entra.subject_token',
+    provider('entra', (p) => (p.subject_token = { type: 'id_token', header: 'x', audiences: ['a'] })),
+  ],
+  [
+    'an ID token from nowhere',
+    'identity_providers.okta.subject_token',
+    provider('okta', (p) => (p.subject_token = { type: 'id_token', audiences: ['a'] })),
+  ],
+  ['a resource that is no URL', 'resources[0].url', resource((r) => (r.url = '/mcp'))],
+  [
+    'a resource with dots in its path',
+    'resources[0].url',
+    resource((r) => (r.url = 'https://mcp.example.com/a/../mcp')),
+  ],
+  [
+    'two resources in one place',
+    'resources[1].url',
+    resource((r, f) => f.resources.push(structuredClone(r))),
+  ],
+  ['a resource without exchange', 'resources[0].exchange', resource((r) => (r.exchange = {}))],
+  [
+    'an exchange for an unknown provider',
+    'resources[0].exchange.google',
+    resource((r) => (r.exchange.google = { audience: 'x' })),
+  ],
+  [
+    'an audience for Entra',
+    'resources[0].exchange.entra.audience',
+    resource((r) => (r.exchange.entra.audience = 'x')),
+  ],
+  [
+    'nothing to ask Entra for',
+    'resources[0].exchange.entra',
+    resource((r) => (r.exchange.entra = {})),
+  ],
+  [
+    'no audience for Okta',
+    'resources[0].exchange.okta.audience',
+    resource((r) => delete r.exchange.okta.audience),
+  ],
+  ['two scopes in one string', 'resources[0].scopes[0]', resource((r) => (r.scopes = ['a b']))],
+  ['an open path that is not normal', 'open_paths[0]', (f) => (f.open_paths = ['/a/../b'])],
+];
+
+describe('a mistake is named by its field', () => {
+  for (const [what, field, change] of MISTAKES) {
+    it(`${what}: ${field}`, () => {
+      const { ok, output } = validateRecipe(parts, change);
+      assert.ok(!ok, 'it was accepted');
+      const line = output.split('\n').find((text) => text.includes('configuration error')) ?? output;
+      assert.ok(line.includes(field), line);
+      assert.match(line, /found .+ expected .+/, line);
+      for (const secret of Object.values(parts.env)) assert.ok(!output.includes(secret));
+    });
+  }
+});
+
+describe('what is right is accepted', () => {
+  it('the recipe as it is', () => {
+    const { ok, output } = validateRecipe(parts);
+    assert.ok(ok, output);
+  });
+
+  it('the configuration as a JSON string, as Envoy Gateway hands it over', async () => {
+    const gateway = await startGateway(parts, {
+      change: (filter, bootstrap) => {
+        wasmOf(bootstrap).configuration = {
+          '@type': 'type.googleapis.com/google.protobuf.StringValue',
+          value: JSON.stringify(filter),
+        };
+      },
+    });
+    const bob = await parts.bob();
+    assert.equal((await gateway.call(bob.accessToken)).status, 200);
+    await gateway.stop();
+  });
+
+  it('endpoints set by hand: no discovery at all', async () => {
+    const gateway = await startGateway(parts, {
+      recipe: 'entra',
+      change: ({ identity_providers: { entra } }) => {
+        entra.jwks_uri = parts.entra.signIn.urls.keys;
+        entra.token_endpoint = parts.entra.signIn.urls.token;
+      },
+    });
+    const { discovery } = parts.entra.signIn.counts;
+    const alice = await parts.alice();
+    assert.equal((await gateway.call(alice.accessToken)).status, 200);
+    assert.equal(parts.entra.signIn.counts.discovery, discovery);
+    await gateway.stop();
+  });
+
+  it('a secret in the configuration works, with a warning in the log that does not show it', async () => {
+    const gateway = await startGateway(parts, {
+      recipe: 'entra',
+      change: ({ identity_providers: { entra } }) => {
+        entra.client.authentication.secret = { inline: parts.env.ENTRA_CLIENT_SECRET };
+      },
+    });
+    const alice = await parts.alice();
+    assert.equal((await gateway.call(alice.accessToken)).status, 200);
+    await until(() => gateway.envoy.log.includes('secret.inline'), 'the warning is in the log');
+    assert.ok(!gateway.envoy.log.includes(parts.env.ENTRA_CLIENT_SECRET));
+    await gateway.stop();
+  });
+
+  it('an RSA key as PEM, and either kind as a JWK', async () => {
+    for (const [oktaAlgorithm, form] of [
+      ['RS256', 'pem'],
+      ['RS256', 'jwk'],
+      ['ES256', 'jwk'],
+    ]) {
+      const own = await startParts({ oktaAlgorithm });
+      const env = {};
+      if (form === 'jwk') {
+        const { createPrivateKey } = await import('node:crypto');
+        const jwk = createPrivateKey(own.env.OKTA_PRIVATE_KEY).export({ format: 'jwk' });
+        env.OKTA_PRIVATE_KEY = JSON.stringify(jwk);
+      }
+      const gateway = await startGateway(own, {
+        env,
+        change: authentication('okta', (a) => (a.algorithm = oktaAlgorithm)),
+      });
+      const bob = await own.bob();
+      const answer = await gateway.call(bob.accessToken);
+      assert.equal(answer.status, 200, `${oktaAlgorithm} ${form}: ${answer.text}`);
+      assert.equal(own.okta.forMcp.exchanges.at(-1).assertion.alg, oktaAlgorithm);
+      await assertSoundAndSilent(gateway);
+      await gateway.stop();
+      await own.stop();
+    }
+  });
+
+  it('an RSA key that is too small is refused', () => {
+    const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 1024 });
+    const OKTA_PRIVATE_KEY = privateKey.export({ type: 'pkcs8', format: 'pem' });
+    const { ok, output } = validateRecipe(
+      parts,
+      authentication('okta', (a) => (a.algorithm = 'RS256')),
+      { env: { ...parts.env, OKTA_PRIVATE_KEY } },
+    );
+    assert.ok(!ok, 'it was accepted');
+    assert.match(output, /identity_providers\.okta\.client\.authentication\.key/);
+  });
+});

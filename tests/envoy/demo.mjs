@@ -1,0 +1,235 @@
+// The whole thing on this machine, step by step: `make demo`. With --keep (`make run`) it stays up and
+// prints commands to try.
+
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { scratchFolder } from './parts/envoy.mjs';
+import { challengeOf } from './parts/expect.mjs';
+import { MCP_HOST, METADATA_PATH, startGateway, startParts } from './parts/gateway.mjs';
+import { leaks } from './parts/leaks.mjs';
+import { signIn } from './parts/login.mjs';
+import { until } from './parts/until.mjs';
+
+const keep = process.argv.includes('--keep');
+const colour = process.stdout.isTTY ? (code, text) => `\x1b[${code}m${text}\x1b[0m` : (_, text) => text;
+const bold = (text) => colour(1, text);
+const say = (text = '') => console.log(text);
+
+const summary = [];
+let current = 'starting';
+
+/** Begins a part of the story. */
+function chapter(title) {
+  current = title;
+  say(`\n${bold(title)}`);
+}
+
+/** One fact: what should be, and whether it is. The first that is not ends the demo. */
+function fact(what, holds, found = '') {
+  if (!holds) throw new Error(`${what}${found ? ` (found: ${found})` : ''}`);
+  summary.push([current, what]);
+  say(`  ${colour(32, 'ok')}  ${what}`);
+}
+
+const detail = (text) => say(`        ${text}`);
+
+function showSeen(seen) {
+  detail(`audience  ${[seen.audience].flat().join(', ')}`);
+  detail(`issuer    ${seen.issuer}`);
+  detail(`subject   ${seen.subject}`);
+  detail(`scopes    ${seen.scopes.join(' ')}`);
+}
+
+function showExchange(server) {
+  const request = server.exchanges.at(-1);
+  detail(`POST ${server.urls.token}`);
+  for (const name of request.parameters) detail(`  ${name} = ${request.values[name]}`);
+  const { assertion } = request;
+  const how = assertion ? ` (${assertion.alg}, key ${assertion.kid}, good for ${assertion.seconds} s)` : '';
+  detail(`client authentication: ${request.clientAuthentication}${how}`);
+}
+
+/** A request that must be refused, with nothing arriving at the MCP server. */
+async function refusal(gateway, what, { status, reason }, act) {
+  const before = gateway.parts.mcp.requests.length;
+  const answer = await act();
+  const found = `${answer.status} ${answer.text}`;
+  fact(`${what}: ${status} ${reason}`, answer.status === status && answer.json.reason === reason, found);
+  detail(answer.json.error_description);
+  const challenge = challengeOf(answer);
+  if (challenge) {
+    const { error = 'none', scope, resource_metadata } = challenge;
+    detail(`WWW-Authenticate: error ${error}, scope ${scope}, metadata ${resource_metadata}`);
+  }
+  if (answer.headers['retry-after']) detail(`Retry-After: ${answer.headers['retry-after']}`);
+  fact('nothing of it reached the MCP server', gateway.parts.mcp.requests.length === before);
+}
+
+async function story(parts, gateway) {
+  const { entra, okta, mcp } = parts;
+
+  chapter('Alice, whose company signs in with Entra, calls the MCP tool whoami');
+  const alice = await parts.alice();
+  fact('Alice signed in: authorization code with PKCE at Entra', alice.accessToken);
+  const toAlice = await gateway.whoami(alice.accessToken);
+  fact('the MCP server got a token that was issued for it', toAlice.audience === entra.ids.mcpServer);
+  showSeen(toAlice);
+  fact('and not Alice’s own', !mcp.tokens.has(alice.accessToken) && mcp.tokens.size === 1);
+
+  chapter('Bob, whose company signs in with Okta, calls the same tool of the same server');
+  const bob = await parts.bob();
+  fact('Bob signed in: authorization code with PKCE at Okta', bob.accessToken);
+  const toBob = await gateway.whoami(bob.accessToken);
+  fact('the MCP server got a token that was issued for it', toBob.issuer === okta.forMcp.issuer);
+  showSeen(toBob);
+  const shape = (seen) => Object.keys(seen).sort().join();
+  fact('of the same shape: the server cannot tell providers apart', shape(toBob) === shape(toAlice));
+
+  chapter('What was sent to the token endpoints');
+  fact('Entra: one on-behalf-of request', entra.signIn.exchanges.length === 1);
+  showExchange(entra.signIn);
+  fact('Okta: one token exchange', okta.forMcp.exchanges.length === 1);
+  showExchange(okta.forMcp);
+
+  chapter('The second call');
+  for (const [name, token, server] of [
+    ['Alice', alice.accessToken, entra.signIn],
+    ['Bob', bob.accessToken, okta.forMcp],
+  ]) {
+    await gateway.whoami(token);
+    fact(`${name} is served from the cache: still one exchange`, server.exchanges.length === 1);
+  }
+
+  chapter('Requests that are refused');
+  const tampered = alice.accessToken.split('.');
+  tampered[1] = Buffer.from(
+    Buffer.from(tampered[1], 'base64url').toString().replace('alice@', 'admin@'),
+  ).toString('base64url');
+  entra.signIn.clockOffsetSeconds = -2 * 3600;
+  const old = await parts.alice();
+  entra.signIn.clockOffsetSeconds = 0;
+  const elsewhere = await parts.alice({ prefix: `api://${entra.ids.otherApi}/` });
+  await refusal(gateway, 'no token', { status: 401, reason: 'no_credentials' }, () =>
+    gateway.call(undefined),
+  );
+  await refusal(gateway, 'an expired token', { status: 401, reason: 'expired' }, () =>
+    gateway.call(old.accessToken),
+  );
+  await refusal(gateway, 'a token for another audience', { status: 401, reason: 'wrong_audience' }, () =>
+    gateway.call(elsewhere.accessToken),
+  );
+  await refusal(gateway, 'a tampered token', { status: 401, reason: 'bad_signature' }, () =>
+    gateway.call(tampered.join('.')),
+  );
+  await refusal(
+    gateway,
+    'an ID token where Entra needs an access token',
+    { status: 401, reason: 'id_token_as_access_token' },
+    () => gateway.call(alice.idToken),
+  );
+
+  chapter('Both providers go down');
+  const carol = await signIn(entra, 'carol@contoso.example');
+  const dave = await signIn(okta, 'dave@acme.example');
+  await Promise.all([entra.host.down(), okta.host.down()]);
+  for (const [name, token] of [
+    ['Alice', alice.accessToken],
+    ['Bob', bob.accessToken],
+  ]) {
+    const answer = await gateway.call(token);
+    fact(`${name}, who was here before, is served`, answer.status === 200, answer.text);
+  }
+  for (const [name, { accessToken }] of [
+    ['Carol of Entra', carol],
+    ['Dave of Okta', dave],
+  ]) {
+    await refusal(gateway, `${name}, who is new`, { status: 503, reason: 'provider_unavailable' }, () =>
+      gateway.call(accessToken),
+    );
+  }
+  await Promise.all([entra.host.up(), okta.host.up()]);
+  for (const [name, { accessToken }] of [
+    ['Carol', carol],
+    ['Dave', dave],
+  ]) {
+    await until(async () => (await gateway.call(accessToken)).status === 200, `${name} is served`, 60);
+    fact(`${name} is served when the provider is back`, true);
+  }
+
+  chapter('What an operator sees');
+  await until(async () => (await gateway.decisions('provider_unavailable')) >= 2, 'counters', 10);
+  const page = await gateway.envoy.prometheus();
+  const lines = page.split('\n').filter((line) => /^onbehalf_(decisions|exchanges|token_cache)\{/.test(line));
+  fact('metrics with labels', lines.some((line) => line.startsWith('onbehalf_decisions{reason="forwarded"}')));
+  for (const line of lines) detail(line);
+  const { found, looked } = await leaks(gateway);
+  fact(
+    `no token, assertion or secret in log, statistics, config dump or answers (looked for ${looked} traces)`,
+    looked > 0 && Object.keys(found).length === 0,
+    JSON.stringify(found),
+  );
+  const traps = await gateway.envoy.traps();
+  fact('the module never trapped', traps.length === 0, traps.join('; '));
+  return { alice, bob };
+}
+
+function summarise() {
+  const rows = new Map();
+  for (const [title] of summary) rows.set(title, (rows.get(title) ?? 0) + 1);
+  const width = Math.max(...[...rows.keys()].map((title) => title.length));
+  say(`\n${bold('Summary')}`);
+  for (const [title, facts] of rows) say(`  ${title.padEnd(width)}  ${String(facts).padStart(2)} ok`);
+  say(`  ${'all'.padEnd(width)}  ${String(summary.length).padStart(2)} ok`);
+}
+
+function stayUp(gateway, users) {
+  const folder = scratchFolder();
+  for (const [name, { accessToken }] of Object.entries(users)) {
+    writeFileSync(join(folder, name), accessToken, { mode: 0o600 });
+  }
+  const url = `http://127.0.0.1:${gateway.envoy.port}`;
+  const body = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"whoami","arguments":{}}}';
+  const call = (authorization) =>
+    [
+      `curl -i ${url}/mcp -H 'host: ${MCP_HOST}'`,
+      ...authorization,
+      `-H 'content-type: application/json' -H 'accept: application/json, text/event-stream'`,
+      `-d '${body}'`,
+    ].join(' \\\n    ');
+  say(`\n${bold('It stays up. Try, in another terminal (the tokens live for an hour):')}\n`);
+  for (const name of Object.keys(users)) {
+    say(`${call([`-H "authorization: Bearer $(cat ${join(folder, name)})"`])}\n`);
+  }
+  say(`${call([])}\n`);
+  say(`curl -i ${url}${METADATA_PATH} -H 'host: ${MCP_HOST}'\n`);
+  say(`curl -s http://${gateway.envoy.admin}/stats/prometheus | grep ^onbehalf\n`);
+  say(bold('Ctrl-C ends it.'));
+  process.exitCode = 0;
+  setInterval(() => {}, 60_000);
+}
+
+let parts;
+let gateway;
+try {
+  say(bold('onbehalf on this machine'));
+  current = 'Starting';
+  parts = await startParts();
+  fact(`an Okta org that answers as https://${parts.okta.host.name}`, parts.okta.host.tlsPort);
+  fact(`an Entra tenant that answers as https://${parts.entra.host.name}`, parts.entra.host.tlsPort);
+  fact(`an MCP server at ${parts.mcp.url}`, parts.mcp.port);
+  gateway = await startGateway(parts);
+  fact(`Envoy on port ${gateway.envoy.port} with envoy-config/okta-and-entra/envoy.yaml`, gateway.envoy.port);
+  const users = await story(parts, gateway);
+  summarise();
+  if (keep) stayUp(gateway, users);
+} catch (error) {
+  say(`\n${colour(31, 'FAILED')}  in "${current}": ${error.message}`);
+  if (gateway) say(`\nThe end of Envoy's log:\n${gateway.envoy.log.trimEnd().split('\n').slice(-15).join('\n')}`);
+  process.exitCode = 1;
+} finally {
+  if (!keep || process.exitCode) {
+    await gateway?.stop();
+    await parts?.stop();
+    process.exit();
+  }
+}

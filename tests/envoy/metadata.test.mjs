@@ -1,0 +1,169 @@
+// Protected resource metadata (RFC 9728) and how a real MCP client finds its way from a refusal to a token.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
+import { assertSoundAndSilent, challengeOf } from './parts/expect.mjs';
+import { MCP_HOST, METADATA_PATH, METADATA_URL, RESOURCE, startGateway, startParts } from './parts/gateway.mjs';
+
+let parts;
+let gateway;
+
+before(async () => {
+  parts = await startParts();
+  gateway = await startGateway(parts, {
+    change: (filter) => {
+      filter.resources.push({
+        url: `https://${MCP_HOST}/deeper/okta`,
+        scopes: ['a', 'b'],
+        scopes_supported: ['long:a', 'long:b'],
+        exchange: { okta: structuredClone(filter.resources[0].exchange.okta) },
+      });
+    },
+  });
+});
+after(async () => {
+  await gateway?.stop();
+  await parts?.stop();
+});
+
+describe('the document', () => {
+  it('says what the resource is, who issues tokens for it, and which scopes it takes', async () => {
+    const answer = await gateway.send({ path: METADATA_PATH });
+    assert.equal(answer.status, 200);
+    assert.equal(answer.headers['content-type'], 'application/json');
+    assert.equal(answer.headers['access-control-allow-origin'], '*');
+    assert.deepEqual(answer.json, {
+      resource: RESOURCE,
+      authorization_servers: [parts.entra.signIn.issuer, parts.okta.signIn.issuer],
+      scopes_supported: ['mcp:read'],
+      bearer_methods_supported: ['header'],
+    });
+  });
+
+  it('of another resource names only the providers that can exchange for it', async () => {
+    const answer = await gateway.send({ path: '/.well-known/oauth-protected-resource/deeper/okta' });
+    assert.deepEqual(answer.json, {
+      resource: `https://${MCP_HOST}/deeper/okta`,
+      authorization_servers: [parts.okta.signIn.issuer],
+      scopes_supported: ['long:a', 'long:b'],
+      bearer_methods_supported: ['header'],
+    });
+  });
+
+  it('is there without and with any kind of token', async () => {
+    for (const headers of [{}, { authorization: 'Bearer junk' }, { authorization: 'Basic x' }]) {
+      assert.equal((await gateway.send({ path: METADATA_PATH, headers })).status, 200);
+    }
+  });
+
+  it('can be asked for with HEAD, and by a browser of another origin', async () => {
+    const head = await gateway.send({ path: METADATA_PATH, method: 'HEAD' });
+    assert.equal(head.status, 200);
+    assert.equal(head.text, '');
+    const preflight = await gateway.send({
+      path: METADATA_PATH,
+      method: 'OPTIONS',
+      headers: {
+        origin: 'https://inspector.example',
+        'access-control-request-method': 'GET',
+        'access-control-request-headers': 'mcp-protocol-version',
+      },
+    });
+    assert.equal(preflight.status, 204);
+    assert.equal(preflight.headers['access-control-allow-origin'], '*');
+    assert.match(preflight.headers['access-control-allow-methods'], /GET/);
+    assert.ok(preflight.headers['access-control-allow-headers']);
+  });
+
+  it('is not there for paths and hosts without a resource', async () => {
+    for (const options of [
+      { path: '/.well-known/oauth-protected-resource' },
+      { path: '/.well-known/oauth-protected-resource/' },
+      { path: '/.well-known/oauth-protected-resource/mcp/more' },
+      { path: METADATA_PATH, headers: { host: 'other.example.com' } },
+    ]) {
+      const answer = await gateway.send(options);
+      assert.equal(answer.status, 404, JSON.stringify(options));
+    }
+  });
+
+  it('is counted, and never comes from the MCP server', async () => {
+    const own = await startGateway(parts);
+    const { length } = parts.mcp.requests;
+    for (const method of ['GET', 'HEAD', 'OPTIONS']) await own.send({ path: METADATA_PATH, method });
+    await own.expectCount('decisions.reason.metadata', 3);
+    assert.equal(parts.mcp.requests.length, length);
+    await own.stop();
+  });
+});
+
+describe('a preflight for the resource itself', () => {
+  it('carries no token and is refused or answered without reaching the MCP server', async () => {
+    const { length } = parts.mcp.requests;
+    const answer = await gateway.send({
+      path: '/mcp',
+      method: 'OPTIONS',
+      headers: { origin: 'https://inspector.example', 'access-control-request-method': 'POST' },
+    });
+    assert.ok([204, 401].includes(answer.status), answer.text);
+    assert.equal(parts.mcp.requests.length, length);
+  });
+});
+
+describe('the official MCP client', () => {
+  it('without a token reads the challenge, fetches the metadata, and turns to the provider that it names', async () => {
+    const asked = [];
+    const { request } = await import('node:http');
+    const viaGateway = (url, options = {}) =>
+      new Promise((resolve, reject) => {
+        const { host, pathname, search } = new URL(url);
+        asked.push(`${host}${pathname}`);
+        if (host !== MCP_HOST) return resolve(new Response(null, { status: 404 }));
+        const sent = request(
+          {
+            host: '127.0.0.1',
+            port: gateway.envoy.port,
+            path: pathname + search,
+            method: options.method ?? 'GET',
+            headers: { ...Object.fromEntries(new Headers(options.headers)), host },
+            agent: false,
+          },
+          async (response) => {
+            let text = '';
+            for await (const chunk of response) text += chunk;
+            const headers = Object.entries(response.headers).map(([k, v]) => [k, String(v)]);
+            resolve(new Response(text || null, { status: response.statusCode, headers }));
+          },
+        );
+        sent.on('error', reject);
+        sent.end(options.body);
+      });
+    const authProvider = {
+      redirectUrl: 'http://127.0.0.1/callback',
+      clientMetadata: { redirect_uris: ['http://127.0.0.1/callback'] },
+      clientInformation: () => ({ client_id: parts.okta.ids.mcpClient }),
+      tokens: () => undefined,
+      saveTokens() {},
+      redirectToAuthorization() {},
+      saveCodeVerifier() {},
+      codeVerifier: () => 'x',
+    };
+    const client = new Client({ name: 'test', version: '1' });
+    const transport = new StreamableHTTPClientTransport(new URL(RESOURCE), { fetch: viaGateway, authProvider });
+    await assert.rejects(client.connect(transport));
+    assert.equal(asked[0], `${MCP_HOST}/mcp`);
+    assert.equal(asked[1], new URL(METADATA_URL).host + new URL(METADATA_URL).pathname);
+    assert.match(asked[2], /^login\.microsoftonline\.com\//, asked.join(' '));
+  });
+
+  it('a challenge and the document agree', async () => {
+    const refusal = await gateway.call(undefined);
+    const challenge = challengeOf(refusal);
+    const { pathname } = new URL(challenge.resource_metadata);
+    const document = await gateway.send({ path: pathname });
+    assert.deepEqual(document.json.scopes_supported, challenge.scope.split(' '));
+  });
+});
+
+it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));

@@ -1,0 +1,353 @@
+// Providers that are down, slow, broken or change their keys.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { assertRefused, assertSoundAndSilent } from './parts/expect.mjs';
+import {
+  answers,
+  answersHtml,
+  answersJson,
+  breaksOffHalfway,
+  dropsTheConnection,
+  isSlow,
+  neverAnswers,
+  refusesWith,
+} from './parts/faults.mjs';
+import { startGateway, startParts } from './parts/gateway.mjs';
+import { signIn } from './parts/login.mjs';
+import { until } from './parts/until.mjs';
+
+let parts;
+let number = 0;
+const newcomer = (name) => {
+  number += 1;
+  return signIn(parts[name], `user${number}@${name}.example`);
+};
+const quick = (filter) => {
+  for (const provider of Object.values(filter.identity_providers)) provider.timeout_seconds = 1;
+};
+
+before(async () => {
+  parts = await startParts();
+});
+after(() => parts?.stop());
+
+/** A gateway of its own for each test: what one provider does wrong is remembered for a while. */
+async function withGateway(use, options = { change: quick }) {
+  const gateway = await startGateway(parts, options);
+  try {
+    await use(gateway);
+    await assertSoundAndSilent(gateway);
+  } finally {
+    await gateway.stop();
+  }
+}
+
+const UNAVAILABLE = {
+  reason: 'provider_unavailable',
+  status: 503,
+  error: 'temporarily_unavailable',
+  retryAfter: true,
+};
+const INVALID = { reason: 'provider_answer_invalid', status: 502, error: 'server_error' };
+
+describe('a provider that is down', () => {
+  for (const name of ['entra', 'okta']) {
+    it(`${name}: users in the cache go on, new ones get 503 with Retry-After, and all is well afterwards`, () =>
+      withGateway(async (gateway) => {
+        const known = await newcomer(name);
+        const unknown = await newcomer(name);
+        assert.equal((await gateway.call(known.accessToken)).status, 200);
+        await parts[name].host.down();
+        try {
+          for (let round = 0; round < 3; round += 1) {
+            assert.equal((await gateway.call(known.accessToken)).status, 200);
+          }
+          await assertRefused(gateway, UNAVAILABLE, () => gateway.call(unknown.accessToken));
+          assert.equal((await gateway.call(known.accessToken)).status, 200);
+        } finally {
+          await parts[name].host.up();
+        }
+        await until(
+          async () => (await gateway.call(unknown.accessToken)).status === 200,
+          'the new user is served',
+          60,
+        );
+      }));
+  }
+
+  it('one provider down does not touch the users of the other', () =>
+    withGateway(async (gateway) => {
+      await parts.entra.host.down();
+      const { accessToken } = await newcomer('okta');
+      assert.equal((await gateway.call(accessToken)).status, 200);
+      await parts.entra.host.up();
+    }));
+
+  it('Envoy starts, and serves Okta’s users, while Entra is down', async () => {
+    await parts.entra.host.down();
+    await withGateway(async (gateway) => {
+      const { accessToken } = await newcomer('okta');
+      assert.equal((await gateway.call(accessToken)).status, 200);
+      await parts.entra.host.up();
+      const later = await newcomer('entra');
+      await until(
+        async () => (await gateway.call(later.accessToken)).status === 200,
+        'Entra’s users are served when it is back',
+        60,
+      );
+    });
+  });
+});
+
+describe('token endpoints that do not work', () => {
+  const cases = [
+    ['answers 503', answers(503, 'no'), UNAVAILABLE],
+    ['answers 500 with an OAuth error', refusesWith('server_error'), UNAVAILABLE],
+    ['answers 400 temporarily_unavailable', refusesWith('temporarily_unavailable'), UNAVAILABLE],
+    ['answers 502 with HTML', answersHtml(502), UNAVAILABLE],
+    ['drops the connection', dropsTheConnection(), UNAVAILABLE],
+    ['never answers', neverAnswers(), UNAVAILABLE],
+    ['breaks off in the middle of the answer', breaksOffHalfway(), UNAVAILABLE],
+    ['redirects', answers(302, '', { location: 'https://evil.example/token' }), UNAVAILABLE],
+    ['redirects for good', answers(308, '', { location: 'https://evil.example/token' }), UNAVAILABLE],
+    ['answers HTML with 200', answersHtml(200), INVALID],
+    ['answers an empty 200', answers(200), INVALID],
+    [
+      'answers truncated JSON',
+      answers(200, '{"access_token":"abc","token_ty', { 'content-type': 'application/json' }),
+      INVALID,
+    ],
+    [
+      'answers half a megabyte',
+      answersJson({ access_token: 'a', token_type: 'Bearer', padding: 'x'.repeat(512 * 1024) }),
+      INVALID,
+    ],
+    ['answers without a token', answersJson({ token_type: 'Bearer', expires_in: 60 }), INVALID],
+    [
+      'answers with a token that cannot stand in a header',
+      answersJson({ access_token: 'a\r\nx-evil: 1', token_type: 'Bearer', expires_in: 60 }),
+      INVALID,
+    ],
+    ...['N_A', 'mac', 'DPoP', 7, null].map((token_type) => [
+      `answers with token_type ${token_type}`,
+      answersJson({ access_token: 'abc', token_type, expires_in: 60 }),
+      INVALID,
+    ]),
+    ...['soon', -1, 0, {}].map((expires_in) => [
+      `answers with expires_in ${JSON.stringify(expires_in)}`,
+      answersJson({ access_token: 'abc', token_type: 'Bearer', expires_in }),
+      INVALID,
+    ]),
+    [
+      'issues another type of token than was asked for',
+      answersJson({
+        access_token: 'abc',
+        token_type: 'Bearer',
+        expires_in: 60,
+        issued_token_type: 'urn:ietf:params:oauth:token-type:saml2',
+      }),
+      INVALID,
+    ],
+    [
+      'names a member twice',
+      answers(200, '{"access_token":"a","token_type":"Bearer","access_token":"b","expires_in":60}', {
+        'content-type': 'application/json',
+      }),
+      INVALID,
+    ],
+  ];
+  let gateway;
+  before(async () => {
+    gateway = await startGateway(parts, { change: quick });
+  });
+  after(() => gateway?.stop());
+
+  for (const [what, fault, row] of cases) {
+    it(`${what}: a clear refusal, and the next user is served`, async () => {
+      const name = number % 2 ? 'entra' : 'okta';
+      const { accessToken } = await newcomer(name);
+      const repair = parts[name].forMcp.fail('token', fault);
+      try {
+        await assertRefused(gateway, row, () => gateway.call(accessToken));
+      } finally {
+        repair();
+      }
+      const next = await newcomer(name);
+      await until(
+        async () => (await gateway.call(next.accessToken)).status === 200,
+        'the next user is served',
+        60,
+      );
+    });
+  }
+
+  it('a slow answer that comes in time is as good as any', async () => {
+    const patient = await startGateway(parts);
+    const { accessToken } = await newcomer('okta');
+    const repair = parts.okta.forMcp.fail('token', isSlow(1500));
+    assert.equal((await patient.call(accessToken)).status, 200);
+    repair();
+    await patient.stop();
+  });
+
+  it('a gzip answer, which nobody asked for, is refused and not half-read', async () => {
+    const { gzipSync } = await import('node:zlib');
+    const body = gzipSync('{"access_token":"abc","token_type":"Bearer","expires_in":60}');
+    const headers = { 'content-type': 'application/json', 'content-encoding': 'gzip' };
+    const { accessToken } = await newcomer('okta');
+    const repair = parts.okta.forMcp.fail('token', answers(200, body, headers));
+    await assertRefused(gateway, INVALID, () => gateway.call(accessToken));
+    repair();
+  });
+
+  it('none of it trapped the module', async () => assertSoundAndSilent(gateway));
+});
+
+describe('keys', () => {
+  it('are fetched before the first request, once by each VM', () =>
+    withGateway(async (gateway) => {
+      const before = { ...parts.entra.signIn.counts };
+      await gateway.expectCount('key_refreshes.provider.entra.outcome.ok', 2);
+      await gateway.expectCount('key_refreshes.provider.okta.outcome.ok', 2);
+      assert.ok(parts.entra.signIn.counts.keys - before.keys <= 2);
+      const { keys } = parts.entra.signIn.counts;
+      const { accessToken } = await newcomer('entra');
+      assert.equal((await gateway.call(accessToken)).status, 200);
+      assert.equal(parts.entra.signIn.counts.keys, keys);
+    }));
+
+  for (const name of ['entra', 'okta']) {
+    it(`${name} rotates its keys: one refetch, and tokens of the new and of the old key are good`, () =>
+      withGateway(async (gateway) => {
+        const old = await newcomer(name);
+        assert.equal((await gateway.call(old.accessToken)).status, 200);
+        await gateway.expectCount(`key_refreshes.provider.${name}.outcome.ok`, 2);
+        parts[name].signIn.rotate();
+        const { keys } = parts[name].signIn.counts;
+        const users = await Promise.all([1, 2, 3, 4, 5].map(() => newcomer(name)));
+        const answered = await Promise.all(users.map(({ accessToken }) => gateway.call(accessToken)));
+        assert.deepEqual(answered.map(({ status }) => status), [200, 200, 200, 200, 200]);
+        assert.equal(parts[name].signIn.counts.keys, keys + 1);
+        assert.equal((await gateway.call(old.accessToken)).status, 200);
+      }));
+  }
+
+  it('a flood of made-up key ids causes one refetch', () =>
+    withGateway(async (gateway) => {
+      const { accessToken } = await newcomer('okta');
+      assert.equal((await gateway.call(accessToken)).status, 200);
+      await gateway.expectCount('key_refreshes.provider.okta.outcome.ok', 2);
+      const { keys } = parts.okta.signIn.counts;
+      const [header, ...rest] = accessToken.split('.');
+      const read = JSON.parse(Buffer.from(header, 'base64url').toString());
+      const answered = await Promise.all(
+        Array.from({ length: 50 }, (_, index) => {
+          const forged = Buffer.from(JSON.stringify({ ...read, kid: `k${index}` })).toString('base64url');
+          return gateway.call([forged, ...rest].join('.'));
+        }),
+      );
+      assert.deepEqual([...new Set(answered.map(({ json }) => json.reason))], ['unknown_key']);
+      assert.equal(parts.okta.signIn.counts.keys, keys + 1);
+    }));
+
+  it('a key that is withdrawn is not trusted any longer once the keys are fetched again', () =>
+    withGateway(async (gateway) => {
+      const old = await newcomer('okta');
+      assert.equal((await gateway.call(old.accessToken)).status, 200);
+      await gateway.expectCount('key_refreshes.provider.okta.outcome.ok', 2);
+      parts.okta.signIn.rotate({ forgetOldKeys: true });
+      const fresh = await newcomer('okta');
+      assert.equal((await gateway.call(fresh.accessToken)).status, 200);
+      const answer = await gateway.call(old.accessToken);
+      assert.equal(answer.status, 401);
+      assert.equal(answer.json.reason, 'unknown_key');
+    }));
+
+  it('stay when a refresh fails', () =>
+    withGateway(async (gateway) => {
+      const { accessToken } = await newcomer('entra');
+      assert.equal((await gateway.call(accessToken)).status, 200);
+      await gateway.expectCount('key_refreshes.provider.entra.outcome.ok', 2);
+      const repair = parts.entra.signIn.fail('keys', answersHtml());
+      const [header, ...rest] = accessToken.split('.');
+      const read = JSON.parse(Buffer.from(header, 'base64url').toString());
+      const forged = Buffer.from(JSON.stringify({ ...read, kid: 'unknown' })).toString('base64url');
+      const answer = await gateway.call([forged, ...rest].join('.'));
+      assert.ok([401, 503].includes(answer.status), answer.text);
+      await gateway.expectCount('key_refreshes.provider.entra.outcome.failed', 1);
+      const other = await newcomer('entra');
+      assert.equal((await gateway.call(other.accessToken)).status, 200);
+      repair();
+    }));
+
+  const broken = [
+    ['HTML', answersHtml()],
+    ['half a document', answers(200, '{"keys":[{"kty":"RS', { 'content-type': 'application/json' })],
+    ['no keys', answersJson({ keys: [] })],
+    ['five megabytes', answersJson({ keys: [], padding: 'x'.repeat(5 * 1024 * 1024) })],
+    ['a redirect', answers(302, '', { location: 'http://127.0.0.1:1/keys' })],
+    [
+      'only unusable keys',
+      answersJson({ keys: [{ kty: 'oct', k: 'AAAA', kid: 'a' }, { kty: 'RSA', kid: 'b' }, null, 7] }),
+    ],
+  ];
+  for (const [what, fault] of broken) {
+    it(`${what} in place of keys: 503, and all is well when the real ones come`, async () => {
+      const repair = parts.entra.signIn.fail('keys', fault);
+      await withGateway(async (gateway) => {
+        const { accessToken } = await newcomer('entra');
+        const answer = await gateway.call(accessToken);
+        if (what === 'only unusable keys' || what === 'no keys') {
+          assert.ok([401, 503].includes(answer.status), answer.text);
+        } else {
+          assert.equal(answer.status, 503, answer.text);
+          assert.equal(answer.json.reason, 'keys_unavailable');
+          assert.match(answer.headers['retry-after'], /^\d+$/);
+        }
+        repair();
+        await until(
+          async () => (await gateway.call(accessToken)).status === 200,
+          'the user is served',
+          60,
+        );
+      });
+    });
+  }
+
+  it('a metadata document of another issuer is not believed', async () => {
+    const repair = parts.entra.signIn.fail(
+      'discovery',
+      answersJson({
+        issuer: 'https://login.microsoftonline.com/{tenantid}/v2.0',
+        jwks_uri: parts.entra.signIn.urls.keys,
+        token_endpoint: parts.entra.signIn.urls.token,
+      }),
+    );
+    await withGateway(async (gateway) => {
+      const { accessToken } = await newcomer('entra');
+      const answer = await gateway.call(accessToken);
+      assert.equal(answer.status, 503);
+      assert.equal(answer.json.reason, 'keys_unavailable');
+    });
+    repair();
+  });
+
+  it('endpoints on another host are not followed', async () => {
+    const repair = parts.entra.signIn.fail(
+      'discovery',
+      answersJson({
+        issuer: parts.entra.signIn.issuer,
+        jwks_uri: 'https://evil.example/keys',
+        token_endpoint: 'https://evil.example/token',
+      }),
+    );
+    const { keys } = parts.entra.signIn.counts;
+    await withGateway(async (gateway) => {
+      const { accessToken } = await newcomer('entra');
+      assert.equal((await gateway.call(accessToken)).json.reason, 'keys_unavailable');
+      assert.equal(parts.entra.signIn.counts.keys, keys);
+    });
+    repair();
+  });
+});

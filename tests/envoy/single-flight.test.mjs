@@ -1,0 +1,138 @@
+// Many who want the same thing at the same time cause one call, and it outlives whoever asked first.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { assertSoundAndSilent } from './parts/expect.mjs';
+import { gate, refusesWith } from './parts/faults.mjs';
+import { startGateway, startParts } from './parts/gateway.mjs';
+import { signIn } from './parts/login.mjs';
+import { until } from './parts/until.mjs';
+
+const CROWD = 50;
+let parts;
+let gateway;
+let number = 0;
+const newcomer = (name) => {
+  number += 1;
+  return signIn(parts[name], `user${number}@${name}.example`);
+};
+const waitingAtEnvoy = async () => {
+  const stats = await gateway.envoy.stats('http.gateway.downstream_rq_active');
+  return stats['http.gateway.downstream_rq_active'];
+};
+
+before(async () => {
+  parts = await startParts();
+  gateway = await startGateway(parts, { concurrency: 1 });
+});
+after(async () => {
+  await gateway?.stop();
+  await parts?.stop();
+});
+
+for (const name of ['entra', 'okta']) {
+  describe(`${CROWD} first requests of one user of ${name} at once`, () => {
+    it('cause one exchange, and all are served', async () => {
+      const { accessToken } = await newcomer(name);
+      const { length } = parts[name].forMcp.exchanges;
+      const hold = gate();
+      const repair = parts[name].forMcp.fail('token', hold.behave);
+      const crowd = Array.from({ length: CROWD }, () => gateway.call(accessToken));
+      await until(async () => (await waitingAtEnvoy()) === CROWD, `${CROWD} wait`);
+      hold.release();
+      const answers = await Promise.all(crowd);
+      repair();
+      assert.deepEqual([...new Set(answers.map(({ status }) => status))], [200]);
+      assert.equal(hold.waiting(), 1);
+      assert.equal(parts[name].forMcp.exchanges.length, length + 1);
+    });
+
+    it('cause one exchange also when the one who came first leaves', async () => {
+      const { accessToken } = await newcomer(name);
+      const { length } = parts[name].forMcp.exchanges;
+      const hold = gate();
+      const repair = parts[name].forMcp.fail('token', hold.behave);
+      const first = new AbortController();
+      const left = gateway
+        .send({ headers: { authorization: `Bearer ${accessToken}` }, signal: first.signal })
+        .catch((error) => error.name);
+      await until(() => hold.waiting() === 1, 'the exchange is under way');
+      const crowd = Array.from({ length: CROWD - 1 }, () => gateway.call(accessToken));
+      await until(async () => (await waitingAtEnvoy()) === CROWD, `${CROWD} wait`);
+      first.abort();
+      assert.equal(await left, 'AbortError');
+      await until(async () => (await waitingAtEnvoy()) === CROWD - 1, 'the first is gone');
+      hold.release();
+      const answers = await Promise.all(crowd);
+      repair();
+      assert.deepEqual([...new Set(answers.map(({ status }) => status))], [200]);
+      assert.equal(hold.waiting(), 1);
+      assert.equal(parts[name].forMcp.exchanges.length, length + 1);
+    });
+
+    it('are all refused together when the exchange fails', async () => {
+      const { accessToken } = await newcomer(name);
+      const hold = gate();
+      const refusal = refusesWith('invalid_grant');
+      const repair = parts[name].forMcp.fail('token', (exchange) =>
+        hold.behave({ ...exchange, real: () => refusal(exchange) }),
+      );
+      const crowd = Array.from({ length: CROWD }, () => gateway.call(accessToken));
+      await until(async () => (await waitingAtEnvoy()) === CROWD, `${CROWD} wait`);
+      hold.release();
+      const answers = await Promise.all(crowd);
+      repair();
+      assert.deepEqual([...new Set(answers.map(({ json }) => json.reason))], ['exchange_rejected']);
+      assert.equal(hold.waiting(), 1);
+    });
+  });
+}
+
+it('different users do not wait for one another', async () => {
+  const slow = await newcomer('entra');
+  const quick = await newcomer('okta');
+  const hold = gate();
+  const repair = parts.entra.signIn.fail('token', hold.behave);
+  const waiting = gateway.call(slow.accessToken);
+  await until(() => hold.waiting() === 1, 'the exchange is under way');
+  assert.equal((await gateway.call(quick.accessToken)).status, 200);
+  hold.release();
+  assert.equal((await waiting).status, 200);
+  repair();
+});
+
+it('an exchange whose only request has left still fills the cache', async () => {
+  const { accessToken } = await newcomer('okta');
+  const { length } = parts.okta.forMcp.exchanges;
+  const hold = gate();
+  const repair = parts.okta.forMcp.fail('token', hold.behave);
+  const only = new AbortController();
+  const left = gateway
+    .send({ headers: { authorization: `Bearer ${accessToken}` }, signal: only.signal })
+    .catch((error) => error.name);
+  await until(() => hold.waiting() === 1, 'the exchange is under way');
+  only.abort();
+  await left;
+  hold.release();
+  await until(() => parts.okta.forMcp.exchanges.length === length + 1, 'the exchange ends');
+  repair();
+  assert.equal((await gateway.call(accessToken)).status, 200);
+  assert.equal(parts.okta.forMcp.exchanges.length, length + 1);
+});
+
+it('with two workers there are at most two exchanges', async () => {
+  const two = await startGateway(parts, { concurrency: 2 });
+  try {
+    const { accessToken } = await newcomer('entra');
+    const { length } = parts.entra.signIn.exchanges;
+    const crowd = Array.from({ length: CROWD }, () => two.call(accessToken));
+    const answers = await Promise.all(crowd);
+    assert.deepEqual([...new Set(answers.map(({ status }) => status))], [200]);
+    assert.ok(parts.entra.signIn.exchanges.length - length <= 2);
+    await assertSoundAndSilent(two);
+  } finally {
+    await two.stop();
+  }
+});
+
+it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));
