@@ -51,7 +51,7 @@ export function wasmFilter(name, path, configuration, environment = []) {
       config: {
         name,
         failure_policy: 'FAIL_RELOAD',
-        ...(configuration && { configuration: { '@type': 'type.googleapis.com/google.protobuf.Struct', value: configuration } }),
+        ...(configuration && { configuration: { '@type': 'type.googleapis.com/google.protobuf.StringValue', value: JSON.stringify(configuration) } }),
         vm_config: {
           vm_id: name,
           runtime: 'envoy.wasm.runtime.v8',
