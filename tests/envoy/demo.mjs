@@ -224,7 +224,7 @@ try {
   if (keep) stayUp(gateway, users);
 } catch (error) {
   say(`\n${colour(31, 'FAILED')}  in "${current}": ${error.message}`);
-  if (gateway) say(`\nThe end of Envoy's log:\n${gateway.envoy.log.trimEnd().split('\n').slice(-15).join('\n')}`);
+  if (gateway) say(`\nThe end of Envoy's log:\n${gateway.envoy.lastLines()}`);
   process.exitCode = 1;
 } finally {
   if (!keep || process.exitCode) {

@@ -6,6 +6,7 @@ import { assertSoundAndSilent } from './parts/expect.mjs';
 import { RESOURCE, startGateway, startParts } from './parts/gateway.mjs';
 import { signIn } from './parts/login.mjs';
 import { withMcpClient } from './parts/mcp-client.mjs';
+import { until } from './parts/until.mjs';
 
 let parts;
 let gateway;
@@ -208,7 +209,14 @@ describe('what the MCP server gets', () => {
 describe('what the operator sees', () => {
   it('Prometheus gets names with labels', async () => {
     await gateway.expectCount('exchanges.provider.entra.outcome.ok', parts.entra.signIn.exchanges.length);
-    const page = await gateway.envoy.prometheus();
+    const ours = async () =>
+      (await gateway.envoy.prometheus()).split('\n').filter((text) => text.startsWith('onbehalf_'));
+    // Envoy merges histograms every five seconds.
+    await until(
+      async () => (await ours()).some((text) => /duration_ms_count\{provider="okta"\} [1-9]/.test(text)),
+      'the histogram is there',
+    );
+    const page = (await ours()).join('\n');
     const line = (pattern) => assert.match(page, pattern);
     line(/^onbehalf_decisions\{reason="forwarded"\} [1-9]\d*$/m);
     line(/^onbehalf_decisions\{reason="open_path"\} 2$/m);

@@ -78,7 +78,7 @@ export async function startEnvoy(config, { env = {}, concurrency = 1 } = {}) {
     envoy.port = listeners.listener_statuses[0].local_address.socket_address.port_value;
   } catch (error) {
     await envoy.stop();
-    throw new Error(`${error.message}\n${lastLines(envoy.log)}`);
+    throw new Error(`${error.message}\n${envoy.lastLines()}`);
   }
   return envoy;
 }
@@ -101,6 +101,12 @@ class Envoy {
     };
     child.stdout.on('data', keep);
     child.stderr.on('data', keep);
+  }
+
+  /** The end of its log, without the lists of what it was built with. */
+  lastLines(count = 15) {
+    const lines = this.log.trimEnd().split('\n').filter((line) => !/header map|trailer map/.test(line));
+    return lines.slice(-count).join('\n');
   }
 
   alive() {
@@ -163,5 +169,3 @@ function readIfThere(file) {
     return '';
   }
 }
-
-const lastLines = (text, count = 20) => text.trimEnd().split('\n').slice(-count).join('\n');
