@@ -1,21 +1,23 @@
-//! The validated configuration. Operator bytes end in `raw`; past [`Config::parse`] there are only domain types.
+//! The validated configuration. Operator bytes end in `fields`; past [`Config::parse`] there are only domain types.
 //!
 //! A mistake is refused with the path of the field, what was found and what is expected, because the operator
 //! sees nothing but that line of Envoy's log (`envoy --mode validate` prints it too).
 
+mod fields;
 mod provider;
-mod raw;
 mod resource;
 
 use std::fmt;
 
+use fields::Fields;
 pub use provider::{Client, ClientAuthentication, Provider, SubjectToken, TokenSource};
-pub use resource::Resource;
-
-pub use raw::Exchange as RawExchange;
+pub use resource::{RawExchange, Resource};
 
 /// How many tokens a worker remembers when the operator does not say.
-const DEFAULT_CACHED_TOKENS: usize = 10_000;
+const DEFAULT_CACHED_TOKENS: u32 = 10_000;
+
+/// The most that it may be told to: at some kilobytes each, a worker's share of Envoy's memory.
+const MOST_CACHED_TOKENS: u32 = 1_000_000;
 
 /// Everything the operator decided.
 #[derive(Debug)]
@@ -62,86 +64,34 @@ impl std::error::Error for ConfigError {}
 impl Config {
     /// Reads a configuration (JSON). `env` gives the value of an environment variable.
     pub fn parse(bytes: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-        let raw: raw::Config =
-            serde_path_to_error::deserialize(&mut deserializer).map_err(|error| syntax_error(&error))?;
-        if deserializer.end().is_err() {
-            return Err(ConfigError::new("the configuration", "something behind its end", "one JSON object"));
-        }
+        let members = fields::read(bytes)?;
+        let root = Fields::root(&members, &["identity_providers", "resources", "open_paths", "cache"])?;
         let mut warnings = Vec::new();
-        if raw.identity_providers.is_empty() {
-            return Err(ConfigError::new("identity_providers", "none", "at least one identity provider"));
-        }
-        let providers = raw
-            .identity_providers
-            .into_iter()
-            .map(|(name, provider)| Provider::build(name, provider, env, &mut warnings))
-            .collect::<Result<Vec<_>, _>>()?;
-        for (index, provider) in providers.iter().enumerate() {
-            if providers.iter().take(index).any(|other| other.issuer.as_str() == provider.issuer.as_str()) {
-                let path = format!("identity_providers.{}.issuer", provider.name);
-                return Err(ConfigError::new(path, "the issuer of another provider", "an issuer of its own"));
-            }
-        }
-        if raw.resources.is_empty() {
-            return Err(ConfigError::new("resources", "none", "at least one resource"));
-        }
-        let resources = resource::build_all(raw.resources, &providers)?;
-        for (index, path) in raw.open_paths.iter().enumerate() {
+        let providers = provider::build_all(&root, env, &mut warnings)?;
+        let resources = resource::build_all(&root, &providers)?;
+        let open_paths = root.texts("open_paths")?;
+        for (index, path) in open_paths.iter().enumerate() {
             if crate::path::normal_form(path.as_bytes()).is_none_or(|normal| normal != *path) {
-                let found = format!("{path:?}");
-                return Err(ConfigError::new(
-                    format!("open_paths[{index}]"),
-                    found,
-                    "a path in normal form, without query",
-                ));
+                let (found, expected) = (format!("{path:?}"), "a path in normal form, without query");
+                return Err(ConfigError::new(format!("open_paths[{index}]"), found, expected));
             }
         }
-        Ok(Self {
-            providers,
-            resources,
-            open_paths: raw.open_paths,
-            verified_tokens: raw.cache.verified_tokens.unwrap_or(DEFAULT_CACHED_TOKENS),
-            exchanged_tokens: at_least_one(raw.cache.exchanged_tokens)?,
-            warnings,
-        })
+        let cache = root.object("cache", &["verified_tokens", "exchanged_tokens"])?;
+        let size = |name: &str, least: u32| {
+            let size =
+                cache.as_ref().map_or(Ok(None), |cache| cache.number(name, least, MOST_CACHED_TOKENS, "tokens"))?;
+            Ok(usize::try_from(size.unwrap_or(DEFAULT_CACHED_TOKENS)).unwrap_or(usize::MAX))
+        };
+        // Waiting requests get their token from the cache of exchanged ones: it cannot be switched off.
+        let (verified_tokens, exchanged_tokens) = (size("verified_tokens", 0)?, size("exchanged_tokens", 1)?);
+        Ok(Self { providers, resources, open_paths, verified_tokens, exchanged_tokens, warnings })
     }
-}
-
-fn at_least_one(entries: Option<usize>) -> Result<usize, ConfigError> {
-    match entries {
-        Some(0) => {
-            Err(ConfigError::new("cache.exchanged_tokens", "0", "1 or more: waiting requests get their token from it"))
-        }
-        Some(entries) => Ok(entries),
-        None => Ok(DEFAULT_CACHED_TOKENS),
-    }
-}
-
-fn syntax_error(error: &serde_path_to_error::Error<serde_json::Error>) -> ConfigError {
-    let path = match error.path().to_string() {
-        path if path == "." => "the configuration".to_owned(),
-        path => path,
-    };
-    // The text of serde_json quotes values; a string in a secret's place must not get into a log.
-    let text = if path.ends_with("secret") || path.ends_with("key") || path.ends_with("inline") {
-        "something of a wrong type".to_owned()
-    } else {
-        error.inner().to_string()
-    };
-    ConfigError::new(path, text, "what the table of options in the README says")
-}
-
-/// `value` unless it is empty.
-fn required(path: &str, value: String) -> Result<String, ConfigError> {
-    if value.is_empty() { Err(ConfigError::new(path, "an empty string", "a value")) } else { Ok(value) }
 }
 
 /// RFC 6749 section 3.3: what a scope token is made of.
 fn check_scopes(path: &str, scopes: &[String]) -> Result<(), ConfigError> {
     for (index, scope) in scopes.iter().enumerate() {
-        let fits = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5B | 0x5D..=0x7E);
-        if scope.is_empty() || !scope.bytes().all(fits) {
+        if !scope.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5B | 0x5D..=0x7E)) {
             let expected = "one scope: printable ASCII without spaces, quotes and backslashes (RFC 6749 section 3.3)";
             return Err(ConfigError::new(format!("{path}[{index}]"), format!("{scope:?}"), expected));
         }

@@ -1,14 +1,31 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::{ConfigError, raw, required};
+use super::ConfigError;
+use super::fields::Fields;
 use crate::crypto::{SigningAlgorithm, SigningKey};
 use crate::http::Url;
 use crate::idp::{self, Profile};
 use crate::secret::Secret;
 
-const DEFAULT_LEEWAY: u64 = 60;
-const DEFAULT_TIMEOUT: u64 = 10;
+const DEFAULT_LEEWAY: u32 = 60;
+const DEFAULT_TIMEOUT: u32 = 10;
+
+const FIELDS: [&str; 10] = [
+    "profile",
+    "issuer",
+    "cluster",
+    "audiences",
+    "jwks_uri",
+    "token_endpoint",
+    "client",
+    "subject_token",
+    "clock_leeway_seconds",
+    "timeout_seconds",
+];
+
+/// Where the value of an environment variable comes from.
+type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// An identity provider whose users may come in.
 #[derive(Debug)]
@@ -87,101 +104,106 @@ pub enum TokenSource {
     Cookie(String),
 }
 
-impl Provider {
-    pub(super) fn build(
-        name: String,
-        raw: raw::Provider,
-        env: &dyn Fn(&str) -> Option<String>,
-        warnings: &mut Vec<String>,
-    ) -> Result<Self, ConfigError> {
-        let at = |field: &str| format!("identity_providers.{name}.{field}");
-        let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
-        if name.is_empty() || name.len() > 63 || !name.bytes().all(is_name) {
+/// Every provider, in order of their names.
+pub(super) fn build_all(
+    root: &Fields<'_>,
+    env: Environment<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Provider>, ConfigError> {
+    let mut providers: Vec<Provider> = Vec::new();
+    for (name, fields) in root.named_objects("identity_providers", &FIELDS)? {
+        let provider = build(name, &fields, env, warnings)?;
+        if providers.iter().any(|other| other.issuer.as_str() == provider.issuer.as_str()) {
             return Err(ConfigError::new(
-                "identity_providers",
-                format!("the name {name:?}"),
-                "names of 1 to 63 of a-z, 0-9, - and _ (they become labels of metrics)",
+                fields.at("issuer"),
+                "the issuer of another provider",
+                "an issuer of its own",
             ));
         }
-        let profile = idp::profile(&raw.profile)
-            .ok_or_else(|| ConfigError::new(at("profile"), format!("{:?}", raw.profile), idp::profile_names()))?;
-        let url = |field: &str, text: &str| {
-            Url::parse(text).map_err(|problem| {
-                ConfigError::new(at(field), format!("{text:?}"), format!("a URL that {}", positive(problem)))
-            })
-        };
-        if raw.audiences.is_empty() || raw.audiences.iter().any(String::is_empty) {
-            return Err(ConfigError::new(
-                at("audiences"),
-                "none, or an empty one",
-                "what `aud` of the callers' tokens is",
-            ));
-        }
-        let leeway = in_range(at("clock_leeway_seconds"), raw.clock_leeway_seconds.unwrap_or(DEFAULT_LEEWAY), 0, 300)?;
-        let timeout = in_range(at("timeout_seconds"), raw.timeout_seconds.unwrap_or(DEFAULT_TIMEOUT), 1, 60)?;
-        let provider = Self {
-            profile,
-            issuer: url("issuer", &raw.issuer)?,
-            cluster: required(&at("cluster"), raw.cluster)?.into(),
-            audiences: raw.audiences,
-            jwks_uri: raw.jwks_uri.as_deref().map(|text| url("jwks_uri", text)).transpose()?,
-            token_endpoint: raw.token_endpoint.as_deref().map(|text| url("token_endpoint", text)).transpose()?,
-            client: Client {
-                id: required(&at("client.id"), raw.client.id)?,
-                authentication: authentication(&at("client.authentication"), raw.client.authentication, env, warnings)?,
-            },
-            subject_token: subject_token(&at("subject_token"), raw.subject_token)?,
-            leeway,
-            timeout,
-            name: name.as_str().into(),
-        };
-        profile.check(&provider).map_err(|(field, found, expected)| ConfigError::new(at(field), found, expected))?;
-        Ok(provider)
+        providers.push(provider);
     }
+    Ok(providers)
 }
 
-/// Turns "must be …" into words that stand behind "a URL that".
-fn positive(problem: &str) -> &str {
-    match problem {
-        "is not a URL" | "is not an absolute URL" => "is absolute, such as https://login.example/tenant",
-        "must have no user information" => "has no user information",
-        "must have no query and no fragment" => "has no query and no fragment",
-        _ => "is https (http is for loopback hosts only)",
+fn build(
+    name: &str,
+    fields: &Fields<'_>,
+    env: Environment<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Provider, ConfigError> {
+    let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
+    if name.is_empty() || name.len() > 63 || !name.bytes().all(is_name) {
+        let expected = "names of 1 to 63 of a-z, 0-9, - and _ (they become labels of metrics)";
+        return Err(ConfigError::new("identity_providers", format!("the name {name:?}"), expected));
     }
-}
-
-fn in_range(path: String, seconds: u64, least: u64, most: u64) -> Result<Duration, ConfigError> {
-    if (least..=most).contains(&seconds) {
-        Ok(Duration::from_secs(seconds))
-    } else {
-        Err(ConfigError::new(path, seconds.to_string(), format!("{least} to {most} seconds")))
+    let profile = fields.required_text("profile", &idp::profile_names())?;
+    let profile = idp::profile(profile)
+        .ok_or_else(|| ConfigError::new(fields.at("profile"), format!("{profile:?}"), idp::profile_names()))?;
+    let url = |field: &str, text: &str| {
+        Url::parse(text).map_err(|problem| {
+            ConfigError::new(
+                fields.at(field),
+                format!("{text:?}, which {problem}"),
+                "a URL such as https://login.example/tenant",
+            )
+        })
+    };
+    let optional_url = |field: &str| fields.text(field)?.map(|text| url(field, text)).transpose();
+    let audiences = fields.texts("audiences")?;
+    if audiences.is_empty() {
+        return Err(ConfigError::new(fields.at("audiences"), "none", "a list of what `aud` of the callers' tokens is"));
     }
+    let seconds = |field: &str, least: u32, most: u32, default: u32| {
+        let seconds = fields.number(field, least, most, "seconds")?.unwrap_or(default);
+        Ok(Duration::from_secs(seconds.into()))
+    };
+    let client = fields.required_object("client", &["id", "authentication"])?;
+    let authentication_fields = ["method", "secret", "key", "key_id", "algorithm", "audience"];
+    let provider = Provider {
+        name: name.into(),
+        profile,
+        issuer: url(
+            "issuer",
+            fields.required_text("issuer", "the provider's issuer, as its tokens have it in `iss`")?,
+        )?,
+        cluster: fields.required_text("cluster", "the name of the Envoy cluster of the provider")?.into(),
+        audiences,
+        jwks_uri: optional_url("jwks_uri")?,
+        token_endpoint: optional_url("token_endpoint")?,
+        client: Client {
+            id: client.required_text("id", "the client id that the provider gave")?.to_owned(),
+            authentication: authentication(
+                &client.required_object("authentication", &authentication_fields)?,
+                env,
+                warnings,
+            )?,
+        },
+        subject_token: match fields.object("subject_token", &["type", "header", "cookie", "audiences"])? {
+            Some(fields) => subject_token(&fields)?,
+            None => SubjectToken::AccessToken,
+        },
+        leeway: seconds("clock_leeway_seconds", 0, 300, DEFAULT_LEEWAY)?,
+        timeout: seconds("timeout_seconds", 1, 60, DEFAULT_TIMEOUT)?,
+    };
+    profile.check(&provider).map_err(|(field, found, expected)| ConfigError::new(fields.at(field), found, expected))?;
+    Ok(provider)
 }
 
 fn authentication(
-    path: &str,
-    raw: raw::Authentication,
-    env: &dyn Fn(&str) -> Option<String>,
+    fields: &Fields<'_>,
+    env: Environment<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<ClientAuthentication, ConfigError> {
-    let unused = |field: &str, present: bool| {
-        if present {
-            Err(ConfigError::new(
-                format!("{path}.{field}"),
-                "a value",
-                format!("nothing: {} does not use it", raw.method),
-            ))
-        } else {
-            Ok(())
-        }
+    const METHODS: &str = "client_secret_basic, client_secret_post or private_key_jwt";
+    let method = fields.required_text("method", METHODS)?;
+    let unused = |names: &[&str]| match names.iter().find(|name| fields.has(name)) {
+        Some(name) => Err(ConfigError::new(fields.at(name), "a value", format!("nothing: {method} does not use it"))),
+        None => Ok(()),
     };
-    match raw.method.as_str() {
-        method @ ("client_secret_basic" | "client_secret_post") => {
-            unused("key", raw.key.is_some())?;
-            unused("key_id", raw.key_id.is_some())?;
-            unused("algorithm", raw.algorithm.is_some())?;
-            unused("audience", raw.audience.is_some())?;
-            let secret = secret(&format!("{path}.secret"), raw.secret, env, warnings)?;
+    match method {
+        "client_secret_basic" | "client_secret_post" => {
+            unused(&["key", "key_id", "algorithm", "audience"])?;
+            let secret = secret(fields, "secret", env, warnings)?;
             Ok(if method == "client_secret_basic" {
                 ClientAuthentication::SecretBasic(secret)
             } else {
@@ -189,92 +211,87 @@ fn authentication(
             })
         }
         "private_key_jwt" => {
-            unused("secret", raw.secret.is_some())?;
-            let algorithm = match raw.algorithm.as_deref() {
-                Some("RS256") => SigningAlgorithm::Rs256,
-                Some("ES256") => SigningAlgorithm::Es256,
-                other => {
-                    let found = other.map_or_else(|| "nothing".to_owned(), |name| format!("{name:?}"));
-                    return Err(ConfigError::new(format!("{path}.algorithm"), found, "RS256 or ES256"));
-                }
+            unused(&["secret"])?;
+            let algorithm = match fields.required_text("algorithm", "RS256 or ES256")? {
+                "RS256" => SigningAlgorithm::Rs256,
+                "ES256" => SigningAlgorithm::Es256,
+                other => return Err(ConfigError::new(fields.at("algorithm"), format!("{other:?}"), "RS256 or ES256")),
             };
-            let text = secret(&format!("{path}.key"), raw.key, env, warnings)?;
+            let text = secret(fields, "key", env, warnings)?;
             let key = SigningKey::parse(algorithm, text.reveal()).ok_or_else(|| {
-                ConfigError::new(
-                    format!("{path}.key"),
-                    "something else",
-                    format!(
-                        "a private key for {} as PKCS#8 PEM (`openssl pkcs8 -topk8 -nodes` makes one) or as JWK",
-                        algorithm.name()
-                    ),
-                )
+                let kind = match algorithm {
+                    SigningAlgorithm::Rs256 => "an RSA key of 2048 to 4096 bits",
+                    SigningAlgorithm::Es256 => "a P-256 key",
+                };
+                let expected = format!(
+                    "{kind} as PEM that begins with BEGIN PRIVATE KEY (openssl pkcs8 -topk8 -nodes -in key.pem makes it of other forms)"
+                );
+                ConfigError::new(fields.at("key"), "something else", expected)
             })?;
-            Ok(ClientAuthentication::PrivateKeyJwt { key, key_id: raw.key_id, audience: raw.audience })
+            let optional = |name: &str| fields.text(name).map(|text| text.map(str::to_owned));
+            Ok(ClientAuthentication::PrivateKeyJwt {
+                key,
+                key_id: optional("key_id")?,
+                audience: optional("audience")?,
+            })
         }
-        other => Err(ConfigError::new(
-            format!("{path}.method"),
-            format!("{other:?}"),
-            "client_secret_basic, client_secret_post or private_key_jwt",
-        )),
+        other => Err(ConfigError::new(fields.at("method"), format!("{other:?}"), METHODS)),
     }
 }
 
 fn secret(
-    path: &str,
-    raw: Option<raw::Secret>,
-    env: &dyn Fn(&str) -> Option<String>,
+    parent: &Fields<'_>,
+    name: &str,
+    env: Environment<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Secret, ConfigError> {
-    match raw {
-        Some(raw::Secret { env: Some(variable), inline: None }) => match env(&variable) {
+    let fields = parent.required_object(name, &["env", "inline"])?;
+    match (fields.text("env")?, fields.text("inline")?) {
+        (Some(variable), None) => match env(variable) {
             Some(value) if !value.trim().is_empty() => Ok(Secret::new(value.trim().to_owned())),
             _ => Err(ConfigError::new(
-                format!("{path}.env"),
+                fields.at("env"),
                 format!("{variable:?}, which is not set in the filter's environment"),
-                "a variable of Envoy's environment that is listed in vm_config.environment_variables.host_env_keys",
+                "a variable of Envoy's environment that vm_config.environment_variables.host_env_keys lists",
             )),
         },
-        Some(raw::Secret { env: None, inline: Some(value) }) if !value.is_empty() => {
-            warnings.push(format!(
-                "{path}.inline: a secret in the configuration is shown by Envoy's /config_dump; use env"
-            ));
-            Ok(Secret::new(value))
+        (None, Some(value)) => {
+            let path = fields.at("inline");
+            warnings.push(format!("{path}: a secret in the configuration is shown by Envoy's /config_dump; use env"));
+            Ok(Secret::new(value.to_owned()))
         }
-        _ => Err(ConfigError::new(path, "nothing usable", "{env: NAME}, or {inline: value}")),
+        _ => Err(ConfigError::new(fields.path(), "none or both of env and inline", "{env: NAME}, or {inline: value}")),
     }
 }
 
-fn subject_token(path: &str, raw: Option<raw::SubjectToken>) -> Result<SubjectToken, ConfigError> {
-    let Some(raw) = raw else {
-        return Ok(SubjectToken::AccessToken);
-    };
-    match raw.kind.as_str() {
+fn subject_token(fields: &Fields<'_>) -> Result<SubjectToken, ConfigError> {
+    let audiences = fields.texts("audiences")?;
+    let (header, cookie) = (fields.text("header")?, fields.text("cookie")?);
+    match fields.required_text("type", "access_token or id_token")? {
+        "access_token" if header.is_none() && cookie.is_none() && audiences.is_empty() => Ok(SubjectToken::AccessToken),
         "access_token" => {
-            if raw.header.is_some() || raw.cookie.is_some() || !raw.audiences.is_empty() {
-                let expected = "no header, cookie or audiences: the access token is the one in `authorization`";
-                return Err(ConfigError::new(path, "more than a type", expected));
-            }
-            Ok(SubjectToken::AccessToken)
+            let expected = "no header, cookie or audiences: the access token is the one in `authorization`";
+            Err(ConfigError::new(fields.path(), "more than a type", expected))
         }
         "id_token" => {
-            let source = match (raw.header, raw.cookie) {
-                (Some(header), None) => TokenSource::Header(header_name(&format!("{path}.header"), &header)?),
-                (None, Some(cookie)) => TokenSource::Cookie(cookie_name(&format!("{path}.cookie"), cookie)?),
+            let source = match (header, cookie) {
+                (Some(header), None) => TokenSource::Header(header_name(&fields.at("header"), header)?),
+                (None, Some(cookie)) => TokenSource::Cookie(cookie_name(&fields.at("cookie"), cookie)?),
                 _ => {
                     return Err(ConfigError::new(
-                        path,
+                        fields.path(),
                         "none or both of header and cookie",
                         "the one that carries the ID token",
                     ));
                 }
             };
-            if raw.audiences.is_empty() || raw.audiences.iter().any(String::is_empty) {
-                let expected = "the id of the client that the user signed in to";
-                return Err(ConfigError::new(format!("{path}.audiences"), "none, or an empty one", expected));
+            if audiences.is_empty() {
+                let expected = "a list with the id of the client that the user signed in to";
+                return Err(ConfigError::new(fields.at("audiences"), "none", expected));
             }
-            Ok(SubjectToken::IdToken { source, audiences: raw.audiences })
+            Ok(SubjectToken::IdToken { source, audiences })
         }
-        other => Err(ConfigError::new(format!("{path}.type"), format!("{other:?}"), "access_token or id_token")),
+        other => Err(ConfigError::new(fields.at("type"), format!("{other:?}"), "access_token or id_token")),
     }
 }
 
@@ -292,6 +309,10 @@ fn header_name(path: &str, name: &str) -> Result<String, ConfigError> {
     Ok(lower)
 }
 
-fn cookie_name(path: &str, name: String) -> Result<String, ConfigError> {
-    if is_token(&name) { Ok(name) } else { Err(ConfigError::new(path, format!("{name:?}"), "the name of a cookie")) }
+fn cookie_name(path: &str, name: &str) -> Result<String, ConfigError> {
+    if is_token(name) {
+        Ok(name.to_owned())
+    } else {
+        Err(ConfigError::new(path, format!("{name:?}"), "the name of a cookie"))
+    }
 }

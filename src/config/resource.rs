@@ -1,4 +1,5 @@
-use super::{ConfigError, Provider, check_scopes, raw};
+use super::fields::Fields;
+use super::{ConfigError, Provider, check_scopes};
 use crate::http::Url;
 use crate::idp::Target;
 use crate::path;
@@ -17,17 +18,31 @@ pub struct Resource {
     pub targets: Vec<Option<Target>>,
 }
 
-pub(super) fn build_all(raw: Vec<raw::Resource>, providers: &[Provider]) -> Result<Vec<Resource>, ConfigError> {
+/// What to ask a provider for, as the operator wrote it; which fields make sense is the profile's to say.
+#[derive(Debug, Default)]
+pub struct RawExchange {
+    /// `audience`.
+    pub audience: Option<String>,
+    /// `resource`.
+    pub resource: Option<String>,
+    /// `scopes`.
+    pub scopes: Vec<String>,
+    /// `requested_token_type`.
+    pub requested_token_type: Option<String>,
+}
+
+/// Every resource, as listed.
+pub(super) fn build_all(root: &Fields<'_>, providers: &[Provider]) -> Result<Vec<Resource>, ConfigError> {
     let mut resources: Vec<Resource> = Vec::new();
-    for (index, raw) in raw.into_iter().enumerate() {
-        let resource = build(&format!("resources[{index}]"), raw, providers)?;
+    for fields in root.objects("resources", &["url", "scopes", "scopes_supported", "exchange"])? {
+        let resource = build(&fields, providers)?;
         let same = |other: &Resource| {
             other.url.authority() == resource.url.authority()
                 && path::without_final_slash(other.url.path()) == path::without_final_slash(resource.url.path())
         };
         if let Some(other) = resources.iter().position(same) {
             return Err(ConfigError::new(
-                format!("resources[{index}].url"),
+                fields.at("url"),
                 format!("host and path of resources[{other}]"),
                 "a host and path of its own (a longer path under another resource is fine)",
             ));
@@ -37,41 +52,46 @@ pub(super) fn build_all(raw: Vec<raw::Resource>, providers: &[Provider]) -> Resu
     Ok(resources)
 }
 
-fn build(path: &str, raw: raw::Resource, providers: &[Provider]) -> Result<Resource, ConfigError> {
-    let url = Url::parse(&raw.url).map_err(|problem| {
-        ConfigError::new(
-            format!("{path}.url"),
-            format!("{:?}, which {problem}", raw.url),
-            "the https URL that clients use",
-        )
+fn build(fields: &Fields<'_>, providers: &[Provider]) -> Result<Resource, ConfigError> {
+    let text = fields.required_text("url", "the https URL that clients use")?;
+    let url = Url::parse(text).map_err(|problem| {
+        ConfigError::new(fields.at("url"), format!("{text:?}, which {problem}"), "the https URL that clients use")
     })?;
     if !url.path().is_empty() && path::normal_form(url.path().as_bytes()).is_none_or(|normal| normal != url.path()) {
         let expected = "a path in normal form (no empty or dot segments, no escapes that are not needed)";
-        return Err(ConfigError::new(format!("{path}.url"), format!("{:?}", raw.url), expected));
+        return Err(ConfigError::new(fields.at("url"), format!("{text:?}"), expected));
     }
-    check_scopes(&format!("{path}.scopes"), &raw.scopes)?;
-    let scopes_supported = raw.scopes_supported.unwrap_or_else(|| raw.scopes.clone());
-    check_scopes(&format!("{path}.scopes_supported"), &scopes_supported)?;
-    if raw.exchange.is_empty() {
-        return Err(ConfigError::new(
-            format!("{path}.exchange"),
-            "none",
-            "at least one provider's name with what to ask it for",
-        ));
-    }
+    let scopes = |fields: &Fields<'_>, name: &str| {
+        let scopes = fields.texts(name)?;
+        check_scopes(&fields.at(name), &scopes)?;
+        Ok(scopes)
+    };
+    let needed = scopes(fields, "scopes")?;
+    let scopes_supported =
+        if fields.has("scopes_supported") { scopes(fields, "scopes_supported")? } else { needed.clone() };
     let mut targets: Vec<Option<Target>> = providers.iter().map(|_| None).collect();
-    for (name, exchange) in raw.exchange {
-        let at = format!("{path}.exchange.{name}");
+    for (name, fields) in
+        fields.named_objects("exchange", &["audience", "resource", "scopes", "requested_token_type"])?
+    {
         let found = providers.iter().zip(targets.iter_mut()).find(|(provider, _)| *provider.name == *name);
         let Some((provider, slot)) = found else {
-            return Err(ConfigError::new(at, "a name that no provider has", "a name from identity_providers"));
+            return Err(ConfigError::new(
+                fields.path(),
+                "a name that no provider has",
+                "a name from identity_providers",
+            ));
         };
-        check_scopes(&format!("{at}.scopes"), &exchange.scopes)?;
-        let target = provider
-            .profile
-            .target(exchange)
-            .map_err(|(field, found, expected)| ConfigError::new(format!("{at}{field}"), found, expected))?;
-        *slot = Some(target);
+        let optional = |name: &str| fields.text(name).map(|text| text.map(str::to_owned));
+        let exchange = RawExchange {
+            audience: optional("audience")?,
+            resource: optional("resource")?,
+            scopes: scopes(&fields, "scopes")?,
+            requested_token_type: optional("requested_token_type")?,
+        };
+        let target = provider.profile.target(exchange);
+        *slot = Some(target.map_err(|(field, found, expected)| {
+            ConfigError::new(format!("{}{field}", fields.path()), found, expected)
+        })?);
     }
-    Ok(Resource { url, scopes: raw.scopes, scopes_supported, targets })
+    Ok(Resource { url, scopes: needed, scopes_supported, targets })
 }

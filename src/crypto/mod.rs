@@ -6,6 +6,7 @@
 //! in [`PublicKey`], once for both.
 
 mod algorithm;
+mod der;
 pub mod known_answer;
 mod public_key;
 mod signing_key;

@@ -1,6 +1,6 @@
 use jwt_simple::algorithms::{Edwards25519PublicKey, P256PublicKey, P384PublicKey, RSAPublicKey};
 
-use super::Algorithm;
+use super::{Algorithm, der};
 
 /// A public key that was checked when it was made: RSA of 2048 to 4096 bits with exponent 65537, a point on
 /// P-256 or P-384, or an Ed25519 point that is not weak.
@@ -26,29 +26,31 @@ impl PublicKey {
             return None;
         }
         let key = RSAPublicKey::from_components(modulus, exponent).ok()?;
-        let spki = key.to_der().ok()?;
+        let spki = der::rsa_spki(modulus, exponent);
         let inner = Inner::Rsa { key: Box::new(key), modulus_bytes: modulus.len() };
         Some(Self { inner, spki })
     }
 
     /// A point on P-256 from its coordinates, 32 octets each (RFC 7518 section 6.2.1).
     pub fn p256(x: &[u8], y: &[u8]) -> Option<Self> {
-        let key = P256PublicKey::from_bytes(&uncompressed(x, y, 32)?).ok()?;
-        let spki = key.to_der().ok()?;
+        let point = uncompressed(x, y, 32)?;
+        let key = P256PublicKey::from_bytes(&point).ok()?;
+        let spki = der::spki(der::P256, &point);
         Some(Self { inner: Inner::P256(Box::new(key)), spki })
     }
 
     /// A point on P-384 from its coordinates, 48 octets each (RFC 7518 section 6.2.1).
     pub fn p384(x: &[u8], y: &[u8]) -> Option<Self> {
-        let key = P384PublicKey::from_bytes(&uncompressed(x, y, 48)?).ok()?;
-        let spki = key.to_der().ok()?;
+        let point = uncompressed(x, y, 48)?;
+        let key = P384PublicKey::from_bytes(&point).ok()?;
+        let spki = der::spki(der::P384, &point);
         Some(Self { inner: Inner::P384(Box::new(key)), spki })
     }
 
     /// An Ed25519 key, 32 octets (RFC 8037 section 2).
     pub fn ed25519(x: &[u8]) -> Option<Self> {
         let key = Edwards25519PublicKey::from_bytes(x).ok()?;
-        let spki = key.to_der();
+        let spki = der::spki(der::ED25519, x);
         Some(Self { inner: Inner::Ed25519(Box::new(key)), spki })
     }
 
@@ -76,12 +78,10 @@ impl PublicKey {
         match &self.inner {
             Inner::Rsa { modulus_bytes, .. } => (signature.len() == *modulus_bytes).then(|| signature.to_vec()),
             Inner::P256(_) => {
-                let signature = p256::ecdsa::Signature::from_slice(signature).ok()?;
-                Some(signature.to_der().as_bytes().to_vec())
+                p256::ecdsa::Signature::from_slice(signature).is_ok().then(|| der::ecdsa_signature(signature))
             }
             Inner::P384(_) => {
-                let signature = p384::ecdsa::Signature::from_slice(signature).ok()?;
-                Some(signature.to_der().as_bytes().to_vec())
+                p384::ecdsa::Signature::from_slice(signature).is_ok().then(|| der::ecdsa_signature(signature))
             }
             Inner::Ed25519(_) => (signature.len() == 64).then(|| signature.to_vec()),
         }

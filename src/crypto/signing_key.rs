@@ -1,6 +1,8 @@
 use std::fmt;
 
-use jwt_simple::algorithms::{ECDSAP256KeyPairLike, ES256KeyPair, RS256KeyPair, RSAKeyPairLike};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use jwt_simple::algorithms::{P256KeyPair, RSAKeyPair};
 use zeroize::Zeroizing;
 
 /// What a client assertion can be signed with (`private_key_jwt`, OpenID Connect Core section 9).
@@ -28,30 +30,24 @@ pub struct SigningKey {
 }
 
 pub(super) enum Inner {
-    Rs256(Box<RS256KeyPair>),
-    Es256(Box<ES256KeyPair>),
+    Rs256(Box<RSAKeyPair>),
+    Es256(Box<P256KeyPair>),
 }
 
 impl SigningKey {
-    /// Reads a key as an identity provider hands it out: PEM, or a JWK when the text begins with `{`. For
-    /// RS256 PKCS#8 or PKCS#1, for ES256 PKCS#8. Environment variables often hold `\n` for a line end: that is
-    /// understood too.
+    /// Reads a key in PEM (RFC 7468 section 10: `PRIVATE KEY`, which is PKCS#8). Environment variables often hold
+    /// `\n` for a line end: that is understood too.
     pub fn parse(algorithm: SigningAlgorithm, text: &str) -> Option<Self> {
         let text = Zeroizing::new(text.replace("\\n", "\n"));
-        let text = text.trim();
-        let jwk = text.starts_with('{');
-        match algorithm {
-            SigningAlgorithm::Rs256 => {
-                let pair = if jwk { RS256KeyPair::from_jwk(text) } else { RS256KeyPair::from_pem(text) }.ok()?;
-                let pkcs8 = Zeroizing::new(pair.key_pair().to_der().ok()?);
-                Some(Self { inner: Inner::Rs256(Box::new(pair)), pkcs8 })
-            }
-            SigningAlgorithm::Es256 => {
-                let pair = if jwk { ES256KeyPair::from_jwk(text) } else { ES256KeyPair::from_pem(text) }.ok()?;
-                let pkcs8 = Zeroizing::new(pair.key_pair().to_der().ok()?);
-                Some(Self { inner: Inner::Es256(Box::new(pair)), pkcs8 })
-            }
-        }
+        let body =
+            text.trim().strip_prefix("-----BEGIN PRIVATE KEY-----")?.strip_suffix("-----END PRIVATE KEY-----")?;
+        let body: Zeroizing<String> = Zeroizing::new(body.chars().filter(|c| !c.is_ascii_whitespace()).collect());
+        let pkcs8 = Zeroizing::new(BASE64_STANDARD.decode(body.as_bytes()).ok()?);
+        let inner = match algorithm {
+            SigningAlgorithm::Rs256 => Inner::Rs256(Box::new(RSAKeyPair::from_der(&pkcs8).ok()?)),
+            SigningAlgorithm::Es256 => Inner::Es256(Box::new(P256KeyPair::from_der(&pkcs8).ok()?)),
+        };
+        Some(Self { inner, pkcs8 })
     }
 
     /// The algorithm that it signs with.

@@ -1,5 +1,4 @@
 use ed25519_compact::Signature as Ed25519Signature;
-use jwt_simple::algorithms::{ECDSAP256KeyPairLike, RSAKeyPairLike};
 use p256::ecdsa::signature::{Signer as _, Verifier as _};
 use superboring::hash::MessageDigest;
 use superboring::pkey::PKey;
@@ -36,14 +35,14 @@ impl Crypto for Software {
     fn sign(&self, key: &SigningKey, message: &[u8]) -> Option<Vec<u8>> {
         match &key.inner {
             signing_key::Inner::Rs256(pair) => {
-                let key = PKey::from_rsa(pair.key_pair().as_ref().clone()).ok()?;
+                let key = PKey::from_rsa((**pair).as_ref().clone()).ok()?;
                 let mut signer = Signer::new(MessageDigest::sha256(), &key).ok()?;
                 signer.set_rsa_padding(Padding::PKCS1).ok()?;
                 signer.update(message).ok()?;
                 signer.sign_to_vec().ok()
             }
             signing_key::Inner::Es256(pair) => {
-                let signature: p256::ecdsa::Signature = pair.key_pair().as_ref().try_sign(message).ok()?;
+                let signature: p256::ecdsa::Signature = (**pair).as_ref().try_sign(message).ok()?;
                 Some(signature.to_bytes().to_vec())
             }
         }

@@ -4,7 +4,7 @@
 //! `assertion`, one resource in `scope`, never a `resource` parameter (AADSTS9010010). Tokens that it issues
 //! belong to the resource and are not read.
 
-use super::{Blame, Caller, Mistake, Profile, RawExchange, Subject, Target, filled, scope_parameter};
+use super::{Blame, Caller, Mistake, Profile, RawExchange, Subject, Target, scope_parameter};
 use crate::config::{Provider, SubjectToken};
 use crate::token::{Claims, TokenError};
 
@@ -40,7 +40,6 @@ impl Profile for EntraObo {
         if exchange.requested_token_type.is_some() {
             return Err((".requested_token_type", "a value".to_owned(), "none: this provider has no such parameter"));
         }
-        let resource = filled(".resource", exchange.resource)?;
         let is_default = |scope: &String| scope.ends_with("/.default");
         if exchange.scopes.iter().any(is_default)
             && exchange.scopes.iter().any(|scope| !is_default(scope) && scope != "offline_access")
@@ -51,7 +50,7 @@ impl Profile for EntraObo {
                 "the one or the others (AADSTS70011)",
             ));
         }
-        let scope = match (resource, scope_parameter(&exchange.scopes)) {
+        let scope = match (exchange.resource, scope_parameter(&exchange.scopes)) {
             (Some(resource), None) => format!("{}/.default", resource.strip_suffix('/').unwrap_or(&resource)),
             (None, Some(scope)) => scope,
             _ => {

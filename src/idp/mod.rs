@@ -92,14 +92,6 @@ pub fn profile_names() -> String {
     PROFILES.map(Profile::name).join(", ")
 }
 
-/// `text`, unless it is empty.
-fn filled(field: &'static str, text: Option<String>) -> Result<Option<String>, Mistake> {
-    match text {
-        Some(text) if text.is_empty() => Err((field, "an empty string".to_owned(), "a value, or no such field")),
-        text => Ok(text),
-    }
-}
-
 /// Scopes as one parameter; `None` when there are none.
 fn scope_parameter(scopes: &[String]) -> Option<String> {
     (!scopes.is_empty()).then(|| scopes.join(" "))

@@ -1,6 +1,6 @@
 //! Any server that follows RFC 8693 (OAuth 2.0 Token Exchange).
 
-use super::{Caller, Mistake, Profile, RawExchange, Subject, Target, filled, scope_parameter};
+use super::{Caller, Mistake, Profile, RawExchange, Subject, Target, scope_parameter};
 use crate::token::{Claims, TokenError};
 
 /// RFC 8693 section 3.
@@ -49,15 +49,15 @@ impl Profile for Rfc8693 {
 
 /// What the operator wrote, checked for form only.
 pub(super) fn target(exchange: RawExchange) -> Result<Target, Mistake> {
-    let requested_token_type = filled(".requested_token_type", exchange.requested_token_type)?;
+    let requested_token_type = exchange.requested_token_type;
     if requested_token_type.as_deref().is_some_and(|kind| kind != ACCESS_TOKEN && kind != JWT) {
         let expected =
             "urn:ietf:params:oauth:token-type:access_token or …:jwt: what is issued goes out as a bearer token";
         return Err((".requested_token_type", "another type".to_owned(), expected));
     }
     Ok(Target {
-        audience: filled(".audience", exchange.audience)?,
-        resource: filled(".resource", exchange.resource)?,
+        audience: exchange.audience,
+        resource: exchange.resource,
         scope: scope_parameter(&exchange.scopes),
         requested_token_type,
     })

@@ -1,0 +1,166 @@
+//! A JSON object of the operator's, read field by field with the path at hand.
+//!
+//! Derived deserialisation with path tracking would say less about a mistake and cost a tenth of the module's
+//! size (docs/adr/0003).
+
+use serde_json::Value;
+
+use super::ConfigError;
+use crate::json::{self, Object};
+
+/// The fields of one object.
+pub(super) struct Fields<'a> {
+    path: String,
+    members: &'a Object,
+}
+
+impl<'a> Fields<'a> {
+    /// The whole configuration. A name of a field that is none of `known` is refused.
+    pub(super) fn root(members: &'a Object, known: &[&str]) -> Result<Self, ConfigError> {
+        Self { path: String::new(), members }.knowing(known)
+    }
+
+    fn knowing(self, known: &[&str]) -> Result<Self, ConfigError> {
+        match self.members.keys().find(|name| !known.contains(&name.as_str())) {
+            Some(name) => {
+                let expected = format!("only {}", known.join(", "));
+                Err(ConfigError::new(self.at(name), "a field that does not exist", expected))
+            }
+            None => Ok(self),
+        }
+    }
+
+    /// The path of a field.
+    pub(super) fn at(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
+    }
+
+    /// The path of this object.
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Whether there is such a field. JSON's `null` is no field.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    fn get(&self, name: &str) -> Option<&'a Value> {
+        self.members.get(name).filter(|value| !value.is_null())
+    }
+
+    fn wrong(&self, name: &str, found: &Value, expected: &str) -> ConfigError {
+        ConfigError::new(self.at(name), kind(found), expected)
+    }
+
+    fn missing(&self, name: &str, expected: &str) -> ConfigError {
+        ConfigError::new(self.at(name), "nothing", expected)
+    }
+
+    /// A string that is not empty.
+    pub(super) fn text(&self, name: &str) -> Result<Option<&'a str>, ConfigError> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) if !text.is_empty() => Ok(Some(text)),
+            Some(found) => Err(self.wrong(name, found, "a string that is not empty")),
+        }
+    }
+
+    /// The same where there must be one.
+    pub(super) fn required_text(&self, name: &str, expected: &str) -> Result<&'a str, ConfigError> {
+        self.text(name)?.ok_or_else(|| self.missing(name, expected))
+    }
+
+    /// A whole number between `least` and `most`; `unit` is for the error. Protocol buffers write 60 as `60` or `60.0`.
+    pub(super) fn number(&self, name: &str, least: u32, most: u32, unit: &str) -> Result<Option<u32>, ConfigError> {
+        let Some(value) = self.get(name) else {
+            return Ok(None);
+        };
+        let whole = value
+            .as_f64()
+            .filter(|number| number.fract() == 0.0 && (f64::from(least)..=f64::from(most)).contains(number));
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole, and in the range of u32")]
+        whole.map(|number| Some(number as u32)).ok_or_else(|| {
+            let found = if value.is_number() { value.to_string() } else { kind(value).to_owned() };
+            ConfigError::new(self.at(name), found, format!("a whole number of {unit} from {least} to {most}"))
+        })
+    }
+
+    /// A list of strings that are not empty; no list is an empty one.
+    pub(super) fn texts(&self, name: &str) -> Result<Vec<String>, ConfigError> {
+        let Some(value) = self.get(name) else {
+            return Ok(Vec::new());
+        };
+        let items = value.as_array().ok_or_else(|| self.wrong(name, value, "a list of strings"))?;
+        let text = |(index, item): (usize, &Value)| match item {
+            Value::String(text) if !text.is_empty() => Ok(text.clone()),
+            found => Err(self.wrong(&format!("{name}[{index}]"), found, "a string that is not empty")),
+        };
+        items.iter().enumerate().map(text).collect()
+    }
+
+    /// An object with no other fields than `known`.
+    pub(super) fn object(&self, name: &str, known: &[&str]) -> Result<Option<Self>, ConfigError> {
+        self.get(name).map(|value| self.child(name, value)?.knowing(known)).transpose()
+    }
+
+    /// The same where there must be one.
+    pub(super) fn required_object(&self, name: &str, known: &[&str]) -> Result<Self, ConfigError> {
+        self.object(name, known)?.ok_or_else(|| self.missing(name, &format!("an object of {}", known.join(", "))))
+    }
+
+    /// A list of objects, at least one.
+    pub(super) fn objects(&self, name: &str, known: &[&str]) -> Result<Vec<Self>, ConfigError> {
+        let expected = "a list of at least one object";
+        let value = self.get(name).ok_or_else(|| self.missing(name, expected))?;
+        let items =
+            value.as_array().filter(|items| !items.is_empty()).ok_or_else(|| self.wrong(name, value, expected))?;
+        items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| self.child(&format!("{name}[{index}]"), item)?.knowing(known))
+            .collect()
+    }
+
+    /// Objects by names of the operator's, at least one.
+    pub(super) fn named_objects(&self, name: &str, known: &[&str]) -> Result<Vec<(&'a str, Self)>, ConfigError> {
+        let expected = "an object with at least one name in it";
+        let value = self.get(name).ok_or_else(|| self.missing(name, expected))?;
+        let members =
+            value.as_object().filter(|members| !members.is_empty()).ok_or_else(|| self.wrong(name, value, expected))?;
+        let named = members
+            .iter()
+            .map(|(key, value)| Ok((key.as_str(), self.child(&format!("{name}.{key}"), value)?.knowing(known)?)));
+        named.collect()
+    }
+
+    fn child(&self, name: &str, value: &'a Value) -> Result<Self, ConfigError> {
+        let members = value.as_object().ok_or_else(|| self.wrong(name, value, "an object"))?;
+        Ok(Self { path: self.at(name), members })
+    }
+}
+
+/// What a value is, without showing it: it may be a secret in a wrong place.
+const fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(text) if text.is_empty() => "an empty string",
+        Value::String(_) => "a string",
+        Value::Array(items) if items.is_empty() => "an empty list",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// Reads the outermost object.
+pub(super) fn read(bytes: &[u8]) -> Result<Object, ConfigError> {
+    json::object(bytes).ok_or_else(|| {
+        let found = match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
+            Err(error) => format!("no JSON: line {}, column {}", error.line(), error.column()),
+            Ok(_) => "no object, or a name twice in one".to_owned(),
+        };
+        ConfigError::new("the configuration", found, "a JSON object (a Struct, or a StringValue that holds one)")
+    })
+}
