@@ -1,0 +1,331 @@
+//! The state of one VM: its streams, call-outs, logs and counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use wasmtime::{Memory, StoreLimits, StoreLimitsBuilder, TypedFunc};
+
+use crate::abi::Status;
+use crate::headers::Headers;
+use crate::setup::Setup;
+use crate::world::World;
+
+/// How often each host function was called, by name.
+pub type Counts = BTreeMap<&'static str, u64>;
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The filter paused it and has not decided.
+    Waiting,
+    /// It goes on to the upstream with these headers.
+    Forwarded(Headers),
+    /// The filter answered it.
+    Answered(Answer),
+    /// Its client left before a decision.
+    Left,
+}
+
+impl Outcome {
+    /// The answer; the test fails if there is none.
+    #[must_use]
+    pub fn answer(self) -> Answer {
+        match self {
+            Self::Answered(answer) => answer,
+            other => panic!("expected an answer of the filter, found {other:?}"),
+        }
+    }
+
+    /// The headers as the upstream gets them; the test fails if the request was not forwarded.
+    #[must_use]
+    pub fn forwarded(self) -> Headers {
+        match self {
+            Self::Forwarded(headers) => headers,
+            other => panic!("expected the request to be forwarded, found {other:?}"),
+        }
+    }
+}
+
+/// A response that the filter made itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Answer {
+    pub status: u32,
+    pub headers: Headers,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body as text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("an answer's body is UTF-8")
+    }
+}
+
+/// The identity of a call-out within its VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CallId(pub(crate) u32);
+
+/// A call-out that waits for its reply.
+#[derive(Clone)]
+pub struct Call {
+    pub id: CallId,
+    pub cluster: String,
+    pub headers: Headers,
+    pub body: Vec<u8>,
+    /// Milliseconds; 0 waits for ever.
+    pub timeout: u32,
+}
+
+impl Call {
+    /// The path that is called.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.headers.text(":path").unwrap_or_default()
+    }
+
+    /// The body as text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).expect("a call-out's body is UTF-8")
+    }
+}
+
+/// What comes back for a call-out.
+#[derive(Clone)]
+pub struct Reply {
+    pub(crate) headers: Headers,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    /// An answer of the provider itself. Envoy marks such an answer with the time that it took.
+    #[must_use]
+    pub fn new(status: u16, content_type: &str, body: impl AsRef<[u8]>) -> Self {
+        let status = status.to_string();
+        let headers = [
+            (":status", status.as_str()),
+            ("content-type", content_type),
+            ("date", "Mon, 23 Nov 2026 00:00:00 GMT"),
+            ("x-envoy-upstream-service-time", "4"),
+        ];
+        Self { headers: Headers::from_iter(headers), body: body.as_ref().to_vec() }
+    }
+
+    /// A JSON document with status 200.
+    #[must_use]
+    pub fn json(body: impl AsRef<[u8]>) -> Self {
+        Self::new(200, "application/json", body)
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.headers.add(name.as_bytes(), value.as_ref());
+        self
+    }
+
+    /// What Envoy makes up when the time is over.
+    #[must_use]
+    pub fn timeout() -> Self {
+        Self::made_up("504", "upstream request timeout")
+    }
+
+    /// What Envoy makes up when nobody listens.
+    #[must_use]
+    pub fn refused() -> Self {
+        let reason =
+            "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure";
+        Self::made_up("503", reason)
+    }
+
+    /// A stream that broke, or a body beyond Envoy's buffer: no headers and no body at all.
+    #[must_use]
+    pub fn reset() -> Self {
+        Self { headers: Headers::default(), body: Vec::new() }
+    }
+
+    fn made_up(status: &str, body: &str) -> Self {
+        let length = body.len().to_string();
+        let headers = [(":status", status), ("content-length", length.as_str()), ("content-type", "text/plain")];
+        Self { headers: Headers::from_iter(headers), body: body.as_bytes().to_vec() }
+    }
+
+    pub(crate) fn is_reset(&self) -> bool {
+        self.headers.is_empty()
+    }
+}
+
+/// The beginning of a body, for the text of a failed test.
+fn shown(body: &[u8]) -> String {
+    const ENOUGH: usize = 300;
+    let text = String::from_utf8_lossy(&body[..body.len().min(ENOUGH)]).into_owned();
+    if body.len() > ENOUGH { format!("{text}… ({} bytes)", body.len()) } else { text }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?} {:?}", self.status, self.headers, shown(&self.body))
+    }
+}
+
+impl fmt::Debug for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} to {} {:?} {:?}", self.id, self.cluster, self.headers, shown(&self.body))
+    }
+}
+
+impl fmt::Debug for Reply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {:?}", self.headers, shown(&self.body))
+    }
+}
+
+/// How a dispatch to a cluster goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cluster {
+    /// The call goes out.
+    Known,
+    /// There is no such cluster: `BadArgument` at once.
+    Unknown,
+    /// There is, but the call fails at once: `InternalFailure`.
+    Failing,
+}
+
+/// A line that the filter logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// 0 trace, 1 debug, 2 info, 3 warn, 4 error, 5 critical.
+    pub level: u32,
+    pub text: String,
+}
+
+/// A terminal act on a request.
+#[derive(Debug, Clone)]
+pub(crate) enum Act {
+    Continue,
+    Answer(Answer),
+}
+
+#[derive(Default)]
+pub(crate) struct Stream {
+    pub(crate) request: Headers,
+    /// Envoy takes the headers away when the request goes on.
+    pub(crate) has_request: bool,
+    pub(crate) response: Option<Headers>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) has_body: bool,
+    pub(crate) acts: Vec<Act>,
+    pub(crate) applied: bool,
+    pub(crate) counts: Counts,
+}
+
+/// What the host functions read and change.
+pub(crate) struct Vm {
+    pub(crate) world: World,
+    pub(crate) number: u32,
+    pub(crate) vm_id: String,
+    pub(crate) configuration: Vec<u8>,
+    pub(crate) environment: Vec<(String, String)>,
+    pub(crate) clusters: BTreeMap<String, Cluster>,
+    pub(crate) denied: BTreeSet<String>,
+    pub(crate) absent_foreign: BTreeSet<String>,
+    pub(crate) properties: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(crate) log_level: u32,
+    pub(crate) survives_traps: bool,
+
+    pub(crate) memory: Option<Memory>,
+    pub(crate) allocate: Option<TypedFunc<u32, u32>>,
+    pub(crate) limits: StoreLimits,
+
+    pub(crate) root: u32,
+    /// The context whose callback runs; 0 outside of callbacks.
+    pub(crate) current: u32,
+    /// Set by the guest for the rest of the callback; 0 if not.
+    pub(crate) effective: u32,
+    pub(crate) configuring: bool,
+    pub(crate) streams: BTreeMap<u32, Stream>,
+    pub(crate) tick_period: u32,
+    pub(crate) calls: BTreeMap<CallId, Call>,
+    pub(crate) next_call: u32,
+    pub(crate) reply: Option<Reply>,
+    pub(crate) status: (u32, &'static str),
+    pub(crate) metrics: BTreeMap<u32, String>,
+    pub(crate) logs: Vec<Log>,
+    pub(crate) counts: Counts,
+    pub(crate) faults: Vec<String>,
+}
+
+impl Vm {
+    pub(crate) fn new(setup: Setup<'_>) -> Self {
+        /// What Envoy allows a module.
+        const MEMORY_LIMIT: usize = 1 << 30;
+        Self {
+            number: setup.world.enter(),
+            world: setup.world,
+            vm_id: setup.vm_id,
+            configuration: setup.configuration,
+            environment: setup.environment,
+            clusters: setup.clusters,
+            denied: setup.denied,
+            absent_foreign: setup.absent_foreign,
+            properties: setup.properties,
+            log_level: setup.log_level,
+            survives_traps: setup.survives_traps,
+            memory: None,
+            allocate: None,
+            limits: StoreLimitsBuilder::new().memory_size(MEMORY_LIMIT).build(),
+            root: 1,
+            current: 0,
+            effective: 0,
+            configuring: false,
+            streams: BTreeMap::new(),
+            tick_period: 0,
+            calls: BTreeMap::new(),
+            next_call: 1,
+            reply: None,
+            status: (0, ""),
+            metrics: BTreeMap::new(),
+            logs: Vec::new(),
+            counts: Counts::new(),
+            faults: Vec::new(),
+        }
+    }
+
+    /// The context that a host function works on: the effective one while it exists, else the current one.
+    pub(crate) fn context(&self) -> u32 {
+        if self.effective != 0 && self.exists(self.effective) { self.effective } else { self.current }
+    }
+
+    pub(crate) fn exists(&self, context: u32) -> bool {
+        context == self.root || self.streams.contains_key(&context)
+    }
+
+    /// The stream that a host function works on, if it isn't the root context.
+    pub(crate) fn stream(&mut self) -> Option<&mut Stream> {
+        let context = self.context();
+        self.streams.get_mut(&context)
+    }
+
+    /// Counts a call of a host function, and says whether the filter may make it.
+    pub(crate) fn admit(&mut self, name: &'static str) -> bool {
+        *self.counts.entry(name).or_default() += 1;
+        if let Some(stream) = self.stream() {
+            *stream.counts.entry(name).or_default() += 1;
+        }
+        !self.denied.contains(name)
+    }
+
+    /// Notes what no correct filter does; the test fails when the callback returns.
+    pub(crate) fn fault(&mut self, what: impl Into<String>) {
+        self.faults.push(what.into());
+    }
+
+    pub(crate) fn cluster(&self, name: &str) -> Result<(), Status> {
+        match self.clusters.get(name) {
+            Some(Cluster::Known) => Ok(()),
+            Some(Cluster::Failing) => Err(Status::InternalFailure),
+            Some(Cluster::Unknown) | None => Err(Status::BadArgument),
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! What a request costs: calls of host functions, and memory.
+
+use onbehalf_wasm_tests::Counts;
+
+use crate::support::keys::Alg;
+use crate::support::provider::{entra, okta};
+use crate::support::{ready, send, send_waiting, settle, token, verdict};
+
+fn header_calls(counts: &Counts) -> u64 {
+    counts.iter().filter(|(name, _)| name.contains("header_map")).map(|(_, times)| times).sum()
+}
+
+#[test]
+fn a_warm_request_reads_its_headers_once_and_writes_one() {
+    let mut host = ready();
+    let token = token::entra("alice", host.world().now()).sign();
+    assert_eq!(verdict(&send(&mut host, &token)), "forwarded");
+    let request = send_waiting(&mut host, &token);
+    assert_eq!(verdict(&host.outcome(request)), "forwarded");
+    let counts = host.hostcalls_of(request);
+    let total: u64 = counts.values().sum();
+    println!("a warm request: {} calls of header functions, {total} in all: {counts:?}", header_calls(&counts));
+    assert!(header_calls(&counts) <= 3, "{counts:?}");
+    assert!(total <= 4, "{counts:?}");
+    for name in
+        ["proxy_call_foreign_function", "proxy_log", "proxy_set_shared_data", "random_get", "proxy_increment_metric"]
+    {
+        assert_eq!(counts.get(name), None, "{counts:?}");
+    }
+}
+
+#[test]
+fn a_refused_request_costs_little_more() {
+    let mut host = ready();
+    let token = token::entra("alice", host.world().now()).signed_with(&[7; 256]);
+    let request = send_waiting(&mut host, &token);
+    assert_eq!(verdict(&host.outcome(request)), "bad_signature");
+    let counts = host.hostcalls_of(request);
+    println!("a refused request: {counts:?}");
+    assert_eq!(counts.get("proxy_call_foreign_function"), Some(&1));
+    assert!(counts.values().sum::<u64>() <= 6, "{counts:?}");
+}
+
+#[test]
+fn an_idle_worker_does_next_to_nothing() {
+    let mut host = ready();
+    host.tick();
+    let before: u64 = host.hostcalls().values().sum();
+    for _ in 0..60 {
+        host.advance(1);
+    }
+    let after: u64 = host.hostcalls().values().sum();
+    assert!(after - before <= 5 * 60, "{:?}", host.hostcalls());
+    assert!(host.calls().is_empty());
+}
+
+/// Ten thousand users with one token each, forwarded and gone.
+#[test]
+fn memory_is_bounded_by_the_cache_and_not_by_the_number_of_users() {
+    const USERS: usize = 10_000;
+    let mut host = ready();
+    let now = host.world().now();
+    let (mut entra, mut okta) = (entra(), okta());
+    let mut round = |host: &mut onbehalf_wasm_tests::Host, name: &str| {
+        for number in 0..USERS {
+            let token = token::okta(&format!("{name}-{number}"), now).with_algorithm(Alg::EdDsa).sign();
+            let request = send_waiting(host, &token);
+            settle(host, &mut [&mut entra, &mut okta]);
+            assert!(matches!(host.outcome(request), onbehalf_wasm_tests::Outcome::Forwarded(_)));
+            host.respond(request, &[(":status", "200")]);
+            okta.forms.clear();
+        }
+    };
+    let empty = host.memory_bytes();
+    round(&mut host, "first");
+    let full = host.memory_bytes();
+    round(&mut host, "second");
+    let later = host.memory_bytes();
+    let each = (full - empty) / USERS;
+    println!(
+        "linear memory: {empty} bytes empty, {full} with {USERS} users ({each} a user), {later} after {} more",
+        2 * USERS
+    );
+    assert!(each <= 8 * 1024, "{each} bytes a user");
+    assert!(later <= full + full / 4, "memory grows with users that are gone: {full} then {later}");
+}

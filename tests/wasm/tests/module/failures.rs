@@ -1,0 +1,161 @@
+//! What a provider can do wrong, and what the caller is told.
+
+use onbehalf_wasm_tests::{Cluster, Module, Outcome, Reply};
+use serde_json::json;
+
+use crate::support::provider::{self, entra, issued, okta};
+use crate::support::{ready, reason, send, send_waiting, settle, setup, token, verdict};
+
+/// What becomes of a request whose exchange is answered so.
+fn exchange_answered(reply: Reply) -> Outcome {
+    let mut host = ready();
+    let token = token::entra("alice", host.world().now()).sign();
+    let request = send_waiting(&mut host, &token);
+    let calls = host.calls();
+    assert_eq!(calls.len(), 1);
+    host.answer(calls[0].id, reply);
+    assert!(host.calls().is_empty(), "an exchange is not repeated by itself");
+    host.outcome(request)
+}
+
+#[test]
+fn each_kind_of_bad_answer_has_its_refusal() {
+    let error = |status, code: &str| Reply::new(status, "application/json", json!({"error": code}).to_string());
+    let token = |body: serde_json::Value| Reply::json(body.to_string());
+    let huge = format!(r#"{{"access_token":"{}","token_type":"Bearer"}}"#, "a".repeat(2 << 20));
+    let cases = [
+        (Reply::timeout(), "provider_unavailable", 503),
+        (Reply::refused(), "provider_unavailable", 503),
+        (Reply::reset(), "provider_unavailable", 503),
+        (Reply::new(500, "text/html", "<html>oops</html>"), "provider_unavailable", 503),
+        (error(503, "temporarily_unavailable"), "provider_unavailable", 503),
+        (Reply::new(302, "text/html", "").header("location", "https://evil.example/"), "provider_unavailable", 503),
+        (Reply::new(429, "text/plain", "slow down").header("retry-after", "17"), "provider_throttled", 503),
+        (error(400, "invalid_grant"), "exchange_rejected", 401),
+        (error(400, "interaction_required"), "interaction_required", 403),
+        (error(400, "access_denied"), "exchange_denied", 403),
+        (error(401, "invalid_client"), "exchange_misconfigured", 502),
+        (error(400, "invalid_scope"), "exchange_misconfigured", 502),
+        (Reply::new(400, "text/html", "<html>"), "exchange_misconfigured", 502),
+        (Reply::new(200, "text/html", "<html>welcome</html>"), "provider_answer_invalid", 502),
+        (Reply::json(r#"{"access_token":"abc","token_ty"#), "provider_answer_invalid", 502),
+        (Reply::json(""), "provider_answer_invalid", 502),
+        (Reply::json(b"\xff\xfe\x00"), "provider_answer_invalid", 502),
+        (Reply::json(huge), "provider_answer_invalid", 502),
+        (Reply::json("[".repeat(200_000)), "provider_answer_invalid", 502),
+        (token(json!({"access_token": "abc", "token_type": "mac"})), "provider_answer_invalid", 502),
+        (token(json!({"access_token": "a b", "token_type": "Bearer"})), "provider_answer_invalid", 502),
+        (token(json!({"access_token": "a\r\nx: y", "token_type": "Bearer"})), "provider_answer_invalid", 502),
+        (token(json!({"access_token": 7, "token_type": "Bearer"})), "provider_answer_invalid", 502),
+        (token(json!({"token_type": "Bearer"})), "provider_answer_invalid", 502),
+    ];
+    for (number, (reply, label, status)) in cases.into_iter().enumerate() {
+        let shown = format!("case {number}: {reply:?}");
+        let answer = exchange_answered(reply).answer();
+        assert_eq!((reason(&answer).as_str(), answer.status), (label, status), "{shown}");
+        if status == 503 {
+            assert!(answer.headers.get("retry-after").is_some(), "{shown}");
+        }
+        assert!(!answer.text().contains("oops") && !answer.text().contains("evil"), "{shown}");
+    }
+}
+
+#[test]
+fn header_bytes_of_a_provider_that_are_no_text_do_no_harm() {
+    let mut reply = Reply::json(issued("x").to_string()).header("x-odd", b"\xff\xfe").header("set-cookie", b"\x80");
+    for _ in 0..50 {
+        reply = reply.header("x-ms-request-id", b"\xc3\x28");
+    }
+    assert_eq!(verdict(&exchange_answered(reply)), "forwarded");
+    let reply = Reply::new(400, "\u{fffd}", r#"{"error":"invalid_grant"}"#).header("x-ms-request-id", b"\xc3\x28");
+    assert_eq!(verdict(&exchange_answered(reply)), "exchange_rejected");
+}
+
+#[test]
+fn a_dispatch_that_is_refused_at_once_is_a_refusal_too_and_the_next_request_works() {
+    for state in [Cluster::Unknown, Cluster::Failing] {
+        let mut host = ready();
+        let token = token::entra("alice", host.world().now()).sign();
+        host.set_cluster("entra", state);
+        let request = send_waiting(&mut host, &token);
+        let answer = host.outcome(request).answer();
+        assert_eq!(answer.status / 100, 5, "{answer:?}");
+        assert_ne!(reason(&answer), "overloaded");
+        host.set_cluster("entra", Cluster::Known);
+        host.advance(130);
+        assert_eq!(verdict(&send(&mut host, &token)), "forwarded", "{}", host.log_text());
+    }
+}
+
+#[test]
+fn without_keys_a_request_is_refused_with_a_time_to_come_back_and_works_when_they_come() {
+    let failures = [Reply::timeout(), Reply::refused(), Reply::reset(), Reply::json("<html>"), Reply::json("{}")];
+    for failure in failures {
+        let mut host = setup(Module::filter(), &provider::configuration()).start();
+        let token = token::entra("alice", host.world().now()).sign();
+        host.tick();
+        let request = send_waiting(&mut host, &token);
+        for _ in 0..10 {
+            host.run_queue();
+            for call in host.calls() {
+                host.answer(call.id, failure.clone());
+            }
+        }
+        let answer = host.outcome(request).answer();
+        assert_eq!((reason(&answer).as_str(), answer.status), ("keys_unavailable", 503), "{failure:?}");
+        assert!(answer.headers.get("retry-after").is_some());
+
+        for _ in 0..40 {
+            host.advance(30);
+            settle(&mut host, &mut [&mut entra(), &mut okta()]);
+        }
+        let token = token::entra("alice", host.world().now()).sign();
+        assert_eq!(verdict(&send(&mut host, &token)), "forwarded", "{}", host.log_text());
+    }
+}
+
+#[test]
+fn keys_that_were_fetched_stay_when_a_refresh_fails() {
+    let mut host = ready();
+    for _ in 0..200 {
+        host.advance(30);
+        host.run_queue();
+        for call in host.calls() {
+            assert!(call.path() != entra().token_path());
+            host.answer(call.id, Reply::timeout());
+        }
+    }
+    let token = token::entra("alice", host.world().now()).sign();
+    let request = send_waiting(&mut host, &token);
+    let calls = host.calls();
+    let exchange = calls.iter().find(|call| call.path() == entra().token_path()).expect("the token was verified");
+    host.answer(exchange.id, Reply::json(issued(&token).to_string()));
+    assert_eq!(verdict(&host.outcome(request)), "forwarded");
+}
+
+#[test]
+fn a_failed_exchange_harms_neither_another_user_nor_the_other_provider() {
+    let mut host = ready();
+    let now = host.world().now();
+    let alice = send_waiting(&mut host, &token::entra("alice", now).sign());
+    let call = host.calls().remove(0);
+    host.answer(call.id, Reply::new(400, "application/json", r#"{"error":"invalid_grant"}"#));
+    assert_eq!(verdict(&host.outcome(alice)), "exchange_rejected");
+    assert_eq!(verdict(&send(&mut host, &token::entra("ben", now).sign())), "forwarded");
+    assert_eq!(verdict(&send(&mut host, &token::okta("bob", now).sign())), "forwarded");
+}
+
+#[test]
+fn an_unknown_key_id_leads_to_one_refetch_and_not_to_one_a_request() {
+    let mut host = ready();
+    let now = host.world().now();
+    host.advance(60);
+    let (mut entra, mut okta) = (entra(), okta());
+    for number in 0..20 {
+        let token = token::entra("alice", now).header("kid", format!("nobody-{number}")).sign();
+        let request = send_waiting(&mut host, &token);
+        settle(&mut host, &mut [&mut entra, &mut okta]);
+        assert_eq!(verdict(&host.outcome(request)), "unknown_key");
+    }
+    assert_eq!(entra.called.get(entra.keys_path()), Some(&1), "{:?}", entra.called);
+}

@@ -1,0 +1,14 @@
+//! The compiled filter under a host that behaves as Envoy was measured to.
+
+mod support;
+
+mod capabilities;
+mod configuration;
+mod cost;
+mod failures;
+mod flow;
+mod hostile;
+mod secrets;
+mod signatures;
+mod waiting;
+mod workers;

@@ -1,0 +1,90 @@
+//! Tokens, right and wrong.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use super::keys::{self, Alg};
+use super::provider::{ENTRA_ISSUER, OKTA_ISSUER};
+
+/// A token before it is signed.
+#[derive(Clone)]
+pub struct Token {
+    pub algorithm: Alg,
+    pub header: Value,
+    pub claims: Value,
+}
+
+/// An access token of Entra for `user`, good at the time `now`.
+pub fn entra(user: &str, now: u64) -> Token {
+    Token::new(json!({
+        "iss": ENTRA_ISSUER, "aud": "api://onbehalf", "exp": now + 3600, "nbf": now - 10, "iat": now - 10,
+        "oid": user, "sub": format!("pairwise-{user}"), "tid": "8a0b1c2d-0000-4000-8000-000000000001",
+        "azp": "a-client", "scp": "mcp:read", "ver": "2.0"
+    }))
+}
+
+/// An access token of Okta for `user`, good at the time `now`.
+pub fn okta(user: &str, now: u64) -> Token {
+    Token::new(json!({
+        "iss": OKTA_ISSUER, "aud": "api://default", "exp": now + 3600, "iat": now - 10, "jti": format!("AT.{user}"),
+        "uid": user, "sub": format!("{user}@acme.example"), "cid": "0oaclient", "scp": ["mcp:read"], "ver": 1
+    }))
+}
+
+impl Token {
+    pub fn new(claims: Value) -> Self {
+        Self { algorithm: Alg::Rs256, header: json!({"typ": "JWT"}), claims }.with_algorithm(Alg::Rs256)
+    }
+
+    /// Signed with another algorithm, by the key that the providers publish for it.
+    pub fn with_algorithm(mut self, algorithm: Alg) -> Self {
+        self.algorithm = algorithm;
+        self.header["alg"] = algorithm.name().into();
+        self.header["kid"] = algorithm.kid().into();
+        self
+    }
+
+    pub fn claim(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.claims[name] = value.into();
+        self
+    }
+
+    pub fn without(mut self, name: &str) -> Self {
+        self.claims.as_object_mut().expect("claims are an object").remove(name);
+        self
+    }
+
+    pub fn header(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.header[name] = value.into();
+        self
+    }
+
+    /// What is signed: header and claims.
+    pub fn signing_input(&self) -> String {
+        format!("{}.{}", encode(self.header.to_string()), encode(self.claims.to_string()))
+    }
+
+    /// The signature as it should be.
+    pub fn signature(&self) -> Vec<u8> {
+        keys::sign(self.algorithm, self.signing_input().as_bytes())
+    }
+
+    /// The token with a signature that the test made.
+    pub fn signed_with(&self, signature: &[u8]) -> String {
+        format!("{}.{}", self.signing_input(), encode(signature))
+    }
+
+    /// The token as it should be.
+    pub fn sign(&self) -> String {
+        self.signed_with(&self.signature())
+    }
+}
+
+pub fn encode(bytes: impl AsRef<[u8]>) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
+
+pub fn decode(text: &str) -> Vec<u8> {
+    BASE64_URL_SAFE_NO_PAD.decode(text).expect("base64url")
+}
