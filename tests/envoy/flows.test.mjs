@@ -140,6 +140,7 @@ describe('what the token endpoints get', () => {
 describe('the cache', () => {
   it('a second call makes no exchange', async () => {
     const { length } = parts.entra.signIn.exchanges;
+    await gateway.settled();
     const hits = await gateway.count('token_cache.result.hit');
     const answer = await gateway.call(alice.accessToken);
     assert.equal(answer.status, 200);

@@ -407,7 +407,7 @@ describe('exchanges that fail', () => {
     assert.equal(answer.status, 502);
     assert.equal(answer.headers['set-cookie'], undefined);
     assert.ok(!answer.text.includes('<script') && !JSON.stringify(answer.headers).includes('<script'));
-    assert.ok(!gateway.envoy.log.includes('<script>') && !gateway.envoy.log.includes('set-cookie'));
+    assert.ok(!/<script|set-cookie:/.test(gateway.envoy.log));
   });
 
   it('a provider that closes the connection is 503', () =>

@@ -8,7 +8,7 @@ import { startRfc8693 } from './parts/identity-provider.mjs';
 import { signIn } from './parts/login.mjs';
 import { startMcpServer } from './parts/mcp-server.mjs';
 
-const SECRET = 'se cret~+&=%/:é';
+const SECRET = 'se cret~+&=%/:';
 
 for (const method of ['client_secret_basic', 'client_secret_post']) {
   describe(`with ${method}`, () => {

@@ -185,6 +185,13 @@ class Gateway {
     return this.count(`decisions.reason.${reason}`);
   }
 
+  /** Waits until the module has handed over all that it has counted before (it does so each second). */
+  async settled() {
+    const counted = await this.decisions('metadata');
+    await this.send({ path: METADATA_PATH });
+    await until(async () => (await this.decisions('metadata')) > counted, 'counters are handed over', 10);
+  }
+
   /** Waits until a counter (they are flushed each second) has reached a value, and not more. */
   async expectCount(name, value) {
     let seen;
