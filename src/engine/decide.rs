@@ -41,15 +41,15 @@ pub(super) enum Stop {
     /// A fact is missing.
     Need(Need),
     /// No; `resource` is the index of the one that it was for.
-    Refuse { refusal: Refusal, resource: Option<usize> },
+    Refuse { refusal: Box<Refusal>, resource: Option<usize> },
 }
 
 /// A fact that is missing.
 pub(super) enum Need {
     /// The keys of a provider. With its endpoints, if only the keys are to be fetched anew.
-    Keys { provider: usize, known_endpoints: Option<Endpoints> },
+    Keys { provider: usize, known_endpoints: Option<Box<Endpoints>> },
     /// An exchanged token.
-    Token(TokenNeed),
+    Token(Box<TokenNeed>),
 }
 
 /// A token to be exchanged.
@@ -133,7 +133,7 @@ impl Facts<'_> {
         match self.known.exchanged(&key, now) {
             Exchanged::Issued(authorization) => Ok(authorization),
             Exchanged::Failed(refusal) => Err(refusal.into()),
-            Exchanged::Unknown => Err(Verdict::Need(Need::Token(TokenNeed {
+            Exchanged::Unknown => Err(Verdict::Need(Need::Token(Box::new(TokenNeed {
                 key,
                 provider: caller.provider,
                 resource,
@@ -141,7 +141,7 @@ impl Facts<'_> {
                 is_id_token: id_token.is_some(),
                 subject_expires: subject.expires,
                 takes_claims_challenge: caller.caller.takes_claims_challenge,
-            }))),
+            })))),
         }
     }
 
@@ -223,7 +223,7 @@ impl Facts<'_> {
             Selection::OtherAlgorithm => return Err(Doubt::Token(TokenError::Algorithm, detail())),
             Selection::Missing => {
                 if key_id.is_some() && state.may_refetch(now) {
-                    let known_endpoints = state.endpoints.clone();
+                    let known_endpoints = state.endpoints.clone().map(Box::new);
                     return Err(Doubt::Verdict(Verdict::Need(Need::Keys { provider: index, known_endpoints })));
                 }
                 return Err(Doubt::Token(TokenError::Key, detail()));
@@ -303,7 +303,7 @@ fn shortened(text: &str) -> String {
 /// A [`Stop`] of which it is not said yet at which resource.
 enum Verdict {
     Need(Need),
-    Refuse(Refusal),
+    Refuse(Box<Refusal>),
 }
 
 /// Why a token was not verified: its own fault, or something else.
@@ -323,7 +323,7 @@ impl Verdict {
 
 impl From<Refusal> for Verdict {
     fn from(refusal: Refusal) -> Self {
-        Self::Refuse(refusal)
+        Self::Refuse(Box::new(refusal))
     }
 }
 
@@ -338,5 +338,5 @@ impl From<TokenError> for Doubt {
 }
 
 fn refuse(refusal: Refusal) -> Stop {
-    Stop::Refuse { refusal, resource: None }
+    Stop::Refuse { refusal: Box::new(refusal), resource: None }
 }

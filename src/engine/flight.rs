@@ -24,6 +24,7 @@ pub struct FlightId(u64);
 pub(super) struct Flight {
     pub(super) operation: Operation,
     pub(super) waiters: Vec<RequestId>,
+    /// When its current call was made.
     pub(super) started: UnixTime,
 }
 
@@ -34,7 +35,7 @@ pub(super) enum Operation {
     /// A provider's keys are asked for.
     Keys { provider: usize, endpoints: Endpoints },
     /// A token is exchanged.
-    Exchange { need: TokenNeed, endpoints: Endpoints },
+    Exchange { need: Box<TokenNeed>, endpoints: Endpoints },
 }
 
 /// What two needs must have in common to be served by one flight.
@@ -47,10 +48,22 @@ enum Purpose {
 /// What follows a reply.
 pub(super) enum Next {
     /// Another call of the same flight.
-    Call(Flight, Call),
+    Call(Box<(Flight, Call)>),
     /// The flight is over; these waited for it.
     Done(Vec<RequestId>),
 }
+
+/// Whether a request could join a flight.
+pub(super) enum Join {
+    Joined,
+    /// So many wait for an unknown `kid` already that this is not honest traffic.
+    Full,
+    NoFlight,
+}
+
+/// How many requests may wait for keys because their `kid` is unknown: anyone can invent one, and the places for
+/// waiting requests are few.
+const MOST_WAITING_FOR_A_KID: usize = 64;
 
 #[derive(Default)]
 pub(super) struct Flights {
@@ -60,18 +73,21 @@ pub(super) struct Flights {
 }
 
 impl Flights {
-    /// Lets `waiter` wait for a flight that serves `need`, if there is one.
-    pub(super) fn join(&mut self, need: &Need, waiter: RequestId) -> bool {
-        let purpose = match need {
-            Need::Keys { provider, .. } => Purpose::Keys(*provider),
-            Need::Token(need) => Purpose::Token(need.key),
+    /// Lets `waiter` wait for a flight that serves `need`, if there is one with room.
+    pub(super) fn join(&mut self, need: &Need, waiter: RequestId) -> Join {
+        let (purpose, room) = match need {
+            Need::Keys { provider, known_endpoints: None } => (Purpose::Keys(*provider), usize::MAX),
+            Need::Keys { provider, known_endpoints: Some(_) } => (Purpose::Keys(*provider), MOST_WAITING_FOR_A_KID),
+            Need::Token(need) => (Purpose::Token(need.key), usize::MAX),
         };
-        let flight = self.by_purpose.get(&purpose).and_then(|id| self.flights.get_mut(id));
-        flight.map(|flight| flight.waiters.push(waiter)).is_some()
-    }
-
-    pub(super) fn is_fetching_keys(&self, provider: usize) -> bool {
-        self.by_purpose.contains_key(&Purpose::Keys(provider))
+        match self.by_purpose.get(&purpose).and_then(|id| self.flights.get_mut(id)) {
+            None => Join::NoFlight,
+            Some(flight) if flight.waiters.len() >= room => Join::Full,
+            Some(flight) => {
+                flight.waiters.push(waiter);
+                Join::Joined
+            }
+        }
     }
 
     pub(super) fn put(&mut self, flight: Flight) -> FlightId {
@@ -116,7 +132,9 @@ impl Operation {
     /// What serves `need`. `None`: the endpoints that it takes are not known (any more).
     pub(super) fn of(need: Need, config: &Config, known: &Known) -> Option<Self> {
         match need {
-            Need::Keys { provider, known_endpoints: Some(endpoints) } => Some(Self::Keys { provider, endpoints }),
+            Need::Keys { provider, known_endpoints: Some(endpoints) } => {
+                Some(Self::Keys { provider, endpoints: *endpoints })
+            }
             Need::Keys { provider, known_endpoints: None } => Some(Self::keys(provider, config)),
             Need::Token(need) => {
                 let endpoints = known.issuer(need.provider)?.endpoints.clone()?;
@@ -143,6 +161,10 @@ impl Operation {
             Self::Discovery { provider } | Self::Keys { provider, .. } => *provider,
             Self::Exchange { need, .. } => need.provider,
         }
+    }
+
+    pub(super) const fn fetches_keys(&self) -> bool {
+        matches!(self, Self::Discovery { .. } | Self::Keys { .. })
     }
 
     const fn purpose(&self) -> Purpose {
@@ -182,20 +204,26 @@ impl Landing<'_> {
             Operation::Discovery { provider: index } => {
                 match body(reply).and_then(|body| Endpoints::discovered(provider, body)) {
                     Ok(endpoints) => {
-                        let flight = Flight { operation: Operation::Keys { provider: index, endpoints }, ..flight };
+                        let operation = Operation::Keys { provider: index, endpoints };
+                        let flight = Flight { operation, waiters: flight.waiters, started: now };
                         match flight.operation.call(self.config, self.crypto, now) {
-                            Some(call) => return Next::Call(flight, call),
-                            None => self.no_keys(index, provider, "the call could not be made", now),
+                            Some(call) => return Next::Call(Box::new((flight, call))),
+                            None => {
+                                self.landed(index);
+                                self.no_keys(index, provider, "the call could not be made", now);
+                            }
                         }
                         Next::Done(flight.waiters)
                     }
                     Err(problem) => {
+                        self.landed(index);
                         self.no_keys(index, provider, problem, now);
                         Next::Done(flight.waiters)
                     }
                 }
             }
             Operation::Keys { provider: index, endpoints } => {
+                self.landed(index);
                 match body(reply).and_then(|body| KeySet::read(body).ok_or("the answer is not a JWK Set")) {
                     Ok((keys, skipped)) if !keys.is_empty() => {
                         self.keys(index, provider, endpoints, keys, &skipped, now)
@@ -241,7 +269,7 @@ impl Landing<'_> {
             Blame::Unavailable => (Reason::ProviderUnavailable, 2),
             Blame::Nonsense => (Reason::ProviderAnswerInvalid, 5),
         };
-        let pause = fault.retry_after.unwrap_or(Duration::from_secs(pause));
+        let pause = fault.retry_after.unwrap_or_else(|| Duration::from_secs(pause));
         let mut refusal = Refusal::because(reason, format!("provider={} {fault}", provider.name));
         if matches!(fault.blame, Blame::Throttled | Blame::Unavailable) {
             refusal = refusal.retry_after(pause);
@@ -251,6 +279,13 @@ impl Landing<'_> {
         }
         self.counters.exchanged(need.provider, reason.label(), took);
         self.known.put_failed(need.key, refusal, pause, now);
+    }
+
+    /// A fetch of keys is over.
+    fn landed(&mut self, index: usize) {
+        if let Some(issuer) = self.known.issuer_mut(index) {
+            issuer.fetching = false;
+        }
     }
 
     fn keys(

@@ -44,8 +44,10 @@ pub(super) struct IssuerState {
     /// When to fetch keys, for the first time or again.
     due: UnixTime,
     failures: u32,
-    /// Until when an unknown `kid` causes no fetch.
+    /// From when on an unknown `kid` may cause a fetch.
     refetch_from: UnixTime,
+    /// Whether a fetch is under way.
+    pub(super) fetching: bool,
 }
 
 /// A token that was found good.
@@ -211,8 +213,12 @@ impl IssuerState {
         (self.failures > 0 && now < self.due).then(|| self.due.since(now))
     }
 
-    /// Whether a `kid` that is not in the set may cause a fetch now. If so, the next may only after a while.
+    /// Whether a `kid` that is not in the set may wait for a fetch: for one that is under way, or for one that it
+    /// causes. If so, the next may only after a while.
     pub(super) fn may_refetch(&mut self, now: UnixTime) -> bool {
+        if self.fetching {
+            return true;
+        }
         let may = now >= self.refetch_from && self.pause(now).is_none();
         if may {
             self.refetch_from = now.plus(REFETCH);

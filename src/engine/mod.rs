@@ -24,7 +24,7 @@ use crate::http::{Call, CallFailure, HeaderEdits, LocalAnswer, Reply, Request};
 use crate::refusal::{Concern, Reason, Refusal};
 use crate::time::UnixTime;
 use decide::{Facts, Need, Outcome, Stop};
-use flight::{Flight, Flights, Landing, Operation};
+use flight::{Flight, Flights, Join, Landing, Operation};
 use known::Known;
 
 /// How often one request is decided at most. Keys, a refetch for its `kid` and a token make four.
@@ -112,7 +112,8 @@ impl Engine {
             counters: &mut self.counters,
         };
         match landing.land(flight, reply, now) {
-            flight::Next::Call(flight, call) => {
+            flight::Next::Call(next) => {
+                let (flight, call) = *next;
                 self.launch(flight, call);
                 Vec::new()
             }
@@ -124,7 +125,7 @@ impl Engine {
     pub fn tick(&mut self, now: UnixTime) -> Vec<(RequestId, Step)> {
         self.observe(now);
         for provider in self.known.due(now) {
-            if !self.flights.is_fetching_keys(provider) {
+            if self.known.issuer(provider).is_some_and(|issuer| !issuer.fetching) {
                 let started = self.start(Operation::keys(provider, &self.config), None, now);
                 if let Err(refusal) = started {
                     log::warn!("could not fetch keys: {refusal}");
@@ -215,15 +216,22 @@ impl Engine {
             let refusal = Refusal::new(Reason::Overloaded).retry_after(Duration::from_secs(1));
             return self.refuse(&refusal, None);
         }
-        self.waiting.insert(id, waiting);
         let is_token = matches!(need, Need::Token(_));
-        let joined = self.flights.join(&need, id);
+        match self.flights.join(&need, id) {
+            Join::Joined => {
+                if is_token {
+                    self.counters.cache_joined();
+                }
+                self.waiting.insert(id, waiting);
+                return Step::Wait;
+            }
+            Join::Full => return self.refuse(&Refusal::new(Reason::UnknownKey), None),
+            Join::NoFlight => {}
+        }
         if is_token {
-            if joined { self.counters.cache_joined() } else { self.counters.cache_miss() }
+            self.counters.cache_miss();
         }
-        if joined {
-            return Step::Wait;
-        }
+        self.waiting.insert(id, waiting);
         let started = match Operation::of(need, &self.config, &self.known) {
             Some(operation) => self.start(operation, Some(id), now),
             // The need was found with the same facts a moment ago.
@@ -246,6 +254,11 @@ impl Engine {
                 "the request to the provider could not be made or signed",
             ));
         };
+        if operation.fetches_keys()
+            && let Some(issuer) = self.known.issuer_mut(operation.provider())
+        {
+            issuer.fetching = true;
+        }
         self.launch(Flight { operation, waiters: waiter.into_iter().collect(), started: now }, call);
         Ok(())
     }

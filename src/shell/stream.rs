@@ -25,9 +25,8 @@ impl Stream {
     fn decide(&self) -> Step {
         let fields = hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default();
         let now = now();
-        let mut engine = match self.worker.engine.try_borrow_mut() {
-            Ok(engine) => engine,
-            Err(_) => return unavailable(),
+        let Ok(mut engine) = self.worker.engine.try_borrow_mut() else {
+            return unavailable();
         };
         match engine.as_mut() {
             Some(engine) => engine.request(self.id, Request::new(fields), now),

@@ -1,1 +1,16 @@
+//! The engine on its own: tokens, keys and time in, decisions and calls out. No host, no network, no clock.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::string_slice, clippy::arithmetic_side_effects, clippy::unreachable, reason = "tests")]
+#![allow(unreachable_pub, missing_docs, reason = "a test binary has no public surface")]
 
+mod cache;
+mod configuration;
+mod exchange;
+mod flights;
+mod forwarding;
+mod keys;
+mod metadata;
+mod refusals;
+mod simulation;
+mod support;
+mod tokens;

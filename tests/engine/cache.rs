@@ -1,0 +1,145 @@
+//! When an exchanged token, or the lack of one, is remembered, and for whom.
+
+use onbehalf::engine::Step;
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+fn is_exchanged_again(bench: &mut Bench, token: &str) -> bool {
+    match bench.ask(bearer("/github", token)) {
+        Step::Wait => true,
+        Step::Forward(_) => false,
+        Step::Answer(answer) => panic!("{answer:?}"),
+    }
+}
+
+#[test]
+fn the_second_request_needs_no_call() {
+    let mut bench = Bench::ready();
+    let token = alice_token();
+    authorization(bench.exchange(bearer("/github", &token), &issued("up")));
+    for path in ["/github", "/github/x?y=z"] {
+        assert_eq!(authorization(bench.ask(bearer(path, &token))), "Bearer up");
+    }
+    bench.no_call();
+}
+
+#[test]
+fn nobody_gets_anothers_token() {
+    let mut bench = Bench::ready();
+    let tokens =
+        [alice_token(), entra_user("carol"), bob_token(), ENTRA_KEY.token(&with(alice(), json!({"uti": "2"})))];
+    for (index, token) in tokens.iter().enumerate() {
+        authorization(bench.exchange(bearer("/github", token), &issued(&format!("up-{index}"))));
+    }
+    for (index, token) in tokens.iter().enumerate() {
+        assert_eq!(authorization(bench.ask(bearer("/github", token))), format!("Bearer up-{index}"));
+    }
+}
+
+#[test]
+fn each_target_has_its_own_token() {
+    let mut bench = Bench::ready();
+    let token = ENTRA_KEY.token(&with(alice(), json!({"scp": "mcp.read mcp.admin"})));
+    authorization(bench.exchange(bearer("/github", &token), &issued("user")));
+    authorization(bench.exchange(bearer("/github/admin", &token), &issued("admin")));
+    assert_eq!(authorization(bench.ask(bearer("/github", &token))), "Bearer user");
+    assert_eq!(authorization(bench.ask(bearer("/github/admin", &token))), "Bearer admin");
+}
+
+#[test]
+fn a_token_is_used_until_thirty_seconds_before_its_end() {
+    let mut bench = Bench::ready();
+    let token = alice_token();
+    let reply = answer_with(200, &[], &json!({"access_token": "up", "token_type": "Bearer", "expires_in": 600}));
+    authorization(bench.exchange(bearer("/github", &token), &reply));
+    bench.advance(569);
+    assert!(!is_exchanged_again(&mut bench, &token));
+    bench.advance(1);
+    assert!(is_exchanged_again(&mut bench, &token));
+}
+
+#[test]
+fn a_token_does_not_outlive_the_one_that_it_was_exchanged_for() {
+    let mut bench = Bench::ready();
+    let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 100})));
+    authorization(bench.exchange(bearer("/github", &token), &issued("up")));
+    bench.advance(69);
+    assert!(!is_exchanged_again(&mut bench, &token));
+    bench.advance(1);
+    assert!(is_exchanged_again(&mut bench, &token));
+}
+
+#[test]
+fn a_token_that_ends_at_once_still_serves_those_who_waited() {
+    let reply = answer_with(200, &[], &json!({"access_token": "up", "token_type": "Bearer", "expires_in": 1}));
+    assert_eq!(authorization(Bench::ready().exchange(bearer("/github", &alice_token()), &reply)), "Bearer up");
+    let almost_over = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() - 30})));
+    assert_eq!(authorization(Bench::ready().exchange(bearer("/github", &almost_over), &issued("up"))), "Bearer up");
+}
+
+#[test]
+fn a_refusal_is_remembered_for_as_long_as_it_makes_sense() {
+    let cases: [(Value, u16, u64); 5] = [
+        (json!({"error": "invalid_grant"}), 400, 30),
+        (json!({"error": "interaction_required"}), 400, 120),
+        (json!({"error": "access_denied"}), 400, 60),
+        (json!({"error": "invalid_client"}), 401, 30),
+        (json!({}), 503, 2),
+    ];
+    for (body, status, seconds) in cases {
+        let mut bench = Bench::ready();
+        let token = alice_token();
+        let first = refused(bench.exchange(bearer("/github", &token), &answer_with(status, &[], &body)));
+        bench.advance(seconds - 1);
+        assert_eq!(refused(bench.ask(bearer("/github", &token))), first);
+        bench.no_call();
+        bench.advance(1);
+        assert!(is_exchanged_again(&mut bench, &token), "{body}");
+    }
+}
+
+#[test]
+fn retry_after_counts_down() {
+    let mut bench = Bench::ready();
+    let reply = answer_with(429, &[("retry-after", "20")], &json!({}));
+    let token = alice_token();
+    refused(bench.exchange(bearer("/github", &token), &reply));
+    bench.advance(5);
+    assert_eq!(header(&answered(bench.ask(bearer("/github", &token))), "retry-after"), Some("15"));
+}
+
+#[test]
+fn one_users_refusal_is_not_anothers() {
+    let mut bench = Bench::ready();
+    refused(bench.exchange(
+        bearer("/github", &alice_token()),
+        &answer_with(400, &[], &json!({"error": "interaction_required"})),
+    ));
+    let carol = entra_user("carol");
+    assert_eq!(authorization(bench.exchange(bearer("/github", &carol), &issued("up"))), "Bearer up");
+}
+
+#[test]
+fn the_least_used_go_when_the_cache_is_full() {
+    let mut configuration = configuration();
+    configuration["cache"] = json!({"verified_tokens": 2, "exchanged_tokens": 2});
+    let mut bench = Bench::new(&configuration).with_keys();
+    let tokens = ["a", "b", "c"].map(entra_user);
+    authorization(bench.exchange(bearer("/github", &tokens[0]), &issued("0")));
+    authorization(bench.exchange(bearer("/github", &tokens[1]), &issued("1")));
+    authorization(bench.ask(bearer("/github", &tokens[0])));
+    authorization(bench.exchange(bearer("/github", &tokens[2]), &issued("2")));
+    assert_eq!(authorization(bench.ask(bearer("/github", &tokens[0]))), "Bearer 0");
+    assert!(is_exchanged_again(&mut bench, &tokens[1]));
+}
+
+#[test]
+fn without_a_cache_of_verified_tokens_the_exchanged_one_is_still_found() {
+    let mut configuration = configuration();
+    configuration["cache"] = json!({"verified_tokens": 0});
+    let mut bench = Bench::new(&configuration).with_keys();
+    let token = alice_token();
+    authorization(bench.exchange(bearer("/github", &token), &issued("up")));
+    assert_eq!(authorization(bench.ask(bearer("/github", &token))), "Bearer up");
+}

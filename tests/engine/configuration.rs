@@ -1,0 +1,237 @@
+//! Mistakes of the operator's, each with the path of its field.
+
+use onbehalf::config::{Config, ConfigError};
+use serde_json::{Value, json};
+
+use crate::support::{configuration, environment};
+
+fn error(configuration: &Value) -> ConfigError {
+    Config::parse(configuration.to_string().as_bytes(), &environment).expect_err("a mistake")
+}
+
+/// The configuration with one field changed (or removed, by null), by JSON pointer.
+fn changed(pointer: &str, value: Value) -> Value {
+    let mut configuration = configuration();
+    let (parent, name) = pointer.rsplit_once('/').unwrap();
+    let parent = configuration.pointer_mut(parent).unwrap();
+    if value.is_null() {
+        parent.as_object_mut().unwrap().remove(name);
+    } else if let Some(list) = parent.as_array_mut() {
+        list[name.parse::<usize>().unwrap()] = value;
+    } else {
+        parent[name] = value;
+    }
+    configuration
+}
+
+#[test]
+fn each_mistake_names_its_field() {
+    let cases: Vec<(&str, Value, &str)> = vec![
+        ("/identity_providers", json!({}), "identity_providers"),
+        ("/identity_providers", json!([]), "identity_providers"),
+        ("/identity_providers", Value::Null, "identity_providers"),
+        ("/resources", json!([]), "resources"),
+        ("/resources", Value::Null, "resources"),
+        ("/resourcez", json!([]), "resourcez"),
+        ("/identity_providers/entra-us/isuer", json!("x"), "identity_providers.entra-us.isuer"),
+        ("/identity_providers/entra-us/issuer", Value::Null, "identity_providers.entra-us.issuer"),
+        ("/identity_providers/entra-us/issuer", json!(7), "identity_providers.entra-us.issuer"),
+        ("/identity_providers/entra-us/issuer", json!("http://login.example"), "identity_providers.entra-us.issuer"),
+        (
+            "/identity_providers/entra-us/issuer",
+            json!("https://login.example/common/v2.0"),
+            "identity_providers.entra-us.issuer",
+        ),
+        ("/identity_providers/entra-us/jwks_uri", json!("keys"), "identity_providers.entra-us.jwks_uri"),
+        ("/identity_providers/entra-us/profile", json!("entra"), "identity_providers.entra-us.profile"),
+        ("/identity_providers/entra-us/cluster", Value::Null, "identity_providers.entra-us.cluster"),
+        ("/identity_providers/entra-us/cluster", json!(""), "identity_providers.entra-us.cluster"),
+        ("/identity_providers/entra-us/audiences", json!([]), "identity_providers.entra-us.audiences"),
+        ("/identity_providers/entra-us/audiences", json!("api://x"), "identity_providers.entra-us.audiences"),
+        ("/identity_providers/entra-us/audiences", json!(["a", ""]), "identity_providers.entra-us.audiences[1]"),
+        (
+            "/identity_providers/entra-us/clock_leeway_seconds",
+            json!(301),
+            "identity_providers.entra-us.clock_leeway_seconds",
+        ),
+        (
+            "/identity_providers/entra-us/clock_leeway_seconds",
+            json!(-1),
+            "identity_providers.entra-us.clock_leeway_seconds",
+        ),
+        ("/identity_providers/entra-us/timeout_seconds", json!(0), "identity_providers.entra-us.timeout_seconds"),
+        ("/identity_providers/entra-us/timeout_seconds", json!(1.5), "identity_providers.entra-us.timeout_seconds"),
+        ("/identity_providers/entra-us/client/id", Value::Null, "identity_providers.entra-us.client.id"),
+        (
+            "/identity_providers/entra-us/client/authentication/method",
+            json!("none"),
+            "identity_providers.entra-us.client.authentication.method",
+        ),
+        (
+            "/identity_providers/entra-us/client/authentication/secret",
+            Value::Null,
+            "identity_providers.entra-us.client.authentication.secret",
+        ),
+        (
+            "/identity_providers/entra-us/client/authentication/secret",
+            json!("plain"),
+            "identity_providers.entra-us.client.authentication.secret",
+        ),
+        (
+            "/identity_providers/entra-us/client/authentication/secret",
+            json!({}),
+            "identity_providers.entra-us.client.authentication.secret",
+        ),
+        (
+            "/identity_providers/entra-us/client/authentication/secret",
+            json!({"env": "NOT_SET"}),
+            "identity_providers.entra-us.client.authentication.secret.env",
+        ),
+        (
+            "/identity_providers/entra-us/client/authentication/key_id",
+            json!("k"),
+            "identity_providers.entra-us.client.authentication.key_id",
+        ),
+        (
+            "/identity_providers/okta-eu/client/authentication/algorithm",
+            json!("HS256"),
+            "identity_providers.okta-eu.client.authentication.algorithm",
+        ),
+        (
+            "/identity_providers/okta-eu/client/authentication/algorithm",
+            json!("RS256"),
+            "identity_providers.okta-eu.client.authentication.key",
+        ),
+        (
+            "/identity_providers/okta-eu/client/authentication/key",
+            json!({"inline": "MII"}),
+            "identity_providers.okta-eu.client.authentication.key",
+        ),
+        ("/identity_providers/okta-eu/issuer", json!(crate::support::ENTRA), "identity_providers.okta-eu.issuer"),
+        (
+            "/identity_providers/okta-eu/subject_token",
+            json!({"type": "id_token", "audiences": ["c"]}),
+            "identity_providers.okta-eu.subject_token",
+        ),
+        (
+            "/identity_providers/okta-eu/subject_token",
+            json!({"type": "id_token", "header": "x"}),
+            "identity_providers.okta-eu.subject_token.audiences",
+        ),
+        (
+            "/identity_providers/okta-eu/subject_token",
+            json!({"type": "id_token", "header": "Authorization", "audiences": ["c"]}),
+            "identity_providers.okta-eu.subject_token.header",
+        ),
+        (
+            "/identity_providers/okta-eu/subject_token",
+            json!({"type": "saml"}),
+            "identity_providers.okta-eu.subject_token.type",
+        ),
+        (
+            "/identity_providers/entra-us/subject_token",
+            json!({"type": "id_token", "header": "x", "audiences": ["c"]}),
+            "identity_providers.entra-us.subject_token",
+        ),
+        ("/resources/0/url", json!("https://mcp.acme.example/a/../b"), "resources[0].url"),
+        ("/resources/0/url", json!("http://mcp.acme.example/a"), "resources[0].url"),
+        ("/resources/1/url", json!("https://MCP.acme.example:443/github/"), "resources[1].url"),
+        ("/resources/0/scopes", json!(["a b"]), "resources[0].scopes[0]"),
+        ("/resources/0/scopes_supported", json!(["a\"b"]), "resources[0].scopes_supported[0]"),
+        ("/resources/0/exchange", json!({}), "resources[0].exchange"),
+        ("/resources/0/exchange/nobody", json!({"audience": "x"}), "resources[0].exchange.nobody"),
+        ("/resources/0/exchange/entra-us", json!({}), "resources[0].exchange.entra-us"),
+        ("/resources/0/exchange/entra-us", json!({"audience": "x"}), "resources[0].exchange.entra-us.audience"),
+        ("/resources/0/exchange/entra-us", json!({"resource": "x", "scopes": ["y"]}), "resources[0].exchange.entra-us"),
+        (
+            "/resources/0/exchange/entra-us",
+            json!({"scopes": ["api://x/.default", "api://x/read"]}),
+            "resources[0].exchange.entra-us.scopes",
+        ),
+        ("/resources/0/exchange/okta-eu", json!({"scopes": ["x"]}), "resources[0].exchange.okta-eu.audience"),
+        (
+            "/resources/0/exchange/okta-eu",
+            json!({"audience": "x", "scopes": ["openid"]}),
+            "resources[0].exchange.okta-eu.scopes",
+        ),
+        (
+            "/resources/0/exchange/okta-eu",
+            json!({"audience": "x", "requested_token_type": "saml2"}),
+            "resources[0].exchange.okta-eu.requested_token_type",
+        ),
+        ("/open_paths", json!(["/a/../b"]), "open_paths[0]"),
+        ("/open_paths", json!("/a"), "open_paths"),
+        ("/cache", json!({"exchanged_tokens": 0}), "cache.exchanged_tokens"),
+        ("/cache", json!({"verified_tokens": "many"}), "cache.verified_tokens"),
+    ];
+    for (pointer, value, path) in cases {
+        let error = error(&changed(pointer, value.clone()));
+        assert_eq!(error.path, path, "{pointer} = {value}: {error}");
+        assert!(!error.found.is_empty() && !error.expected.is_empty());
+    }
+}
+
+#[test]
+fn a_name_of_a_provider_becomes_a_label_and_is_made_of_what_labels_are() {
+    for name in ["", "Entra", "entra us", "entra.us", "é"] {
+        let mut configuration = configuration();
+        let provider = configuration["identity_providers"]["entra-us"].clone();
+        configuration["identity_providers"] = json!({name: provider});
+        assert_eq!(error(&configuration).path, "identity_providers", "{name}");
+    }
+}
+
+#[test]
+fn what_is_no_json_object_is_refused_with_its_place() {
+    let parse = |text: &[u8]| Config::parse(text, &environment).expect_err("a mistake");
+    assert_eq!(parse(b"{\n  \"resources\": [,]}").found, "no JSON: line 2, column 17");
+    for text in [&b""[..], b"[]", b"null", b"\xff", b"{} {}", br#"{"resources":[],"resources":[]}"#] {
+        assert_eq!(parse(text).path, "the configuration");
+    }
+}
+
+#[test]
+fn a_secret_in_a_wrong_place_is_not_shown() {
+    for pointer in [
+        "/identity_providers/entra-us/client/authentication/secret",
+        "/identity_providers/okta-eu/client/authentication/key",
+    ] {
+        for value in [
+            json!("TOPSECRET"),
+            json!({"inline": ["TOPSECRET"]}),
+            json!({"inline": "TOPSECRET", "env": "X"}),
+            json!(["TOPSECRET"]),
+        ] {
+            assert!(!error(&changed(pointer, value)).to_string().contains("TOPSECRET"));
+        }
+    }
+    let wrong_key = changed("/identity_providers/okta-eu/client/authentication/key", json!({"inline": "TOPSECRET"}));
+    assert!(!error(&wrong_key).to_string().contains("TOPSECRET"));
+}
+
+#[test]
+fn an_inline_secret_works_and_is_warned_about() {
+    let configuration =
+        changed("/identity_providers/entra-us/client/authentication/secret", json!({"inline": "TOPSECRET"}));
+    let config = Config::parse(configuration.to_string().as_bytes(), &environment).unwrap();
+    assert_eq!(config.warnings.len(), 1);
+    assert!(config.warnings[0].starts_with("identity_providers.entra-us.client.authentication.secret.inline"));
+    assert!(!format!("{config:?}").contains("TOPSECRET") && !config.warnings[0].contains("TOPSECRET"));
+}
+
+#[test]
+fn a_private_key_may_have_its_line_ends_escaped() {
+    let pem = environment("OKTA_PRIVATE_KEY").unwrap();
+    for pem in [pem.replace('\n', "\\n"), pem.replace('\n', "\r\n"), format!("\n{pem}\n")] {
+        let env = move |name: &str| if name == "OKTA_PRIVATE_KEY" { Some(pem.clone()) } else { environment(name) };
+        assert!(Config::parse(configuration().to_string().as_bytes(), &env).is_ok());
+    }
+}
+
+#[test]
+fn numbers_may_come_as_protocol_buffers_write_them() {
+    let text = changed("/identity_providers/entra-us/timeout_seconds", json!(5))
+        .to_string()
+        .replace("\"timeout_seconds\":5", "\"timeout_seconds\":5.0");
+    assert!(text.contains("5.0") && Config::parse(text.as_bytes(), &environment).is_ok());
+}

@@ -1,0 +1,253 @@
+//! What goes to a token endpoint, and what is made of its answer.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use jwt_simple::algorithms::{ECDSAP256KeyPairLike, ECDSAP256PublicKeyLike, ES256PublicKey};
+use jwt_simple::claims::NoCustomClaims;
+use jwt_simple::common::VerificationOptions;
+use onbehalf::engine::Step;
+use onbehalf::http::{CallFailure, Reply};
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+fn call_for(configuration: &Value, token: &str) -> onbehalf::http::Call {
+    let mut bench = Bench::new(configuration).with_keys();
+    let (_, step) = bench.send(bearer("/github", token));
+    assert!(matches!(step, Step::Wait));
+    bench.call().1
+}
+
+#[test]
+fn on_behalf_of_takes_the_access_token_as_assertion_and_names_no_resource() {
+    let call = call_for(&configuration(), &alice_token());
+    assert_eq!(
+        (call.method, call.url.as_str(), &*call.cluster),
+        ("POST", "https://login.entra.example/9b1c/oauth2/v2.0/token", "entra")
+    );
+    let mut form: Vec<_> = form(&call).into_iter().collect();
+    form.sort();
+    let mut expected = [
+        ("assertion", alice_token()),
+        ("client_id", "gateway-id".to_owned()),
+        ("client_secret", SECRET.to_owned()),
+        ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer".to_owned()),
+        ("requested_token_use", "on_behalf_of".to_owned()),
+        ("scope", "api://github/.default".to_owned()),
+    ];
+    expected.sort();
+    for ((name, value), (expected_name, expected_value)) in form.iter().zip(&expected) {
+        assert_eq!(name, expected_name);
+        assert_eq!(value, expected_value);
+    }
+    assert_eq!(form.len(), expected.len());
+}
+
+#[test]
+fn scopes_of_the_operators_take_the_place_of_default() {
+    let mut configuration = configuration();
+    configuration["resources"][0]["exchange"]["entra-us"] =
+        json!({"scopes": ["api://github/read", "api://github/write"]});
+    assert_eq!(form(&call_for(&configuration, &alice_token()))["scope"], "api://github/read api://github/write");
+}
+
+#[test]
+fn token_exchange_names_audience_and_scope_and_proves_the_client_with_a_signed_assertion() {
+    let call = call_for(&configuration(), &bob_token());
+    let form = form(&call);
+    assert_eq!(form["grant_type"], "urn:ietf:params:oauth:grant-type:token-exchange");
+    assert_eq!(form["subject_token_type"], "urn:ietf:params:oauth:token-type:access_token");
+    assert_eq!((form["audience"].as_str(), form["scope"].as_str()), ("com.acme.github", "github.read"));
+    assert_eq!(form["client_assertion_type"], "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
+    assert!(
+        !form.contains_key("client_secret")
+            && !form.contains_key("requested_token_type")
+            && !form.contains_key("resource")
+    );
+
+    let public = ES256PublicKey::from_bytes(&CLIENT_KEY.key_pair().public_key().to_bytes()).unwrap();
+    let options = VerificationOptions {
+        artificial_time: Some(jwt_simple::prelude::UnixTimeStamp::from_secs(NOW.secs())),
+        ..Default::default()
+    };
+    let claims = public.verify_token::<NoCustomClaims>(&form["client_assertion"], Some(options)).unwrap();
+    assert_eq!((claims.issuer.as_deref(), claims.subject.as_deref()), (Some("0oa1"), Some("0oa1")));
+    let part = |index: usize| -> Value {
+        let segment = form["client_assertion"].split('.').nth(index).unwrap();
+        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(segment).unwrap()).unwrap()
+    };
+    assert_eq!(part(0), json!({"alg": "ES256", "typ": "JWT", "kid": "k1"}));
+    assert_eq!(part(1)["aud"], format!("{OKTA}/v1/token"));
+    assert_eq!(part(1)["exp"].as_u64().unwrap() - part(1)["iat"].as_u64().unwrap(), 300);
+    let another = crate::support::form(&call_for(&configuration(), &bob_token()))["client_assertion"].clone();
+    let other: Value =
+        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(another.split('.').nth(1).unwrap()).unwrap()).unwrap();
+    assert_ne!(part(1)["jti"], other["jti"]);
+}
+
+#[test]
+fn a_secret_in_a_header_is_encoded_before_it_is_joined() {
+    let mut configuration = configuration();
+    let okta = &mut configuration["identity_providers"]["okta-eu"];
+    okta["profile"] = json!("rfc8693");
+    okta["client"] =
+        json!({"id": "a:b c", "authentication": {"method": "client_secret_basic", "secret": {"inline": "p:a%s&s+"}}});
+    configuration["resources"][0]["exchange"]["okta-eu"] =
+        json!({"resource": "https://github.example", "requested_token_type": "urn:ietf:params:oauth:token-type:jwt"});
+    let call = call_for(&configuration, &bob_token());
+    let authorization = call.headers.iter().find(|(name, _)| *name == "authorization").unwrap().1.reveal();
+    let pair = base64::prelude::BASE64_STANDARD.decode(authorization.strip_prefix("Basic ").unwrap()).unwrap();
+    assert_eq!(String::from_utf8(pair).unwrap(), "a%3Ab+c:p%3Aa%25s%26s%2B");
+    let form = form(&call);
+    assert_eq!(form["resource"], "https://github.example");
+    assert_eq!(form["requested_token_type"], "urn:ietf:params:oauth:token-type:jwt");
+    assert!(!form.contains_key("client_id") && !form.contains_key("client_secret") && !form.contains_key("audience"));
+}
+
+#[test]
+fn debug_of_a_call_shows_no_secret() {
+    assert_eq!(
+        format!("{:?}", call_for(&configuration(), &alice_token())),
+        "POST https://login.entra.example/9b1c/oauth2/v2.0/token via entra"
+    );
+}
+
+fn outcome(token: &str, reply: &Reply) -> Step {
+    Bench::ready().exchange(bearer("/github", token), reply)
+}
+
+#[test]
+fn an_answer_that_is_no_bearer_token_is_not_sent_on() {
+    let good = json!({"access_token": "up", "token_type": "Bearer", "expires_in": 60});
+    let bad = [
+        json!({"access_token": null}),
+        json!({"access_token": ""}),
+        json!({"access_token": 1}),
+        json!({"access_token": "a b"}),
+        json!({"access_token": "a\r\nx-evil: 1"}),
+        json!({"access_token": "tokén"}),
+        json!({"token_type": "N_A"}),
+        json!({"token_type": "DPoP"}),
+        json!({"token_type": null}),
+        json!({"expires_in": 0}),
+        json!({"expires_in": -1}),
+        json!({"expires_in": 1.5}),
+        json!({"expires_in": "soon"}),
+        json!({"issued_token_type": "urn:ietf:params:oauth:token-type:id_token"}),
+        json!({"issued_token_type": 7}),
+    ];
+    for change in bad {
+        let reply = answer_with(200, &[], &with(good.clone(), change.clone()));
+        assert_eq!(refused(outcome(&alice_token(), &reply)), (502, "provider_answer_invalid".to_owned()), "{change}");
+    }
+    for body in [
+        &b""[..],
+        b"<html>",
+        b"{\"access_token\":\"up\"",
+        b"[]",
+        br#"{"access_token":"a","access_token":"b","token_type":"Bearer"}"#,
+    ] {
+        assert_eq!(refused(outcome(&alice_token(), &answer(200, body))).1, "provider_answer_invalid");
+    }
+    for change in [
+        json!({"token_type": "bearer"}),
+        json!({"expires_in": "3600"}),
+        json!({"expires_in": 99_999_999_999_u64}),
+        json!({"expires_in": null}),
+        json!({"issued_token_type": "urn:ietf:params:oauth:token-type:access_token"}),
+        json!({"issued_token_type": "urn:ietf:params:oauth:token-type:jwt", "unknown": {}}),
+    ] {
+        let reply = answer_with(200, &[], &with(good.clone(), change.clone()));
+        assert_eq!(authorization(outcome(&alice_token(), &reply)), "Bearer up", "{change}");
+    }
+}
+
+#[test]
+fn the_token_that_was_handed_in_is_never_sent_on() {
+    let token = alice_token();
+    let reply = issued(&token);
+    assert_eq!(refused(outcome(&token, &reply)).1, "provider_answer_invalid");
+}
+
+#[test]
+fn each_error_is_for_whoever_can_mend_it() {
+    let error = |error: &str| json!({"error": error});
+    let entra: &[(u16, Value, u16, &str)] = &[
+        (400, error("invalid_grant"), 401, "exchange_rejected"),
+        (400, json!({"error": "invalid_grant", "suberror": "consent_required"}), 403, "interaction_required"),
+        (400, json!({"error": "invalid_grant", "suberror": "client_mismatch"}), 401, "exchange_rejected"),
+        (400, error("interaction_required"), 403, "interaction_required"),
+        (400, error("consent_required"), 403, "interaction_required"),
+        (400, error("login_required"), 403, "interaction_required"),
+        (400, error("access_denied"), 403, "exchange_denied"),
+        (401, error("invalid_client"), 502, "exchange_misconfigured"),
+        (400, error("unauthorized_client"), 502, "exchange_misconfigured"),
+        (400, error("unsupported_grant_type"), 502, "exchange_misconfigured"),
+        (400, error("invalid_scope"), 502, "exchange_misconfigured"),
+        (400, error("invalid_target"), 502, "exchange_misconfigured"),
+        (400, error("invalid_request"), 502, "exchange_misconfigured"),
+        (404, json!({}), 502, "exchange_misconfigured"),
+        (429, error("invalid_grant"), 503, "provider_throttled"),
+        (400, error("slow_down"), 503, "provider_throttled"),
+        (400, error("temporarily_unavailable"), 503, "provider_unavailable"),
+        (500, error("server_error"), 503, "provider_unavailable"),
+        (503, json!({}), 503, "provider_unavailable"),
+        (302, json!({}), 503, "provider_unavailable"),
+    ];
+    for (status, body, expected_status, reason) in entra {
+        let step = outcome(&alice_token(), &answer_with(*status, &[("location", "https://evil.example/")], body));
+        assert_eq!(refused(step), (*expected_status, (*reason).to_owned()), "{status} {body}");
+    }
+    for (status, reason) in [(400, "exchange_denied"), (401, "exchange_misconfigured"), (403, "exchange_misconfigured")]
+    {
+        let step = outcome(&bob_token(), &answer_with(status, &[], &error("access_denied")));
+        assert_eq!(refused(step).1, reason, "{status}");
+    }
+    for failure in [CallFailure::NotSent, CallFailure::TimedOut, CallFailure::NoConnection, CallFailure::TooLarge] {
+        assert_eq!(refused(outcome(&alice_token(), &Reply::Failed(failure))), (503, "provider_unavailable".to_owned()));
+    }
+}
+
+#[test]
+fn a_pause_that_the_provider_asks_for_is_passed_on_within_bounds() {
+    let pause = |name: &str, value: &str| {
+        let reply = answer_with(429, &[(name, value)], &json!({}));
+        header(&answered(outcome(&bob_token(), &reply)), "retry-after").unwrap().to_owned()
+    };
+    assert_eq!(pause("retry-after", "7"), "7");
+    assert_eq!(pause("retry-after", "0"), "1");
+    assert_eq!(pause("retry-after", "99999"), "120");
+    assert_eq!(pause("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT"), "10");
+    assert_eq!(pause("x-rate-limit-reset", &(NOW.secs() + 20).to_string()), "20");
+    assert_eq!(pause("x-rate-limit-reset", "5"), "1");
+}
+
+#[test]
+fn a_claims_challenge_reaches_only_a_client_that_understands_it() {
+    let claims = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
+    let reply = answer_with(400, &[], &json!({"error": "interaction_required", "claims": claims}));
+    let capable = ENTRA_KEY.token(&with(alice(), json!({"xms_cc": ["CP1"]})));
+    let answer = answered(outcome(&capable, &reply));
+    assert_eq!(answer.status, 401);
+    let challenge = header(&answer, "www-authenticate").unwrap();
+    let encoded = base64::prelude::BASE64_STANDARD.encode(claims);
+    assert!(
+        challenge.contains("error=\"insufficient_claims\"") && challenge.contains(&format!("claims=\"{encoded}\"")),
+        "{challenge}"
+    );
+    let answer = answered(outcome(&alice_token(), &reply));
+    assert_eq!((answer.status, header(&answer, "www-authenticate")), (403, None));
+    let hostile = answer_with(400, &[], &json!({"error": "interaction_required", "claims": "\" evil"}));
+    assert_eq!(answered(outcome(&capable, &hostile)).status, 403);
+}
+
+#[test]
+fn no_text_of_the_providers_reaches_the_client() {
+    let reply = answer_with(
+        400,
+        &[],
+        &json!({"error": "invalid_scope\r\nx: y\"", "error_description": "SECRET-TEXT", "trace_id": "SECRET-TRACE", "error_codes": [70011]}),
+    );
+    let answer = format!("{:?}", answered(outcome(&alice_token(), &reply)));
+    assert!(!answer.contains("SECRET") && !answer.contains("70011") && !answer.contains("x: y"), "{answer}");
+}

@@ -1,0 +1,126 @@
+//! What reaches the upstream.
+
+use onbehalf::engine::Step;
+use onbehalf::http::HeaderEdits;
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+fn with_id_token(source: Value) -> Value {
+    let mut configuration = configuration();
+    let mut subject = json!({"type": "id_token", "audiences": ["login-client"]});
+    for (name, value) in source.as_object().unwrap() {
+        subject[name] = value.clone();
+    }
+    configuration["identity_providers"]["okta-eu"]["subject_token"] = subject;
+    configuration
+}
+
+fn in_header() -> Bench {
+    Bench::new(&with_id_token(json!({"header": "X-ID-Token"}))).with_keys()
+}
+
+fn in_cookie() -> Bench {
+    Bench::new(&with_id_token(json!({"cookie": "id_token"}))).with_keys()
+}
+
+fn edits_of(bench: &mut Bench, fields: &[(&str, &str)]) -> HeaderEdits {
+    let authorization = format!("Bearer {}", bob_token());
+    let mut all = vec![("authorization", authorization.as_str())];
+    all.extend_from_slice(fields);
+    forwarded(bench.exchange(request("POST", "/github", &all), &issued("up")))
+}
+
+#[test]
+fn headers_that_are_ours_are_taken_from_the_client() {
+    let mut bench = Bench::ready();
+    let edits = edits_of(
+        &mut bench,
+        &[("x-onbehalf-user", "admin"), ("x-onbehalf-", ""), ("dpop", "proof"), ("cookie", "a=b"), ("x-other", "y")],
+    );
+    assert_eq!(edits.remove, ["x-onbehalf-user", "x-onbehalf-", "dpop"]);
+    assert!(edits.cookie.is_none());
+    assert_eq!(edits.authorization.unwrap().reveal(), "Bearer up");
+}
+
+#[test]
+fn an_open_path_needs_no_token_and_passes_none_on() {
+    let edits = forwarded(Bench::ready().ask(request(
+        "GET",
+        "/healthz?x=y",
+        &[("authorization", "Bearer x"), ("x-onbehalf-a", "b")],
+    )));
+    assert!(edits.authorization.is_none());
+    assert_eq!(edits.remove, ["x-onbehalf-a"]);
+}
+
+#[test]
+fn the_id_token_is_the_subject_and_stays_here() {
+    let mut bench = in_header();
+    let id_token = OKTA_KEY.token(&bob_id());
+    let authorization = format!("Bearer {}", bob_token());
+    let (_, step) =
+        bench.send(request("POST", "/github", &[("authorization", &authorization), ("x-id-token", &id_token)]));
+    assert!(matches!(step, Step::Wait));
+    let (flight, call) = bench.call();
+    assert_eq!(form(&call)["subject_token"], id_token);
+    assert_eq!(form(&call)["subject_token_type"], "urn:ietf:params:oauth:token-type:id_token");
+    let edits = forwarded(bench.reply(flight, &issued("up")).remove(0).1);
+    assert_eq!(edits.remove, ["x-id-token"]);
+}
+
+#[test]
+fn the_id_token_is_cut_out_of_the_cookies() {
+    let id_token = OKTA_KEY.token(&bob_id());
+    let edits = edits_of(&mut in_cookie(), &[("cookie", &format!("a=b; id_token={id_token};c=d")), ("cookie", "e=f")]);
+    assert_eq!(edits.cookie.as_deref(), Some(&b"a=b; c=d; e=f"[..]));
+    let edits = edits_of(&mut in_cookie(), &[("cookie", &format!("id_token={id_token}"))]);
+    assert_eq!(edits.remove, ["cookie"]);
+}
+
+#[test]
+fn another_providers_user_does_not_pass_an_id_token_on_either() {
+    let mut bench = in_header();
+    let authorization = format!("Bearer {}", alice_token());
+    let request = request("POST", "/github", &[("authorization", &authorization), ("x-id-token", "whatever")]);
+    assert_eq!(forwarded(bench.exchange(request, &issued("up"))).remove, ["x-id-token"]);
+    let open = crate::support::request("GET", "/healthz", &[("x-id-token", "whatever")]);
+    assert_eq!(forwarded(bench.ask(open)).remove, ["x-id-token"]);
+}
+
+#[test]
+fn an_id_token_must_be_there_once_be_good_and_be_the_same_users() {
+    let authorization = format!("Bearer {}", bob_token());
+    let verdict = |fields: &[(&str, &str)]| {
+        let mut all = vec![("authorization", authorization.as_str())];
+        all.extend_from_slice(fields);
+        refused(in_header().ask(request("POST", "/github", &all)))
+    };
+    let good = OKTA_KEY.token(&bob_id());
+    let changed = |changes: Value| OKTA_KEY.token(&with(bob_id(), changes));
+    assert_eq!(verdict(&[]), (401, "subject_token_missing".to_owned()));
+    assert_eq!(verdict(&[("x-id-token", "")]), (401, "subject_token_missing".to_owned()));
+    assert_eq!(verdict(&[("x-id-token", &good), ("x-id-token", &good)]), (401, "subject_token_missing".to_owned()));
+    for bad in [
+        "opaque".to_owned(),
+        changed(json!({"aud": "another-client"})),
+        changed(json!({"exp": 1})),
+        changed(json!({"iss": "https://evil.example"})),
+        OTHER_KEY.sign(&json!({"alg": "ES256", "kid": "okta-1"}), &bob_id()),
+        OKTA_KEY.sign(&json!({"alg": "ES256", "kid": "okta-1", "typ": "at+jwt"}), &bob_id()),
+        bob_token(),
+    ] {
+        assert_eq!(verdict(&[("x-id-token", &bad)]), (401, "subject_token_invalid".to_owned()));
+    }
+    assert_eq!(verdict(&[("x-id-token", &changed(json!({"sub": "00ucarol"})))]), (401, "subject_mismatch".to_owned()));
+    let of_alice = ENTRA_KEY.token(&with(alice(), json!({"aud": "login-client", "oid": "00ubob"})));
+    assert_eq!(verdict(&[("x-id-token", &of_alice)]), (401, "subject_mismatch".to_owned()));
+}
+
+#[test]
+fn an_id_token_that_was_verified_as_such_is_still_no_access_token() {
+    let mut bench = in_header();
+    let id_token = OKTA_KEY.token(&with(bob_id(), json!({"aud": ["login-client", "api://default"]})));
+    edits_of(&mut bench, &[("x-id-token", &id_token)]);
+    assert_eq!(refused(bench.ask(bearer("/github", &id_token))).1, "id_token_as_access_token");
+}

@@ -1,0 +1,223 @@
+//! Keys are there when they are needed, and a provider that fails or lies takes none away.
+
+use onbehalf::engine::{Sample, Step};
+use onbehalf::http::Reply;
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+fn steps_of(bench: &mut Bench, replies: &mut dyn FnMut(&str) -> Reply) -> Vec<Step> {
+    let mut steps = Vec::new();
+    while let Some((flight, call)) = bench.engine.next_call() {
+        let reply = replies(call.url.as_str());
+        steps.extend(bench.reply(flight, &reply).into_iter().map(|(_, step)| step));
+    }
+    steps
+}
+
+#[test]
+fn keys_are_fetched_on_the_first_tick_and_again_after_a_quarter_of_an_hour() {
+    let mut bench = Bench::ready();
+    bench.advance(15 * 60 - 1);
+    bench.tick();
+    bench.no_call();
+    bench.advance(1);
+    bench.tick();
+    bench.serve_keys();
+    let counted = bench.engine.counters().take();
+    assert!(
+        counted.contains(&(Sample::KeyRefreshes(0, "ok"), 2)) && counted.contains(&(Sample::KeyRefreshes(1, "ok"), 2))
+    );
+}
+
+#[test]
+fn endpoints_set_by_hand_need_no_discovery() {
+    let mut configuration = configuration();
+    let entra = &mut configuration["identity_providers"]["entra-us"];
+    entra["jwks_uri"] = json!("https://keys.entra.example/k");
+    entra["token_endpoint"] = json!("https://tokens.entra.example/t");
+    let mut bench = Bench::new(&configuration);
+    bench.wait(bearer("/github", &alice_token()));
+    let (flight, call) = bench.call();
+    assert_eq!(call.url.as_str(), "https://keys.entra.example/k");
+    bench.reply(flight, &answer(200, &key_set(&[&ENTRA_KEY])));
+    assert_eq!(bench.call().1.url.as_str(), "https://tokens.entra.example/t");
+}
+
+#[test]
+fn a_metadata_document_that_is_not_the_issuers_is_not_followed() {
+    let good = json!({"issuer": ENTRA, "jwks_uri": "https://login.entra.example/k", "token_endpoint": "https://login.entra.example/t"});
+    let bad = [
+        json!({"issuer": format!("{ENTRA}/")}),
+        json!({"issuer": "https://login.entra.example/{tenantid}/v2.0"}),
+        json!({"issuer": null}),
+        json!({"jwks_uri": null}),
+        json!({"token_endpoint": 1}),
+        json!({"jwks_uri": "http://login.entra.example/k"}),
+        json!({"jwks_uri": "https://evil.example/k"}),
+        json!({"token_endpoint": "https://login.entra.example@evil.example/t"}),
+        json!({"token_endpoint": "https://login.entra.example:444/t"}),
+    ];
+    for change in bad {
+        let mut bench = Bench::new(&configuration());
+        bench.wait(bearer("/github", &alice_token()));
+        let document = with(good.clone(), change.clone());
+        let mut steps = steps_of(&mut bench, &mut |_| answer_with(200, &[], &document));
+        assert_eq!(refused(steps.remove(0)), (503, "keys_unavailable".to_owned()), "{change}");
+    }
+}
+
+#[test]
+fn without_keys_nobody_gets_in_and_everybody_is_told_when_to_come_back() {
+    for reply in [TIMED_OUT, answer(404, b"{}"), answer(200, b"<html>"), answer(302, b"")] {
+        let mut bench = Bench::new(&configuration());
+        bench.wait(bearer("/github", &alice_token()));
+        let (flight, _) = bench.call();
+        let answer = answered(bench.reply(flight, &reply).remove(0).1);
+        assert_eq!((answer.status, header(&answer, "retry-after")), (503, Some("1")));
+        assert_eq!(refused(bench.ask(bearer("/github", &alice_token()))).1, "keys_unavailable");
+        bench.no_call();
+        bench.advance(1);
+        assert!(matches!(bench.ask(bearer("/github", &alice_token())), Step::Wait));
+    }
+}
+
+#[test]
+fn failed_fetches_are_repeated_less_and_less_often_up_to_a_minute() {
+    let mut bench = Bench::new(&configuration());
+    let mut at = Vec::new();
+    for second in 0..400 {
+        bench.tick();
+        let failed = steps_of(&mut bench, &mut |url| {
+            if url.contains("entra") {
+                at.push(second);
+            }
+            TIMED_OUT
+        });
+        assert!(failed.is_empty());
+        bench.advance(1);
+    }
+    assert_eq!(at[..8], [0, 1, 3, 7, 15, 31, 63, 123]);
+}
+
+#[test]
+fn a_failed_refresh_keeps_the_keys() {
+    let mut bench = Bench::ready();
+    let token = alice_token();
+    for reply in [
+        TIMED_OUT,
+        answer(500, b""),
+        answer(200, b"{}"),
+        answer(200, br#"{"keys":[]}"#),
+        answer(200, br#"{"keys":[{"kty":"oct"}]}"#),
+    ] {
+        bench.advance(15 * 60);
+        bench.tick();
+        steps_of(&mut bench, &mut |url| {
+            if url.contains(".well-known") { provider_document_for(url) } else { clone(&reply) }
+        });
+        let fresh = ENTRA_KEY.token(&with(alice(), json!({"exp": bench.now.secs() + 600})));
+        assert!(matches!(bench.ask(bearer("/github", &fresh)), Step::Wait));
+        let (flight, call) = bench.call();
+        assert_eq!(call.method, "POST");
+        bench.reply(flight, &issued("up"));
+    }
+    drop(token);
+}
+
+fn provider_document_for(url: &str) -> Reply {
+    let issuer = if url.contains("entra") { ENTRA } else { OKTA };
+    let at = |path: &str| format!("{}/{path}", issuer.split('/').take(3).collect::<Vec<_>>().join("/"));
+    answer_with(200, &[], &json!({"issuer": issuer, "jwks_uri": at("k"), "token_endpoint": at("t")}))
+}
+
+fn clone(reply: &Reply) -> Reply {
+    match reply {
+        Reply::Failed(failure) => Reply::Failed(*failure),
+        Reply::Answer(answer) => crate::support::answer(answer.status, &answer.body),
+    }
+}
+
+#[test]
+fn an_unknown_kid_causes_one_fetch_in_thirty_seconds_however_many_come() {
+    let mut bench = Bench::ready();
+    let unknown = |kid: &str| OTHER_KEY.sign(&json!({"alg": "ES256", "kid": kid}), &alice());
+    for number in 0..64 {
+        bench.wait(bearer("/github", &unknown(&format!("k{number}"))));
+    }
+    assert_eq!(refused(bench.ask(bearer("/github", &unknown("k64")))).1, "unknown_key", "no more may wait for that");
+    let (flight, call) = bench.call();
+    assert_eq!(call.url.as_str(), "https://login.entra.example/9b1c/discovery/v2.0/keys");
+    bench.no_call();
+    for (_, step) in bench.reply(flight, &provider_document(&call)) {
+        assert_eq!(refused(step).1, "unknown_key");
+    }
+    bench.advance(29);
+    assert_eq!(refused(bench.ask(bearer("/github", &unknown("k")))).1, "unknown_key");
+    bench.no_call();
+    bench.advance(1);
+    assert!(matches!(bench.ask(bearer("/github", &unknown("k"))), Step::Wait));
+}
+
+#[test]
+fn a_rotated_key_is_found_and_the_old_one_goes_with_its_tokens() {
+    let mut bench = Bench::ready();
+    let old = alice_token();
+    authorization(bench.exchange(bearer("/github", &old), &issued("old")));
+    let new = OTHER_KEY.token(&alice());
+    assert!(matches!(bench.ask(bearer("/github", &new)), Step::Wait));
+    let (flight, _) = bench.call();
+    assert!(
+        bench.reply(flight, &answer(200, &key_set(&[&ENTRA_KEY, &OTHER_KEY]))).is_empty(),
+        "now it waits for its token"
+    );
+    let (flight, _) = bench.call();
+    assert_eq!(authorization(bench.reply(flight, &issued("new")).remove(0).1), "Bearer new");
+    assert_eq!(authorization(bench.ask(bearer("/github", &old))), "Bearer old");
+
+    bench.advance(15 * 60);
+    bench.tick();
+    steps_of(&mut bench, &mut |url| match url {
+        url if url.ends_with("discovery/v2.0/keys") => answer(200, &key_set(&[&OTHER_KEY])),
+        url if url.contains("entra") => answer_with(
+            200,
+            &[],
+            &json!({"issuer": ENTRA,
+            "jwks_uri": "https://login.entra.example/9b1c/discovery/v2.0/keys",
+            "token_endpoint": "https://login.entra.example/9b1c/oauth2/v2.0/token"}),
+        ),
+        _ => TIMED_OUT,
+    });
+    assert_eq!(authorization(bench.ask(bearer("/github", &new))), "Bearer new");
+    assert!(matches!(bench.ask(bearer("/github", &old)), Step::Wait), "its key is looked for once more");
+    let (flight, _) = bench.call();
+    assert_eq!(refused(bench.reply(flight, &answer(200, &key_set(&[&OTHER_KEY]))).remove(0).1).1, "unknown_key");
+}
+
+#[test]
+fn a_clock_that_goes_back_stops_nothing() {
+    let mut bench = Bench::ready();
+    bench.now = NOW.minus(std::time::Duration::from_secs(86_400));
+    bench.tick();
+    bench.serve_keys();
+    let claims = with(alice(), json!({"iat": null, "nbf": null, "exp": NOW.secs()}));
+    assert_eq!(authorization(bench.exchange(bearer("/github", &ENTRA_KEY.token(&claims)), &issued("up"))), "Bearer up");
+    let unknown = OTHER_KEY.token(&claims);
+    assert!(matches!(bench.ask(bearer("/github", &unknown)), Step::Wait));
+}
+
+#[test]
+fn a_key_of_another_tenant_is_not_used() {
+    let mut set: Value = serde_json::from_slice(&key_set(&[&ENTRA_KEY])).unwrap();
+    set["keys"][0]["issuer"] = json!("https://login.entra.example/other/v2.0");
+    let mut bench = Bench::new(&configuration());
+    bench.wait(bearer("/github", &alice_token()));
+    let mut steps = steps_of(&mut bench, &mut |url| {
+        if url.ends_with("keys") || url.ends_with("/k") {
+            answer(200, set.to_string().as_bytes())
+        } else {
+            provider_document_for(url)
+        }
+    });
+    assert_eq!(refused(steps.remove(0)).1, "unknown_key");
+}

@@ -1,0 +1,331 @@
+//! An engine with two providers and two resources, keys that sign tokens for it, and replies by script.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use jwt_simple::algorithms::{ECDSAP256KeyPairLike, ES256KeyPair};
+use onbehalf::config::Config;
+use onbehalf::crypto::{Crypto, SigningAlgorithm, SigningKey, Software};
+use onbehalf::engine::{Engine, FlightId, RequestId, Step};
+use onbehalf::http::{Answer, Call, CallFailure, HeaderEdits, LocalAnswer, Reply, Request};
+use onbehalf::time::UnixTime;
+use serde_json::{Value, json};
+
+pub const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
+pub const TENANT: &str = "9b1c";
+pub const ENTRA: &str = "https://login.entra.example/9b1c/v2.0";
+pub const OKTA: &str = "https://acme.okta.example/oauth2/default";
+pub const SECRET: &str = "s3cr3t~value";
+
+/// A signing key with its JWK.
+pub struct Signer {
+    pub kid: &'static str,
+    key: SigningKey,
+    jwk: Value,
+}
+
+impl Signer {
+    pub fn new(kid: &'static str) -> Self {
+        let pair = ES256KeyPair::generate();
+        let key = SigningKey::parse(SigningAlgorithm::Es256, &pair.key_pair().to_pem().unwrap()).unwrap();
+        let point = pair.key_pair().public_key().to_bytes_uncompressed();
+        let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+        let jwk = json!({"kty": "EC", "crv": "P-256", "kid": kid, "use": "sig", "x": encode(&point[1..33]), "y": encode(&point[33..])});
+        Self { kid, key, jwk }
+    }
+
+    pub fn sign(&self, header: &Value, claims: &Value) -> String {
+        let encode = |part: &Value| BASE64_URL_SAFE_NO_PAD.encode(part.to_string());
+        let input = format!("{}.{}", encode(header), encode(claims));
+        let signature = Software.sign(&self.key, input.as_bytes()).unwrap();
+        format!("{input}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
+    }
+
+    pub fn token(&self, claims: &Value) -> String {
+        self.sign(&json!({"alg": "ES256", "kid": self.kid, "typ": "JWT"}), claims)
+    }
+}
+
+pub static ENTRA_KEY: LazyLock<Signer> = LazyLock::new(|| Signer::new("entra-1"));
+pub static OKTA_KEY: LazyLock<Signer> = LazyLock::new(|| Signer::new("okta-1"));
+pub static OTHER_KEY: LazyLock<Signer> = LazyLock::new(|| Signer::new("other-1"));
+
+/// The PEM of an ES256 key for client assertions, and the verdict on them.
+pub static CLIENT_KEY: LazyLock<ES256KeyPair> = LazyLock::new(ES256KeyPair::generate);
+
+pub fn key_set(signers: &[&Signer]) -> Vec<u8> {
+    json!({"keys": signers.iter().map(|signer| &signer.jwk).collect::<Vec<_>>()}).to_string().into_bytes()
+}
+
+/// Claims with some replaced (or removed, by null).
+pub fn with(mut claims: Value, changes: Value) -> Value {
+    for (name, value) in changes.as_object().unwrap() {
+        if value.is_null() {
+            claims.as_object_mut().unwrap().remove(name);
+        } else {
+            claims[name] = value.clone();
+        }
+    }
+    claims
+}
+
+/// What Entra says of Alice to the gateway.
+pub fn alice() -> Value {
+    json!({"iss": ENTRA, "aud": "api://gateway", "oid": "alice", "tid": TENANT, "sub": "pairwise", "azp": "client", "ver": "2.0",
+        "scp": "mcp.read mcp.write", "iat": NOW.secs(), "nbf": NOW.secs(), "exp": NOW.secs() + 3600})
+}
+
+/// What Okta says of Bob to the gateway.
+pub fn bob() -> Value {
+    json!({"iss": OKTA, "aud": "api://default", "sub": "bob@acme.example", "uid": "00ubob", "cid": "client", "ver": 1,
+        "jti": "AT.1", "scp": ["mcp.read", "mcp.write"], "iat": NOW.secs(), "exp": NOW.secs() + 3600})
+}
+
+/// What Okta says of Bob to the application that he signed in to.
+pub fn bob_id() -> Value {
+    json!({"iss": OKTA, "aud": "login-client", "sub": "00ubob", "jti": "ID.1", "nonce": "n", "iat": NOW.secs(), "exp": NOW.secs() + 3600})
+}
+
+pub fn alice_token() -> String {
+    ENTRA_KEY.token(&alice())
+}
+
+/// Another user of Entra's for each name.
+pub fn entra_user(name: &str) -> String {
+    ENTRA_KEY.token(&with(alice(), json!({"oid": name})))
+}
+
+pub fn bob_token() -> String {
+    OKTA_KEY.token(&bob())
+}
+
+pub fn configuration() -> Value {
+    json!({
+        "identity_providers": {
+            "entra-us": {
+                "profile": "entra_obo", "issuer": ENTRA, "cluster": "entra", "audiences": ["api://gateway", "gateway-id"],
+                "client": {"id": "gateway-id", "authentication": {"method": "client_secret_post", "secret": {"env": "ENTRA_CLIENT_SECRET"}}},
+            },
+            "okta-eu": {
+                "profile": "okta_obo", "issuer": OKTA, "cluster": "okta", "audiences": ["api://default"],
+                "client": {"id": "0oa1", "authentication":
+                    {"method": "private_key_jwt", "key": {"env": "OKTA_PRIVATE_KEY"}, "key_id": "k1", "algorithm": "ES256"}},
+            },
+        },
+        "resources": [
+            {"url": "https://mcp.acme.example/github", "scopes": ["mcp.read"], "scopes_supported": ["api://gateway/mcp.read"],
+             "exchange": {"entra-us": {"resource": "api://github"}, "okta-eu": {"audience": "com.acme.github", "scopes": ["github.read"]}}},
+            {"url": "https://mcp.acme.example/github/admin", "scopes": ["mcp.admin"],
+             "exchange": {"entra-us": {"resource": "api://github-admin"}}},
+        ],
+        "open_paths": ["/healthz"],
+    })
+}
+
+pub fn environment(name: &str) -> Option<String> {
+    match name {
+        "ENTRA_CLIENT_SECRET" => Some(SECRET.to_owned()),
+        "OKTA_PRIVATE_KEY" => Some(CLIENT_KEY.key_pair().to_pem().unwrap()),
+        _ => None,
+    }
+}
+
+pub fn parse(configuration: &Value) -> Config {
+    Config::parse(configuration.to_string().as_bytes(), &environment).unwrap_or_else(|error| panic!("{error}"))
+}
+
+pub fn request(method: &str, path: &str, more: &[(&str, &str)]) -> Request {
+    let mut fields = vec![
+        (":method".to_owned(), method.as_bytes().to_vec()),
+        (":authority".to_owned(), b"mcp.acme.example".to_vec()),
+        (":path".to_owned(), path.as_bytes().to_vec()),
+    ];
+    fields.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())));
+    Request::new(fields)
+}
+
+pub fn bearer(path: &str, token: &str) -> Request {
+    request("POST", path, &[("authorization", &format!("Bearer {token}"))])
+}
+
+pub fn answer(status: u16, body: &[u8]) -> Reply {
+    Reply::Answer(Answer { status, headers: Vec::new(), body: body.to_vec() })
+}
+
+pub fn answer_with(status: u16, headers: &[(&str, &str)], body: &Value) -> Reply {
+    let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
+    Reply::Answer(Answer { status, headers, body: body.to_string().into_bytes() })
+}
+
+pub fn issued(token: &str) -> Reply {
+    answer_with(200, &[], &json!({"access_token": token, "token_type": "Bearer", "expires_in": 3600}))
+}
+
+pub fn form(call: &Call) -> HashMap<String, String> {
+    let pairs: Vec<_> = form_urlencoded::parse(call.body.reveal().as_bytes()).into_owned().collect();
+    let form: HashMap<_, _> = pairs.iter().cloned().collect();
+    assert_eq!(form.len(), pairs.len(), "a parameter stands twice");
+    form
+}
+
+/// An engine, its time, and the calls that it has out.
+pub struct Bench {
+    pub engine: Engine,
+    pub now: UnixTime,
+    ids: u32,
+    held: Vec<(FlightId, Call)>,
+}
+
+impl Bench {
+    pub fn new(configuration: &Value) -> Self {
+        Self { engine: Engine::new(parse(configuration), Box::new(Software)), now: NOW, ids: 0, held: Vec::new() }
+    }
+
+    /// The configuration above, its keys fetched.
+    pub fn ready() -> Self {
+        Self::new(&configuration()).with_keys()
+    }
+
+    pub fn with_keys(mut self) -> Self {
+        self.tick();
+        self.serve_keys();
+        self
+    }
+
+    pub fn advance(&mut self, seconds: u64) {
+        self.now = self.now.plus(Duration::from_secs(seconds));
+    }
+
+    pub fn tick(&mut self) -> Vec<(RequestId, Step)> {
+        self.engine.tick(self.now)
+    }
+
+    pub fn send(&mut self, request: Request) -> (RequestId, Step) {
+        self.ids += 1;
+        let id = RequestId(self.ids);
+        (id, self.engine.request(id, request, self.now))
+    }
+
+    /// A request that has to wait.
+    pub fn wait(&mut self, request: Request) -> RequestId {
+        let (id, step) = self.send(request);
+        assert!(matches!(step, Step::Wait), "decided at once");
+        id
+    }
+
+    /// The step of a request that must be decided at once.
+    pub fn ask(&mut self, request: Request) -> Step {
+        self.send(request).1
+    }
+
+    pub fn call(&mut self) -> (FlightId, Call) {
+        self.held.pop().or_else(|| self.engine.next_call()).expect("a call")
+    }
+
+    pub fn no_call(&mut self) {
+        if let Some((_, call)) = self.engine.next_call() {
+            panic!("an unexpected call: {call:?}");
+        }
+    }
+
+    pub fn reply(&mut self, flight: FlightId, reply: &Reply) -> Vec<(RequestId, Step)> {
+        self.engine.reply(flight, reply, self.now)
+    }
+
+    /// Answers every outstanding call that is for discovery or keys as the two providers do.
+    pub fn serve_keys(&mut self) -> Vec<(RequestId, Step)> {
+        let mut steps = Vec::new();
+        while let Some((flight, call)) = self.engine.next_call() {
+            assert_eq!(call.method, "GET", "{call:?}");
+            steps.extend(self.reply(flight, &provider_document(&call)));
+        }
+        steps
+    }
+
+    /// Sends a request whose token has to be exchanged, and lets the provider reply.
+    pub fn exchange(&mut self, request: Request, reply: &Reply) -> Step {
+        let (id, step) = self.send(request);
+        assert!(matches!(step, Step::Wait), "decided without an exchange");
+        let (flight, call) = self.call();
+        assert_eq!(call.method, "POST", "{call:?}");
+        let mut steps = self.reply(flight, reply);
+        assert_eq!(steps.len(), 1);
+        let (answered, step) = steps.remove(0);
+        assert_eq!(answered, id);
+        step
+    }
+}
+
+/// Metadata and keys of the two providers.
+pub fn provider_document(call: &Call) -> Reply {
+    let metadata = |issuer: &str, keys: &str, token: &str| {
+        answer_with(200, &[], &json!({"issuer": issuer, "jwks_uri": keys, "token_endpoint": token}))
+    };
+    match call.url.as_str() {
+        "https://login.entra.example/9b1c/v2.0/.well-known/openid-configuration" => metadata(
+            ENTRA,
+            "https://login.entra.example/9b1c/discovery/v2.0/keys",
+            "https://login.entra.example/9b1c/oauth2/v2.0/token",
+        ),
+        "https://acme.okta.example/oauth2/default/.well-known/openid-configuration" => {
+            metadata(OKTA, &format!("{OKTA}/v1/keys"), &format!("{OKTA}/v1/token"))
+        }
+        "https://login.entra.example/9b1c/discovery/v2.0/keys" => answer(200, &key_set(&[&ENTRA_KEY])),
+        "https://acme.okta.example/oauth2/default/v1/keys" => answer(200, &key_set(&[&OKTA_KEY])),
+        other => panic!("nobody serves {other}"),
+    }
+}
+
+pub fn forwarded(step: Step) -> HeaderEdits {
+    match step {
+        Step::Forward(edits) => edits,
+        Step::Answer(answer) => panic!("refused: {answer:?}"),
+        Step::Wait => panic!("waits"),
+    }
+}
+
+/// The value that `authorization` gets.
+pub fn authorization(step: Step) -> String {
+    forwarded(step).authorization.expect("an authorization").reveal().to_owned()
+}
+
+pub fn answered(step: Step) -> LocalAnswer {
+    match step {
+        Step::Answer(answer) => answer,
+        Step::Forward(_) => panic!("forwarded"),
+        Step::Wait => panic!("waits"),
+    }
+}
+
+pub fn header<'a>(answer: &'a LocalAnswer, name: &str) -> Option<&'a str> {
+    answer.headers.iter().find(|(field, _)| *field == name).map(|(_, value)| value.as_str())
+}
+
+/// Status and reason of a refusal.
+pub fn refused(step: Step) -> (u16, String) {
+    let answer = answered(step);
+    let body: Value = serde_json::from_str(&answer.body).unwrap();
+    (answer.status, body["reason"].as_str().unwrap().to_owned())
+}
+
+pub const TIMED_OUT: Reply = Reply::Failed(CallFailure::TimedOut);
+
+impl Bench {
+    /// Like `serve_keys`, up to the first call that is for something else.
+    pub fn serve_keys_until_post(&mut self) -> Vec<(RequestId, Step)> {
+        let mut steps = Vec::new();
+        let mut others = Vec::new();
+        while let Some((flight, call)) = self.engine.next_call() {
+            if call.method == "GET" {
+                steps.extend(self.reply(flight, &provider_document(&call)));
+            } else {
+                others.push((flight, call));
+            }
+        }
+        self.held = others;
+        steps
+    }
+}

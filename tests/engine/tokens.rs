@@ -1,0 +1,205 @@
+//! Which tokens are let in, and why others are not.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde_json::json;
+
+use crate::support::*;
+
+fn verdict(token: &str) -> (u16, String) {
+    refused(Bench::ready().ask(bearer("/github", token)))
+}
+
+fn reason(token: &str) -> String {
+    let (status, reason) = verdict(token);
+    assert_eq!(status, 401, "{reason}");
+    reason
+}
+
+#[test]
+fn a_good_token_of_either_provider_is_exchanged() {
+    for token in [alice_token(), bob_token()] {
+        assert_eq!(authorization(Bench::ready().exchange(bearer("/github", &token), &issued("up"))), "Bearer up");
+    }
+}
+
+#[test]
+fn the_algorithm_is_the_keys_and_not_the_tokens() {
+    for alg in ["none", "None", "HS256", "ES512", "es256", "RS256", "PS256", "ES384", "EdDSA", ""] {
+        let token = ENTRA_KEY.sign(&json!({"alg": alg, "kid": "entra-1"}), &alice());
+        assert_eq!(reason(&token), "unsupported_algorithm", "{alg}");
+    }
+    assert_eq!(reason(&ENTRA_KEY.sign(&json!({"kid": "entra-1"}), &alice())), "unsupported_algorithm");
+}
+
+#[test]
+fn a_key_of_one_issuer_signs_nothing_for_another() {
+    let forged = OKTA_KEY.sign(&json!({"alg": "ES256", "kid": "okta-1"}), &alice());
+    let mut bench = Bench::ready();
+    let (_, step) = bench.send(bearer("/github", &forged));
+    assert!(matches!(step, onbehalf::engine::Step::Wait), "an unknown kid is looked for once");
+    let steps = bench.serve_keys();
+    assert_eq!(refused(steps.into_iter().next().unwrap().1).1, "unknown_key");
+    let forged = OKTA_KEY.sign(&json!({"alg": "ES256", "kid": "entra-1"}), &alice());
+    assert_eq!(reason(&forged), "bad_signature");
+}
+
+#[test]
+fn a_changed_token_has_a_bad_signature() {
+    let token = alice_token();
+    let (head, signature) = token.rsplit_once('.').unwrap();
+    let other = ENTRA_KEY.token(&with(alice(), json!({"oid": "mallory"})));
+    let (other_head, _) = other.rsplit_once('.').unwrap();
+    assert_eq!(reason(&format!("{other_head}.{signature}")), "bad_signature");
+    let bytes = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
+    for changed in [&bytes[..63], &[&bytes[..], &[0]].concat(), &[0; 64], &[0xff; 64]] {
+        assert_eq!(reason(&format!("{head}.{}", BASE64_URL_SAFE_NO_PAD.encode(changed))), "bad_signature");
+    }
+    assert_eq!(reason(&format!("{head}.")), "bad_signature");
+}
+
+#[test]
+fn tokens_of_another_form_are_named() {
+    assert_eq!(reason("opaque"), "malformed_token");
+    assert_eq!(reason("a.b.c"), "malformed_token");
+    assert_eq!(reason("a.b.c.d.e"), "encrypted_token");
+    assert_eq!(
+        reason(&ENTRA_KEY.sign(&json!({"alg": "ES256", "kid": "entra-1", "crit": ["x"], "x": 1}), &alice())),
+        "malformed_token"
+    );
+}
+
+#[test]
+fn other_kinds_of_jwt_are_refused_by_their_type() {
+    for typ in [
+        "logout+jwt",
+        "secevent+jwt",
+        "dpop+jwt",
+        "oauth-id-jag+jwt",
+        "application/secevent+jwt",
+        "client-authentication+jwt",
+        "x",
+    ] {
+        let token = ENTRA_KEY.sign(&json!({"alg": "ES256", "kid": "entra-1", "typ": typ}), &alice());
+        assert_eq!(reason(&token), "unsupported_token_type", "{typ}");
+    }
+    for typ in ["JWT", "at+jwt", "application/at+jwt", "AT+JWT"] {
+        let token = ENTRA_KEY.sign(&json!({"alg": "ES256", "kid": "entra-1", "typ": typ}), &alice());
+        authorization(Bench::ready().exchange(bearer("/github", &token), &issued("up")));
+    }
+}
+
+#[test]
+fn an_issuer_is_compared_code_point_by_code_point() {
+    for issuer in [
+        "https://login.entra.example/9b1c/v2.0/",
+        "https://LOGIN.entra.example/9b1c/v2.0",
+        "http://login.entra.example/9b1c/v2.0",
+        "https://login.entra.example/%39b1c/v2.0",
+        "https://login.entra.example@evil.example/9b1c/v2.0",
+        "https://login.entra.example/{tenantid}/v2.0",
+        "",
+    ] {
+        assert_eq!(reason(&ENTRA_KEY.token(&with(alice(), json!({"iss": issuer})))), "unknown_issuer", "{issuer}");
+    }
+}
+
+#[test]
+fn an_audience_is_one_of_ours_or_the_token_is_not_for_us() {
+    for audience in [
+        json!("api://gateway/"),
+        json!("api://gateway.evil"),
+        json!("API://gateway"),
+        json!(""),
+        json!([]),
+        json!(["https://graph.example"]),
+        json!("00000003-0000-0000-c000-000000000000"),
+    ] {
+        assert_eq!(reason(&ENTRA_KEY.token(&with(alice(), json!({"aud": audience})))), "wrong_audience", "{audience}");
+    }
+    let several = ENTRA_KEY.token(&with(alice(), json!({"aud": ["other", "gateway-id"]})));
+    authorization(Bench::ready().exchange(bearer("/github", &several), &issued("up")));
+}
+
+#[test]
+fn claims_that_are_needed_are_required() {
+    for change in [
+        json!({"exp": null}),
+        json!({"exp": "soon"}),
+        json!({"aud": null}),
+        json!({"aud": 1}),
+        json!({"nbf": "x"}),
+        json!({"oid": null}),
+    ] {
+        assert_eq!(reason(&ENTRA_KEY.token(&with(alice(), change.clone()))), "invalid_claims", "{change}");
+    }
+}
+
+#[test]
+fn times_are_kept_to_the_second_with_sixty_of_leeway() {
+    let at = |seconds: i64| NOW.secs().saturating_add_signed(seconds);
+    assert_eq!(reason(&ENTRA_KEY.token(&with(alice(), json!({"exp": at(-60)})))), "expired");
+    assert_eq!(reason(&ENTRA_KEY.token(&with(alice(), json!({"exp": 0})))), "expired");
+    assert_eq!(reason(&ENTRA_KEY.token(&with(alice(), json!({"nbf": at(61)})))), "not_yet_valid");
+    assert_eq!(reason(&ENTRA_KEY.token(&with(alice(), json!({"iat": at(61)})))), "not_yet_valid");
+    for good in
+        [json!({"exp": at(-59)}), json!({"nbf": at(60)}), json!({"iat": at(60)}), json!({"iat": null, "nbf": null})]
+    {
+        let token = ENTRA_KEY.token(&with(alice(), good.clone()));
+        assert_eq!(
+            authorization(Bench::ready().exchange(bearer("/github", &token), &issued("up"))),
+            "Bearer up",
+            "{good}"
+        );
+    }
+}
+
+#[test]
+fn an_id_token_is_no_access_token() {
+    let entra = with(alice(), json!({"aud": "gateway-id", "scp": null, "azp": null, "nonce": "n"}));
+    assert_eq!(reason(&ENTRA_KEY.token(&entra)), "id_token_as_access_token");
+    assert_eq!(reason(&OKTA_KEY.token(&with(bob_id(), json!({"aud": "api://default"})))), "id_token_as_access_token");
+    assert_eq!(reason(&OKTA_KEY.token(&with(bob(), json!({"cid": null})))), "id_token_as_access_token");
+}
+
+#[test]
+fn an_application_is_no_user() {
+    let application = [
+        ENTRA_KEY.token(&with(alice(), json!({"scp": null, "roles": ["r"]}))),
+        ENTRA_KEY.token(&with(alice(), json!({"idtyp": "app"}))),
+        OKTA_KEY.token(&with(bob(), json!({"uid": null, "sub": "client"}))),
+    ];
+    for token in application {
+        assert_eq!(verdict(&token), (403, "not_a_user_token".to_owned()));
+    }
+}
+
+#[test]
+fn every_scope_of_the_resource_must_be_there() {
+    let token = ENTRA_KEY.token(&with(alice(), json!({"scp": "mcp.write"})));
+    let answer = answered(Bench::ready().ask(bearer("/github", &token)));
+    assert_eq!(answer.status, 403);
+    let challenge = header(&answer, "www-authenticate").unwrap();
+    assert!(
+        challenge.contains("error=\"insufficient_scope\"") && challenge.contains("scope=\"api://gateway/mcp.read\""),
+        "{challenge}"
+    );
+    assert_eq!(refused(Bench::ready().ask(bearer("/github/admin", &alice_token()))).1, "insufficient_scope");
+}
+
+#[test]
+fn who_has_no_exchange_for_the_resource_is_refused() {
+    let token = OKTA_KEY.token(&with(bob(), json!({"scp": ["mcp.admin"]})));
+    assert_eq!(refused(Bench::ready().ask(bearer("/github/admin", &token))), (403, "no_exchange".to_owned()));
+}
+
+#[test]
+fn a_verified_token_expires_in_the_cache_too() {
+    let mut bench = Bench::ready();
+    authorization(bench.exchange(bearer("/github", &alice_token()), &issued("up")));
+    bench.advance(3600 + 59);
+    let (_, step) = bench.send(bearer("/github", &alice_token()));
+    assert!(matches!(step, onbehalf::engine::Step::Wait), "still accepted, its exchanged token is over");
+    bench.advance(1);
+    assert_eq!(refused(bench.ask(bearer("/github", &alice_token()))), (401, "expired".to_owned()));
+}
