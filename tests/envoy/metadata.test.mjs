@@ -88,13 +88,13 @@ describe('the document', () => {
     }
   });
 
-  it('is counted, and never comes from the MCP server', async () => {
+  it('is counted, and never comes from the MCP server', async (t) => {
     const own = await startGateway(parts);
+    t.after(() => own.stop());
     const { length } = parts.mcp.requests;
     for (const method of ['GET', 'HEAD', 'OPTIONS']) await own.send({ path: METADATA_PATH, method });
     await own.expectCount('decisions.reason.metadata', 3);
     assert.equal(parts.mcp.requests.length, length);
-    await own.stop();
   });
 });
 

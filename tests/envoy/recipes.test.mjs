@@ -37,12 +37,13 @@ for (const [recipe, providers] of Object.entries(PROVIDERS)) {
       for (const word of shouting) {
         assert.match(top, new RegExp(`^#   ${word} `, 'm'));
         assert.ok(text('README.md').includes(`\`${word}\``), `README.md says nothing of ${word}`);
+        assert.ok(text('README.md').includes(`-e 's/${word}/`), `its command leaves out ${word}`);
       }
     });
 
-    it('is accepted by envoy --mode validate, text as it is, with nothing but the words replaced', () => {
+    it('is accepted by envoy --mode validate, text as it is, with nothing but the words replaced', async () => {
       const config = filled(recipe, { ...parts.placeholders, '/etc/envoy/onbehalf.wasm': MODULE });
-      const { ok, output } = validate(config, parts.env);
+      const { ok, output } = await validate(config, parts.env);
       assert.ok(ok, output);
     });
 

@@ -1,6 +1,6 @@
 // A real Envoy: started on free ports, watched, and stopped for certain.
 
-import { spawn, spawnSync } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -43,15 +43,16 @@ function forget(folder) {
 }
 
 /** `envoy --mode validate`: `{ok, output}`. */
-export function validate(config, env = {}) {
+export async function validate(config, env = {}) {
   const { folder, file } = newFolder(config);
-  const { status, stdout, stderr } = spawnSync(ENVOY, ['--mode', 'validate', '-c', file], {
-    env,
-    encoding: 'utf8',
-    timeout: 60_000,
-  });
+  const child = spawn(ENVOY, ['--mode', 'validate', '-c', file], { env });
+  running.add(child);
+  let output = '';
+  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += chunk));
+  const status = await new Promise((resolve) => child.on('close', resolve));
+  running.delete(child);
   forget(folder);
-  return { ok: status === 0, output: stdout + stderr };
+  return { ok: status === 0, output };
 }
 
 /**
@@ -145,7 +146,7 @@ class Envoy {
 
   /** What Envoy says when the module has trapped; empty if it never has. */
   async traps() {
-    const stats = await this.stats('wasm');
+    const stats = await this.stats('^wasm\\.');
     const counted = Object.entries(stats).filter(([name, v]) => /vm_reload|fail/.test(name) && v > 0);
     const logged = this.log.match(/^.*(RuntimeError|panicked|wasm log .*panic|VM .*fail|Wasm VM failed).*$/gim);
     return [...counted.map(([name, value]) => `${name}: ${value}`), ...(logged ?? [])];

@@ -96,8 +96,8 @@ export async function withMcpClient({ port, host, path = '/mcp', token, headers,
     fetch: fetchAs(host),
     requestInit: { headers: { ...(token ? { authorization: `Bearer ${token}` } : {}), ...headers } },
   });
-  await client.connect(transport);
   try {
+    await client.connect(transport);
     return await use(client);
   } finally {
     await client.close();
