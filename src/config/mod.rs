@@ -39,7 +39,7 @@ pub struct Config {
 /// A mistake in the configuration.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// Where: `identity_providers.okta.client.id`, `resources[0].url`.
+    /// Where: `identity_providers.acme.client.id`, `resources[0].url`.
     pub path: String,
     /// What is there; never a secret.
     pub found: String,

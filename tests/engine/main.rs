@@ -5,6 +5,7 @@
 
 mod cache;
 mod configuration;
+mod documentation;
 mod exchange;
 mod flights;
 mod forwarding;

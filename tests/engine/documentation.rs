@@ -1,0 +1,170 @@
+//! What the documentation says of options, refusals, metrics and files is what the code has.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use onbehalf::config::Config;
+use onbehalf::refusal::Reason;
+use serde_json::{Value, json};
+
+use crate::support::{configuration, environment};
+
+fn read(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name))
+        .unwrap_or_else(|error| panic!("{name}: {error}"))
+}
+
+/// The names that an object of the configuration may have: what the error about an unknown one lists.
+fn options_at(pointer: &str) -> BTreeSet<String> {
+    let mut configuration = configuration();
+    configuration["cache"] = json!({});
+    configuration["identity_providers"]["okta-eu"]["subject_token"] = json!({"type": "access_token"});
+    configuration.pointer_mut(pointer).unwrap()["no_such_field"] = Value::Bool(true);
+    let error = Config::parse(configuration.to_string().as_bytes(), &environment).unwrap_err();
+    error.expected.strip_prefix("only ").unwrap_or_else(|| panic!("{error}")).split(", ").map(str::to_owned).collect()
+}
+
+#[test]
+fn the_table_of_options_has_every_option_and_no_other() {
+    let okta = "/identity_providers/okta-eu";
+    let levels = [
+        ("", String::new()),
+        ("….", okta.to_owned()),
+        ("….client.", format!("{okta}/client")),
+        ("….client.authentication.", format!("{okta}/client/authentication")),
+        ("….subject_token.", format!("{okta}/subject_token")),
+        ("….", "/resources/0".to_owned()),
+        ("….exchange.*.", "/resources/0/exchange/okta-eu".to_owned()),
+        ("cache.", "/cache".to_owned()),
+    ];
+    // An object is documented by its members.
+    let objects = ["cache", "client", "authentication", "subject_token"];
+    let mut options = BTreeSet::new();
+    for (prefix, pointer) in levels {
+        options.extend(
+            options_at(&pointer)
+                .into_iter()
+                .filter(|name| !objects.contains(&name.as_str()))
+                .map(|name| format!("{prefix}{name}")),
+        );
+    }
+    let readme = read("README.md");
+    let section = readme.split("## Options").nth(1).unwrap().split("\n## ").next().unwrap();
+    let mut documented = BTreeSet::new();
+    for row in section.lines().filter(|line| line.starts_with("| `")) {
+        let first = row.split('|').nth(1).unwrap();
+        documented.extend(first.split('`').skip(1).step_by(2).map(str::to_owned));
+    }
+    assert_eq!(documented, options);
+}
+
+#[test]
+fn the_table_of_refusals_has_every_refusal_as_it_is() {
+    let readme = read("README.md");
+    for reason in Reason::ALL {
+        let row = reason.row();
+        let line = format!("| `{}` | {} | {} |", row.label, row.status, row.text);
+        assert!(readme.contains(&line), "missing: {line}");
+    }
+    let section = readme.split("## What a client sees").nth(1).unwrap().split("\n## ").next().unwrap();
+    assert_eq!(section.lines().filter(|line| line.starts_with("| `")).count(), Reason::ALL.len());
+}
+
+#[test]
+fn every_metric_is_documented() {
+    let source = read("src/shell/metrics.rs");
+    let readme = read("README.md");
+    let mut names = 0;
+    for piece in source.split("\"onbehalf.").skip(1) {
+        let stat = piece.split('"').next().unwrap();
+        let mut parts = stat.split('.');
+        let name = parts.next().unwrap();
+        let labels: Vec<_> = parts.step_by(2).collect();
+        let row = readme.lines().find(|line| line.starts_with(&format!("| `onbehalf_{name}`")));
+        let row = row.unwrap_or_else(|| panic!("onbehalf_{name} is not documented"));
+        for label in labels {
+            assert!(row.contains(&format!("`{label}`")), "{label} of onbehalf_{name} is not documented");
+        }
+        names += 1;
+    }
+    assert_eq!(names, readme.lines().filter(|line| line.starts_with("| `onbehalf_")).count());
+}
+
+#[test]
+fn the_configurations_of_the_readme_are_those_of_the_recipes() {
+    let readme = read("README.md");
+    for recipe in ["entra", "okta"] {
+        let yaml = read(&format!("envoy-config/{recipe}/envoy.yaml"));
+        let block = yaml
+            .split("                configuration:\n")
+            .nth(1)
+            .unwrap()
+            .split("          - name: envoy.filters.http.router")
+            .next()
+            .unwrap();
+        let dedented: Vec<&str> =
+            block.trim_end().lines().map(|line| line.strip_prefix("                ").unwrap_or(line)).collect();
+        assert!(readme.contains(&format!("configuration:\n{}\n```", dedented.join("\n"))), "{recipe}");
+    }
+}
+
+#[test]
+fn every_file_and_target_that_is_named_is_there() {
+    let makefile = read("Makefile");
+    for page in ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/design.md"] {
+        let text = read(page);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+        for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
+            if !link.contains("://") && !link.starts_with('#') {
+                let target = folder.parent().unwrap().join(link.split('#').next().unwrap());
+                assert!(target.exists(), "{page} links to {link}");
+            }
+        }
+        for target in text.split("`make ").skip(1).map(|rest| rest.split(['`', ' ']).next().unwrap()) {
+            assert!(makefile.contains(&format!("\n{target}:")), "{page} names make {target}");
+        }
+    }
+}
+
+#[test]
+fn the_map_names_every_file_of_the_source() {
+    let design = read("docs/design.md");
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let name = path.file_name().unwrap().to_str().unwrap();
+            assert!(design.contains(name), "{} is not on the map in docs/design.md", path.display());
+            files += 1;
+        }
+    }
+    assert!(files > 30);
+}
+
+#[test]
+fn only_the_folder_for_providers_names_one() {
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                if path.file_name().unwrap() != "idp" {
+                    folders.push(path);
+                }
+                continue;
+            }
+            let text = fs::read_to_string(&path).unwrap().to_lowercase();
+            for name in ["okta", "entra", "microsoft", "aadsts"] {
+                let is_word = |line: &&str| line.split(|c: char| !c.is_ascii_alphanumeric()).any(|word| word == name);
+                let found = text.lines().find(is_word);
+                assert!(found.is_none(), "{}: {found:?}", path.display());
+            }
+        }
+    }
+}
