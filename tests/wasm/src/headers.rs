@@ -131,3 +131,28 @@ impl fmt::Debug for Headers {
         f.debug_list().entries(self.0.iter().map(|(name, value)| format!("{}: {}", lossy(name), lossy(value)))).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        let headers: Headers = [(&b"a"[..], &b"\xff\xfe"[..]), (b"b", b""), (b"a", b"again")].into_iter().collect();
+        let bytes = headers.encode();
+        assert_eq!(Headers::decode(&bytes), Some(headers));
+        assert_eq!(Headers::decode(&bytes[..bytes.len() - 1]), None);
+        assert_eq!(Headers::decode(&[&bytes[..], &[0]].concat()), None);
+        assert_eq!(Headers::decode(&[255; 40]), None);
+        let many: Headers = (0..1025).map(|_| ("a", "b")).collect();
+        assert_eq!(Headers::decode(&many.encode()), None, "Envoy's limit");
+    }
+
+    #[test]
+    fn the_first_line_is_read_and_every_line_is_replaced() {
+        let mut headers: Headers = [("A", "1"), ("b", "2"), ("a", "3")].into_iter().collect();
+        assert_eq!((headers.text("a"), headers.all("a").len()), (Some("1"), 2));
+        headers.replace(b"A", b"4");
+        assert_eq!(headers.all("a"), [b"4"]);
+    }
+}

@@ -27,6 +27,8 @@ mod host;
 mod imports;
 mod memory;
 mod module;
+#[cfg(test)]
+mod rules;
 mod setup;
 mod vm;
 mod world;

@@ -198,3 +198,36 @@ impl World {
         change(self.0.borrow_mut().metrics.entry(name.to_owned()).or_insert(new))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_cas_creates_and_does_not_overwrite() {
+        let world = World::default();
+        assert_eq!(world.set_data("vm", b"k", b"1", u32::MAX), Ok(()));
+        assert_eq!(world.set_data("vm", b"k", b"2", u32::MAX), Err(Status::CasMismatch));
+        let (value, cas) = world.data("vm", b"k").expect("it was set");
+        assert_eq!(value, b"1");
+        assert_eq!(world.set_data("vm", b"k", b"3", cas), Ok(()));
+        assert_eq!(world.set_data("vm", b"k", b"4", cas), Err(Status::CasMismatch));
+        assert_eq!(world.set_data("vm", b"k", b"5", 0), Ok(()));
+        assert_eq!(world.data("other", b"k"), Err(Status::NotFound));
+    }
+
+    #[test]
+    fn who_registers_a_queue_last_is_woken_and_finds_what_was_in_it() {
+        let world = World::default();
+        let (first, second) = (world.enter(), world.enter());
+        let queue = world.register_queue("", b"q", first, 1);
+        assert_eq!(world.enqueue(queue, b"a".to_vec()), Ok(()));
+        assert_eq!(world.register_queue("", b"q", second, 1), queue);
+        assert_eq!(world.enqueue(queue, b"b".to_vec()), Ok(()));
+        assert!(world.next_ready(first).is_some() && world.next_ready(first).is_none());
+        assert!(world.next_ready(second).is_some() && world.next_ready(second).is_none());
+        assert_eq!((world.dequeue(queue), world.dequeue(queue)), (Ok(b"a".to_vec()), Ok(b"b".to_vec())));
+        assert_eq!((world.dequeue(queue), world.enqueue(9, Vec::new())), (Err(Status::Empty), Err(Status::NotFound)));
+        assert_eq!(world.resolve_queue("other", b"q"), Err(Status::NotFound));
+    }
+}

@@ -63,12 +63,12 @@ fn memory_is_bounded_by_the_cache_and_not_by_the_number_of_users() {
     let (mut entra, mut okta) = (entra(), okta());
     let mut round = |host: &mut onbehalf_wasm_tests::Host, name: &str| {
         for number in 0..USERS {
-            let token = token::okta(&format!("{name}-{number}"), now).with_algorithm(Alg::EdDsa).sign();
+            let token = token::entra(&format!("{name}-{number}"), now).with_algorithm(Alg::EdDsa).sign();
             let request = send_waiting(host, &token);
             settle(host, &mut [&mut entra, &mut okta]);
             assert!(matches!(host.outcome(request), onbehalf_wasm_tests::Outcome::Forwarded(_)));
             host.respond(request, &[(":status", "200")]);
-            okta.forms.clear();
+            entra.forms.clear();
         }
     };
     let empty = host.memory_bytes();

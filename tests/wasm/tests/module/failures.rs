@@ -4,7 +4,7 @@ use onbehalf_wasm_tests::{Cluster, Module, Outcome, Reply};
 use serde_json::json;
 
 use crate::support::provider::{self, entra, issued, okta};
-use crate::support::{ready, reason, send, send_waiting, settle, setup, token, verdict};
+use crate::support::{keys, ready, reason, send, send_waiting, settle, setup, token, verdict};
 
 /// What becomes of a request whose exchange is answered so.
 fn exchange_answered(reply: Reply) -> Outcome {
@@ -158,4 +158,80 @@ fn an_unknown_key_id_leads_to_one_refetch_and_not_to_one_a_request() {
         assert_eq!(verdict(&host.outcome(request)), "unknown_key");
     }
     assert_eq!(entra.called.get(entra.keys_path()), Some(&1), "{:?}", entra.called);
+}
+
+#[test]
+fn numbers_of_a_provider_that_are_no_numbers_do_no_harm() {
+    let odd = [
+        "0",
+        "-1",
+        "1e99",
+        "18446744073709551615",
+        "99999999999999999999999",
+        "",
+        "Fri, 31 Dec 9999 23:59:59 GMT",
+        "\u{fffd}",
+    ];
+    for value in odd {
+        for name in ["retry-after", "x-rate-limit-reset", "date", "content-length"] {
+            let reply = Reply::new(429, "text/plain", "").header(name, value);
+            let answer = exchange_answered(reply).answer();
+            assert_eq!(reason(&answer), "provider_throttled", "{name}: {value}");
+            let pause: u64 = answer.headers.text("retry-after").expect("a pause").parse().expect("seconds");
+            assert!((1..=120).contains(&pause), "{name}: {value}: {pause}");
+        }
+    }
+    let odd = [
+        json!(0),
+        json!(-1),
+        json!(1e99),
+        json!(u64::MAX),
+        json!("3600"),
+        json!("x"),
+        json!(null),
+        json!([]),
+        json!(0.5),
+    ];
+    for value in odd {
+        let body = json!({"access_token": "abc", "token_type": "bearer", "expires_in": value});
+        let found = verdict(&exchange_answered(Reply::json(body.to_string())));
+        assert!(found == "forwarded" || found == "provider_answer_invalid", "{value}: {found}");
+    }
+}
+
+#[test]
+fn an_odd_key_set_costs_only_the_odd_keys() {
+    let huge = "A".repeat(100_000);
+    let odd = [
+        json!(null),
+        json!(7),
+        json!([]),
+        json!({}),
+        json!({"kty": "RSA"}),
+        json!({"kty": "RSA", "n": "AQ", "e": "AQ"}),
+        json!({"kty": "RSA", "n": "", "e": ""}),
+        json!({"kty": "RSA", "n": huge, "e": "AQAB"}),
+        json!({"kty": "RSA", "n": "AQAB", "e": huge}),
+        json!({"kty": "EC", "crv": "P-256", "x": "", "y": ""}),
+        json!({"kty": "EC", "crv": "P-256", "x": huge, "y": huge}),
+        json!({"kty": "EC", "crv": "P-521", "x": "AA", "y": "AA"}),
+        json!({"kty": "OKP", "crv": "Ed25519", "x": ""}),
+        json!({"kty": "oct", "k": "AAAA", "alg": "HS256"}),
+        json!({"kty": "RSA", "n": "====", "e": "!!"}),
+        json!({"kty": {"a": 1}, "kid": []}),
+    ];
+    let mut keys = keys::jwks();
+    let good = keys["keys"].as_array().expect("keys").clone();
+    keys["keys"] = odd.into_iter().chain(good).collect();
+    let mut host = setup(Module::filter(), &provider::configuration()).start();
+    host.tick();
+    for _ in 0..4 {
+        for call in host.calls() {
+            let mut idp = if call.cluster == "entra" { entra() } else { okta() };
+            let reply = if call.path() == idp.keys_path() { Reply::json(keys.to_string()) } else { idp.reply(&call) };
+            host.answer(call.id, reply);
+        }
+    }
+    let token = token::entra("alice", host.world().now()).sign();
+    assert_eq!(verdict(&send(&mut host, &token)), "forwarded", "{}", host.log_text());
 }

@@ -1,7 +1,7 @@
 //! The main job: discovery, keys, token, exchange, forward.
 
 use onbehalf_wasm_tests::{Metric, Module, Outcome};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::keys::{self, Alg};
 use crate::support::provider::{self, entra, exchanged, okta};
@@ -242,5 +242,54 @@ fn every_algorithm_that_is_accepted_is_forwarded() {
     for algorithm in Alg::ALL {
         let token = token::okta("bob", now).with_algorithm(algorithm).sign();
         assert_eq!(verdict(&send(&mut host, &token)), "forwarded", "{algorithm:?}\n{}", host.log_text());
+    }
+}
+
+#[test]
+fn an_id_token_in_a_header_or_cookie_is_exchanged_in_place_of_the_access_token_and_removed() {
+    for source in [json!({"header": "x-id-token"}), json!({"cookie": "id"})] {
+        let mut configuration = provider::configuration();
+        let mut subject = json!({"type": "id_token", "audiences": ["0oalogin"]});
+        for (name, value) in source.as_object().expect("an object") {
+            subject[name] = value.clone();
+        }
+        configuration["identity_providers"]["okta-eu"]["subject_token"] = subject;
+        let mut host = setup(Module::filter(), &configuration).start();
+        assert!(host.configured(), "{}", host.log_text());
+        fetch_keys(&mut host);
+        let now = host.world().now();
+        let access = format!("Bearer {}", token::okta("bob", now).sign());
+        let id_token = |user: &str| {
+            let token =
+                token::okta(user, now).without("uid").without("cid").claim("sub", user).claim("aud", "0oalogin");
+            token.claim("jti", "ID.x").sign()
+        };
+        let with = |id_token: &str| {
+            let mut headers: Vec<(String, String)> =
+                head(&access).into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            match source.get("cookie") {
+                None => headers.push(("x-id-token".into(), id_token.into())),
+                Some(_) => headers.push(("cookie".into(), format!("theme=dark; id={id_token}; lang=de"))),
+            }
+            headers
+        };
+        let mut okta = okta();
+        let bobs = id_token("bob");
+        let request = host.request(&with(&bobs));
+        settle(&mut host, &mut [&mut okta]);
+        let headers = host.outcome(request).forwarded();
+        assert_eq!(okta.forms[0]["subject_token"], bobs);
+        assert_eq!(okta.forms[0]["subject_token_type"], "urn:ietf:params:oauth:token-type:id_token");
+        assert_eq!(headers.get("x-id-token"), None);
+        if source.get("cookie").is_some() {
+            assert_eq!(headers.text("cookie"), Some("theme=dark; lang=de"));
+        }
+        let request = host.request(&with(&id_token("carol")));
+        settle(&mut host, &mut [&mut okta]);
+        assert_eq!(verdict(&host.outcome(request)), "subject_mismatch");
+        let request = host.request(&head(&access));
+        settle(&mut host, &mut [&mut okta]);
+        assert_eq!(verdict(&host.outcome(request)), "subject_token_missing");
+        assert_eq!(okta.forms.len(), 1, "nothing is exchanged for a refused request");
     }
 }

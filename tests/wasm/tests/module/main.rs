@@ -3,6 +3,7 @@
 mod support;
 
 mod capabilities;
+mod chaos;
 mod configuration;
 mod cost;
 mod failures;
