@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-use super::ConfigError;
+use super::{ConfigError, protobuf};
 use crate::json::{self, Object};
 
 /// The fields of one object.
@@ -154,13 +154,15 @@ const fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// Reads the outermost object.
+/// Reads the outermost object: JSON text, or a serialised `Struct`.
 pub(super) fn read(bytes: &[u8]) -> Result<Object, ConfigError> {
-    json::object(bytes).ok_or_else(|| {
-        let found = match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
-            Err(error) => format!("no JSON: line {}, column {}", error.line(), error.column()),
-            Ok(_) => "no object, or a name twice in one".to_owned(),
-        };
-        ConfigError::new("the configuration", found, "a JSON object (a Struct, or a StringValue that holds one)")
-    })
+    json::object(bytes).or_else(|| protobuf::read_struct(bytes).filter(|members| !members.is_empty())).ok_or_else(
+        || {
+            let found = match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
+                Err(error) => format!("no JSON: line {}, column {}", error.line(), error.column()),
+                Ok(_) => "no object, or a name twice in one".to_owned(),
+            };
+            ConfigError::new("the configuration", found, "a Struct, or a StringValue that holds a JSON object")
+        },
+    )
 }

@@ -4,6 +4,7 @@
 //! sees nothing but that line of Envoy's log (`envoy --mode validate` prints it too).
 
 mod fields;
+mod protobuf;
 mod provider;
 mod resource;
 

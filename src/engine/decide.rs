@@ -13,7 +13,7 @@ use crate::mcp::metadata;
 use crate::refusal::{Reason, Refusal};
 use crate::secret::Secret;
 use crate::time::UnixTime;
-use crate::token::{Compact, Expected, Selection, TokenError, verify};
+use crate::token::{Claims, Compact, Expected, Selection, TokenError, verify};
 
 /// `typ` of an access token, if it has one (RFC 9068 section 2.1; most providers write `JWT`).
 const ACCESS_TOKEN_TYPES: [&str; 2] = ["jwt", "at+jwt"];
@@ -235,16 +235,15 @@ impl Facts<'_> {
             types: if role == Role::Id { &ID_TOKEN_TYPES } else { &ACCESS_TOKEN_TYPES },
             leeway: provider.leeway,
         };
-        let claims = verify(compact, &key, expected, self.crypto, now)
-            .map_err(|error| Doubt::Token(error, format!("provider={}", provider.name)))?;
-        let caller = match role {
-            Role::Access => provider.profile.caller(&claims),
+        let examine = |claims: &Claims| match role {
+            Role::Access => provider.profile.caller(claims),
             Role::Id => {
-                let user = provider.profile.id_token_user(&claims).ok_or(TokenError::Claims("no user"));
-                user.map(|user| Caller { user, takes_claims_challenge: false })
+                let user = provider.profile.id_token_user(claims).ok_or(TokenError::Claims("no user"))?;
+                Ok(Caller { user, takes_claims_challenge: false })
             }
         };
-        let caller = caller.map_err(|error| Doubt::Token(error, format!("provider={}", provider.name)))?;
+        let (claims, caller) = verify(compact, &key, expected, self.crypto, examine, now)
+            .map_err(|error| Doubt::Token(error, format!("provider={}", provider.name)))?;
         Ok(Verified::new(index, caller, claims.scopes.unwrap_or_default(), claims.expires, provider.leeway))
     }
 }

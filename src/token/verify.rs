@@ -18,15 +18,19 @@ pub struct Expected<'a> {
 }
 
 /// Verifies a token with the key that its `kid` selected. In this order: kind, algorithm, issuer, the key's own
-/// issuer, signature, times, audience. Nothing that the token says is acted upon before its signature holds,
-/// except to choose the key.
-pub fn verify(
+/// issuer, signature, times, what `examine` makes of the claims, audience. Nothing that the token says is acted upon
+/// before its signature holds, except to choose the key.
+///
+/// `examine` says whose the token is, and refuses one of another kind. It comes before the audience because a token of
+/// another kind mostly has another audience too, and its kind is what a person has to hear of.
+pub fn verify<T>(
     compact: Compact<'_>,
     key: &Key,
     expected: Expected<'_>,
     crypto: &dyn Crypto,
+    examine: impl FnOnce(&Claims) -> Result<T, TokenError>,
     now: UnixTime,
-) -> Result<Claims, TokenError> {
+) -> Result<(Claims, T), TokenError> {
     if compact.header.media_type.as_deref().is_some_and(|typ| !expected.types.contains(&typ)) {
         return Err(TokenError::Type);
     }
@@ -51,8 +55,9 @@ pub fn verify(
     if ahead(claims.not_before) || ahead(claims.issued_at) {
         return Err(TokenError::NotYetValid);
     }
+    let examined = examine(&claims)?;
     if !claims.audiences.iter().any(|audience| expected.audiences.contains(audience)) {
         return Err(TokenError::Audience);
     }
-    Ok(claims)
+    Ok((claims, examined))
 }
