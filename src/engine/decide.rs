@@ -156,7 +156,8 @@ impl Facts<'_> {
     ) -> Result<(Rc<Verified>, &'r str), Verdict> {
         let token = subject_token(request, source).ok_or_else(|| Refusal::new(Reason::SubjectTokenMissing))?;
         let verified = self.verified(Role::Id, token, Some((caller.provider, audiences)), now)?;
-        if verified.provider != caller.provider || verified.caller.user != caller.caller.user {
+        let same_user = verified.provider == caller.provider && verified.caller.user == caller.caller.user;
+        if !same_user {
             return Err(Refusal::new(Reason::SubjectMismatch).into());
         }
         Ok((verified, token))
@@ -207,6 +208,11 @@ impl Facts<'_> {
         let found = self.config.providers.iter().enumerate().find(|(_, provider)| provider.issuer.as_str() == issuer);
         let (index, provider) =
             found.ok_or_else(|| Doubt::Token(TokenError::Issuer, format!("issuer={:?}", shortened(issuer))))?;
+        // An ID token is verified with the rules of its caller's provider, so it must be of that provider: it would
+        // otherwise be remembered as good by rules that are not its own.
+        if id.is_some_and(|(provider, _)| provider != index) {
+            return Err(TokenError::Issuer.into());
+        }
         let state = self.known.issuer_mut(index).ok_or(TokenError::Issuer)?;
         let Some(keys) = &state.keys else {
             return Err(Doubt::Verdict(match state.pause(now) {

@@ -9,6 +9,8 @@ mod metrics;
 mod root;
 mod stream;
 
+use std::time::Duration;
+
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::LogLevel;
 
@@ -20,8 +22,8 @@ proxy_wasm::main! {{
     proxy_wasm::set_root_context(|id| Box::new(Root::new(id)));
 }}
 
-/// The host's wall clock.
+/// The host's wall clock. Were there none, every token would be expired.
 fn now() -> UnixTime {
     let time = hostcalls::get_current_time().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-    UnixTime::default().plus(time.unwrap_or_default())
+    UnixTime::default().plus(time.unwrap_or(Duration::MAX))
 }

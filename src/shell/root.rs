@@ -105,8 +105,11 @@ impl Context for Root {
 
 impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
-        if let Ok(level) = hostcalls::get_log_level() {
-            proxy_wasm::set_log_level(level.max_debug());
+        // What Envoy would drop is not even written. Trace is the SDK's own chatter.
+        match hostcalls::get_log_level() {
+            Ok(LogLevel::Trace) => proxy_wasm::set_log_level(LogLevel::Debug),
+            Ok(level) => proxy_wasm::set_log_level(level),
+            Err(_) => {}
         }
         let bytes = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, size).ok().flatten().unwrap_or_default();
         let config = match Config::parse(&bytes, &|name| std::env::var(name).ok()) {
@@ -195,15 +198,4 @@ fn read_reply(headers: usize, body_size: usize) -> Reply {
     }
     let body = hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, body_size).ok().flatten().unwrap_or_default();
     Reply::Answer(Answer { status, headers, body })
-}
-
-trait MaxDebug {
-    fn max_debug(self) -> Self;
-}
-
-impl MaxDebug for LogLevel {
-    /// Trace is the SDK's own chatter.
-    fn max_debug(self) -> Self {
-        if self == Self::Trace { Self::Debug } else { self }
-    }
 }

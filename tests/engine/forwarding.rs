@@ -114,7 +114,7 @@ fn an_id_token_must_be_there_once_be_good_and_be_the_same_users() {
     }
     assert_eq!(verdict(&[("x-id-token", &changed(json!({"sub": "00ucarol"})))]), (401, "subject_mismatch".to_owned()));
     let of_alice = ENTRA_KEY.token(&with(alice(), json!({"aud": "login-client", "oid": "00ubob"})));
-    assert_eq!(verdict(&[("x-id-token", &of_alice)]), (401, "subject_mismatch".to_owned()));
+    assert_eq!(verdict(&[("x-id-token", &of_alice)]), (401, "subject_token_invalid".to_owned()));
 }
 
 #[test]
@@ -123,4 +123,35 @@ fn an_id_token_that_was_verified_as_such_is_still_no_access_token() {
     let id_token = OKTA_KEY.token(&with(bob_id(), json!({"aud": ["login-client", "api://default"]})));
     edits_of(&mut bench, &[("x-id-token", &id_token)]);
     assert_eq!(refused(bench.ask(bearer("/github", &id_token))).1, "id_token_as_access_token");
+}
+
+#[test]
+fn an_id_token_is_judged_by_the_rules_of_its_own_provider_whoever_presented_it_first() {
+    let other = "https://other.okta.example/oauth2/default";
+    let mut configuration = with_id_token(json!({"header": "x-id-token"}));
+    let mut provider = configuration["identity_providers"]["okta-eu"].clone();
+    provider["issuer"] = json!(other);
+    provider["jwks_uri"] = json!(format!("{other}/k"));
+    provider["token_endpoint"] = json!(format!("{other}/t"));
+    provider["subject_token"]["audiences"] = json!(["other-login-client"]);
+    configuration["identity_providers"]["okta-us"] = provider;
+    configuration["resources"][0]["exchange"]["okta-us"] = json!({"audience": "x"});
+    let mut bench = Bench::new(&configuration);
+    bench.tick();
+    while let Some((flight, call)) = bench.engine.next_call() {
+        let reply = if call.url.as_str().starts_with(other) {
+            answer(200, &key_set(&[&OTHER_KEY]))
+        } else {
+            provider_document(&call)
+        };
+        bench.reply(flight, &reply);
+    }
+    // Of the other provider, for a client of the first.
+    let id_token = OTHER_KEY.token(&with(bob_id(), json!({"iss": other})));
+    let theirs = OTHER_KEY.token(&with(bob(), json!({"iss": other})));
+    for access_token in [bob_token(), theirs] {
+        let authorization = format!("Bearer {access_token}");
+        let fields = [("authorization", authorization.as_str()), ("x-id-token", id_token.as_str())];
+        assert_eq!(refused(bench.ask(request("POST", "/github", &fields))).1, "subject_token_invalid");
+    }
 }
