@@ -75,7 +75,7 @@ export async function startParts({ oktaAlgorithm = 'ES256' } = {}) {
     alice: (options) => signIn(entra, 'alice@contoso.example', options),
     bob: (options) => signIn(okta, 'bob@acme.example', options),
     async stop() {
-      await Promise.all([entra.host.down(), okta.host.down(), mcp.stop()]);
+      await Promise.all([entra.host.down(), okta.host.down(), this.mcp.stop()]);
     },
   };
 }
