@@ -72,6 +72,7 @@ fn step(host: &mut Host, dice: &mut Dice, asked: &mut Vec<(StreamId, String)>) {
 
 #[test]
 fn whatever_happens_each_request_is_decided_once_and_with_its_own_token() {
+    let mut total = 0;
     for seed in 1..=12 {
         let mut dice = Dice(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
         let mut host = ready();
@@ -94,8 +95,9 @@ fn whatever_happens_each_request_is_decided_once_and_with_its_own_token() {
                 Outcome::Answered(_) | Outcome::Left => {}
             }
         }
-        assert!(forwarded > 10, "seed {seed}: only {forwarded} of {} were forwarded", asked.len());
         host.advance(1);
         assert!(host.world().counter("onbehalf.decisions.reason.forwarded") >= forwarded, "seed {seed}");
+        total += forwarded;
     }
+    assert!(total > 200, "only {total} requests were forwarded: this is no test of forwarding");
 }
