@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::credentials::{Head, subject_token};
+use super::credentials::{Head, check_form, subject_token};
 use super::known::{Exchanged, Known, Role, TokenKey, Verified};
 use super::select::{Selected, select};
 use crate::config::{Config, Provider, Resource, SubjectToken, TokenSource};
@@ -100,7 +100,11 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
 impl Facts<'_> {
     /// Who is calling: the access token is verified, or was before and is still in force.
     fn authenticate(&mut self, token: &str, now: UnixTime) -> Result<Rc<Verified>, Verdict> {
-        self.verified(Role::Access, token, None, now)
+        if let Some(verified) = self.remembered(Role::Access, token, now)? {
+            return Ok(verified);
+        }
+        check_form(token).map_err(|reason| Verdict::from(Refusal::new(reason)))?;
+        self.verify_and_remember(Role::Access, token, None, now)
     }
 
     /// The token for the upstream, from the cache, or what stands in its place.
@@ -155,7 +159,10 @@ impl Facts<'_> {
         now: UnixTime,
     ) -> Result<(Rc<Verified>, &'r str), Verdict> {
         let token = subject_token(request, source).ok_or_else(|| Refusal::new(Reason::SubjectTokenMissing))?;
-        let verified = self.verified(Role::Id, token, Some((caller.provider, audiences)), now)?;
+        let verified = match self.remembered(Role::Id, token, now)? {
+            Some(verified) => verified,
+            None => self.verify_and_remember(Role::Id, token, Some((caller.provider, audiences)), now)?,
+        };
         let same_user = verified.provider == caller.provider && verified.caller.user == caller.caller.user;
         if !same_user {
             return Err(Refusal::new(Reason::SubjectMismatch).into());
@@ -163,30 +170,28 @@ impl Facts<'_> {
         Ok((verified, token))
     }
 
+    /// A token that was verified before in that role, if it is still in force.
+    fn remembered(&mut self, role: Role, token: &str, now: UnixTime) -> Result<Option<Rc<Verified>>, Verdict> {
+        match self.known.verified(role, token) {
+            Some(verified) if now < verified.accepted_until => Ok(Some(verified)),
+            Some(_) => {
+                self.known.forget(role, token);
+                Err(refusal_of(role, &TokenError::Expired, String::new()).into())
+            }
+            None => Ok(None),
+        }
+    }
+
     /// A token in one of its two roles. An ID token must be of a certain provider and for certain audiences.
-    fn verified(
+    fn verify_and_remember(
         &mut self,
         role: Role,
         token: &str,
         id: Option<(usize, &[String])>,
         now: UnixTime,
     ) -> Result<Rc<Verified>, Verdict> {
-        let fail = |error: &TokenError, detail: String| match role {
-            Role::Access => Refusal::because(Reason::from(error), detail),
-            Role::Id => Refusal::because(
-                Reason::SubjectTokenInvalid,
-                format!("because={} {detail}", Reason::from(error).label()),
-            ),
-        };
-        if let Some(verified) = self.known.verified(role, token) {
-            if now < verified.accepted_until {
-                return Ok(verified);
-            }
-            self.known.forget(role, token);
-            return Err(fail(&TokenError::Expired, String::new()).into());
-        }
         let verified = self.verify(role, token, id, now).map_err(|doubt| match doubt {
-            Doubt::Token(error, detail) => Verdict::from(fail(&error, detail)),
+            Doubt::Token(error, detail) => Verdict::from(refusal_of(role, &error, detail)),
             Doubt::Verdict(verdict) => verdict,
         })?;
         let verified = Rc::new(verified);
@@ -251,6 +256,15 @@ impl Facts<'_> {
         let (claims, caller) = verify(compact, &key, expected, self.crypto, examine, now)
             .map_err(|error| Doubt::Token(error, format!("provider={}", provider.name)))?;
         Ok(Verified::new(index, caller, claims.scopes.unwrap_or_default(), claims.expires, provider.leeway))
+    }
+}
+
+/// An ID token that does not hold is one reason, whatever is wrong with it; the log says what.
+fn refusal_of(role: Role, error: &TokenError, detail: String) -> Refusal {
+    let reason = Reason::from(error);
+    match role {
+        Role::Access => Refusal::because(reason, detail),
+        Role::Id => Refusal::because(Reason::SubjectTokenInvalid, format!("because={} {detail}", reason.label())),
     }
 }
 
