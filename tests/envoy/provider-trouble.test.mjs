@@ -9,6 +9,7 @@ import {
   answersJson,
   breaksOffHalfway,
   dropsTheConnection,
+  gate,
   isSlow,
   neverAnswers,
   refusesWith,
@@ -226,8 +227,23 @@ describe('keys', () => {
         parts[name].signIn.rotate();
         const { keys } = parts[name].signIn.counts;
         const users = await Promise.all([1, 2, 3, 4, 5].map(() => newcomer(name)));
-        const answered = await Promise.all(users.map(({ accessToken }) => gateway.call(accessToken)));
-        assert.deepEqual(answered.map(({ status }) => status), [200, 200, 200, 200, 200]);
+        const hold = gate();
+        const repair = parts[name].signIn.fail('keys', hold.behave);
+        let answered = 0;
+        const calls = users.map(async ({ accessToken }) => {
+          const { status } = await gateway.call(accessToken);
+          answered += 1;
+          return status;
+        });
+        // Those who come while the new keys are on their way wait for them too.
+        await until(async () => {
+          const stats = await gateway.envoy.stats('http.gateway.downstream_rq_active');
+          const waiting = stats['http.gateway.downstream_rq_active'];
+          return hold.waiting() === 1 && waiting + answered === users.length;
+        }, 'all requests have arrived');
+        hold.release();
+        assert.deepEqual(await Promise.all(calls), [200, 200, 200, 200, 200]);
+        repair();
         assert.equal(parts[name].signIn.counts.keys, keys + 1);
         assert.equal((await gateway.call(old.accessToken)).status, 200);
       }));

@@ -44,14 +44,24 @@ export function send({ port, host, path = '/mcp', method = 'GET', headers = {}, 
   });
 }
 
-/** Writes bytes as they are and resolves with everything that comes back until the connection ends. */
+/**
+ * Writes bytes as they are and resolves with everything that comes back until the connection ends. A server
+ * that has had enough may end it in the middle; what it said before may then be lost on the way.
+ */
 export function sendBytes(port, bytes) {
   return new Promise((resolve, reject) => {
     const socket = connect(port, '127.0.0.1', () => socket.write(bytes));
-    const chunks = [];
-    socket.on('data', (chunk) => chunks.push(chunk));
-    socket.on('error', reject);
-    socket.on('close', () => resolve(Buffer.concat(chunks).toString('latin1')));
+    let received = '';
+    socket.on('data', (chunk) => {
+      received += chunk.toString('latin1');
+      // Envoy leaves a connection open for a second after it has answered.
+      const [head, length] = received.match(/^[^]*?\r\ncontent-length: (\d+)\r\n[^]*?\r\n\r\n/) ?? [];
+      if (head && received.length >= head.length + Number(length)) socket.destroy();
+    });
+    socket.on('error', (error) => {
+      if (!['ECONNRESET', 'EPIPE'].includes(error.code)) reject(error);
+    });
+    socket.on('close', () => resolve(received));
   });
 }
 
