@@ -61,7 +61,7 @@ async function throughput() {
     'onbehalf, cold RS256': [onbehalf('cold', { cache: { verified_tokens: 0 } })],
   };
   const envoy = await start(Object.entries(sides).map(([side, filters]) => listener(side, filters)));
-  const measured = Object.fromEntries(Object.keys(sides).map((side) => [side, { rates: [], cpu: [] }]));
+  const measured = Object.fromEntries(Object.keys(sides).map((side) => [side, { rates: [], cpu: [], busy: [] }]));
   try {
     const portOf = await ports(envoy);
     for (const port of Object.values(portOf)) {
@@ -73,9 +73,10 @@ async function throughput() {
       const names = Object.keys(sides);
       for (let turn = 0; turn < names.length; turn += 1) {
         const side = names[(turn + round) % names.length];
-        const { rate, cpu } = await load(envoy, portOf[side], tokenFile);
+        const { rate, cpu, busy } = await load(envoy, portOf[side], tokenFile);
         measured[side].rates.push(rate);
         measured[side].cpu.push(cpu);
+        measured[side].busy.push(busy);
       }
       process.stderr.write(`round ${round + 1} of ${ROUNDS}\r`);
     }
@@ -93,6 +94,10 @@ async function throughput() {
   for (const [side, { rates, cpu }] of Object.entries(measured)) {
     const cells = [median(rates), Math.min(...rates), Math.max(...rates)].map((rate) => rate.toFixed(0));
     console.log(side.padEnd(24) + cells[0].padStart(12) + cells[1].padStart(10) + cells[2].padStart(10) + median(cpu).toFixed(1).padStart(24));
+  }
+  const busy = median(Object.values(measured).map((side) => median(side.busy)));
+  if (busy < 0.9) {
+    console.log(`\nEnvoy had only ${(busy * 100).toFixed(0)} % of its core: the machine does something else, and the ratios below mean little.`);
   }
 }
 
@@ -211,14 +216,15 @@ function jwtAuthn(more) {
   };
 }
 
-/** Lets wrk run for a while; gives requests a second, and the processor time that Envoy took for each. */
+/** Lets wrk run for a while; gives requests a second, the processor time that Envoy took for each, and its share of a core. */
 async function load(envoy, port, tokenFile) {
   const cpuBefore = processorMicroseconds(envoy.pid);
   const { stdout } = await run('wrk', ['--threads', '1', '--connections', String(CONNECTIONS), '--duration', `${SECONDS}s`,
     '--script', join(checkout, 'bench/load.lua'), `http://127.0.0.1:${port}`, '--', tokenFile]);
   const { requests, microseconds, errors } = JSON.parse(stdout.match(/^\{.*\}$/m)[0]);
   if (errors > 0) throw new Error(`${errors} of ${requests} requests failed\n${envoy.log}`);
-  return { rate: (requests / microseconds) * 1e6, cpu: (processorMicroseconds(envoy.pid) - cpuBefore) / requests };
+  const cpu = processorMicroseconds(envoy.pid) - cpuBefore;
+  return { rate: (requests / microseconds) * 1e6, cpu: cpu / requests, busy: cpu / microseconds };
 }
 
 /** Sends one request with each token, and again where the filter has no keys yet. */
