@@ -15,7 +15,7 @@ export async function startMcpServer(trusted) {
   const issuers = new Map(
     trusted.map(({ issuer, audience, jwksUri, headers }) => [
       issuer,
-      { issuer, audience, keys: createRemoteJWKSet(new URL(jwksUri), { headers }) },
+      { issuer, audience, keys: createRemoteJWKSet(new URL(jwksUri), { headers, cooldownDuration: 0 }) },
     ]),
   );
   const requests = [];
