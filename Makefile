@@ -22,7 +22,7 @@ help: ## list the targets
 ## Use
 
 build: rust $(NODE_TOOLS) ## build the module: target/onbehalf.wasm
-	tools/build-module.sh . onbehalf target/onbehalf.wasm
+	tools/build-module.sh . onbehalf target/onbehalf.wasm tools/exports.json
 
 demo: build $(E2E_TOOLS) ## run the whole flow on Envoy with both providers, and show each step
 	node tests/envoy/demo.mjs

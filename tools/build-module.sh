@@ -1,12 +1,15 @@
 #!/bin/sh
 # Builds a Wasm module so that the same sources give the same bytes in every folder and for every user:
 # no path of this machine, no names and no tool versions are in it.
-#   tools/build-module.sh FOLDER LIBRARY OUTPUT
+#   tools/build-module.sh FOLDER LIBRARY OUTPUT [EXPORTS]
+# EXPORTS: the graph for wasm-metadce whose exports are kept. The SDK exports a function for every callback that there is,
+# and Envoy enters the module for each of them in every request, to find that it does nothing.
 set -eu
 cd "$(dirname "$0")/.."
 folder=$1
 library=$2
 output=$3
+exports=${4:-}
 target_dir=${CARGO_TARGET_DIR:-target}
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
 triple=wasm32-wasip1
@@ -30,12 +33,19 @@ CARGO_ENCODED_RUSTFLAGS=$flags CARGO_INCREMENTAL=0 \
     cargo build --release --locked --manifest-path "$manifest" --lib --target "$triple" --target-dir "$target_dir"
 
 built=$target_dir/$triple/release/$library.wasm
-if ! [ "$output" -nt "$built" ] || ! [ "$output" -nt "$0" ]; then
+if ! [ "$output" -nt "$built" ] || ! [ "$output" -nt "$0" ] || { [ -n "$exports" ] && ! [ "$output" -nt "$exports" ]; }; then
     mkdir -p "$(dirname "$output")"
-    # The features are those that rustc enables for this target; all are in V8 and wasmtime.
-    .tools/bin/node tools/node_modules/binaryen/bin/wasm-opt "$built" --output "$output.new" -O3 \
-        --enable-bulk-memory --enable-bulk-memory-opt --enable-multivalue --enable-mutable-globals \
-        --enable-nontrapping-float-to-int --enable-reference-types --enable-sign-ext \
+    # Those that rustc enables for this target; all are in V8 and wasmtime.
+    features="--enable-bulk-memory --enable-bulk-memory-opt --enable-multivalue --enable-mutable-globals
+        --enable-nontrapping-float-to-int --enable-reference-types --enable-sign-ext"
+    binaryen=tools/node_modules/binaryen/bin
+    cp "$built" "$output.new"
+    # shellcheck disable=SC2086  # features are words
+    if [ -n "$exports" ]; then
+        .tools/bin/node $binaryen/wasm-metadce "$built" --graph-file="$exports" --output "$output.new" $features >/dev/null
+    fi
+    # shellcheck disable=SC2086
+    .tools/bin/node $binaryen/wasm-opt "$output.new" --output "$output.new" -O3 $features \
         --strip-debug --strip-producers --strip-target-features
     mv "$output.new" "$output"
 fi

@@ -141,9 +141,21 @@ fn cookie_value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
 
 /// RFC 6750 section 2.1.
 fn is_b64token(token: &[u8]) -> bool {
+    const ALLOWED: [bool; 256] = {
+        let mut allowed = [false; 256];
+        let mut rest: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/";
+        while let [byte, others @ ..] = rest {
+            #[expect(clippy::indexing_slicing, reason = "a byte is below 256; evaluated at compile time")]
+            {
+                allowed[*byte as usize] = true;
+            }
+            rest = others;
+        }
+        allowed
+    };
     let padding = token.iter().rev().take_while(|byte| **byte == b'=').count();
     let body = token.get(..token.len().saturating_sub(padding)).unwrap_or_default();
-    !body.is_empty() && body.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(byte))
+    !body.is_empty() && body.iter().all(|byte| ALLOWED.get(usize::from(*byte)) == Some(&true))
 }
 
 /// Whether the query has an `access_token` (RFC 6750 section 2.3), however it is escaped.

@@ -55,13 +55,16 @@ pub struct Fault {
 
 impl Fault {
     pub(super) fn no_answer(failure: CallFailure) -> Self {
-        let error = failure.text().to_owned();
+        let blame = match failure {
+            CallFailure::TooLarge => Blame::Nonsense,
+            CallFailure::NotSent | CallFailure::TimedOut | CallFailure::NoConnection => Blame::Unavailable,
+        };
         Self {
-            blame: Blame::Unavailable,
+            blame,
             retry_after: None,
             claims: None,
             status: None,
-            error,
+            error: failure.text().to_owned(),
             codes: String::new(),
             trace: String::new(),
         }

@@ -203,9 +203,15 @@ fn each_error_is_for_whoever_can_mend_it() {
         let step = outcome(&bob_token(), &answer_with(status, &[], &error("access_denied")));
         assert_eq!(refused(step).1, reason, "{status}");
     }
-    for failure in [CallFailure::NotSent, CallFailure::TimedOut, CallFailure::NoConnection, CallFailure::TooLarge] {
+    for failure in [CallFailure::NotSent, CallFailure::TimedOut, CallFailure::NoConnection] {
         assert_eq!(refused(outcome(&alice_token(), &Reply::Failed(failure))), (503, "provider_unavailable".to_owned()));
     }
+}
+
+#[test]
+fn an_answer_that_is_too_large_makes_no_sense() {
+    let step = outcome(&alice_token(), &Reply::Failed(CallFailure::TooLarge));
+    assert_eq!(refused(step), (502, "provider_answer_invalid".to_owned()));
 }
 
 #[test]
