@@ -138,6 +138,8 @@ pub struct Call {
     pub body: Secret,
     /// How long the host may wait for the answer.
     pub timeout: Duration,
+    /// The longest body that is read, in bytes; a longer one is [`CallFailure::TooLarge`].
+    pub most_bytes: usize,
 }
 
 impl fmt::Debug for Call {

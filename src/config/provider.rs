@@ -224,7 +224,7 @@ fn authentication(
                     SigningAlgorithm::Es256 => "a P-256 key",
                 };
                 let expected = format!(
-                    "{kind} as PEM that begins with BEGIN PRIVATE KEY (openssl pkcs8 -topk8 -nodes -in key.pem makes it of other forms)"
+                    "{kind} as PEM that begins with BEGIN PRIVATE KEY (openssl pkcs8 -topk8 -nocrypt -in key.pem makes it of other forms)"
                 );
                 ConfigError::new(fields.at("key"), "something else", expected)
             })?;

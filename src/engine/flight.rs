@@ -175,6 +175,9 @@ impl Operation {
     }
 }
 
+/// The largest metadata document or key set that is read. Ten keys with their certificates are about 20 KB.
+const MOST_DOCUMENT_BYTES: usize = 1024 * 1024;
+
 fn get(provider: &Provider, url: Url) -> Call {
     Call {
         cluster: provider.cluster.clone(),
@@ -183,6 +186,7 @@ fn get(provider: &Provider, url: Url) -> Call {
         headers: vec![("accept", Secret::new("application/json".to_owned()))],
         body: Secret::new(String::new()),
         timeout: provider.timeout,
+        most_bytes: MOST_DOCUMENT_BYTES,
     }
 }
 

@@ -18,6 +18,9 @@ use crate::time::UnixTime;
 /// RFC 6749 section 5.1 recommends `expires_in`; this is assumed of a token without it.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 
+/// The largest token response that is read. A token has to fit into a header, which Envoy bounds at 60 KiB.
+const MOST_ANSWER_BYTES: usize = 256 * 1024;
+
 /// The longest lifetime that is believed.
 const LONGEST_LIFETIME: u64 = 7 * 24 * 3600;
 
@@ -68,6 +71,7 @@ pub fn token_call(
         headers,
         body: Secret::new(form.finish()),
         timeout: provider.timeout,
+        most_bytes: MOST_ANSWER_BYTES,
     })
 }
 

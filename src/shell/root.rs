@@ -19,9 +19,6 @@ use crate::http::{Answer, Call, CallFailure, Reply};
 /// How often the engine hears that time has passed.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The largest answer of a provider that is read, in bytes. Key sets and token responses have a few thousand.
-const MAX_ANSWER_BYTES: usize = 1024 * 1024;
-
 /// What the root context and the streams of a worker share.
 pub(super) struct Worker {
     pub(super) engine: RefCell<Option<Engine>>,
@@ -44,14 +41,15 @@ impl Worker {
 pub(super) struct Root {
     id: u32,
     worker: Rc<Worker>,
-    flights: HashMap<u32, FlightId>,
+    /// Calls that are out, by the host's token: whose they are, and how much of an answer is read.
+    calls: HashMap<u32, (FlightId, usize)>,
     metrics: Metrics,
 }
 
 impl Root {
     pub(super) fn new(id: u32) -> Self {
         let worker = Worker { engine: RefCell::new(None), queue: Cell::new(None) };
-        Self { id, worker: Rc::new(worker), flights: HashMap::new(), metrics: Metrics::default() }
+        Self { id, worker: Rc::new(worker), calls: HashMap::new(), metrics: Metrics::default() }
     }
 
     fn with_engine<T>(&self, act: impl FnOnce(&mut Engine) -> T) -> Option<T> {
@@ -63,7 +61,7 @@ impl Root {
         while let Some((flight, call)) = self.with_engine(Engine::next_call).flatten() {
             match send(&call) {
                 Some(token) => {
-                    self.flights.insert(token, flight);
+                    self.calls.insert(token, (flight, call.most_bytes));
                 }
                 None => self.land(flight, &Reply::Failed(CallFailure::NotSent)),
             }
@@ -94,10 +92,10 @@ impl Root {
 
 impl Context for Root {
     fn on_http_call_response(&mut self, token: u32, headers: usize, body_size: usize, _trailers: usize) {
-        let Some(flight) = self.flights.remove(&token) else {
+        let Some((flight, most_bytes)) = self.calls.remove(&token) else {
             return;
         };
-        let reply = read_reply(headers, body_size);
+        let reply = read_reply(headers, body_size, most_bytes);
         self.land(flight, &reply);
         self.dispatch_calls();
     }
@@ -174,7 +172,7 @@ fn send(call: &Call) -> Option<u32> {
     hostcalls::dispatch_http_call(&call.cluster, headers, body, Vec::new(), call.timeout).ok()
 }
 
-fn read_reply(headers: usize, body_size: usize) -> Reply {
+fn read_reply(headers: usize, body_size: usize, most_bytes: usize) -> Reply {
     if headers == 0 {
         return Reply::Failed(CallFailure::NoConnection);
     }
@@ -193,7 +191,7 @@ fn read_reply(headers: usize, body_size: usize) -> Reply {
             _ => {}
         }
     }
-    if body_size > MAX_ANSWER_BYTES {
+    if body_size > most_bytes {
         return Reply::Failed(CallFailure::TooLarge);
     }
     let body = hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, body_size).ok().flatten().unwrap_or_default();
