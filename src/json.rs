@@ -81,11 +81,10 @@ impl<'de> Visitor<'de> for StrictVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
         let mut members = Map::new();
         while let Some(name) = access.next_key::<String>()? {
-            if members.contains_key(&name) {
+            let Strict(value) = access.next_value()?;
+            if members.insert(name, value).is_some() {
                 return Err(de::Error::custom("a member name stands twice"));
             }
-            let Strict(value) = access.next_value()?;
-            members.insert(name, value);
         }
         Ok(Value::Object(members))
     }
