@@ -44,7 +44,7 @@ impl<'a> Head<'a> {
     }
 
     /// The one bearer token (RFC 6750 section 2.1). Tokens in the query are never accepted (MCP "Authorization").
-    /// A token that is not remembered as verified has yet to pass [`check_form`], which reads every byte.
+    /// What it is made of is not looked at: whoever cannot read it as a token asks [`check_form`].
     pub(super) fn bearer(&self) -> Result<&'a str, Reason> {
         if self.several_authorizations || has_query_token(self.target) {
             return Err(Reason::SeveralCredentials);
@@ -88,7 +88,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// What a bearer token is made of.
+/// Whether it is one credential at all, token or not.
 pub(super) fn check_form(token: &str) -> Result<(), Reason> {
     if token.contains(',') {
         // Two field lines, joined on the way (RFC 9110 section 5.3).

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::credentials::{Head, check_form, subject_token};
-use super::known::{Exchanged, Known, Role, TokenKey, Verified};
+use super::known::{Exchanged, Known, Role, Shape, TokenKey, Verified};
 use super::select::{Selected, select};
 use crate::config::{Config, Provider, Resource, SubjectToken, TokenSource};
 use crate::crypto::{Algorithm, Crypto};
@@ -103,7 +103,6 @@ impl Facts<'_> {
         if let Some(verified) = self.remembered(Role::Access, token, now)? {
             return Ok(verified);
         }
-        check_form(token).map_err(|reason| Verdict::from(Refusal::new(reason)))?;
         self.verify_and_remember(Role::Access, token, None, now)
     }
 
@@ -129,11 +128,10 @@ impl Facts<'_> {
             None => (caller, token),
             Some((verified, id_token)) => (verified.as_ref(), *id_token),
         };
-        let endpoints = self.known.issuer(caller.provider).and_then(|issuer| issuer.endpoints.as_ref());
-        let endpoints =
-            endpoints.ok_or(Verdict::Need(Need::Keys { provider: caller.provider, known_endpoints: None }))?;
-        let key =
-            subject.key_for(resource, || token_key(provider, endpoints, target, subject_token, id_token.is_some()));
+        let shape = |endpoints: &Endpoints| shape(provider, endpoints, target, id_token.is_some());
+        let shape = self.known.issuer_mut(caller.provider).and_then(|issuer| issuer.shape(resource, shape));
+        let shape = shape.ok_or(Verdict::Need(Need::Keys { provider: caller.provider, known_endpoints: None }))?;
+        let key = subject.key_for(resource, || TokenKey::of(shape, subject_token));
         match self.known.exchanged(&key, now) {
             Exchanged::Issued(authorization) => Ok(authorization),
             Exchanged::Failed(refusal) => Err(refusal.into()),
@@ -206,7 +204,14 @@ impl Facts<'_> {
         id: Option<(usize, &[String])>,
         now: UnixTime,
     ) -> Result<Verified, Doubt> {
-        let compact = Compact::parse(token)?;
+        let compact = Compact::parse(token, |segment| self.known.header(segment)).map_err(|error| match role {
+            // What is no token at all may not even be one credential.
+            Role::Access => {
+                check_form(token).err().map_or(Doubt::from(error), |reason| Verdict::from(Refusal::new(reason)).into())
+            }
+            Role::Id => error.into(),
+        })?;
+        let (header_segment, header) = (compact.header_segment, compact.header.clone());
         let algorithm = Algorithm::from_name(&compact.header.algorithm).ok_or(TokenError::Algorithm)?;
         // Only to find the keys: what they verify must say the same.
         let issuer = compact.claims.get("iss").and_then(serde_json::Value::as_str).unwrap_or_default();
@@ -255,6 +260,7 @@ impl Facts<'_> {
         };
         let (claims, caller) = verify(compact, &key, expected, self.crypto, examine, now)
             .map_err(|error| Doubt::Token(error, format!("provider={}", provider.name)))?;
+        self.known.remember_header(header_segment, &header);
         Ok(Verified::new(index, caller, claims.scopes.unwrap_or_default(), claims.expires, provider.leeway))
     }
 }
@@ -290,20 +296,10 @@ fn authorize<'c>(
     Ok((provider, target))
 }
 
-/// Everything that shapes the exchanged token.
-///
-/// A verified subject token stands there by its signature: under the keys of one issuer no two contents have the same,
-/// unless someone finds two with the same hash, so it commits to every byte that was signed, at a third of the length.
-fn token_key(
-    provider: &Provider,
-    endpoints: &Endpoints,
-    target: &Target,
-    subject: &str,
-    is_id_token: bool,
-) -> TokenKey {
-    let signature = subject.rsplit('.').next().unwrap_or(subject);
+/// Everything that shapes the exchanged token, beside the token that is handed in.
+fn shape(provider: &Provider, endpoints: &Endpoints, target: &Target, is_id_token: bool) -> Shape {
     let optional = |part: &Option<String>| part.as_ref().map_or_else(String::new, |part| format!("={part}"));
-    TokenKey::of(&[
+    Shape::of(&[
         &provider.name,
         provider.profile.name(),
         provider.issuer.as_str(),
@@ -314,7 +310,6 @@ fn token_key(
         &optional(&target.scope),
         &optional(&target.requested_token_type),
         if is_id_token { "id_token" } else { "access_token" },
-        signature,
     ])
 }
 
@@ -347,6 +342,12 @@ impl Verdict {
 impl From<Refusal> for Verdict {
     fn from(refusal: Refusal) -> Self {
         Self::Refuse(Box::new(refusal))
+    }
+}
+
+impl From<Verdict> for Doubt {
+    fn from(verdict: Verdict) -> Self {
+        Self::Verdict(verdict)
     }
 }
 

@@ -308,8 +308,7 @@ impl Landing<'_> {
             return;
         };
         log::debug!("fetched {} keys of provider={}", keys.len(), provider.name);
-        let moved = issuer.endpoints.as_ref().is_some_and(|old| *old != endpoints);
-        issuer.endpoints = Some(endpoints);
+        let moved = issuer.put_endpoints(endpoints);
         // A token that was verified with a key that is gone must not live on in the cache; and where tokens are
         // exchanged is part of the key under which an exchanged one is kept.
         if issuer.put_keys(keys, now) || moved {

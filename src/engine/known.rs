@@ -12,7 +12,7 @@ use crate::idp::{Caller, Endpoints, Issued};
 use crate::refusal::Refusal;
 use crate::secret::Secret;
 use crate::time::UnixTime;
-use crate::token::KeySet;
+use crate::token::{Header, KeySet};
 
 /// How often keys are fetched when all goes well.
 const REFRESH: Duration = Duration::from_secs(15 * 60);
@@ -23,6 +23,10 @@ const LONGEST_BACKOFF: u64 = 60;
 /// How often a `kid` that is not in the set may cause a fetch.
 const REFETCH: Duration = Duration::from_secs(30);
 
+/// How many headers are remembered, and of what length: each is compared with that of every token.
+const MOST_HEADERS: usize = 8;
+const MOST_HEADER_BYTES: usize = 512;
+
 /// How long before its end an exchanged token is not used any more.
 const MARGIN: Duration = Duration::from_secs(30);
 
@@ -31,6 +35,8 @@ pub(super) struct Known {
     access_tokens: Option<VerifiedTokens>,
     id_tokens: Option<VerifiedTokens>,
     exchanges: LruCache<TokenKey, Exchange>,
+    /// Headers of tokens that were verified, by their segment. There is one for each key that an issuer signs with.
+    headers: Vec<(Box<str>, Rc<Header>)>,
 }
 
 type VerifiedTokens = LruCache<Tail, (Box<str>, Rc<Verified>)>;
@@ -47,6 +53,8 @@ pub(super) struct IssuerState {
     refetch_from: UnixTime,
     /// Whether a fetch is under way.
     pub(super) fetching: bool,
+    /// For each resource, the digest of what shapes its tokens beside the subject token. Rests on the endpoints.
+    shapes: Vec<(usize, Shape)>,
 }
 
 /// A token that was found good.
@@ -93,6 +101,7 @@ impl Known {
             issuers: (0..providers).map(|_| IssuerState::default()).collect(),
             access_tokens: cache(),
             id_tokens: cache(),
+            headers: Vec::new(),
             exchanges: LruCache::new(NonZeroUsize::new(exchanged_tokens).unwrap_or(NonZeroUsize::MIN)),
         }
     }
@@ -124,6 +133,21 @@ impl Known {
             .collect();
         for key in failed {
             self.exchanges.pop(&key);
+        }
+    }
+
+    /// The header that a first segment stands for, if a token with it was verified not long ago.
+    pub(super) fn header(&self, segment: &str) -> Option<Rc<Header>> {
+        self.headers.iter().find(|(known, _)| is_same(known, segment)).map(|(_, header)| header.clone())
+    }
+
+    /// Remembers the header of a verified token.
+    pub(super) fn remember_header(&mut self, segment: &str, header: &Rc<Header>) {
+        if segment.len() <= MOST_HEADER_BYTES && self.header(segment).is_none() {
+            if self.headers.len() >= MOST_HEADERS {
+                self.headers.remove(0);
+            }
+            self.headers.push((segment.into(), header.clone()));
         }
     }
 
@@ -192,6 +216,25 @@ impl Known {
 }
 
 impl IssuerState {
+    /// Where the provider is. Whether it was somewhere else before.
+    pub(super) fn put_endpoints(&mut self, endpoints: Endpoints) -> bool {
+        let moved = self.endpoints.as_ref().is_some_and(|old| *old != endpoints);
+        if moved {
+            self.shapes.clear();
+        }
+        self.endpoints = Some(endpoints);
+        moved
+    }
+
+    /// The shape of the tokens for a resource; `make` is called the first time. `None`: the endpoints are not known.
+    pub(super) fn shape(&mut self, resource: usize, make: impl FnOnce(&Endpoints) -> Shape) -> Option<&Shape> {
+        let endpoints = self.endpoints.as_ref()?;
+        if !self.shapes.iter().any(|(index, _)| *index == resource) {
+            self.shapes.push((resource, make(endpoints)));
+        }
+        self.shapes.iter().find(|(index, _)| *index == resource).map(|(_, shape)| shape)
+    }
+
     /// Keys were fetched. Whether a key that was there before is missing now.
     pub(super) fn put_keys(&mut self, keys: KeySet, now: UnixTime) -> bool {
         let lost = self.keys.as_ref().is_some_and(|old| !old.is_contained_in(&keys));
@@ -250,14 +293,30 @@ impl Verified {
     }
 }
 
-impl TokenKey {
-    /// SHA-256 over the parts, each with its length in front, so that no two lists of parts give the same input.
+/// What a [`TokenKey`] is made of, except for the subject token.
+#[derive(Clone)]
+pub(super) struct Shape(hmac_sha256::Hash);
+
+impl Shape {
+    /// Each part with its length in front, so that no two lists of parts give the same input.
     pub(super) fn of(parts: &[&str]) -> Self {
         let mut hash = hmac_sha256::Hash::new();
         for part in parts {
             hash.update(part.len().to_le_bytes());
             hash.update(part);
         }
+        Self(hash)
+    }
+}
+
+impl TokenKey {
+    /// SHA-256 over the shape and a verified subject token.
+    ///
+    /// The token stands there by its signature: under the keys of one issuer no two contents have the same, unless
+    /// someone finds two with the same hash, so it commits to every byte that was signed, at a third of the length.
+    pub(super) fn of(shape: &Shape, subject: &str) -> Self {
+        let mut hash = shape.0;
+        hash.update(subject.rsplit('.').next().unwrap_or(subject));
         Self(hash.finalize())
     }
 }

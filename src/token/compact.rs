@@ -1,3 +1,5 @@
+use std::rc::Rc;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
@@ -11,7 +13,9 @@ pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct Compact<'a> {
     /// The protected header.
-    pub header: Header,
+    pub header: Rc<Header>,
+    /// The protected header as it is written: the first segment.
+    pub header_segment: &'a str,
     /// The members of the payload.
     pub claims: Object,
     /// What the signature is over: the first two segments with the dot between.
@@ -35,7 +39,10 @@ pub struct Header {
 impl<'a> Compact<'a> {
     /// Splits and decodes `token`. Unknown header members are ignored, except that `crit` is refused: no
     /// extension is understood here (RFC 7515 section 4.1.11).
-    pub fn parse(token: &'a str) -> Result<Self, TokenError> {
+    ///
+    /// `known` may give the header that a first segment stands for. An issuer writes the same one into every token that
+    /// it signs with the same key.
+    pub fn parse(token: &'a str, known: impl FnOnce(&str) -> Option<Rc<Header>>) -> Result<Self, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::Malformed("it is too long"));
         }
@@ -50,10 +57,14 @@ impl<'a> Compact<'a> {
             2 => return Err(TokenError::Encrypted),
             _ => return Err(TokenError::Malformed("it is not a JWT")),
         }
-        let header = Header::read(&decode(header)?)?;
+        let header_segment = header;
+        let header = match known(header_segment) {
+            Some(header) => header,
+            None => Rc::new(Header::read(&decode(header_segment)?)?),
+        };
         let claims = json::object(&decode(payload)?)
             .ok_or(TokenError::Malformed("its payload is not a JSON object with distinct names"))?;
-        Ok(Self { header, claims, signing_input, signature: decode(signature)? })
+        Ok(Self { header, header_segment, claims, signing_input, signature: decode(signature)? })
     }
 }
 
@@ -95,6 +106,10 @@ fn decode(segment: &str) -> Result<Vec<u8>, TokenError> {
 mod tests {
     use super::*;
 
+    fn parse(token: &str) -> Result<Compact<'_>, TokenError> {
+        Compact::parse(token, |_| None)
+    }
+
     fn encode(text: &str) -> String {
         BASE64_URL_SAFE_NO_PAD.encode(text)
     }
@@ -106,7 +121,7 @@ mod tests {
     #[test]
     fn splits_a_token() {
         let text = token(r#"{"alg":"RS256","typ":"application/AT+JWT","kid":"k","x":1}"#, r#"{"iss":"i"}"#);
-        let compact = Compact::parse(&text).unwrap();
+        let compact = parse(&text).unwrap();
         assert_eq!(compact.header.algorithm, "RS256");
         assert_eq!(compact.header.key_id.as_deref(), Some("k"));
         assert_eq!(compact.header.media_type.as_deref(), Some("at+jwt"));
@@ -117,16 +132,16 @@ mod tests {
     #[test]
     fn only_three_segments_are_a_signed_token_and_five_are_an_encrypted_one() {
         for text in ["", "a", "a.b", "a.b.c.d", "a.b.c.d.e.f", "...", ".....", "opaque-token"] {
-            assert!(matches!(Compact::parse(text), Err(TokenError::Malformed(_))), "{text}");
+            assert!(matches!(parse(text), Err(TokenError::Malformed(_))), "{text}");
         }
-        assert_eq!(Compact::parse("a.b.c.d.e").unwrap_err(), TokenError::Encrypted);
-        assert_eq!(Compact::parse("....").unwrap_err(), TokenError::Encrypted);
+        assert_eq!(parse("a.b.c.d.e").unwrap_err(), TokenError::Encrypted);
+        assert_eq!(parse("....").unwrap_err(), TokenError::Encrypted);
     }
 
     #[test]
     fn segments_are_strict_base64url() {
         let good = token(r#"{"alg":"RS256"}"#, "{}");
-        assert!(Compact::parse(&good).is_ok());
+        assert!(parse(&good).is_ok());
         for bad in [
             format!("{good}="),
             format!("{good} "),
@@ -138,7 +153,7 @@ mod tests {
             // "signature" in base64url ends in 'l' with two zero trailing bits... 'm' sets one of none left over.
             format!("{}.{}.{}", encode(r#"{"alg":"RS256"}"#), encode("{}"), "AB"),
         ] {
-            assert!(Compact::parse(&bad).is_err(), "{bad:?}");
+            assert!(parse(&bad).is_err(), "{bad:?}");
         }
     }
 
@@ -162,7 +177,7 @@ mod tests {
             r#"{}"#,
             "",
         ] {
-            assert!(Compact::parse(&token(header, "{}")).is_err(), "{header}");
+            assert!(parse(&token(header, "{}")).is_err(), "{header}");
         }
     }
 
@@ -174,7 +189,7 @@ mod tests {
             short.replace(&encode("signature"), &"A".repeat(MAX_TOKEN_BYTES - short.len() + encode("signature").len()));
         assert_eq!(long.len(), MAX_TOKEN_BYTES);
         let is_whole = (MAX_TOKEN_BYTES - short.len() + encode("signature").len()) % 4 != 1;
-        assert_eq!(Compact::parse(&long).is_ok(), is_whole);
-        assert!(matches!(Compact::parse(&(long + "A")), Err(TokenError::Malformed("it is too long"))));
+        assert_eq!(parse(&long).is_ok(), is_whole);
+        assert!(matches!(parse(&(long + "A")), Err(TokenError::Malformed("it is too long"))));
     }
 }
