@@ -10,46 +10,6 @@ use crate::http::LocalAnswer;
 use crate::mcp::challenge;
 use crate::token::TokenError;
 
-/// Why a request is not forwarded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[allow(missing_docs, reason = "each is explained by its row in `Reason::row`")]
-pub enum Reason {
-    UnknownResource,
-    AmbiguousPath,
-    MethodNotAllowed,
-    NoCredentials,
-    MalformedCredentials,
-    SeveralCredentials,
-    TokenTooLarge,
-    MalformedToken,
-    EncryptedToken,
-    UnsupportedAlgorithm,
-    UnsupportedTokenType,
-    UnknownIssuer,
-    UnknownKey,
-    BadSignature,
-    Expired,
-    NotYetValid,
-    WrongAudience,
-    InvalidClaims,
-    IdTokenAsAccessToken,
-    NotAUserToken,
-    InsufficientScope,
-    NoExchange,
-    SubjectTokenMissing,
-    SubjectTokenInvalid,
-    SubjectMismatch,
-    KeysUnavailable,
-    ExchangeRejected,
-    InteractionRequired,
-    ExchangeDenied,
-    ExchangeMisconfigured,
-    ProviderThrottled,
-    ProviderUnavailable,
-    ProviderAnswerInvalid,
-    Overloaded,
-}
-
 /// Who can do something about a refusal: it decides how loud the log is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Concern {
@@ -87,300 +47,77 @@ pub enum Challenge {
     WithError,
 }
 
-impl Reason {
-    /// Every reason.
-    pub const ALL: [Self; 34] = [
-        Self::UnknownResource,
-        Self::AmbiguousPath,
-        Self::MethodNotAllowed,
-        Self::NoCredentials,
-        Self::MalformedCredentials,
-        Self::SeveralCredentials,
-        Self::TokenTooLarge,
-        Self::MalformedToken,
-        Self::EncryptedToken,
-        Self::UnsupportedAlgorithm,
-        Self::UnsupportedTokenType,
-        Self::UnknownIssuer,
-        Self::UnknownKey,
-        Self::BadSignature,
-        Self::Expired,
-        Self::NotYetValid,
-        Self::WrongAudience,
-        Self::InvalidClaims,
-        Self::IdTokenAsAccessToken,
-        Self::NotAUserToken,
-        Self::InsufficientScope,
-        Self::NoExchange,
-        Self::SubjectTokenMissing,
-        Self::SubjectTokenInvalid,
-        Self::SubjectMismatch,
-        Self::KeysUnavailable,
-        Self::ExchangeRejected,
-        Self::InteractionRequired,
-        Self::ExchangeDenied,
-        Self::ExchangeMisconfigured,
-        Self::ProviderThrottled,
-        Self::ProviderUnavailable,
-        Self::ProviderAnswerInvalid,
-        Self::Overloaded,
-    ];
+/// Makes [`Reason`] of its table: each line a variant with its [`Row`].
+macro_rules! reasons {
+    ($($name:ident => ($label:literal, $status:literal, $error:literal, $challenge:ident, $concern:ident, $text:literal);)*) => {
+        /// Why a request is not forwarded.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[allow(missing_docs, reason = "each is explained by its row")]
+        pub enum Reason {
+            $($name,)*
+        }
 
-    /// The table.
-    pub const fn row(self) -> Row {
-        use Challenge::{Bare, No, WithError};
-        use Concern::{Caller, Operator};
-        let (label, status, error, challenge, concern, text) = match self {
-            Self::UnknownResource => {
-                ("unknown_resource", 404, "not_found", No, Caller, "Nothing is published at this host and path.")
-            }
-            Self::AmbiguousPath => (
-                "ambiguous_path",
-                400,
-                "invalid_request",
-                No,
-                Caller,
-                "The path has more than one reading; send it in normal form.",
-            ),
-            Self::MethodNotAllowed => {
-                ("method_not_allowed", 405, "invalid_request", No, Caller, "Metadata can only be read: GET or HEAD.")
-            }
-            Self::NoCredentials => {
-                ("no_credentials", 401, "unauthorized", Bare, Caller, "Send an access token as a bearer token.")
-            }
-            Self::MalformedCredentials => (
-                "malformed_credentials",
-                400,
-                "invalid_request",
-                WithError,
-                Caller,
-                "The Authorization header is not: Bearer, one space, one token.",
-            ),
-            Self::SeveralCredentials => (
-                "several_credentials",
-                400,
-                "invalid_request",
-                WithError,
-                Caller,
-                "Send one token, once, in the Authorization header.",
-            ),
-            Self::TokenTooLarge => {
-                ("token_too_large", 400, "invalid_request", WithError, Caller, "The token is longer than 16 KiB.")
-            }
-            Self::MalformedToken => (
-                "malformed_token",
-                401,
-                "invalid_token",
-                WithError,
-                Caller,
-                "The token is not a well-formed signed JWT.",
-            ),
-            Self::EncryptedToken => (
-                "encrypted_token",
-                401,
-                "invalid_token",
-                WithError,
-                Caller,
-                "The token is encrypted; the identity provider must issue signed tokens for this audience.",
-            ),
-            Self::UnsupportedAlgorithm => (
-                "unsupported_algorithm",
-                401,
-                "invalid_token",
-                WithError,
-                Caller,
-                "The token is signed with an algorithm that is not accepted for its key.",
-            ),
-            Self::UnsupportedTokenType => (
-                "unsupported_token_type",
-                401,
-                "invalid_token",
-                WithError,
-                Caller,
-                "The token is another kind of JWT than an access token.",
-            ),
-            Self::UnknownIssuer => (
-                "unknown_issuer",
-                401,
-                "invalid_token",
-                WithError,
-                Caller,
-                "The token comes from an issuer that is not accepted here.",
-            ),
-            Self::UnknownKey => (
-                "unknown_key",
-                401,
-                "invalid_token",
-                WithError,
-                Caller,
-                "The token is signed with a key that its issuer does not publish.",
-            ),
-            Self::BadSignature => {
-                ("bad_signature", 401, "invalid_token", WithError, Caller, "The signature of the token does not fit.")
-            }
-            Self::Expired => {
-                ("expired", 401, "invalid_token", WithError, Caller, "The token has expired; get a new one.")
-            }
-            Self::NotYetValid => (
-                "not_yet_valid",
-                401,
-                "invalid_token",
-                WithError,
-                Caller,
-                "The token is not valid yet; check the clocks.",
-            ),
-            Self::WrongAudience => (
-                "wrong_audience",
-                401,
-                "invalid_token",
-                WithError,
-                Caller,
-                "The token was issued for another audience; ask for one for this resource.",
-            ),
-            Self::InvalidClaims => (
-                "invalid_claims",
-                401,
-                "invalid_token",
-                WithError,
-                Caller,
-                "A claim that the token needs is missing or of a wrong type.",
-            ),
-            Self::IdTokenAsAccessToken => (
-                "id_token_as_access_token",
-                401,
-                "invalid_token",
-                WithError,
-                Caller,
-                "This is an ID token; send an access token.",
-            ),
-            Self::NotAUserToken => (
-                "not_a_user_token",
-                403,
-                "access_denied",
-                No,
-                Caller,
-                "The token belongs to an application; only users can be acted for.",
-            ),
-            Self::InsufficientScope => (
-                "insufficient_scope",
-                403,
-                "insufficient_scope",
-                WithError,
-                Caller,
-                "The token lacks a scope that this resource needs.",
-            ),
-            Self::NoExchange => (
-                "no_exchange",
-                403,
-                "access_denied",
-                No,
-                Caller,
-                "Users of this identity provider have no access to this resource.",
-            ),
-            Self::SubjectTokenMissing => (
-                "subject_token_missing",
-                401,
-                "invalid_token",
-                WithError,
-                Caller,
-                "The ID token that must come with the access token is missing, or there are several.",
-            ),
-            Self::SubjectTokenInvalid => (
-                "subject_token_invalid",
-                401,
-                "invalid_token",
-                WithError,
-                Caller,
-                "The ID token that came with the access token is not valid.",
-            ),
-            Self::SubjectMismatch => (
-                "subject_mismatch",
-                401,
-                "invalid_token",
-                WithError,
-                Caller,
-                "The ID token and the access token belong to different users.",
-            ),
-            Self::KeysUnavailable => (
-                "keys_unavailable",
-                503,
-                "temporarily_unavailable",
-                No,
-                Operator,
-                "The identity provider's keys could not be fetched; try again.",
-            ),
-            Self::ExchangeRejected => (
-                "exchange_rejected",
-                401,
-                "invalid_token",
-                WithError,
-                Caller,
-                "The identity provider does not accept the token any more; get a new one.",
-            ),
-            Self::InteractionRequired => (
-                "interaction_required",
-                403,
-                "access_denied",
-                No,
-                Caller,
-                "The identity provider wants the user to act: sign in again, consent, or pass another check.",
-            ),
-            Self::ExchangeDenied => (
-                "exchange_denied",
-                403,
-                "access_denied",
-                No,
-                Caller,
-                "The identity provider denies this user access to the resource.",
-            ),
-            Self::ExchangeMisconfigured => (
-                "exchange_misconfigured",
-                502,
-                "server_error",
-                No,
-                Operator,
-                "The identity provider refused this proxy's request; its operator finds the reason in the log.",
-            ),
-            Self::ProviderThrottled => (
-                "provider_throttled",
-                503,
-                "temporarily_unavailable",
-                No,
-                Operator,
-                "The identity provider is limiting requests; try again later.",
-            ),
-            Self::ProviderUnavailable => (
-                "provider_unavailable",
-                503,
-                "temporarily_unavailable",
-                No,
-                Operator,
-                "The identity provider cannot be reached; try again later.",
-            ),
-            Self::ProviderAnswerInvalid => (
-                "provider_answer_invalid",
-                502,
-                "server_error",
-                No,
-                Operator,
-                "The identity provider's answer was not usable; the operator finds the reason in the log.",
-            ),
-            Self::Overloaded => (
-                "overloaded",
-                503,
-                "temporarily_unavailable",
-                No,
-                Operator,
-                "Too many requests are waiting; try again.",
-            ),
-        };
-        Row { label, status, error, challenge, concern, text }
-    }
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
 
-    /// The label in metrics, logs and bodies.
-    pub const fn label(self) -> &'static str {
-        self.row().label
-    }
+            /// The row of the table.
+            pub const fn row(self) -> Row {
+                match self {
+                    $(Self::$name => Row {
+                        label: $label,
+                        status: $status,
+                        error: $error,
+                        challenge: Challenge::$challenge,
+                        concern: Concern::$concern,
+                        text: $text,
+                    },)*
+                }
+            }
+
+            /// The label in metrics, logs and bodies.
+            pub const fn label(self) -> &'static str {
+                self.row().label
+            }
+        }
+    };
+}
+
+reasons! {
+    UnknownResource => ("unknown_resource", 404, "not_found", No, Caller, "Nothing is published at this host and path.");
+    AmbiguousPath => ("ambiguous_path", 400, "invalid_request", No, Caller, "The path has more than one reading; send it in normal form.");
+    MethodNotAllowed => ("method_not_allowed", 405, "invalid_request", No, Caller, "Metadata can only be read: GET or HEAD.");
+    NoCredentials => ("no_credentials", 401, "unauthorized", Bare, Caller, "Send an access token as a bearer token.");
+    MalformedCredentials => ("malformed_credentials", 400, "invalid_request", WithError, Caller, "The Authorization header is not: Bearer, one space, one token.");
+    SeveralCredentials => ("several_credentials", 400, "invalid_request", WithError, Caller, "Send one token, once, in the Authorization header.");
+    TokenTooLarge => ("token_too_large", 400, "invalid_request", WithError, Caller, "The token is longer than 16 KiB.");
+    MalformedToken => ("malformed_token", 401, "invalid_token", WithError, Caller, "The token is not a well-formed signed JWT.");
+    EncryptedToken => ("encrypted_token", 401, "invalid_token", WithError, Caller, "The token is encrypted; the identity provider must issue signed tokens for this audience.");
+    UnsupportedAlgorithm => ("unsupported_algorithm", 401, "invalid_token", WithError, Caller, "The token is signed with an algorithm that is not accepted for its key.");
+    UnsupportedTokenType => ("unsupported_token_type", 401, "invalid_token", WithError, Caller, "The token is another kind of JWT than an access token.");
+    UnknownIssuer => ("unknown_issuer", 401, "invalid_token", WithError, Caller, "The token comes from an issuer that is not accepted here.");
+    UnknownKey => ("unknown_key", 401, "invalid_token", WithError, Caller, "The token is signed with a key that its issuer does not publish.");
+    BadSignature => ("bad_signature", 401, "invalid_token", WithError, Caller, "The signature of the token does not fit.");
+    Expired => ("expired", 401, "invalid_token", WithError, Caller, "The token has expired; get a new one.");
+    NotYetValid => ("not_yet_valid", 401, "invalid_token", WithError, Caller, "The token is not valid yet; check the clocks.");
+    WrongAudience => ("wrong_audience", 401, "invalid_token", WithError, Caller, "The token was issued for another audience; ask for one for this resource.");
+    InvalidClaims => ("invalid_claims", 401, "invalid_token", WithError, Caller, "A claim that the token needs is missing or of a wrong type.");
+    IdTokenAsAccessToken => ("id_token_as_access_token", 401, "invalid_token", WithError, Caller, "This is an ID token; send an access token.");
+    NotAUserToken => ("not_a_user_token", 403, "access_denied", No, Caller, "The token belongs to an application; only users can be acted for.");
+    InsufficientScope => ("insufficient_scope", 403, "insufficient_scope", WithError, Caller, "The token lacks a scope that this resource needs.");
+    NoExchange => ("no_exchange", 403, "access_denied", No, Caller, "Users of this identity provider have no access to this resource.");
+    SubjectTokenMissing => ("subject_token_missing", 401, "invalid_token", WithError, Caller, "The ID token that must come with the access token is missing, or there are several.");
+    SubjectTokenInvalid => ("subject_token_invalid", 401, "invalid_token", WithError, Caller, "The ID token that came with the access token is not valid.");
+    SubjectMismatch => ("subject_mismatch", 401, "invalid_token", WithError, Caller, "The ID token and the access token belong to different users.");
+    KeysUnavailable => ("keys_unavailable", 503, "temporarily_unavailable", No, Operator, "The identity provider's keys could not be fetched; try again.");
+    ExchangeRejected => ("exchange_rejected", 401, "invalid_token", WithError, Caller, "The identity provider does not accept the token any more; get a new one.");
+    InteractionRequired => ("interaction_required", 403, "access_denied", No, Caller, "The identity provider wants the user to act: sign in again, consent, or pass another check.");
+    ExchangeDenied => ("exchange_denied", 403, "access_denied", No, Caller, "The identity provider denies this user access to the resource.");
+    ExchangeMisconfigured => ("exchange_misconfigured", 502, "server_error", No, Operator, "The identity provider refused this proxy's request; its operator finds the reason in the log.");
+    ProviderThrottled => ("provider_throttled", 503, "temporarily_unavailable", No, Operator, "The identity provider is limiting requests; try again later.");
+    ProviderUnavailable => ("provider_unavailable", 503, "temporarily_unavailable", No, Operator, "The identity provider cannot be reached; try again later.");
+    ProviderAnswerInvalid => ("provider_answer_invalid", 502, "server_error", No, Operator, "The identity provider's answer was not usable; the operator finds the reason in the log.");
+    Overloaded => ("overloaded", 503, "temporarily_unavailable", No, Operator, "Too many requests are waiting; try again.");
 }
 
 /// A refusal of one request.
@@ -488,7 +225,7 @@ mod tests {
 
     #[test]
     fn every_text_can_stand_in_a_challenge() {
-        for reason in Reason::ALL {
+        for &reason in Reason::ALL {
             let fits = |byte: u8| matches!(byte, 0x20..=0x21 | 0x23..=0x5B | 0x5D..=0x7E);
             assert!(reason.row().text.bytes().all(fits), "{reason:?}");
         }
@@ -496,7 +233,7 @@ mod tests {
 
     #[test]
     fn a_challenge_goes_with_every_401_and_its_error_is_what_rfc_6750_names() {
-        for reason in Reason::ALL {
+        for &reason in Reason::ALL {
             let row = reason.row();
             assert!(row.status != 401 || row.challenge != Challenge::No, "{reason:?}");
             if row.challenge == Challenge::WithError {

@@ -62,7 +62,7 @@ fn the_table_of_options_has_every_option_and_no_other() {
 #[test]
 fn the_table_of_refusals_has_every_refusal_as_it_is() {
     let readme = read("README.md");
-    for reason in Reason::ALL {
+    for &reason in Reason::ALL {
         let row = reason.row();
         let line = format!("| `{}` | {} | {} |", row.label, row.status, row.text);
         assert!(readme.contains(&line), "missing: {line}");
