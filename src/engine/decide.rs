@@ -206,10 +206,11 @@ impl Facts<'_> {
     ) -> Result<Verified, Doubt> {
         let compact = Compact::parse(token, |segment| self.known.header(segment)).map_err(|error| match role {
             // What is no token at all may not even be one credential.
-            Role::Access => {
-                check_form(token).err().map_or(Doubt::from(error), |reason| Verdict::from(Refusal::new(reason)).into())
-            }
-            Role::Id => error.into(),
+            Role::Access => match check_form(token) {
+                Ok(()) => Doubt::from(error),
+                Err(reason) => Doubt::Verdict(Refusal::new(reason).into()),
+            },
+            Role::Id => Doubt::from(error),
         })?;
         let (header_segment, header) = (compact.header_segment, compact.header.clone());
         let algorithm = Algorithm::from_name(&compact.header.algorithm).ok_or(TokenError::Algorithm)?;
@@ -342,12 +343,6 @@ impl Verdict {
 impl From<Refusal> for Verdict {
     fn from(refusal: Refusal) -> Self {
         Self::Refuse(Box::new(refusal))
-    }
-}
-
-impl From<Verdict> for Doubt {
-    fn from(verdict: Verdict) -> Self {
-        Self::Verdict(verdict)
     }
 }
 
