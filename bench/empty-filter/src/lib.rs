@@ -32,10 +32,7 @@ impl HttpContext for Request {
         let path = self.get_http_request_header_bytes(":path");
         let authorization = self.get_http_request_header_bytes("authorization");
         if path.is_some() && authorization.is_some() {
-            self.set_http_request_header(
-                "authorization",
-                Some("Bearer the-token-for-the-upstream"),
-            );
+            self.set_http_request_header("authorization", Some("Bearer the-token-for-the-upstream"));
         }
         Action::Continue
     }
