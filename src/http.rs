@@ -191,7 +191,7 @@ impl CallFailure {
     /// A few words for a log line.
     pub const fn text(self) -> &'static str {
         match self {
-            Self::NotSent => "the call could not be sent (is the cluster defined?)",
+            Self::NotSent => "the call could not be sent: is the cluster defined, and does its host resolve?",
             Self::TimedOut => "no answer in time",
             Self::NoConnection => "no connection, or it broke",
             Self::TooLarge => "the answer is too large",

@@ -226,7 +226,7 @@ fn authentication(
                 let expected = format!(
                     "{kind} as PEM that begins with BEGIN PRIVATE KEY (openssl pkcs8 -topk8 -nocrypt -in key.pem makes it of other forms)"
                 );
-                ConfigError::new(fields.at("key"), "something else", expected)
+                ConfigError::new(fields.at("key"), "something that is no such key", expected)
             })?;
             let optional = |name: &str| fields.text(name).map(|text| text.map(str::to_owned));
             Ok(ClientAuthentication::PrivateKeyJwt {
@@ -251,7 +251,7 @@ fn secret(
             Some(value) if !value.trim().is_empty() => Ok(Secret::new(value.trim().to_owned())),
             _ => Err(ConfigError::new(
                 fields.at("env"),
-                format!("{variable:?}, which is not set in the filter's environment"),
+                format!("{variable:?}, which is not set, or empty, in the filter's environment"),
                 "a variable of Envoy's environment that vm_config.environment_variables.host_env_keys lists",
             )),
         },

@@ -75,10 +75,11 @@ fn build(fields: &Fields<'_>, providers: &[Provider]) -> Result<Resource, Config
     {
         let found = providers.iter().zip(targets.iter_mut()).find(|(provider, _)| *provider.name == *name);
         let Some((provider, slot)) = found else {
+            let names: Vec<&str> = providers.iter().map(|provider| &*provider.name).collect();
             return Err(ConfigError::new(
                 fields.path(),
                 "a name that no provider has",
-                "a name from identity_providers",
+                format!("a name from identity_providers: {}", names.join(", ")),
             ));
         };
         let optional = |name: &str| fields.text(name).map(|text| text.map(str::to_owned));

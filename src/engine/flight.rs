@@ -321,9 +321,10 @@ impl Landing<'_> {
         if let Some(issuer) = self.known.issuer_mut(index) {
             let kept = if issuer.keys.is_some() { "; the keys from before stay" } else { "" };
             log::warn!(
-                "could not fetch keys of provider={} issuer={}: {problem}{kept}",
+                "could not fetch keys of provider={} issuer={} cluster={}: {problem}{kept}",
                 provider.name,
-                provider.issuer.as_str()
+                provider.issuer.as_str(),
+                provider.cluster,
             );
             issuer.put_failure(now);
         }

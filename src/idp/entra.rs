@@ -50,16 +50,12 @@ impl Profile for EntraObo {
                 "the one or the others (AADSTS70011)",
             ));
         }
+        let expected = "one of the two: the upstream's App ID URI as resource, or its scopes";
         let scope = match (exchange.resource, scope_parameter(&exchange.scopes)) {
             (Some(resource), None) => format!("{}/.default", resource.strip_suffix('/').unwrap_or(&resource)),
             (None, Some(scope)) => scope,
-            _ => {
-                return Err((
-                    "",
-                    "neither or both of resource and scopes".to_owned(),
-                    "the upstream's App ID URI as resource, or its scopes",
-                ));
-            }
+            (None, None) => return Err(("", "neither resource nor scopes".to_owned(), expected)),
+            (Some(_), Some(_)) => return Err(("", "both resource and scopes".to_owned(), expected)),
         };
         Ok(Target { scope: Some(scope), ..Target::default() })
     }
