@@ -6,19 +6,21 @@
 
 use std::borrow::Cow;
 
-/// The path of `target` (RFC 9112 section 3.2.1: path and query) in normal form: escapes of unreserved
-/// characters decoded (RFC 3986 section 6.2.2.2), query cut off.
+/// The path of `target` (RFC 9112 section 3.2.1: path and query) in normal form: escapes of printable characters
+/// decoded, those of unreserved ones (RFC 3986 section 6.2.2.2) and also those of `@`, `:` and the like, which
+/// servers decode before they route; query cut off.
 ///
 /// `None` when a server could read it as another path: an empty or a dot segment, also one that is a dot segment
 /// once a `;parameter` is cut off, an escaped or a literal separator (`%2F`, `%5C`, `\`), a control character,
-/// non-ASCII bytes, a broken escape, or not beginning with `/`.
+/// non-ASCII bytes, a broken escape, a fragment, or not beginning with `/`.
 pub fn normal_form(target: &[u8]) -> Option<Cow<'_, str>> {
-    let end = target.iter().position(|byte| matches!(byte, b'?' | b'#')).unwrap_or(target.len());
+    let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
     let path = std::str::from_utf8(target.get(..end)?).ok()?;
-    if !path.starts_with('/') || !path.bytes().all(|byte| matches!(byte, 0x21..=0x7E) && byte != b'\\') {
+    if !path.starts_with('/') || !path.bytes().all(|byte| matches!(byte, 0x21..=0x7E) && !matches!(byte, b'\\' | b'#'))
+    {
         return None;
     }
-    let path = if path.contains('%') { Cow::Owned(decode_unreserved(path)?) } else { Cow::Borrowed(path) };
+    let path = if path.contains('%') { Cow::Owned(decode_printable(path)?) } else { Cow::Borrowed(path) };
     let mut segments = path.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {
         let bare = segment.split(';').next().unwrap_or(segment);
@@ -46,7 +48,7 @@ pub fn without_final_slash(path: &str) -> &str {
     path.strip_suffix('/').unwrap_or(path)
 }
 
-fn decode_unreserved(path: &str) -> Option<String> {
+fn decode_printable(path: &str) -> Option<String> {
     let mut decoded = String::with_capacity(path.len());
     let mut rest = path;
     while let Some((before, escape)) = rest.split_once('%') {
@@ -54,7 +56,8 @@ fn decode_unreserved(path: &str) -> Option<String> {
         let digits = escape.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
         match u8::from_str_radix(digits, 16).ok()? {
             b'/' | b'\\' | b'.' | b';' | 0..=0x1F | 0x7F => return None,
-            byte @ (b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~') => decoded.push(char::from(byte)),
+            // Decoded, these would mean something else: they stay as they are, and so do a space and what is not ASCII.
+            byte @ 0x21..=0x7E if !matches!(byte, b'%' | b'?' | b'#') => decoded.push(char::from(byte)),
             _ => {
                 decoded.push('%');
                 decoded.push_str(&digits.to_ascii_uppercase());
@@ -115,6 +118,17 @@ mod tests {
             assert_eq!(normal_form(path.as_bytes()), None, "{path}");
         }
         assert_eq!(normal_form(b"/\xff\xfe"), None);
+    }
+
+    #[test]
+    fn an_escape_does_not_hide_a_character() {
+        for (escaped, plain) in
+            [("/%40admin", "/@admin"), ("/models%3Apredict", "/models:predict"), ("/%24%2a%2B%2c%3d%7e", "/$*+,=~")]
+        {
+            assert_eq!(normal_form(escaped.as_bytes()).as_deref(), Some(plain));
+        }
+        assert_eq!(normal_form(b"/%25%3f%23%20").as_deref(), Some("/%25%3F%23%20"));
+        assert_eq!(normal_form(b"/a#b"), None);
     }
 
     #[test]

@@ -89,6 +89,15 @@ impl Config {
     }
 }
 
+/// What an error shows of a URL that is none: not one with user information, which may be a password.
+fn shown(url: &str, problem: &str) -> String {
+    if url.contains('@') {
+        format!("something with an @ in it, which {problem}")
+    } else {
+        format!("{url:?}, which {problem}")
+    }
+}
+
 /// RFC 6749 section 3.3: what a scope token is made of.
 fn check_scopes(path: &str, scopes: &[String]) -> Result<(), ConfigError> {
     for (index, scope) in scopes.iter().enumerate() {

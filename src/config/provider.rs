@@ -1,8 +1,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::ConfigError;
 use super::fields::Fields;
+use super::{ConfigError, shown};
 use crate::crypto::{SigningAlgorithm, SigningKey};
 use crate::http::Url;
 use crate::idp::{self, Profile};
@@ -141,11 +141,7 @@ fn build(
         .ok_or_else(|| ConfigError::new(fields.at("profile"), format!("{profile:?}"), idp::profile_names()))?;
     let url = |field: &str, text: &str| {
         Url::parse(text).map_err(|problem| {
-            ConfigError::new(
-                fields.at(field),
-                format!("{text:?}, which {problem}"),
-                "a URL such as https://login.example/tenant",
-            )
+            ConfigError::new(fields.at(field), shown(text, problem), "a URL such as https://login.example/tenant")
         })
     };
     let optional_url = |field: &str| fields.text(field)?.map(|text| url(field, text)).transpose();
@@ -251,7 +247,8 @@ fn secret(
             Some(value) if !value.trim().is_empty() => Ok(Secret::new(value.trim().to_owned())),
             _ => Err(ConfigError::new(
                 fields.at("env"),
-                format!("{variable:?}, which is not set, or empty, in the filter's environment"),
+                // Somebody may have put the secret itself here.
+                format!("{}, which is not set, or empty, in the filter's environment", name_only(variable)),
                 "a variable of Envoy's environment that vm_config.environment_variables.host_env_keys lists",
             )),
         },
@@ -261,6 +258,16 @@ fn secret(
             Ok(Secret::new(value.to_owned()))
         }
         _ => Err(ConfigError::new(fields.path(), "none or both of env and inline", "{env: NAME}, or {inline: value}")),
+    }
+}
+
+/// The name of a variable, if it looks like one.
+fn name_only(variable: &str) -> &str {
+    let is_name = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
+    if variable.len() <= 64 && variable.bytes().all(is_name) {
+        variable
+    } else {
+        "a name that is not made of A-Z, 0-9 and _"
     }
 }
 

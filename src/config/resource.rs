@@ -55,7 +55,7 @@ pub(super) fn build_all(root: &Fields<'_>, providers: &[Provider]) -> Result<Vec
 fn build(fields: &Fields<'_>, providers: &[Provider]) -> Result<Resource, ConfigError> {
     let text = fields.required_text("url", "the https URL that clients use")?;
     let url = Url::parse(text).map_err(|problem| {
-        ConfigError::new(fields.at("url"), format!("{text:?}, which {problem}"), "the https URL that clients use")
+        ConfigError::new(fields.at("url"), super::shown(text, problem), "the https URL that clients use")
     })?;
     if !url.path().is_empty() && path::normal_form(url.path().as_bytes()).is_none_or(|normal| normal != url.path()) {
         let expected = "a path in normal form (no empty or dot segments, no escapes that are not needed)";

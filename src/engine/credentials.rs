@@ -33,7 +33,8 @@ impl<'a> Head<'a> {
                 }
                 "cookie" => head.has_cookie = true,
                 // Bound to the token that is left behind here (RFC 9449 section 4.1).
-                "dpop" => head.remove.push(name.to_owned()),
+                // And names by which some servers let a client choose another path than the one that was decided about.
+                "dpop" | "x-original-url" | "x-rewrite-url" => head.remove.push(name.to_owned()),
                 _ if name.starts_with("x-onbehalf-") || is_subject_header(config, name) => {
                     head.remove.push(name.to_owned())
                 }
@@ -136,7 +137,10 @@ fn cookies(request: &Request) -> impl Iterator<Item = &[u8]> {
 }
 
 fn cookie_value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    pair.strip_prefix(name.as_bytes())?.strip_prefix(b"=")
+    let equals = pair.iter().position(|byte| *byte == b'=')?;
+    let (found, value) = pair.split_at_checked(equals)?;
+    // Some servers take white space off around a name.
+    if found.trim_ascii() == name.as_bytes() { value.get(1..).map(<[u8]>::trim_ascii) } else { None }
 }
 
 /// RFC 6750 section 2.1.
@@ -159,7 +163,7 @@ fn is_b64token(token: &[u8]) -> bool {
 }
 
 /// Whether the query has an `access_token` (RFC 6750 section 2.3), however it is escaped.
-fn has_query_token(target: &[u8]) -> bool {
+pub(super) fn has_query_token(target: &[u8]) -> bool {
     let Some(start) = target.iter().position(|byte| *byte == b'?') else {
         return false;
     };

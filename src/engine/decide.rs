@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::credentials::{Head, check_form, subject_token};
+use super::credentials::{Head, check_form, has_query_token, subject_token};
 use super::known::{Exchanged, Known, Role, Shape, TokenKey, Verified};
 use super::select::{Selected, select};
 use crate::config::{Config, Provider, Resource, SubjectToken, TokenSource};
@@ -72,6 +72,9 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
         None => return Err(refuse(Refusal::new(Reason::AmbiguousPath))),
         Some(Selected::Nothing) => return Err(refuse(Refusal::new(Reason::UnknownResource))),
         Some(Selected::Open) => {
+            if has_query_token(head.target) {
+                return Err(refuse(Refusal::new(Reason::SeveralCredentials)));
+            }
             return Ok(Outcome::Forward { edits: head.edits(request, config, None), exchanged: false });
         }
         Some(Selected::Metadata(index)) => {
@@ -133,6 +136,11 @@ impl Facts<'_> {
         let shape = shape.ok_or(Verdict::Need(Need::Keys { provider: caller.provider, known_endpoints: None }))?;
         let key = subject.key_for(resource, || TokenKey::of(shape, subject_token));
         match self.known.exchanged(&key, now) {
+            // A provider that hands back what it got is misconfigured; the contract does not rest on its being right.
+            Exchanged::Issued(authorization) if authorization.reveal().strip_prefix("Bearer ") == Some(token) => {
+                let detail = format!("provider={} the caller's own token came back", provider.name);
+                Err(Refusal::because(Reason::ProviderAnswerInvalid, detail).into())
+            }
             Exchanged::Issued(authorization) => Ok(authorization),
             Exchanged::Failed(refusal) => Err(refusal.into()),
             Exchanged::Unknown => Err(Verdict::Need(Need::Token(Box::new(TokenNeed {

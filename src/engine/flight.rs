@@ -40,7 +40,7 @@ pub(super) enum Operation {
 
 /// What two needs must have in common to be served by one flight.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Purpose {
+pub(super) enum Purpose {
     Keys(usize),
     Token(TokenKey),
 }
@@ -56,7 +56,7 @@ pub(super) enum Next {
 /// Whether a request could join a flight.
 pub(super) enum Join {
     Joined,
-    /// So many wait for an unknown `kid` already that this is not honest traffic.
+    /// So many wait for the same already that they would take the places of everyone else.
     Full,
     NoFlight,
 }
@@ -64,6 +64,9 @@ pub(super) enum Join {
 /// How many requests may wait for keys because their `kid` is unknown: anyone can invent one, and the places for
 /// waiting requests are few.
 const MOST_WAITING_FOR_A_KID: usize = 64;
+
+/// How many requests may wait for the same token.
+const MOST_WAITING_FOR_A_TOKEN: usize = 256;
 
 #[derive(Default)]
 pub(super) struct Flights {
@@ -74,19 +77,26 @@ pub(super) struct Flights {
 
 impl Flights {
     /// Lets `waiter` wait for a flight that serves `need`, if there is one with room.
-    pub(super) fn join(&mut self, need: &Need, waiter: RequestId) -> Join {
-        let (purpose, room) = match need {
-            Need::Keys { provider, known_endpoints: None } => (Purpose::Keys(*provider), usize::MAX),
-            Need::Keys { provider, known_endpoints: Some(_) } => (Purpose::Keys(*provider), MOST_WAITING_FOR_A_KID),
-            Need::Token(need) => (Purpose::Token(need.key), usize::MAX),
+    pub(super) fn join(&mut self, need: &Need, waiter: RequestId, most_waiting_for_keys: usize) -> Join {
+        let room = match need {
+            Need::Keys { known_endpoints: None, .. } => most_waiting_for_keys,
+            Need::Keys { known_endpoints: Some(_), .. } => MOST_WAITING_FOR_A_KID,
+            Need::Token(_) => MOST_WAITING_FOR_A_TOKEN,
         };
-        match self.by_purpose.get(&purpose).and_then(|id| self.flights.get_mut(id)) {
+        match self.by_purpose.get(&need.purpose()).and_then(|id| self.flights.get_mut(id)) {
             None => Join::NoFlight,
             Some(flight) if flight.waiters.len() >= room => Join::Full,
             Some(flight) => {
                 flight.waiters.push(waiter);
                 Join::Joined
             }
+        }
+    }
+
+    /// A request does not wait any more: its place is another's.
+    pub(super) fn leave(&mut self, purpose: Purpose, waiter: RequestId) {
+        if let Some(flight) = self.by_purpose.get(&purpose).and_then(|id| self.flights.get_mut(id)) {
+            flight.waiters.retain(|other| *other != waiter);
         }
     }
 
@@ -326,7 +336,10 @@ impl Landing<'_> {
                 provider.issuer.as_str(),
                 provider.cluster,
             );
-            issuer.put_failure(now);
+            if issuer.put_failure(now) {
+                log::error!("the keys of provider={} are too old to be trusted: nobody of it gets in", provider.name);
+                self.known.forget_verified();
+            }
         }
         self.counters.keys_refreshed(index, false);
     }
@@ -338,6 +351,16 @@ fn body(reply: &Reply) -> Result<&[u8], &'static str> {
         Reply::Answer(answer) if answer.status == 200 => Ok(&answer.body),
         Reply::Answer(_) => Err("the answer's status is not 200"),
         Reply::Failed(failure) => Err(failure.text()),
+    }
+}
+
+impl Need {
+    /// What a flight must be for to serve it.
+    pub(super) fn purpose(&self) -> Purpose {
+        match self {
+            Self::Keys { provider, .. } => Purpose::Keys(*provider),
+            Self::Token(need) => Purpose::Token(need.key),
+        }
     }
 }
 

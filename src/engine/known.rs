@@ -17,6 +17,9 @@ use crate::token::{Header, KeySet};
 /// How often keys are fetched when all goes well.
 const REFRESH: Duration = Duration::from_secs(15 * 60);
 
+/// For how long keys are trusted that could not be fetched again.
+const OLDEST_KEYS: Duration = Duration::from_secs(24 * 3600);
+
 /// The longest pause after failed fetches.
 const LONGEST_BACKOFF: u64 = 60;
 
@@ -46,6 +49,8 @@ type VerifiedTokens = LruCache<Tail, (Box<str>, Rc<Verified>)>;
 pub(super) struct IssuerState {
     pub(super) endpoints: Option<Endpoints>,
     pub(super) keys: Option<KeySet>,
+    /// When the keys were fetched.
+    fetched: UnixTime,
     /// When to fetch keys, for the first time or again.
     due: UnixTime,
     failures: u32,
@@ -119,21 +124,13 @@ impl Known {
         self.issuers.iter().enumerate().filter(|(_, issuer)| now >= issuer.due).map(|(index, _)| index).collect()
     }
 
-    /// Every pause that was measured by the old clock ends.
+    /// Every span that was measured by the old clock ends.
     pub(super) fn clock_went_back(&mut self) {
         for issuer in &mut self.issuers {
             issuer.due = UnixTime::default();
             issuer.refetch_from = UnixTime::default();
         }
-        let failed: Vec<TokenKey> = self
-            .exchanges
-            .iter()
-            .filter(|(_, exchange)| matches!(exchange, Exchange::Failed { .. }))
-            .map(|(key, _)| *key)
-            .collect();
-        for key in failed {
-            self.exchanges.pop(&key);
-        }
+        self.exchanges.clear();
     }
 
     /// The header that a first segment stands for, if a token with it was verified not long ago.
@@ -240,15 +237,21 @@ impl IssuerState {
         let lost = self.keys.as_ref().is_some_and(|old| !old.is_contained_in(&keys));
         self.keys = Some(keys);
         self.failures = 0;
+        self.fetched = now;
         self.due = now.plus(REFRESH);
         lost
     }
 
-    /// Keys could not be fetched; what is there stays.
-    pub(super) fn put_failure(&mut self, now: UnixTime) {
+    /// Keys could not be fetched; what is there stays, unless it is too old. Whether it was.
+    pub(super) fn put_failure(&mut self, now: UnixTime) -> bool {
         let pause = 1_u64.checked_shl(self.failures).unwrap_or(LONGEST_BACKOFF).min(LONGEST_BACKOFF);
         self.failures = self.failures.saturating_add(1);
         self.due = now.plus(Duration::from_secs(pause));
+        let too_old = self.keys.is_some() && now.since(self.fetched) > OLDEST_KEYS;
+        if too_old {
+            self.keys = None;
+        }
+        too_old
     }
 
     /// How long until keys are fetched again, if a fetch has failed just now.
@@ -256,17 +259,14 @@ impl IssuerState {
         (self.failures > 0 && now < self.due).then(|| self.due.since(now))
     }
 
-    /// Whether a `kid` that is not in the set may wait for a fetch: for one that is under way, or for one that it
-    /// causes. If so, the next may only after a while.
-    pub(super) fn may_refetch(&mut self, now: UnixTime) -> bool {
-        if self.fetching {
-            return true;
-        }
-        let may = now >= self.refetch_from && self.pause(now).is_none();
-        if may {
-            self.refetch_from = now.plus(REFETCH);
-        }
-        may
+    /// Whether a `kid` that is not in the set may wait for a fetch: for one that is under way, or for one of its own.
+    pub(super) fn may_refetch(&self, now: UnixTime) -> bool {
+        self.fetching || (now >= self.refetch_from && self.pause(now).is_none())
+    }
+
+    /// A fetch has been started because of an unknown `kid`: for a while there is no other for that reason.
+    pub(super) fn refetching(&mut self, now: UnixTime) {
+        self.refetch_from = now.plus(REFETCH);
     }
 }
 

@@ -24,7 +24,7 @@ use crate::http::{Call, CallFailure, HeaderEdits, LocalAnswer, Reply, Request};
 use crate::refusal::{Concern, Reason, Refusal};
 use crate::time::UnixTime;
 use decide::{Facts, Need, Outcome, Stop};
-use flight::{Flight, Flights, Join, Landing, Operation};
+use flight::{Flight, Flights, Join, Landing, Operation, Purpose};
 use known::Known;
 
 /// How often one request is decided at most. Keys, a refetch for its `kid` and a token make four.
@@ -66,6 +66,8 @@ pub struct Engine {
 struct Waiting {
     request: Request,
     decisions: u8,
+    /// What it waits for.
+    purpose: Purpose,
 }
 
 impl Engine {
@@ -95,7 +97,10 @@ impl Engine {
                 self.finish(outcome)
             }
             Err(Stop::Refuse { refusal, resource }) => self.refuse(&refusal, resource),
-            Err(Stop::Need(need)) => self.wait(id, Waiting { request, decisions: 1 }, need, now),
+            Err(Stop::Need(need)) => {
+                let waiting = Waiting { request, decisions: 1, purpose: need.purpose() };
+                self.wait(id, waiting, need, now)
+            }
         }
     }
 
@@ -154,7 +159,9 @@ impl Engine {
 
     /// A request has left before its step came.
     pub fn gone(&mut self, id: RequestId) {
-        self.waiting.remove(&id);
+        if let Some(waiting) = self.waiting.remove(&id) {
+            self.flights.leave(waiting.purpose, id);
+        }
     }
 
     /// What has been counted since the last time.
@@ -202,7 +209,10 @@ impl Engine {
                     );
                     self.refuse(&refusal.retry_after(Duration::from_secs(1)), None)
                 }
-                Err(Stop::Need(need)) => self.wait(id, waiting, need, now),
+                Err(Stop::Need(need)) => {
+                    waiting.purpose = need.purpose();
+                    self.wait(id, waiting, need, now)
+                }
             };
             if !matches!(step, Step::Wait) {
                 steps.push((id, step));
@@ -212,12 +222,15 @@ impl Engine {
     }
 
     fn wait(&mut self, id: RequestId, waiting: Waiting, need: Need, now: UnixTime) -> Step {
+        let overloaded = || Refusal::new(Reason::Overloaded).retry_after(Duration::from_secs(1));
         if self.waiting.len() >= MOST_WAITING {
-            let refusal = Refusal::new(Reason::Overloaded).retry_after(Duration::from_secs(1));
-            return self.refuse(&refusal, None);
+            return self.refuse(&overloaded(), None);
         }
         let is_token = matches!(need, Need::Token(_));
-        match self.flights.join(&need, id) {
+        let is_for_a_kid = matches!(need, Need::Keys { known_endpoints: Some(_), .. });
+        // Whoever waits for keys has proved nothing yet: half of the places are for those who have.
+        let most_waiting_for_keys = (MOST_WAITING / 2).checked_div(self.config.providers.len()).unwrap_or(1).max(1);
+        match self.flights.join(&need, id, most_waiting_for_keys) {
             Join::Joined => {
                 if is_token {
                     self.counters.cache_joined();
@@ -225,7 +238,8 @@ impl Engine {
                 self.waiting.insert(id, waiting);
                 return Step::Wait;
             }
-            Join::Full => return self.refuse(&Refusal::new(Reason::UnknownKey), None),
+            Join::Full if is_for_a_kid => return self.refuse(&Refusal::new(Reason::UnknownKey), None),
+            Join::Full => return self.refuse(&overloaded(), None),
             Join::NoFlight => {}
         }
         if is_token {
@@ -258,6 +272,9 @@ impl Engine {
             && let Some(issuer) = self.known.issuer_mut(operation.provider())
         {
             issuer.fetching = true;
+            if waiter.is_some() && issuer.keys.is_some() {
+                issuer.refetching(now);
+            }
         }
         self.launch(Flight { operation, waiters: waiter.into_iter().collect(), started: now }, call);
         Ok(())

@@ -21,6 +21,9 @@ const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 /// The largest token response that is read. A token has to fit into a header, which Envoy bounds at 60 KiB.
 const MOST_ANSWER_BYTES: usize = 256 * 1024;
 
+/// The longest token that is sent on: servers take headers of 8 to 60 KiB in all.
+const MOST_TOKEN_BYTES: usize = 32 * 1024;
+
 /// The longest lifetime that is believed.
 const LONGEST_LIFETIME: u64 = 7 * 24 * 3600;
 
@@ -96,6 +99,9 @@ fn read_success(answer: &Answer, target: &Target, subject: Subject<'_>) -> Resul
     let access_token = json::string(&response, "access_token").ok_or("there is no access_token")?;
     if access_token.is_empty() || !access_token.bytes().all(|byte| matches!(byte, 0x21..=0x7E)) {
         return Err("the access_token cannot stand in a header");
+    }
+    if access_token.len() > MOST_TOKEN_BYTES {
+        return Err("the access_token is longer than 32 KiB");
     }
     if access_token == subject.token {
         return Err("the token that was handed in came back");

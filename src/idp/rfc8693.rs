@@ -32,7 +32,7 @@ impl Profile for Rfc8693 {
             return Err(TokenError::IdToken);
         }
         let user = self.id_token_user(claims).ok_or(TokenError::Claims("sub is missing"))?;
-        if claims.text("client_id") == Some(&user) {
+        if ["client_id", "azp"].iter().any(|name| claims.text(name) == Some(&user)) {
             return Err(TokenError::NotAUser);
         }
         Ok(Caller { user, takes_claims_challenge: false })

@@ -1,6 +1,6 @@
 //! One call for everyone who lacks the same thing, whoever leaves meanwhile.
 
-use onbehalf::engine::{RequestId, Sample, Step};
+use onbehalf::engine::{RequestId, Sample};
 use serde_json::json;
 
 use crate::support::*;
@@ -103,14 +103,17 @@ fn a_call_that_the_host_forgets_is_given_up() {
 #[test]
 fn only_so_many_may_wait() {
     let mut bench = Bench::ready();
-    let token = alice_token();
-    for _ in 0..1024 {
-        assert!(matches!(bench.ask(bearer("/github", &token)), Step::Wait));
+    for user in 0..4 {
+        let token = entra_user(&format!("u{user}"));
+        for _ in 0..256 {
+            bench.wait(bearer("/github", &token));
+        }
+        let answer = answered(bench.ask(bearer("/github", &token)));
+        assert_eq!((answer.status, header(&answer, "retry-after")), (503, Some("1")), "so many for one token");
     }
-    let answer = answered(bench.ask(bearer("/github", &token)));
-    assert_eq!((answer.status, header(&answer, "retry-after")), (503, Some("1")));
+    assert_eq!(refused(bench.ask(bearer("/github", &alice_token()))), (503, "overloaded".to_owned()));
     bench.engine.gone(RequestId(1));
-    assert!(matches!(bench.ask(bearer("/github", &token)), Step::Wait));
+    bench.wait(bearer("/github", &alice_token()));
 }
 
 #[test]

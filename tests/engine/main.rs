@@ -3,6 +3,7 @@
 #![allow(clippy::string_slice, clippy::arithmetic_side_effects, clippy::unreachable, reason = "tests")]
 #![allow(unreachable_pub, missing_docs, reason = "a test binary has no public surface")]
 
+mod abuse;
 mod cache;
 mod configuration;
 mod documentation;
