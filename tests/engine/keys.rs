@@ -62,7 +62,12 @@ fn a_metadata_document_that_is_not_the_issuers_is_not_followed() {
         let mut bench = Bench::new(&configuration());
         bench.wait(bearer("/github", &alice_token()));
         let document = with(good.clone(), change.clone());
-        let mut steps = steps_of(&mut bench, &mut |_| answer_with(200, &[], &document));
+        let mut called = 0;
+        let mut steps = steps_of(&mut bench, &mut |_| {
+            called += 1;
+            answer_with(200, &[], &document)
+        });
+        assert_eq!(called, 1, "nothing that it names is called: {change}");
         assert_eq!(refused(steps.remove(0)), (503, "keys_unavailable".to_owned()), "{change}");
     }
 }
