@@ -32,8 +32,8 @@ impl<'a> Head<'a> {
                     head.authorization = Some(value);
                 }
                 "cookie" => head.has_cookie = true,
-                // Bound to the token that is left behind here (RFC 9449 section 4.1).
-                // And names by which some servers let a client choose another path than the one that was decided about.
+                // A proof for the token that is left behind here (RFC 9449 section 4.1), and names by which some servers
+                // let a client choose another path than the one that was decided about.
                 "dpop" | "x-original-url" | "x-rewrite-url" => head.remove.push(name.to_owned()),
                 _ if name.starts_with("x-onbehalf-") || is_subject_header(config, name) => {
                     head.remove.push(name.to_owned())

@@ -33,6 +33,9 @@ const MOST_DECISIONS: u8 = 8;
 /// The most requests that wait in one worker.
 const MOST_WAITING: usize = 1024;
 
+/// How far the clock may go back without being taken for another clock.
+const CLOCK_JITTER: Duration = Duration::from_secs(5);
+
 /// How much longer than its timeout a call is waited for, in case the host forgets it.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -152,11 +155,6 @@ impl Engine {
         self.calls.pop_front()
     }
 
-    /// Whether there are calls to be made.
-    pub fn has_calls(&self) -> bool {
-        !self.calls.is_empty()
-    }
-
     /// A request has left before its step came.
     pub fn gone(&mut self, id: RequestId) {
         if let Some(waiting) = self.waiting.remove(&id) {
@@ -169,22 +167,20 @@ impl Engine {
         &mut self.counters
     }
 
-    /// The configuration that it works by.
-    pub const fn config(&self) -> &Config {
-        &self.config
-    }
-
     /// How many requests wait.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
+    /// A step back of a moment is a clock being disciplined: no span here is so short that it matters, and forgetting
+    /// every exchanged token for it would be a stampede at the providers.
     fn observe(&mut self, now: UnixTime) {
-        if now < self.latest {
+        if now.plus(CLOCK_JITTER) < self.latest {
             self.known.clock_went_back();
             self.flights.clock_went_back(now);
+            self.latest = now;
         }
-        self.latest = now;
+        self.latest = self.latest.max(now);
     }
 
     fn decide(&mut self, request: &Request, now: UnixTime) -> Result<Outcome, Stop> {

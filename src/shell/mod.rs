@@ -1,8 +1,8 @@
 //! The only place that knows proxy-wasm. It carries requests and replies to the engine and steps and calls back
 //! to the host, and decides nothing.
 //!
-//! Two rules. No hostcall while the engine is borrowed: the host may call back. And only those of the SDK's
-//! functions that neither unwrap UTF-8 nor panic on a status that Envoy returns; `clippy.toml` bans the others.
+//! Two rules. While the engine is borrowed there is no hostcall that could bring another callback: it logs and has
+//! signatures computed, and nothing else. And only those of the SDK's functions that neither unwrap UTF-8 nor panic on a status that Envoy returns; `clippy.toml` bans the others.
 
 mod crypto;
 mod metrics;

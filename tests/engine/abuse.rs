@@ -141,6 +141,17 @@ fn a_clock_that_went_forward_and_back_keeps_no_token_too_long() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_by_a_moment_costs_nobody_a_token() {
+    let mut bench = Bench::ready();
+    let token = alice_token();
+    authorization(bench.exchange(bearer("/github", &token), &issued("up")));
+    bench.now = NOW.minus(Duration::from_secs(5));
+    bench.tick();
+    bench.no_call();
+    assert_eq!(authorization(bench.ask(bearer("/github", &token))), "Bearer up");
+}
+
+#[test]
 fn neither_of_the_callers_tokens_goes_on_when_the_provider_hands_it_back() {
     let (access_token, id_token) = (bob_token(), OKTA_KEY.token(&bob_id()));
     let fields = [("authorization", format!("Bearer {access_token}")), ("idt", id_token)];

@@ -1,7 +1,6 @@
 //! One call for everyone who lacks the same thing, whoever leaves meanwhile.
 
 use onbehalf::engine::{RequestId, Sample};
-use serde_json::json;
 
 use crate::support::*;
 
@@ -143,5 +142,5 @@ fn a_client_that_cannot_prove_itself_is_the_operators_concern() {
     assert_eq!(bench.engine.waiting(), 0);
     bench.no_call();
     assert_eq!(authorization(bench.exchange(bearer("/github", &alice_token()), &issued("up"))), "Bearer up");
-    assert_eq!(json!(bench.engine.has_calls()), json!(false));
+    bench.no_call();
 }
