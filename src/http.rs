@@ -80,25 +80,58 @@ fn is_loopback(host: &str) -> bool {
         || host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// The head of a request: its header fields in order, names in lower case, pseudo-headers among them.
+/// The head of a request: its header fields in order, names in lower case, pseudo-headers among them; and what the
+/// connection that it came on says of the client.
+///
+/// The fields stay in the one buffer in which the host hands them over: a string for each name and value would be most
+/// of what the filter allocates for a request.
 #[derive(Clone)]
 pub struct Request {
-    fields: Vec<(String, Vec<u8>)>,
+    pairs: Vec<u8>,
+    /// SHA-256 of the DER certificate by which the client proved itself in TLS, if it did.
+    pub peer_certificate: Option<[u8; 32]>,
 }
 
 impl Request {
-    /// From the header map as the host gives it.
-    pub const fn new(fields: Vec<(String, Vec<u8>)>) -> Self {
-        Self { fields }
+    /// From the header map as a proxy-wasm host serialises it: the number of fields, the lengths of each name and value
+    /// (32 bits each, little-endian), then names and values, each with a zero byte behind it.
+    pub const fn from_pairs(pairs: Vec<u8>) -> Self {
+        Self { pairs, peer_certificate: None }
     }
 
-    /// Every field, in order.
-    pub fn fields(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.fields.iter().map(|(name, value)| (name.as_str(), value.as_slice()))
+    /// From fields that stand by themselves.
+    pub fn new(fields: &[(&str, &[u8])]) -> Self {
+        let length = |part: &[u8]| u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes();
+        let mut pairs = u32::try_from(fields.len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
+        for (name, value) in fields {
+            pairs.extend(length(name.as_bytes()));
+            pairs.extend(length(value));
+        }
+        for (name, value) in fields {
+            pairs.extend([name.as_bytes(), b"\0", value, b"\0"].concat());
+        }
+        Self::from_pairs(pairs)
+    }
+
+    /// Every field, in order; those up to where the buffer is no header map.
+    pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let (count, rest) = self.pairs.split_first_chunk().unwrap_or((&[0; 4], &[]));
+        let count = usize::try_from(u32::from_le_bytes(*count)).unwrap_or(usize::MAX);
+        let (lengths, content) = rest.split_at_checked(count.saturating_mul(8)).unwrap_or_default();
+        let (lengths, _) = lengths.as_chunks::<4>();
+        let (lengths, _) = lengths.as_chunks::<2>();
+        lengths.iter().scan(content, |content, [name, value]| {
+            let mut part = |length: &[u8; 4]| {
+                let (part, rest) = content.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+                *content = rest.get(1..)?;
+                Some(part)
+            };
+            Some((part(name)?, part(value)?))
+        })
     }
 
     /// The first field of that name.
-    pub fn field(&self, name: &str) -> Option<&[u8]> {
+    pub fn field(&self, name: &[u8]) -> Option<&[u8]> {
         self.fields().find_map(|(field, value)| (field == name).then_some(value))
     }
 }
@@ -174,6 +207,27 @@ impl Answer {
     }
 }
 
+impl Answer {
+    /// For how long it is fresh (RFC 9111 section 4.2): `max-age` less the time that it was under way, nothing if it is not
+    /// to be stored or used again. `None`: it does not say.
+    pub fn max_age(&self) -> Option<Duration> {
+        let fields = self.headers.iter().filter(|(name, _)| name == "cache-control");
+        let text: Vec<u8> =
+            fields.map(|(_, value)| value.as_slice()).collect::<Vec<_>>().join(&b","[..]).to_ascii_lowercase();
+        let directives = std::str::from_utf8(&text).ok()?.split(',').map(str::trim);
+        let mut fresh = None;
+        for directive in directives {
+            match directive.split_once('=') {
+                None if matches!(directive, "no-store" | "no-cache") => return Some(Duration::ZERO),
+                Some(("max-age", seconds)) => fresh = Some(seconds.trim_matches('"').parse().ok()?),
+                _ => {}
+            }
+        }
+        let age = self.header("age").and_then(|age| age.trim().parse().ok()).unwrap_or(0);
+        fresh.map(|fresh: u64| Duration::from_secs(fresh.saturating_sub(age)))
+    }
+}
+
 /// Why there is no usable answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallFailure {
@@ -231,6 +285,48 @@ mod tests {
             "",
         ] {
             assert!(Url::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_header_map_is_read_as_the_host_writes_it() {
+        let fields: [(&str, &[u8]); 4] = [(":path", b"/"), ("x", b""), ("cookie", b"a\0b"), ("y", b"\xff\xfe")];
+        let request = Request::new(&fields);
+        let read: Vec<_> = request.fields().collect();
+        let expected: Vec<_> = fields.iter().map(|(name, value)| (name.as_bytes(), *value)).collect();
+        assert_eq!(read, expected);
+        assert_eq!((request.field(b"x"), request.field(b"z")), (Some(&b""[..]), None));
+    }
+
+    #[test]
+    fn a_buffer_that_is_no_header_map_gives_no_more_than_it_has() {
+        let whole = Request::new(&[("a", b"1"), ("b", b"2")]).pairs;
+        for length in 0..whole.len() {
+            assert!(Request::from_pairs(whole[..length].to_vec()).fields().count() < 2, "{length}");
+        }
+        let mut lie = whole;
+        lie[..4].fill(0xff);
+        assert_eq!(Request::from_pairs(lie.clone()).fields().count(), 0);
+        lie[..4].copy_from_slice(&[2, 0, 0, 0]);
+        lie[4..8].fill(0xff);
+        assert_eq!(Request::from_pairs(lie).fields().count(), 0);
+    }
+
+    #[test]
+    fn the_time_for_which_an_answer_is_fresh_is_read() {
+        let max_age = |headers: &[(&str, &str)]| {
+            let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
+            Answer { status: 200, headers, body: Vec::new() }.max_age().map(|age| age.as_secs())
+        };
+        assert_eq!(max_age(&[]), None);
+        assert_eq!(max_age(&[("cache-control", "public, Max-Age=3600, must-revalidate")]), Some(3600));
+        assert_eq!(max_age(&[("cache-control", "public"), ("cache-control", "max-age=\"60\"")]), Some(60));
+        assert_eq!(max_age(&[("cache-control", "max-age=3600"), ("age", "600")]), Some(3000));
+        assert_eq!(max_age(&[("cache-control", "max-age=3600"), ("age", "9999")]), Some(0));
+        assert_eq!(max_age(&[("cache-control", "no-cache, no-store")]), Some(0));
+        assert_eq!(max_age(&[("cache-control", "private")]), None);
+        for odd in ["max-age=", "max-age=-1", "max-age=1e9", "max-age=99999999999999999999"] {
+            assert_eq!(max_age(&[("cache-control", odd)]), None, "{odd}");
         }
     }
 

@@ -40,6 +40,7 @@ pub mod mcp;
 pub mod path;
 pub mod refusal;
 pub mod secret;
+pub mod shared;
 pub mod time;
 pub mod token;
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::config::Resource;
 use crate::http::LocalAnswer;
-use crate::mcp::challenge;
+use crate::mcp::challenge::{self, Problem, Scheme};
 use crate::token::TokenError;
 
 /// Who can do something about a refusal: it decides how loud the log is.
@@ -92,10 +92,12 @@ reasons! {
     SeveralCredentials => ("several_credentials", 400, "invalid_request", WithError, Caller, "Send one token, once, in the Authorization header.");
     TokenTooLarge => ("token_too_large", 400, "invalid_request", WithError, Caller, "The token is longer than 16 KiB.");
     MalformedToken => ("malformed_token", 401, "invalid_token", WithError, Caller, "The token is not a well-formed signed JWT.");
+    OpaqueToken => ("opaque_token", 401, "invalid_token", WithError, Caller, "The token is opaque, not a JWT; ask for a token for this resource.");
     EncryptedToken => ("encrypted_token", 401, "invalid_token", WithError, Caller, "The token is encrypted; the identity provider must issue signed tokens for this audience.");
     UnsupportedAlgorithm => ("unsupported_algorithm", 401, "invalid_token", WithError, Caller, "The token is signed with an algorithm that is not accepted for its key.");
     UnsupportedTokenType => ("unsupported_token_type", 401, "invalid_token", WithError, Caller, "The token is another kind of JWT than an access token.");
     UnknownIssuer => ("unknown_issuer", 401, "invalid_token", WithError, Caller, "The token comes from an issuer that is not accepted here.");
+    WrongTenant => ("wrong_tenant", 401, "invalid_token", WithError, Caller, "The token comes from an organization that is not accepted here.");
     UnknownKey => ("unknown_key", 401, "invalid_token", WithError, Caller, "The token is signed with a key that its issuer does not publish.");
     BadSignature => ("bad_signature", 401, "invalid_token", WithError, Caller, "The signature of the token does not fit.");
     Expired => ("expired", 401, "invalid_token", WithError, Caller, "The token has expired; get a new one.");
@@ -103,6 +105,12 @@ reasons! {
     WrongAudience => ("wrong_audience", 401, "invalid_token", WithError, Caller, "The token was issued for another audience; ask for one for this resource.");
     InvalidClaims => ("invalid_claims", 401, "invalid_token", WithError, Caller, "A claim that the token needs is missing or of a wrong type.");
     IdTokenAsAccessToken => ("id_token_as_access_token", 401, "invalid_token", WithError, Caller, "This is an ID token; send an access token.");
+    AccessTokenAsIdToken => ("access_token_as_id_token", 401, "invalid_token", WithError, Caller, "This is an access token; send an ID token.");
+    BoundToken => ("bound_token", 401, "invalid_token", WithError, Caller, "The token is bound to a key or a certificate, and was sent without the proof for it.");
+    UnboundToken => ("unbound_token", 401, "invalid_token", WithError, Caller, "The token is not bound to a key or a certificate of its holder, as it must be here.");
+    WrongCertificate => ("wrong_certificate", 401, "invalid_token", WithError, Caller, "The token is bound to another certificate than that of this connection.");
+    InvalidProof => ("invalid_dpop_proof", 401, "invalid_dpop_proof", WithError, Caller, "The DPoP proof is missing, does not fit the request and its token, or was used before.");
+    UseNonce => ("use_dpop_nonce", 401, "use_dpop_nonce", WithError, Caller, "The DPoP proof must have the nonce of the DPoP-Nonce header in it.");
     NotAUserToken => ("not_a_user_token", 403, "access_denied", No, Caller, "The token belongs to an application; only users can be acted for.");
     InsufficientScope => ("insufficient_scope", 403, "insufficient_scope", WithError, Caller, "The token lacks a scope that this resource needs.");
     NoExchange => ("no_exchange", 403, "access_denied", No, Caller, "Users of this identity provider have no access to this resource.");
@@ -129,6 +137,10 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// A claims challenge for the client: JSON text.
     pub claims: Option<String>,
+    /// A nonce that the client's next proof must have (`DPoP-Nonce`).
+    pub nonce: Option<String>,
+    /// How the token was presented.
+    pub scheme: Scheme,
     /// For the log: what a person needs beside the reason. No token, secret or personal data.
     pub detail: String,
 }
@@ -136,7 +148,7 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with nothing but its reason.
     pub const fn new(reason: Reason) -> Self {
-        Self { reason, retry_after: None, claims: None, detail: String::new() }
+        Self { reason, retry_after: None, claims: None, nonce: None, scheme: Scheme::Bearer, detail: String::new() }
     }
 
     /// The same with a detail for the log.
@@ -159,14 +171,15 @@ impl Refusal {
         let mut headers =
             vec![("content-type", "application/json".to_owned()), ("cache-control", "no-store".to_owned())];
         if let Some(resource) = resource {
-            let value = match (&self.claims, row.challenge) {
-                (Some(claims), _) => Some(challenge::insufficient_claims(resource, row.text, claims)),
-                (None, Challenge::No) => None,
-                (None, Challenge::Bare) => Some(challenge::bare(resource)),
-                (None, Challenge::WithError) => Some(challenge::with_error(resource, error, row.text)),
+            let problem = Problem { error, description: row.text, claims: self.claims.as_deref(), scheme: self.scheme };
+            let challenges = match (&self.claims, row.challenge) {
+                (None, Challenge::No) => Vec::new(),
+                (None, Challenge::Bare) => challenge::challenges(resource, None),
+                (Some(_), _) | (None, Challenge::WithError) => challenge::challenges(resource, Some(&problem)),
             };
-            headers.extend(value.map(|value| ("www-authenticate", value)));
+            headers.extend(challenges.into_iter().map(|value| ("www-authenticate", value)));
         }
+        headers.extend(self.nonce.clone().map(|nonce| ("dpop-nonce", nonce)));
         if let Some(pause) = self.retry_after {
             // Rounded up: a client that comes a moment early is refused again.
             let seconds = pause.as_millis().div_ceil(1000).max(1);
@@ -194,11 +207,13 @@ impl fmt::Display for Refusal {
 impl From<&TokenError> for Reason {
     fn from(error: &TokenError) -> Self {
         match error {
+            TokenError::Opaque => Self::OpaqueToken,
             TokenError::Malformed(_) => Self::MalformedToken,
             TokenError::Encrypted => Self::EncryptedToken,
             TokenError::Algorithm => Self::UnsupportedAlgorithm,
             TokenError::Type => Self::UnsupportedTokenType,
             TokenError::Issuer => Self::UnknownIssuer,
+            TokenError::Tenant => Self::WrongTenant,
             TokenError::Key => Self::UnknownKey,
             TokenError::Signature => Self::BadSignature,
             TokenError::Expired => Self::Expired,
@@ -206,6 +221,7 @@ impl From<&TokenError> for Reason {
             TokenError::Audience => Self::WrongAudience,
             TokenError::Claims(_) => Self::InvalidClaims,
             TokenError::IdToken => Self::IdTokenAsAccessToken,
+            TokenError::AccessToken => Self::AccessTokenAsIdToken,
             TokenError::NotAUser => Self::NotAUserToken,
         }
     }
@@ -238,6 +254,8 @@ mod tests {
             assert!(row.status != 401 || row.challenge != Challenge::No, "{reason:?}");
             if row.challenge == Challenge::WithError {
                 let expected = match row.status {
+                    // RFC 9449 sections 7.1 and 9.
+                    401 if matches!(reason, Reason::InvalidProof | Reason::UseNonce) => row.label,
                     400 => "invalid_request",
                     401 => "invalid_token",
                     _ => "insufficient_scope",

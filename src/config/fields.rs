@@ -104,6 +104,20 @@ impl<'a> Fields<'a> {
         self.get(name).map(|value| self.child(name, value)?.knowing(known)).transpose()
     }
 
+    /// An object whose members are not ours to name.
+    pub(super) fn any_object(&self, name: &str) -> Result<Option<&'a Object>, ConfigError> {
+        self.get(name).map(|value| value.as_object().ok_or_else(|| self.wrong(name, value, "an object"))).transpose()
+    }
+
+    /// `true` or `false`; nothing is `false`.
+    pub(super) fn truth(&self, name: &str) -> Result<bool, ConfigError> {
+        match self.get(name) {
+            None => Ok(false),
+            Some(Value::Bool(truth)) => Ok(*truth),
+            Some(found) => Err(self.wrong(name, found, "true or false")),
+        }
+    }
+
     /// The same where there must be one.
     pub(super) fn required_object(&self, name: &str, known: &[&str]) -> Result<Self, ConfigError> {
         self.object(name, known)?.ok_or_else(|| self.missing(name, &format!("an object of {}", known.join(", "))))

@@ -10,12 +10,16 @@ mod resource;
 
 use std::fmt;
 
+use crate::shared::SharedKey;
 use fields::Fields;
 pub use provider::{Client, ClientAuthentication, Provider, SubjectToken, TokenSource};
-pub use resource::{RawExchange, Resource};
+pub use resource::{Bound, Dpop, RawExchange, Resource};
 
 /// How many tokens a worker remembers when the operator does not say.
 const DEFAULT_CACHED_TOKENS: u32 = 10_000;
+
+/// How many bytes of verified tokens a worker remembers when the operator does not say.
+const DEFAULT_CACHED_BYTES: u32 = 32 * 1024 * 1024;
 
 /// The most that it may be told to: at some kilobytes each, a worker's share of Envoy's memory.
 const MOST_CACHED_TOKENS: u32 = 1_000_000;
@@ -31,8 +35,12 @@ pub struct Config {
     pub open_paths: Vec<String>,
     /// The most verified tokens that are remembered.
     pub verified_tokens: usize,
+    /// The most bytes that they take.
+    pub verified_bytes: usize,
     /// The most exchanged tokens (and refusals) that are remembered.
     pub exchanged_tokens: usize,
+    /// What workers with this configuration have in common.
+    pub shared_key: SharedKey,
     /// What the operator should know although it is no mistake.
     pub warnings: Vec<String>,
 }
@@ -77,15 +85,29 @@ impl Config {
                 return Err(ConfigError::new(format!("open_paths[{index}]"), found, expected));
             }
         }
-        let cache = root.object("cache", &["verified_tokens", "exchanged_tokens"])?;
-        let size = |name: &str, least: u32| {
-            let size =
-                cache.as_ref().map_or(Ok(None), |cache| cache.number(name, least, MOST_CACHED_TOKENS, "tokens"))?;
-            Ok(usize::try_from(size.unwrap_or(DEFAULT_CACHED_TOKENS)).unwrap_or(usize::MAX))
+        let cache = root.object("cache", &["verified_tokens", "verified_bytes", "exchanged_tokens"])?;
+        let size = |name: &str, least: u32, most: u32, default: u32, unit: &str| {
+            let size = cache.as_ref().map_or(Ok(None), |cache| cache.number(name, least, most, unit))?;
+            Ok(usize::try_from(size.unwrap_or(default)).unwrap_or(usize::MAX))
         };
-        // Waiting requests get their token from the cache of exchanged ones: it cannot be switched off.
-        let (verified_tokens, exchanged_tokens) = (size("verified_tokens", 0)?, size("exchanged_tokens", 1)?);
-        Ok(Self { providers, resources, open_paths, verified_tokens, exchanged_tokens, warnings })
+        let tokens = |name: &str, least: u32| size(name, least, MOST_CACHED_TOKENS, DEFAULT_CACHED_TOKENS, "tokens");
+        let shared_key = SharedKey::of(providers.iter().map(|provider| provider.client.authentication.secret()));
+        Ok(Self {
+            verified_tokens: tokens("verified_tokens", 0)?,
+            verified_bytes: size("verified_bytes", 0, u32::MAX, DEFAULT_CACHED_BYTES, "bytes")?,
+            // Waiting requests get their token from the cache of exchanged ones: it cannot be switched off.
+            exchanged_tokens: tokens("exchanged_tokens", 1)?,
+            providers,
+            resources,
+            open_paths,
+            shared_key,
+            warnings,
+        })
+    }
+
+    /// Whether what a connection says of its client's certificate is of interest to any resource.
+    pub fn takes_certificates(&self) -> bool {
+        self.resources.iter().any(|resource| resource.certificates != Bound::Off)
     }
 }
 

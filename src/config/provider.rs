@@ -7,16 +7,24 @@ use crate::crypto::{SigningAlgorithm, SigningKey};
 use crate::http::Url;
 use crate::idp::{self, Profile};
 use crate::secret::Secret;
+use crate::token::KeySet;
 
 const DEFAULT_LEEWAY: u32 = 60;
 const DEFAULT_TIMEOUT: u32 = 10;
 
-const FIELDS: [&str; 10] = [
+/// For how long keys are trusted that could not be fetched again, in seconds: what a provider may be away for, and what
+/// its keys may live before.
+const DEFAULT_OLDEST_KEYS: u32 = 48 * 3600;
+
+const FIELDS: [&str; 13] = [
     "profile",
     "issuer",
+    "tenants",
     "cluster",
     "audiences",
+    "jwks",
     "jwks_uri",
+    "keys_max_age_seconds",
     "token_endpoint",
     "client",
     "subject_token",
@@ -34,12 +42,16 @@ pub struct Provider {
     pub name: Rc<str>,
     /// What it does in its own way.
     pub profile: &'static dyn Profile,
-    /// `iss` of its tokens.
+    /// `iss` of its tokens. Of a provider of many tenants, with the word in the place of the tenant that stands for all.
     pub issuer: Url,
+    /// The tenants whose users may come in, of a provider of many; else none.
+    pub tenants: Vec<String>,
     /// Envoy's cluster for every call to it.
     pub cluster: Rc<str>,
-    /// What `aud` of an access token may be.
+    /// What `aud` of the token in `authorization` may be.
     pub audiences: Vec<String>,
+    /// Its keys, if the operator wrote them down.
+    pub jwks: Option<KeySet>,
     /// Where its keys are, if not discovered.
     pub jwks_uri: Option<Url>,
     /// Where tokens are exchanged, if not discovered.
@@ -48,6 +60,8 @@ pub struct Provider {
     pub client: Client,
     /// What is exchanged.
     pub subject_token: SubjectToken,
+    /// For how long keys are trusted that could not be fetched again.
+    pub oldest_keys: Duration,
     /// How far its clock and ours may differ.
     pub leeway: Duration,
     /// How long one call may take.
@@ -81,19 +95,58 @@ pub enum ClientAuthentication {
     },
 }
 
+impl ClientAuthentication {
+    /// What it rests on: nobody else has these bytes.
+    pub fn secret(&self) -> &[u8] {
+        match self {
+            Self::SecretBasic(secret) | Self::SecretPost(secret) => secret.reveal().as_bytes(),
+            Self::PrivateKeyJwt { key, .. } => key.pkcs8(),
+        }
+    }
+}
+
 /// The token that is handed to the provider.
 #[derive(Debug)]
 pub enum SubjectToken {
-    /// The access token that the caller was let in with.
+    /// The caller comes with an access token, and that is it.
     AccessToken,
-    /// An ID token of the same user, presented beside it.
-    IdToken {
+    /// The caller comes with an ID token, and that is it.
+    IdToken,
+    /// The caller comes with an access token, and beside it with an ID token of the same user, which is it.
+    IdTokenBeside {
         /// Where it is presented.
         source: TokenSource,
         /// What its `aud` may be: the client that the user signed in to.
         audiences: Vec<String>,
     },
 }
+
+impl Provider {
+    /// Whether a metadata document that names `issuer` is this provider's.
+    pub fn is_metadata_issuer(&self, issuer: &str) -> bool {
+        match self.profile.tenant_word() {
+            Some(word) if !self.tenants.is_empty() => {
+                // Spelled in either way, and not replaced by anything.
+                let template = issuer.replacen("{tenantId}", "{tenantid}", 1);
+                template == self.issuer.as_str().replacen(word, TENANT, 1)
+            }
+            _ => issuer == self.issuer.as_str(),
+        }
+    }
+
+    /// The issuers of its tokens, in their usual spelling: what a client may be told of.
+    pub fn issuers(&self) -> Vec<String> {
+        match self.profile.tenant_word() {
+            Some(word) if !self.tenants.is_empty() => {
+                self.tenants.iter().map(|tenant| self.issuer.as_str().replacen(word, tenant, 1)).collect()
+            }
+            _ => vec![self.issuer.as_str().to_owned()],
+        }
+    }
+}
+
+/// What stands for the tenant in the issuer of a provider of many.
+const TENANT: &str = "{tenantid}";
 
 /// A place in a request.
 #[derive(Debug)]
@@ -145,6 +198,7 @@ fn build(
         })
     };
     let optional_url = |field: &str| fields.text(field)?.map(|text| url(field, text)).transpose();
+    let (issuer, tenants) = issuer(fields, profile)?;
     let audiences = fields.texts("audiences")?;
     if audiences.is_empty() {
         return Err(ConfigError::new(fields.at("audiences"), "none", "a list of what `aud` of the callers' tokens is"));
@@ -158,12 +212,11 @@ fn build(
     let provider = Provider {
         name: name.into(),
         profile,
-        issuer: url(
-            "issuer",
-            fields.required_text("issuer", "the provider's issuer, as its tokens have it in `iss`")?,
-        )?,
+        issuer: url("issuer", &issuer)?,
+        tenants,
         cluster: fields.required_text("cluster", "the name of the Envoy cluster of the provider")?.into(),
         audiences,
+        jwks: jwks(fields)?,
         jwks_uri: optional_url("jwks_uri")?,
         token_endpoint: optional_url("token_endpoint")?,
         client: Client {
@@ -178,11 +231,61 @@ fn build(
             Some(fields) => subject_token(&fields)?,
             None => SubjectToken::AccessToken,
         },
+        oldest_keys: seconds("keys_max_age_seconds", 600, 604_800, DEFAULT_OLDEST_KEYS)?,
         leeway: seconds("clock_leeway_seconds", 0, 300, DEFAULT_LEEWAY)?,
         timeout: seconds("timeout_seconds", 1, 60, DEFAULT_TIMEOUT)?,
     };
     profile.check(&provider).map_err(|(field, found, expected)| ConfigError::new(fields.at(field), found, expected))?;
     Ok(provider)
+}
+
+/// The issuer with a word in the place of its tenant, and the tenants, where there are several.
+fn issuer(fields: &Fields<'_>, profile: &'static dyn Profile) -> Result<(String, Vec<String>), ConfigError> {
+    let text = fields.required_text("issuer", "the provider's issuer, as its tokens have it in `iss`")?;
+    let tenants = fields.texts("tenants")?;
+    match (profile.tenant_word(), text.contains(TENANT), tenants.is_empty()) {
+        (_, false, true) => Ok((text.to_owned(), tenants)),
+        (Some(word), true, false) => Ok((text.replacen(TENANT, word, 1), tenants)),
+        (Some(_), true, true) => {
+            let expected = "a list of the tenants whose users may come in, as {tenantid} stands in the issuer";
+            Err(ConfigError::new(fields.at("tenants"), "none", expected))
+        }
+        (None, _, _) => {
+            let expected = "one issuer, and no tenants: this profile has no providers of several tenants";
+            Err(ConfigError::new(
+                fields.at(if tenants.is_empty() { "issuer" } else { "tenants" }),
+                "several tenants",
+                expected,
+            ))
+        }
+        (Some(_), false, false) => {
+            let expected = "an issuer with {tenantid} in the place of the tenant, as there are tenants";
+            Err(ConfigError::new(fields.at("issuer"), "the issuer of one tenant", expected))
+        }
+    }
+}
+
+/// Keys that the operator wrote down. Here, unlike in a set that is fetched, every one must be of use.
+fn jwks(fields: &Fields<'_>) -> Result<Option<KeySet>, ConfigError> {
+    let Some(set) = fields.any_object("jwks")? else {
+        return Ok(None);
+    };
+    if fields.has("jwks_uri") {
+        return Err(ConfigError::new(fields.at("jwks_uri"), "a value", "nothing: the keys are in jwks"));
+    }
+    let expected = "a JWK Set (RFC 7517 section 5): an object with a list of public keys in `keys`";
+    match KeySet::from_members(set) {
+        None => Err(ConfigError::new(fields.at("jwks"), "no key set", expected)),
+        Some((keys, _)) if keys.is_empty() => {
+            Err(ConfigError::new(fields.at("jwks"), "a set with no usable key", expected))
+        }
+        Some((_, skipped)) if !skipped.is_empty() => Err(ConfigError::new(
+            fields.at("jwks"),
+            format!("a key that is of no use: {}", skipped.join("; ")),
+            expected,
+        )),
+        Some((keys, _)) => Ok(Some(keys)),
+    }
 }
 
 fn authentication(
@@ -274,8 +377,10 @@ fn name_only(variable: &str) -> &str {
 fn subject_token(fields: &Fields<'_>) -> Result<SubjectToken, ConfigError> {
     let audiences = fields.texts("audiences")?;
     let (header, cookie) = (fields.text("header")?, fields.text("cookie")?);
+    let is_alone = header.is_none() && cookie.is_none() && audiences.is_empty();
     match fields.required_text("type", "access_token or id_token")? {
-        "access_token" if header.is_none() && cookie.is_none() && audiences.is_empty() => Ok(SubjectToken::AccessToken),
+        "access_token" if is_alone => Ok(SubjectToken::AccessToken),
+        "id_token" if is_alone => Ok(SubjectToken::IdToken),
         "access_token" => {
             let expected = "no header, cookie or audiences: the access token is the one in `authorization`";
             Err(ConfigError::new(fields.path(), "more than a type", expected))
@@ -288,7 +393,7 @@ fn subject_token(fields: &Fields<'_>) -> Result<SubjectToken, ConfigError> {
                     return Err(ConfigError::new(
                         fields.path(),
                         "none or both of header and cookie",
-                        "the one that carries the ID token",
+                        "the one that carries the ID token, with its audiences; or neither and no audiences, where it is the token in `authorization`",
                     ));
                 }
             };
@@ -296,7 +401,7 @@ fn subject_token(fields: &Fields<'_>) -> Result<SubjectToken, ConfigError> {
                 let expected = "a list with the id of the client that the user signed in to";
                 return Err(ConfigError::new(fields.at("audiences"), "none", expected));
             }
-            Ok(SubjectToken::IdToken { source, audiences })
+            Ok(SubjectToken::IdTokenBeside { source, audiences })
         }
         other => Err(ConfigError::new(fields.at("type"), format!("{other:?}"), "access_token or id_token")),
     }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::fields::Fields;
 use super::{ConfigError, Provider, check_scopes};
 use crate::http::Url;
@@ -14,9 +16,39 @@ pub struct Resource {
     /// Scopes as clients must ask for them: in metadata and challenges. Some providers want a longer form
     /// there than what their tokens carry.
     pub scopes_supported: Vec<String>,
+    /// Whether tokens must be bound to a key that their holder proves to have (RFC 9449).
+    pub dpop: Dpop,
+    /// Whether tokens must be bound to the certificate of the connection (RFC 8705 section 3).
+    pub certificates: Bound,
     /// What to ask each provider for, by its index; `None` where users of the provider have no business.
     pub targets: Vec<Option<Target>>,
 }
+
+/// Whether the tokens of a resource's callers are bound to something that a thief does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bound {
+    /// Bound ones are refused: nobody looks for the proof.
+    #[default]
+    Off,
+    /// Bound ones are proved, others are taken as they are.
+    Optional,
+    /// Others are refused.
+    Required,
+}
+
+/// What a resource wants of proofs.
+#[derive(Clone, Debug)]
+pub struct Dpop {
+    /// Whether it wants any.
+    pub mode: Bound,
+    /// Whether proofs must have a nonce of ours in them (RFC 9449 section 9).
+    pub nonce: bool,
+    /// How far the time of a proof may be from now.
+    pub max_age: Duration,
+}
+
+/// How far the time of a proof may be from now, if the operator does not say.
+const DEFAULT_PROOF_AGE: u32 = 300;
 
 /// What to ask a provider for, as the operator wrote it; which fields make sense is the profile's to say.
 #[derive(Debug, Default)]
@@ -31,10 +63,12 @@ pub struct RawExchange {
     pub requested_token_type: Option<String>,
 }
 
+const FIELDS: [&str; 6] = ["url", "scopes", "scopes_supported", "dpop", "certificate_bound_tokens", "exchange"];
+
 /// Every resource, as listed.
 pub(super) fn build_all(root: &Fields<'_>, providers: &[Provider]) -> Result<Vec<Resource>, ConfigError> {
     let mut resources: Vec<Resource> = Vec::new();
-    for fields in root.objects("resources", &["url", "scopes", "scopes_supported", "exchange"])? {
+    for fields in root.objects("resources", &FIELDS)? {
         let resource = build(&fields, providers)?;
         let same = |other: &Resource| {
             other.url.authority() == resource.url.authority()
@@ -69,6 +103,18 @@ fn build(fields: &Fields<'_>, providers: &[Provider]) -> Result<Resource, Config
     let needed = scopes(fields, "scopes")?;
     let scopes_supported =
         if fields.has("scopes_supported") { scopes(fields, "scopes_supported")? } else { needed.clone() };
+    let dpop = match fields.object("dpop", &["mode", "nonce", "max_age_seconds"])? {
+        None => Dpop { mode: Bound::Off, nonce: false, max_age: Duration::ZERO },
+        Some(fields) => {
+            let seconds = fields.number("max_age_seconds", 10, 600, "seconds")?.unwrap_or(DEFAULT_PROOF_AGE);
+            Dpop {
+                mode: bound(&fields, "mode")?,
+                nonce: fields.truth("nonce")?,
+                max_age: Duration::from_secs(seconds.into()),
+            }
+        }
+    };
+    let certificates = bound(fields, "certificate_bound_tokens")?;
     let mut targets: Vec<Option<Target>> = providers.iter().map(|_| None).collect();
     for (name, fields) in
         fields.named_objects("exchange", &["audience", "resource", "scopes", "requested_token_type"])?
@@ -94,5 +140,14 @@ fn build(fields: &Fields<'_>, providers: &[Provider]) -> Result<Resource, Config
             ConfigError::new(format!("{}{field}", fields.path()), found, expected)
         })?);
     }
-    Ok(Resource { url, scopes: needed, scopes_supported, targets })
+    Ok(Resource { url, scopes: needed, scopes_supported, dpop, certificates, targets })
+}
+
+fn bound(fields: &Fields<'_>, name: &str) -> Result<Bound, ConfigError> {
+    match fields.text(name)? {
+        None | Some("off") => Ok(Bound::Off),
+        Some("optional") => Ok(Bound::Optional),
+        Some("required") => Ok(Bound::Required),
+        Some(other) => Err(ConfigError::new(fields.at(name), format!("{other:?}"), "off, optional or required")),
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::config::{Config, SubjectToken, TokenSource};
 use crate::http::{HeaderEdits, Request};
+use crate::mcp::challenge::Scheme;
 use crate::refusal::Reason;
 use crate::secret::Secret;
 use crate::token::MAX_TOKEN_BYTES;
@@ -14,9 +15,27 @@ pub(super) struct Head<'a> {
     pub(super) target: &'a [u8],
     authorization: Option<&'a [u8]>,
     several_authorizations: bool,
+    proof: Proof<'a>,
     /// Names of fields that the upstream must not see.
     remove: Vec<String>,
     has_cookie: bool,
+}
+
+/// The `DPoP` field (RFC 9449 section 4.1).
+#[derive(Clone, Copy, Default)]
+pub(super) enum Proof<'a> {
+    #[default]
+    None,
+    One(&'a [u8]),
+    Several,
+}
+
+/// The token that came, and how.
+#[derive(Clone, Copy)]
+pub(super) struct Credential<'a> {
+    pub(super) scheme: Scheme,
+    pub(super) token: &'a str,
+    pub(super) proof: Proof<'a>,
 }
 
 impl<'a> Head<'a> {
@@ -24,29 +43,38 @@ impl<'a> Head<'a> {
         let mut head = Self::default();
         for (name, value) in request.fields() {
             match name {
-                ":method" => head.method = value,
-                ":authority" => head.authority = value,
-                ":path" => head.target = value,
-                "authorization" => {
+                b":method" => head.method = value,
+                b":authority" => head.authority = value,
+                b":path" => head.target = value,
+                b"authorization" => {
                     head.several_authorizations |= head.authorization.is_some();
                     head.authorization = Some(value);
                 }
-                "cookie" => head.has_cookie = true,
-                // A proof for the token that is left behind here (RFC 9449 section 4.1), and names by which some servers
-                // let a client choose another path than the one that was decided about.
-                "dpop" | "x-original-url" | "x-rewrite-url" => head.remove.push(name.to_owned()),
-                _ if name.starts_with("x-onbehalf-") || is_subject_header(config, name) => {
-                    head.remove.push(name.to_owned())
+                b"cookie" => head.has_cookie = true,
+                b"dpop" => {
+                    head.proof = match head.proof {
+                        Proof::None => Proof::One(value),
+                        Proof::One(_) | Proof::Several => Proof::Several,
+                    };
+                    // The proof is for the token that is left behind here.
+                    head.remove(name);
                 }
+                // Names by which some servers let a client choose another path than the one that was decided about.
+                b"x-original-url" | b"x-rewrite-url" => head.remove(name),
+                _ if name.starts_with(b"x-onbehalf-") || is_subject_header(config, name) => head.remove(name),
                 _ => {}
             }
         }
         head
     }
 
-    /// The one bearer token (RFC 6750 section 2.1). Tokens in the query are never accepted (MCP "Authorization").
-    /// What it is made of is not looked at: whoever cannot read it as a token asks [`check_form`].
-    pub(super) fn bearer(&self) -> Result<&'a str, Reason> {
+    fn remove(&mut self, name: &[u8]) {
+        self.remove.push(String::from_utf8_lossy(name).into_owned());
+    }
+
+    /// The one token (RFC 6750 section 2.1, RFC 9449 section 7.1). Tokens in the query are never accepted (MCP
+    /// "Authorization"). What it is made of is not looked at: whoever cannot read it as a token asks [`check_form`].
+    pub(super) fn credential(&self) -> Result<Credential<'a>, Reason> {
         if self.several_authorizations || has_query_token(self.target) {
             return Err(Reason::SeveralCredentials);
         }
@@ -56,16 +84,21 @@ impl<'a> Head<'a> {
         };
         let end = value.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(value.len());
         let (scheme, rest) = value.split_at_checked(end).ok_or(Reason::MalformedCredentials)?;
-        if !scheme.eq_ignore_ascii_case(b"bearer") {
+        let scheme = if scheme.eq_ignore_ascii_case(b"bearer") {
+            Scheme::Bearer
+        } else if scheme.eq_ignore_ascii_case(b"dpop") {
+            Scheme::Dpop
+        } else {
             return Err(if value.is_ascii() { Reason::NoCredentials } else { Reason::MalformedCredentials });
-        }
+        };
         let start = rest.iter().position(|byte| *byte != b' ').unwrap_or(rest.len());
         let token =
             rest.get(start..).filter(|token| start > 0 && !token.is_empty()).ok_or(Reason::MalformedCredentials)?;
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Reason::TokenTooLarge);
         }
-        std::str::from_utf8(token).map_err(|_| Reason::MalformedCredentials)
+        let token = std::str::from_utf8(token).map_err(|_| Reason::MalformedCredentials)?;
+        Ok(Credential { scheme, token, proof: self.proof })
     }
 
     /// What is changed before the request goes on: `authorization` replaced or removed, and nothing left of what
@@ -101,7 +134,9 @@ pub(super) fn check_form(token: &str) -> Result<(), Reason> {
 /// The ID token that comes with the access token: exactly one, in the configured place.
 pub(super) fn subject_token<'a>(request: &'a Request, source: &TokenSource) -> Option<&'a str> {
     let value = match source {
-        TokenSource::Header(name) => only(request.fields().filter(|(field, _)| field == name).map(|(_, value)| value)),
+        TokenSource::Header(name) => {
+            only(request.fields().filter(|(field, _)| *field == name.as_bytes()).map(|(_, value)| value))
+        }
         TokenSource::Cookie(name) => only(cookies(request).filter_map(|pair| cookie_value(pair, name))),
     }?;
     if value.len() > MAX_TOKEN_BYTES || !is_b64token(value) {
@@ -115,22 +150,23 @@ fn only<T>(mut values: impl Iterator<Item = T>) -> Option<T> {
     values.next().is_none().then_some(value)
 }
 
-fn is_subject_header(config: &Config, name: &str) -> bool {
+fn is_subject_header(config: &Config, name: &[u8]) -> bool {
     config.providers.iter().any(|provider| {
-        matches!(&provider.subject_token, SubjectToken::IdToken { source: TokenSource::Header(header), .. } if header == name)
+        matches!(&provider.subject_token, SubjectToken::IdTokenBeside { source: TokenSource::Header(header), .. }
+            if header.as_bytes() == name)
     })
 }
 
 fn subject_cookies(config: &Config) -> impl Iterator<Item = &str> {
     config.providers.iter().filter_map(|provider| match &provider.subject_token {
-        SubjectToken::IdToken { source: TokenSource::Cookie(name), .. } => Some(name.as_str()),
+        SubjectToken::IdTokenBeside { source: TokenSource::Cookie(name), .. } => Some(name.as_str()),
         _ => None,
     })
 }
 
 /// The `name=value` pairs of every cookie field (RFC 6265 section 4.2.1).
 fn cookies(request: &Request) -> impl Iterator<Item = &[u8]> {
-    let fields = request.fields().filter(|(name, _)| *name == "cookie");
+    let fields = request.fields().filter(|(name, _)| *name == b"cookie");
     fields.flat_map(|(_, value)| {
         value.split(|byte| *byte == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty())
     })

@@ -1,19 +1,24 @@
 //! The decision about one request, top to bottom.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
-use super::credentials::{Head, check_form, has_query_token, subject_token};
+use super::credentials::{Credential, Head, check_form, has_query_token, subject_token};
 use super::known::{Exchanged, Known, Role, Shape, TokenKey, Verified};
+use super::possession;
 use super::select::{Selected, select};
-use crate::config::{Config, Provider, Resource, SubjectToken, TokenSource};
+use crate::config::{Bound, Config, Provider, Resource, SubjectToken, TokenSource};
 use crate::crypto::{Algorithm, Crypto};
 use crate::http::{HeaderEdits, LocalAnswer, Request};
-use crate::idp::{Caller, Endpoints, Target};
+use crate::idp::{Endpoints, Recognition, Target};
+use crate::json::Object;
+use crate::mcp::challenge::Scheme;
 use crate::mcp::metadata;
 use crate::refusal::{Reason, Refusal};
 use crate::secret::Secret;
+use crate::shared::Shared;
 use crate::time::UnixTime;
-use crate::token::{Claims, Compact, Expected, Selection, TokenError, verify};
+use crate::token::{self, Claims, Compact, Expected, Rejection, Selection, TokenError};
 
 /// `typ` of an access token, if it has one (RFC 9068 section 2.1; most providers write `JWT`).
 const ACCESS_TOKEN_TYPES: [&str; 2] = ["jwt", "at+jwt"];
@@ -26,6 +31,7 @@ pub(super) struct Facts<'a> {
     pub(super) config: &'a Config,
     pub(super) known: &'a mut Known,
     pub(super) crypto: &'a dyn Crypto,
+    pub(super) shared: &'a dyn Shared,
 }
 
 /// A request that is through.
@@ -46,8 +52,8 @@ pub(super) enum Stop {
 
 /// A fact that is missing.
 pub(super) enum Need {
-    /// The keys of a provider. With its endpoints, if only the keys are to be fetched anew.
-    Keys { provider: usize, known_endpoints: Option<Box<Endpoints>> },
+    /// The keys of a provider; `again`, if there are some but not the one that is wanted.
+    Keys { provider: usize, again: bool },
     /// An exchanged token.
     Token(Box<TokenNeed>),
 }
@@ -59,6 +65,7 @@ pub(super) struct TokenNeed {
     pub(super) resource: usize,
     pub(super) subject: Secret,
     pub(super) is_id_token: bool,
+    pub(super) tenant: Option<String>,
     pub(super) subject_expires: UnixTime,
     pub(super) takes_claims_challenge: bool,
 }
@@ -88,25 +95,46 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
     };
     let resource = config.resources.get(index).ok_or_else(|| refuse(Refusal::new(Reason::UnknownResource)))?;
 
-    let authorization = head
-        .bearer()
-        .map_err(|reason| Verdict::from(Refusal::new(reason)))
-        .and_then(|token| facts.authenticate(token, now).map(|caller| (token, caller)))
-        .and_then(|(token, caller)| {
-            let (provider, target) = authorize(config, resource, &caller)?;
-            facts.exchange(request, index, token, &caller, provider, target, now)
-        })
-        .map_err(|verdict| verdict.at(index))?;
+    let credential =
+        head.credential().map_err(|reason| Verdict::from(Refusal::new(reason)).at(index, Scheme::Bearer))?;
+    let authorization = facts
+        .admit(request, index, resource, &head, &credential, now)
+        .map_err(|verdict| verdict.at(index, credential.scheme))?;
     Ok(Outcome::Forward { edits: head.edits(request, config, Some(authorization)), exchanged: true })
 }
 
-impl Facts<'_> {
-    /// Who is calling: the access token is verified, or was before and is still in force.
+impl<'a> Facts<'a> {
+    /// From the token that came to the one for the upstream.
+    fn admit(
+        &mut self,
+        request: &Request,
+        index: usize,
+        resource: &Resource,
+        head: &Head<'_>,
+        credential: &Credential<'_>,
+        now: UnixTime,
+    ) -> Result<Secret, Verdict> {
+        if credential.scheme == Scheme::Dpop && resource.dpop.mode == Bound::Off {
+            return Err(Refusal::new(Reason::NoCredentials).into());
+        }
+        let caller = self.authenticate(credential.token, now)?;
+        let key = &self.config.shared_key;
+        let possession = possession::check(resource, request, head, credential, &caller, self.crypto, key, now)?;
+        let (provider, target) = authorize(self.config, resource, &caller)?;
+        let authorization = self.exchange(request, index, credential.token, &caller, provider, target, now)?;
+        // Last, because what comes before may be done again for a request that has to wait.
+        if let Some(possession) = possession {
+            possession.claim(self.shared, key, now)?;
+        }
+        Ok(authorization)
+    }
+
+    /// Who is calling: the token is verified, or was before and is still in force.
     fn authenticate(&mut self, token: &str, now: UnixTime) -> Result<Rc<Verified>, Verdict> {
-        if let Some(verified) = self.remembered(Role::Access, token, now)? {
+        if let Some(verified) = self.remembered(Role::Bearer, token, now)? {
             return Ok(verified);
         }
-        self.verify_and_remember(Role::Access, token, None, now)
+        self.verify_and_remember(Role::Bearer, token, None, now)
     }
 
     /// The token for the upstream, from the cache, or what stands in its place.
@@ -122,8 +150,8 @@ impl Facts<'_> {
         now: UnixTime,
     ) -> Result<Secret, Verdict> {
         let id_token = match &provider.subject_token {
-            SubjectToken::AccessToken => None,
-            SubjectToken::IdToken { source, audiences } => {
+            SubjectToken::AccessToken | SubjectToken::IdToken => None,
+            SubjectToken::IdTokenBeside { source, audiences } => {
                 Some(self.id_token(request, caller, source, audiences, now)?)
             }
         };
@@ -131,9 +159,10 @@ impl Facts<'_> {
             None => (caller, token),
             Some((verified, id_token)) => (verified.as_ref(), *id_token),
         };
-        let shape = |endpoints: &Endpoints| shape(provider, endpoints, target, id_token.is_some());
+        let is_id_token = id_token.is_some() || matches!(provider.subject_token, SubjectToken::IdToken);
+        let shape = |endpoints: &Endpoints| shape(provider, endpoints, target, is_id_token);
         let shape = self.known.issuer_mut(caller.provider).and_then(|issuer| issuer.shape(resource, shape));
-        let shape = shape.ok_or(Verdict::Need(Need::Keys { provider: caller.provider, known_endpoints: None }))?;
+        let shape = shape.ok_or(Verdict::Need(Need::Keys { provider: caller.provider, again: false }))?;
         let key = subject.key_for(resource, || TokenKey::of(shape, subject_token));
         match self.known.exchanged(&key, now) {
             // A provider that hands back what it got is misconfigured; the contract does not rest on its being right.
@@ -148,7 +177,8 @@ impl Facts<'_> {
                 provider: caller.provider,
                 resource,
                 subject: Secret::new(subject_token.to_owned()),
-                is_id_token: id_token.is_some(),
+                is_id_token,
+                tenant: caller.caller.tenant.clone(),
                 subject_expires: subject.expires,
                 takes_claims_challenge: caller.caller.takes_claims_challenge,
             })))),
@@ -165,9 +195,9 @@ impl Facts<'_> {
         now: UnixTime,
     ) -> Result<(Rc<Verified>, &'r str), Verdict> {
         let token = subject_token(request, source).ok_or_else(|| Refusal::new(Reason::SubjectTokenMissing))?;
-        let verified = match self.remembered(Role::Id, token, now)? {
+        let verified = match self.remembered(Role::Beside, token, now)? {
             Some(verified) => verified,
-            None => self.verify_and_remember(Role::Id, token, Some((caller.provider, audiences)), now)?,
+            None => self.verify_and_remember(Role::Beside, token, Some((caller.provider, audiences)), now)?,
         };
         let same_user = verified.provider == caller.provider && verified.caller.user == caller.caller.user;
         if !same_user {
@@ -180,9 +210,10 @@ impl Facts<'_> {
     fn remembered(&mut self, role: Role, token: &str, now: UnixTime) -> Result<Option<Rc<Verified>>, Verdict> {
         match self.known.verified(role, token) {
             Some(verified) if now < verified.accepted_until => Ok(Some(verified)),
-            Some(_) => {
+            Some(verified) => {
                 self.known.forget(role, token);
-                Err(refusal_of(role, &TokenError::Expired, String::new()).into())
+                let ago = now.since(verified.expires).as_secs();
+                Err(refusal_of(role, &TokenError::Expired.because(format!("exp was {ago} s ago")), "").into())
             }
             None => Ok(None),
         }
@@ -196,90 +227,131 @@ impl Facts<'_> {
         id: Option<(usize, &[String])>,
         now: UnixTime,
     ) -> Result<Rc<Verified>, Verdict> {
-        let verified = self.verify(role, token, id, now).map_err(|doubt| match doubt {
-            Doubt::Token(error, detail) => Verdict::from(refusal_of(role, &error, detail)),
-            Doubt::Verdict(verdict) => verdict,
-        })?;
-        let verified = Rc::new(verified);
+        let verified = Rc::new(self.verify(role, token, id, now)?);
         self.known.remember(role, token, &verified);
         Ok(verified)
     }
 
+    /// In one order: form, algorithm, issuer, what the claims say, key, signature. What can be said without the signature
+    /// is said before it.
     fn verify(
         &mut self,
         role: Role,
         token: &str,
-        id: Option<(usize, &[String])>,
+        beside: Option<(usize, &[String])>,
         now: UnixTime,
-    ) -> Result<Verified, Doubt> {
+    ) -> Result<Verified, Verdict> {
+        let refuse = |rejection: Rejection, context: &str| Verdict::from(refusal_of(role, &rejection, context));
         let compact = Compact::parse(token, |segment| self.known.header(segment)).map_err(|error| match role {
             // What is no token at all may not even be one credential.
-            Role::Access => match check_form(token) {
-                Ok(()) => Doubt::from(error),
-                Err(reason) => Doubt::Verdict(Refusal::new(reason).into()),
+            Role::Bearer => match check_form(token) {
+                Ok(()) => refuse(error.into(), ""),
+                Err(reason) => Refusal::new(reason).into(),
             },
-            Role::Id => Doubt::from(error),
+            Role::Beside => refuse(error.into(), ""),
         })?;
-        let (header_segment, header) = (compact.header_segment, compact.header.clone());
-        let algorithm = Algorithm::from_name(&compact.header.algorithm).ok_or(TokenError::Algorithm)?;
-        // Only to find the keys: what they verify must say the same.
-        let issuer = compact.claims.get("iss").and_then(serde_json::Value::as_str).unwrap_or_default();
-        let found = self.config.providers.iter().enumerate().find(|(_, provider)| provider.issuer.as_str() == issuer);
-        let (index, provider) =
-            found.ok_or_else(|| Doubt::Token(TokenError::Issuer, format!("issuer={:?}", shortened(issuer))))?;
+        let algorithm = Algorithm::from_name(&compact.header.algorithm).ok_or_else(|| {
+            refuse(TokenError::Algorithm.because("alg is none, a symmetric one, or one that nobody uses here"), "")
+        })?;
+        let Recognised { index, provider, issuer, tenant } = Self::recognise(self.config, &compact.claims)
+            .map_err(|(rejection, context)| refuse(rejection, &context))?;
         // An ID token is verified with the rules of its caller's provider, so it must be of that provider: it would
         // otherwise be remembered as good by rules that are not its own.
-        if id.is_some_and(|(provider, _)| provider != index) {
-            return Err(TokenError::Issuer.into());
+        if beside.is_some_and(|(provider, _)| provider != index) {
+            return Err(refuse(
+                TokenError::Issuer.because("of another provider than the token that it comes beside"),
+                "",
+            ));
         }
-        let state = self.known.issuer_mut(index).ok_or(TokenError::Issuer)?;
-        let Some(keys) = &state.keys else {
-            return Err(Doubt::Verdict(match state.pause(now) {
-                Some(pause) => Refusal::because(Reason::KeysUnavailable, format!("provider={}", provider.name))
-                    .retry_after(pause)
-                    .into(),
-                None => Verdict::Need(Need::Keys { provider: index, known_endpoints: None }),
-            }));
-        };
-        let key_id = compact.header.key_id.as_deref();
-        let detail = || format!("provider={} kid={:?}", provider.name, shortened(key_id.unwrap_or_default()));
-        let key = match keys.select(key_id, algorithm) {
-            Selection::Found(key) => key.clone(),
-            Selection::OtherAlgorithm => return Err(Doubt::Token(TokenError::Algorithm, detail())),
-            Selection::Missing => {
-                if key_id.is_some() && state.may_refetch(now) {
-                    let known_endpoints = state.endpoints.clone().map(Box::new);
-                    return Err(Doubt::Verdict(Verdict::Need(Need::Keys { provider: index, known_endpoints })));
-                }
-                return Err(Doubt::Token(TokenError::Key, detail()));
-            }
-        };
+        let context = format!("provider={}", provider.name);
+        let claims = Claims::read(compact.claims.clone()).map_err(|error| refuse(error.into(), &context))?;
+        let is_id_token = role == Role::Beside || matches!(provider.subject_token, SubjectToken::IdToken);
         let expected = Expected {
-            issuer: provider.issuer.as_str(),
-            audiences: id.map_or(&provider.audiences, |(_, audiences)| audiences),
-            types: if role == Role::Id { &ID_TOKEN_TYPES } else { &ACCESS_TOKEN_TYPES },
+            audiences: beside.map_or(&provider.audiences, |(_, audiences)| audiences),
+            types: if is_id_token { &ID_TOKEN_TYPES } else { &ACCESS_TOKEN_TYPES },
             leeway: provider.leeway,
         };
-        let examine = |claims: &Claims| match role {
-            Role::Access => provider.profile.caller(claims),
-            Role::Id => {
-                let user = provider.profile.id_token_user(claims).ok_or(TokenError::Claims("no user"))?;
-                Ok(Caller { user, takes_claims_challenge: false })
+        let examine = || match is_id_token {
+            false => provider.profile.caller(provider, &compact.header, &claims),
+            true => provider.profile.id_token_caller(&claims),
+        };
+        let caller = token::check(&compact.header, &claims, expected, examine, now).map_err(|mut rejection| {
+            if rejection.error == TokenError::Audience && rejection.diagnosis.is_empty() {
+                rejection.diagnosis = provider.profile.wrong_audience(provider, &claims).into();
+            }
+            refuse(rejection, &context)
+        })?;
+
+        let state = self.known.issuer(index).ok_or_else(|| refuse(TokenError::Issuer.into(), &context))?;
+        let Some(keys) = &state.keys else {
+            return Err(match state.pause(now) {
+                Some(pause) => Refusal::because(Reason::KeysUnavailable, context).retry_after(pause).into(),
+                None => Verdict::Need(Need::Keys { provider: index, again: false }),
+            });
+        };
+        let key_id = compact.header.key_id.as_deref();
+        let context = format!("{context} kid={:?}", shortened(key_id.unwrap_or_default()));
+        let key = match keys.select(key_id, algorithm) {
+            Selection::Found(key) => key,
+            Selection::OtherAlgorithm => {
+                return Err(refuse(TokenError::Algorithm.because("the key of that kid is for another alg"), &context));
+            }
+            Selection::Missing if key_id.is_some() && state.may_refetch(now) => {
+                return Err(Verdict::Need(Need::Keys { provider: index, again: true }));
+            }
+            Selection::Missing => {
+                let diagnosis = "the provider does not publish that key: a token of another environment, a custom signing key, or a forged one";
+                return Err(refuse(TokenError::Key.because(diagnosis), &context));
             }
         };
-        let (claims, caller) = verify(compact, &key, expected, self.crypto, examine, now)
-            .map_err(|error| Doubt::Token(error, format!("provider={}", provider.name)))?;
-        self.known.remember_header(header_segment, &header);
-        Ok(Verified::new(index, caller, claims.scopes.unwrap_or_default(), claims.expires, provider.leeway))
+        token::verify(&compact, key, &issuer, tenant.as_deref(), self.crypto)
+            .map_err(|error| refuse(error.into(), &context))?;
+        let (segment, header) = (compact.header_segment, compact.header.clone());
+        self.known.remember_header(segment, &header);
+        Ok(Verified::new(index, caller, claims, provider.leeway))
+    }
+
+    /// Whose token it is, by what it says: only to find the keys by which it must then hold.
+    fn recognise(config: &'a Config, claims: &Object) -> Result<Recognised<'a>, (Rejection, String)> {
+        let issuer = claims.get("iss").and_then(serde_json::Value::as_str).unwrap_or_default();
+        let mut almost = None;
+        for (index, provider) in config.providers.iter().enumerate() {
+            match provider.profile.recognise(provider, issuer, claims) {
+                Recognition::Ours { issuer, tenant } => return Ok(Recognised { index, provider, issuer, tenant }),
+                Recognition::Almost(rejection) => almost = almost.or(Some((rejection, &provider.name))),
+                Recognition::Foreign => {}
+            }
+        }
+        let context = format!("issuer={:?}", shortened(issuer));
+        Err(match almost {
+            Some((rejection, provider)) => (rejection, format!("provider={provider} {context}")),
+            None => (TokenError::Issuer.because("no provider with that issuer is configured"), context),
+        })
     }
 }
 
-/// An ID token that does not hold is one reason, whatever is wrong with it; the log says what.
-fn refusal_of(role: Role, error: &TokenError, detail: String) -> Refusal {
-    let reason = Reason::from(error);
+/// Whose a token says that it is.
+struct Recognised<'a> {
+    index: usize,
+    provider: &'a Provider,
+    /// The provider's issuer for the tenant.
+    issuer: Cow<'a, str>,
+    tenant: Option<String>,
+}
+
+/// A token that comes beside another and does not hold is one reason, whatever is wrong with it; the log says what.
+fn refusal_of(role: Role, rejection: &Rejection, context: &str) -> Refusal {
+    let reason = Reason::from(&rejection.error);
+    let space = if context.is_empty() { "" } else { " " };
+    let because = match rejection.diagnosis.as_ref() {
+        "" => String::new(),
+        diagnosis => format!("{space}because={diagnosis:?}"),
+    };
     match role {
-        Role::Access => Refusal::because(reason, detail),
-        Role::Id => Refusal::because(Reason::SubjectTokenInvalid, format!("because={} {detail}", reason.label())),
+        Role::Bearer => Refusal::because(reason, format!("{context}{because}")),
+        Role::Beside => {
+            Refusal::because(Reason::SubjectTokenInvalid, format!("which={} {context}{because}", reason.label()))
+        }
     }
 }
 
@@ -328,22 +400,19 @@ fn shortened(text: &str) -> String {
 }
 
 /// A [`Stop`] of which it is not said yet at which resource.
-enum Verdict {
+pub(super) enum Verdict {
     Need(Need),
     Refuse(Box<Refusal>),
 }
 
-/// Why a token was not verified: its own fault, or something else.
-enum Doubt {
-    Token(TokenError, String),
-    Verdict(Verdict),
-}
-
 impl Verdict {
-    fn at(self, resource: usize) -> Stop {
+    fn at(self, resource: usize, scheme: Scheme) -> Stop {
         match self {
             Self::Need(need) => Stop::Need(need),
-            Self::Refuse(refusal) => Stop::Refuse { refusal, resource: Some(resource) },
+            Self::Refuse(mut refusal) => {
+                refusal.scheme = scheme;
+                Stop::Refuse { refusal, resource: Some(resource) }
+            }
         }
     }
 }
@@ -351,16 +420,6 @@ impl Verdict {
 impl From<Refusal> for Verdict {
     fn from(refusal: Refusal) -> Self {
         Self::Refuse(Box::new(refusal))
-    }
-}
-
-impl From<TokenError> for Doubt {
-    fn from(error: TokenError) -> Self {
-        let detail = match error {
-            TokenError::Malformed(why) | TokenError::Claims(why) => format!("because={why:?}"),
-            _ => String::new(),
-        };
-        Self::Token(error, detail)
     }
 }
 

@@ -7,11 +7,12 @@ use std::time::Duration;
 use super::RequestId;
 use super::counters::Counters;
 use super::decide::{Need, TokenNeed};
+use super::issuer::Board;
 use super::known::{Known, TokenKey};
 use crate::config::{Config, Provider};
 use crate::crypto::Crypto;
 use crate::http::{Call, Reply, Url};
-use crate::idp::{self, Blame, Endpoints, Fault, Subject};
+use crate::idp::{self, Blame, Document, Endpoints, Fault, Subject};
 use crate::refusal::{Reason, Refusal};
 use crate::secret::Secret;
 use crate::time::UnixTime;
@@ -31,9 +32,11 @@ pub(super) struct Flight {
 /// The step at which a flight is.
 pub(super) enum Operation {
     /// A provider's metadata is asked for; its keys come next.
-    Discovery { provider: usize },
+    Discovery { provider: usize, document: Document },
     /// A provider's keys are asked for.
-    Keys { provider: usize, endpoints: Endpoints },
+    Keys { provider: usize, endpoints: Endpoints, jwks_uri: Url },
+    /// Another worker asks for a provider's keys; so many fetches had ended before.
+    Elsewhere { provider: usize, ended: u64 },
     /// A token is exchanged.
     Exchange { need: Box<TokenNeed>, endpoints: Endpoints },
 }
@@ -61,10 +64,6 @@ pub(super) enum Join {
     NoFlight,
 }
 
-/// How many requests may wait for keys because their `kid` is unknown: anyone can invent one, and the places for
-/// waiting requests are few.
-const MOST_WAITING_FOR_A_KID: usize = 64;
-
 /// How many requests may wait for the same token.
 const MOST_WAITING_FOR_A_TOKEN: usize = 256;
 
@@ -79,8 +78,7 @@ impl Flights {
     /// Lets `waiter` wait for a flight that serves `need`, if there is one with room.
     pub(super) fn join(&mut self, need: &Need, waiter: RequestId, most_waiting_for_keys: usize) -> Join {
         let room = match need {
-            Need::Keys { known_endpoints: None, .. } => most_waiting_for_keys,
-            Need::Keys { known_endpoints: Some(_), .. } => MOST_WAITING_FOR_A_KID,
+            Need::Keys { .. } => most_waiting_for_keys,
             Need::Token(_) => MOST_WAITING_FOR_A_TOKEN,
         };
         match self.by_purpose.get(&need.purpose()).and_then(|id| self.flights.get_mut(id)) {
@@ -114,9 +112,28 @@ impl Flights {
         Some(flight)
     }
 
+    /// Whether keys of a provider are on their way.
+    pub(super) fn fetches(&self, provider: usize) -> bool {
+        self.by_purpose.contains_key(&Purpose::Keys(provider))
+    }
+
+    /// The fetches of other workers that are waited for: whose keys, and how many had ended before.
+    pub(super) fn elsewhere(&self) -> Vec<(FlightId, usize, u64)> {
+        let elsewhere = self.flights.iter().filter_map(|(id, flight)| match flight.operation {
+            Operation::Elsewhere { provider, ended } => Some((*id, provider, ended)),
+            _ => None,
+        });
+        let mut elsewhere: Vec<_> = elsewhere.collect();
+        elsewhere.sort_unstable();
+        elsewhere
+    }
+
     /// Flights that have been up longer than their call may take.
     pub(super) fn overdue(&self, now: UnixTime, limit: impl Fn(usize) -> Duration) -> Vec<FlightId> {
-        let is_overdue = |flight: &Flight| now.since(flight.started) > limit(flight.operation.provider());
+        let is_overdue = |flight: &Flight| {
+            !matches!(flight.operation, Operation::Elsewhere { .. })
+                && now.since(flight.started) > limit(flight.operation.provider())
+        };
         let mut overdue: Vec<_> =
             self.flights.iter().filter(|(_, flight)| is_overdue(flight)).map(|(id, _)| *id).collect();
         overdue.sort_unstable();
@@ -131,34 +148,36 @@ impl Flights {
 }
 
 impl Operation {
-    /// Fetches a provider's keys, by way of discovery unless the endpoints are configured.
-    pub(super) fn keys(provider: usize, config: &Config) -> Self {
-        match config.providers.get(provider).and_then(Endpoints::configured) {
-            Some(endpoints) => Self::Keys { provider, endpoints },
-            None => Self::Discovery { provider },
+    /// Fetches a provider's keys, by way of discovery unless the endpoints are configured, or known and only a new key is
+    /// wanted.
+    pub(super) fn keys(provider: usize, again: bool, config: &Config, known: &Known) -> Self {
+        let configured = || config.providers.get(provider).and_then(Endpoints::configured);
+        let known = known.issuer(provider).filter(|_| again).and_then(|issuer| issuer.endpoints.clone());
+        match known.or_else(configured) {
+            Some(Endpoints { jwks_uri: Some(jwks_uri), token_endpoint }) => {
+                let endpoints = Endpoints { jwks_uri: Some(jwks_uri.clone()), token_endpoint };
+                Self::Keys { provider, endpoints, jwks_uri }
+            }
+            _ => Self::Discovery { provider, document: Document::OpenId },
         }
     }
 
-    /// What serves `need`. `None`: the endpoints that it takes are not known (any more).
-    pub(super) fn of(need: Need, config: &Config, known: &Known) -> Option<Self> {
-        match need {
-            Need::Keys { provider, known_endpoints: Some(endpoints) } => {
-                Some(Self::Keys { provider, endpoints: *endpoints })
-            }
-            Need::Keys { provider, known_endpoints: None } => Some(Self::keys(provider, config)),
-            Need::Token(need) => {
-                let endpoints = known.issuer(need.provider)?.endpoints.clone()?;
-                Some(Self::Exchange { need, endpoints })
-            }
-        }
+    /// Exchanges a token. `None`: the endpoint that it takes is not known (any more).
+    pub(super) fn exchange(need: Box<TokenNeed>, config: &Config, known: &Known) -> Option<Self> {
+        let mut endpoints = known.issuer(need.provider)?.endpoints.clone()?;
+        let provider = config.providers.get(need.provider)?;
+        let tenant = need.tenant.as_deref();
+        endpoints.token_endpoint = provider.profile.token_endpoint(provider, &endpoints.token_endpoint, tenant)?;
+        Some(Self::Exchange { need, endpoints })
     }
 
     /// The call of this step. `None`: it could not be made.
     pub(super) fn call(&self, config: &Config, crypto: &dyn Crypto, now: UnixTime) -> Option<Call> {
         let provider = config.providers.get(self.provider())?;
         match self {
-            Self::Discovery { .. } => Some(get(provider, idp::metadata_url(&provider.issuer)?)),
-            Self::Keys { endpoints, .. } => Some(get(provider, endpoints.jwks_uri.clone())),
+            Self::Discovery { document, .. } => Some(get(provider, document.url(&provider.issuer)?)),
+            Self::Keys { jwks_uri, .. } => Some(get(provider, jwks_uri.clone())),
+            Self::Elsewhere { .. } => None,
             Self::Exchange { need, endpoints } => {
                 let target = config.resources.get(need.resource)?.targets.get(need.provider)?.as_ref()?;
                 idp::token_call(provider, endpoints, target, need.subject(), crypto, now)
@@ -168,18 +187,18 @@ impl Operation {
 
     pub(super) const fn provider(&self) -> usize {
         match self {
-            Self::Discovery { provider } | Self::Keys { provider, .. } => *provider,
+            Self::Discovery { provider, .. } | Self::Keys { provider, .. } | Self::Elsewhere { provider, .. } => {
+                *provider
+            }
             Self::Exchange { need, .. } => need.provider,
         }
     }
 
-    pub(super) const fn fetches_keys(&self) -> bool {
-        matches!(self, Self::Discovery { .. } | Self::Keys { .. })
-    }
-
     const fn purpose(&self) -> Purpose {
         match self {
-            Self::Discovery { provider } | Self::Keys { provider, .. } => Purpose::Keys(*provider),
+            Self::Discovery { provider, .. } | Self::Keys { provider, .. } | Self::Elsewhere { provider, .. } => {
+                Purpose::Keys(*provider)
+            }
             Self::Exchange { need, .. } => Purpose::Token(need.key),
         }
     }
@@ -206,6 +225,7 @@ pub(super) struct Landing<'a> {
     pub(super) crypto: &'a dyn Crypto,
     pub(super) known: &'a mut Known,
     pub(super) counters: &'a mut Counters,
+    pub(super) board: Board<'a>,
 }
 
 impl Landing<'_> {
@@ -215,38 +235,55 @@ impl Landing<'_> {
             return Next::Done(flight.waiters);
         };
         match flight.operation {
-            Operation::Discovery { provider: index } => {
-                match body(reply).and_then(|body| Endpoints::discovered(provider, body)) {
-                    Ok(endpoints) => {
-                        let operation = Operation::Keys { provider: index, endpoints };
-                        let flight = Flight { operation, waiters: flight.waiters, started: now };
-                        match flight.operation.call(self.config, self.crypto, now) {
-                            Some(call) => return Next::Call(Box::new((flight, call))),
-                            None => {
-                                self.landed(index);
-                                self.no_keys(index, provider, "the call could not be made", now);
-                            }
-                        }
-                        Next::Done(flight.waiters)
+            Operation::Discovery { provider: index, document } => {
+                let next = match (body(reply).and_then(|body| Endpoints::discovered(provider, body)), reply, document) {
+                    (Ok(Endpoints { jwks_uri: Some(jwks_uri), token_endpoint }), ..) => {
+                        let endpoints = Endpoints { jwks_uri: Some(jwks_uri.clone()), token_endpoint };
+                        Operation::Keys { provider: index, endpoints, jwks_uri }
                     }
-                    Err(problem) => {
-                        self.landed(index);
+                    (Ok(endpoints), ..) => {
+                        let keys = provider.jwks.clone().unwrap_or_default();
+                        self.keys(index, provider, endpoints, keys, (b"", None), now);
+                        return Next::Done(flight.waiters);
+                    }
+                    // Some servers know the one document, some the other.
+                    (Err(_), Reply::Answer(answer), Document::OpenId) if answer.status == 404 => {
+                        Operation::Discovery { provider: index, document: Document::AuthorizationServer }
+                    }
+                    (Err(problem), ..) => {
                         self.no_keys(index, provider, problem, now);
+                        return Next::Done(flight.waiters);
+                    }
+                };
+                match next.call(self.config, self.crypto, now) {
+                    Some(call) => {
+                        let flight = Flight { operation: next, waiters: flight.waiters, started: now };
+                        Next::Call(Box::new((flight, call)))
+                    }
+                    None => {
+                        self.no_keys(index, provider, "the call could not be made", now);
                         Next::Done(flight.waiters)
                     }
                 }
             }
-            Operation::Keys { provider: index, endpoints } => {
-                self.landed(index);
-                match body(reply).and_then(|body| KeySet::read(body).ok_or("the answer is not a JWK Set")) {
-                    Ok((keys, skipped)) if !keys.is_empty() => {
-                        self.keys(index, provider, endpoints, keys, &skipped, now)
+            Operation::Keys { provider: index, endpoints, .. } => {
+                let read = body(reply).and_then(|body| {
+                    let (keys, skipped) = KeySet::read(body).ok_or("the answer is not a JWK Set")?;
+                    Ok((body, keys, skipped))
+                });
+                match (read, reply) {
+                    (Ok((jwks, keys, skipped)), Reply::Answer(answer)) if !keys.is_empty() => {
+                        for reason in skipped {
+                            log::debug!("skipped a key of provider={}: {reason}", provider.name);
+                        }
+                        self.keys(index, provider, endpoints, keys, (jwks, answer.max_age()), now);
                     }
-                    Ok(_) => self.no_keys(index, provider, "the JWK Set has no usable key", now),
-                    Err(problem) => self.no_keys(index, provider, problem, now),
+                    (Ok(_), _) => self.no_keys(index, provider, "the JWK Set has no usable key", now),
+                    (Err(problem), _) => self.no_keys(index, provider, problem, now),
                 }
                 Next::Done(flight.waiters)
             }
+            Operation::Elsewhere { .. } => Next::Done(flight.waiters),
             Operation::Exchange { ref need, .. } => {
                 let target =
                     self.config.resources.get(need.resource).and_then(|resource| resource.targets.get(need.provider));
@@ -295,35 +332,22 @@ impl Landing<'_> {
         self.known.put_failed(need.key, refusal, pause, now);
     }
 
-    /// A fetch of keys is over.
-    fn landed(&mut self, index: usize) {
-        if let Some(issuer) = self.known.issuer_mut(index) {
-            issuer.fetching = false;
-        }
-    }
-
+    /// Keys of a provider are there, with how they came and for how long they may be taken as they are.
     fn keys(
         &mut self,
         index: usize,
         provider: &Provider,
         endpoints: Endpoints,
         keys: KeySet,
-        skipped: &[&str],
+        (jwks, max_age): (&[u8], Option<Duration>),
         now: UnixTime,
     ) {
-        for reason in skipped {
-            log::debug!("skipped a key of provider={}: {reason}", provider.name);
-        }
         let Some(issuer) = self.known.issuer_mut(index) else {
             return;
         };
         log::debug!("fetched {} keys of provider={}", keys.len(), provider.name);
-        let moved = issuer.put_endpoints(endpoints);
-        // A token that was verified with a key that is gone must not live on in the cache; and where tokens are
-        // exchanged is part of the key under which an exchanged one is kept.
-        if issuer.put_keys(keys, now) || moved {
-            self.known.forget_verified();
-        }
+        let change = issuer.fetched((endpoints, keys, jwks), max_age, &self.board, self.crypto, now);
+        self.known.take_in(change);
         self.counters.keys_refreshed(index, true);
     }
 
@@ -336,10 +360,7 @@ impl Landing<'_> {
                 provider.issuer.as_str(),
                 provider.cluster,
             );
-            if issuer.put_failure(now) {
-                log::error!("the keys of provider={} are too old to be trusted: nobody of it gets in", provider.name);
-                self.known.forget_verified();
-            }
+            issuer.failed(&self.board, self.crypto, now);
         }
         self.counters.keys_refreshed(index, false);
     }

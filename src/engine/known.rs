@@ -1,4 +1,4 @@
-//! What a worker knows: keys, verified tokens, exchanged tokens and failed exchanges. All of it is bounded and
+//! What a worker remembers: issuers, verified tokens, exchanged tokens and failed exchanges. All of it is bounded and
 //! runs out.
 
 use std::cell::RefCell;
@@ -8,23 +8,13 @@ use std::time::Duration;
 
 use lru::LruCache;
 
-use crate::idp::{Caller, Endpoints, Issued};
+use super::issuer::{Change, IssuerState};
+use crate::config::Config;
+use crate::idp::{Caller, Issued};
 use crate::refusal::Refusal;
 use crate::secret::Secret;
 use crate::time::UnixTime;
-use crate::token::{Header, KeySet};
-
-/// How often keys are fetched when all goes well.
-const REFRESH: Duration = Duration::from_secs(15 * 60);
-
-/// For how long keys are trusted that could not be fetched again.
-const OLDEST_KEYS: Duration = Duration::from_secs(24 * 3600);
-
-/// The longest pause after failed fetches.
-const LONGEST_BACKOFF: u64 = 60;
-
-/// How often a `kid` that is not in the set may cause a fetch.
-const REFETCH: Duration = Duration::from_secs(30);
+use crate::token::{Claims, Confirmation, Header};
 
 /// How many headers are remembered, and of what length: each is compared with that of every token.
 const MOST_HEADERS: usize = 8;
@@ -35,31 +25,11 @@ const MARGIN: Duration = Duration::from_secs(30);
 
 pub(super) struct Known {
     issuers: Vec<IssuerState>,
-    access_tokens: Option<VerifiedTokens>,
-    id_tokens: Option<VerifiedTokens>,
+    bearer_tokens: VerifiedTokens,
+    id_tokens: VerifiedTokens,
     exchanges: LruCache<TokenKey, Exchange>,
     /// Headers of tokens that were verified, by their segment. There is one for each key that an issuer signs with.
     headers: Vec<(Box<str>, Rc<Header>)>,
-}
-
-type VerifiedTokens = LruCache<Tail, (Box<str>, Rc<Verified>)>;
-
-/// What is known of an issuer.
-#[derive(Default)]
-pub(super) struct IssuerState {
-    pub(super) endpoints: Option<Endpoints>,
-    pub(super) keys: Option<KeySet>,
-    /// When the keys were fetched.
-    fetched: UnixTime,
-    /// When to fetch keys, for the first time or again.
-    due: UnixTime,
-    failures: u32,
-    /// From when on an unknown `kid` may cause a fetch.
-    refetch_from: UnixTime,
-    /// Whether a fetch is under way.
-    pub(super) fetching: bool,
-    /// For each resource, the digest of what shapes its tokens beside the subject token. Rests on the endpoints.
-    shapes: Vec<(usize, Shape)>,
 }
 
 /// A token that was found good.
@@ -67,6 +37,8 @@ pub(super) struct Verified {
     pub(super) provider: usize,
     pub(super) caller: Caller,
     pub(super) scopes: Vec<String>,
+    /// What whoever presents it must prove to have.
+    pub(super) confirmation: Option<Confirmation>,
     /// `exp`.
     pub(super) expires: UnixTime,
     /// `exp` and the leeway.
@@ -95,19 +67,20 @@ pub(super) enum Exchanged {
 /// Which of the two roles a verified token has. One token is never taken for the other.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    Access,
-    Id,
+    /// The one in `authorization`.
+    Bearer,
+    /// An ID token that comes beside it.
+    Beside,
 }
 
 impl Known {
-    pub(super) fn new(providers: usize, verified_tokens: usize, exchanged_tokens: usize) -> Self {
-        let cache = || NonZeroUsize::new(verified_tokens).map(LruCache::new);
+    pub(super) fn new(config: &Config) -> Self {
         Self {
-            issuers: (0..providers).map(|_| IssuerState::default()).collect(),
-            access_tokens: cache(),
-            id_tokens: cache(),
+            issuers: config.providers.iter().map(|provider| IssuerState::new(provider, &config.shared_key)).collect(),
+            bearer_tokens: VerifiedTokens::new(config.verified_tokens, config.verified_bytes),
+            id_tokens: VerifiedTokens::new(config.verified_tokens, config.verified_bytes),
             headers: Vec::new(),
-            exchanges: LruCache::new(NonZeroUsize::new(exchanged_tokens).unwrap_or(NonZeroUsize::MIN)),
+            exchanges: LruCache::new(NonZeroUsize::new(config.exchanged_tokens).unwrap_or(NonZeroUsize::MIN)),
         }
     }
 
@@ -119,17 +92,14 @@ impl Known {
         self.issuers.get_mut(provider)
     }
 
-    /// The providers whose keys are to be fetched.
-    pub(super) fn due(&self, now: UnixTime) -> Vec<usize> {
-        self.issuers.iter().enumerate().filter(|(_, issuer)| now >= issuer.due).map(|(index, _)| index).collect()
+    /// Every issuer, in the order of the providers.
+    pub(super) fn issuers(&self) -> &[IssuerState] {
+        &self.issuers
     }
 
     /// Every span that was measured by the old clock ends.
     pub(super) fn clock_went_back(&mut self) {
-        for issuer in &mut self.issuers {
-            issuer.due = UnixTime::default();
-            issuer.refetch_from = UnixTime::default();
-        }
+        self.issuers.iter_mut().for_each(IssuerState::clock_went_back);
         self.exchanges.clear();
     }
 
@@ -150,33 +120,35 @@ impl Known {
 
     /// A verified token in that role, whether or not it is still in force.
     pub(super) fn verified(&mut self, role: Role, token: &str) -> Option<Rc<Verified>> {
-        let (known, verified) = self.verified_tokens(role)?.get(&tail(token))?;
-        is_same(known, token).then(|| verified.clone())
+        self.verified_tokens(role).get(token)
     }
 
     pub(super) fn remember(&mut self, role: Role, token: &str, verified: &Rc<Verified>) {
-        if let Some(tokens) = self.verified_tokens(role) {
-            tokens.put(tail(token), (token.into(), verified.clone()));
-        }
+        self.verified_tokens(role).put(token, verified);
     }
 
     pub(super) fn forget(&mut self, role: Role, token: &str) {
-        if let Some(tokens) = self.verified_tokens(role) {
-            tokens.pop(&tail(token));
+        self.verified_tokens(role).remove(token);
+    }
+
+    /// A token that was verified with a key that is gone must not live on in the cache; and where tokens are exchanged is
+    /// part of the key under which an exchanged one is kept.
+    pub(super) fn take_in(&mut self, change: Change) {
+        if change.lost {
+            self.forget_verified();
         }
     }
 
     /// Every token must be verified again.
     pub(super) fn forget_verified(&mut self) {
-        for tokens in [&mut self.access_tokens, &mut self.id_tokens].into_iter().flatten() {
-            tokens.clear();
-        }
+        self.bearer_tokens.clear();
+        self.id_tokens.clear();
     }
 
-    fn verified_tokens(&mut self, role: Role) -> Option<&mut VerifiedTokens> {
+    const fn verified_tokens(&mut self, role: Role) -> &mut VerifiedTokens {
         match role {
-            Role::Access => self.access_tokens.as_mut(),
-            Role::Id => self.id_tokens.as_mut(),
+            Role::Bearer => &mut self.bearer_tokens,
+            Role::Beside => &mut self.id_tokens,
         }
     }
 
@@ -212,73 +184,68 @@ impl Known {
     }
 }
 
-impl IssuerState {
-    /// Where the provider is. Whether it was somewhere else before.
-    pub(super) fn put_endpoints(&mut self, endpoints: Endpoints) -> bool {
-        let moved = self.endpoints.as_ref().is_some_and(|old| *old != endpoints);
-        if moved {
-            self.shapes.clear();
+/// Verified tokens, the one that was not used for longest given up first: bounded by number and by bytes.
+struct VerifiedTokens {
+    tokens: Option<LruCache<Tail, (Box<str>, Rc<Verified>)>>,
+    bytes: usize,
+    most_bytes: usize,
+}
+
+/// What an entry takes beside its token, roughly: itself, its claims, and where its exchanged tokens are.
+const ENTRY_BYTES: usize = 400;
+
+impl VerifiedTokens {
+    fn new(most: usize, most_bytes: usize) -> Self {
+        Self { tokens: NonZeroUsize::new(most).map(LruCache::sparse), bytes: 0, most_bytes }
+    }
+
+    fn get(&mut self, token: &str) -> Option<Rc<Verified>> {
+        let (known, verified) = self.tokens.as_mut()?.get(&tail(token))?;
+        is_same(known, token).then(|| verified.clone())
+    }
+
+    fn put(&mut self, token: &str, verified: &Rc<Verified>) {
+        let Some(tokens) = &mut self.tokens else {
+            return;
+        };
+        self.bytes = self.bytes.saturating_add(size(token));
+        // What had its place, or was pushed out.
+        let gone = tokens.push(tail(token), (token.into(), verified.clone()));
+        self.bytes = self.bytes.saturating_sub(gone.map_or(0, |(_, (token, _))| size(&token)));
+        while self.bytes > self.most_bytes {
+            let Some((_, (token, _))) = tokens.pop_lru() else {
+                return;
+            };
+            self.bytes = self.bytes.saturating_sub(size(&token));
         }
-        self.endpoints = Some(endpoints);
-        moved
     }
 
-    /// The shape of the tokens for a resource; `make` is called the first time. `None`: the endpoints are not known.
-    pub(super) fn shape(&mut self, resource: usize, make: impl FnOnce(&Endpoints) -> Shape) -> Option<&Shape> {
-        let endpoints = self.endpoints.as_ref()?;
-        if !self.shapes.iter().any(|(index, _)| *index == resource) {
-            self.shapes.push((resource, make(endpoints)));
-        }
-        self.shapes.iter().find(|(index, _)| *index == resource).map(|(_, shape)| shape)
+    fn remove(&mut self, token: &str) {
+        let gone = self.tokens.as_mut().and_then(|tokens| tokens.pop(&tail(token)));
+        self.bytes = self.bytes.saturating_sub(gone.map_or(0, |(token, _)| size(&token)));
     }
 
-    /// Keys were fetched. Whether a key that was there before is missing now.
-    pub(super) fn put_keys(&mut self, keys: KeySet, now: UnixTime) -> bool {
-        let lost = self.keys.as_ref().is_some_and(|old| !old.is_contained_in(&keys));
-        self.keys = Some(keys);
-        self.failures = 0;
-        self.fetched = now;
-        self.due = now.plus(REFRESH);
-        lost
-    }
-
-    /// Keys could not be fetched; what is there stays, unless it is too old. Whether it was.
-    pub(super) fn put_failure(&mut self, now: UnixTime) -> bool {
-        let pause = 1_u64.checked_shl(self.failures).unwrap_or(LONGEST_BACKOFF).min(LONGEST_BACKOFF);
-        self.failures = self.failures.saturating_add(1);
-        self.due = now.plus(Duration::from_secs(pause));
-        let too_old = self.keys.is_some() && now.since(self.fetched) > OLDEST_KEYS;
-        if too_old {
-            self.keys = None;
-        }
-        too_old
-    }
-
-    /// How long until keys are fetched again, if a fetch has failed just now.
-    pub(super) fn pause(&self, now: UnixTime) -> Option<Duration> {
-        (self.failures > 0 && now < self.due).then(|| self.due.since(now))
-    }
-
-    /// Whether a `kid` that is not in the set may wait for a fetch: for one that is under way, or for one of its own.
-    pub(super) fn may_refetch(&self, now: UnixTime) -> bool {
-        self.fetching || (now >= self.refetch_from && self.pause(now).is_none())
-    }
-
-    /// A fetch has been started because of an unknown `kid`: for a while there is no other for that reason.
-    pub(super) fn refetching(&mut self, now: UnixTime) {
-        self.refetch_from = now.plus(REFETCH);
+    fn clear(&mut self) {
+        self.tokens.iter_mut().for_each(LruCache::clear);
+        self.bytes = 0;
     }
 }
 
+const fn size(token: &str) -> usize {
+    token.len().saturating_add(ENTRY_BYTES)
+}
+
 impl Verified {
-    pub(super) fn new(
-        provider: usize,
-        caller: Caller,
-        scopes: Vec<String>,
-        expires: UnixTime,
-        leeway: Duration,
-    ) -> Self {
-        Self { provider, caller, scopes, expires, accepted_until: expires.plus(leeway), keys: RefCell::default() }
+    pub(super) fn new(provider: usize, caller: Caller, claims: Claims, leeway: Duration) -> Self {
+        Self {
+            provider,
+            caller,
+            scopes: claims.scopes.unwrap_or_default(),
+            confirmation: claims.confirmation,
+            expires: claims.expires,
+            accepted_until: claims.expires.plus(leeway),
+            keys: RefCell::default(),
+        }
     }
 
     /// The key of its exchanged token for a resource; `make` is called the first time.
@@ -360,15 +327,62 @@ mod tests {
         }
     }
 
+    fn verified() -> Rc<Verified> {
+        let claims = crate::json::object(br#"{"iss":"i","aud":"a","exp":1}"#).unwrap();
+        let caller = Caller { user: "u".to_owned(), tenant: None, takes_claims_challenge: false };
+        Rc::new(Verified::new(0, caller, Claims::read(claims).unwrap(), Duration::ZERO))
+    }
+
+    fn token(number: usize) -> String {
+        format!("{number:04}.{}.{number:040}", "t".repeat(55))
+    }
+
     #[test]
     fn a_token_with_anothers_tail_is_not_that_one() {
-        let mut known = Known::new(1, 4, 4);
-        let caller = Caller { user: "u".to_owned(), takes_claims_challenge: false };
-        let verified = Rc::new(Verified::new(0, caller, Vec::new(), UnixTime::from_secs(1), Duration::ZERO));
+        let mut known = VerifiedTokens::new(4, 1_000_000);
         let signature = "s".repeat(40);
-        known.remember(Role::Access, &format!("one.{signature}"), &verified);
-        assert!(known.verified(Role::Access, &format!("one.{signature}")).is_some());
-        assert!(known.verified(Role::Access, &format!("two.{signature}")).is_none());
-        assert!(known.verified(Role::Id, &format!("one.{signature}")).is_none());
+        known.put(&format!("one.{signature}"), &verified());
+        assert!(known.get(&format!("one.{signature}")).is_some());
+        assert!(known.get(&format!("two.{signature}")).is_none());
+    }
+
+    #[test]
+    fn the_token_that_was_not_used_for_longest_goes_first() {
+        let mut known = VerifiedTokens::new(3, 1_000_000);
+        (0..3).for_each(|number| known.put(&token(number), &verified()));
+        assert!(known.get(&token(0)).is_some());
+        known.put(&token(3), &verified());
+        let kept: Vec<bool> = (0..4).map(|number| known.get(&token(number)).is_some()).collect();
+        assert_eq!(kept, [true, false, true, true]);
+    }
+
+    #[test]
+    fn tokens_take_no_more_bytes_than_they_may() {
+        let each = size(&token(0));
+        let mut known = VerifiedTokens::new(1000, 5 * each);
+        for number in 0..100 {
+            known.put(&token(number), &verified());
+            assert_eq!(known.bytes, (number + 1).min(5) * each);
+        }
+        let kept: Vec<usize> = (0..100).filter(|number| known.get(&token(*number)).is_some()).collect();
+        assert_eq!(kept, [95, 96, 97, 98, 99]);
+        // Again in place of itself, then away.
+        known.put(&token(99), &verified());
+        assert_eq!(known.bytes, 5 * each);
+        known.remove(&token(99));
+        known.remove(&token(99));
+        assert_eq!(known.bytes, 4 * each);
+        known.put(&"x".repeat(6 * each), &verified());
+        assert_eq!(known.bytes, 0, "what is larger than all may be is not kept, and nothing for it");
+        known.clear();
+        assert_eq!(known.bytes, 0);
+    }
+
+    #[test]
+    fn a_cache_of_none_keeps_none() {
+        let mut known = VerifiedTokens::new(0, 1_000_000);
+        known.put(&token(0), &verified());
+        assert!(known.get(&token(0)).is_none());
+        assert_eq!(known.bytes, 0);
     }
 }

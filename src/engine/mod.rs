@@ -9,7 +9,10 @@ mod counters;
 mod credentials;
 mod decide;
 mod flight;
+mod issuer;
 mod known;
+mod possession;
+mod replay;
 mod select;
 
 use std::collections::{HashMap, VecDeque};
@@ -22,9 +25,11 @@ use crate::config::{Config, Resource};
 use crate::crypto::Crypto;
 use crate::http::{Call, CallFailure, HeaderEdits, LocalAnswer, Reply, Request};
 use crate::refusal::{Concern, Reason, Refusal};
+use crate::shared::Shared;
 use crate::time::UnixTime;
-use decide::{Facts, Need, Outcome, Stop};
+use decide::{Facts, Need, Outcome, Stop, TokenNeed};
 use flight::{Flight, Flights, Join, Landing, Operation, Purpose};
+use issuer::{Board, Cause, Claim, Worker};
 use known::Known;
 
 /// How often one request is decided at most. Keys, a refetch for its `kid` and a token make four.
@@ -58,6 +63,9 @@ pub enum Step {
 pub struct Engine {
     config: Config,
     crypto: Box<dyn Crypto>,
+    shared: Box<dyn Shared>,
+    /// Who we are among those who share memory.
+    worker: Worker,
     known: Known,
     flights: Flights,
     waiting: HashMap<RequestId, Waiting>,
@@ -73,13 +81,25 @@ struct Waiting {
     purpose: Purpose,
 }
 
+/// What became of a need.
+enum Served {
+    /// The request waits.
+    Waits,
+    /// What was missing is there, or will not come: the request is decided again.
+    Decide(Request),
+    /// There is no way to serve it.
+    No(Refusal),
+}
+
 impl Engine {
     /// Knows nothing yet; the first [`tick`](Self::tick) fetches keys.
-    pub fn new(config: Config, crypto: Box<dyn Crypto>) -> Self {
-        let known = Known::new(config.providers.len(), config.verified_tokens, config.exchanged_tokens);
+    pub fn new(config: Config, crypto: Box<dyn Crypto>, shared: Box<dyn Shared>) -> Self {
+        let known = Known::new(&config);
         Self {
+            worker: crypto.random().unwrap_or_default(),
             config,
             crypto,
+            shared,
             known,
             flights: Flights::default(),
             waiting: HashMap::new(),
@@ -92,19 +112,7 @@ impl Engine {
     /// A request has come in.
     pub fn request(&mut self, id: RequestId, request: Request, now: UnixTime) -> Step {
         self.observe(now);
-        match self.decide(&request, now) {
-            Ok(outcome) => {
-                if matches!(outcome, Outcome::Forward { exchanged: true, .. }) {
-                    self.counters.cache_hit();
-                }
-                self.finish(outcome)
-            }
-            Err(Stop::Refuse { refusal, resource }) => self.refuse(&refusal, resource),
-            Err(Stop::Need(need)) => {
-                let waiting = Waiting { request, decisions: 1, purpose: need.purpose() };
-                self.wait(id, waiting, need, now)
-            }
-        }
+        self.run(id, request, 0, now)
     }
 
     /// A call has ended. The steps of those who waited for it come back.
@@ -118,6 +126,7 @@ impl Engine {
             crypto: self.crypto.as_ref(),
             known: &mut self.known,
             counters: &mut self.counters,
+            board: Board { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker },
         };
         match landing.land(flight, reply, now) {
             flight::Next::Call(next) => {
@@ -129,25 +138,74 @@ impl Engine {
         }
     }
 
-    /// Time has passed: keys that are due are fetched, and calls that the host has forgotten are given up.
+    /// Time has passed: what other workers have found is taken over, keys that are due are fetched, and calls that the host
+    /// has forgotten are given up.
     pub fn tick(&mut self, now: UnixTime) -> Vec<(RequestId, Step)> {
         self.observe(now);
-        for provider in self.known.due(now) {
-            if self.known.issuer(provider).is_some_and(|issuer| !issuer.fetching) {
-                let started = self.start(Operation::keys(provider, &self.config), None, now);
-                if let Err(refusal) = started {
-                    log::warn!("could not fetch keys: {refusal}");
-                }
+        for index in 0..self.config.providers.len() {
+            self.look_after(index, now);
+        }
+        let mut steps = Vec::new();
+        for (flight, provider, ended) in self.flights.elsewhere() {
+            let board = Board { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
+            let goes_on = self
+                .known
+                .issuer(provider)
+                .is_some_and(|issuer| issuer.is_fetched_by_others(&board, now) && issuer.ended_fetches() == ended);
+            if !goes_on && let Some(flight) = self.flights.take(flight) {
+                steps.extend(self.decide_again(flight.waiters, now));
             }
         }
         let overdue = self.flights.overdue(now, |provider| {
             self.config.providers.get(provider).map_or(GRACE, |provider| provider.timeout.saturating_add(GRACE))
         });
-        let mut steps = Vec::new();
         for flight in overdue {
             steps.extend(self.reply(flight, &Reply::Failed(CallFailure::TimedOut), now));
         }
         steps
+    }
+
+    /// Keeps the keys of a provider fresh.
+    fn look_after(&mut self, index: usize, now: UnixTime) {
+        let board = Board { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
+        let (Some(issuer), Some(provider)) = (self.known.issuer_mut(index), self.config.providers.get(index)) else {
+            return;
+        };
+        let change = issuer.sync(&board, provider, now);
+        if issuer.drop_old(now) {
+            log::error!("the keys of provider={} are too old to be trusted: nobody of it gets in", provider.name);
+            self.known.forget_verified();
+        }
+        self.known.take_in(change);
+        let is_due = self.known.issuer(index).is_some_and(|issuer| issuer.is_due(now));
+        if is_due
+            && !self.flights.fetches(index)
+            && self.claim(index, Cause::Due, now) == Claim::Ours
+            && let Err(refusal) = self.start(Operation::keys(index, false, &self.config, &self.known), None, now)
+        {
+            log::warn!("could not fetch keys: {refusal}");
+        }
+    }
+
+    fn claim(&mut self, index: usize, cause: Cause, now: UnixTime) -> Claim {
+        let board = Board { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
+        let (Some(issuer), Some(provider)) = (self.known.issuer_mut(index), self.config.providers.get(index)) else {
+            return Claim::Nobody;
+        };
+        let (claim, change) = issuer.claim(cause, &board, provider, now);
+        self.known.take_in(change);
+        claim
+    }
+
+    /// Whether requests wait for what another worker is fetching, so that the next tick should be soon.
+    pub fn is_impatient(&self) -> bool {
+        !self.flights.elsewhere().is_empty()
+    }
+
+    /// How old the keys of each provider are, by its index, where they can age and are there.
+    pub fn key_ages(&self, now: UnixTime) -> Vec<(usize, Duration)> {
+        let ages = self.known.issuers().iter().enumerate();
+        ages.filter_map(|(index, issuer)| Some((index, issuer.age(now)?))).collect()
     }
 
     /// A call that is to be made now, and the flight that its reply belongs to.
@@ -183,47 +241,55 @@ impl Engine {
         self.latest = self.latest.max(now);
     }
 
-    fn decide(&mut self, request: &Request, now: UnixTime) -> Result<Outcome, Stop> {
-        let mut facts = Facts { config: &self.config, known: &mut self.known, crypto: self.crypto.as_ref() };
-        decide::decide(request, &mut facts, now)
+    /// Decides a request, as often as that brings it further. `decisions`: how often it was decided before.
+    fn run(&mut self, id: RequestId, mut request: Request, decisions: u8, now: UnixTime) -> Step {
+        for decisions in decisions..MOST_DECISIONS {
+            let mut facts = Facts {
+                config: &self.config,
+                known: &mut self.known,
+                crypto: self.crypto.as_ref(),
+                shared: self.shared.as_ref(),
+            };
+            match decide::decide(&request, &mut facts, now) {
+                Ok(outcome) => {
+                    if decisions == 0 && matches!(outcome, Outcome::Forward { exchanged: true, .. }) {
+                        self.counters.cache_hit();
+                    }
+                    return self.finish(outcome);
+                }
+                Err(Stop::Refuse { refusal, resource }) => return self.refuse(&refusal, resource),
+                Err(Stop::Need(need)) => match self.serve(id, request, decisions.saturating_add(1), need, now) {
+                    Served::Waits => return Step::Wait,
+                    Served::Decide(same) => request = same,
+                    Served::No(refusal) => return self.refuse(&refusal, None),
+                },
+            }
+        }
+        let refusal = Refusal::because(Reason::ProviderUnavailable, "the request still lacks what was fetched for it");
+        self.refuse(&refusal.retry_after(Duration::from_secs(1)), None)
     }
 
     fn decide_again(&mut self, waiters: Vec<RequestId>, now: UnixTime) -> Vec<(RequestId, Step)> {
         let mut steps = Vec::with_capacity(waiters.len());
         for id in waiters {
-            let Some(mut waiting) = self.waiting.remove(&id) else {
-                continue;
-            };
-            waiting.decisions = waiting.decisions.saturating_add(1);
-            let step = match self.decide(&waiting.request, now) {
-                Ok(outcome) => self.finish(outcome),
-                Err(Stop::Refuse { refusal, resource }) => self.refuse(&refusal, resource),
-                Err(Stop::Need(_)) if waiting.decisions >= MOST_DECISIONS => {
-                    let refusal = Refusal::because(
-                        Reason::ProviderUnavailable,
-                        "the request still lacks what was fetched for it",
-                    );
-                    self.refuse(&refusal.retry_after(Duration::from_secs(1)), None)
+            if let Some(waiting) = self.waiting.remove(&id) {
+                let step = self.run(id, waiting.request, waiting.decisions, now);
+                if !matches!(step, Step::Wait) {
+                    steps.push((id, step));
                 }
-                Err(Stop::Need(need)) => {
-                    waiting.purpose = need.purpose();
-                    self.wait(id, waiting, need, now)
-                }
-            };
-            if !matches!(step, Step::Wait) {
-                steps.push((id, step));
             }
         }
         steps
     }
 
-    fn wait(&mut self, id: RequestId, waiting: Waiting, need: Need, now: UnixTime) -> Step {
-        let overloaded = || Refusal::new(Reason::Overloaded).retry_after(Duration::from_secs(1));
+    /// Lets a request wait for what it needs, and sees to it that somebody fetches that.
+    fn serve(&mut self, id: RequestId, request: Request, decisions: u8, need: Need, now: UnixTime) -> Served {
+        let overloaded = || Served::No(Refusal::new(Reason::Overloaded).retry_after(Duration::from_secs(1)));
         if self.waiting.len() >= MOST_WAITING {
-            return self.refuse(&overloaded(), None);
+            return overloaded();
         }
         let is_token = matches!(need, Need::Token(_));
-        let is_for_a_kid = matches!(need, Need::Keys { known_endpoints: Some(_), .. });
+        let purpose = need.purpose();
         // Whoever waits for keys has proved nothing yet: half of the places are for those who have.
         let most_waiting_for_keys = (MOST_WAITING / 2).checked_div(self.config.providers.len()).unwrap_or(1).max(1);
         match self.flights.join(&need, id, most_waiting_for_keys) {
@@ -231,28 +297,44 @@ impl Engine {
                 if is_token {
                     self.counters.cache_joined();
                 }
-                self.waiting.insert(id, waiting);
-                return Step::Wait;
+                self.waiting.insert(id, Waiting { request, decisions, purpose });
+                return Served::Waits;
             }
-            Join::Full if is_for_a_kid => return self.refuse(&Refusal::new(Reason::UnknownKey), None),
-            Join::Full => return self.refuse(&overloaded(), None),
+            Join::Full => return overloaded(),
             Join::NoFlight => {}
         }
-        if is_token {
-            self.counters.cache_miss();
-        }
-        self.waiting.insert(id, waiting);
-        let started = match Operation::of(need, &self.config, &self.known) {
-            Some(operation) => self.start(operation, Some(id), now),
-            // The need was found with the same facts a moment ago.
-            None => Err(Refusal::new(Reason::KeysUnavailable).retry_after(Duration::from_secs(1))),
+        let started = match need {
+            Need::Keys { provider, again } => {
+                match self.claim(provider, if again { Cause::UnknownKey } else { Cause::Due }, now) {
+                    Claim::Nobody => return Served::Decide(request),
+                    Claim::Others => {
+                        let ended = self.known.issuer(provider).map_or(0, issuer::IssuerState::ended_fetches);
+                        let operation = Operation::Elsewhere { provider, ended };
+                        self.flights.put(Flight { operation, waiters: vec![id], started: now });
+                        Ok(())
+                    }
+                    Claim::Ours => {
+                        self.start(Operation::keys(provider, again, &self.config, &self.known), Some(id), now)
+                    }
+                }
+            }
+            Need::Token(need) => self.start_exchange(need, id, now),
         };
         match started {
-            Ok(()) => Step::Wait,
-            Err(refusal) => {
-                self.waiting.remove(&id);
-                self.refuse(&refusal, None)
+            Ok(()) => {
+                self.waiting.insert(id, Waiting { request, decisions, purpose });
+                Served::Waits
             }
+            Err(refusal) => Served::No(refusal),
+        }
+    }
+
+    fn start_exchange(&mut self, need: Box<TokenNeed>, waiter: RequestId, now: UnixTime) -> Result<(), Refusal> {
+        self.counters.cache_miss();
+        match Operation::exchange(need, &self.config, &self.known) {
+            Some(operation) => self.start(operation, Some(waiter), now),
+            // The need was found with the same facts a moment ago.
+            None => Err(Refusal::new(Reason::KeysUnavailable).retry_after(Duration::from_secs(1))),
         }
     }
 
@@ -264,14 +346,6 @@ impl Engine {
                 "the request to the provider could not be made or signed",
             ));
         };
-        if operation.fetches_keys()
-            && let Some(issuer) = self.known.issuer_mut(operation.provider())
-        {
-            issuer.fetching = true;
-            if waiter.is_some() && issuer.keys.is_some() {
-                issuer.refetching(now);
-            }
-        }
         self.launch(Flight { operation, waiters: waiter.into_iter().collect(), started: now }, call);
         Ok(())
     }

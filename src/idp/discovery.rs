@@ -1,32 +1,58 @@
-//! OpenID Connect Discovery 1.0: from an issuer to its endpoints.
+//! From an issuer to its endpoints: OpenID Connect Discovery 1.0, or RFC 8414 where a server has no such document.
 
 use crate::config::Provider;
 use crate::http::Url;
 use crate::json;
+use crate::path::without_final_slash;
 
 /// Where a provider's keys are and where it exchanges tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoints {
-    /// `jwks_uri`.
-    pub jwks_uri: Url,
+    /// `jwks_uri`. `None`: the operator wrote the keys down.
+    pub jwks_uri: Option<Url>,
     /// `token_endpoint`.
     pub token_endpoint: Url,
 }
 
+/// A metadata document, in the order in which they are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Document {
+    /// OpenID Connect Discovery 1.0 section 4: the well-known path behind the issuer's own.
+    OpenId,
+    /// RFC 8414 section 3: the well-known path in front of the issuer's own.
+    AuthorizationServer,
+}
+
+impl Document {
+    /// Its URL.
+    pub fn url(self, issuer: &Url) -> Option<Url> {
+        let path = without_final_slash(issuer.path());
+        let base = issuer.as_str().strip_suffix(issuer.path()).unwrap_or(issuer.as_str());
+        let url = match self {
+            Self::OpenId => format!("{base}{path}/.well-known/openid-configuration"),
+            Self::AuthorizationServer => format!("{base}/.well-known/oauth-authorization-server{path}"),
+        };
+        Url::parse(&url).ok()
+    }
+}
+
 impl Endpoints {
-    /// Those that the operator set, if both are.
+    /// Those that the operator set, if none is missing.
     pub fn configured(provider: &Provider) -> Option<Self> {
-        Some(Self { jwks_uri: provider.jwks_uri.clone()?, token_endpoint: provider.token_endpoint.clone()? })
+        if provider.jwks_uri.is_none() && provider.jwks.is_none() {
+            return None;
+        }
+        Some(Self { jwks_uri: provider.jwks_uri.clone(), token_endpoint: provider.token_endpoint.clone()? })
     }
 
     /// Reads the metadata document; what the operator set by hand has precedence.
     ///
-    /// `issuer` must be the configured one (section 4.3). An endpoint on another host than the issuer's is not
-    /// followed: every call goes to the one cluster that the operator named, so it would reach the wrong server,
-    /// and a document must not be able to choose where a client's secret goes.
+    /// `issuer` must be the configured one (OpenID Connect Discovery section 4.3, RFC 8414 section 3.3). An endpoint on
+    /// another host than the issuer's is not followed: every call goes to the one cluster that the operator named, so it
+    /// would reach the wrong server, and a document must not be able to choose where a client's secret goes.
     pub fn discovered(provider: &Provider, body: &[u8]) -> Result<Self, &'static str> {
         let document = json::object(body).ok_or("its metadata is not a JSON object")?;
-        if json::string(&document, "issuer") != Some(provider.issuer.as_str()) {
+        if !json::string(&document, "issuer").is_some_and(|issuer| provider.is_metadata_issuer(issuer)) {
             return Err("its metadata names another issuer than the configured one");
         }
         let endpoint = |name: &str, configured: &Option<Url>| {
@@ -44,13 +70,41 @@ impl Endpoints {
             }
         };
         Ok(Self {
-            jwks_uri: endpoint("jwks_uri", &provider.jwks_uri)?,
+            jwks_uri: match provider.jwks {
+                Some(_) => None,
+                None => Some(endpoint("jwks_uri", &provider.jwks_uri)?),
+            },
             token_endpoint: endpoint("token_endpoint", &provider.token_endpoint)?,
         })
     }
 }
 
-/// Section 4: the well-known path behind the issuer's own.
-pub fn metadata_url(issuer: &Url) -> Option<Url> {
-    Url::parse(&format!("{}/.well-known/openid-configuration", crate::path::without_final_slash(issuer.as_str()))).ok()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_two_documents_are_where_their_standards_say() {
+        for (issuer, openid, oauth) in [
+            (
+                "https://a.example",
+                "https://a.example/.well-known/openid-configuration",
+                "https://a.example/.well-known/oauth-authorization-server",
+            ),
+            (
+                "https://a.example/",
+                "https://a.example/.well-known/openid-configuration",
+                "https://a.example/.well-known/oauth-authorization-server",
+            ),
+            (
+                "https://a.example:8443/t/x",
+                "https://a.example:8443/t/x/.well-known/openid-configuration",
+                "https://a.example:8443/.well-known/oauth-authorization-server/t/x",
+            ),
+        ] {
+            let issuer = Url::parse(issuer).unwrap();
+            assert_eq!(Document::OpenId.url(&issuer).unwrap().as_str(), openid);
+            assert_eq!(Document::AuthorizationServer.url(&issuer).unwrap().as_str(), oauth);
+        }
+    }
 }

@@ -4,9 +4,24 @@
 //! `assertion`, one resource in `scope`, never a `resource` parameter (AADSTS9010010). Tokens that it issues
 //! belong to the resource and are not read.
 
-use super::{Blame, Caller, Mistake, Profile, RawExchange, Subject, Target, scope_parameter};
+use super::{Blame, Caller, Mistake, Profile, RawExchange, Recognition, Subject, Target, scope_parameter};
 use crate::config::{Provider, SubjectToken};
-use crate::token::{Claims, TokenError};
+use crate::http::Url;
+use crate::json::{self, Object};
+use crate::token::{Claims, Header, Rejection, TokenError};
+
+/// Where users of each cloud sign in, and the host of its v1.0 issuer, which is another.
+const CLOUDS: [(&str, &str); 6] = [
+    ("login.microsoftonline.com", "sts.windows.net"),
+    ("login.microsoftonline.us", "sts.windows.net"),
+    ("login.partner.microsoftonline.cn", "sts.chinacloudapi.cn"),
+    ("login.sovcloud-identity.fr", ""),
+    ("login.sovcloud-identity.de", ""),
+    ("login.sovcloud-identity.sg", ""),
+];
+
+const APP_ONLY: &str =
+    "an application's own token (client credentials): sign a user in, only users can be acted for (AADSTS7000114)";
 
 #[derive(Debug)]
 pub(super) struct EntraObo;
@@ -17,19 +32,85 @@ impl Profile for EntraObo {
     }
 
     fn check(&self, provider: &Provider) -> Result<(), Mistake> {
-        // OBO is refused at the endpoints that stand for several tenants (AADSTS9001023).
-        let path = provider.issuer.path();
-        let tenant = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-        if matches!(tenant, "common" | "organizations" | "consumers") {
-            return Err(("issuer", format!("the tenant {tenant:?}"), "the issuer of one tenant, by its id"));
+        // OBO is refused at the endpoints that stand for several tenants (AADSTS9001023): a token is exchanged at its own.
+        if provider.tenants.is_empty() && !is_guid(tenant_of(provider.issuer.path())) {
+            let expected =
+                "the issuer of one tenant by its id (a GUID), or {tenantid} in its place and a list of tenants";
+            return Err(("issuer", format!("the tenant {:?}", tenant_of(provider.issuer.path())), expected));
+        }
+        if !provider.issuer.path().trim_end_matches('/').ends_with("/v2.0") {
+            let expected = "the v2.0 issuer, https://login.microsoftonline.com/{tenant id}/v2.0: v1.0 tokens of the same tenant are accepted with it";
+            return Err(("issuer", format!("{:?}", provider.issuer.as_str()), expected));
+        }
+        if let Some(tenant) = provider.tenants.iter().find(|tenant| !is_guid(tenant)) {
+            return Err(("tenants", format!("{tenant:?}"), "tenant ids (GUIDs)"));
         }
         match provider.subject_token {
             SubjectToken::AccessToken => Ok(()),
-            SubjectToken::IdToken { .. } => Err((
+            SubjectToken::IdToken { .. } | SubjectToken::IdTokenBeside { .. } => Err((
                 "subject_token",
                 "an ID token".to_owned(),
                 "none: this provider takes access tokens only (AADSTS240002)",
             )),
+        }
+    }
+
+    fn tenant_word(&self) -> Option<&'static str> {
+        Some("organizations")
+    }
+
+    /// The issuer of v2.0 tokens, and of v1.0 tokens of the same tenant: which of the two an API gets is decided by its
+    /// own registration, and both are signed with the same keys. The tenant is in `iss` and in `tid`, and must be the
+    /// same.
+    fn recognise<'a>(&self, provider: &'a Provider, issuer: &str, claims: &Object) -> Recognition<'a> {
+        let Ok(url) = Url::parse(issuer) else {
+            return Recognition::Foreign;
+        };
+        let tenant = tenant_of(url.path());
+        let own = &provider.issuer;
+        let canonical = own.as_str().replacen(tenant_of(own.path()), tenant, 1);
+        let is_v1 = v1_host(own.authority()).is_some_and(|host| issuer == format!("https://{host}/{tenant}/"));
+        if !is_guid(tenant) {
+            return Recognition::Foreign;
+        }
+        if !is_v1 && issuer != canonical {
+            let is_some_cloud =
+                |authority: &str| CLOUDS.iter().any(|(login, sts)| *login == authority || *sts == authority);
+            return if is_some_cloud(url.authority()) {
+                Recognition::Almost(TokenError::Issuer.because(
+                    "a token of another cloud (worldwide, US Government, China …), or with an issuer of no known form",
+                ))
+            } else {
+                Recognition::Foreign
+            };
+        }
+        if json::string(claims, "tid") != Some(tenant) {
+            return Recognition::Almost(TokenError::Claims("tid is not the tenant of iss").into());
+        }
+        let allowed = if provider.tenants.is_empty() {
+            tenant == tenant_of(own.path())
+        } else {
+            provider.tenants.iter().any(|allowed| allowed == tenant)
+        };
+        if !allowed {
+            return Recognition::Almost(TokenError::Tenant.because(
+                "a token of a tenant that is not configured: the user signed in at another organization, or is a guest there",
+            ));
+        }
+        if json::string(claims, "ver").is_some_and(|version| version != if is_v1 { "1.0" } else { "2.0" }) {
+            return Recognition::Almost(TokenError::Claims("ver and iss name different versions").into());
+        }
+        Recognition::Ours { issuer: canonical.into(), tenant: Some(tenant.to_owned()) }
+    }
+
+    fn token_endpoint(&self, provider: &Provider, endpoint: &Url, tenant: Option<&str>) -> Option<Url> {
+        match (provider.tenants.is_empty(), tenant) {
+            (true, _) => Some(endpoint.clone()),
+            (false, Some(tenant)) => {
+                let shared = format!("/{}/", tenant_of(endpoint.path()));
+                Url::parse(&endpoint.as_str().replacen(&shared, &format!("/{tenant}/"), 1)).ok()
+            }
+            (false, None) => None,
         }
     }
 
@@ -61,27 +142,49 @@ impl Profile for EntraObo {
     }
 
     /// A delegated token has `scp`; an ID token names no client; an application's own token has roles at most.
-    fn caller(&self, claims: &Claims) -> Result<Caller, TokenError> {
+    fn caller(&self, _provider: &Provider, header: &Header, claims: &Claims) -> Result<Caller, Rejection> {
+        if header.has_nonce || claims.audiences.iter().any(|audience| is_graph(audience)) {
+            return Err(TokenError::Audience.because(
+                "a token for Microsoft Graph, which only Graph can validate: the client must ask for api://{client id}/{scope} of this proxy's app",
+            ));
+        }
         if claims.text("idtyp") == Some("app") {
-            return Err(TokenError::NotAUser);
+            return Err(TokenError::NotAUser.because(APP_ONLY));
         }
         if claims.scopes.is_none() {
             let names_client = claims.has("azp") || claims.has("appid");
-            return Err(if names_client { TokenError::NotAUser } else { TokenError::IdToken });
+            return Err(if names_client {
+                TokenError::NotAUser.because(APP_ONLY)
+            } else {
+                TokenError::IdToken.because("no scp and no client: the client sends its ID token (AADSTS240002)")
+            });
         }
         let takes_claims_challenge = claims.members.get("xms_cc").is_some_and(|capabilities| {
             let is_cp1 =
                 |value: &serde_json::Value| value.as_str().is_some_and(|text| text.eq_ignore_ascii_case("cp1"));
             is_cp1(capabilities) || capabilities.as_array().is_some_and(|values| values.iter().any(is_cp1))
         });
-        Ok(Caller {
-            user: self.id_token_user(claims).ok_or(TokenError::Claims("oid is missing"))?,
-            takes_claims_challenge,
-        })
+        Ok(Caller { takes_claims_challenge, ..self.id_token_caller(claims)? })
     }
 
-    fn id_token_user(&self, claims: &Claims) -> Option<String> {
-        claims.text("oid").filter(|oid| !oid.is_empty()).map(str::to_owned)
+    /// `oid` is unique in its tenant only.
+    fn id_token_caller(&self, claims: &Claims) -> Result<Caller, Rejection> {
+        let part = |name: &str| claims.text(name).filter(|text| !text.is_empty());
+        let oid = part("oid").ok_or(TokenError::Claims("oid is missing"))?;
+        let tenant = part("tid").ok_or(TokenError::Claims("tid is missing"))?;
+        Ok(Caller { user: format!("{tenant}/{oid}"), tenant: Some(tenant.to_owned()), takes_claims_challenge: false })
+    }
+
+    fn wrong_audience(&self, provider: &Provider, claims: &Claims) -> &'static str {
+        let is_uri = |audience: &String| audience.contains("://");
+        let has = |is_wanted: &dyn Fn(&String) -> bool| provider.audiences.iter().any(is_wanted);
+        if claims.text("ver") == Some("1.0") && !has(&is_uri) {
+            "a v1.0 token, whose aud is the App ID URI (api://{client id}): add it to audiences, or set requestedAccessTokenVersion of the app to 2"
+        } else if claims.text("ver") == Some("2.0") && !has(&|audience| is_guid(audience)) {
+            "a v2.0 token, whose aud is the client id (a GUID): add it to audiences"
+        } else {
+            "a token for another app: the client must ask for api://{client id}/{scope} of this proxy's app"
+        }
     }
 
     fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Vec<(&'static str, &'a str)> {
@@ -110,4 +213,31 @@ impl Profile for EntraObo {
     fn trace_fields(&self) -> &'static [&'static str] {
         &["trace_id", "correlation_id", "x-ms-request-id"]
     }
+}
+
+/// The first segment of a path.
+fn tenant_of(path: &str) -> &str {
+    path.trim_start_matches('/').split('/').next().unwrap_or_default()
+}
+
+/// 8-4-4-4-12 lower-case hexadecimal digits, as tokens have it.
+fn is_guid(text: &str) -> bool {
+    let lengths = text.split('-').map(str::len);
+    lengths.eq([8, 4, 4, 4, 12]) && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'))
+}
+
+fn v1_host(login: &str) -> Option<&'static str> {
+    CLOUDS.iter().find(|(host, sts)| *host == login && !sts.is_empty()).map(|(_, sts)| *sts)
+}
+
+/// Microsoft Graph's names as an audience: its app id, and its URL in each cloud.
+fn is_graph(audience: &str) -> bool {
+    const GRAPH: [&str; 5] = [
+        "00000003-0000-0000-c000-000000000000",
+        "https://graph.microsoft.com",
+        "https://graph.microsoft.us",
+        "https://dod-graph.microsoft.us",
+        "https://microsoftgraph.chinacloudapi.cn",
+    ];
+    GRAPH.contains(&audience.trim_end_matches('/'))
 }

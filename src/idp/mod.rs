@@ -11,15 +11,18 @@ mod grant;
 mod okta;
 mod rfc8693;
 
+use std::borrow::Cow;
 use std::fmt::Debug;
 
 pub use client_auth::Assertion;
-pub use discovery::{Endpoints, metadata_url};
+pub use discovery::{Document, Endpoints};
 pub use fault::{Blame, Fault};
 pub use grant::{Issued, Subject, token_call, token_response};
 
 use crate::config::{Provider, RawExchange};
-use crate::token::{Claims, TokenError};
+use crate::http::Url;
+use crate::json::Object;
+use crate::token::{Claims, Header, Rejection, TokenError};
 
 /// The profiles that a configuration can name.
 static PROFILES: [&dyn Profile; 3] = [&entra::EntraObo, &okta::OktaObo, &rfc8693::Rfc8693];
@@ -40,11 +43,31 @@ pub trait Profile: Debug + Sync {
     /// What to ask for, from what the operator wrote; the field is empty or begins with a dot.
     fn target(&self, exchange: RawExchange) -> Result<Target, Mistake>;
 
-    /// Whether a verified token is an access token of a user, and which user's.
-    fn caller(&self, claims: &Claims) -> Result<Caller, TokenError>;
+    /// The word that stands for all tenants in the URLs of a provider of many. `None`: there is one issuer for all users.
+    fn tenant_word(&self) -> Option<&'static str> {
+        None
+    }
 
-    /// Which user a verified ID token is of, in the terms of [`Caller::user`].
-    fn id_token_user(&self, claims: &Claims) -> Option<String>;
+    /// Whether a token with this `iss` and these claims is one of the provider's.
+    fn recognise<'a>(&self, provider: &'a Provider, issuer: &str, _claims: &Object) -> Recognition<'a> {
+        exactly(provider, issuer)
+    }
+
+    /// Whether a token is an access token of a user, and which user's. Its signature may not be verified yet.
+    fn caller(&self, provider: &Provider, header: &Header, claims: &Claims) -> Result<Caller, Rejection>;
+
+    /// The same of an ID token.
+    fn id_token_caller(&self, claims: &Claims) -> Result<Caller, Rejection>;
+
+    /// How a token of the provider's comes to have another audience than ours, and what to do.
+    fn wrong_audience(&self, _provider: &Provider, _claims: &Claims) -> &'static str {
+        "the client asked for a token for something else: it must ask for one of the audiences that are configured, or its own is missing there"
+    }
+
+    /// Where a token of that tenant is exchanged, if not at the provider's one endpoint.
+    fn token_endpoint(&self, _provider: &Provider, endpoint: &Url, _tenant: Option<&str>) -> Option<Url> {
+        Some(endpoint.clone())
+    }
 
     /// The grant's parameters (form fields), client authentication not among them.
     fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Vec<(&'static str, &'a str)>;
@@ -73,13 +96,49 @@ pub struct Target {
     pub requested_token_type: Option<String>,
 }
 
+/// Whose a token's `iss` is.
+#[derive(Debug)]
+pub enum Recognition<'a> {
+    /// The provider's: its issuer for that tenant, in its usual spelling.
+    Ours {
+        /// What a key's own `issuer` must be.
+        issuer: Cow<'a, str>,
+        /// The tenant, where there are several.
+        tenant: Option<String>,
+    },
+    /// Not the provider's, but it is clear what went wrong.
+    Almost(Rejection),
+    /// Somebody else's.
+    Foreign,
+}
+
 /// The user behind a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// What identifies the user at this issuer, for as long as the account exists.
+    /// What identifies the user at this provider, for as long as the account exists.
     pub user: String,
+    /// The tenant that the user is in, where there are several.
+    pub tenant: Option<String>,
     /// Whether the client understands a claims challenge.
     pub takes_claims_challenge: bool,
+}
+
+/// Recognises the one issuer, code point by code point (OpenID Connect Core section 3.1.3.7).
+fn exactly<'a>(provider: &'a Provider, issuer: &str) -> Recognition<'a> {
+    let own = provider.issuer.as_str();
+    if own == issuer {
+        return Recognition::Ours { issuer: own.into(), tenant: None };
+    }
+    let bare = |text: &str| {
+        let text = text.to_ascii_lowercase();
+        text.split_once("://").map_or(&*text, |(_, rest)| rest).trim_end_matches('/').to_owned()
+    };
+    if bare(own) == bare(issuer) {
+        return Recognition::Almost(TokenError::Issuer.because(
+            "iss differs from the configured issuer in case, scheme or a slash at the end: configure it as tokens have it",
+        ));
+    }
+    Recognition::Foreign
 }
 
 /// The profile of that name.

@@ -1,7 +1,10 @@
 //! Okta: on-behalf-of token exchange (RFC 8693) at a custom authorization server.
 
-use super::{Blame, Caller, Mistake, Profile, RawExchange, Subject, Target, rfc8693};
-use crate::token::{Claims, TokenError};
+use super::{Blame, Caller, Mistake, Profile, RawExchange, Recognition, Subject, Target, rfc8693};
+use crate::config::{Provider, SubjectToken};
+use crate::http::Url;
+use crate::json::Object;
+use crate::token::{Claims, Header, Rejection, TokenError};
 
 #[derive(Debug)]
 pub(super) struct OktaObo;
@@ -9,6 +12,39 @@ pub(super) struct OktaObo;
 impl Profile for OktaObo {
     fn name(&self) -> &'static str {
         "okta_obo"
+    }
+
+    /// The keys by which an org authorization server signs access tokens are not published: no proxy can validate them.
+    fn check(&self, provider: &Provider) -> Result<(), Mistake> {
+        if is_org_server(&provider.issuer) && !matches!(provider.subject_token, SubjectToken::IdToken { .. }) {
+            let expected = "the issuer of a custom authorization server (…/oauth2/default), or subject_token of type id_token without header and cookie: nobody but Okta can validate access tokens of the org server";
+            return Err(("issuer", "the org authorization server".to_owned(), expected));
+        }
+        Ok(())
+    }
+
+    fn recognise<'a>(&self, provider: &'a Provider, issuer: &str, claims: &Object) -> Recognition<'a> {
+        let own = &provider.issuer;
+        if own.as_str() != issuer
+            && let Ok(other) = Url::parse(issuer)
+        {
+            if other.authority() == own.authority() && is_org_server(&other) && claims.contains_key("cid") {
+                return Recognition::Almost(TokenError::Issuer.because(
+                    "an access token of the org authorization server, which nobody but Okta can validate: have the client ask the custom authorization server that is configured",
+                ));
+            }
+            if other.authority() == own.authority() && !is_org_server(&other) && other.path() != own.path() {
+                return Recognition::Almost(TokenError::Issuer.because(
+                    "a token of another authorization server of the same org: have the client ask the one that is configured, or add this one as a provider",
+                ));
+            }
+            if other.authority() != own.authority() && other.path() == own.path() && is_okta(&other) {
+                return Recognition::Almost(TokenError::Issuer.because(
+                    "a token of another org or environment (preview, EMEA, a custom domain): the client signs in at another host than the one that is configured",
+                ));
+            }
+        }
+        super::exactly(provider, issuer)
     }
 
     fn target(&self, exchange: RawExchange) -> Result<Target, Mistake> {
@@ -26,18 +62,33 @@ impl Profile for OktaObo {
     }
 
     /// An access token names its client in `cid`, and its user in `uid`, which an application's own lacks.
-    fn caller(&self, claims: &Claims) -> Result<Caller, TokenError> {
-        let is_id_token = claims.text("jti").is_some_and(|id| id.starts_with("ID."));
-        if is_id_token || !claims.has("cid") {
-            return Err(TokenError::IdToken);
+    fn caller(&self, _provider: &Provider, _header: &Header, claims: &Claims) -> Result<Caller, Rejection> {
+        if is_id_token(claims) || !claims.has("cid") {
+            return Err(TokenError::IdToken
+                .because("no cid, or jti of an ID token: the client sends the wrong one of its two tokens"));
         }
-        let user = claims.text("uid").filter(|uid| !uid.is_empty()).ok_or(TokenError::NotAUser)?;
-        Ok(Caller { user: user.to_owned(), takes_claims_challenge: false })
+        let user = claims.text("uid").filter(|uid| !uid.is_empty()).ok_or_else(|| {
+            TokenError::NotAUser.because("no uid: the token is of the client credentials grant, no user has signed in")
+        })?;
+        Ok(Caller { user: user.to_owned(), tenant: None, takes_claims_challenge: false })
     }
 
     /// `sub` of an ID token is what access tokens carry as `uid`.
-    fn id_token_user(&self, claims: &Claims) -> Option<String> {
-        claims.subject.clone().filter(|subject| !subject.is_empty())
+    fn id_token_caller(&self, claims: &Claims) -> Result<Caller, Rejection> {
+        if claims.has("cid") {
+            return Err(
+                TokenError::AccessToken.because("cid: the client sends its access token where its ID token belongs")
+            );
+        }
+        rfc8693::subject(claims)
+    }
+
+    fn wrong_audience(&self, provider: &Provider, claims: &Claims) -> &'static str {
+        if is_id_token(claims) || matches!(provider.subject_token, SubjectToken::IdToken { .. }) {
+            "an ID token for another client: it must be of the client that is configured"
+        } else {
+            "aud is the audience of the authorization server, or the resource that the client asked for: configure what tokens of this server carry"
+        }
     }
 
     fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Vec<(&'static str, &'a str)> {
@@ -52,4 +103,19 @@ impl Profile for OktaObo {
     fn trace_fields(&self) -> &'static [&'static str] {
         &["x-okta-request-id"]
     }
+}
+
+/// Such as `https://acme.okta.com`: not below `/oauth2/`.
+fn is_org_server(issuer: &Url) -> bool {
+    issuer.path().is_empty() || issuer.path() == "/"
+}
+
+fn is_okta(issuer: &Url) -> bool {
+    [".okta.com", ".oktapreview.com", ".okta-emea.com", ".okta-gov.com", ".okta.mil"]
+        .iter()
+        .any(|domain| issuer.authority().ends_with(domain))
+}
+
+fn is_id_token(claims: &Claims) -> bool {
+    claims.text("jti").is_some_and(|id| id.starts_with("ID.")) || rfc8693::is_id_token(claims)
 }

@@ -1,7 +1,8 @@
 //! Any server that follows RFC 8693 (OAuth 2.0 Token Exchange).
 
 use super::{Caller, Mistake, Profile, RawExchange, Subject, Target, scope_parameter};
-use crate::token::{Claims, TokenError};
+use crate::config::Provider;
+use crate::token::{Claims, Header, Rejection, TokenError};
 
 /// RFC 8693 section 3.
 pub(super) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -25,26 +26,37 @@ impl Profile for Rfc8693 {
         Ok(target)
     }
 
-    /// `nonce`, `at_hash` and `c_hash` are claims of ID tokens (OpenID Connect Core sections 2 and 3.3.2.11); a
-    /// token whose subject is its client is the client's own (RFC 9068 section 2.2).
-    fn caller(&self, claims: &Claims) -> Result<Caller, TokenError> {
-        if ["nonce", "at_hash", "c_hash"].iter().any(|name| claims.has(name)) {
-            return Err(TokenError::IdToken);
+    /// A token whose subject is its client is the client's own (RFC 9068 section 2.2).
+    fn caller(&self, _provider: &Provider, _header: &Header, claims: &Claims) -> Result<Caller, Rejection> {
+        if is_id_token(claims) {
+            return Err(TokenError::IdToken.because("nonce, at_hash or c_hash: the client sends its ID token"));
         }
-        let user = self.id_token_user(claims).ok_or(TokenError::Claims("sub is missing"))?;
-        if ["client_id", "azp"].iter().any(|name| claims.text(name) == Some(&user)) {
-            return Err(TokenError::NotAUser);
+        let caller = subject(claims)?;
+        if ["client_id", "azp"].iter().any(|name| claims.text(name) == Some(&caller.user)) {
+            return Err(TokenError::NotAUser.because("sub is the client: the token is of the client credentials grant"));
         }
-        Ok(Caller { user, takes_claims_challenge: false })
+        Ok(caller)
     }
 
-    fn id_token_user(&self, claims: &Claims) -> Option<String> {
-        claims.subject.clone().filter(|subject| !subject.is_empty())
+    fn id_token_caller(&self, claims: &Claims) -> Result<Caller, Rejection> {
+        subject(claims)
     }
 
     fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Vec<(&'static str, &'a str)> {
         parameters(target, subject)
     }
+}
+
+/// `nonce`, `at_hash` and `c_hash` are claims of ID tokens (OpenID Connect Core sections 2 and 3.3.2.11).
+pub(super) fn is_id_token(claims: &Claims) -> bool {
+    ["nonce", "at_hash", "c_hash"].iter().any(|name| claims.has(name))
+}
+
+/// The user whom `sub` names.
+pub(super) fn subject(claims: &Claims) -> Result<Caller, Rejection> {
+    let user =
+        claims.subject.clone().filter(|subject| !subject.is_empty()).ok_or(TokenError::Claims("sub is missing"))?;
+    Ok(Caller { user, tenant: None, takes_claims_challenge: false })
 }
 
 /// What the operator wrote, checked for form only.

@@ -1,38 +1,66 @@
-//! `WWW-Authenticate` (RFC 6750 section 3, RFC 9728 section 5.1). Every value is a quoted string.
+//! `WWW-Authenticate` (RFC 6750 section 3, RFC 9449 section 7.1, RFC 9728 section 5.1). Every value is a quoted string.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
 use super::metadata;
-use crate::config::Resource;
+use crate::config::{Bound, Resource};
+use crate::token::dpop;
 
-/// Where to get a token, and nothing else: there was none.
-pub fn bare(resource: &Resource) -> String {
-    let mut value = format!("Bearer resource_metadata=\"{}\"", metadata::url(resource));
-    push_scope(&mut value, resource);
-    value
+/// How a token is presented.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scheme {
+    /// RFC 6750.
+    #[default]
+    Bearer,
+    /// RFC 9449.
+    Dpop,
 }
 
-/// What was wrong with the token, and where to get another.
-pub fn with_error(resource: &Resource, error: &str, description: &str) -> String {
-    let mut value = format!(
-        "Bearer error=\"{error}\", error_description=\"{description}\", resource_metadata=\"{}\"",
-        metadata::url(resource)
-    );
-    push_scope(&mut value, resource);
-    value
+/// What was wrong with what was presented.
+pub struct Problem<'a> {
+    /// `error`.
+    pub error: &'a str,
+    /// `error_description`.
+    pub description: &'a str,
+    /// What a token must claim beside what it does: JSON text, sent in standard base64.
+    pub claims: Option<&'a str>,
+    /// How it was presented: it is this challenge that says what was wrong.
+    pub scheme: Scheme,
 }
 
-/// What a token must claim beside what it does. `claims`: JSON text, sent in standard base64.
-pub fn insufficient_claims(resource: &Resource, description: &str, claims: &str) -> String {
-    let claims = BASE64_STANDARD.encode(claims);
-    format!("{}, claims=\"{claims}\"", with_error(resource, "insufficient_claims", description))
+/// A challenge for each way in which the resource takes tokens: where to get one, and what was wrong, if there was one.
+pub fn challenges(resource: &Resource, problem: Option<&Problem<'_>>) -> Vec<String> {
+    let schemes: &[Scheme] = match resource.dpop.mode {
+        Bound::Off => &[Scheme::Bearer],
+        Bound::Optional => &[Scheme::Bearer, Scheme::Dpop],
+        Bound::Required => &[Scheme::Dpop],
+    };
+    let blamed =
+        |scheme: Scheme| problem.filter(|problem| problem.scheme == scheme || !schemes.contains(&problem.scheme));
+    schemes.iter().map(|scheme| challenge(resource, *scheme, blamed(*scheme))).collect()
 }
 
-fn push_scope(value: &mut String, resource: &Resource) {
-    if !resource.scopes_supported.is_empty() {
-        value.push_str(", scope=\"");
-        value.push_str(&resource.scopes_supported.join(" "));
-        value.push('"');
+fn challenge(resource: &Resource, scheme: Scheme, problem: Option<&Problem<'_>>) -> String {
+    let mut parameters = Vec::new();
+    if let Some(problem) = problem {
+        parameters.push(("error", problem.error.to_owned()));
+        parameters.push(("error_description", problem.description.to_owned()));
     }
+    if scheme == Scheme::Dpop {
+        parameters.push(("algs", dpop::ALGORITHMS.join(" ")));
+    }
+    parameters.push(("resource_metadata", metadata::url(resource)));
+    if !resource.scopes_supported.is_empty() {
+        parameters.push(("scope", resource.scopes_supported.join(" ")));
+    }
+    if let Some(claims) = problem.and_then(|problem| problem.claims) {
+        parameters.push(("claims", BASE64_STANDARD.encode(claims)));
+    }
+    let parameters: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
+    let name = match scheme {
+        Scheme::Bearer => "Bearer",
+        Scheme::Dpop => "DPoP",
+    };
+    format!("{name} {}", parameters.join(", "))
 }

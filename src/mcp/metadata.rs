@@ -1,10 +1,11 @@
 //! The protected resource metadata document (RFC 9728 sections 2 and 3).
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::config::{Provider, Resource};
+use crate::config::{Bound, Provider, Resource};
 use crate::http::LocalAnswer;
 use crate::path::without_final_slash;
+use crate::token::dpop;
 
 /// Section 3: stands between host and path of the resource.
 pub const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
@@ -47,12 +48,24 @@ fn document(resource: &Resource, providers: &[Provider]) -> String {
     let exchanging = providers.iter().zip(&resource.targets).filter(|(_, target)| target.is_some());
     let mut document = json!({
         "resource": resource.url.as_str(),
-        "authorization_servers": exchanging.map(|(provider, _)| provider.issuer.as_str()).collect::<Vec<_>>(),
+        "authorization_servers": exchanging.flat_map(|(provider, _)| provider.issuers()).collect::<Vec<_>>(),
         "bearer_methods_supported": ["header"],
     });
-    // Section 3.2: empty arrays are left out.
-    if let (Some(members), false) = (document.as_object_mut(), resource.scopes_supported.is_empty()) {
-        members.insert("scopes_supported".to_owned(), resource.scopes_supported.clone().into());
+    if let Some(members) = document.as_object_mut() {
+        let mut insert = |name: &str, value: Value| members.insert(name.to_owned(), value);
+        // Section 3.2: empty arrays are left out.
+        if !resource.scopes_supported.is_empty() {
+            insert("scopes_supported", resource.scopes_supported.clone().into());
+        }
+        if resource.dpop.mode != Bound::Off {
+            insert("dpop_signing_alg_values_supported", dpop::ALGORITHMS.as_slice().into());
+        }
+        if resource.dpop.mode == Bound::Required {
+            insert("dpop_bound_access_tokens_required", true.into());
+        }
+        if resource.certificates != Bound::Off {
+            insert("tls_client_certificate_bound_access_tokens", true.into());
+        }
     }
     document.to_string()
 }

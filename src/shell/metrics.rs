@@ -44,6 +44,15 @@ impl Metrics {
         }
     }
 
+    pub(super) fn record_key_ages(&mut self, ages: Vec<(usize, Duration)>) {
+        for (provider, age) in ages {
+            let name = format!("onbehalf.key_age_seconds.provider.{}", self.provider(provider));
+            if let Some(id) = self.id(MetricType::Gauge, name) {
+                hostcalls::record_metric(id, age.as_secs()).ok();
+            }
+        }
+    }
+
     fn provider(&self, index: usize) -> &str {
         self.providers.get(index).map_or("-", |name| name)
     }

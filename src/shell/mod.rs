@@ -5,8 +5,10 @@
 //! signatures computed, and nothing else. And only those of the SDK's functions that neither unwrap UTF-8 nor panic on a status that Envoy returns; `clippy.toml` bans the others.
 
 mod crypto;
+mod headers;
 mod metrics;
 mod root;
+mod shared;
 mod stream;
 
 use std::time::Duration;

@@ -10,18 +10,25 @@ use proxy_wasm::types::{BufferType, ContextType, LogLevel, MapType};
 use super::crypto::HostCrypto;
 use super::metrics::Metrics;
 use super::now;
+use super::shared::HostShared;
 use super::stream::{self, Stream};
 use crate::config::Config;
 use crate::crypto::Crypto;
 use crate::engine::{Engine, FlightId, RequestId, Step};
 use crate::http::{Answer, Call, CallFailure, Reply};
+use crate::time::UnixTime;
 
 /// How often the engine hears that time has passed.
 const TICK: Duration = Duration::from_secs(1);
 
+/// The same while requests wait for what another worker fetches: nothing tells a worker what others do.
+const SOON: Duration = Duration::from_millis(10);
+
 /// What the root context and the streams of a worker share.
 pub(super) struct Worker {
     pub(super) engine: RefCell<Option<Engine>>,
+    /// Whether anything is to be known of the client's certificate.
+    pub(super) takes_certificates: Cell<bool>,
     /// The queue by which a stream wakes the root, which alone may dispatch calls: the SDK hands a reply to the
     /// context that was active at dispatch and drops it if that has gone.
     queue: Cell<Option<u32>>,
@@ -44,12 +51,23 @@ pub(super) struct Root {
     /// Calls that are out, by the host's token: whose they are, and how much of an answer is read.
     calls: HashMap<u32, (FlightId, usize)>,
     metrics: Metrics,
+    /// How often the host is asked to tick.
+    tick: Duration,
+    counted: UnixTime,
 }
 
 impl Root {
     pub(super) fn new(id: u32) -> Self {
-        let worker = Worker { engine: RefCell::new(None), queue: Cell::new(None) };
-        Self { id, worker: Rc::new(worker), calls: HashMap::new(), metrics: Metrics::default() }
+        let worker =
+            Worker { engine: RefCell::new(None), takes_certificates: Cell::new(false), queue: Cell::new(None) };
+        Self {
+            id,
+            worker: Rc::new(worker),
+            calls: HashMap::new(),
+            metrics: Metrics::default(),
+            tick: TICK,
+            counted: UnixTime::default(),
+        }
     }
 
     fn with_engine<T>(&self, act: impl FnOnce(&mut Engine) -> T) -> Option<T> {
@@ -65,6 +83,30 @@ impl Root {
                 }
                 None => self.land(flight, &Reply::Failed(CallFailure::NotSent)),
             }
+        }
+    }
+
+    /// Ticks sooner while somebody waits for what another worker fetches.
+    fn adjust_tick(&mut self) {
+        let tick = if self.with_engine(|engine| engine.is_impatient()).unwrap_or(false) { SOON } else { TICK };
+        if tick != self.tick && hostcalls::set_tick_period(tick).is_ok() {
+            self.tick = tick;
+        }
+    }
+
+    /// Hands over what was counted, once a second.
+    fn hand_over_counters(&mut self, now: UnixTime) {
+        if now.since(self.counted) < TICK.saturating_sub(SOON) && now >= self.counted {
+            return;
+        }
+        self.counted = now;
+        let counted = self.with_engine(|engine| {
+            let ages = engine.key_ages(now);
+            (engine.counters().take(), engine.counters().take_durations(), ages)
+        });
+        if let Some((samples, durations, ages)) = counted {
+            self.metrics.record(samples, durations);
+            self.metrics.record_key_ages(ages);
         }
     }
 
@@ -98,6 +140,7 @@ impl Context for Root {
         let reply = read_reply(headers, body_size, most_bytes);
         self.land(flight, &reply);
         self.dispatch_calls();
+        self.adjust_tick();
     }
 }
 
@@ -128,7 +171,9 @@ impl RootContext for Root {
             let unique = crypto.random().map_or(0, u128::from_le_bytes);
             self.worker.queue.set(hostcalls::register_shared_queue(&format!("onbehalf.{unique:032x}")).ok());
         }
-        self.worker.engine.replace(Some(Engine::new(config, Box::new(crypto))));
+        self.worker.takes_certificates.set(config.takes_certificates());
+        self.worker.engine.replace(Some(Engine::new(config, Box::new(crypto), Box::new(HostShared))));
+        self.tick = TICK;
         hostcalls::set_tick_period(TICK).is_ok()
     }
 
@@ -137,15 +182,14 @@ impl RootContext for Root {
         let steps = self.with_engine(|engine| engine.tick(now));
         self.perform(steps.unwrap_or_default());
         self.dispatch_calls();
-        let counted = self.with_engine(|engine| (engine.counters().take(), engine.counters().take_durations()));
-        if let Some((samples, durations)) = counted {
-            self.metrics.record(samples, durations);
-        }
+        self.adjust_tick();
+        self.hand_over_counters(now);
     }
 
     fn on_queue_ready(&mut self, queue: u32) {
         while let Ok(Some(_)) = hostcalls::dequeue_shared_queue(queue) {}
         self.dispatch_calls();
+        self.adjust_tick();
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {

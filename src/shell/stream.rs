@@ -5,6 +5,7 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, MapType};
 
+use super::headers;
 use super::now;
 use super::root::Worker;
 use crate::engine::{RequestId, Step};
@@ -23,16 +24,28 @@ impl Stream {
     }
 
     fn decide(&self) -> Step {
-        let fields = hostcalls::get_map_bytes(MapType::HttpRequestHeaders).unwrap_or_default();
+        let mut request = Request::from_pairs(headers::request_pairs());
+        if self.worker.takes_certificates.get() {
+            request.peer_certificate = peer_certificate();
+        }
         let now = now();
         let Ok(mut engine) = self.worker.engine.try_borrow_mut() else {
             return unavailable();
         };
         match engine.as_mut() {
-            Some(engine) => engine.request(self.id, Request::new(fields), now),
+            Some(engine) => engine.request(self.id, request, now),
             None => unavailable(),
         }
     }
+}
+
+/// The digest of the certificate by which the client proved itself to Envoy, as Envoy tells it: in hexadecimal.
+fn peer_certificate() -> Option<[u8; 32]> {
+    let digest = hostcalls::get_property(vec!["connection", "sha256_peer_certificate_digest"]).ok().flatten()?;
+    let (pairs, rest) = digest.as_chunks::<2>();
+    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let bytes: Vec<u8> = pairs.iter().map(byte).collect::<Option<_>>()?;
+    bytes.try_into().ok().filter(|_| rest.is_empty())
 }
 
 impl Context for Stream {}

@@ -22,8 +22,20 @@ pub struct Claims {
     /// From `scp` or `scope`: an array, or one string with spaces between (RFC 8693 section 4.2; some providers
     /// write the one, some the other).
     pub scopes: Option<Vec<String>>,
+    /// `cnf` (RFC 7800 section 3.1): what whoever presents the token must prove to have.
+    pub confirmation: Option<Confirmation>,
     /// All members, for what only one kind of provider says.
     pub members: Object,
+}
+
+/// How a token is bound to its holder. Where nothing of it is known here, nobody can be its holder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Confirmation {
+    /// `jkt`: the SHA-256 thumbprint of the key that signs the holder's proofs, in base64url (RFC 9449 section 6.1).
+    pub key_thumbprint: Option<String>,
+    /// `x5t#S256`: the SHA-256 of the certificate by which the holder proves itself in TLS, in base64url (RFC 8705 section
+    /// 3.1).
+    pub certificate_thumbprint: Option<String>,
 }
 
 impl Claims {
@@ -51,7 +63,8 @@ impl Claims {
         let not_before = numeric_date(&members, "nbf").map_err(|()| TokenError::Claims("nbf is not a time"))?;
         let issued_at = numeric_date(&members, "iat").map_err(|()| TokenError::Claims("iat is not a time"))?;
         let scopes = scopes(&members)?;
-        Ok(Self { issuer, subject, audiences, expires, not_before, issued_at, scopes, members })
+        let confirmation = confirmation(&members)?;
+        Ok(Self { issuer, subject, audiences, expires, not_before, issued_at, scopes, confirmation, members })
     }
 
     /// The member `name` if it is a string.
@@ -66,7 +79,7 @@ impl Claims {
 }
 
 /// RFC 7519 section 2 allows fractions. Negative, or beyond what a double counts exactly: not a time.
-fn numeric_date(members: &Object, name: &str) -> Result<Option<UnixTime>, ()> {
+pub(super) fn numeric_date(members: &Object, name: &str) -> Result<Option<UnixTime>, ()> {
     const LATEST: f64 = 9_007_199_254_740_992.0;
     let Some(value) = members.get(name) else {
         return Ok(None);
@@ -92,6 +105,20 @@ fn scopes(members: &Object) -> Result<Option<Vec<String>>, TokenError> {
     }
 }
 
+fn confirmation(members: &Object) -> Result<Option<Confirmation>, TokenError> {
+    let wrong = || TokenError::Claims("cnf is of a wrong type");
+    let Some(value) = members.get("cnf") else {
+        return Ok(None);
+    };
+    let methods = value.as_object().ok_or_else(wrong)?;
+    let text = |name: &str| match methods.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(wrong()),
+    };
+    Ok(Some(Confirmation { key_thumbprint: text("jkt")?, certificate_thumbprint: text("x5t#S256")? }))
+}
+
 fn strings(values: &[Value]) -> Option<Vec<String>> {
     values.iter().map(|value| value.as_str().map(str::to_owned)).collect()
 }
@@ -112,6 +139,16 @@ mod tests {
             assert_eq!(claims.scopes.as_deref().unwrap(), ["a", "b"], "{scopes}");
         }
         assert_eq!(read(r#"{"iss":"i","aud":"a","exp":1}"#).unwrap().scopes, None);
+    }
+
+    #[test]
+    fn what_a_token_is_bound_to_is_read_also_when_it_is_nothing_that_is_known_here() {
+        let read = |cnf: &str| read(&format!(r#"{{"iss":"i","aud":"a","exp":1,"cnf":{cnf}}}"#)).unwrap().confirmation;
+        let known = read(r#"{"jkt":"k","x5t#S256":"c"}"#).unwrap();
+        assert_eq!(known.key_thumbprint.as_deref(), Some("k"));
+        assert_eq!(known.certificate_thumbprint.as_deref(), Some("c"));
+        assert_eq!(read("{}"), Some(Confirmation::default()));
+        assert_eq!(read(r#"{"kid":"x"}"#), Some(Confirmation::default()));
     }
 
     #[test]
@@ -143,6 +180,9 @@ mod tests {
             r#"{"iss":"i","aud":"a","exp":1,"sub":5}"#,
             r#"{"iss":"i","aud":"a","exp":1,"scp":{}}"#,
             r#"{"iss":"i","aud":"a","exp":1,"scp":["a",1]}"#,
+            r#"{"iss":"i","aud":"a","exp":1,"cnf":"jkt"}"#,
+            r#"{"iss":"i","aud":"a","exp":1,"cnf":{"jkt":1}}"#,
+            r#"{"iss":"i","aud":"a","exp":1,"cnf":{"x5t#S256":null}}"#,
         ] {
             assert!(matches!(read(claims), Err(TokenError::Claims(_))), "{claims}");
         }

@@ -34,6 +34,8 @@ pub struct Header {
     pub key_id: Option<String>,
     /// `typ` in lower case, without an `application/` in front (RFC 7515 section 4.1.9).
     pub media_type: Option<String>,
+    /// Whether there is a `nonce`. No standard has one here; a provider's token for an API of its own may.
+    pub has_nonce: bool,
 }
 
 impl<'a> Compact<'a> {
@@ -46,32 +48,61 @@ impl<'a> Compact<'a> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::Malformed("it is too long"));
         }
-        let Some((signing_input, signature)) = token.rsplit_once('.') else {
-            return Err(TokenError::Malformed("it is not a JWT"));
+        let segments = Segments::of(token)?;
+        let header = match known(segments.header) {
+            Some(header) => header,
+            None => Rc::new(Header::read(&segments.header_members()?)?),
         };
+        Ok(Self {
+            header,
+            header_segment: segments.header,
+            claims: segments.claims()?,
+            signing_input: segments.signing_input,
+            signature: segments.signature()?,
+        })
+    }
+}
+
+/// A compact serialisation, split and not yet decoded.
+pub(super) struct Segments<'a> {
+    header: &'a str,
+    payload: &'a str,
+    /// What the signature is over.
+    pub(super) signing_input: &'a str,
+    signature: &'a str,
+}
+
+impl<'a> Segments<'a> {
+    pub(super) fn of(token: &'a str) -> Result<Self, TokenError> {
+        let (signing_input, signature) = token.rsplit_once('.').ok_or(TokenError::Opaque)?;
+        let not_a_jwt = TokenError::Malformed("it does not have the three segments of a signed JWT");
         let Some((header, payload)) = signing_input.split_once('.') else {
-            return Err(TokenError::Malformed("it is not a JWT"));
+            return Err(not_a_jwt);
         };
         match payload.bytes().filter(|byte| *byte == b'.').count() {
-            0 => {}
-            2 => return Err(TokenError::Encrypted),
-            _ => return Err(TokenError::Malformed("it is not a JWT")),
+            0 => Ok(Self { header, payload, signing_input, signature }),
+            2 => Err(TokenError::Encrypted),
+            _ => Err(not_a_jwt),
         }
-        let header_segment = header;
-        let header = match known(header_segment) {
-            Some(header) => header,
-            None => Rc::new(Header::read(&decode(header_segment)?)?),
-        };
-        let claims = json::object(&decode(payload)?)
-            .ok_or(TokenError::Malformed("its payload is not a JSON object with distinct names"))?;
-        Ok(Self { header, header_segment, claims, signing_input, signature: decode(signature)? })
+    }
+
+    pub(super) fn header_members(&self) -> Result<Object, TokenError> {
+        json::object(&decode(self.header)?)
+            .ok_or(TokenError::Malformed("its header is not a JSON object with distinct names"))
+    }
+
+    pub(super) fn claims(&self) -> Result<Object, TokenError> {
+        json::object(&decode(self.payload)?)
+            .ok_or(TokenError::Malformed("its payload is not a JSON object with distinct names"))
+    }
+
+    pub(super) fn signature(&self) -> Result<Vec<u8>, TokenError> {
+        decode(self.signature)
     }
 }
 
 impl Header {
-    fn read(bytes: &[u8]) -> Result<Self, TokenError> {
-        let members =
-            json::object(bytes).ok_or(TokenError::Malformed("its header is not a JSON object with distinct names"))?;
+    pub(super) fn read(members: &Object) -> Result<Self, TokenError> {
         if members.contains_key("crit") {
             return Err(TokenError::Malformed("it has critical extensions"));
         }
@@ -93,7 +124,7 @@ impl Header {
             let typ = typ.to_ascii_lowercase();
             typ.strip_prefix("application/").map(str::to_owned).unwrap_or(typ)
         });
-        Ok(Self { algorithm, key_id: text("kid")?, media_type })
+        Ok(Self { algorithm, key_id: text("kid")?, media_type, has_nonce: members.contains_key("nonce") })
     }
 }
 
@@ -131,8 +162,11 @@ mod tests {
 
     #[test]
     fn only_three_segments_are_a_signed_token_and_five_are_an_encrypted_one() {
-        for text in ["", "a", "a.b", "a.b.c.d", "a.b.c.d.e.f", "...", ".....", "opaque-token"] {
+        for text in ["a.b", "a.b.c.d", "a.b.c.d.e.f", "...", "....."] {
             assert!(matches!(parse(text), Err(TokenError::Malformed(_))), "{text}");
+        }
+        for text in ["", "a", "opaque-token"] {
+            assert_eq!(parse(text).unwrap_err(), TokenError::Opaque, "{text}");
         }
         assert_eq!(parse("a.b.c.d.e").unwrap_err(), TokenError::Encrypted);
         assert_eq!(parse("....").unwrap_err(), TokenError::Encrypted);

@@ -65,7 +65,11 @@ impl KeySet {
     /// Reads a JWK Set. A key that cannot be used is skipped, with a word why in the second value, and the rest
     /// is kept (RFC 7517 section 5). `None`: not a JWK Set.
     pub fn read(bytes: &[u8]) -> Option<(Self, Vec<&'static str>)> {
-        let set = json::object(bytes)?;
+        Self::from_members(&json::object(bytes)?)
+    }
+
+    /// The same of a set that was read as JSON before.
+    pub fn from_members(set: &Object) -> Option<(Self, Vec<&'static str>)> {
         let listed = set.get("keys")?.as_array()?;
         let mut keys = Vec::new();
         let mut skipped = Vec::new();
@@ -117,7 +121,8 @@ impl KeySet {
     }
 }
 
-fn read_key(jwk: &Object) -> Result<Key, &'static str> {
+/// Reads one public JWK; the error says why it cannot verify signatures here.
+pub(super) fn read_key(jwk: &Object) -> Result<Key, &'static str> {
     // RFC 7518 sections 6.2.2, 6.3.2 and 6.4: nobody publishes these on purpose.
     if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| jwk.contains_key(*name)) {
         return Err("a private or symmetric key");

@@ -1,14 +1,12 @@
 use std::time::Duration;
 
-use super::{Claims, Compact, Key, TokenError};
+use super::{Claims, Compact, Header, Key, Rejection, TokenError};
 use crate::crypto::{Algorithm, Crypto};
 use crate::time::UnixTime;
 
 /// What a token must say to be ours.
 #[derive(Clone, Copy, Debug)]
 pub struct Expected<'a> {
-    /// `iss`, exactly.
-    pub issuer: &'a str,
     /// One of these must be in `aud`.
     pub audiences: &'a [String],
     /// Values of `typ` that are accepted beside none at all, lower case.
@@ -17,47 +15,62 @@ pub struct Expected<'a> {
     pub leeway: Duration,
 }
 
-/// Verifies a token with the key that its `kid` selected. In this order: kind, algorithm, issuer, the key's own
-/// issuer, signature, times, what `examine` makes of the claims, audience. Nothing that the token says is acted upon
-/// before its signature holds, except to choose the key.
+/// What a token says, in this order: its kind by `typ`, what `examine` makes of its claims, audience, times. It comes
+/// before the search for a key and before the signature: a token that can never be accepted costs neither, and its
+/// owner hears what is really wrong. Nothing is done with what an unverified token says but to refuse it.
 ///
 /// `examine` says whose the token is, and refuses one of another kind. It comes before the audience because a token of
 /// another kind mostly has another audience too, and its kind is what a person has to hear of.
-pub fn verify<T>(
-    compact: Compact<'_>,
-    key: &Key,
+pub fn check<T>(
+    header: &Header,
+    claims: &Claims,
     expected: Expected<'_>,
-    crypto: &dyn Crypto,
-    examine: impl FnOnce(&Claims) -> Result<T, TokenError>,
+    examine: impl FnOnce() -> Result<T, Rejection>,
     now: UnixTime,
-) -> Result<(Claims, T), TokenError> {
-    if compact.header.media_type.as_deref().is_some_and(|typ| !expected.types.contains(&typ)) {
-        return Err(TokenError::Type);
+) -> Result<T, Rejection> {
+    if header.media_type.as_deref().is_some_and(|typ| !expected.types.contains(&typ)) {
+        return Err(TokenError::Type.because("typ names another kind of JWT"));
     }
+    let examined = examine()?;
+    if !claims.audiences.iter().any(|audience| expected.audiences.contains(audience)) {
+        return Err(TokenError::Audience.into());
+    }
+    // RFC 7519 section 4.1.4: expired at the instant itself.
+    let leeway = expected.leeway;
+    if now >= claims.expires.plus(leeway) {
+        let ago = now.since(claims.expires).as_secs();
+        return Err(TokenError::Expired.because(format!("exp was {ago} s ago; leeway is {} s", leeway.as_secs())));
+    }
+    for (name, time) in [("nbf", claims.not_before), ("iat", claims.issued_at)] {
+        if let Some(time) = time.filter(|time| now < time.minus(leeway)) {
+            let ahead = time.since(now).as_secs();
+            let diagnosis = format!(
+                "{name} is {ahead} s ahead; leeway is {} s: the provider's clock and this proxy's differ",
+                leeway.as_secs()
+            );
+            return Err(TokenError::NotYetValid.because(diagnosis));
+        }
+    }
+    Ok(examined)
+}
+
+/// Whether `key`, which the token's `kid` selected, signed it. `issuer` is the provider's own for `tenant`, the token's:
+/// what a key's `issuer` must be, where it has one.
+pub fn verify(
+    compact: &Compact<'_>,
+    key: &Key,
+    issuer: &str,
+    tenant: Option<&str>,
+    crypto: &dyn Crypto,
+) -> Result<(), TokenError> {
     if Algorithm::from_name(&compact.header.algorithm) != Some(key.algorithm) {
         return Err(TokenError::Algorithm);
     }
-    let claims = Claims::read(compact.claims)?;
-    if claims.issuer != expected.issuer {
-        return Err(TokenError::Issuer);
-    }
-    if !key.serves(&claims.issuer, claims.text("tid")) {
+    if !key.serves(issuer, tenant) {
         return Err(TokenError::Key);
     }
     if !crypto.verify(key.algorithm, &key.public, compact.signing_input.as_bytes(), &compact.signature) {
         return Err(TokenError::Signature);
     }
-    // RFC 7519 section 4.1.4: expired at the instant itself.
-    if now >= claims.expires.plus(expected.leeway) {
-        return Err(TokenError::Expired);
-    }
-    let ahead = |time: Option<UnixTime>| time.is_some_and(|time| now < time.minus(expected.leeway));
-    if ahead(claims.not_before) || ahead(claims.issued_at) {
-        return Err(TokenError::NotYetValid);
-    }
-    let examined = examine(&claims)?;
-    if !claims.audiences.iter().any(|audience| expected.audiences.contains(audience)) {
-        return Err(TokenError::Audience);
-    }
-    Ok((claims, examined))
+    Ok(())
 }

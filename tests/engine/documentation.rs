@@ -19,6 +19,7 @@ fn read(name: &str) -> String {
 fn options_at(pointer: &str) -> BTreeSet<String> {
     let mut configuration = configuration();
     configuration["cache"] = json!({});
+    configuration["resources"][0]["dpop"] = json!({});
     configuration["identity_providers"]["okta-eu"]["subject_token"] = json!({"type": "access_token"});
     configuration.pointer_mut(pointer).unwrap()["no_such_field"] = Value::Bool(true);
     let error = Config::parse(configuration.to_string().as_bytes(), &environment).unwrap_err();
@@ -35,11 +36,12 @@ fn the_table_of_options_has_every_option_and_no_other() {
         ("….client.authentication.", format!("{okta}/client/authentication")),
         ("….subject_token.", format!("{okta}/subject_token")),
         ("….", "/resources/0".to_owned()),
+        ("….dpop.", "/resources/0/dpop".to_owned()),
         ("….exchange.*.", "/resources/0/exchange/okta-eu".to_owned()),
         ("cache.", "/cache".to_owned()),
     ];
     // An object is documented by its members.
-    let objects = ["cache", "client", "authentication", "subject_token"];
+    let objects = ["cache", "client", "dpop", "authentication", "subject_token"];
     let mut options = BTreeSet::new();
     for (prefix, pointer) in levels {
         options.extend(

@@ -23,7 +23,7 @@ fn on_behalf_of_takes_the_access_token_as_assertion_and_names_no_resource() {
     let call = call_for(&configuration(), &alice_token());
     assert_eq!(
         (call.method, call.url.as_str(), &*call.cluster),
-        ("POST", "https://login.entra.example/9b1c/oauth2/v2.0/token", "entra")
+        ("POST", "https://login.entra.example/9b1c0000-1111-4222-8333-444455556666/oauth2/v2.0/token", "entra")
     );
     let mut form: Vec<_> = form(&call).into_iter().collect();
     form.sort();
@@ -108,7 +108,7 @@ fn a_secret_in_a_header_is_encoded_before_it_is_joined() {
 fn debug_of_a_call_shows_no_secret() {
     assert_eq!(
         format!("{:?}", call_for(&configuration(), &alice_token())),
-        "POST https://login.entra.example/9b1c/oauth2/v2.0/token via entra"
+        "POST https://login.entra.example/9b1c0000-1111-4222-8333-444455556666/oauth2/v2.0/token via entra"
     );
 }
 

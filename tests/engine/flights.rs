@@ -136,7 +136,8 @@ fn a_client_that_cannot_prove_itself_is_the_operators_concern() {
         }
     }
     let mut bench = Bench::ready();
-    bench.engine = onbehalf::engine::Engine::new(parse(&configuration()), Box::new(NoRandomness));
+    bench.engine =
+        onbehalf::engine::Engine::new(parse(&configuration()), Box::new(NoRandomness), Box::new(SharedMap::default()));
     let mut bench = bench.with_keys();
     assert_eq!(refused(bench.ask(bearer("/github", &bob_token()))), (502, "exchange_misconfigured".to_owned()));
     assert_eq!(bench.engine.waiting(), 0);

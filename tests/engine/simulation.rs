@@ -103,7 +103,7 @@ impl World {
             ENTRA_KEY.token(&bob()),
             ENTRA_KEY.token(&with(alice(), json!({"aud": "other"}))),
             ENTRA_KEY.token(&with(alice(), json!({"scp": null}))),
-            "opaque".to_owned(),
+            "no-token-at-all".to_owned(),
             OKTA_KEY.token(&with(bob(), json!({"exp": 1}))),
         ] {
             callers.push(Caller { token: hostile, path: "/github", target: None, expires: 0 });
@@ -321,7 +321,7 @@ fn whatever_happens_the_contract_holds() {
         "exchange_misconfigured",
         "unknown_key",
         "wrong_audience",
-        "malformed_token",
+        "opaque_token",
         "expired",
     ] {
         assert!(refused.contains_key(reason), "{reason} never happened: {refused:?}");

@@ -1,6 +1,8 @@
 //! An engine with two providers and two resources, keys that sign tokens for it, and replies by script.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -11,12 +13,13 @@ use onbehalf::config::Config;
 use onbehalf::crypto::{Crypto, SigningAlgorithm, SigningKey, Software};
 use onbehalf::engine::{Engine, FlightId, RequestId, Step};
 use onbehalf::http::{Answer, Call, CallFailure, HeaderEdits, LocalAnswer, Reply, Request};
+use onbehalf::shared::{Shared, Version};
 use onbehalf::time::UnixTime;
 use serde_json::{Value, json};
 
 pub const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);
-pub const TENANT: &str = "9b1c";
-pub const ENTRA: &str = "https://login.entra.example/9b1c/v2.0";
+pub const TENANT: &str = "9b1c0000-1111-4222-8333-444455556666";
+pub const ENTRA: &str = "https://login.entra.example/9b1c0000-1111-4222-8333-444455556666/v2.0";
 pub const OKTA: &str = "https://acme.okta.example/oauth2/default";
 pub const SECRET: &str = "s3cr3t~value";
 
@@ -138,13 +141,10 @@ pub fn parse(configuration: &Value) -> Config {
 }
 
 pub fn request(method: &str, path: &str, more: &[(&str, &str)]) -> Request {
-    let mut fields = vec![
-        (":method".to_owned(), method.as_bytes().to_vec()),
-        (":authority".to_owned(), b"mcp.acme.example".to_vec()),
-        (":path".to_owned(), path.as_bytes().to_vec()),
-    ];
-    fields.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())));
-    Request::new(fields)
+    let mut fields: Vec<(&str, &[u8])> =
+        vec![(":method", method.as_bytes()), (":authority", b"mcp.acme.example"), (":path", path.as_bytes())];
+    fields.extend(more.iter().map(|(name, value)| (*name, value.as_bytes())));
+    Request::new(&fields)
 }
 
 pub fn bearer(path: &str, token: &str) -> Request {
@@ -171,6 +171,43 @@ pub fn form(call: &Call) -> HashMap<String, String> {
     form
 }
 
+/// The memory that workers of one process share, as Envoy has it.
+#[derive(Clone, Default)]
+pub struct SharedMap(Rc<RefCell<HashMap<String, (Vec<u8>, u32)>>>);
+
+impl Shared for SharedMap {
+    fn get(&self, name: &str) -> (Option<Vec<u8>>, Version) {
+        match self.0.borrow().get(name) {
+            Some((value, version)) => (Some(value.clone()), Version(Some(*version))),
+            None => (None, Version(None)),
+        }
+    }
+
+    fn put(&self, name: &str, value: &[u8], version: Version) -> bool {
+        let mut map = self.0.borrow_mut();
+        let found = map.get(name).map(|(_, version)| *version);
+        if found != version.0 {
+            return false;
+        }
+        map.insert(name.to_owned(), (value.to_vec(), found.unwrap_or(0) + 1));
+        true
+    }
+}
+
+impl SharedMap {
+    /// Writes over whatever is there, as another plugin may.
+    pub fn overwrite(&self, change: impl Fn(&str, &mut Vec<u8>)) {
+        for (name, (value, version)) in self.0.borrow_mut().iter_mut() {
+            change(name, value);
+            *version += 1;
+        }
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        self.0.borrow().keys().cloned().collect()
+    }
+}
+
 /// An engine, its time, and the calls that it has out.
 pub struct Bench {
     pub engine: Engine,
@@ -181,7 +218,13 @@ pub struct Bench {
 
 impl Bench {
     pub fn new(configuration: &Value) -> Self {
-        Self { engine: Engine::new(parse(configuration), Box::new(Software)), now: NOW, ids: 0, held: Vec::new() }
+        Self::beside(configuration, &SharedMap::default())
+    }
+
+    /// Another worker of a process.
+    pub fn beside(configuration: &Value, shared: &SharedMap) -> Self {
+        let engine = Engine::new(parse(configuration), Box::new(Software), Box::new(shared.clone()));
+        Self { engine, now: NOW, ids: 0, held: Vec::new() }
     }
 
     /// The configuration above, its keys fetched.
@@ -265,15 +308,19 @@ pub fn provider_document(call: &Call) -> Reply {
         answer_with(200, &[], &json!({"issuer": issuer, "jwks_uri": keys, "token_endpoint": token}))
     };
     match call.url.as_str() {
-        "https://login.entra.example/9b1c/v2.0/.well-known/openid-configuration" => metadata(
-            ENTRA,
-            "https://login.entra.example/9b1c/discovery/v2.0/keys",
-            "https://login.entra.example/9b1c/oauth2/v2.0/token",
-        ),
+        "https://login.entra.example/9b1c0000-1111-4222-8333-444455556666/v2.0/.well-known/openid-configuration" => {
+            metadata(
+                ENTRA,
+                "https://login.entra.example/9b1c0000-1111-4222-8333-444455556666/discovery/v2.0/keys",
+                "https://login.entra.example/9b1c0000-1111-4222-8333-444455556666/oauth2/v2.0/token",
+            )
+        }
         "https://acme.okta.example/oauth2/default/.well-known/openid-configuration" => {
             metadata(OKTA, &format!("{OKTA}/v1/keys"), &format!("{OKTA}/v1/token"))
         }
-        "https://login.entra.example/9b1c/discovery/v2.0/keys" => answer(200, &key_set(&[&ENTRA_KEY])),
+        "https://login.entra.example/9b1c0000-1111-4222-8333-444455556666/discovery/v2.0/keys" => {
+            answer(200, &key_set(&[&ENTRA_KEY]))
+        }
         "https://acme.okta.example/oauth2/default/v1/keys" => answer(200, &key_set(&[&OKTA_KEY])),
         other => panic!("nobody serves {other}"),
     }

@@ -1,0 +1,467 @@
+//! What a worker knows of an issuer: where it is, its keys, and when to ask it again. When to ask is a [`Schedule`] that
+//! all workers share, so that one of them asks for all: it holds the lease while it does, the others look for what it
+//! brings.
+
+use std::time::Duration;
+
+use super::known::Shape;
+use crate::config::Provider;
+use crate::crypto::Crypto;
+use crate::http::Url;
+use crate::idp::Endpoints;
+use crate::shared::{Shared, SharedKey, Version};
+use crate::time::UnixTime;
+use crate::token::KeySet;
+
+/// Between these, keys are fetched again when their provider's `Cache-Control` says so.
+const SHORTEST_REFRESH: Duration = Duration::from_secs(5 * 60);
+const LONGEST_REFRESH: Duration = Duration::from_secs(24 * 3600);
+
+/// When they are fetched again if it says nothing.
+const USUAL_REFRESH: Duration = Duration::from_secs(3600);
+
+/// The longest pause after failed fetches, in seconds.
+const LONGEST_BACKOFF: u32 = 60;
+
+/// How often a `kid` that is not in the set may cause a fetch.
+const REFETCH: Duration = Duration::from_secs(30);
+
+/// How much longer than its calls may take a fetch keeps its lease.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The longest lease: three calls of a minute, and the grace.
+const LONGEST_LEASE: Duration = Duration::from_secs(185);
+
+/// How many calls a fetch may take: two kinds of metadata, then the keys.
+const CALLS_OF_A_FETCH: u32 = 3;
+
+/// How often a record is written again that another worker has written meanwhile.
+const MOST_TRIES: usize = 4;
+
+/// Who a worker is among those that share memory.
+pub(super) type Worker = [u8; 16];
+
+/// What an issuer's state is shared by.
+pub(super) struct Board<'a> {
+    pub(super) shared: &'a dyn Shared,
+    pub(super) key: &'a SharedKey,
+    pub(super) worker: Worker,
+}
+
+/// What is known of an issuer.
+pub(super) struct IssuerState {
+    pub(super) endpoints: Option<Endpoints>,
+    pub(super) keys: Option<KeySet>,
+    schedule: Schedule,
+    /// What the records are called that workers share; nothing is fetched, and so nothing shared, where it is missing.
+    name: Option<Box<str>>,
+    /// For how long keys are trusted that could not be fetched again.
+    oldest: Duration,
+    /// How long a fetch keeps its lease.
+    lease: Duration,
+    /// For each resource, the digest of what shapes its tokens beside the subject token. Rests on the endpoints.
+    shapes: Vec<(usize, Shape)>,
+}
+
+/// When an issuer was asked, and when it may be asked again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Schedule {
+    /// How often keys have been found. The document of that number has them.
+    generation: u64,
+    /// How often a fetch has ended, whichever way.
+    ended: u64,
+    /// How many fetches in a row have failed.
+    failures: u32,
+    /// When the keys were fetched.
+    fetched: UnixTime,
+    /// When to fetch keys, for the first time or again.
+    due: UnixTime,
+    /// From when on an unknown `kid` may cause a fetch.
+    refetch_from: UnixTime,
+    /// Who is fetching, and until when the others let it.
+    leased_by: Worker,
+    leased_until: UnixTime,
+}
+
+/// Why keys are to be fetched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// It is time, or there are none.
+    Due,
+    /// A `kid` is not among them.
+    UnknownKey,
+}
+
+/// Who fetches keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// This worker.
+    Ours,
+    /// Another one.
+    Others,
+    /// Nobody: another worker has just found them, or has failed.
+    Nobody,
+}
+
+/// What has changed with what is known of an issuer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Change {
+    /// A key that was there is not any more, or an endpoint has moved: what rests on the old ones is to be forgotten.
+    pub(super) lost: bool,
+    /// There are other keys than before.
+    pub(super) found: bool,
+}
+
+impl IssuerState {
+    pub(super) fn new(provider: &Provider, key: &SharedKey) -> Self {
+        let endpoints = Endpoints::configured(provider);
+        let is_fixed = endpoints.is_some() && provider.jwks.is_some();
+        let url = |url: &Option<Url>| url.as_ref().map_or_else(String::new, |url| url.as_str().to_owned());
+        let code = key.code(&[
+            provider.issuer.as_str().as_bytes(),
+            provider.cluster.as_bytes(),
+            url(&provider.jwks_uri).as_bytes(),
+            url(&provider.token_endpoint).as_bytes(),
+        ]);
+        let code: String = code.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        Self {
+            endpoints: if is_fixed { endpoints } else { None },
+            keys: provider.jwks.clone(),
+            schedule: Schedule::default(),
+            name: (!is_fixed).then(|| format!("onbehalf.keys.{code}").into()),
+            oldest: provider.oldest_keys,
+            lease: provider.timeout.saturating_mul(CALLS_OF_A_FETCH).saturating_add(GRACE),
+            shapes: Vec::new(),
+        }
+    }
+
+    /// The shape of the tokens for a resource; `make` is called the first time. `None`: the endpoints are not known.
+    pub(super) fn shape(&mut self, resource: usize, make: impl FnOnce(&Endpoints) -> Shape) -> Option<&Shape> {
+        let endpoints = self.endpoints.as_ref()?;
+        if !self.shapes.iter().any(|(index, _)| *index == resource) {
+            self.shapes.push((resource, make(endpoints)));
+        }
+        self.shapes.iter().find(|(index, _)| *index == resource).map(|(_, shape)| shape)
+    }
+
+    /// Whether keys are to be fetched.
+    pub(super) fn is_due(&self, now: UnixTime) -> bool {
+        self.name.is_some() && now >= self.schedule.due
+    }
+
+    /// How long until keys are fetched again, if a fetch has failed just now.
+    pub(super) fn pause(&self, now: UnixTime) -> Option<Duration> {
+        (self.schedule.failures > 0 && now < self.schedule.due).then(|| self.schedule.due.since(now))
+    }
+
+    /// Whether a `kid` that is not in the set may wait for a fetch: for one that is under way, or for one of its own.
+    pub(super) fn may_refetch(&self, now: UnixTime) -> bool {
+        let is_free = now >= self.schedule.refetch_from && self.pause(now).is_none();
+        self.name.is_some() && (is_free || now < self.schedule.leased_until)
+    }
+
+    /// How old the keys are, where they can age.
+    pub(super) fn age(&self, now: UnixTime) -> Option<Duration> {
+        (self.name.is_some() && self.keys.is_some()).then(|| now.since(self.schedule.fetched))
+    }
+
+    /// Whether another worker is fetching, as far as is known here.
+    pub(super) fn is_fetched_by_others(&self, board: &Board<'_>, now: UnixTime) -> bool {
+        now < self.schedule.leased_until && self.schedule.leased_by != board.worker
+    }
+
+    /// Every span that was measured by an old clock ends.
+    pub(super) fn clock_went_back(&mut self) {
+        self.schedule.due = UnixTime::default();
+        self.schedule.refetch_from = UnixTime::default();
+    }
+
+    /// Gives up keys that are too old to be trusted. Whether there were such.
+    pub(super) fn drop_old(&mut self, now: UnixTime) -> bool {
+        let too_old = self.age(now).is_some_and(|age| age > self.oldest);
+        if too_old {
+            self.keys = None;
+        }
+        too_old
+    }
+
+    /// Takes over what another worker has found since.
+    pub(super) fn sync(&mut self, board: &Board<'_>, provider: &Provider, now: UnixTime) -> Change {
+        let Some((Some(schedule), _)) = self.name.as_deref().map(|name| board.schedule(name, now)) else {
+            return Change::default();
+        };
+        self.take_over(schedule, board, provider, now)
+    }
+
+    fn take_over(&mut self, schedule: Schedule, board: &Board<'_>, provider: &Provider, now: UnixTime) -> Change {
+        let mut change = Change::default();
+        if schedule.generation > self.schedule.generation && now.since(schedule.fetched) <= self.oldest {
+            let document = self.name.as_deref().and_then(|name| board.document(name, schedule.generation));
+            // Where there is none, the next fetch's is being written over it: there will be one in a moment.
+            let Some((endpoints, keys)) = document.and_then(|document| read_document(&document, provider)) else {
+                return change;
+            };
+            change = self.put(endpoints, keys);
+        }
+        self.schedule = schedule;
+        change
+    }
+
+    fn put(&mut self, endpoints: Endpoints, keys: KeySet) -> Change {
+        let moved = self.endpoints.as_ref().is_some_and(|old| *old != endpoints);
+        if moved {
+            self.shapes.clear();
+        }
+        let lost = self.keys.as_ref().is_some_and(|old| !old.is_contained_in(&keys));
+        let found = self.keys.as_ref().is_none_or(|old| !keys.is_contained_in(old));
+        self.endpoints = Some(endpoints);
+        self.keys = Some(keys);
+        Change { lost: lost || moved, found }
+    }
+
+    /// Asks for the right to fetch, which one worker at a time has.
+    pub(super) fn claim(
+        &mut self,
+        cause: Cause,
+        board: &Board<'_>,
+        provider: &Provider,
+        now: UnixTime,
+    ) -> (Claim, Change) {
+        let mut change = Change::default();
+        let Some(name) = self.name.clone() else {
+            return (Claim::Nobody, change);
+        };
+        for _ in 0..MOST_TRIES {
+            let (found, version) = board.schedule(&name, now);
+            if let Some(found) = found {
+                let more = self.take_over(found, board, provider, now);
+                change = Change { lost: change.lost || more.lost, found: change.found || more.found };
+                if self.is_fetched_by_others(board, now) {
+                    return (Claim::Others, change);
+                }
+                let is_wanted = match cause {
+                    Cause::Due => now >= self.schedule.due,
+                    Cause::UnknownKey => now >= self.schedule.refetch_from && self.pause(now).is_none(),
+                };
+                if !is_wanted || change.found {
+                    return (Claim::Nobody, change);
+                }
+            }
+            // The generation that stands there stays, whether or not its document could be read.
+            let mut next = found.unwrap_or(self.schedule);
+            next.leased_by = board.worker;
+            next.leased_until = now.plus(self.lease);
+            if cause == Cause::UnknownKey {
+                next.refetch_from = now.plus(REFETCH);
+            }
+            if board.put_schedule(&name, next, version) {
+                self.schedule = Schedule { generation: self.schedule.generation, ..next };
+                break;
+            }
+        }
+        (Claim::Ours, change)
+    }
+
+    /// Keys were fetched, and are for everyone.
+    pub(super) fn fetched(
+        &mut self,
+        found: (Endpoints, KeySet, &[u8]),
+        max_age: Option<Duration>,
+        board: &Board<'_>,
+        crypto: &dyn Crypto,
+        now: UnixTime,
+    ) -> Change {
+        let (endpoints, keys, jwks) = found;
+        // Half of what keys may live is left for fetches that fail.
+        let longest = LONGEST_REFRESH.min(self.oldest.checked_div(2).unwrap_or_default());
+        let refresh = max_age.unwrap_or(USUAL_REFRESH).clamp(SHORTEST_REFRESH.min(longest), longest);
+        let due = now.plus(jittered(refresh, crypto));
+        let document = write_document(&endpoints, jwks);
+        let change = self.put(endpoints, keys);
+        self.ended(board, now, Some(&document), |schedule| {
+            schedule.failures = 0;
+            schedule.fetched = now;
+            schedule.due = due;
+        });
+        change
+    }
+
+    /// Keys could not be fetched; what is there stays.
+    pub(super) fn failed(&mut self, board: &Board<'_>, crypto: &dyn Crypto, now: UnixTime) {
+        let pause = 1_u32.checked_shl(self.schedule.failures).unwrap_or(LONGEST_BACKOFF).min(LONGEST_BACKOFF);
+        let due = now.plus(jittered(Duration::from_secs(pause.into()), crypto));
+        self.ended(board, now, None, |schedule| {
+            schedule.failures = schedule.failures.saturating_add(1);
+            schedule.due = due;
+        });
+    }
+
+    /// A fetch of ours is over: the lease is given back, with what `change` makes of the schedule. The document is of
+    /// keys that were found; without one the fetch has failed.
+    fn ended(&mut self, board: &Board<'_>, now: UnixTime, document: Option<&[u8]>, change: impl Fn(&mut Schedule)) {
+        let Some(name) = self.name.clone() else {
+            return;
+        };
+        let own = self.schedule.generation;
+        for _ in 0..MOST_TRIES {
+            let (found, version) = board.schedule(&name, now);
+            let mut next = found.unwrap_or(self.schedule);
+            if document.is_none() && next.generation > own {
+                // Another worker has found keys meanwhile. They are taken over on the next tick.
+                return;
+            }
+            if let Some(document) = document {
+                next.generation = next.generation.max(own).saturating_add(1);
+                board.put_document(&name, next.generation, document);
+            }
+            change(&mut next);
+            next.ended = next.ended.saturating_add(1);
+            next.leased_until = UnixTime::default();
+            if board.put_schedule(&name, next, version) {
+                self.schedule = next;
+                return;
+            }
+        }
+        // The record is contested beyond reason: what came of the fetch counts here all the same.
+        change(&mut self.schedule);
+        self.schedule.leased_until = UnixTime::default();
+    }
+
+    /// How often a fetch has ended, as far as is known here.
+    pub(super) fn ended_fetches(&self) -> u64 {
+        self.schedule.ended
+    }
+}
+
+/// Between nine tenths of `span` and all of it: workers of many machines should not come at the same moment.
+fn jittered(span: Duration, crypto: &dyn Crypto) -> Duration {
+    let random = crypto.random().map_or(u8::MAX, |bytes| u8::from_le_bytes([bytes[0]]));
+    let tenth = span.checked_div(10).unwrap_or_default();
+    let part = tenth.saturating_mul(random.into()).checked_div(u8::MAX.into()).unwrap_or_default();
+    span.saturating_sub(tenth).saturating_add(part)
+}
+
+impl Board<'_> {
+    fn schedule(&self, name: &str, now: UnixTime) -> (Option<Schedule>, Version) {
+        let (record, version) = self.shared.get(name);
+        let schedule = record.and_then(|record| self.key.open(name, &record).and_then(Schedule::read));
+        (schedule.map(|schedule| schedule.within(now)), version)
+    }
+
+    fn put_schedule(&self, name: &str, schedule: Schedule, version: Version) -> bool {
+        self.shared.put(name, &self.key.seal(name, &schedule.write()), version)
+    }
+
+    fn document(&self, name: &str, generation: u64) -> Option<Vec<u8>> {
+        let name = document_name(name);
+        let record = self.shared.get(&name).0?;
+        let content = self.key.open(&name, &record)?;
+        content.strip_prefix(&generation.to_le_bytes()).map(<[u8]>::to_vec)
+    }
+
+    /// Whoever writes last is right: a reader compares the generation.
+    fn put_document(&self, name: &str, generation: u64, document: &[u8]) {
+        let name = document_name(name);
+        let record = self.key.seal(&name, &[&generation.to_le_bytes(), document].concat());
+        let (_, version) = self.shared.get(&name);
+        if !self.shared.put(&name, &record, version) {
+            log::debug!("two workers have fetched the same keys");
+        }
+    }
+}
+
+fn document_name(name: &str) -> String {
+    format!("{name}.document")
+}
+
+/// The endpoints, a line each, then the JWK Set as it came.
+fn write_document(endpoints: &Endpoints, jwks: &[u8]) -> Vec<u8> {
+    let jwks_uri = endpoints.jwks_uri.as_ref().map_or("", Url::as_str);
+    [jwks_uri.as_bytes(), b"\n", endpoints.token_endpoint.as_str().as_bytes(), b"\n", jwks].concat()
+}
+
+fn read_document(document: &[u8], provider: &Provider) -> Option<(Endpoints, KeySet)> {
+    let mut parts = document.splitn(3, |byte| *byte == b'\n');
+    let mut url = || std::str::from_utf8(parts.next()?).ok();
+    let jwks_uri = match url()? {
+        "" => None,
+        text => Some(Url::parse(text).ok()?),
+    };
+    let endpoints = Endpoints { jwks_uri, token_endpoint: Url::parse(url()?).ok()? };
+    let keys = match &provider.jwks {
+        Some(keys) => keys.clone(),
+        None => KeySet::read(parts.next()?)?.0,
+    };
+    Some((endpoints, keys))
+}
+
+impl Schedule {
+    fn write(&self) -> Vec<u8> {
+        let times = [self.fetched, self.due, self.refetch_from, self.leased_until].map(UnixTime::millis);
+        let numbers = [self.generation, self.ended, self.failures.into()];
+        let mut bytes: Vec<u8> = numbers.into_iter().chain(times).flat_map(u64::to_le_bytes).collect();
+        bytes.extend(self.leased_by);
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (numbers, leased_by) = bytes.split_first_chunk::<56>()?;
+        let (numbers, _) = numbers.as_chunks::<8>();
+        let [generation, ended, failures, fetched, due, refetch_from, leased_until] =
+            <[[u8; 8]; 7]>::try_from(numbers).ok()?.map(u64::from_le_bytes);
+        Some(Self {
+            generation,
+            ended,
+            failures: u32::try_from(failures).ok()?,
+            fetched: UnixTime::from_millis(fetched),
+            due: UnixTime::from_millis(due),
+            refetch_from: UnixTime::from_millis(refetch_from),
+            leased_until: UnixTime::from_millis(leased_until),
+            leased_by: leased_by.try_into().ok()?,
+        })
+    }
+
+    /// The same without a point in time that is further away than it can have been set: the clock has gone back since.
+    fn within(self, now: UnixTime) -> Self {
+        let sane = |time: UnixTime, most: Duration| if time > now.plus(most) { UnixTime::default() } else { time };
+        Self {
+            fetched: self.fetched.min(now),
+            due: sane(self.due, LONGEST_REFRESH),
+            refetch_from: sane(self.refetch_from, REFETCH),
+            leased_until: sane(self.leased_until, LONGEST_LEASE),
+            ..self
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crypto::Software;
+
+    #[test]
+    fn a_schedule_is_read_as_it_was_written() {
+        let schedule = Schedule {
+            generation: 1,
+            ended: 2,
+            failures: 3,
+            fetched: UnixTime::from_millis(4),
+            due: UnixTime::from_millis(5),
+            refetch_from: UnixTime::from_millis(6),
+            leased_by: [7; 16],
+            leased_until: UnixTime::from_millis(8),
+        };
+        let written = schedule.write();
+        assert_eq!(Schedule::read(&written), Some(schedule));
+        assert_eq!(Schedule::read(&written[1..]), None);
+        assert_eq!(Schedule::read(&[&written[..], &[0]].concat()), None);
+    }
+
+    #[test]
+    fn jitter_takes_a_tenth_at_most_and_is_not_always_the_same() {
+        let span = Duration::from_secs(3600);
+        let some: Vec<_> = (0..64).map(|_| jittered(span, &Software)).collect();
+        assert!(some.iter().all(|jittered| (span * 9 / 10..=span).contains(jittered)), "{some:?}");
+        assert!(some.iter().any(|jittered| *jittered != some[0]));
+    }
+}

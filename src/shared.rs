@@ -1,0 +1,109 @@
+//! Memory that all workers of a process share: keys that one of them fetched, proofs that one of them has seen.
+//!
+//! A host isolates it by an operator's setting that many deployments leave empty, so other plugins may read and write
+//! it. Records are therefore authenticated by a key that only workers with the same configuration have; what should not
+//! be read does not go there. There is no way to remove a record, so their names are few and fixed.
+
+use zeroize::Zeroizing;
+
+/// Named values with a version each, of which a writer can say which one it means to replace.
+pub trait Shared {
+    /// The value under `name`, if there is one, and its version.
+    fn get(&self, name: &str) -> (Option<Vec<u8>>, Version);
+
+    /// Puts `value` there if what stands there still has that version. Whether it did.
+    fn put(&self, name: &str, value: &[u8], version: Version) -> bool;
+}
+
+/// The version of a value. That of one that does not exist fits only as long as it does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version(pub Option<u32>);
+
+/// What workers with the same configuration have in common and nobody else has.
+pub struct SharedKey(Zeroizing<[u8; 32]>);
+
+/// The length of a record's authentication code, in bytes.
+const CODE: usize = 32;
+
+impl SharedKey {
+    /// From all secrets of a configuration.
+    pub fn of<'a>(secrets: impl Iterator<Item = &'a [u8]>) -> Self {
+        let mut hash = hmac_sha256::Hash::new();
+        hash.update(b"onbehalf shared memory 1");
+        for secret in secrets {
+            hash.update(secret.len().to_le_bytes());
+            hash.update(secret);
+        }
+        Self(Zeroizing::new(hash.finalize()))
+    }
+
+    /// HMAC-SHA-256 over `parts`, no two lists of which give the same input.
+    pub fn code(&self, parts: &[&[u8]]) -> [u8; CODE] {
+        let mut code = hmac_sha256::HMAC::new(*self.0);
+        for part in parts {
+            code.update(part.len().to_le_bytes());
+            code.update(part);
+        }
+        code.finalize()
+    }
+
+    /// `content` with the code that [`open`](Self::open) asks for, for this `name` only.
+    pub fn seal(&self, name: &str, content: &[u8]) -> Vec<u8> {
+        [&self.code(&[name.as_bytes(), content])[..], content].concat()
+    }
+
+    /// The content of a record that somebody with this key has sealed under `name`.
+    pub fn open<'a>(&self, name: &str, record: &'a [u8]) -> Option<&'a [u8]> {
+        let (code, content) = record.split_first_chunk::<CODE>()?;
+        is_same_code(code, &self.code(&[name.as_bytes(), content])).then_some(content)
+    }
+}
+
+impl std::fmt::Debug for SharedKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SharedKey(…)")
+    }
+}
+
+/// Equality in a time that does not depend on where two codes differ.
+pub fn is_same_code(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).fold(0, |all, (one, other)| all | (one ^ other)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(secret: &[u8]) -> SharedKey {
+        SharedKey::of([secret].into_iter())
+    }
+
+    #[test]
+    fn a_record_opens_under_its_name_with_its_key_and_whole() {
+        let record = key(b"s").seal("name", b"content");
+        assert_eq!(key(b"s").open("name", &record), Some(&b"content"[..]));
+        assert_eq!(key(b"t").open("name", &record), None);
+        assert_eq!(key(b"s").open("other", &record), None);
+        assert_eq!(key(b"s").open("name", &record[..31]), None);
+        for position in 0..record.len() {
+            let mut bent = record.clone();
+            bent[position] ^= 1;
+            assert_eq!(key(b"s").open("name", &bent), None, "{position}");
+        }
+    }
+
+    #[test]
+    fn the_parts_of_a_code_are_told_apart() {
+        let key = key(b"s");
+        assert_ne!(key.code(&[b"ab", b"c"]), key.code(&[b"a", b"bc"]));
+        assert_ne!(
+            SharedKey::of([&b"ab"[..]].into_iter()).code(&[]),
+            SharedKey::of([&b"a"[..], b"b"].into_iter()).code(&[])
+        );
+    }
+
+    #[test]
+    fn debug_shows_nothing_of_the_key() {
+        assert_eq!(format!("{:?}", key(b"s")), "SharedKey(…)");
+    }
+}

@@ -1,0 +1,365 @@
+//! Bound tokens are accepted from their holders only.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use jwt_simple::algorithms::{ECDSAP256KeyPairLike, ES256KeyPair};
+use onbehalf::crypto::{Crypto, SigningAlgorithm, SigningKey, Software};
+use onbehalf::engine::Step;
+use onbehalf::http::Request;
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+fn encode(bytes: impl AsRef<[u8]>) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    encode(hmac_sha256::Hash::hash(bytes))
+}
+
+/// A client's key for proofs.
+struct Holder {
+    key: SigningKey,
+    jwk: Value,
+}
+
+impl Holder {
+    fn new() -> Self {
+        let pair = ES256KeyPair::generate();
+        let point = pair.key_pair().public_key().to_bytes_uncompressed();
+        let jwk = json!({"kty": "EC", "crv": "P-256", "x": encode(&point[1..33]), "y": encode(&point[33..])});
+        Self { key: SigningKey::parse(SigningAlgorithm::Es256, &pair.key_pair().to_pem().unwrap()).unwrap(), jwk }
+    }
+
+    /// RFC 7638 section 3: written out here, member by member.
+    fn thumbprint(&self) -> String {
+        let [x, y] = ["x", "y"].map(|name| self.jwk[name].as_str().unwrap());
+        sha256(format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#).as_bytes())
+    }
+
+    fn token(&self) -> String {
+        ENTRA_KEY.token(&with(alice(), json!({"cnf": {"jkt": self.thumbprint()}})))
+    }
+
+    fn sign(&self, header: &Value, claims: &Value) -> String {
+        let input = format!("{}.{}", encode(header.to_string()), encode(claims.to_string()));
+        format!("{input}.{}", encode(Software.sign(&self.key, input.as_bytes()).unwrap()))
+    }
+
+    fn header(&self) -> Value {
+        json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": self.jwk})
+    }
+
+    fn proof(&self, token: &str, change: Value) -> String {
+        self.sign(&self.header(), &with(proof_claims(token), change))
+    }
+}
+
+fn proof_claims(token: &str) -> Value {
+    static SERIAL: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    let serial = SERIAL.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    json!({"jti": format!("proof-{serial}"), "htm": "POST", "htu": "https://mcp.acme.example/github",
+        "iat": NOW.secs(), "ath": sha256(token.as_bytes())})
+}
+
+fn with_resource(more: Value) -> Value {
+    let mut configuration = configuration();
+    configuration["resources"][0] = with(configuration["resources"][0].clone(), more);
+    configuration
+}
+
+fn bench(mode: &str) -> Bench {
+    Bench::new(&with_resource(json!({"dpop": {"mode": mode}}))).with_keys()
+}
+
+fn dpop(token: &str, proof: &str) -> Request {
+    request("POST", "/github", &[("authorization", &format!("DPoP {token}")), ("dpop", proof)])
+}
+
+fn reason(bench: &mut Bench, token: &str, proof: &str) -> String {
+    refused(bench.ask(dpop(token, proof))).1
+}
+
+#[test]
+fn a_bound_token_with_its_proof_is_exchanged_and_the_proof_goes_no_further() {
+    for mode in ["optional", "required"] {
+        let (mut bench, holder) = (bench(mode), Holder::new());
+        let token = holder.token();
+        let step = bench.exchange(dpop(&token, &holder.proof(&token, json!({}))), &issued("up"));
+        let edits = forwarded(step);
+        assert_eq!(edits.authorization.unwrap().reveal(), "Bearer up");
+        assert!(edits.remove.contains(&"dpop".to_owned()));
+        // From the cache, with a new proof.
+        assert_eq!(authorization(bench.ask(dpop(&token, &holder.proof(&token, json!({}))))), "Bearer up");
+    }
+}
+
+#[test]
+fn a_proof_is_good_once_in_the_whole_process() {
+    let shared = SharedMap::default();
+    let configuration = with_resource(json!({"dpop": {"mode": "required"}}));
+    let mut first = Bench::beside(&configuration, &shared).with_keys();
+    let mut second = Bench::beside(&configuration, &shared).with_keys();
+    let holder = Holder::new();
+    let token = holder.token();
+    let proof = holder.proof(&token, json!({}));
+    authorization(first.exchange(dpop(&token, &proof), &issued("up")));
+    authorization(second.exchange(dpop(&token, &holder.proof(&token, json!({}))), &issued("up")));
+    assert_eq!(reason(&mut first, &token, &proof), "invalid_dpop_proof");
+    assert_eq!(reason(&mut second, &token, &proof), "invalid_dpop_proof");
+    // Another user's proof may have the same jti.
+    let other = Holder::new();
+    let jti = proof_claims("")["jti"].clone();
+    let of = |holder: &Holder| holder.proof(&holder.token(), json!({"jti": jti}));
+    assert_eq!(authorization(first.ask(dpop(&token, &holder.proof(&token, json!({"jti": jti}))))), "Bearer up");
+    let token = other.token();
+    drop(of);
+    first.wait(dpop(&token, &other.proof(&token, json!({"jti": jti}))));
+}
+
+#[test]
+fn of_two_requests_that_wait_with_the_same_proof_one_goes_on() {
+    let (mut bench, holder) = (bench("required"), Holder::new());
+    let token = holder.token();
+    let proof = holder.proof(&token, json!({}));
+    bench.wait(dpop(&token, &proof));
+    bench.wait(dpop(&token, &proof));
+    let (flight, _) = bench.call();
+    let mut steps = bench.reply(flight, &issued("up")).into_iter().map(|(_, step)| step);
+    assert_eq!(authorization(steps.next().unwrap()), "Bearer up");
+    assert_eq!(refused(steps.next().unwrap()).1, "invalid_dpop_proof");
+}
+
+#[test]
+fn every_part_of_a_proof_is_checked() {
+    let (mut bench, holder) = (bench("optional"), Holder::new());
+    let token = holder.token();
+    let now = NOW.secs();
+    for change in [
+        json!({"htm": "GET"}),
+        json!({"htm": "post"}),
+        json!({"htm": null}),
+        json!({"htu": null}),
+        json!({"htu": "http://mcp.acme.example/github"}),
+        json!({"htu": "https://mcp.acme.example/github/admin"}),
+        json!({"htu": "https://mcp.acme.example/GitHub"}),
+        json!({"htu": "https://mcp.acme.example/github/"}),
+        json!({"htu": "https://other.acme.example/github"}),
+        json!({"htu": "https://mcp.acme.example:8443/github"}),
+        json!({"htu": 7}),
+        json!({"iat": now - 301}),
+        json!({"iat": now + 301}),
+        json!({"iat": null}),
+        json!({"iat": "now"}),
+        json!({"iat": -1}),
+        json!({"jti": null}),
+        json!({"jti": ""}),
+        json!({"jti": 7}),
+        json!({"jti": "x".repeat(600)}),
+        json!({"ath": null}),
+        json!({"ath": sha256(b"another token")}),
+        json!({"ath": format!("{}=", sha256(token.as_bytes()))}),
+        json!({"nonce": 7}),
+    ] {
+        assert_eq!(reason(&mut bench, &token, &holder.proof(&token, change.clone())), "invalid_dpop_proof", "{change}");
+    }
+    for change in [
+        json!({"typ": "JWT"}),
+        json!({"typ": null}),
+        json!({"alg": "none"}),
+        json!({"alg": "HS256"}),
+        json!({"alg": "RS256"}),
+        json!({"alg": "ES384"}),
+        json!({"jwk": null}),
+        json!({"jwk": Holder::new().jwk}),
+        json!({"jwk": with(holder.jwk.clone(), json!({"d": "AAAA"}))}),
+        json!({"jwk": with(holder.jwk.clone(), json!({"alg": "ES384"}))}),
+        json!({"jwk": with(holder.jwk.clone(), json!({"use": "enc"}))}),
+        json!({"jwk": "jwk"}),
+        json!({"crit": ["x"]}),
+    ] {
+        let proof = holder.sign(&with(holder.header(), change.clone()), &proof_claims(&token));
+        assert_eq!(reason(&mut bench, &token, &proof), "invalid_dpop_proof", "{change}");
+    }
+    let good = holder.proof(&token, json!({}));
+    let (head, signature) = good.rsplit_once('.').unwrap();
+    let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
+    bytes[7] ^= 1;
+    let bent = format!("{head}.{}", encode(bytes));
+    for proof in ["", "x", "a.b.c", &bent, head, &format!("{good}."), &format!("{good}, {good}"), &"a".repeat(5000)] {
+        assert_eq!(reason(&mut bench, &token, proof), "invalid_dpop_proof", "{proof:.40}");
+    }
+    // The key in the proof is its signer's, but not the token's.
+    let thief = Holder::new();
+    assert_eq!(reason(&mut bench, &token, &thief.proof(&token, json!({}))), "invalid_dpop_proof");
+    for good in [
+        json!({"iat": now - 300}),
+        json!({"iat": now + 299}),
+        json!({"htu": "https://MCP.acme.example:443/github?q=1#f"}),
+    ] {
+        let step = bench.ask(dpop(&token, &holder.proof(&token, good.clone())));
+        assert!(matches!(step, Step::Wait), "{good}");
+    }
+}
+
+#[test]
+fn no_proof_and_several_are_no_proof() {
+    let (mut bench, holder) = (bench("optional"), Holder::new());
+    let token = holder.token();
+    let authorization = format!("DPoP {token}");
+    let proof = holder.proof(&token, json!({}));
+    let none = request("POST", "/github", &[("authorization", &authorization)]);
+    assert_eq!(refused(bench.ask(none)).1, "invalid_dpop_proof");
+    let two = request("POST", "/github", &[("authorization", &authorization), ("dpop", &proof), ("dpop", &proof)]);
+    assert_eq!(refused(bench.ask(two)).1, "invalid_dpop_proof");
+}
+
+#[test]
+fn a_bound_token_is_no_bearer_token_anywhere() {
+    let holder = Holder::new();
+    for mode in ["off", "optional", "required"] {
+        let mut bench = bench(mode);
+        assert_eq!(refused(bench.ask(bearer("/github", &holder.token()))).1, "bound_token", "{mode}");
+        for cnf in [json!({}), json!({"kid": "x"}), json!({"jwk": {}})] {
+            let token = ENTRA_KEY.token(&with(alice(), json!({"cnf": cnf})));
+            assert_eq!(refused(bench.ask(bearer("/github", &token))).1, "bound_token", "{mode} {cnf}");
+        }
+    }
+}
+
+#[test]
+fn a_token_that_is_not_bound_is_what_the_resource_says() {
+    let holder = Holder::new();
+    let token = alice_token();
+    let proof = || holder.proof(&alice_token(), json!({}));
+    assert!(matches!(bench("optional").ask(bearer("/github", &token)), Step::Wait));
+    assert_eq!(refused(bench("required").ask(bearer("/github", &token))).1, "unbound_token");
+    assert_eq!(reason(&mut bench("optional"), &token, &proof()), "unbound_token");
+    assert_eq!(refused(bench("off").ask(dpop(&token, &proof()))), (401, "no_credentials".to_owned()));
+}
+
+#[test]
+fn challenges_offer_what_the_resource_takes() {
+    let holder = Holder::new();
+    let challenges = |mode: &str, request: Request| -> Vec<String> {
+        let answer = answered(bench(mode).ask(request));
+        answer.headers.iter().filter(|(name, _)| *name == "www-authenticate").map(|(_, value)| value.clone()).collect()
+    };
+    let nothing = || request("POST", "/github", &[]);
+    let [bearer_only] = challenges("off", nothing()).try_into().unwrap();
+    assert!(bearer_only.starts_with("Bearer resource_metadata="));
+    let [first, second] = challenges("optional", nothing()).try_into().unwrap();
+    assert!(first.starts_with("Bearer ") && second.starts_with("DPoP algs=\"ES256 ") && !second.contains("error"));
+    let [only] = challenges("required", nothing()).try_into().unwrap();
+    assert!(only.starts_with("DPoP algs="));
+
+    let token = holder.token();
+    let [bearer, dpop_challenge] = challenges("optional", dpop(&token, "x")).try_into().unwrap();
+    assert!(!bearer.contains("error") && dpop_challenge.starts_with("DPoP error=\"invalid_dpop_proof\""));
+    let [bearer, dpop_challenge] =
+        challenges("optional", crate::support::bearer("/github", &token)).try_into().unwrap();
+    assert!(bearer.starts_with("Bearer error=\"invalid_token\"") && !dpop_challenge.contains("error"));
+    let [only] = challenges("required", crate::support::bearer("/github", &alice_token())).try_into().unwrap();
+    assert!(only.starts_with("DPoP error=\"invalid_token\""), "{only}");
+}
+
+#[test]
+fn a_resource_may_want_a_nonce_of_its_own_in_proofs() {
+    let shared = SharedMap::default();
+    let configuration = with_resource(json!({"dpop": {"mode": "required", "nonce": true}}));
+    let mut first = Bench::beside(&configuration, &shared).with_keys();
+    let mut second = Bench::beside(&configuration, &shared).with_keys();
+    let holder = Holder::new();
+    let token = holder.token();
+    let without = dpop(&token, &holder.proof(&token, json!({})));
+    let answer = answered(first.ask(without));
+    assert_eq!(answer.status, 401);
+    assert!(header(&answer, "www-authenticate").unwrap().starts_with("DPoP error=\"use_dpop_nonce\""));
+    let nonce = header(&answer, "dpop-nonce").unwrap().to_owned();
+    let with_nonce = |nonce: &str, iat: u64| dpop(&token, &holder.proof(&token, json!({"nonce": nonce, "iat": iat})));
+    let now = NOW.secs();
+    authorization(second.exchange(with_nonce(&nonce, now), &issued("up")));
+    for wrong in ["", "x", &nonce[1..], &nonce.to_lowercase()] {
+        assert_eq!(refused(second.ask(with_nonce(wrong, now))).1, "use_dpop_nonce", "{wrong}");
+    }
+    second.advance(600);
+    assert_eq!(refused(second.ask(with_nonce(&nonce, now + 600))).1, "use_dpop_nonce", "it is too old by now");
+}
+
+#[test]
+fn a_used_proof_is_forgotten_only_when_it_is_too_old() {
+    let (mut bench, holder) = (bench("required"), Holder::new());
+    let token = holder.token();
+    let proof = holder.proof(&token, json!({"iat": NOW.secs() + 300}));
+    authorization(bench.exchange(dpop(&token, &proof), &issued("up")));
+    bench.advance(600);
+    assert_eq!(reason(&mut bench, &token, &proof), "invalid_dpop_proof");
+    bench.advance(1);
+    assert_eq!(reason(&mut bench, &token, &proof), "invalid_dpop_proof", "by its time");
+}
+
+#[test]
+fn what_was_used_and_cannot_be_read_any_more_lets_nobody_in() {
+    let shared = SharedMap::default();
+    let mut bench = Bench::beside(&with_resource(json!({"dpop": {"mode": "required"}})), &shared).with_keys();
+    let holder = Holder::new();
+    let token = holder.token();
+    let proof = holder.proof(&token, json!({}));
+    authorization(bench.exchange(dpop(&token, &proof), &issued("up")));
+    shared.overwrite(|name, value| {
+        if name.starts_with("onbehalf.proofs.") {
+            value.push(0);
+        }
+    });
+    assert_eq!(refused(bench.ask(dpop(&token, &proof))), (503, "overloaded".to_owned()));
+}
+
+#[test]
+fn a_certificate_bound_token_needs_the_certificate_of_its_connection() {
+    let digest = [7_u8; 32];
+    let bound = ENTRA_KEY.token(&with(alice(), json!({"cnf": {"x5t#S256": encode(digest)}})));
+    let ask = |mode: &str, token: &str, certificate: Option<[u8; 32]>| {
+        let configuration = with_resource(json!({"certificate_bound_tokens": mode}));
+        let mut bench = Bench::new(&configuration).with_keys();
+        let mut request = bearer("/github", token);
+        request.peer_certificate = certificate;
+        match bench.ask(request) {
+            Step::Wait => "admitted".to_owned(),
+            step => refused(step).1,
+        }
+    };
+    for mode in ["optional", "required"] {
+        assert_eq!(ask(mode, &bound, Some(digest)), "admitted");
+        assert_eq!(ask(mode, &bound, Some([8; 32])), "wrong_certificate");
+        assert_eq!(ask(mode, &bound, None), "wrong_certificate");
+    }
+    assert_eq!(ask("off", &bound, Some(digest)), "bound_token");
+    assert_eq!(ask("optional", &alice_token(), None), "admitted");
+    assert_eq!(ask("required", &alice_token(), Some(digest)), "unbound_token");
+    // Bound to both: both are needed.
+    let both = ENTRA_KEY.token(&with(alice(), json!({"cnf": {"x5t#S256": encode(digest), "jkt": "k"}})));
+    assert_eq!(ask("optional", &both, Some(digest)), "bound_token");
+}
+
+#[test]
+fn metadata_says_what_a_resource_wants_of_tokens() {
+    let document = |more: Value| -> Value {
+        let mut bench = Bench::new(&with_resource(more));
+        let path = "/.well-known/oauth-protected-resource/github";
+        serde_json::from_str(&answered(bench.ask(request("GET", path, &[]))).body).unwrap()
+    };
+    let plain = document(json!({}));
+    for name in [
+        "dpop_signing_alg_values_supported",
+        "dpop_bound_access_tokens_required",
+        "tls_client_certificate_bound_access_tokens",
+    ] {
+        assert!(plain.get(name).is_none(), "{name}");
+    }
+    let optional = document(json!({"dpop": {"mode": "optional"}, "certificate_bound_tokens": "optional"}));
+    assert_eq!(optional["dpop_signing_alg_values_supported"][0], "ES256");
+    assert!(optional.get("dpop_bound_access_tokens_required").is_none());
+    assert_eq!(optional["tls_client_certificate_bound_access_tokens"], true);
+    assert_eq!(document(json!({"dpop": {"mode": "required"}}))["dpop_bound_access_tokens_required"], true);
+}
