@@ -186,10 +186,13 @@ impl Known {
 
 /// Verified tokens, the one that was not used for longest given up first: bounded by number and by bytes.
 struct VerifiedTokens {
-    tokens: Option<LruCache<Tail, (Box<str>, Rc<Verified>)>>,
+    tokens: Option<LruCache<Tail, Entry>>,
     bytes: usize,
     most_bytes: usize,
 }
+
+/// The whole token, and what it was found to be.
+type Entry = (Box<str>, Rc<Verified>);
 
 /// What an entry takes beside its token, roughly: itself, its claims, and where its exchanged tokens are.
 const ENTRY_BYTES: usize = 400;

@@ -47,7 +47,7 @@ impl Profile for EntraObo {
         }
         match provider.subject_token {
             SubjectToken::AccessToken => Ok(()),
-            SubjectToken::IdToken { .. } | SubjectToken::IdTokenBeside { .. } => Err((
+            SubjectToken::IdToken | SubjectToken::IdTokenBeside { .. } => Err((
                 "subject_token",
                 "an ID token".to_owned(),
                 "none: this provider takes access tokens only (AADSTS240002)",

@@ -16,7 +16,7 @@ impl Profile for OktaObo {
 
     /// The keys by which an org authorization server signs access tokens are not published: no proxy can validate them.
     fn check(&self, provider: &Provider) -> Result<(), Mistake> {
-        if is_org_server(&provider.issuer) && !matches!(provider.subject_token, SubjectToken::IdToken { .. }) {
+        if is_org_server(&provider.issuer) && !matches!(provider.subject_token, SubjectToken::IdToken) {
             let expected = "the issuer of a custom authorization server (…/oauth2/default), or subject_token of type id_token without header and cookie: nobody but Okta can validate access tokens of the org server";
             return Err(("issuer", "the org authorization server".to_owned(), expected));
         }
@@ -84,7 +84,7 @@ impl Profile for OktaObo {
     }
 
     fn wrong_audience(&self, provider: &Provider, claims: &Claims) -> &'static str {
-        if is_id_token(claims) || matches!(provider.subject_token, SubjectToken::IdToken { .. }) {
+        if is_id_token(claims) || matches!(provider.subject_token, SubjectToken::IdToken) {
             "an ID token for another client: it must be of the client that is configured"
         } else {
             "aud is the audience of the authorization server, or the resource that the client asked for: configure what tokens of this server carry"

@@ -45,6 +45,9 @@ impl Worker {
     }
 }
 
+/// How often the age of keys is told.
+const AGES: Duration = Duration::from_secs(15);
+
 pub(super) struct Root {
     id: u32,
     worker: Rc<Worker>,
@@ -53,7 +56,8 @@ pub(super) struct Root {
     metrics: Metrics,
     /// How often the host is asked to tick.
     tick: Duration,
-    counted: UnixTime,
+    /// When the age of keys was told last.
+    aged: UnixTime,
 }
 
 impl Root {
@@ -66,7 +70,7 @@ impl Root {
             calls: HashMap::new(),
             metrics: Metrics::default(),
             tick: TICK,
-            counted: UnixTime::default(),
+            aged: UnixTime::default(),
         }
     }
 
@@ -94,19 +98,16 @@ impl Root {
         }
     }
 
-    /// Hands over what was counted, once a second.
+    /// Hands over what was counted, and now and then how old the keys are.
     fn hand_over_counters(&mut self, now: UnixTime) {
-        if now.since(self.counted) < TICK.saturating_sub(SOON) && now >= self.counted {
-            return;
-        }
-        self.counted = now;
-        let counted = self.with_engine(|engine| {
-            let ages = engine.key_ages(now);
-            (engine.counters().take(), engine.counters().take_durations(), ages)
-        });
-        if let Some((samples, durations, ages)) = counted {
+        let counted = self.with_engine(|engine| (engine.counters().take(), engine.counters().take_durations()));
+        if let Some((samples, durations)) = counted {
             self.metrics.record(samples, durations);
-            self.metrics.record_key_ages(ages);
+        }
+        if now.since(self.aged) >= AGES || now < self.aged {
+            self.aged = now;
+            let ages = self.with_engine(|engine| engine.key_ages(now));
+            self.metrics.record_key_ages(ages.unwrap_or_default());
         }
     }
 
@@ -182,8 +183,11 @@ impl RootContext for Root {
         let steps = self.with_engine(|engine| engine.tick(now));
         self.perform(steps.unwrap_or_default());
         self.dispatch_calls();
+        // Not while ticks come one after another.
+        if self.tick == TICK {
+            self.hand_over_counters(now);
+        }
         self.adjust_tick();
-        self.hand_over_counters(now);
     }
 
     fn on_queue_ready(&mut self, queue: u32) {

@@ -111,10 +111,8 @@ fn a_proof_is_good_once_in_the_whole_process() {
     // Another user's proof may have the same jti.
     let other = Holder::new();
     let jti = proof_claims("")["jti"].clone();
-    let of = |holder: &Holder| holder.proof(&holder.token(), json!({"jti": jti}));
     assert_eq!(authorization(first.ask(dpop(&token, &holder.proof(&token, json!({"jti": jti}))))), "Bearer up");
     let token = other.token();
-    drop(of);
     first.wait(dpop(&token, &other.proof(&token, json!({"jti": jti}))));
 }
 

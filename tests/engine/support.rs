@@ -173,7 +173,10 @@ pub fn form(call: &Call) -> HashMap<String, String> {
 
 /// The memory that workers of one process share, as Envoy has it.
 #[derive(Clone, Default)]
-pub struct SharedMap(Rc<RefCell<HashMap<String, (Vec<u8>, u32)>>>);
+pub struct SharedMap(Rc<RefCell<Records>>);
+
+/// Value and version, by name.
+type Records = HashMap<String, (Vec<u8>, u32)>;
 
 impl Shared for SharedMap {
     fn get(&self, name: &str) -> (Option<Vec<u8>>, Version) {
