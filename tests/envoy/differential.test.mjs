@@ -149,7 +149,7 @@ it('the tokens are of all kinds: each mutation by itself and among others, and g
   for (const side of SIDES) {
     const accepted = judged.filter((one) => one[side].accepts).length;
     t.diagnostic(`${side} accepted ${accepted} and refused ${judged.length - accepted}`);
-    assert.ok(accepted > judged.length / 20 && accepted < judged.length / 2, `${side}: ${accepted} of ${judged.length}`);
+    assert.ok(accepted > 500 && judged.length - accepted > 5000, `${side}: ${accepted} of ${judged.length}`);
   }
   t.diagnostic(`${differences().length} differences, ${DIFFERENCES.length} reasons`);
   const signedAgain = judged.filter(({ resigned, mutations }) => resigned && mutations.length > 0).length;

@@ -118,12 +118,14 @@ class Members {
     this.pairs = this.pairs.filter(([written]) => written !== json(name));
   }
 
+  /** Writes a name in another way; it stays that member to the other mutations. */
   rename(name, written) {
-    for (const pair of this.pairs) if (pair[0] === json(name)) pair[0] = written;
+    this.written = { name: json(name), written };
   }
 
   bytes() {
-    return this.write(`{${this.pairs.map(([name, value]) => `${name}:${value}`).join(',')}}`);
+    const asWritten = (name) => (this.written?.name === name ? this.written.written : name);
+    return this.write(`{${this.pairs.map(([name, value]) => `${asWritten(name)}:${value}`).join(',')}}`);
   }
 }
 
@@ -243,7 +245,7 @@ for (const [how, members] of Object.entries({
   x5u: (_pair, { issuer }) => [['x5u', json(`${issuer.issuer}/evil`)]],
   x5c: (pair) => [['x5c', json([pair.publicKey.export({ type: 'spki', format: 'der' }).toString('base64')])]],
 })) {
-  mutation(`own key: in ${how}`, (draft) => {
+  mutation(`signer: a stranger, with the key in ${how}`, (draft) => {
     const pair = stranger(draft.signer.key);
     for (const [name, value] of members(pair, draft)) {
       if (value) draft.header.set(name, value);
@@ -586,13 +588,13 @@ mutation('signature: of another message', (draft) => {
   const other = signature(draft.alg, draft.key, Buffer.from('another.message'));
   draft.ofSignature = () => other;
 });
-mutation('signature: by a stranger', (draft) => {
+mutation('signer: a stranger', (draft) => {
   draft.signWith(stranger(draft.signer.key).privateKey);
 }, (draft) => Boolean(draft.key.asymmetricKeyType));
-mutation('signature: by another issuer’s key of that name', (draft) => {
+mutation('signer: another issuer’s key of that name', (draft) => {
   draft.signWith(draft.others.map((other) => other.signers[draft.signer.label]).find(Boolean).key);
 }, (draft) => draft.others.some((other) => other.signers[draft.signer.label]));
-mutation('signature: by another key of the issuer', (draft) => {
+mutation('signer: another key of the issuer', (draft) => {
   const { signer, issuer } = draft;
   draft.signWith(Object.values(issuer.signers).find((other) => other.key !== signer.key && canSign(signer.alg, other.key)).key);
 }, ({ signer, issuer }) => Object.values(issuer.signers).some((other) => other.key !== signer.key && canSign(signer.alg, other.key)));
@@ -653,23 +655,23 @@ export function* cases(issuers, { seed, count }) {
   for (const base of bases) yield one(base, [], true);
   const main = bases.filter(({ issuer }) => issuer.name === 'plain');
   for (const mutation of MUTATIONS) {
-    const everywhere = /^(alg|header kid|signature|own key)$/.test(mutation.what) ? bases : main;
+    const everywhere = /^(alg|header kid|signer|signature)$/.test(mutation.what) ? bases : main;
     const fitting = everywhere.filter((base) => fits(base, mutation));
     for (const base of fitting) yield one(base, [mutation], true);
-    // A signature is the last thing that is made: there is nothing to sign again.
-    if (mutation.what !== 'signature') yield one(dice.pick(fitting), [mutation], false);
+    // Where the mutation is in the signature there is nothing to sign again.
+    if (!/^sign/.test(mutation.what)) yield one(dice.pick(fitting), [mutation], false);
     const elsewhere = bases.filter((base) => !everywhere.includes(base) && fits(base, mutation));
     if (elsewhere.length) yield one(dice.pick(elsewhere), [mutation], true);
   }
   while (made < count) {
-    const base = dice.pick(bases);
+    const base = dice.pick(dice.below(2) ? main : bases);
     const mutations = [];
     const wanted = 2 + dice.below(2);
     while (mutations.length < wanted) {
       const mutation = dice.pick(MUTATIONS);
       if (mutations.every(({ what }) => what !== mutation.what) && fits(base, mutation)) mutations.push(mutation);
     }
-    yield one(base, mutations, dice.below(4) > 0);
+    yield one(base, mutations, dice.below(8) > 0);
   }
 }
 
