@@ -346,10 +346,9 @@ export const DIFFERENCES = [
 
 /** The table of docs/differential.md. */
 export function asPage() {
-  const verdict = (side) => ({ accepts: 'accepted', refuses: 'refused' })[side];
   const rows = DIFFERENCES.map((row) => {
-    const ours = Object.values({ jose: row.jose, jwt_authn: row.jwt_authn }).includes('accepts') ? 'refused' : 'accepted';
-    const theirs = (side) => (row[side] ? verdict(row[side]) : ours);
+    const ours = [row.jose, row.jwt_authn].includes('accepts') ? 'refused' : 'accepted';
+    const theirs = (side) => ({ accepts: 'accepted', refuses: 'refused' })[row[side]] ?? ours;
     return `| ${row.what} | ${ours} | ${theirs('jose')} | ${theirs('jwt_authn')} | ${row.why} |`;
   });
   return `# Where onbehalf reads a token differently
