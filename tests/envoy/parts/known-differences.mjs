@@ -18,14 +18,16 @@ export const DIFFERENCES = [
     what: '`alg` is `Ed25519`',
     jwt_authn: 'refuses',
     of: ['odd/bare Ed25519 by its new name', 'alg: Ed25519 instead'],
+    on: ['odd/bare Ed25519'],
     why: 'It knows only `EdDSA`, the older name of the same (RFC 9864).',
   },
   {
     what: '`alg` is `Ed25519`, that of the JWK `EdDSA`',
     jose: 'refuses',
+    jwt_authn: 'refuses',
     of: ['alg: Ed25519 instead'],
     on: ['plain/EdDSA'],
-    why: 'It compares names; with the one curve that onbehalf takes, both name the same algorithm.',
+    why: 'They compare names; with the one curve that onbehalf takes, both name the same algorithm.',
   },
   {
     what: 'An RSA key without `alg`, for another algorithm than RS256',
@@ -72,7 +74,7 @@ export const DIFFERENCES = [
     what: 'A private key in the JWK Set',
     jwt_authn: 'accepts',
     of: ['odd/private'],
-    why: 'Everybody can sign with it; it is skipped.',
+    why: 'Everybody can sign with it: onbehalf does not use it.',
   },
   {
     what: 'A JWK that is not for verifying (`use`, `key_ops`)',
