@@ -7,13 +7,12 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType, LogLevel, MapType};
 
-use super::crypto::HostCrypto;
 use super::metrics::Metrics;
 use super::now;
 use super::shared::HostShared;
 use super::stream::{self, Stream};
 use crate::config::Config;
-use crate::crypto::Crypto;
+use crate::crypto::{Crypto, Host};
 use crate::engine::{Engine, FlightId, RequestId, Step};
 use crate::http::{Answer, Call, CallFailure, Reply};
 use crate::time::UnixTime;
@@ -164,7 +163,8 @@ impl RootContext for Root {
         for warning in &config.warnings {
             log::warn!("{warning}");
         }
-        let crypto = HostCrypto::probe();
+        let crypto =
+            Host::probe(|name, arguments| hostcalls::call_foreign_function(name, Some(arguments)).ok().flatten());
         log::debug!("{crypto:?}");
         self.metrics = Metrics::for_providers(config.providers.iter().map(|provider| provider.name.clone()).collect());
         if self.worker.queue.get().is_none() {

@@ -1,26 +1,28 @@
 use std::fmt;
 
-use proxy_wasm::hostcalls;
-
-use crate::crypto::{Algorithm, Crypto, PublicKey, SigningAlgorithm, SigningKey, Software, known_answer};
+use super::{Algorithm, Crypto, PublicKey, SigningAlgorithm, SigningKey, Software, known_answer};
 
 /// The host's BoringSSL where it has what is needed (Envoy's foreign functions `verify_signature`, and `sign` from
 /// 1.37 on), else the libraries in the module.
-pub(super) struct HostCrypto {
+///
+/// `F` calls a foreign function: its name and its arguments, and what it returned, `None` when there is no such
+/// function or it failed.
+pub struct Host<F> {
+    call: F,
     verifies: bool,
     software: Software,
 }
 
-impl HostCrypto {
+impl<F: Fn(&str, &[u8]) -> Option<Vec<u8>>> Host<F> {
     /// Asks the host for a known answer. One that gives a wrong one is not asked again.
-    pub(super) fn probe() -> Self {
-        let mut crypto = Self { verifies: true, software: Software };
+    pub fn probe(call: F) -> Self {
+        let mut crypto = Self { call, verifies: true, software: Software };
         crypto.verifies = known_answer::holds(&crypto);
         crypto
     }
 }
 
-impl Crypto for HostCrypto {
+impl<F: Fn(&str, &[u8]) -> Option<Vec<u8>>> Crypto for Host<F> {
     fn verify(&self, algorithm: Algorithm, key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
         let hash = match algorithm {
             Algorithm::Rs256 | Algorithm::Es256 => "sha256",
@@ -37,18 +39,15 @@ impl Crypto for HostCrypto {
         // envoy: source/extensions/common/wasm/ext/verify_signature.proto
         let arguments = message_of(&[(1, hash.as_bytes()), (2, key.spki()), (3, &signature), (4, message)]);
         // Field 1, true, and nothing else. Everything else is no.
-        hostcalls::call_foreign_function("verify_signature", Some(&arguments)).ok().flatten().as_deref()
-            == Some(&[0x08, 0x01])
+        (self.call)("verify_signature", &arguments).as_deref() == Some(&[0x08, 0x01])
     }
 
     fn sign(&self, key: &SigningKey, message: &[u8]) -> Option<Vec<u8>> {
         let (SigningAlgorithm::Rs256 | SigningAlgorithm::Es256) = key.algorithm();
         // envoy: source/extensions/common/wasm/ext/sign.proto
         let arguments = zeroize::Zeroizing::new(message_of(&[(1, b"sha256"), (2, key.pkcs8()), (3, message)]));
-        let by_host = hostcalls::call_foreign_function("sign", Some(&arguments))
-            .ok()
-            .flatten()
-            .and_then(|result| key.jws_signature(signature_of(&result)?.to_vec()));
+        let by_host =
+            (self.call)("sign", &arguments).and_then(|result| key.jws_signature(signature_of(&result)?.to_vec()));
         by_host.or_else(|| self.software.sign(key, message))
     }
 
@@ -57,7 +56,7 @@ impl Crypto for HostCrypto {
     }
 }
 
-impl fmt::Debug for HostCrypto {
+impl<F> fmt::Debug for Host<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "signatures are verified {}", if self.verifies { "by the host" } else { "in the module" })
     }
