@@ -92,3 +92,77 @@ fn signature_of(result: &[u8]) -> Option<&[u8]> {
     };
     (rest.len() == length).then_some(rest)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn good() -> (PublicKey, Vec<u8>, Vec<u8>) {
+        use jwt_simple::algorithms::{ECDSAP256KeyPairLike as _, ES256KeyPair};
+        let pair = ES256KeyPair::generate();
+        let key = SigningKey::parse(SigningAlgorithm::Es256, &pair.key_pair().to_pem().unwrap()).unwrap();
+        let point = pair.key_pair().public_key().to_bytes_uncompressed();
+        let (x, y) = point[1..].split_at(32);
+        let message = b"message".to_vec();
+        let signature = Software.sign(&key, &message).unwrap();
+        (PublicKey::p256(x, y).unwrap(), message, signature)
+    }
+
+    #[test]
+    fn a_host_that_fails_the_known_answer_is_not_asked_again_and_the_software_decides() {
+        let (key, message, signature) = good();
+        // No such function; one that says yes to all; one that says no to all.
+        for answer in [None, Some(vec![0x08, 0x01]), Some(vec![0x12, 0x00])] {
+            let calls = Cell::new(0);
+            let host = Host::probe(|name, _| {
+                assert_eq!(name, "verify_signature");
+                calls.set(calls.get() + 1);
+                answer.clone()
+            });
+            let probed = calls.get();
+            assert!(probed > 0);
+            assert!(host.verify(Algorithm::Es256, &key, &message, &signature));
+            assert!(!host.verify(Algorithm::Es256, &key, b"another", &signature));
+            assert_eq!(calls.get(), probed);
+            assert_eq!(format!("{host:?}"), "signatures are verified in the module");
+        }
+    }
+
+    #[test]
+    fn only_the_two_bytes_make_a_signature_good() {
+        let (key, message, signature) = good();
+        let answer = std::cell::RefCell::new(None);
+        let asked = Cell::new(0);
+        let host = Host::probe(|_, _| {
+            asked.set(asked.get() + 1);
+            // The probe asks for a good one, then for a bad one.
+            if asked.get() == 1 { Some(vec![0x08, 0x01]) } else { answer.borrow().clone() }
+        });
+        assert_eq!(asked.get(), 2);
+        let verify = |result: Option<&[u8]>| {
+            answer.replace(result.map(<[u8]>::to_vec));
+            host.verify(Algorithm::Es256, &key, &message, &signature)
+        };
+        assert!(verify(Some(&[0x08, 0x01])));
+        let no: [&[u8]; 8] =
+            [&[], &[8], &[8, 0], &[8, 2], &[8, 1, 0x12, 0], &[0x12, 2, 8, 1], &[8, 1, 8, 0], &[8, 0x81, 0]];
+        for result in no.map(Some).into_iter().chain([None]) {
+            assert!(!verify(result), "{result:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_no_signature_is_made_good_by_the_software() {
+        use jwt_simple::algorithms::{ECDSAP256KeyPairLike as _, ES256KeyPair};
+        let pem = ES256KeyPair::generate().key_pair().to_pem().unwrap();
+        let key = SigningKey::parse(SigningAlgorithm::Es256, &pem).unwrap();
+        let no: [&[u8]; 6] =
+            [&[], &[8, 1], &[8, 1, 0x12], &[8, 1, 0x12, 2, 0x30], &[8, 1, 0x12, 1, 0x30], &[0x1a, 1, b'x']];
+        for result in no.map(Some).into_iter().chain([None]) {
+            let host = Host::probe(|name, _| if name == "sign" { result.map(<[u8]>::to_vec) } else { None });
+            assert_eq!(host.sign(&key, b"message").unwrap().len(), 64, "{result:?}");
+        }
+    }
+}
