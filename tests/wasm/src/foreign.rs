@@ -14,7 +14,7 @@ use crate::abi::Status;
 type Foreign = Result<Vec<u8>, Status>;
 
 /// Arguments: 1 hash, 2 key (DER), 3 signature, 4 text, 5 key (PEM). Result: `08 01`, or an error in field 2.
-pub(crate) fn verify_signature(arguments: &[u8]) -> Foreign {
+pub fn verify_signature(arguments: &[u8]) -> Foreign {
     let fields = Fields::parse(arguments).ok_or(Status::BadArgument)?;
     let (hash, signature, text) = (fields.text(1)?, fields.bytes(3), fields.bytes(4));
     let key = match (fields.bytes(2), fields.text(5)?) {
@@ -35,7 +35,7 @@ pub(crate) fn verify_signature(arguments: &[u8]) -> Foreign {
 }
 
 /// Arguments: 1 hash, 2 key (DER), 3 text, 4 key (PEM). Result: 1 done, 2 signature, 3 error.
-pub(crate) fn sign(arguments: &[u8]) -> Foreign {
+pub fn sign(arguments: &[u8]) -> Foreign {
     let fields = Fields::parse(arguments).ok_or(Status::BadArgument)?;
     let (hash, text) = (fields.text(1)?, fields.bytes(3));
     let key = match (fields.bytes(2), fields.text(4)?) {

@@ -21,7 +21,7 @@
 //! request, edit headers that have left, trap) fails the test that made it happen.
 
 mod abi;
-mod foreign;
+pub mod foreign;
 mod headers;
 mod host;
 mod imports;
