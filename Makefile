@@ -50,6 +50,7 @@ test-wasm: build ## test the module under wasmtime
 
 test-envoy: build $(E2E_TOOLS) ## test the module on Envoy, with real providers, an MCP server and a client
 	tools/build-module.sh tests/envoy/foreign-filter foreign_filter target/foreign_filter.wasm
+	tools/build-module.sh tests/envoy/foreign-filter foreign_filter target/foreign_filter.wasm
 	node --test tests/envoy/*.test.mjs
 
 test-oci: oci ## push the image, pull it back, load it into Envoy; build it again elsewhere and compare
@@ -64,6 +65,8 @@ lint: rust .tools/bin/cargo-deny ## check format, clippy (native and wasm32), de
 	cargo clippy --locked --manifest-path bench/empty-filter/Cargo.toml --target wasm32-wasip1 --target-dir target -- --deny warnings
 	cargo fmt --manifest-path tests/envoy/foreign-filter/Cargo.toml --check
 	cargo clippy --locked --manifest-path tests/envoy/foreign-filter/Cargo.toml --target wasm32-wasip1 --target-dir target -- --deny warnings
+	cargo fmt --manifest-path tests/envoy/foreign-filter/Cargo.toml --check
+	cargo clippy --locked --manifest-path tests/envoy/foreign-filter/Cargo.toml --target wasm32-wasip1 --target-dir target -- --deny warnings
 	cargo fetch --locked --quiet
 	cargo deny --offline check bans licenses sources
 	! grep --line-number '"resolved"' tools/package-lock.json tests/envoy/package-lock.json
@@ -74,6 +77,7 @@ advisories: .tools/bin/cargo-deny ## check the dependencies for known vulnerabil
 fmt: rust ## format the Rust sources
 	cargo fmt --all
 	cargo fmt --manifest-path bench/empty-filter/Cargo.toml
+	cargo fmt --manifest-path tests/envoy/foreign-filter/Cargo.toml
 	cargo fmt --manifest-path tests/envoy/foreign-filter/Cargo.toml
 
 clean: ## remove what was built, keep the tools

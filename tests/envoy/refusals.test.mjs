@@ -15,9 +15,11 @@ import {
   throttles,
 } from './parts/faults.mjs';
 import { MCP_HOST, METADATA_PATH, startGateway, startParts } from './parts/gateway.mjs';
+import { proofKey } from './parts/dpop.mjs';
 import { machineToken, signIn } from './parts/login.mjs';
 import { until } from './parts/until.mjs';
 
+const METADATA_OF_BOUND = `https://${MCP_HOST}/.well-known/oauth-protected-resource/bound`;
 const reached = new Set();
 let parts;
 let gateway;
@@ -70,6 +72,13 @@ before(async () => {
     change: (filter) => {
       filter.identity_providers.entra.timeout_seconds = 2;
       filter.identity_providers.okta.timeout_seconds = 2;
+      filter.resources.push({
+        url: `https://${MCP_HOST}/bound`,
+        scopes: ['mcp:read'],
+        dpop: { mode: 'required', nonce: true },
+        certificate_bound_tokens: 'optional',
+        exchange: structuredClone(filter.resources[0].exchange),
+      });
       filter.resources.push({
         url: `https://${MCP_HOST}/okta-only`,
         scopes: ['mcp:read'],
@@ -143,8 +152,8 @@ describe('before a token is looked at', () => {
 
 describe('tokens that are not good', () => {
   it('something that is no JWT', async () => {
+    await refused(invalidToken('opaque_token'), () => gateway.call('opaque-token'));
     const row = invalidToken('malformed_token');
-    await refused(row, () => gateway.call('opaque-token'));
     await refused(row, () => gateway.call(`${alice.accessToken}=`));
     const critical = edited(alice.accessToken, { header: (h) => ({ ...h, crit: ['exp'] }) });
     await refused(row, () => gateway.call(critical));
@@ -182,6 +191,13 @@ describe('tokens that are not good', () => {
   it('a token of an authorization server that nobody configured', async () => {
     const stranger = await signIn(parts.okta, 'bob@acme.example', { server: parts.okta.other });
     await refused(invalidToken('unknown_issuer'), () => gateway.call(stranger.accessToken));
+  });
+
+  it('a token of another tenant', async () => {
+    const tid = '0d9c8b7a-1111-4222-8333-aabbccddeeff';
+    const iss = `https://login.microsoftonline.com/${tid}/v2.0`;
+    const token = await signed(parts.entra.signIn, alice.accessToken, { iss, tid });
+    await refused(invalidToken('wrong_tenant'), () => gateway.call(token));
   });
 
   it('a token signed with a key that the provider does not publish', async () => {
@@ -595,6 +611,66 @@ describe('where an ID token must come with the access token', () => {
       () => own.call(bob.accessToken, { 'x-id-token': idToken }),
       own,
     );
+  });
+});
+
+describe('where callers come with an ID token', () => {
+  let own;
+
+  before(async () => {
+    own = await startGateway(parts, {
+      change: ({ identity_providers: { okta }, resources: [resource] }) => {
+        okta.subject_token = { type: 'id_token' };
+        okta.audiences = [parts.okta.ids.mcpClient];
+        resource.scopes_supported = resource.scopes;
+        delete resource.scopes;
+      },
+    });
+  });
+  after(() => own?.stop());
+
+  it('it is exchanged, and the access token is refused', async () => {
+    assert.equal((await own.call(bob.idToken)).status, 200);
+    await refused(invalidToken('access_token_as_id_token'), () => own.call(bob.accessToken), own);
+  });
+});
+
+describe('bound tokens', () => {
+  const dpop = { error: 'invalid_dpop_proof', status: 401, challenge: 'error', metadata: METADATA_OF_BOUND };
+  const bound = { path: '/bound' };
+
+  it('without the proof for them', async () => {
+    const token = await signed(parts.entra.signIn, alice.accessToken, { cnf: { jkt: 'x' } });
+    await refused(invalidToken('bound_token'), () => gateway.call(token));
+    const authorization = `DPoP ${token}`;
+    const noProof = () => gateway.call(undefined, { authorization }, bound);
+    await refused({ ...dpop, reason: 'invalid_dpop_proof', scheme: 'DPoP' }, noProof);
+  });
+
+  it('with the certificate of somebody else, or none', async () => {
+    const token = await signed(parts.entra.signIn, alice.accessToken, { cnf: { 'x5t#S256': 'x' } });
+    const row = { ...invalidToken('wrong_certificate'), metadata: METADATA_OF_BOUND, scheme: 'DPoP' };
+    await refused(row, () => gateway.call(undefined, { authorization: `DPoP ${token}` }, bound));
+  });
+
+  it('where they must be, and are not', async () => {
+    const row = { ...invalidToken('unbound_token'), metadata: METADATA_OF_BOUND, scheme: 'DPoP' };
+    await refused(row, () => gateway.call(alice.accessToken, {}, bound));
+  });
+
+  it('with a proof that lacks the nonce', async () => {
+    const holder = await proofKey();
+    const token = await signed(parts.entra.signIn, alice.accessToken, { cnf: { jkt: holder.thumbprint } });
+    const url = `https://${MCP_HOST}/bound`;
+    const row = { ...dpop, reason: 'use_dpop_nonce', error: 'use_dpop_nonce', scheme: 'DPoP' };
+    const answer = await refused(row, async () =>
+      gateway.call(
+        undefined,
+        { authorization: `DPoP ${token}`, dpop: await holder.proof({ method: 'POST', url, token }) },
+        bound,
+      ),
+    );
+    assert.match(answer.headers['dpop-nonce'], /^[\w-]{32}$/);
   });
 });
 

@@ -5,10 +5,10 @@ import { METADATA_URL } from './gateway.mjs';
 import { leaks } from './leaks.mjs';
 
 /** The parameters of the one challenge of a WWW-Authenticate value. Strict: all of them quoted. */
-export function challengeOf(answer) {
+export function challengeOf(answer, scheme = 'Bearer') {
   const value = answer.headers['www-authenticate'];
   if (value === undefined) return undefined;
-  const [, rest] = value.match(/^Bearer (.*)$/) ?? assert.fail(`not a Bearer challenge: ${value}`);
+  const [, rest] = value.match(new RegExp(`^${scheme} (.*)$`)) ?? assert.fail(`not a ${scheme} challenge: ${value}`);
   const parameters = {};
   const pattern = /([a-z_]+)="([^"\\]*)"(, |$)/y;
   while (pattern.lastIndex < rest.length) {
@@ -26,7 +26,7 @@ export function challengeOf(answer) {
  */
 export async function assertRefused(
   gateway,
-  { reason, status, error, challenge = 'none', scope = 'mcp:read', metadata = METADATA_URL, retryAfter = false },
+  { reason, status, error, challenge = 'none', scope = 'mcp:read', metadata = METADATA_URL, retryAfter = false, scheme = 'Bearer' },
   act,
 ) {
   const counter = `decisions.reason.${reason}`;
@@ -43,7 +43,7 @@ export async function assertRefused(
   assert.equal(answer.json.error, error, shown);
   assert.match(answer.json.error_description, /^\w.{20,}\.$/, shown);
 
-  const parameters = challengeOf(answer);
+  const parameters = challengeOf(answer, scheme);
   if (challenge === 'none') assert.equal(parameters, undefined, shown);
   else {
     assert.equal(parameters.resource_metadata, metadata, shown);
