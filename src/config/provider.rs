@@ -166,7 +166,8 @@ pub(super) fn build_all(
     let mut providers: Vec<Provider> = Vec::new();
     for (name, fields) in root.named_objects("identity_providers", &FIELDS)? {
         let provider = build(name, &fields, env, warnings)?;
-        if providers.iter().any(|other| other.issuer.as_str() == provider.issuer.as_str()) {
+        let own = provider.issuers();
+        if providers.iter().any(|other| other.issuers().iter().any(|issuer| own.contains(issuer))) {
             return Err(ConfigError::new(
                 fields.at("issuer"),
                 "the issuer of another provider",

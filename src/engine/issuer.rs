@@ -52,11 +52,15 @@ pub(super) struct Board<'a> {
 pub(super) struct IssuerState {
     pub(super) endpoints: Option<Endpoints>,
     pub(super) keys: Option<KeySet>,
+    /// The generation of the keys, and when they were fetched.
+    generation: u64,
+    fetched: UnixTime,
+    /// What is known of the schedule that all workers share.
     schedule: Schedule,
     /// What the records are called that workers share; nothing is fetched, and so nothing shared, where it is missing.
     name: Option<Box<str>>,
-    /// For how long keys are trusted that could not be fetched again.
-    oldest: Duration,
+    /// For how long keys are trusted that could not be fetched again; those that the operator wrote down do not age.
+    oldest: Option<Duration>,
     /// How long a fetch keeps its lease.
     lease: Duration,
     /// For each resource, the digest of what shapes its tokens beside the subject token. Rests on the endpoints.
@@ -127,9 +131,11 @@ impl IssuerState {
         Self {
             endpoints: if is_fixed { endpoints } else { None },
             keys: provider.jwks.clone(),
+            generation: 0,
+            fetched: UnixTime::default(),
             schedule: Schedule::default(),
             name: (!is_fixed).then(|| format!("onbehalf.keys.{code}").into()),
-            oldest: provider.oldest_keys,
+            oldest: provider.jwks.is_none().then_some(provider.oldest_keys),
             lease: provider.timeout.saturating_mul(CALLS_OF_A_FETCH).saturating_add(GRACE),
             shapes: Vec::new(),
         }
@@ -144,9 +150,11 @@ impl IssuerState {
         self.shapes.iter().find(|(index, _)| *index == resource).map(|(_, shape)| shape)
     }
 
-    /// Whether keys are to be fetched.
+    /// Whether keys are to be fetched: it is time, or there is nothing here although no fetch has failed, whatever the
+    /// shared schedule says (its document may be unreadable, or too old for this worker's configuration).
     pub(super) fn is_due(&self, now: UnixTime) -> bool {
-        self.name.is_some() && now >= self.schedule.due
+        let is_bare = self.keys.is_none() || self.endpoints.is_none();
+        self.name.is_some() && (now >= self.schedule.due || (is_bare && self.schedule.failures == 0))
     }
 
     /// How long until keys are fetched again, if a fetch has failed just now.
@@ -162,7 +170,7 @@ impl IssuerState {
 
     /// How old the keys are, where they can age.
     pub(super) fn age(&self, now: UnixTime) -> Option<Duration> {
-        (self.name.is_some() && self.keys.is_some()).then(|| now.since(self.schedule.fetched))
+        (self.oldest.is_some() && self.keys.is_some()).then(|| now.since(self.fetched))
     }
 
     /// Whether another worker is fetching, as far as is known here.
@@ -178,7 +186,7 @@ impl IssuerState {
 
     /// Gives up keys that are too old to be trusted. Whether there were such.
     pub(super) fn drop_old(&mut self, now: UnixTime) -> bool {
-        let too_old = self.age(now).is_some_and(|age| age > self.oldest);
+        let too_old = self.age(now).zip(self.oldest).is_some_and(|(age, oldest)| age > oldest);
         if too_old {
             self.keys = None;
         }
@@ -193,17 +201,23 @@ impl IssuerState {
         self.take_over(schedule, board, provider, now)
     }
 
+    /// A schedule that is behind what was known here has been put back by somebody: it is not believed.
     fn take_over(&mut self, schedule: Schedule, board: &Board<'_>, provider: &Provider, now: UnixTime) -> Change {
         let mut change = Change::default();
-        if schedule.generation > self.schedule.generation && now.since(schedule.fetched) <= self.oldest {
-            let document = self.name.as_deref().and_then(|name| board.document(name, schedule.generation));
-            // Where there is none, the next fetch's is being written over it: there will be one in a moment.
-            let Some((endpoints, keys)) = document.and_then(|document| read_document(&document, provider)) else {
-                return change;
-            };
-            change = self.put(endpoints, keys);
+        if schedule.is_behind(&self.schedule) {
+            return change;
         }
         self.schedule = schedule;
+        let is_fresh = self.oldest.is_none_or(|oldest| now.since(schedule.fetched) <= oldest);
+        if schedule.generation > self.generation && is_fresh {
+            let document = self.name.as_deref().and_then(|name| board.document(name, schedule.generation));
+            // Where there is none, another is just being written over it, and will be there on the next look.
+            if let Some((endpoints, keys)) = document.and_then(|document| read_document(&document, provider)) {
+                change = self.put(endpoints, keys);
+                self.generation = schedule.generation;
+                self.fetched = schedule.fetched;
+            }
+        }
         change
     }
 
@@ -240,22 +254,22 @@ impl IssuerState {
                     return (Claim::Others, change);
                 }
                 let is_wanted = match cause {
-                    Cause::Due => now >= self.schedule.due,
+                    Cause::Due => self.is_due(now),
                     Cause::UnknownKey => now >= self.schedule.refetch_from && self.pause(now).is_none(),
                 };
                 if !is_wanted || change.found {
                     return (Claim::Nobody, change);
                 }
             }
-            // The generation that stands there stays, whether or not its document could be read.
-            let mut next = found.unwrap_or(self.schedule);
+            // Taken over a moment ago, or ahead of what stands there.
+            let mut next = self.schedule;
             next.leased_by = board.worker;
             next.leased_until = now.plus(self.lease);
             if cause == Cause::UnknownKey {
                 next.refetch_from = now.plus(REFETCH);
             }
             if board.put_schedule(&name, next, version) {
-                self.schedule = Schedule { generation: self.schedule.generation, ..next };
+                self.schedule = next;
                 break;
             }
         }
@@ -273,11 +287,13 @@ impl IssuerState {
     ) -> Change {
         let (endpoints, keys, jwks) = found;
         // Half of what keys may live is left for fetches that fail.
-        let longest = LONGEST_REFRESH.min(self.oldest.checked_div(2).unwrap_or_default());
+        let half = self.oldest.and_then(|oldest| oldest.checked_div(2));
+        let longest = half.map_or(LONGEST_REFRESH, |half| LONGEST_REFRESH.min(half));
         let refresh = max_age.unwrap_or(USUAL_REFRESH).clamp(SHORTEST_REFRESH.min(longest), longest);
         let due = now.plus(jittered(refresh, crypto));
         let document = write_document(&endpoints, jwks);
         let change = self.put(endpoints, keys);
+        self.fetched = now;
         self.ended(board, now, Some(&document), |schedule| {
             schedule.failures = 0;
             schedule.fetched = now;
@@ -302,16 +318,16 @@ impl IssuerState {
         let Some(name) = self.name.clone() else {
             return;
         };
-        let own = self.schedule.generation;
         for _ in 0..MOST_TRIES {
             let (found, version) = board.schedule(&name, now);
-            let mut next = found.unwrap_or(self.schedule);
-            if document.is_none() && next.generation > own {
-                // Another worker has found keys meanwhile. They are taken over on the next tick.
+            let found = found.filter(|found| !found.is_behind(&self.schedule));
+            if document.is_none() && found.is_some_and(|found| found.leased_by != board.worker) {
+                // The lease was over, and another worker has taken it: what came of that counts.
                 return;
             }
+            let mut next = found.unwrap_or(self.schedule);
             if let Some(document) = document {
-                next.generation = next.generation.max(own).saturating_add(1);
+                next.generation = next.generation.saturating_add(1);
                 board.put_document(&name, next.generation, document);
             }
             change(&mut next);
@@ -319,6 +335,9 @@ impl IssuerState {
             next.leased_until = UnixTime::default();
             if board.put_schedule(&name, next, version) {
                 self.schedule = next;
+                if document.is_some() {
+                    self.generation = next.generation;
+                }
                 return;
             }
         }
@@ -421,12 +440,20 @@ impl Schedule {
         })
     }
 
+    /// Whether less had happened when it was written.
+    fn is_behind(&self, other: &Self) -> bool {
+        (self.generation, self.ended) < (other.generation, other.ended)
+    }
+
     /// The same without a point in time that is further away than it can have been set: the clock has gone back since.
     fn within(self, now: UnixTime) -> Self {
         let sane = |time: UnixTime, most: Duration| if time > now.plus(most) { UnixTime::default() } else { time };
         Self {
-            fetched: self.fetched.min(now),
-            due: sane(self.due, LONGEST_REFRESH),
+            fetched: sane(self.fetched, Duration::from_secs(5)).min(now),
+            due: match self.failures {
+                0 => sane(self.due, LONGEST_REFRESH),
+                _ => sane(self.due, Duration::from_secs(LONGEST_BACKOFF.into())),
+            },
             refetch_from: sane(self.refetch_from, REFETCH),
             leased_until: sane(self.leased_until, LONGEST_LEASE),
             ..self

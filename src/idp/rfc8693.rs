@@ -38,7 +38,16 @@ impl Profile for Rfc8693 {
         Ok(caller)
     }
 
+    /// A logout token names what happened, an access token its client or scopes; an ID token does neither.
     fn id_token_caller(&self, claims: &Claims) -> Result<Caller, Rejection> {
+        if claims.has("events") {
+            return Err(TokenError::Type.because("events: a logout token, or another security event"));
+        }
+        if claims.scopes.is_some() || claims.has("client_id") || claims.text("typ") == Some("Bearer") {
+            return Err(
+                TokenError::AccessToken.because("scope, client_id or typ Bearer: the client sends its access token")
+            );
+        }
         subject(claims)
     }
 

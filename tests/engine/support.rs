@@ -206,6 +206,19 @@ impl SharedMap {
         }
     }
 
+    /// Every value, for [`put_back`](Self::put_back).
+    pub fn copy(&self) -> Vec<(String, Vec<u8>)> {
+        self.0.borrow().iter().map(|(name, (value, _))| (name.clone(), value.clone())).collect()
+    }
+
+    pub fn put_back(&self, values: &[(String, Vec<u8>)]) {
+        for (name, value) in values {
+            let mut map = self.0.borrow_mut();
+            let version = map.get(name).map_or(0, |(_, version)| *version);
+            map.insert(name.clone(), (value.clone(), version + 1));
+        }
+    }
+
     pub fn names(&self) -> Vec<String> {
         self.0.borrow().keys().cloned().collect()
     }

@@ -256,3 +256,81 @@ fn an_answer_that_comes_after_anothers_does_not_undo_it() {
     slow.tick();
     assert!(is_admitted(&mut slow, &alice_token()));
 }
+
+#[test]
+fn a_worker_with_stricter_rules_than_those_before_fetches_for_itself() {
+    let shared = SharedMap::default();
+    let mut first = Bench::beside(&configuration(), &shared);
+    first.tick();
+    while let Some((flight, call)) = first.engine.next_call() {
+        let reply = match provider_document(&call) {
+            Reply::Answer(mut answer) => {
+                answer.headers.push(("cache-control".to_owned(), b"max-age=86400".to_vec()));
+                Reply::Answer(answer)
+            }
+            failed => failed,
+        };
+        first.reply(flight, &reply);
+    }
+    let mut strict = configuration();
+    for name in ["entra-us", "okta-eu"] {
+        strict["identity_providers"][name]["keys_max_age_seconds"] = json!(3600);
+    }
+    let mut second = Bench::beside(&strict, &shared);
+    second.advance(4000);
+    second.tick();
+    assert_eq!(serve(&mut second).len(), 4);
+    let token = ENTRA_KEY.token(&with(alice(), json!({"exp": second.now.secs() + 600})));
+    assert!(is_admitted(&mut second, &token));
+}
+
+#[test]
+fn a_document_that_was_broken_and_a_fetch_that_fails_are_made_good_in_a_moment() {
+    let shared = SharedMap::default();
+    let mut first = Bench::beside(&configuration(), &shared);
+    first.tick();
+    serve(&mut first);
+    shared.overwrite(|name, value| {
+        if name.ends_with(".document") {
+            value.clear();
+        }
+    });
+    let mut second = Bench::beside(&configuration(), &shared);
+    second.tick();
+    while let Some((flight, _)) = second.engine.next_call() {
+        second.reply(flight, &TIMED_OUT);
+    }
+    second.advance(1);
+    second.tick();
+    assert_eq!(serve(&mut second).len(), 4);
+    assert!(is_admitted(&mut second, &alice_token()));
+    first.advance(2);
+    first.tick();
+    first.no_call();
+}
+
+#[test]
+fn records_that_are_put_back_bring_no_old_key_back() {
+    let shared = SharedMap::default();
+    let [mut first, mut second]: [Bench; 2] = workers(&shared);
+    first.tick();
+    serve(&mut first);
+    let before = shared.copy();
+    for bench in [&mut first, &mut second] {
+        bench.advance(3600);
+    }
+    first.tick();
+    while let Some((flight, call)) = first.engine.next_call() {
+        let is_keys = call.url.as_str().ends_with("discovery/v2.0/keys");
+        let reply = if is_keys { answer(200, &key_set(&[&OTHER_KEY])) } else { provider_document(&call) };
+        first.reply(flight, &reply);
+    }
+    second.tick();
+    shared.put_back(&before);
+    let claims = with(alice(), json!({"exp": first.now.secs() + 600}));
+    for bench in [&mut first, &mut second] {
+        bench.tick();
+        bench.no_call();
+        assert!(is_admitted(bench, &OTHER_KEY.token(&claims)), "the new key stays");
+    }
+}
