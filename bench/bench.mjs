@@ -27,6 +27,8 @@ const CONNECTIONS = 16;
 const USERS = 100;
 const USERS_IN_MEMORY = 10_000;
 const MEMORY_ROUNDS = 3;
+const CHURN = { tokens: 100_000, cached: 10_000 };
+const FLOOD = { requests: 10_000, workers: 4, seconds: 30 };
 const PARALLEL = 50;
 const PARALLEL_ROUNDS = 5;
 const [ENVOY_CPU, LOAD_CPU] = availableParallelism() > 1 ? [0, 1] : [0, 0];
@@ -40,6 +42,8 @@ try {
   await throughput();
   await memory();
   await singleFlight();
+  await churn();
+  await flood();
   figures.module_bytes = figure('bytes', [statSync(MODULE).size]);
   await report();
 } finally {
@@ -48,32 +52,40 @@ try {
 
 /** Requests a second of each side, and from them the ratios. */
 async function throughput() {
-  const tokens = await provider.tokens(USERS);
-  const tokenFile = join(scratchFolder(), 'tokens');
-  writeFileSync(tokenFile, `${tokens.join('\n')}\n`);
+  const tokens = {};
+  const files = {};
+  for (const algorithm of ['RS256', 'ES256', 'PS256']) {
+    tokens[algorithm] = await provider.tokens(USERS, algorithm);
+    files[algorithm] = fileOf(algorithm, tokens[algorithm]);
+  }
+  const algorithmOf = (side) => side.match(/[A-Z]S256/)?.[0] ?? 'RS256';
 
+  const uncached = { cache: { verified_tokens: 0 } };
   const sides = {
     'no filter': [],
     'empty wasm filter': [wasmFilter('empty', EMPTY)],
     'jwt_authn, cached': [jwtAuthn({ jwt_cache_config: { jwt_cache_size: USERS * 10 } })],
     'jwt_authn': [jwtAuthn({})],
     'onbehalf, warm': [onbehalf('warm')],
-    'onbehalf, cold RS256': [onbehalf('cold', { cache: { verified_tokens: 0 } })],
+    'onbehalf, cold RS256': [onbehalf('cold', uncached)],
+    'jwt_authn, ES256': [jwtAuthn({})],
+    'onbehalf, cold ES256': [onbehalf('cold-es256', uncached)],
+    'onbehalf, cold PS256': [onbehalf('cold-ps256', uncached)],
   };
   const envoy = await start(Object.entries(sides).map(([side, filters]) => listener(side, filters)));
   const measured = Object.fromEntries(Object.keys(sides).map((side) => [side, { rates: [], cpu: [], busy: [] }]));
   try {
     const portOf = await ports(envoy);
-    for (const port of Object.values(portOf)) {
-      await everyoneIsServed(port, tokens);
-      await load(envoy, port, tokenFile);
+    for (const [side, port] of Object.entries(portOf)) {
+      await everyoneIsServed(port, tokens[algorithmOf(side)]);
+      await load(envoy, port, files[algorithmOf(side)]);
     }
     const exchangesBefore = provider.exchanges();
     for (let round = 0; round < ROUNDS; round += 1) {
       const names = Object.keys(sides);
       for (let turn = 0; turn < names.length; turn += 1) {
         const side = names[(turn + round) % names.length];
-        const { rate, cpu, busy } = await load(envoy, portOf[side], tokenFile);
+        const { rate, cpu, busy } = await load(envoy, portOf[side], files[algorithmOf(side)]);
         measured[side].rates.push(rate);
         measured[side].cpu.push(cpu);
         measured[side].busy.push(busy);
@@ -89,6 +101,11 @@ async function throughput() {
   figures.warm_vs_empty_wasm = ratio('onbehalf, warm', 'empty wasm filter');
   figures.warm_vs_jwt_authn_cached = ratio('onbehalf, warm', 'jwt_authn, cached');
   figures.cold_rs256_vs_jwt_authn = ratio('onbehalf, cold RS256', 'jwt_authn');
+  figures.cold_es256_vs_jwt_authn = ratio('onbehalf, cold ES256', 'jwt_authn, ES256');
+  // Envoy's verify_signature cannot be taken away from a filter. It knows no RSASSA-PSS: that is verified in the module,
+  // with the same key size and the same modular exponentiation as RS256 would be.
+  const added = measured['onbehalf, cold PS256'].cpu.map((cpu, round) => cpu - measured['onbehalf, warm'].cpu[round]);
+  figures.cold_rs256_without_host_crypto_us = figure('µs', added);
 
   console.log(`\n${''.padEnd(24)}${'requests/s'.padStart(12)}${'lowest'.padStart(10)}${'highest'.padStart(10)}${'Envoy CPU, µs/request'.padStart(24)}`);
   for (const [side, { rates, cpu }] of Object.entries(measured)) {
@@ -154,10 +171,79 @@ async function singleFlight() {
   figures.exchanges_for_50_parallel_first_requests = { ...figure('calls', rounds), value: Math.max(...rounds) };
 }
 
+/** How the slowest of a hundred warm requests does before and after many more tokens than the cache holds, and what Envoy grows by. */
+async function churn() {
+  const warm = await provider.tokens(USERS);
+  const warmFile = fileOf('warm', warm);
+  const others = await provider.tokens(CHURN.tokens, 'ES256');
+  const cache = { verified_tokens: CHURN.cached, exchanged_tokens: CHURN.cached };
+  const envoy = await start([listener('churn', [onbehalf('churn', { cache })])]);
+  try {
+    const p99 = async () => {
+      await everyoneIsServed(envoy.port, warm);
+      await load(envoy, envoy.port, warmFile);
+      const rounds = [];
+      for (let round = 0; round < 5; round += 1) rounds.push((await load(envoy, envoy.port, warmFile)).p99);
+      return median(rounds);
+    };
+    const before = await p99();
+    const memory = [];
+    for (let at = 0; at < others.length; at += others.length / 4) {
+      await everyoneIsServed(envoy.port, others.slice(at, at + others.length / 4));
+      memory.push(anonymousMemory(envoy.pid));
+    }
+    const after = await p99();
+    figures.p99_after_100k_tokens_vs_before = figure('ratio', [after / before]);
+    // From the first quarter on, which is more than the cache holds.
+    figures.memory_after_100k_tokens_vs_25k = figure('ratio', [memory.at(-1) / memory[0]]);
+  } finally {
+    await envoy.stop();
+  }
+}
+
+/** Fetches of keys that requests with keys that do not exist cause, beyond the first fetch. */
+async function flood() {
+  const [good] = await provider.tokens(1);
+  const forged = [];
+  for (let number = 0; number < FLOOD.requests; number += 1) {
+    const header = Buffer.from(JSON.stringify({ typ: 'JWT', alg: 'RS256', kid: `k${number}` })).toString('base64url');
+    forged.push([header, ...good.split('.').slice(1)].join('.'));
+  }
+  const envoy = await startEnvoy(bootstrap([listener('flood', [onbehalf('flood')])], [cluster('provider', provider.port)]), { concurrency: FLOOD.workers });
+  try {
+    await everyoneIsServed(envoy.port, [good]);
+    const before = provider.keyFetches();
+    const agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS * 4 });
+    const started = Date.now();
+    await Promise.all(Array.from({ length: CONNECTIONS * 4 }, async () => {
+      for (let token; (token = forged.pop()) !== undefined;) {
+        const status = await ask(agent, envoy.port, token);
+        if (status !== 401) throw new Error(`a forged token got ${status}`);
+      }
+    }));
+    agent.destroy();
+    const seconds = (Date.now() - started) / 1000;
+    if (seconds > FLOOD.seconds) throw new Error(`the flood took ${seconds} s, which is more than ${FLOOD.seconds}`);
+    figures.jwks_fetches_in_unknown_kid_flood = figure('fetches', [provider.keyFetches() - before]);
+  } finally {
+    await envoy.stop();
+  }
+}
+
+function fileOf(name, tokens) {
+  const file = join(scratchFolder(), name);
+  writeFileSync(file, `${tokens.join('\n')}\n`);
+  return file;
+}
+
 async function report() {
   const goals = {
-    warm_vs_empty_wasm: ['≥', 0.90],
-    cold_rs256_vs_jwt_authn: ['≥', 0.95],
+    warm_vs_empty_wasm: ['≥', 0.97],
+    warm_vs_jwt_authn_cached: ['≥', 0.80],
+    cold_rs256_vs_jwt_authn: ['≥', 1],
+    cold_es256_vs_jwt_authn: ['≥', 1],
+    p99_after_100k_tokens_vs_before: ['≤', 1.5],
+    jwks_fetches_in_unknown_kid_flood: ['≤', 1],
     module_bytes: ['≤', 716_800],
     exchanges_for_50_parallel_first_requests: ['=', 1],
   };
@@ -221,10 +307,10 @@ async function load(envoy, port, tokenFile) {
   const cpuBefore = processorMicroseconds(envoy.pid);
   const { stdout } = await run('wrk', ['--threads', '1', '--connections', String(CONNECTIONS), '--duration', `${SECONDS}s`,
     '--script', join(checkout, 'bench/load.lua'), `http://127.0.0.1:${port}`, '--', tokenFile]);
-  const { requests, microseconds, errors } = JSON.parse(stdout.match(/^\{.*\}$/m)[0]);
+  const { requests, microseconds, p99, errors } = JSON.parse(stdout.match(/^\{.*\}$/m)[0]);
   if (errors > 0) throw new Error(`${errors} of ${requests} requests failed\n${envoy.log}`);
   const cpu = processorMicroseconds(envoy.pid) - cpuBefore;
-  return { rate: (requests / microseconds) * 1e6, cpu: cpu / requests, busy: cpu / microseconds };
+  return { rate: (requests / microseconds) * 1e6, cpu: cpu / requests, busy: cpu / microseconds, p99 };
 }
 
 /** Sends one request with each token, and again where the filter has no keys yet. */

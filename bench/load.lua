@@ -13,8 +13,9 @@ function request()
     return requests[turn]
 end
 
-function done(summary)
+function done(summary, latency)
     local errors = summary.errors
-    print(string.format('{"requests": %d, "microseconds": %d, "errors": %d}', summary.requests, summary.duration,
+    print(string.format('{"requests": %d, "microseconds": %d, "p99": %d, "errors": %d}', summary.requests,
+        summary.duration, latency:percentile(99),
         errors.connect + errors.read + errors.write + errors.status + errors.timeout))
 end

@@ -1,6 +1,6 @@
 // An Entra-shaped identity provider that does only what a measurement needs: it serves discovery and keys, and answers
 // each exchange at once. It checks nothing; tests/envoy holds the provider that does.
-import { createHash, generateKeyPairSync, randomBytes, randomUUID, sign } from 'node:crypto';
+import { constants, createHash, generateKeyPairSync, randomBytes, randomUUID, sign } from 'node:crypto';
 import { createServer } from 'node:http';
 import { promisify } from 'node:util';
 
@@ -11,10 +11,14 @@ const AUDIENCE = 'c1b0a9d8-7e6f-4a5b-9c8d-0e1f2a3b4c5d';
 const EXCHANGED_TOKEN_LENGTH = 1400;
 
 export async function startProvider() {
-  const { privateKey, publicKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
-  const kid = randomBytes(20).toString('base64url');
-  const jwks = { keys: [{ ...publicKey.export({ format: 'jwk' }), use: 'sig', kid, x5t: kid }] };
+  const keys = {
+    RS256: signingKey(generateKeyPairSync('rsa', { modulusLength: 2048 })),
+    PS256: signingKey(generateKeyPairSync('rsa', { modulusLength: 2048 }), 'PS256', { padding: constants.RSA_PKCS1_PSS_PADDING, saltLength: 32 }),
+    ES256: signingKey(generateKeyPairSync('ec', { namedCurve: 'P-256' }), 'ES256', { dsaEncoding: 'ieee-p1363' }),
+  };
+  const jwks = { keys: Object.values(keys).map(({ jwk }) => jwk) };
   let exchanges = 0;
+  let keyFetches = 0;
   let held = null;
 
   const server = createServer(async (request, response) => {
@@ -25,6 +29,7 @@ export async function startProvider() {
       case `/${TENANT}/v2.0/.well-known/openid-configuration`:
         return answer({ issuer, jwks_uri: `${origin}/${TENANT}/discovery/v2.0/keys`, token_endpoint: `${origin}/${TENANT}/oauth2/v2.0/token` });
       case `/${TENANT}/discovery/v2.0/keys`:
+        keyFetches += 1;
         return answer(jwks);
       case `/${TENANT}/oauth2/v2.0/token`: {
         exchanges += 1;
@@ -48,6 +53,7 @@ export async function startProvider() {
     jwks,
     audience: AUDIENCE,
     exchanges: () => exchanges,
+    keyFetches: () => keyFetches,
     /** Keeps the answers to exchanges back until the function that is returned is called. */
     hold() {
       held = Promise.withResolvers();
@@ -56,9 +62,9 @@ export async function startProvider() {
         held = null;
       };
     },
-    /** RS256 access tokens of `count` different users, with the claims that Entra's have. */
-    tokens(count) {
-      const header = encode({ typ: 'JWT', alg: 'RS256', kid });
+    /** Access tokens of `count` different users, with the claims that Entra's have. */
+    tokens(count, alg = 'RS256', kid = keys[alg].jwk.kid) {
+      const header = encode({ typ: 'JWT', alg, kid });
       const now = Math.floor(Date.now() / 1000);
       return Promise.all(Array.from({ length: count }, async () => {
         const input = `${header}.${encode({
@@ -80,7 +86,7 @@ export async function startProvider() {
           uti: randomBytes(16).toString('base64url'),
           ver: '2.0',
         })}`;
-        const signature = await signAsync('sha256', Buffer.from(input), privateKey);
+        const signature = await signAsync('sha256', Buffer.from(input), keys[alg].signer);
         return `${input}.${signature.toString('base64url')}`;
       }));
     },
@@ -89,6 +95,12 @@ export async function startProvider() {
       return new Promise((resolve) => server.close(resolve));
     },
   };
+}
+
+/** A key as it is published, and as Node signs with it. */
+function signingKey({ privateKey, publicKey }, alg, options) {
+  const kid = randomBytes(20).toString('base64url');
+  return { jwk: { ...publicKey.export({ format: 'jwk' }), use: 'sig', kid, ...(alg && { alg }) }, signer: { key: privateKey, ...options } };
 }
 
 function encode(value) {

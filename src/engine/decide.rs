@@ -18,7 +18,7 @@ use crate::refusal::{Reason, Refusal};
 use crate::secret::Secret;
 use crate::shared::Shared;
 use crate::time::UnixTime;
-use crate::token::{self, Claims, Compact, Expected, Rejection, Selection, TokenError};
+use crate::token::{self, Claims, Compact, Expected, Rejection, Selection, Signed, TokenError};
 
 /// `typ` of an access token, if it has one (RFC 9068 section 2.1; most providers write `JWT`).
 const ACCESS_TOKEN_TYPES: [&str; 2] = ["jwt", "at+jwt"];
@@ -242,19 +242,20 @@ impl<'a> Facts<'a> {
         now: UnixTime,
     ) -> Result<Verified, Verdict> {
         let refuse = |rejection: Rejection, context: &str| Verdict::from(refusal_of(role, &rejection, context));
-        let compact = Compact::parse(token, |segment| self.known.header(segment)).map_err(|error| match role {
-            // What is no token at all may not even be one credential.
-            Role::Bearer => match check_form(token) {
-                Ok(()) => refuse(error.into(), ""),
-                Err(reason) => Refusal::new(reason).into(),
-            },
-            Role::Beside => refuse(error.into(), ""),
-        })?;
-        let algorithm = Algorithm::from_name(&compact.header.algorithm).ok_or_else(|| {
+        let Compact { header, header_segment, claims, signing_input, signature } =
+            Compact::parse(token, |segment| self.known.header(segment)).map_err(|error| match role {
+                // What is no token at all may not even be one credential.
+                Role::Bearer => match check_form(token) {
+                    Ok(()) => refuse(error.into(), ""),
+                    Err(reason) => Refusal::new(reason).into(),
+                },
+                Role::Beside => refuse(error.into(), ""),
+            })?;
+        let algorithm = Algorithm::from_name(&header.algorithm).ok_or_else(|| {
             refuse(TokenError::Algorithm.because("alg is none, a symmetric one, or one that nobody uses here"), "")
         })?;
-        let Recognised { index, provider, issuer, tenant } = Self::recognise(self.config, &compact.claims)
-            .map_err(|(rejection, context)| refuse(rejection, &context))?;
+        let Recognised { index, provider, issuer, tenant } =
+            Self::recognise(self.config, &claims).map_err(|(rejection, context)| refuse(rejection, &context))?;
         // An ID token is verified with the rules of its caller's provider, so it must be of that provider: it would
         // otherwise be remembered as good by rules that are not its own.
         if beside.is_some_and(|(provider, _)| provider != index) {
@@ -263,8 +264,8 @@ impl<'a> Facts<'a> {
                 "",
             ));
         }
-        let context = format!("provider={}", provider.name);
-        let claims = Claims::read(compact.claims.clone()).map_err(|error| refuse(error.into(), &context))?;
+        let context = || format!("provider={}", provider.name);
+        let claims = Claims::read(claims).map_err(|error| refuse(error.into(), &context()))?;
         let is_id_token = role == Role::Beside || matches!(provider.subject_token, SubjectToken::IdToken);
         let expected = Expected {
             audiences: beside.map_or(&provider.audiences, |(_, audiences)| audiences),
@@ -272,42 +273,45 @@ impl<'a> Facts<'a> {
             leeway: provider.leeway,
         };
         let examine = || match is_id_token {
-            false => provider.profile.caller(provider, &compact.header, &claims),
+            false => provider.profile.caller(provider, &header, &claims),
             true => provider.profile.id_token_caller(&claims),
         };
-        let caller = token::check(&compact.header, &claims, expected, examine, now).map_err(|mut rejection| {
+        let caller = token::check(&header, &claims, expected, examine, now).map_err(|mut rejection| {
             if rejection.error == TokenError::Audience && rejection.diagnosis.is_empty() {
                 rejection.diagnosis = provider.profile.wrong_audience(provider, &claims).into();
             }
-            refuse(rejection, &context)
+            refuse(rejection, &context())
         })?;
 
-        let state = self.known.issuer(index).ok_or_else(|| refuse(TokenError::Issuer.into(), &context))?;
+        let state = self.known.issuer(index).ok_or_else(|| refuse(TokenError::Issuer.into(), &context()))?;
         let Some(keys) = &state.keys else {
             return Err(match state.pause(now) {
-                Some(pause) => Refusal::because(Reason::KeysUnavailable, context).retry_after(pause).into(),
+                Some(pause) => Refusal::because(Reason::KeysUnavailable, context()).retry_after(pause).into(),
                 None => Verdict::Need(Need::Keys { provider: index, again: false }),
             });
         };
-        let key_id = compact.header.key_id.as_deref();
-        let context = format!("{context} kid={:?}", shortened(key_id.unwrap_or_default()));
+        let key_id = header.key_id.as_deref();
+        let context = || format!("{} kid={:?}", context(), shortened(key_id.unwrap_or_default()));
         let key = match keys.select(key_id, algorithm) {
             Selection::Found(key) => key,
             Selection::OtherAlgorithm => {
-                return Err(refuse(TokenError::Algorithm.because("the key of that kid is for another alg"), &context));
+                return Err(refuse(
+                    TokenError::Algorithm.because("the key of that kid is for another alg"),
+                    &context(),
+                ));
             }
             Selection::Missing if key_id.is_some() && state.may_refetch(now) => {
                 return Err(Verdict::Need(Need::Keys { provider: index, again: true }));
             }
             Selection::Missing => {
                 let diagnosis = "the provider does not publish that key: a token of another environment, a custom signing key, or a forged one";
-                return Err(refuse(TokenError::Key.because(diagnosis), &context));
+                return Err(refuse(TokenError::Key.because(diagnosis), &context()));
             }
         };
-        token::verify(&compact, key, &issuer, tenant.as_deref(), self.crypto)
-            .map_err(|error| refuse(error.into(), &context))?;
-        let (segment, header) = (compact.header_segment, compact.header.clone());
-        self.known.remember_header(segment, &header);
+        let signed = Signed { algorithm, input: signing_input, signature: &signature };
+        token::verify(signed, key, &issuer, tenant.as_deref(), self.crypto)
+            .map_err(|error| refuse(error.into(), &context()))?;
+        self.known.remember_header(header_segment, &header);
         Ok(Verified::new(index, caller, claims, provider.leeway))
     }
 

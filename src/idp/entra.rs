@@ -4,6 +4,8 @@
 //! `assertion`, one resource in `scope`, never a `resource` parameter (AADSTS9010010). Tokens that it issues
 //! belong to the resource and are not read.
 
+use std::borrow::Cow;
+
 use super::{Blame, Caller, Mistake, Profile, RawExchange, Recognition, Subject, Target, scope_parameter};
 use crate::config::{Provider, SubjectToken};
 use crate::http::Url;
@@ -63,20 +65,22 @@ impl Profile for EntraObo {
     /// own registration, and both are signed with the same keys. The tenant is in `iss` and in `tid`, and must be the
     /// same.
     fn recognise<'a>(&self, provider: &'a Provider, issuer: &str, claims: &Object) -> Recognition<'a> {
-        let Ok(url) = Url::parse(issuer) else {
-            return Recognition::Foreign;
-        };
-        let tenant = tenant_of(url.path());
         let own = &provider.issuer;
-        let canonical = own.as_str().replacen(tenant_of(own.path()), tenant, 1);
-        let is_v1 = v1_host(own.authority()).is_some_and(|host| issuer == format!("https://{host}/{tenant}/"));
+        let own_tenant = tenant_of(own.path());
+        let mut parts = issuer.split('/').skip(2);
+        let (host, tenant) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         if !is_guid(tenant) {
             return Recognition::Foreign;
         }
-        if !is_v1 && issuer != canonical {
-            let is_some_cloud =
-                |authority: &str| CLOUDS.iter().any(|(login, sts)| *login == authority || *sts == authority);
-            return if is_some_cloud(url.authority()) {
+        let canonical = if tenant == own_tenant {
+            Cow::Borrowed(own.as_str())
+        } else {
+            Cow::Owned(own.as_str().replacen(own_tenant, tenant, 1))
+        };
+        let is_v2 = issuer == canonical;
+        let is_v1 = || v1_host(own.authority()).is_some_and(|host| issuer == format!("https://{host}/{tenant}/"));
+        if !is_v2 && !is_v1() {
+            return if CLOUDS.iter().any(|(login, sts)| *login == host || *sts == host) {
                 Recognition::Almost(TokenError::Issuer.because(
                     "a token of another cloud (worldwide, US Government, China …), or with an issuer of no known form",
                 ))
@@ -87,20 +91,19 @@ impl Profile for EntraObo {
         if json::string(claims, "tid") != Some(tenant) {
             return Recognition::Almost(TokenError::Claims("tid is not the tenant of iss").into());
         }
-        let allowed = if provider.tenants.is_empty() {
-            tenant == tenant_of(own.path())
-        } else {
-            provider.tenants.iter().any(|allowed| allowed == tenant)
+        let is_allowed = match provider.tenants.as_slice() {
+            [] => tenant == own_tenant,
+            tenants => tenants.iter().any(|allowed| allowed == tenant),
         };
-        if !allowed {
+        if !is_allowed {
             return Recognition::Almost(TokenError::Tenant.because(
                 "a token of a tenant that is not configured: the user signed in at another organization, or is a guest there",
             ));
         }
-        if json::string(claims, "ver").is_some_and(|version| version != if is_v1 { "1.0" } else { "2.0" }) {
+        if json::string(claims, "ver").is_some_and(|version| version != if is_v2 { "2.0" } else { "1.0" }) {
             return Recognition::Almost(TokenError::Claims("ver and iss name different versions").into());
         }
-        Recognition::Ours { issuer: canonical.into(), tenant: Some(tenant.to_owned()) }
+        Recognition::Ours { issuer: canonical, tenant: Some(tenant.to_owned()) }
     }
 
     fn token_endpoint(&self, provider: &Provider, endpoint: &Url, tenant: Option<&str>) -> Option<Url> {

@@ -15,7 +15,7 @@ use std::borrow::Cow;
 pub use claims::{Claims, Confirmation};
 pub use compact::{Compact, Header, MAX_TOKEN_BYTES};
 pub use jwk::{Key, KeySet, Selection};
-pub use verify::{Expected, check, verify};
+pub use verify::{Expected, Signed, check, verify};
 
 /// Why a token is not accepted: always the caller's to mend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

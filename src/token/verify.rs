@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use super::{Claims, Compact, Header, Key, Rejection, TokenError};
+use super::{Claims, Header, Key, Rejection, TokenError};
 use crate::crypto::{Algorithm, Crypto};
 use crate::time::UnixTime;
 
@@ -54,22 +54,33 @@ pub fn check<T>(
     Ok(examined)
 }
 
+/// What the signature of a token is over, and the signature.
+#[derive(Clone, Copy)]
+pub struct Signed<'a> {
+    /// `alg`.
+    pub algorithm: Algorithm,
+    /// The first two segments with the dot between.
+    pub input: &'a str,
+    /// The third segment, decoded.
+    pub signature: &'a [u8],
+}
+
 /// Whether `key`, which the token's `kid` selected, signed it. `issuer` is the provider's own for `tenant`, the token's:
 /// what a key's `issuer` must be, where it has one.
 pub fn verify(
-    compact: &Compact<'_>,
+    signed: Signed<'_>,
     key: &Key,
     issuer: &str,
     tenant: Option<&str>,
     crypto: &dyn Crypto,
 ) -> Result<(), TokenError> {
-    if Algorithm::from_name(&compact.header.algorithm) != Some(key.algorithm) {
+    if signed.algorithm != key.algorithm {
         return Err(TokenError::Algorithm);
     }
     if !key.serves(issuer, tenant) {
         return Err(TokenError::Key);
     }
-    if !crypto.verify(key.algorithm, &key.public, compact.signing_input.as_bytes(), &compact.signature) {
+    if !crypto.verify(key.algorithm, &key.public, signed.input.as_bytes(), signed.signature) {
         return Err(TokenError::Signature);
     }
     Ok(())
