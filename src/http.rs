@@ -25,6 +25,10 @@ impl Url {
         if text.contains(['#', '?']) {
             return Err("must have no query and no fragment");
         }
+        // `Uri` lets it through (RFC 3986 section 2 does not), and it would end the quoted strings that URLs stand in.
+        if text.contains('"') {
+            return Err("must have no quotation mark");
+        }
         let uri: Uri = text.parse().map_err(|_| "is not a URL")?;
         let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
             return Err("is not an absolute URL");
@@ -281,6 +285,7 @@ mod tests {
             "a.example",
             "https://",
             "https://a b/",
+            "https://a.example/\"",
             "http://127.0.0.1.evil.example/",
             "",
         ] {
