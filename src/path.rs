@@ -31,6 +31,11 @@ pub fn normal_form(target: &[u8]) -> Option<Cow<'_, str>> {
     Some(path)
 }
 
+/// Whether requests can be for `path`: it is its own normal form, and no server takes a `;parameter` off it.
+pub fn is_normal(path: &str) -> bool {
+    !path.contains(';') && normal_form(path.as_bytes()).is_some_and(|normal| normal == path)
+}
+
 /// `path` as a server reads it that takes `;parameters` off each segment, as Java servlet containers do.
 pub fn without_parameters(path: &str) -> String {
     let bare = |segment: &str| segment.split(';').next().unwrap_or(segment).to_owned();

@@ -80,8 +80,8 @@ impl Config {
         let resources = resource::build_all(&root, &providers)?;
         let open_paths = root.texts("open_paths")?;
         for (index, path) in open_paths.iter().enumerate() {
-            if crate::path::normal_form(path.as_bytes()).is_none_or(|normal| normal != *path) {
-                let (found, expected) = (format!("{path:?}"), "a path in normal form, without query");
+            if !crate::path::is_normal(path) {
+                let (found, expected) = (format!("{path:?}"), "a path in normal form, without query and parameters");
                 return Err(ConfigError::new(format!("open_paths[{index}]"), found, expected));
             }
         }

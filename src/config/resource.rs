@@ -91,8 +91,9 @@ fn build(fields: &Fields<'_>, providers: &[Provider]) -> Result<Resource, Config
     let url = Url::parse(text).map_err(|problem| {
         ConfigError::new(fields.at("url"), super::shown(text, problem), "the https URL that clients use")
     })?;
-    if !url.path().is_empty() && path::normal_form(url.path().as_bytes()).is_none_or(|normal| normal != url.path()) {
-        let expected = "a path in normal form (no empty or dot segments, no escapes that are not needed)";
+    if !url.path().is_empty() && !path::is_normal(url.path()) {
+        let expected =
+            "a path in normal form (no empty or dot segments, no parameters, no escapes that are not needed)";
         return Err(ConfigError::new(fields.at("url"), format!("{text:?}"), expected));
     }
     let scopes = |fields: &Fields<'_>, name: &str| {
