@@ -67,9 +67,15 @@ lint: rust .tools/bin/cargo-deny ## check format, clippy (native and wasm32), de
 	cargo clippy --locked --manifest-path tests/envoy/foreign-filter/Cargo.toml --target wasm32-wasip1 --target-dir target -- --deny warnings
 	cargo fmt --manifest-path tests/envoy/foreign-filter/Cargo.toml --check
 	cargo clippy --locked --manifest-path tests/envoy/foreign-filter/Cargo.toml --target wasm32-wasip1 --target-dir target -- --deny warnings
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
+	cargo check --locked --manifest-path fuzz/Cargo.toml --no-default-features --all-targets --target-dir target
 	cargo fetch --locked --quiet
 	cargo deny --offline check bans licenses sources
 	! grep --line-number '"resolved"' tools/package-lock.json tests/envoy/package-lock.json
+
+fuzz: rust .tools/bin/cargo-fuzz ## fuzz what strangers write and what happens: FUZZ_SECONDS=60 each, FUZZ_TARGETS all
+	tools/install-debian.sh c++:g++
+	tools/fuzz.sh
 
 advisories: .tools/bin/cargo-deny ## check the dependencies for known vulnerabilities (needs the network)
 	cargo deny check advisories
@@ -77,11 +83,12 @@ advisories: .tools/bin/cargo-deny ## check the dependencies for known vulnerabil
 fmt: rust ## format the Rust sources
 	cargo fmt --all
 	cargo fmt --manifest-path bench/empty-filter/Cargo.toml
+	cargo fmt --manifest-path fuzz/Cargo.toml
 	cargo fmt --manifest-path tests/envoy/foreign-filter/Cargo.toml
 	cargo fmt --manifest-path tests/envoy/foreign-filter/Cargo.toml
 
 clean: ## remove what was built, keep the tools
-	rm -rf target
+	rm -rf target fuzz/target
 
 distclean: clean ## remove the tools as well
 	rm -rf .tools tools/node_modules tests/envoy/node_modules
@@ -107,4 +114,8 @@ $(E2E_TOOLS): tests/envoy/package-lock.json $(PYTHON_TOOLS)
 	tools/install-cargo-deny.sh
 	@touch $@
 
-.PHONY: help build demo run oci bench test test-engine test-wasm test-envoy test-oci lint advisories fmt clean distclean rust
+.tools/bin/cargo-fuzz: tools/install-cargo-fuzz.sh
+	tools/install-cargo-fuzz.sh
+	@touch $@
+
+.PHONY: help build demo run oci bench test test-engine test-wasm test-envoy test-oci lint fuzz advisories fmt clean distclean rust

@@ -1,0 +1,50 @@
+//! What an operator wrote: JSON, or a `Struct` in its binary form.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use onbehalf::config::Config;
+use onbehalf::crypto::Software;
+use onbehalf::engine::{Engine, RequestId, Step};
+use onbehalf::http::Request;
+use onbehalf_fuzz::support::{NOW, SECRET, SharedMap};
+use onbehalf_fuzz::world::{check_answer, holds_the_secret};
+
+fuzz_target!(|bytes: &[u8]| {
+    if holds_the_secret(bytes) {
+        return;
+    }
+    let config = match Config::parse(bytes, &|name| (name != "UNSET").then(|| SECRET.to_owned())) {
+        Ok(config) => config,
+        Err(error) => {
+            let line = error.to_string();
+            assert!(!line.contains(SECRET), "a secret in an error");
+            return;
+        }
+    };
+    assert!(!config.providers.is_empty() && !config.resources.is_empty() && config.exchanged_tokens > 0);
+    assert!(!format!("{config:?} {:?}", config.warnings).contains(SECRET), "a secret in a warning or in Debug");
+    if config.exchanged_tokens.saturating_add(config.verified_tokens) > 20_000 {
+        return;
+    }
+    // Whatever is accepted can be asked for: the challenge and the metadata of every resource.
+    let asked: Vec<_> = config
+        .resources
+        .iter()
+        .map(|resource| (resource.url.authority().to_owned(), resource.url.path().to_owned()))
+        .collect();
+    let mut engine = Engine::new(config, Box::new(Software), Box::new(SharedMap::default()));
+    assert!(engine.tick(NOW).is_empty());
+    for (id, (authority, path)) in (0..).zip(asked) {
+        for (number, prefix) in (0..).zip(["", "/.well-known/oauth-protected-resource"]) {
+            let path = if prefix.is_empty() && path.is_empty() { "/".to_owned() } else { format!("{prefix}{path}") };
+            let fields = [(":method", "GET".to_owned()), (":authority", authority.clone()), (":path", path)];
+            let request = Request::new(&fields.each_ref().map(|(name, value)| (*name, value.as_bytes())));
+            match engine.request(RequestId(2 * id + number), request, NOW) {
+                Step::Answer(answer) => check_answer(&answer),
+                // An open path may be that of a resource as well.
+                Step::Forward(edits) => assert!(edits.authorization.is_none()),
+                Step::Wait => panic!("waits for nothing"),
+            }
+        }
+    }
+});

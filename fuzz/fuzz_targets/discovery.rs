@@ -1,0 +1,32 @@
+//! A provider's metadata document.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use onbehalf::config::Config;
+use onbehalf::idp::Endpoints;
+use onbehalf_fuzz::world::{IdToken, config};
+use serde_json::Value;
+
+thread_local! {
+    static CONFIG: Config = config(IdToken::None, 0);
+}
+
+fuzz_target!(|body: &[u8]| CONFIG.with(|config| {
+    for provider in &config.providers {
+        let Ok(endpoints) = Endpoints::discovered(provider, body) else {
+            continue;
+        };
+        let document: Value = serde_json::from_slice(body).expect("read what is not JSON");
+        assert_eq!(document["issuer"].as_str(), Some(provider.issuer.as_str()));
+        let jwks_uri = endpoints.jwks_uri.as_ref().expect("keys that nobody wrote down are fetched");
+        for (name, url) in [("jwks_uri", jwks_uri), ("token_endpoint", &endpoints.token_endpoint)] {
+            assert_eq!(document[name].as_str(), Some(url.as_str()));
+            // What a reader would call the host, who knows nothing of URLs but where they are cut.
+            let rest = url.as_str().get("https://".len()..).expect("a scheme");
+            let host = rest.split(['/', '?', '#']).next().unwrap_or_default().to_ascii_lowercase();
+            let issuer = provider.issuer.as_str().split('/').nth(2).unwrap_or_default();
+            assert_eq!(host.strip_suffix(":443").unwrap_or(&host), issuer, "another host would get the secret");
+            assert!(url.as_str().to_ascii_lowercase().starts_with("https://"), "sent in the clear");
+        }
+    }
+}));

@@ -1,0 +1,13 @@
+//! The header of a request, byte by byte, through the engine.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use onbehalf_fuzz::heads;
+use onbehalf_fuzz::world::holds_the_secret;
+
+fuzz_target!(|text: &[u8]| {
+    if !holds_the_secret(text) {
+        let (id_token, has_certificate, fields) = heads::read(text);
+        heads::run(id_token, has_certificate, &fields);
+    }
+});

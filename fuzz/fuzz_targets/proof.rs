@@ -1,0 +1,43 @@
+//! A proof of possession from a stranger.
+#![no_main]
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use libfuzzer_sys::fuzz_target;
+use onbehalf::crypto::Software;
+use onbehalf::http::Url;
+use onbehalf::token::dpop::{Expected, verify};
+use onbehalf_fuzz::support::NOW;
+use onbehalf_fuzz::world::{CALLERS, Caller};
+use serde_json::Value;
+
+static URL: LazyLock<Url> = LazyLock::new(|| Url::parse("https://mcp.acme.example/github").unwrap());
+
+static HOLDER: LazyLock<(&Caller, String)> = LazyLock::new(|| {
+    let caller = CALLERS.iter().find(|caller| !caller.proofs.is_empty()).unwrap();
+    let payload = caller.token.split('.').nth(1).unwrap();
+    let claims = base64::Engine::decode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, payload).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    (caller, claims["cnf"]["jkt"].as_str().unwrap().to_owned())
+});
+
+fuzz_target!(|proof: &[u8]| {
+    let (holder, key_thumbprint) = &*HOLDER;
+    let expected = Expected {
+        method: b"POST",
+        url: &URL,
+        path: "/github",
+        access_token: holder.token,
+        key_thumbprint,
+        max_age: Duration::from_secs(300),
+    };
+    match verify(proof, expected, &Software, NOW) {
+        Ok(verified) => {
+            let (signed, _) = std::str::from_utf8(proof).unwrap().rsplit_once('.').unwrap();
+            assert!(holder.proofs.iter().any(|proof| proof.starts_with(&format!("{signed}."))), "a forged proof");
+            assert!(!verified.id.is_empty());
+        }
+        Err(problem) => assert!(problem.is_ascii() && !problem.is_empty()),
+    }
+});

@@ -1,0 +1,65 @@
+//! A token from a stranger: split and decoded, its key selected, its signature verified.
+#![no_main]
+
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use libfuzzer_sys::fuzz_target;
+use onbehalf::crypto::{Algorithm, Software};
+use onbehalf::token::{Claims, Compact, Expected, Key, KeySet, Selection, Signed, check, verify};
+use onbehalf_fuzz::support::{ENTRA, NOW, OKTA};
+use onbehalf_fuzz::world::{CALLERS, IdToken, config, key_set};
+
+thread_local! {
+    static KEYS: [(&'static str, KeySet); 2] =
+        [ENTRA, OKTA].map(|issuer| (issuer, KeySet::read(key_set(issuer, false).as_bytes()).unwrap().0));
+}
+
+static AUDIENCES: LazyLock<Vec<String>> = LazyLock::new(|| {
+    let config = config(IdToken::None, 0);
+    config.providers.iter().flat_map(|provider| provider.audiences.clone()).collect()
+});
+
+fuzz_target!(|token: &str| {
+    let Ok(compact) = Compact::parse(token, |_| None) else {
+        return;
+    };
+    let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
+    assert_eq!(format!("{}.{}", compact.signing_input, encode(&compact.signature)), token, "read in another way");
+    assert!(compact.signing_input.starts_with(&format!("{}.", compact.header_segment)));
+    let header = compact.header.clone();
+    let again = Compact::parse(token, |_| Some(header.clone())).expect("refused with a header that is known");
+    assert_eq!(again.claims, compact.claims);
+
+    let Some(algorithm) = Algorithm::from_name(&header.algorithm) else {
+        return;
+    };
+    KEYS.with(|issuers| {
+        for (issuer, keys) in issuers {
+            if let Selection::Found(key) = keys.select(header.key_id.as_deref(), algorithm) {
+                check_verdict(token, issuer, key);
+            }
+        }
+    });
+});
+
+fn check_verdict(token: &str, issuer: &str, key: &Key) {
+    let compact = Compact::parse(token, |_| None).unwrap();
+    let expected = Expected { audiences: &AUDIENCES, types: &["jwt"], leeway: Duration::from_secs(60) };
+    let Ok(claims) = Claims::read(compact.claims.clone()) else {
+        return;
+    };
+    let says = check(&compact.header, &claims, expected, || Ok(()), NOW);
+    let tenant = claims.text("tid");
+    let signed = Signed { algorithm: key.algorithm, input: compact.signing_input, signature: &compact.signature };
+    if verify(signed, key, issuer, tenant, &Software).is_ok() {
+        let is_signed = CALLERS.iter().any(|caller| caller.token.starts_with(&format!("{}.", compact.signing_input)));
+        assert!(is_signed, "a token that nobody signed was found good");
+    }
+    if says.is_ok() {
+        assert!(NOW < claims.expires.plus(expected.leeway));
+        assert!(claims.audiences.iter().any(|audience| AUDIENCES.contains(audience)));
+    }
+}
