@@ -13,6 +13,7 @@ mod forwarding;
 mod keys;
 mod metadata;
 mod possession;
+mod properties;
 mod providers;
 mod refusals;
 mod simulation;
