@@ -182,6 +182,7 @@ impl IssuerState {
     pub(super) fn clock_went_back(&mut self) {
         self.schedule.due = UnixTime::default();
         self.schedule.refetch_from = UnixTime::default();
+        self.schedule.leased_until = UnixTime::default();
     }
 
     /// Gives up keys that are too old to be trusted. Whether there were such.

@@ -334,3 +334,17 @@ fn records_that_are_put_back_bring_no_old_key_back() {
         assert!(is_admitted(bench, &OTHER_KEY.token(&claims)), "the new key stays");
     }
 }
+
+#[test]
+fn who_waits_for_another_worker_does_not_wait_for_an_old_clock() {
+    let shared = SharedMap::default();
+    let [mut first, mut second]: [Bench; 2] = workers(&shared);
+    first.wait(bearer("/github", &alice_token()));
+    second.wait(bearer("/github", &alice_token()));
+    // What would say that the lease is over is lost, and the clock by which it began is set right by a day.
+    shared.overwrite(|_, value| value.truncate(1));
+    second.now = NOW.minus(std::time::Duration::from_secs(86_400));
+    let mut steps = second.tick();
+    assert_eq!(steps.len(), 1, "it is decided, by the clock that counts now");
+    assert_eq!(refused(steps.remove(0).1).1, "not_yet_valid");
+}
