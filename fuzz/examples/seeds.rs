@@ -152,6 +152,11 @@ fn main() {
     let stolen = json!({"jti": "j", "htm": "POST", "htu": "https://MCP.acme.example:443/%67ithub?x#y", "iat": NOW.secs(),
         "ath": ath, "nonce": "n"});
     let header = json!({"typ": "dpop+jwt", "alg": "RS256", "jwk": entra[0].jwk});
+    // For another method, and right in everything else.
+    let other =
+        json!({"jti": "m", "htm": "GET", "htu": "https://mcp.acme.example/github", "iat": NOW.secs(), "ath": ath});
+    let jwk = json!({"kty": "EC", "crv": "P-256", "x": x, "y": y});
+    write("seeds/proof/other-method", &holder.compact(&json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": jwk}), &other));
     write("seeds/proof/by-another-key", &entra[0].compact(&header, &stolen));
     write("seeds/keys/entra", &world["keys"][ENTRA].to_string());
     write("seeds/keys/okta", &world["keys"][OKTA].to_string());

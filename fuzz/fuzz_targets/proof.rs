@@ -35,7 +35,8 @@ fuzz_target!(|proof: &[u8]| {
     match verify(proof, expected, &Software, NOW) {
         Ok(verified) => {
             let (signed, _) = std::str::from_utf8(proof).unwrap().rsplit_once('.').unwrap();
-            assert!(holder.proofs.iter().any(|proof| proof.starts_with(&format!("{signed}."))), "a forged proof");
+            let is_his = holder.proofs.iter().any(|proof| proof.starts_with(&format!("{signed}.")));
+            assert!(is_his, "a proof that is forged, or for something else");
             assert!(!verified.id.is_empty());
         }
         Err(problem) => assert!(problem.is_ascii() && !problem.is_empty()),

@@ -153,7 +153,7 @@ pub fn document(call: &Call, next: bool) -> Reply {
 /// Whether an input holds the secret by itself: the fuzzer reads it in the comparisons, and what an operator or a
 /// provider writes elsewhere may be shown.
 pub fn holds_the_secret(input: &[u8]) -> bool {
-    input.windows(SECRET.len()).any(|window| window == SECRET.as_bytes())
+    input.windows(SECRET.len()).any(|window| window.eq_ignore_ascii_case(SECRET.as_bytes()))
 }
 
 /// Whether the signature of one of the callers' tokens, or the client's secret, is in `text`.
