@@ -247,7 +247,8 @@ impl Run {
         let mut waiting = Waiting {
             caller: number,
             admin,
-            id_token: caller.id_token,
+            // Where none is looked for, none is sent.
+            id_token: caller.id_token.filter(|_| self.id_token != IdToken::None),
             proof: caller.proofs.get(usize::from(proof) % caller.proofs.len().max(1)).copied(),
             has_certificate: caller.certificate.is_some(),
         };
@@ -255,7 +256,10 @@ impl Run {
         let mut is_bearer = caller.proofs.is_empty();
         match oddity {
             Oddity::None | Oddity::TwoCookies | Oddity::TwoAuthorizations => {}
-            Oddity::IdTokenOf(other) => waiting.id_token = CALLERS[usize::from(*other) % CALLERS.len()].id_token,
+            Oddity::IdTokenOf(other) => {
+                let id_token = CALLERS[usize::from(*other) % CALLERS.len()].id_token;
+                waiting.id_token = id_token.filter(|_| self.id_token != IdToken::None);
+            }
             Oddity::NoIdToken => waiting.id_token = None,
             Oddity::TokenInQuery => path = format!("{path}?access_token={}", caller.token),
             Oddity::NoProof => waiting.proof = None,
