@@ -24,7 +24,11 @@ impl<'a> Fields<'a> {
         match self.members.keys().find(|name| !known.contains(&name.as_str())) {
             Some(name) => {
                 let expected = format!("only {}", known.join(", "));
-                Err(ConfigError::new(self.at(name), "a field that does not exist", expected))
+                // Somebody may have written the secret itself where its field should be.
+                let is_shown =
+                    !known.contains(&"inline") && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'_'));
+                let path = if is_shown { self.at(name) } else { self.path.clone() };
+                Err(ConfigError::new(path, "a field that does not exist", expected))
             }
             None => Ok(self),
         }

@@ -122,6 +122,17 @@ fn keys_that_cannot_be_fetched_again_are_trusted_as_long_as_they_may_be() {
 }
 
 #[test]
+fn a_secret_in_the_place_of_a_field_is_not_shown() {
+    let mut configuration = configuration();
+    for secret in ["hunter", "hunter2~secret", "eyJhbGciOi"] {
+        configuration["identity_providers"]["entra-us"]["client"]["authentication"]["secret"] = json!({secret: "x"});
+        let error = Config::parse(configuration.to_string().as_bytes(), &environment).unwrap_err();
+        assert_eq!(error.path, "identity_providers.entra-us.client.authentication.secret");
+        assert!(!error.to_string().contains(secret), "{error}");
+    }
+}
+
+#[test]
 fn a_secret_in_the_place_of_its_name_is_not_shown() {
     let mut configuration = configuration();
     for secret in ["hunter2~secret", "hunter2", "eyJhbGciOi"] {
