@@ -374,3 +374,38 @@ fn the_metadata_of_a_resource_names_the_issuer_of_each_tenant() {
     let issuers = [HOME, PARTNER].map(|tenant| format!("{LOGIN}/{tenant}/v2.0"));
     assert_eq!(document["authorization_servers"], json!(issuers));
 }
+
+#[test]
+fn two_providers_do_not_claim_the_same_tenant() {
+    let mut configuration = entra(&format!("{LOGIN}/{{tenantid}}/v2.0"), json!({"tenants": [HOME, PARTNER]}));
+    let single = with(
+        configuration["identity_providers"]["idp"].clone(),
+        json!({"issuer": format!("{LOGIN}/{PARTNER}/v2.0"), "tenants": null}),
+    );
+    configuration["identity_providers"]["second"] = single;
+    let error = Config::parse(configuration.to_string().as_bytes(), &environment).unwrap_err();
+    assert_eq!(error.path, "identity_providers.second.issuer");
+}
+
+#[test]
+fn where_an_id_token_is_the_credential_no_other_kind_of_token_is() {
+    let issuer = "https://as.example";
+    let inline: Value = serde_json::from_slice(&key_set(&[&OKTA_KEY])).unwrap();
+    let provider = json!({
+        "profile": "rfc8693", "issuer": issuer, "cluster": "idp", "audiences": ["login-client"], "jwks": inline,
+        "token_endpoint": "https://as.example/t", "subject_token": {"type": "id_token"},
+        "client": {"id": "c", "authentication": {"method": "client_secret_basic", "secret": {"inline": "s"}}},
+    });
+    let mut bench = Bench::new(&only(provider, json!({"audience": "a"})));
+    let id_token = with(bob_id(), json!({"iss": issuer}));
+    for (change, expected) in [
+        (json!({"scope": "read"}), "access_token_as_id_token"),
+        (json!({"client_id": "x"}), "access_token_as_id_token"),
+        (json!({"typ": "Bearer"}), "access_token_as_id_token"),
+        (json!({"events": {}}), "unsupported_token_type"),
+    ] {
+        let token = OKTA_KEY.token(&with(id_token.clone(), change));
+        assert_eq!(refused(bench.ask(bearer("/github", &token))).1, expected);
+    }
+    bench.wait(bearer("/github", &OKTA_KEY.token(&id_token)));
+}
