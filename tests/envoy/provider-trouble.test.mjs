@@ -33,6 +33,13 @@ before(async () => {
 });
 after(() => parts?.stop());
 
+/** The same token with the name of another key in its header. */
+function withKid(token, kid) {
+  const [header, ...rest] = token.split('.');
+  const read = JSON.parse(Buffer.from(header, 'base64url').toString());
+  return [Buffer.from(JSON.stringify({ ...read, kid })).toString('base64url'), ...rest].join('.');
+}
+
 /** A gateway of its own for each test: what one provider does wrong is remembered for a while. */
 async function withGateway(use, options = { change: quick }) {
   const gateway = await startGateway(parts, options);
@@ -253,13 +260,8 @@ describe('keys', () => {
       assert.equal((await gateway.call(accessToken)).status, 200);
       await gateway.expectCount('key_refreshes.provider.okta.outcome.ok', 1);
       const { keys } = parts.okta.signIn.counts;
-      const [header, ...rest] = accessToken.split('.');
-      const read = JSON.parse(Buffer.from(header, 'base64url').toString());
       const answered = await Promise.all(
-        Array.from({ length: 50 }, (_, index) => {
-          const forged = Buffer.from(JSON.stringify({ ...read, kid: `k${index}` })).toString('base64url');
-          return gateway.call([forged, ...rest].join('.'));
-        }),
+        Array.from({ length: 50 }, (_, index) => gateway.call(withKid(accessToken, `k${index}`))),
       );
       assert.deepEqual([...new Set(answered.map(({ json }) => json.reason))], ['unknown_key']);
       assert.equal(parts.okta.signIn.counts.keys, keys + 1);
@@ -272,16 +274,10 @@ describe('keys', () => {
         assert.equal((await gateway.call(accessToken)).status, 200);
         await gateway.expectCount('key_refreshes.provider.okta.outcome.ok', 1);
         const { keys } = parts.okta.signIn.counts;
-        const [header, ...rest] = accessToken.split('.');
-        const read = JSON.parse(Buffer.from(header, 'base64url').toString());
         const started = Date.now();
         for (let sent = 0; sent < 10_000 && Date.now() - started < 25_000; sent += 100) {
           const answered = await Promise.all(
-            Array.from({ length: 100 }, (_, index) => {
-              const kid = `k${sent + index}`;
-              const forged = Buffer.from(JSON.stringify({ ...read, kid })).toString('base64url');
-              return gateway.call([forged, ...rest].join('.'));
-            }),
+            Array.from({ length: 100 }, (_, index) => gateway.call(withKid(accessToken, `k${sent + index}`))),
           );
           assert.deepEqual([...new Set(answered.map(({ json }) => json.reason))], ['unknown_key']);
         }
@@ -310,10 +306,7 @@ describe('keys', () => {
       assert.equal((await gateway.call(accessToken)).status, 200);
       await gateway.expectCount('key_refreshes.provider.entra.outcome.ok', 1);
       const repair = parts.entra.signIn.fail('keys', answersHtml());
-      const [header, ...rest] = accessToken.split('.');
-      const read = JSON.parse(Buffer.from(header, 'base64url').toString());
-      const forged = Buffer.from(JSON.stringify({ ...read, kid: 'unknown' })).toString('base64url');
-      const answer = await gateway.call([forged, ...rest].join('.'));
+      const answer = await gateway.call(withKid(accessToken, 'unknown'));
       assert.ok([401, 503].includes(answer.status), answer.text);
       await gateway.expectCount('key_refreshes.provider.entra.outcome.failed', 1);
       const other = await newcomer('entra');
