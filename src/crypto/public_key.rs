@@ -1,4 +1,7 @@
-use jwt_simple::algorithms::{Edwards25519PublicKey, P256PublicKey, P384PublicKey, RSAPublicKey};
+use std::ops::RangeInclusive;
+
+use jwt_simple::algorithms::{Edwards25519PublicKey, P256PublicKey, P384PublicKey};
+use rsa::BoxedUint;
 
 use super::{Algorithm, der};
 
@@ -12,20 +15,27 @@ pub struct PublicKey {
 
 #[derive(Clone, Debug)]
 pub(super) enum Inner {
-    Rsa { key: Box<RSAPublicKey>, modulus_bytes: usize },
+    Rsa { key: Box<rsa::PublicKey>, modulus_bytes: usize },
     P256(Box<P256PublicKey>),
     P384(Box<P384PublicKey>),
     Ed25519(Box<Edwards25519PublicKey>),
 }
 
+/// How long an RSA modulus may be. Below, it can be factored (NIST SP 800-131A); above, verifying takes too long.
+const RSA_BITS: RangeInclusive<usize> = 2048..=4096;
+
+/// The one exponent that is in use: 65537.
+const RSA_EXPONENT: [u8; 3] = [1, 0, 1];
+
 impl PublicKey {
     /// An RSA key from its big-endian modulus and exponent (RFC 7518 section 6.3.1).
     pub fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<Self> {
         // RFC 7518 section 6.3.1.1: no leading zero octets.
-        if modulus.first() == Some(&0) {
+        if modulus.first() == Some(&0) || exponent != RSA_EXPONENT {
             return None;
         }
-        let key = RSAPublicKey::from_components(modulus, exponent).ok()?;
+        let number = BoxedUint::from_be_slice_vartime;
+        let key = rsa::PublicKey::new_with_size_limits(number(modulus), number(exponent), RSA_BITS).ok()?;
         let spki = der::rsa_spki(modulus, exponent);
         let inner = Inner::Rsa { key: Box::new(key), modulus_bytes: modulus.len() };
         Some(Self { inner, spki })

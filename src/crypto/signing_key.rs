@@ -2,8 +2,12 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use jwt_simple::algorithms::{P256KeyPair, RSAKeyPair};
+use jwt_simple::algorithms::P256KeyPair;
+use rsa::pkcs8::DecodePrivateKey;
+use rsa::traits::PublicKeyParts;
 use zeroize::Zeroizing;
+
+use super::PublicKey;
 
 /// What a client assertion can be signed with (`private_key_jwt`, OpenID Connect Core section 9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +34,7 @@ pub struct SigningKey {
 }
 
 pub(super) enum Inner {
-    Rs256(Box<RSAKeyPair>),
+    Rs256(Box<rsa::PrivateKey>),
     Es256(Box<P256KeyPair>),
 }
 
@@ -44,7 +48,7 @@ impl SigningKey {
         let body: Zeroizing<String> = Zeroizing::new(body.chars().filter(|c| !c.is_ascii_whitespace()).collect());
         let pkcs8 = Zeroizing::new(BASE64_STANDARD.decode(body.as_bytes()).ok()?);
         let inner = match algorithm {
-            SigningAlgorithm::Rs256 => Inner::Rs256(Box::new(RSAKeyPair::from_der(&pkcs8).ok()?)),
+            SigningAlgorithm::Rs256 => Inner::Rs256(Box::new(rsa_key(&pkcs8)?)),
             SigningAlgorithm::Es256 => Inner::Es256(Box::new(P256KeyPair::from_der(&pkcs8).ok()?)),
         };
         Some(Self { inner, pkcs8 })
@@ -72,6 +76,12 @@ impl SigningKey {
             }
         }
     }
+}
+
+fn rsa_key(pkcs8: &[u8]) -> Option<rsa::PrivateKey> {
+    let key = rsa::PrivateKey::from_pkcs8_der(pkcs8).ok()?;
+    // Which checks the size and the exponent.
+    PublicKey::rsa(&key.n_bytes(), &key.e_bytes()).map(|_| key)
 }
 
 impl fmt::Debug for SigningKey {

@@ -1,14 +1,11 @@
 use ed25519_compact::Signature as Ed25519Signature;
 use p256::ecdsa::signature::{Signer as _, Verifier as _};
-use superboring::hash::MessageDigest;
-use superboring::pkey::PKey;
-use superboring::rsa::Padding;
-use superboring::sign::{Signer, Verifier};
+use rsa::sha2::{Sha256, Sha384, Sha512};
 
 use super::public_key::Inner;
 use super::{Algorithm, Crypto, PublicKey, SigningKey, signing_key};
 
-/// The libraries that jwt-simple stands on, compiled into the module: for hosts without `verify_signature`
+/// Libraries compiled into the module, those that jwt-simple stands on and rsa: for hosts without `verify_signature`
 /// and for the algorithms that it lacks (RSASSA-PSS, EdDSA).
 ///
 /// jwt-simple's own `verify_token` is not used: it reads the claims and a clock of its own, and there is one
@@ -22,7 +19,7 @@ impl Crypto for Software {
             return false;
         }
         match &key.inner {
-            Inner::Rsa { key, .. } => verify_rsa(algorithm, key, message, signature).unwrap_or(false),
+            Inner::Rsa { key, .. } => verify_rsa(algorithm, key, message, signature),
             Inner::P256(key) => p256::ecdsa::Signature::from_slice(signature)
                 .is_ok_and(|signature| (**key).as_ref().verify(message, &signature).is_ok()),
             Inner::P384(key) => p384::ecdsa::Signature::from_slice(signature)
@@ -34,12 +31,9 @@ impl Crypto for Software {
 
     fn sign(&self, key: &SigningKey, message: &[u8]) -> Option<Vec<u8>> {
         match &key.inner {
-            signing_key::Inner::Rs256(pair) => {
-                let key = PKey::from_rsa((**pair).as_ref().clone()).ok()?;
-                let mut signer = Signer::new(MessageDigest::sha256(), &key).ok()?;
-                signer.set_rsa_padding(Padding::PKCS1).ok()?;
-                signer.update(message).ok()?;
-                signer.sign_to_vec().ok()
+            signing_key::Inner::Rs256(key) => {
+                // With a generator, the base is blinded: how long it takes tells nothing of the key.
+                key.pkcs1v15_sign_with_rng::<Sha256, _>(&mut getrandom::SysRng, message).ok()
             }
             signing_key::Inner::Es256(pair) => {
                 let signature: p256::ecdsa::Signature = (**pair).as_ref().try_sign(message).ok()?;
@@ -54,24 +48,16 @@ impl Crypto for Software {
     }
 }
 
-fn verify_rsa(
-    algorithm: Algorithm,
-    key: &jwt_simple::algorithms::RSAPublicKey,
-    message: &[u8],
-    signature: &[u8],
-) -> Option<bool> {
-    let (digest, padding) = match algorithm {
-        Algorithm::Rs256 => (MessageDigest::sha256(), Padding::PKCS1),
-        Algorithm::Rs384 => (MessageDigest::sha384(), Padding::PKCS1),
-        Algorithm::Rs512 => (MessageDigest::sha512(), Padding::PKCS1),
-        Algorithm::Ps256 => (MessageDigest::sha256(), Padding::PKCS1_PSS),
-        Algorithm::Ps384 => (MessageDigest::sha384(), Padding::PKCS1_PSS),
-        Algorithm::Ps512 => (MessageDigest::sha512(), Padding::PKCS1_PSS),
-        Algorithm::Es256 | Algorithm::Es384 | Algorithm::EdDsa => return None,
+fn verify_rsa(algorithm: Algorithm, key: &rsa::PublicKey, message: &[u8], signature: &[u8]) -> bool {
+    let verified = match algorithm {
+        Algorithm::Rs256 => key.pkcs1v15_verify::<Sha256>(message, signature),
+        Algorithm::Rs384 => key.pkcs1v15_verify::<Sha384>(message, signature),
+        Algorithm::Rs512 => key.pkcs1v15_verify::<Sha512>(message, signature),
+        // RFC 7518 section 3.5: the salt is as long as the hash.
+        Algorithm::Ps256 => key.pss_verify::<Sha256>(message, signature),
+        Algorithm::Ps384 => key.pss_verify::<Sha384>(message, signature),
+        Algorithm::Ps512 => key.pss_verify::<Sha512>(message, signature),
+        Algorithm::Es256 | Algorithm::Es384 | Algorithm::EdDsa => return false,
     };
-    let key = PKey::from_rsa(key.as_ref().clone()).ok()?;
-    let mut verifier = Verifier::new(digest, &key).ok()?;
-    verifier.set_rsa_padding(padding).ok()?;
-    verifier.update(message).ok()?;
-    verifier.verify(signature).ok()
+    verified.is_ok()
 }
