@@ -1,92 +1,291 @@
-//! JSON from strangers, read strictly.
+//! JSON: read strictly, because strangers wrote it, and written.
 //!
 //! RFC 7515 section 4, RFC 7517 section 4 and RFC 7519 section 4 let a reader either refuse duplicate member
 //! names or take the last. Two readers that differ can be played against each other, so this one refuses, at
 //! every depth and after escapes are resolved. Depth is bounded by `serde_json` (128).
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Number, Value};
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::Number;
 
-/// A JSON object, its members by name.
-pub type Object = Map<String, Value>;
+/// How many members an object has for which looking through the others is the fastest way to find a name twice.
+const FEW: usize = 32;
+
+/// What stands in a JSON text. Strings without escapes are those of the text itself: a token's claims are read at every
+/// first sight of it, and a copy of each would take longer than reading them.
+#[derive(Clone, PartialEq)]
+pub enum Value<'a> {
+    /// `null`.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A number.
+    Number(Number),
+    /// A string, its escapes resolved.
+    String(Cow<'a, str>),
+    /// An array.
+    Array(Vec<Self>),
+    /// An object.
+    Object(Object<'a>),
+}
+
+/// A JSON object: its members in the order of the text, no name twice.
+#[derive(Clone, Default, PartialEq)]
+pub struct Object<'a> {
+    members: Vec<(Cow<'a, str>, Value<'a>)>,
+}
 
 /// Reads one JSON object and nothing behind it. `None`: not JSON, not an object, or a name twice.
-pub fn object(bytes: &[u8]) -> Option<Object> {
-    match serde_json::from_slice(bytes) {
-        Ok(Strict(Value::Object(members))) => Some(members),
+pub fn object(bytes: &[u8]) -> Option<Object<'_>> {
+    // As text at once, which is faster than string by string.
+    match serde_json::from_str(std::str::from_utf8(bytes).ok()?) {
+        Ok(Value::Object(object)) => Some(object),
         _ => None,
     }
 }
 
-/// The member `name` if it is a string.
-pub fn string<'a>(object: &'a Object, name: &str) -> Option<&'a str> {
-    object.get(name).and_then(Value::as_str)
+/// Writes an object of these members, whose names must differ.
+pub fn text<'a>(members: impl IntoIterator<Item = (&'a str, Value<'a>)>) -> String {
+    let members = members.into_iter().map(|(name, value)| (name.into(), value)).collect();
+    // There is nothing in a value that could not be written.
+    serde_json::to_string(&Object { members }).unwrap_or_default()
 }
 
-struct Strict(Value);
+impl<'a> Object<'a> {
+    /// From members that were read elsewhere. `None`: a name stands twice.
+    pub fn from_members(members: Vec<(Cow<'a, str>, Value<'a>)>) -> Option<Self> {
+        let is_twice = if members.len() <= FEW {
+            let mut rest = members.as_slice();
+            std::iter::from_fn(|| rest.split_first().inspect(|(_, others)| rest = others))
+                .any(|((name, _), others)| others.iter().any(|(other, _)| is_same(name, other)))
+        } else {
+            let mut names: Vec<&str> = members.iter().map(|(name, _)| &**name).collect();
+            names.sort_unstable();
+            !names.is_sorted_by(|one, next| one < next)
+        };
+        (!is_twice).then_some(Self { members })
+    }
 
-impl<'de> Deserialize<'de> for Strict {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(StrictVisitor).map(Strict)
+    /// The member `name`.
+    pub fn get(&self, name: &str) -> Option<&Value<'a>> {
+        self.members.iter().find_map(|(member, value)| is_same(member, name).then_some(value))
+    }
+
+    /// The member `name` if it is a string.
+    pub fn string(&self, name: &str) -> Option<&str> {
+        self.get(name).and_then(Value::as_str)
+    }
+
+    /// Whether there is a member `name`.
+    pub fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
+    }
+
+    /// Every member.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &Value<'a>)> {
+        self.members.iter().map(|(name, value)| (&**name, value))
+    }
+
+    /// Whether there is none.
+    pub const fn is_empty(&self) -> bool {
+        self.members.is_empty()
     }
 }
 
-struct StrictVisitor;
+impl<'a> Value<'a> {
+    /// A string's text.
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Self::String(text) => Some(text),
+            _ => None,
+        }
+    }
 
-impl<'de> Visitor<'de> for StrictVisitor {
-    type Value = Value;
+    /// An array's items.
+    pub const fn as_array(&self) -> Option<&Vec<Self>> {
+        match self {
+            Self::Array(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// An object.
+    pub const fn as_object(&self) -> Option<&Object<'a>> {
+        match self {
+            Self::Object(object) => Some(object),
+            _ => None,
+        }
+    }
+
+    /// A number that is whole and not negative.
+    pub fn as_u64(&self) -> Option<u64> {
+        match self {
+            Self::Number(number) => number.as_u64(),
+            _ => None,
+        }
+    }
+
+    /// A number, as near as a double comes to it.
+    pub fn as_f64(&self) -> Option<f64> {
+        match self {
+            Self::Number(number) => number.as_f64(),
+            _ => None,
+        }
+    }
+}
+
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::String(text.into())
+    }
+}
+
+impl From<String> for Value<'_> {
+    fn from(text: String) -> Self {
+        Self::String(text.into())
+    }
+}
+
+impl From<u64> for Value<'_> {
+    fn from(number: u64) -> Self {
+        Self::Number(number.into())
+    }
+}
+
+impl From<bool> for Value<'_> {
+    fn from(truth: bool) -> Self {
+        Self::Bool(truth)
+    }
+}
+
+impl<'a> FromIterator<&'a str> for Value<'a> {
+    fn from_iter<T: IntoIterator<Item = &'a str>>(texts: T) -> Self {
+        Self::Array(texts.into_iter().map(Self::from).collect())
+    }
+}
+
+impl Serialize for Value<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Null => serializer.serialize_unit(),
+            Self::Bool(truth) => serializer.serialize_bool(*truth),
+            Self::Number(number) => number.serialize(serializer),
+            Self::String(text) => serializer.serialize_str(text),
+            Self::Array(items) => serializer.collect_seq(items),
+            Self::Object(object) => object.serialize(serializer),
+        }
+    }
+}
+
+impl Serialize for Object<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.members.len()))?;
+        for (name, value) in self.members() {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
+/// Equality of names, which are short and mostly differ in their first byte: calling `memcmp` takes longer.
+fn is_same(one: &str, other: &str) -> bool {
+    one.len() == other.len() && one.bytes().eq(other.bytes())
+}
+
+/// How many members, not which: they may be claims, or a key.
+impl fmt::Debug for Object<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{{{} members}}", self.members.len())
+    }
+}
+
+impl<'de> Deserialize<'de> for Value<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Reader)
+    }
+}
+
+struct Reader;
+
+impl<'de> Visitor<'de> for Reader {
+    type Value = Value<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("JSON without duplicate member names")
     }
 
-    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+    fn visit_bool<E>(self, value: bool) -> Result<Value<'de>, E> {
         Ok(Value::Bool(value))
     }
 
-    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+    fn visit_i64<E>(self, value: i64) -> Result<Value<'de>, E> {
         Ok(Value::Number(value.into()))
     }
 
-    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+    fn visit_u64<E>(self, value: u64) -> Result<Value<'de>, E> {
         Ok(Value::Number(value.into()))
     }
 
-    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value, E> {
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Value<'de>, E> {
         Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("not a finite number"))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
-        Ok(Value::String(value.to_owned()))
+    fn visit_borrowed_str<E>(self, value: &'de str) -> Result<Value<'de>, E> {
+        Ok(Value::String(Cow::Borrowed(value)))
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
-        Ok(Value::String(value))
+    fn visit_str<E>(self, value: &str) -> Result<Value<'de>, E> {
+        Ok(Value::String(Cow::Owned(value.to_owned())))
     }
 
-    fn visit_unit<E>(self) -> Result<Value, E> {
+    fn visit_unit<E>(self) -> Result<Value<'de>, E> {
         Ok(Value::Null)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value<'de>, A::Error> {
         let mut items = Vec::new();
-        while let Some(Strict(item)) = access.next_element()? {
+        while let Some(item) = access.next_element()? {
             items.push(item);
         }
         Ok(Value::Array(items))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut members = Map::new();
-        while let Some(name) = access.next_key::<String>()? {
-            let Strict(value) = access.next_value()?;
-            if members.insert(name, value).is_some() {
-                return Err(de::Error::custom("a member name stands twice"));
-            }
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value<'de>, A::Error> {
+        let mut members = Vec::new();
+        while let Some(Name(name)) = access.next_key()? {
+            members.push((name, access.next_value()?));
         }
-        Ok(Value::Object(members))
+        Object::from_members(members).map(Value::Object).ok_or_else(|| de::Error::custom("a member name stands twice"))
+    }
+}
+
+/// A name, borrowed where it can be; serde's own `Cow` is always a copy.
+struct Name<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Name<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(NameReader)
+    }
+}
+
+struct NameReader;
+
+impl<'de> Visitor<'de> for NameReader {
+    type Value = Name<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a member name")
+    }
+
+    fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Name<'de>, E> {
+        Ok(Name(Cow::Borrowed(name)))
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<Name<'de>, E> {
+        Ok(Name(Cow::Owned(name.to_owned())))
     }
 }
 
@@ -97,7 +296,48 @@ mod tests {
     #[test]
     fn reads_an_object() {
         let read = object(br#"{"a":1,"b":[true,null,-2,1.5],"c":{"d":"e"}}"#).unwrap();
-        assert_eq!(serde_json::to_string(&read).unwrap(), r#"{"a":1,"b":[true,null,-2,1.5],"c":{"d":"e"}}"#);
+        let list =
+            [Value::Bool(true), Value::Null, Value::Number((-2).into()), Value::Number(Number::from_f64(1.5).unwrap())];
+        assert_eq!(read.get("a").and_then(Value::as_u64), Some(1));
+        assert!(read.get("b").and_then(Value::as_array).unwrap() == &list);
+        assert_eq!(read.get("c").and_then(Value::as_object).unwrap().string("d"), Some("e"));
+        assert_eq!(read.members().map(|(name, _)| name).collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert!(!read.has("d"));
+    }
+
+    #[test]
+    fn strings_are_those_of_the_text_unless_they_have_escapes() {
+        let read = object(br#"{"a":"b","\u0063":"\n"}"#).unwrap();
+        let borrowed = |text: &Cow<str>| matches!(text, Cow::Borrowed(_));
+        let found: Vec<_> = read
+            .members
+            .iter()
+            .map(|(name, value)| match value {
+                Value::String(text) => (&**name, &**text, borrowed(name), borrowed(text)),
+                _ => panic!("not a string"),
+            })
+            .collect();
+        assert_eq!(found, [("a", "b", true, true), ("c", "\n", false, false)]);
+    }
+
+    #[test]
+    fn a_name_twice_is_found_among_few_and_among_many() {
+        for count in [2, FEW - 1, FEW, FEW + 1, 500] {
+            let names: Vec<String> = (0..count).map(|number| format!("\"n{}\":0", number * 7919 % 1000)).collect();
+            assert!(object(format!("{{{}}}", names.join(",")).as_bytes()).is_some(), "{count}");
+            for twice in [0, count / 2, count - 1] {
+                for at in [0, count / 2, count] {
+                    let mut names = names.clone();
+                    names.insert(at, names[twice].clone());
+                    assert!(object(format!("{{{}}}", names.join(",")).as_bytes()).is_none(), "{count} {twice} {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_an_object_holds_is_not_shown() {
+        assert_eq!(format!("{:?}", object(br#"{"sub":"alice"}"#).unwrap()), "{1 members}");
     }
 
     #[test]

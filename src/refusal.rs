@@ -3,10 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::config::Resource;
 use crate::http::LocalAnswer;
+use crate::json;
 use crate::mcp::challenge::{self, Problem, Scheme};
 use crate::token::TokenError;
 
@@ -188,8 +187,8 @@ impl Refusal {
         if self.reason == Reason::MethodNotAllowed {
             headers.push(("allow", "GET, HEAD, OPTIONS".to_owned()));
         }
-        let body = json!({"error": error, "error_description": row.text, "reason": row.label});
-        LocalAnswer { status, headers, body: body.to_string() }
+        let body = [("error", error), ("error_description", row.text), ("reason", row.label)];
+        LocalAnswer { status, headers, body: json::text(body.map(|(name, text)| (name, text.into()))) }
     }
 }
 

@@ -14,12 +14,12 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     let usual: Value = serde_json::from_slice(bytes).expect("read what is not JSON");
-    assert_eq!(Value::Object(members.clone()), usual, "read in another way");
-    let Ok(claims) = Claims::read(members) else {
+    assert_eq!(serde_json::to_value(&members).unwrap(), usual, "read in another way");
+    let Ok(claims) = Claims::read(&members) else {
         return;
     };
-    assert_eq!(usual["iss"].as_str(), Some(claims.issuer.as_str()));
-    assert_eq!(usual["sub"].as_str(), claims.subject.as_deref());
+    assert_eq!(usual["iss"].as_str(), Some(claims.issuer));
+    assert_eq!(usual["sub"].as_str(), claims.subject);
     let times = [("exp", Some(claims.expires)), ("nbf", claims.not_before), ("iat", claims.issued_at)];
     for (name, time) in times.into_iter().filter_map(|(name, time)| Some((name, time?))) {
         let written = usual[name].as_f64().expect("a time that is no number");

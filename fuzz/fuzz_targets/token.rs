@@ -31,7 +31,7 @@ fuzz_target!(|token: &str| {
     assert!(compact.signing_input.starts_with(&format!("{}.", compact.header_segment)));
     let header = compact.header.clone();
     let again = Compact::parse(token, |_| Some(header.clone())).expect("refused with a header that is known");
-    assert_eq!(again.claims, compact.claims);
+    assert_eq!(again.payload, compact.payload);
 
     let Some(algorithm) = Algorithm::from_name(&header.algorithm) else {
         return;
@@ -48,7 +48,10 @@ fuzz_target!(|token: &str| {
 fn check_verdict(token: &str, issuer: &str, key: &Key) {
     let compact = Compact::parse(token, |_| None).unwrap();
     let expected = Expected { audiences: &AUDIENCES, types: &["jwt"], leeway: Duration::from_secs(60) };
-    let Ok(claims) = Claims::read(compact.claims.clone()) else {
+    let Ok(members) = compact.claims() else {
+        return;
+    };
+    let Ok(claims) = Claims::read(&members) else {
         return;
     };
     let says = check(&compact.header, &claims, expected, || Ok(()), NOW);
@@ -60,6 +63,6 @@ fn check_verdict(token: &str, issuer: &str, key: &Key) {
     }
     if says.is_ok() {
         assert!(NOW < claims.expires.plus(expected.leeway));
-        assert!(claims.audiences.iter().any(|audience| AUDIENCES.contains(audience)));
+        assert!(AUDIENCES.iter().any(|audience| claims.audiences.contains(&audience.as_str())));
     }
 }

@@ -3,25 +3,23 @@
 //! Derived deserialisation with path tracking would say less about a mistake and cost a tenth of the module's
 //! size (docs/adr/0003).
 
-use serde_json::Value;
-
 use super::{ConfigError, protobuf};
-use crate::json::{self, Object};
+use crate::json::{self, Object, Value};
 
 /// The fields of one object.
 pub(super) struct Fields<'a> {
     path: String,
-    members: &'a Object,
+    members: &'a Object<'a>,
 }
 
 impl<'a> Fields<'a> {
     /// The whole configuration. A name of a field that is none of `known` is refused.
-    pub(super) fn root(members: &'a Object, known: &[&str]) -> Result<Self, ConfigError> {
+    pub(super) fn root(members: &'a Object<'a>, known: &[&str]) -> Result<Self, ConfigError> {
         Self { path: String::new(), members }.knowing(known)
     }
 
     fn knowing(self, known: &[&str]) -> Result<Self, ConfigError> {
-        match self.members.keys().find(|name| !known.contains(&name.as_str())) {
+        match self.members.members().map(|(name, _)| name).find(|name| !known.contains(name)) {
             Some(name) => {
                 let expected = format!("only {}", known.join(", "));
                 // Somebody may have written the secret itself where its field should be.
@@ -49,11 +47,11 @@ impl<'a> Fields<'a> {
         self.get(name).is_some()
     }
 
-    fn get(&self, name: &str) -> Option<&'a Value> {
-        self.members.get(name).filter(|value| !value.is_null())
+    fn get(&self, name: &str) -> Option<&'a Value<'a>> {
+        self.members.get(name).filter(|value| !matches!(value, Value::Null))
     }
 
-    fn wrong(&self, name: &str, found: &Value, expected: &str) -> ConfigError {
+    fn wrong(&self, name: &str, found: &Value<'_>, expected: &str) -> ConfigError {
         ConfigError::new(self.at(name), kind(found), expected)
     }
 
@@ -65,7 +63,7 @@ impl<'a> Fields<'a> {
     pub(super) fn text(&self, name: &str) -> Result<Option<&'a str>, ConfigError> {
         match self.get(name) {
             None => Ok(None),
-            Some(Value::String(text)) if !text.is_empty() => Ok(Some(text)),
+            Some(Value::String(text)) if !text.is_empty() => Ok(Some(text.as_ref())),
             Some(found) => Err(self.wrong(name, found, "a string that is not empty")),
         }
     }
@@ -85,7 +83,10 @@ impl<'a> Fields<'a> {
             .filter(|number| number.fract() == 0.0 && (f64::from(least)..=f64::from(most)).contains(number));
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole, and in the range of u32")]
         whole.map(|number| Some(number as u32)).ok_or_else(|| {
-            let found = if value.is_number() { value.to_string() } else { kind(value).to_owned() };
+            let found = match value {
+                Value::Number(number) => number.to_string(),
+                other => kind(other).to_owned(),
+            };
             ConfigError::new(self.at(name), found, format!("a whole number of {unit} from {least} to {most}"))
         })
     }
@@ -96,8 +97,8 @@ impl<'a> Fields<'a> {
             return Ok(Vec::new());
         };
         let items = value.as_array().ok_or_else(|| self.wrong(name, value, "a list of strings"))?;
-        let text = |(index, item): (usize, &Value)| match item {
-            Value::String(text) if !text.is_empty() => Ok(text.clone()),
+        let text = |(index, item): (usize, &Value<'_>)| match item {
+            Value::String(text) if !text.is_empty() => Ok(text.as_ref().to_owned()),
             found => Err(self.wrong(&format!("{name}[{index}]"), found, "a string that is not empty")),
         };
         items.iter().enumerate().map(text).collect()
@@ -109,7 +110,7 @@ impl<'a> Fields<'a> {
     }
 
     /// An object whose members are not ours to name.
-    pub(super) fn any_object(&self, name: &str) -> Result<Option<&'a Object>, ConfigError> {
+    pub(super) fn any_object(&self, name: &str) -> Result<Option<&'a Object<'a>>, ConfigError> {
         self.get(name).map(|value| value.as_object().ok_or_else(|| self.wrong(name, value, "an object"))).transpose()
     }
 
@@ -146,20 +147,21 @@ impl<'a> Fields<'a> {
         let value = self.get(name).ok_or_else(|| self.missing(name, expected))?;
         let members =
             value.as_object().filter(|members| !members.is_empty()).ok_or_else(|| self.wrong(name, value, expected))?;
-        let named = members
-            .iter()
-            .map(|(key, value)| Ok((key.as_str(), self.child(&format!("{name}.{key}"), value)?.knowing(known)?)));
-        named.collect()
+        // A `Struct` has them in any order.
+        let mut keys: Vec<&str> = members.members().map(|(key, _)| key).collect();
+        keys.sort_unstable();
+        let named = keys.into_iter().filter_map(|key| Some((key, members.get(key)?)));
+        named.map(|(key, value)| Ok((key, self.child(&format!("{name}.{key}"), value)?.knowing(known)?))).collect()
     }
 
-    fn child(&self, name: &str, value: &'a Value) -> Result<Self, ConfigError> {
+    fn child(&self, name: &str, value: &'a Value<'a>) -> Result<Self, ConfigError> {
         let members = value.as_object().ok_or_else(|| self.wrong(name, value, "an object"))?;
         Ok(Self { path: self.at(name), members })
     }
 }
 
 /// What a value is, without showing it: it may be a secret in a wrong place.
-const fn kind(value: &Value) -> &'static str {
+fn kind(value: &Value<'_>) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "true or false",
@@ -173,12 +175,13 @@ const fn kind(value: &Value) -> &'static str {
 }
 
 /// Reads the outermost object: JSON text, or a serialised `Struct`.
-pub(super) fn read(bytes: &[u8]) -> Result<Object, ConfigError> {
+pub(super) fn read(bytes: &[u8]) -> Result<Object<'_>, ConfigError> {
     json::object(bytes).or_else(|| protobuf::read_struct(bytes).filter(|members| !members.is_empty())).ok_or_else(
         || {
-            let found = match serde_json::from_slice::<serde::de::IgnoredAny>(bytes) {
-                Err(error) => format!("no JSON: line {}, column {}", error.line(), error.column()),
-                Ok(_) => "no object, or a name twice in one".to_owned(),
+            let found = match std::str::from_utf8(bytes).map(serde_json::from_str::<serde::de::IgnoredAny>) {
+                Err(_) => "no UTF-8".to_owned(),
+                Ok(Err(error)) => format!("no JSON: line {}, column {}", error.line(), error.column()),
+                Ok(Ok(_)) => "no object, or a name twice in one".to_owned(),
             };
             ConfigError::new("the configuration", found, "a Struct, or a StringValue that holds a JSON object")
         },

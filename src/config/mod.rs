@@ -9,6 +9,7 @@ mod provider;
 mod resource;
 
 use std::fmt;
+use std::ops::Deref;
 
 use crate::shared::SharedKey;
 use fields::Fields;
@@ -47,7 +48,11 @@ pub struct Config {
 
 /// A mistake in the configuration.
 #[derive(Debug, PartialEq, Eq)]
-pub struct ConfigError {
+pub struct ConfigError(Box<Finding>);
+
+/// The parts of a [`ConfigError`], which has them in a box so that reading a field hands over a pointer at most.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Finding {
     /// Where: `identity_providers.acme.client.id`, `resources[0].url`.
     pub path: String,
     /// What is there; never a secret.
@@ -56,9 +61,17 @@ pub struct ConfigError {
     pub expected: String,
 }
 
+impl Deref for ConfigError {
+    type Target = Finding;
+
+    fn deref(&self) -> &Finding {
+        &self.0
+    }
+}
+
 impl ConfigError {
     pub(crate) fn new(path: impl Into<String>, found: impl Into<String>, expected: impl Into<String>) -> Self {
-        Self { path: path.into(), found: found.into(), expected: expected.into() }
+        Self(Box::new(Finding { path: path.into(), found: found.into(), expected: expected.into() }))
     }
 }
 

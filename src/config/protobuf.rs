@@ -4,49 +4,47 @@
 //! few messages of `google/protobuf/struct.proto` are read here; a library for all of Protocol Buffers would cost
 //! more of the module than the rest of the configuration's reading.
 
-use serde_json::{Number, Value};
+use serde_json::Number;
 
-use crate::json::Object;
+use crate::json::{Object, Value};
 
 /// How deep values may be nested.
 const MOST_DEPTH: u8 = 32;
 
 /// Reads a serialised `Struct`. `None`: it is none, or has a name twice.
-pub(super) fn read_struct(bytes: &[u8]) -> Option<Object> {
+pub(super) fn read_struct(bytes: &[u8]) -> Option<Object<'_>> {
     object(bytes, MOST_DEPTH)
 }
 
 /// `Struct { map<string, Value> fields = 1; }`
-fn object(bytes: &[u8], depth: u8) -> Option<Object> {
-    let mut members = Object::new();
+fn object(bytes: &[u8], depth: u8) -> Option<Object<'_>> {
+    let mut members = Vec::new();
     for field in Fields(bytes) {
         let (1, Content::Bytes(entry)) = field? else {
             return None;
         };
-        let (mut name, mut value) = (String::new(), Value::Null);
+        let (mut name, mut value) = ("", Value::Null);
         for field in Fields(entry) {
             match field? {
-                (1, Content::Bytes(text)) => name = String::from_utf8(text.to_vec()).ok()?,
+                (1, Content::Bytes(text)) => name = std::str::from_utf8(text).ok()?,
                 (2, Content::Bytes(bytes)) => value = read_value(bytes, depth.checked_sub(1)?)?,
                 _ => return None,
             }
         }
-        if members.insert(name, value).is_some() {
-            return None;
-        }
+        members.push((name.into(), value));
     }
-    Some(members)
+    Object::from_members(members)
 }
 
 /// `Value { oneof kind { null_value = 1; number_value = 2; string_value = 3; bool_value = 4; struct_value = 5;
 /// list_value = 6; } }`
-fn read_value(bytes: &[u8], depth: u8) -> Option<Value> {
+fn read_value(bytes: &[u8], depth: u8) -> Option<Value<'_>> {
     let mut value = Value::Null;
     for field in Fields(bytes) {
         value = match field? {
             (1, Content::Number(_)) => Value::Null,
             (2, Content::Double(number)) => Value::Number(Number::from_f64(number)?),
-            (3, Content::Bytes(text)) => Value::String(String::from_utf8(text.to_vec()).ok()?),
+            (3, Content::Bytes(text)) => Value::String(std::str::from_utf8(text).ok()?.into()),
             (4, Content::Number(truth)) => Value::Bool(truth != 0),
             (5, Content::Bytes(bytes)) => Value::Object(object(bytes, depth)?),
             (6, Content::Bytes(bytes)) => Value::Array(list(bytes, depth)?),
@@ -57,12 +55,15 @@ fn read_value(bytes: &[u8], depth: u8) -> Option<Value> {
 }
 
 /// `ListValue { repeated Value values = 1; }`
-fn list(bytes: &[u8], depth: u8) -> Option<Vec<Value>> {
-    let item = |field: Option<(u64, Content<'_>)>| match field? {
-        (1, Content::Bytes(bytes)) => read_value(bytes, depth.checked_sub(1)?),
-        _ => None,
-    };
-    Fields(bytes).map(item).collect()
+fn list(bytes: &[u8], depth: u8) -> Option<Vec<Value<'_>>> {
+    let mut items = Vec::new();
+    for field in Fields(bytes) {
+        let (1, Content::Bytes(item)) = field? else {
+            return None;
+        };
+        items.push(read_value(item, depth.checked_sub(1)?)?);
+    }
+    Some(items)
 }
 
 /// What a field holds, by its wire type (protobuf.dev, "Encoding").
@@ -128,6 +129,7 @@ impl<'a> Fields<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json;
 
     fn field(number: u8, bytes: &[u8]) -> Vec<u8> {
         [&[number << 3 | 2, u8::try_from(bytes.len()).unwrap()], bytes].concat()
@@ -150,14 +152,15 @@ mod tests {
             entry("empty", b""),
         ]
         .concat();
-        let expected = serde_json::json!({"text": "x", "number": 60.0, "list": ["a", true], "null": null, "object": {"inner": false}, "empty": null});
-        assert_eq!(read_struct(&bytes).map(Value::Object), Some(expected));
+        let expected =
+            br#"{"text":"x","number":60.0,"list":["a",true],"null":null,"object":{"inner":false},"empty":null}"#;
+        assert_eq!(read_struct(&bytes).unwrap(), json::object(expected).unwrap());
     }
 
     #[test]
     fn what_envoy_1_40_hands_over_is_read() {
         let bytes = b"\n\x0e\n\x01a\x12\t\x11\0\0\0\0\0\0\xf0?";
-        assert_eq!(read_struct(bytes).map(Value::Object), Some(serde_json::json!({"a": 1.0})));
+        assert_eq!(read_struct(bytes).unwrap(), json::object(br#"{"a":1.0}"#).unwrap());
     }
 
     #[test]

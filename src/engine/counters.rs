@@ -1,13 +1,12 @@
 //! What is counted. Numbers are collected here and fetched once in a while: a hostcall for each would show on
 //! the warm path.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::refusal::Reason;
 
 /// A number that goes to a metric of the host.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sample {
     /// So many decisions of that label.
     Decisions(&'static str),
@@ -24,14 +23,15 @@ pub enum Sample {
 pub struct Counters {
     forwarded: u64,
     hits: u64,
-    others: BTreeMap<Sample, u64>,
+    /// One for each label that has come up: a few dozen at most.
+    others: Vec<(Sample, u64)>,
     durations: Vec<(usize, Duration)>,
 }
 
 impl Counters {
     /// Every number above zero; they start from zero again.
     pub fn take(&mut self) -> Vec<(Sample, u64)> {
-        let mut samples: Vec<_> = std::mem::take(&mut self.others).into_iter().collect();
+        let mut samples = std::mem::take(&mut self.others);
         samples.push((Sample::Decisions("forwarded"), std::mem::take(&mut self.forwarded)));
         samples.push((Sample::TokenCache("hit"), std::mem::take(&mut self.hits)));
         samples.retain(|(_, number)| *number > 0);
@@ -81,7 +81,9 @@ impl Counters {
     }
 
     fn count(&mut self, sample: Sample) {
-        let number = self.others.entry(sample).or_insert(0);
-        *number = number.saturating_add(1);
+        match self.others.iter_mut().find(|(other, _)| *other == sample) {
+            Some((_, number)) => *number = number.saturating_add(1),
+            None => self.others.push((sample, 1)),
+        }
     }
 }

@@ -242,20 +242,22 @@ impl<'a> Facts<'a> {
         now: UnixTime,
     ) -> Result<Verified, Verdict> {
         let refuse = |rejection: Rejection, context: &str| Verdict::from(refusal_of(role, &rejection, context));
-        let Compact { header, header_segment, claims, signing_input, signature } =
-            Compact::parse(token, |segment| self.known.header(segment)).map_err(|error| match role {
-                // What is no token at all may not even be one credential.
-                Role::Bearer => match check_form(token) {
-                    Ok(()) => refuse(error.into(), ""),
-                    Err(reason) => Refusal::new(reason).into(),
-                },
-                Role::Beside => refuse(error.into(), ""),
-            })?;
+        let malformed = |error: TokenError| match role {
+            // What is no token at all may not even be one credential.
+            Role::Bearer => match check_form(token) {
+                Ok(()) => refuse(error.into(), ""),
+                Err(reason) => Refusal::new(reason).into(),
+            },
+            Role::Beside => refuse(error.into(), ""),
+        };
+        let compact = Compact::parse(token, |segment| self.known.header(segment)).map_err(malformed)?;
+        let members = compact.claims().map_err(malformed)?;
+        let header = &compact.header;
         let algorithm = Algorithm::from_name(&header.algorithm).ok_or_else(|| {
             refuse(TokenError::Algorithm.because("alg is none, a symmetric one, or one that nobody uses here"), "")
         })?;
         let Recognised { index, provider, issuer, tenant } =
-            Self::recognise(self.config, &claims).map_err(|(rejection, context)| refuse(rejection, &context))?;
+            Self::recognise(self.config, &members).map_err(|(rejection, context)| refuse(rejection, &context))?;
         // An ID token is verified with the rules of its caller's provider, so it must be of that provider: it would
         // otherwise be remembered as good by rules that are not its own.
         if beside.is_some_and(|(provider, _)| provider != index) {
@@ -265,7 +267,7 @@ impl<'a> Facts<'a> {
             ));
         }
         let context = || format!("provider={}", provider.name);
-        let claims = Claims::read(claims).map_err(|error| refuse(error.into(), &context()))?;
+        let claims = Claims::read(&members).map_err(|error| refuse(error.into(), &context()))?;
         let is_id_token = role == Role::Beside || matches!(provider.subject_token, SubjectToken::IdToken);
         let expected = Expected {
             audiences: beside.map_or(&provider.audiences, |(_, audiences)| audiences),
@@ -273,10 +275,10 @@ impl<'a> Facts<'a> {
             leeway: provider.leeway,
         };
         let examine = || match is_id_token {
-            false => provider.profile.caller(provider, &header, &claims),
+            false => provider.profile.caller(provider, header, &claims),
             true => provider.profile.id_token_caller(&claims),
         };
-        let caller = token::check(&header, &claims, expected, examine, now).map_err(|mut rejection| {
+        let caller = token::check(header, &claims, expected, examine, now).map_err(|mut rejection| {
             if rejection.error == TokenError::Audience && rejection.diagnosis.is_empty() {
                 rejection.diagnosis = provider.profile.wrong_audience(provider, &claims).into();
             }
@@ -308,16 +310,16 @@ impl<'a> Facts<'a> {
                 return Err(refuse(TokenError::Key.because(diagnosis), &context()));
             }
         };
-        let signed = Signed { algorithm, input: signing_input, signature: &signature };
+        let signed = Signed { algorithm, input: compact.signing_input, signature: &compact.signature };
         token::verify(signed, key, &issuer, tenant.as_deref(), self.crypto)
             .map_err(|error| refuse(error.into(), &context()))?;
-        self.known.remember_header(header_segment, &header);
+        self.known.remember_header(compact.header_segment, header);
         Ok(Verified::new(index, caller, claims, provider.leeway))
     }
 
     /// Whose token it is, by what it says: only to find the keys by which it must then hold.
-    fn recognise(config: &'a Config, claims: &Object) -> Result<Recognised<'a>, (Rejection, String)> {
-        let issuer = claims.get("iss").and_then(serde_json::Value::as_str).unwrap_or_default();
+    fn recognise(config: &'a Config, claims: &Object<'_>) -> Result<Recognised<'a>, (Rejection, String)> {
+        let issuer = claims.string("iss").unwrap_or_default();
         let mut almost = None;
         for (index, provider) in config.providers.iter().enumerate() {
             match provider.profile.recognise(provider, issuer, claims) {

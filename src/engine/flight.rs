@@ -1,8 +1,9 @@
 //! What is being fetched, and who waits for it. A flight is one remote operation, of one call or of several in a
 //! row; the same need twice at the same time is one flight.
 
-use std::collections::HashMap;
 use std::time::Duration;
+
+use rustc_hash::FxHashMap;
 
 use super::RequestId;
 use super::counters::Counters;
@@ -69,8 +70,8 @@ const MOST_WAITING_FOR_A_TOKEN: usize = 256;
 
 #[derive(Default)]
 pub(super) struct Flights {
-    flights: HashMap<FlightId, Flight>,
-    by_purpose: HashMap<Purpose, FlightId>,
+    flights: FxHashMap<FlightId, Flight>,
+    by_purpose: FxHashMap<Purpose, FlightId>,
     numbers: u64,
 }
 
@@ -119,13 +120,11 @@ impl Flights {
 
     /// The fetches of other workers that are waited for: whose keys, and how many had ended before.
     pub(super) fn elsewhere(&self) -> Vec<(FlightId, usize, u64)> {
-        let elsewhere = self.flights.iter().filter_map(|(id, flight)| match flight.operation {
-            Operation::Elsewhere { provider, ended } => Some((*id, provider, ended)),
+        let elsewhere = |id: FlightId| match self.flights.get(&id)?.operation {
+            Operation::Elsewhere { provider, ended } => Some((id, provider, ended)),
             _ => None,
-        });
-        let mut elsewhere: Vec<_> = elsewhere.collect();
-        elsewhere.sort_unstable();
-        elsewhere
+        };
+        self.in_order().into_iter().filter_map(elsewhere).collect()
     }
 
     /// Flights that have been up longer than their call may take.
@@ -134,10 +133,14 @@ impl Flights {
             !matches!(flight.operation, Operation::Elsewhere { .. })
                 && now.since(flight.started) > limit(flight.operation.provider())
         };
-        let mut overdue: Vec<_> =
-            self.flights.iter().filter(|(_, flight)| is_overdue(flight)).map(|(id, _)| *id).collect();
-        overdue.sort_unstable();
-        overdue
+        self.in_order().into_iter().filter(|id| self.flights.get(id).is_some_and(is_overdue)).collect()
+    }
+
+    /// In the order in which they were started, so that the same events always have the same outcome.
+    fn in_order(&self) -> Vec<FlightId> {
+        let mut ids: Vec<_> = self.flights.keys().copied().collect();
+        ids.sort_unstable();
+        ids
     }
 
     pub(super) fn clock_went_back(&mut self, now: UnixTime) {

@@ -2,11 +2,13 @@
 //! runs out.
 
 use std::cell::RefCell;
+use std::hash::Hash;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::time::Duration;
 
 use lru::LruCache;
+use rustc_hash::FxBuildHasher;
 
 use super::issuer::{Change, IssuerState};
 use crate::config::Config;
@@ -27,7 +29,7 @@ pub(super) struct Known {
     issuers: Vec<IssuerState>,
     bearer_tokens: VerifiedTokens,
     id_tokens: VerifiedTokens,
-    exchanges: LruCache<TokenKey, Exchange>,
+    exchanges: Cache<TokenKey, Exchange>,
     /// Headers of tokens that were verified, by their segment. There is one for each key that an issuer signs with.
     headers: Vec<(Box<str>, Rc<Header>)>,
 }
@@ -80,7 +82,7 @@ impl Known {
             bearer_tokens: VerifiedTokens::new(config.verified_tokens, config.verified_bytes),
             id_tokens: VerifiedTokens::new(config.verified_tokens, config.verified_bytes),
             headers: Vec::new(),
-            exchanges: LruCache::new(NonZeroUsize::new(config.exchanged_tokens).unwrap_or(NonZeroUsize::MIN)),
+            exchanges: cache(NonZeroUsize::new(config.exchanged_tokens).unwrap_or(NonZeroUsize::MIN)),
         }
     }
 
@@ -184,9 +186,20 @@ impl Known {
     }
 }
 
+/// A cache that gives up first what was not used for longest. A light hash is enough: what is in it is a digest or a piece of
+/// a signature, so nobody can choose what collides there.
+type Cache<K, V> = LruCache<K, V, FxBuildHasher>;
+
+/// An empty cache for so many, which takes memory as it fills.
+fn cache<K: Eq + Hash, V>(most: NonZeroUsize) -> Cache<K, V> {
+    let mut cache = LruCache::unbounded_with_hasher(FxBuildHasher);
+    cache.resize(most);
+    cache
+}
+
 /// Verified tokens, the one that was not used for longest given up first: bounded by number and by bytes.
 struct VerifiedTokens {
-    tokens: Option<LruCache<Tail, Entry>>,
+    tokens: Option<Cache<Tail, Entry>>,
     bytes: usize,
     most_bytes: usize,
 }
@@ -199,7 +212,7 @@ const ENTRY_BYTES: usize = 400;
 
 impl VerifiedTokens {
     fn new(most: usize, most_bytes: usize) -> Self {
-        Self { tokens: NonZeroUsize::new(most).map(LruCache::sparse), bytes: 0, most_bytes }
+        Self { tokens: NonZeroUsize::new(most).map(cache), bytes: 0, most_bytes }
     }
 
     fn get(&mut self, token: &str) -> Option<Rc<Verified>> {
@@ -229,7 +242,7 @@ impl VerifiedTokens {
     }
 
     fn clear(&mut self) {
-        self.tokens.iter_mut().for_each(LruCache::clear);
+        self.tokens.iter_mut().for_each(Cache::clear);
         self.bytes = 0;
     }
 }
@@ -239,11 +252,11 @@ const fn size(token: &str) -> usize {
 }
 
 impl Verified {
-    pub(super) fn new(provider: usize, caller: Caller, claims: Claims, leeway: Duration) -> Self {
+    pub(super) fn new(provider: usize, caller: Caller, claims: Claims<'_>, leeway: Duration) -> Self {
         Self {
             provider,
             caller,
-            scopes: claims.scopes.unwrap_or_default(),
+            scopes: claims.scopes.unwrap_or_default().into_iter().map(str::to_owned).collect(),
             confirmation: claims.confirmation,
             expires: claims.expires,
             accepted_until: claims.expires.plus(leeway),
@@ -279,14 +292,17 @@ impl Shape {
     }
 }
 
+/// So many characters of base64url are 256 bits.
+const SIGNATURE_END: usize = 43;
+
 impl TokenKey {
     /// SHA-256 over the shape and a verified subject token.
     ///
-    /// The token stands there by its signature: under the keys of one issuer no two contents have the same, unless
-    /// someone finds two with the same hash, so it commits to every byte that was signed, at a third of the length.
+    /// The token stands there by the last 256 bits of its signature, which is one block to hash instead of a dozen. Whoever
+    /// cannot sign cannot choose them, and an issuer that signs for two users would give them the same once in 2^128 tokens.
     pub(super) fn of(shape: &Shape, subject: &str) -> Self {
         let mut hash = shape.0;
-        hash.update(subject.rsplit('.').next().unwrap_or(subject));
+        hash.update(subject.as_bytes().last_chunk::<SIGNATURE_END>().map_or(subject.as_bytes(), |end| end));
         Self(hash.finalize())
     }
 }
@@ -333,7 +349,7 @@ mod tests {
     fn verified() -> Rc<Verified> {
         let claims = crate::json::object(br#"{"iss":"i","aud":"a","exp":1}"#).unwrap();
         let caller = Caller { user: "u".to_owned(), tenant: None, takes_claims_challenge: false };
-        Rc::new(Verified::new(0, caller, Claims::read(claims).unwrap(), Duration::ZERO))
+        Rc::new(Verified::new(0, caller, Claims::read(&claims).unwrap(), Duration::ZERO))
     }
 
     fn token(number: usize) -> String {

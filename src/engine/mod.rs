@@ -15,8 +15,10 @@ mod possession;
 mod replay;
 mod select;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
+
+use rustc_hash::FxHashMap;
 
 pub use counters::{Counters, Sample};
 pub use flight::FlightId;
@@ -68,7 +70,7 @@ pub struct Engine {
     worker: Worker,
     known: Known,
     flights: Flights,
-    waiting: HashMap<RequestId, Waiting>,
+    waiting: FxHashMap<RequestId, Waiting>,
     calls: VecDeque<(FlightId, Call)>,
     counters: Counters,
     latest: UnixTime,
@@ -102,7 +104,7 @@ impl Engine {
             shared,
             known,
             flights: Flights::default(),
-            waiting: HashMap::new(),
+            waiting: FxHashMap::default(),
             calls: VecDeque::new(),
             counters: Counters::default(),
             latest: UnixTime::default(),

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
-use serde_json::json;
 
 use crate::config::{Client, ClientAuthentication};
 use crate::crypto::{Crypto, SigningKey};
 use crate::http::Url;
+use crate::json;
 use crate::secret::Secret;
 use crate::time::UnixTime;
 
@@ -77,20 +77,17 @@ impl Assertion<'_> {
     /// A fresh assertion, good for five minutes from `now`. `None` when the host has no randomness or the key
     /// does not sign.
     pub fn sign(&self, crypto: &dyn Crypto, now: UnixTime) -> Option<Secret> {
-        let mut header = json!({"alg": self.key.algorithm().name(), "typ": "JWT"});
-        if let (Some(members), Some(key_id)) = (header.as_object_mut(), self.key_id) {
-            members.insert("kid".to_owned(), key_id.into());
-        }
-        let claims = json!({
-            "iss": self.client_id,
-            "sub": self.client_id,
-            "aud": self.audience,
-            "jti": BASE64_URL_SAFE_NO_PAD.encode(crypto.random()?),
-            "iat": now.secs(),
-            "exp": now.plus(ASSERTION_LIFETIME).secs(),
-        });
-        let encode = |part: &serde_json::Value| BASE64_URL_SAFE_NO_PAD.encode(part.to_string());
-        let mut token = format!("{}.{}", encode(&header), encode(&claims));
+        let mut header = vec![("alg", self.key.algorithm().name().into()), ("typ", "JWT".into())];
+        header.extend(self.key_id.map(|key_id| ("kid", key_id.into())));
+        let claims = vec![
+            ("iss", self.client_id.into()),
+            ("sub", self.client_id.into()),
+            ("aud", self.audience.into()),
+            ("jti", BASE64_URL_SAFE_NO_PAD.encode(crypto.random()?).into()),
+            ("iat", now.secs().into()),
+            ("exp", now.plus(ASSERTION_LIFETIME).secs().into()),
+        ];
+        let mut token = [header, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(json::text(part))).join(".");
         let signature = crypto.sign(self.key, token.as_bytes())?;
         token.push('.');
         token.push_str(&BASE64_URL_SAFE_NO_PAD.encode(signature));

@@ -52,14 +52,14 @@ impl Endpoints {
     /// would reach the wrong server, and a document must not be able to choose where a client's secret goes.
     pub fn discovered(provider: &Provider, body: &[u8]) -> Result<Self, &'static str> {
         let document = json::object(body).ok_or("its metadata is not a JSON object")?;
-        if !json::string(&document, "issuer").is_some_and(|issuer| provider.is_metadata_issuer(issuer)) {
+        if !document.string("issuer").is_some_and(|issuer| provider.is_metadata_issuer(issuer)) {
             return Err("its metadata names another issuer than the configured one");
         }
         let endpoint = |name: &str, configured: &Option<Url>| {
             if let Some(url) = configured {
                 return Ok(url.clone());
             }
-            let url = json::string(&document, name).and_then(|text| Url::parse(text).ok());
+            let url = document.string(name).and_then(|text| Url::parse(text).ok());
             let url = url.ok_or("its metadata lacks jwks_uri or token_endpoint, or one is not an https URL")?;
             if url.authority() == provider.issuer.authority() {
                 Ok(url)

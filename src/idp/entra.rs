@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use super::{Blame, Caller, Mistake, Profile, RawExchange, Recognition, Subject, Target, scope_parameter};
 use crate::config::{Provider, SubjectToken};
 use crate::http::Url;
-use crate::json::{self, Object};
+use crate::json::{Object, Value};
 use crate::token::{Claims, Header, Rejection, TokenError};
 
 /// Where users of each cloud sign in, and the host of its v1.0 issuer, which is another.
@@ -64,7 +64,7 @@ impl Profile for EntraObo {
     /// The issuer of v2.0 tokens, and of v1.0 tokens of the same tenant: which of the two an API gets is decided by its
     /// own registration, and both are signed with the same keys. The tenant is in `iss` and in `tid`, and must be the
     /// same.
-    fn recognise<'a>(&self, provider: &'a Provider, issuer: &str, claims: &Object) -> Recognition<'a> {
+    fn recognise<'a>(&self, provider: &'a Provider, issuer: &str, claims: &Object<'_>) -> Recognition<'a> {
         let own = &provider.issuer;
         let own_tenant = tenant_of(own.path());
         let mut parts = issuer.split('/').skip(2);
@@ -88,7 +88,7 @@ impl Profile for EntraObo {
                 Recognition::Foreign
             };
         }
-        if json::string(claims, "tid") != Some(tenant) {
+        if claims.string("tid") != Some(tenant) {
             return Recognition::Almost(TokenError::Claims("tid is not the tenant of iss").into());
         }
         let is_allowed = match provider.tenants.as_slice() {
@@ -100,7 +100,7 @@ impl Profile for EntraObo {
                 "a token of a tenant that is not configured: the user signed in at another organization, or is a guest there",
             ));
         }
-        if json::string(claims, "ver").is_some_and(|version| version != if is_v2 { "2.0" } else { "1.0" }) {
+        if claims.string("ver").is_some_and(|version| version != if is_v2 { "2.0" } else { "1.0" }) {
             return Recognition::Almost(TokenError::Claims("ver and iss name different versions").into());
         }
         Recognition::Ours { issuer: canonical, tenant: Some(tenant.to_owned()) }
@@ -145,7 +145,7 @@ impl Profile for EntraObo {
     }
 
     /// A delegated token has `scp`; an ID token names no client; an application's own token has roles at most.
-    fn caller(&self, _provider: &Provider, header: &Header, claims: &Claims) -> Result<Caller, Rejection> {
+    fn caller(&self, _provider: &Provider, header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection> {
         if header.has_nonce || claims.audiences.iter().any(|audience| is_graph(audience)) {
             return Err(TokenError::Audience.because(
                 "a token for Microsoft Graph, which only Graph can validate: the client must ask for api://{client id}/{scope} of this proxy's app",
@@ -163,22 +163,21 @@ impl Profile for EntraObo {
             });
         }
         let takes_claims_challenge = claims.members.get("xms_cc").is_some_and(|capabilities| {
-            let is_cp1 =
-                |value: &serde_json::Value| value.as_str().is_some_and(|text| text.eq_ignore_ascii_case("cp1"));
+            let is_cp1 = |value: &Value<'_>| value.as_str().is_some_and(|text| text.eq_ignore_ascii_case("cp1"));
             is_cp1(capabilities) || capabilities.as_array().is_some_and(|values| values.iter().any(is_cp1))
         });
         Ok(Caller { takes_claims_challenge, ..self.id_token_caller(claims)? })
     }
 
     /// `oid` is unique in its tenant only.
-    fn id_token_caller(&self, claims: &Claims) -> Result<Caller, Rejection> {
+    fn id_token_caller(&self, claims: &Claims<'_>) -> Result<Caller, Rejection> {
         let part = |name: &str| claims.text(name).filter(|text| !text.is_empty());
         let oid = part("oid").ok_or(TokenError::Claims("oid is missing"))?;
         let tenant = part("tid").ok_or(TokenError::Claims("tid is missing"))?;
-        Ok(Caller { user: format!("{tenant}/{oid}"), tenant: Some(tenant.to_owned()), takes_claims_challenge: false })
+        Ok(Caller { user: [tenant, "/", oid].concat(), tenant: Some(tenant.to_owned()), takes_claims_challenge: false })
     }
 
-    fn wrong_audience(&self, provider: &Provider, claims: &Claims) -> &'static str {
+    fn wrong_audience(&self, provider: &Provider, claims: &Claims<'_>) -> &'static str {
         let is_uri = |audience: &String| audience.contains("://");
         let has = |is_wanted: &dyn Fn(&String) -> bool| provider.audiences.iter().any(is_wanted);
         if claims.text("ver") == Some("1.0") && !has(&is_uri) {

@@ -6,11 +6,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::Profile;
 use crate::http::{Answer, CallFailure};
-use crate::json::{self, Object};
+use crate::json::{self, Object, Value};
 use crate::time::UnixTime;
 
 /// The most that a throttling provider can make us wait.
@@ -105,7 +103,7 @@ impl fmt::Display for Fault {
 /// Reads an answer other than 200 (RFC 6749 section 5.2, RFC 8693 section 2.2.2).
 pub(super) fn read(profile: &dyn Profile, answer: &Answer, now: UnixTime) -> Fault {
     let body = json::object(&answer.body);
-    let member = |name: &str| body.as_ref().and_then(|body| json::string(body, name));
+    let member = |name: &str| body.as_ref().and_then(|body| body.string(name));
     let error = member("error").unwrap_or_default();
     let suberror = member("suberror").filter(|text| !text.is_empty());
     let blame = match (answer.status, error) {
@@ -138,7 +136,7 @@ fn retry_after(answer: &Answer, now: UnixTime) -> Option<Duration> {
     Some(Duration::from_secs(seconds.clamp(1, LONGEST_PAUSE)))
 }
 
-fn codes(body: Option<&Object>, suberror: Option<&str>) -> String {
+fn codes(body: Option<&Object<'_>>, suberror: Option<&str>) -> String {
     let listed = body.and_then(|body| body.get("error_codes")).and_then(Value::as_array);
     let mut codes: Vec<String> =
         listed.into_iter().flatten().take(4).filter_map(|code| code.as_u64()).map(|code| code.to_string()).collect();
@@ -146,8 +144,8 @@ fn codes(body: Option<&Object>, suberror: Option<&str>) -> String {
     codes.join(",")
 }
 
-fn trace(profile: &dyn Profile, answer: &Answer, body: Option<&Object>) -> String {
-    let in_body = |name: &str| body.and_then(|body| json::string(body, name));
+fn trace(profile: &dyn Profile, answer: &Answer, body: Option<&Object<'_>>) -> String {
+    let in_body = |name: &str| body.and_then(|body| body.string(name));
     let found = profile.trace_fields().iter().find_map(|name| in_body(name).or_else(|| answer.header(name)));
     found.map(printable).unwrap_or_default()
 }

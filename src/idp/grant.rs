@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::client_auth::prove;
 use super::fault::{self, Fault};
 use super::rfc8693::{ACCESS_TOKEN, JWT};
@@ -11,7 +9,7 @@ use super::{Endpoints, Target};
 use crate::config::Provider;
 use crate::crypto::Crypto;
 use crate::http::{Answer, Call, Reply};
-use crate::json;
+use crate::json::{self, Value};
 use crate::secret::Secret;
 use crate::time::UnixTime;
 
@@ -96,7 +94,7 @@ pub fn token_response(
 
 fn read_success(answer: &Answer, target: &Target, subject: Subject<'_>) -> Result<Issued, &'static str> {
     let response = json::object(&answer.body).ok_or("the answer is not a JSON object with distinct names")?;
-    let access_token = json::string(&response, "access_token").ok_or("there is no access_token")?;
+    let access_token = response.string("access_token").ok_or("there is no access_token")?;
     if access_token.is_empty() || !access_token.bytes().all(|byte| matches!(byte, 0x21..=0x7E)) {
         return Err("the access_token cannot stand in a header");
     }
@@ -106,7 +104,7 @@ fn read_success(answer: &Answer, target: &Target, subject: Subject<'_>) -> Resul
     if access_token == subject.token {
         return Err("the token that was handed in came back");
     }
-    if !json::string(&response, "token_type").is_some_and(|kind| kind.eq_ignore_ascii_case("Bearer")) {
+    if !response.string("token_type").is_some_and(|kind| kind.eq_ignore_ascii_case("Bearer")) {
         return Err("token_type is not Bearer");
     }
     // RFC 8693 section 2.2.1 requires it; RFC 7523 knows nothing of it. Where it stands, it must be right.
@@ -124,7 +122,7 @@ fn read_success(answer: &Answer, target: &Target, subject: Subject<'_>) -> Resul
 }
 
 /// Whole seconds; some servers write the number as a string.
-fn seconds(value: &Value) -> Option<Duration> {
+fn seconds(value: &Value<'_>) -> Option<Duration> {
     let seconds = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
     (seconds > 0).then(|| Duration::from_secs(seconds.min(LONGEST_LIFETIME)))
 }

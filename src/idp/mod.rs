@@ -49,18 +49,18 @@ pub trait Profile: Debug + Sync {
     }
 
     /// Whether a token with this `iss` and these claims is one of the provider's.
-    fn recognise<'a>(&self, provider: &'a Provider, issuer: &str, _claims: &Object) -> Recognition<'a> {
+    fn recognise<'a>(&self, provider: &'a Provider, issuer: &str, _claims: &Object<'_>) -> Recognition<'a> {
         exactly(provider, issuer)
     }
 
     /// Whether a token is an access token of a user, and which user's. Its signature may not be verified yet.
-    fn caller(&self, provider: &Provider, header: &Header, claims: &Claims) -> Result<Caller, Rejection>;
+    fn caller(&self, provider: &Provider, header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection>;
 
     /// The same of an ID token.
-    fn id_token_caller(&self, claims: &Claims) -> Result<Caller, Rejection>;
+    fn id_token_caller(&self, claims: &Claims<'_>) -> Result<Caller, Rejection>;
 
     /// How a token of the provider's comes to have another audience than ours, and what to do.
-    fn wrong_audience(&self, _provider: &Provider, _claims: &Claims) -> &'static str {
+    fn wrong_audience(&self, _provider: &Provider, _claims: &Claims<'_>) -> &'static str {
         "the client asked for a token for something else: it must ask for one of the audiences that are configured, or its own is missing there"
     }
 

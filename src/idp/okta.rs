@@ -23,12 +23,12 @@ impl Profile for OktaObo {
         Ok(())
     }
 
-    fn recognise<'a>(&self, provider: &'a Provider, issuer: &str, claims: &Object) -> Recognition<'a> {
+    fn recognise<'a>(&self, provider: &'a Provider, issuer: &str, claims: &Object<'_>) -> Recognition<'a> {
         let own = &provider.issuer;
         if own.as_str() != issuer
             && let Ok(other) = Url::parse(issuer)
         {
-            if other.authority() == own.authority() && is_org_server(&other) && claims.contains_key("cid") {
+            if other.authority() == own.authority() && is_org_server(&other) && claims.has("cid") {
                 return Recognition::Almost(TokenError::Issuer.because(
                     "an access token of the org authorization server, which nobody but Okta can validate: have the client ask the custom authorization server that is configured",
                 ));
@@ -62,7 +62,7 @@ impl Profile for OktaObo {
     }
 
     /// An access token names its client in `cid`, and its user in `uid`, which an application's own lacks.
-    fn caller(&self, _provider: &Provider, _header: &Header, claims: &Claims) -> Result<Caller, Rejection> {
+    fn caller(&self, _provider: &Provider, _header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection> {
         if is_id_token(claims) || !claims.has("cid") {
             return Err(TokenError::IdToken
                 .because("no cid, or jti of an ID token: the client sends the wrong one of its two tokens"));
@@ -74,7 +74,7 @@ impl Profile for OktaObo {
     }
 
     /// `sub` of an ID token is what access tokens carry as `uid`.
-    fn id_token_caller(&self, claims: &Claims) -> Result<Caller, Rejection> {
+    fn id_token_caller(&self, claims: &Claims<'_>) -> Result<Caller, Rejection> {
         if claims.has("events") {
             return Err(TokenError::Type.because("events: a logout token, or another security event"));
         }
@@ -86,7 +86,7 @@ impl Profile for OktaObo {
         rfc8693::subject(claims)
     }
 
-    fn wrong_audience(&self, provider: &Provider, claims: &Claims) -> &'static str {
+    fn wrong_audience(&self, provider: &Provider, claims: &Claims<'_>) -> &'static str {
         if is_id_token(claims) || matches!(provider.subject_token, SubjectToken::IdToken) {
             "an ID token for another client: it must be of the client that is configured"
         } else {
@@ -119,6 +119,6 @@ fn is_okta(issuer: &Url) -> bool {
         .any(|domain| issuer.authority().ends_with(domain))
 }
 
-fn is_id_token(claims: &Claims) -> bool {
+fn is_id_token(claims: &Claims<'_>) -> bool {
     claims.text("jti").is_some_and(|id| id.starts_with("ID.")) || rfc8693::is_id_token(claims)
 }

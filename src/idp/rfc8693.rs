@@ -27,7 +27,7 @@ impl Profile for Rfc8693 {
     }
 
     /// A token whose subject is its client is the client's own (RFC 9068 section 2.2).
-    fn caller(&self, _provider: &Provider, _header: &Header, claims: &Claims) -> Result<Caller, Rejection> {
+    fn caller(&self, _provider: &Provider, _header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection> {
         if is_id_token(claims) {
             return Err(TokenError::IdToken.because("nonce, at_hash or c_hash: the client sends its ID token"));
         }
@@ -39,7 +39,7 @@ impl Profile for Rfc8693 {
     }
 
     /// A logout token names what happened, an access token its client or scopes; an ID token does neither.
-    fn id_token_caller(&self, claims: &Claims) -> Result<Caller, Rejection> {
+    fn id_token_caller(&self, claims: &Claims<'_>) -> Result<Caller, Rejection> {
         if claims.has("events") {
             return Err(TokenError::Type.because("events: a logout token, or another security event"));
         }
@@ -57,15 +57,14 @@ impl Profile for Rfc8693 {
 }
 
 /// `nonce`, `at_hash` and `c_hash` are claims of ID tokens (OpenID Connect Core sections 2 and 3.3.2.11).
-pub(super) fn is_id_token(claims: &Claims) -> bool {
+pub(super) fn is_id_token(claims: &Claims<'_>) -> bool {
     ["nonce", "at_hash", "c_hash"].iter().any(|name| claims.has(name))
 }
 
 /// The user whom `sub` names.
-pub(super) fn subject(claims: &Claims) -> Result<Caller, Rejection> {
-    let user =
-        claims.subject.clone().filter(|subject| !subject.is_empty()).ok_or(TokenError::Claims("sub is missing"))?;
-    Ok(Caller { user, tenant: None, takes_claims_challenge: false })
+pub(super) fn subject(claims: &Claims<'_>) -> Result<Caller, Rejection> {
+    let user = claims.subject.filter(|subject| !subject.is_empty()).ok_or(TokenError::Claims("sub is missing"))?;
+    Ok(Caller { user: user.to_owned(), tenant: None, takes_claims_challenge: false })
 }
 
 /// What the operator wrote, checked for form only.

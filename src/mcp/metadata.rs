@@ -1,9 +1,8 @@
 //! The protected resource metadata document (RFC 9728 sections 2 and 3).
 
-use serde_json::{Value, json};
-
 use crate::config::{Bound, Provider, Resource};
 use crate::http::LocalAnswer;
+use crate::json;
 use crate::path::without_final_slash;
 use crate::token::dpop;
 
@@ -46,26 +45,24 @@ pub fn answer(method: &[u8], resource: &Resource, providers: &[Provider]) -> Opt
 
 fn document(resource: &Resource, providers: &[Provider]) -> String {
     let exchanging = providers.iter().zip(&resource.targets).filter(|(_, target)| target.is_some());
-    let mut document = json!({
-        "resource": resource.url.as_str(),
-        "authorization_servers": exchanging.flat_map(|(provider, _)| provider.issuers()).collect::<Vec<_>>(),
-        "bearer_methods_supported": ["header"],
-    });
-    if let Some(members) = document.as_object_mut() {
-        let mut insert = |name: &str, value: Value| members.insert(name.to_owned(), value);
-        // Section 3.2: empty arrays are left out.
-        if !resource.scopes_supported.is_empty() {
-            insert("scopes_supported", resource.scopes_supported.clone().into());
-        }
-        if resource.dpop.mode != Bound::Off {
-            insert("dpop_signing_alg_values_supported", dpop::ALGORITHMS.as_slice().into());
-        }
-        if resource.dpop.mode == Bound::Required {
-            insert("dpop_bound_access_tokens_required", true.into());
-        }
-        if resource.certificates != Bound::Off {
-            insert("tls_client_certificate_bound_access_tokens", true.into());
-        }
+    let issuers: Vec<String> = exchanging.flat_map(|(provider, _)| provider.issuers()).collect();
+    let mut document = vec![
+        ("resource", resource.url.as_str().into()),
+        ("authorization_servers", issuers.iter().map(String::as_str).collect()),
+        ("bearer_methods_supported", ["header"].into_iter().collect()),
+    ];
+    // Section 3.2: empty arrays are left out.
+    if !resource.scopes_supported.is_empty() {
+        document.push(("scopes_supported", resource.scopes_supported.iter().map(String::as_str).collect()));
     }
-    document.to_string()
+    if resource.dpop.mode != Bound::Off {
+        document.push(("dpop_signing_alg_values_supported", dpop::ALGORITHMS.into_iter().collect()));
+    }
+    if resource.dpop.mode == Bound::Required {
+        document.push(("dpop_bound_access_tokens_required", true.into()));
+    }
+    if resource.certificates != Bound::Off {
+        document.push(("tls_client_certificate_bound_access_tokens", true.into()));
+    }
+    json::text(document)
 }

@@ -1,9 +1,9 @@
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::MetricType;
+use rustc_hash::FxHashMap;
 
 use crate::engine::Sample;
 
@@ -11,12 +11,12 @@ use crate::engine::Sample;
 #[derive(Default)]
 pub(super) struct Metrics {
     providers: Vec<Rc<str>>,
-    ids: HashMap<String, u32>,
+    ids: FxHashMap<String, u32>,
 }
 
 impl Metrics {
     pub(super) fn for_providers(providers: Vec<Rc<str>>) -> Self {
-        Self { providers, ids: HashMap::new() }
+        Self { providers, ids: FxHashMap::default() }
     }
 
     pub(super) fn record(&mut self, samples: Vec<(Sample, u64)>, durations: Vec<(usize, Duration)>) {

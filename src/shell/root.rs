@@ -1,11 +1,11 @@
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType, LogLevel, MapType};
+use rustc_hash::FxHashMap;
 
 use super::metrics::Metrics;
 use super::now;
@@ -51,7 +51,7 @@ pub(super) struct Root {
     id: u32,
     worker: Rc<Worker>,
     /// Calls that are out, by the host's token: whose they are, and how much of an answer is read.
-    calls: HashMap<u32, (FlightId, usize)>,
+    calls: FxHashMap<u32, (FlightId, usize)>,
     metrics: Metrics,
     /// How often the host is asked to tick.
     tick: Duration,
@@ -66,7 +66,7 @@ impl Root {
         Self {
             id,
             worker: Rc::new(worker),
-            calls: HashMap::new(),
+            calls: FxHashMap::default(),
             metrics: Metrics::default(),
             tick: TICK,
             aged: UnixTime::default(),

@@ -1,18 +1,16 @@
-use serde_json::Value;
-
 use super::TokenError;
-use crate::json::Object;
+use crate::json::{Object, Value};
 use crate::time::UnixTime;
 
 /// The claims of a token, of the right types (RFC 7519 section 4.1). What they say is checked in `verify`.
 #[derive(Debug)]
-pub struct Claims {
+pub struct Claims<'a> {
     /// `iss`, code point by code point.
-    pub issuer: String,
+    pub issuer: &'a str,
     /// `sub`, if there is one.
-    pub subject: Option<String>,
+    pub subject: Option<&'a str>,
     /// `aud`: one or several.
-    pub audiences: Vec<String>,
+    pub audiences: Vec<&'a str>,
     /// `exp`.
     pub expires: UnixTime,
     /// `nbf`.
@@ -21,11 +19,11 @@ pub struct Claims {
     pub issued_at: Option<UnixTime>,
     /// From `scp` or `scope`: an array, or one string with spaces between (RFC 8693 section 4.2; some providers
     /// write the one, some the other).
-    pub scopes: Option<Vec<String>>,
+    pub scopes: Option<Vec<&'a str>>,
     /// `cnf` (RFC 7800 section 3.1): what whoever presents the token must prove to have.
     pub confirmation: Option<Confirmation>,
     /// All members, for what only one kind of provider says.
-    pub members: Object,
+    pub members: &'a Object<'a>,
 }
 
 /// How a token is bound to its holder. Where nothing of it is known here, nobody can be its holder.
@@ -38,48 +36,48 @@ pub struct Confirmation {
     pub certificate_thumbprint: Option<String>,
 }
 
-impl Claims {
+impl<'a> Claims<'a> {
     /// Checks types, not values. `iss`, `aud` and `exp` are required (RFC 9068 section 2.2).
-    pub fn read(members: Object) -> Result<Self, TokenError> {
+    pub fn read(members: &'a Object<'a>) -> Result<Self, TokenError> {
         let issuer = match members.get("iss") {
-            Some(Value::String(issuer)) => issuer.clone(),
+            Some(Value::String(issuer)) => issuer.as_ref(),
             _ => return Err(TokenError::Claims("iss is missing or not a string")),
         };
         let subject = match members.get("sub") {
             None => None,
-            Some(Value::String(subject)) => Some(subject.clone()),
+            Some(Value::String(subject)) => Some(subject.as_ref()),
             Some(_) => return Err(TokenError::Claims("sub is not a string")),
         };
         let audiences = match members.get("aud") {
-            Some(Value::String(audience)) => vec![audience.clone()],
+            Some(Value::String(audience)) => vec![audience.as_ref()],
             Some(Value::Array(audiences)) => {
                 strings(audiences).ok_or(TokenError::Claims("aud has a member that is not a string"))?
             }
             _ => return Err(TokenError::Claims("aud is missing or of a wrong type")),
         };
-        let expires = numeric_date(&members, "exp")
+        let expires = numeric_date(members, "exp")
             .map_err(|()| TokenError::Claims("exp is not a time"))?
             .ok_or(TokenError::Claims("exp is missing"))?;
-        let not_before = numeric_date(&members, "nbf").map_err(|()| TokenError::Claims("nbf is not a time"))?;
-        let issued_at = numeric_date(&members, "iat").map_err(|()| TokenError::Claims("iat is not a time"))?;
-        let scopes = scopes(&members)?;
-        let confirmation = confirmation(&members)?;
+        let not_before = numeric_date(members, "nbf").map_err(|()| TokenError::Claims("nbf is not a time"))?;
+        let issued_at = numeric_date(members, "iat").map_err(|()| TokenError::Claims("iat is not a time"))?;
+        let scopes = scopes(members)?;
+        let confirmation = confirmation(members)?;
         Ok(Self { issuer, subject, audiences, expires, not_before, issued_at, scopes, confirmation, members })
     }
 
     /// The member `name` if it is a string.
-    pub fn text(&self, name: &str) -> Option<&str> {
-        self.members.get(name).and_then(Value::as_str)
+    pub fn text(&self, name: &str) -> Option<&'a str> {
+        self.members.string(name)
     }
 
     /// Whether there is a member `name`.
     pub fn has(&self, name: &str) -> bool {
-        self.members.contains_key(name)
+        self.members.has(name)
     }
 }
 
 /// RFC 7519 section 2 allows fractions. Negative, or beyond what a double counts exactly: not a time.
-pub(super) fn numeric_date(members: &Object, name: &str) -> Result<Option<UnixTime>, ()> {
+pub(super) fn numeric_date(members: &Object<'_>, name: &str) -> Result<Option<UnixTime>, ()> {
     const LATEST: f64 = 9_007_199_254_740_992.0;
     let Some(value) = members.get(name) else {
         return Ok(None);
@@ -93,19 +91,17 @@ pub(super) fn numeric_date(members: &Object, name: &str) -> Result<Option<UnixTi
     Ok(Some(UnixTime::from_millis(millis)))
 }
 
-fn scopes(members: &Object) -> Result<Option<Vec<String>>, TokenError> {
+fn scopes<'a>(members: &'a Object<'a>) -> Result<Option<Vec<&'a str>>, TokenError> {
     let wrong = TokenError::Claims("scp or scope is of a wrong type");
     match members.get("scp").or_else(|| members.get("scope")) {
         None => Ok(None),
-        Some(Value::String(scopes)) => {
-            Ok(Some(scopes.split(' ').filter(|scope| !scope.is_empty()).map(str::to_owned).collect()))
-        }
+        Some(Value::String(scopes)) => Ok(Some(scopes.split(' ').filter(|scope| !scope.is_empty()).collect())),
         Some(Value::Array(scopes)) => strings(scopes).map(Some).ok_or(wrong),
         Some(_) => Err(wrong),
     }
 }
 
-fn confirmation(members: &Object) -> Result<Option<Confirmation>, TokenError> {
+fn confirmation(members: &Object<'_>) -> Result<Option<Confirmation>, TokenError> {
     let wrong = || TokenError::Claims("cnf is of a wrong type");
     let Some(value) = members.get("cnf") else {
         return Ok(None);
@@ -113,14 +109,14 @@ fn confirmation(members: &Object) -> Result<Option<Confirmation>, TokenError> {
     let methods = value.as_object().ok_or_else(wrong)?;
     let text = |name: &str| match methods.get(name) {
         None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(Value::String(text)) => Ok(Some(text.as_ref().to_owned())),
         Some(_) => Err(wrong()),
     };
     Ok(Some(Confirmation { key_thumbprint: text("jkt")?, certificate_thumbprint: text("x5t#S256")? }))
 }
 
-fn strings(values: &[Value]) -> Option<Vec<String>> {
-    values.iter().map(|value| value.as_str().map(str::to_owned)).collect()
+fn strings<'a>(values: &'a [Value<'a>]) -> Option<Vec<&'a str>> {
+    values.iter().map(Value::as_str).collect()
 }
 
 #[cfg(test)]
@@ -128,22 +124,26 @@ mod tests {
     use super::*;
     use crate::json;
 
-    fn read(text: &str) -> Result<Claims, TokenError> {
-        Claims::read(json::object(text.as_bytes()).unwrap())
+    fn read<T>(text: &str, then: impl FnOnce(Result<Claims<'_>, TokenError>) -> T) -> T {
+        then(Claims::read(&json::object(text.as_bytes()).unwrap()))
     }
 
     #[test]
     fn both_spellings_of_scopes_give_the_same() {
         for scopes in [r#""scp":"a b""#, r#""scp":["a","b"]"#, r#""scope":"a  b ""#, r#""scope":["a","b"]"#] {
-            let claims = read(&format!(r#"{{"iss":"i","aud":"a","exp":1,{scopes}}}"#)).unwrap();
-            assert_eq!(claims.scopes.as_deref().unwrap(), ["a", "b"], "{scopes}");
+            read(&format!(r#"{{"iss":"i","aud":"a","exp":1,{scopes}}}"#), |claims| {
+                assert_eq!(claims.unwrap().scopes.unwrap(), ["a", "b"], "{scopes}");
+            });
         }
-        assert_eq!(read(r#"{"iss":"i","aud":"a","exp":1}"#).unwrap().scopes, None);
+        read(r#"{"iss":"i","aud":"a","exp":1}"#, |claims| assert_eq!(claims.unwrap().scopes, None));
     }
 
     #[test]
     fn what_a_token_is_bound_to_is_read_also_when_it_is_nothing_that_is_known_here() {
-        let read = |cnf: &str| read(&format!(r#"{{"iss":"i","aud":"a","exp":1,"cnf":{cnf}}}"#)).unwrap().confirmation;
+        let read = |cnf: &str| {
+            let text = format!(r#"{{"iss":"i","aud":"a","exp":1,"cnf":{cnf}}}"#);
+            read(&text, |claims| claims.unwrap().confirmation)
+        };
         let known = read(r#"{"jkt":"k","x5t#S256":"c"}"#).unwrap();
         assert_eq!(known.key_thumbprint.as_deref(), Some("k"));
         assert_eq!(known.certificate_thumbprint.as_deref(), Some("c"));
@@ -156,8 +156,9 @@ mod tests {
         for (text, millis) in
             [("1.5", 1500), ("1.9e3", 1_900_000), ("0", 0), ("-0", 0), ("9007199254740992", 9_007_199_254_740_992_000)]
         {
-            let claims = read(&format!(r#"{{"iss":"i","aud":"a","exp":{text}}}"#)).unwrap();
-            assert_eq!(claims.expires.millis(), millis, "{text}");
+            read(&format!(r#"{{"iss":"i","aud":"a","exp":{text}}}"#), |claims| {
+                assert_eq!(claims.unwrap().expires.millis(), millis, "{text}");
+            });
         }
     }
 
@@ -184,7 +185,7 @@ mod tests {
             r#"{"iss":"i","aud":"a","exp":1,"cnf":{"jkt":1}}"#,
             r#"{"iss":"i","aud":"a","exp":1,"cnf":{"x5t#S256":null}}"#,
         ] {
-            assert!(matches!(read(claims), Err(TokenError::Claims(_))), "{claims}");
+            read(claims, |read| assert!(matches!(read, Err(TokenError::Claims(_))), "{claims}"));
         }
     }
 }

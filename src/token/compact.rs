@@ -16,8 +16,8 @@ pub struct Compact<'a> {
     pub header: Rc<Header>,
     /// The protected header as it is written: the first segment.
     pub header_segment: &'a str,
-    /// The members of the payload.
-    pub claims: Object,
+    /// The payload, decoded.
+    pub payload: Vec<u8>,
     /// What the signature is over: the first two segments with the dot between.
     pub signing_input: &'a str,
     /// The third segment, decoded.
@@ -51,16 +51,31 @@ impl<'a> Compact<'a> {
         let segments = Segments::of(token)?;
         let header = match known(segments.header) {
             Some(header) => header,
-            None => Rc::new(Header::read(&segments.header_members()?)?),
+            None => Rc::new(Header::read(&header_members(&segments.header()?)?)?),
         };
         Ok(Self {
             header,
             header_segment: segments.header,
-            claims: segments.claims()?,
+            payload: segments.payload()?,
             signing_input: segments.signing_input,
             signature: segments.signature()?,
         })
     }
+
+    /// The members of the payload.
+    pub fn claims(&self) -> Result<Object<'_>, TokenError> {
+        payload_members(&self.payload)
+    }
+}
+
+/// The members of a decoded header.
+pub(super) fn header_members(header: &[u8]) -> Result<Object<'_>, TokenError> {
+    json::object(header).ok_or(TokenError::Malformed("its header is not a JSON object with distinct names"))
+}
+
+/// The members of a decoded payload.
+pub(super) fn payload_members(payload: &[u8]) -> Result<Object<'_>, TokenError> {
+    json::object(payload).ok_or(TokenError::Malformed("its payload is not a JSON object with distinct names"))
 }
 
 /// A compact serialisation, split and not yet decoded.
@@ -79,21 +94,19 @@ impl<'a> Segments<'a> {
         let Some((header, payload)) = signing_input.split_once('.') else {
             return Err(not_a_jwt);
         };
-        match payload.bytes().filter(|byte| *byte == b'.').count() {
-            0 => Ok(Self { header, payload, signing_input, signature }),
-            2 => Err(TokenError::Encrypted),
-            _ => Err(not_a_jwt),
+        if payload.contains('.') {
+            let is_jwe = payload.matches('.').count() == 2;
+            return Err(if is_jwe { TokenError::Encrypted } else { not_a_jwt });
         }
+        Ok(Self { header, payload, signing_input, signature })
     }
 
-    pub(super) fn header_members(&self) -> Result<Object, TokenError> {
-        json::object(&decode(self.header)?)
-            .ok_or(TokenError::Malformed("its header is not a JSON object with distinct names"))
+    pub(super) fn header(&self) -> Result<Vec<u8>, TokenError> {
+        decode(self.header)
     }
 
-    pub(super) fn claims(&self) -> Result<Object, TokenError> {
-        json::object(&decode(self.payload)?)
-            .ok_or(TokenError::Malformed("its payload is not a JSON object with distinct names"))
+    pub(super) fn payload(&self) -> Result<Vec<u8>, TokenError> {
+        decode(self.payload)
     }
 
     pub(super) fn signature(&self) -> Result<Vec<u8>, TokenError> {
@@ -102,11 +115,11 @@ impl<'a> Segments<'a> {
 }
 
 impl Header {
-    pub(super) fn read(members: &Object) -> Result<Self, TokenError> {
-        if members.contains_key("crit") {
+    pub(super) fn read(members: &Object<'_>) -> Result<Self, TokenError> {
+        if members.has("crit") {
             return Err(TokenError::Malformed("it has critical extensions"));
         }
-        if members.contains_key("b64") || members.contains_key("zip") {
+        if members.has("b64") || members.has("zip") {
             return Err(TokenError::Malformed("its payload is encoded in a way that is not supported"));
         }
         let text = |name: &str| match members.get(name) {
@@ -124,7 +137,7 @@ impl Header {
             let typ = typ.to_ascii_lowercase();
             typ.strip_prefix("application/").map(str::to_owned).unwrap_or(typ)
         });
-        Ok(Self { algorithm, key_id: text("kid")?, media_type, has_nonce: members.contains_key("nonce") })
+        Ok(Self { algorithm, key_id: text("kid")?, media_type, has_nonce: members.has("nonce") })
     }
 }
 

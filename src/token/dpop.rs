@@ -4,15 +4,14 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use serde_json::Value;
 
 use super::claims::numeric_date;
-use super::compact::Segments;
+use super::compact::{Segments, header_members, payload_members};
 use super::jwk;
 use super::{Header, TokenError};
 use crate::crypto::{Algorithm, Crypto};
 use crate::http::Url;
-use crate::json::{self, Object};
+use crate::json::{Object, Value};
 use crate::path;
 use crate::time::UnixTime;
 
@@ -65,7 +64,8 @@ pub fn verify(proof: &[u8], expected: Expected<'_>, crypto: &dyn Crypto, now: Un
         _ => "it is not a signed JWT",
     };
     let segments = Segments::of(proof).map_err(malformed)?;
-    let members = segments.header_members().map_err(malformed)?;
+    let header = segments.header().map_err(malformed)?;
+    let members = header_members(&header).map_err(malformed)?;
     let header = Header::read(&members).map_err(malformed)?;
     if header.media_type.as_deref() != Some("dpop+jwt") {
         return Err("typ is not dpop+jwt");
@@ -74,11 +74,12 @@ pub fn verify(proof: &[u8], expected: Expected<'_>, crypto: &dyn Crypto, now: Un
         Algorithm::from_name(&header.algorithm).ok_or("its alg is not an asymmetric one of those listed")?;
     let jwk = members.get("jwk").and_then(Value::as_object).ok_or("there is no jwk in its header")?;
     let key = jwk::read_key(jwk)?;
-    if !key.public.suits(algorithm) || (jwk.contains_key("alg") && key.algorithm != algorithm) {
+    if !key.public.suits(algorithm) || (jwk.has("alg") && key.algorithm != algorithm) {
         return Err("its alg is not one of its key");
     }
-    let claims = segments.claims().map_err(malformed)?;
-    let text = |name: &str| json::string(&claims, name);
+    let payload = segments.payload().map_err(malformed)?;
+    let claims = payload_members(&payload).map_err(malformed)?;
+    let text = |name: &str| claims.string(name);
     let id =
         text("jti").filter(|id| !id.is_empty() && id.len() <= MOST_ID_BYTES).ok_or("jti is missing, or too long")?;
     if text("htm").map(str::as_bytes) != Some(expected.method) {
@@ -93,7 +94,7 @@ pub fn verify(proof: &[u8], expected: Expected<'_>, crypto: &dyn Crypto, now: Un
     }
     let nonce = match claims.get("nonce") {
         None => None,
-        Some(Value::String(nonce)) => Some(nonce.clone()),
+        Some(Value::String(nonce)) => Some(nonce.as_ref().to_owned()),
         Some(_) => return Err("nonce is not a string"),
     };
     let signature = segments.signature().map_err(malformed)?;
@@ -129,22 +130,23 @@ fn hash(bytes: &[u8]) -> String {
 
 /// The thumbprint of a JWK that was read before (RFC 7638 section 3, RFC 8037 section 2): its required members in order of
 /// their names, without white space.
-fn thumbprint(jwk: &Object) -> Option<String> {
-    let names: &[&str] = match json::string(jwk, "kty")? {
+fn thumbprint(jwk: &Object<'_>) -> Option<String> {
+    let names: &[&str] = match jwk.string("kty")? {
         "RSA" => &["e", "kty", "n"],
         "EC" => &["crv", "kty", "x", "y"],
         "OKP" => &["crv", "kty", "x"],
         _ => return None,
     };
-    // `Object` keeps its members in order of their names.
-    let required: Object =
-        names.iter().map(|name| Some(((*name).to_owned(), jwk.get(*name)?.clone()))).collect::<Option<_>>()?;
-    Some(hash(Value::Object(required).to_string().as_bytes()))
+    // Nothing in them has to be escaped: kinds and curves are words that are known, the others base64url.
+    let required: Vec<String> =
+        names.iter().map(|name| Some(format!("\"{name}\":\"{}\"", jwk.string(name)?))).collect::<Option<_>>()?;
+    Some(hash(format!("{{{}}}", required.join(",")).as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json;
 
     #[test]
     fn a_thumbprint_is_that_of_rfc_7638_and_of_rfc_8037() {

@@ -2,10 +2,9 @@ use std::rc::Rc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use serde_json::Value;
 
 use crate::crypto::{Algorithm, PublicKey};
-use crate::json::{self, Object};
+use crate::json::{self, Object, Value};
 
 /// The most keys of one set that are looked at. Providers publish about ten.
 const MAX_KEYS: usize = 256;
@@ -69,7 +68,7 @@ impl KeySet {
     }
 
     /// The same of a set that was read as JSON before.
-    pub fn from_members(set: &Object) -> Option<(Self, Vec<&'static str>)> {
+    pub fn from_members(set: &Object<'_>) -> Option<(Self, Vec<&'static str>)> {
         let listed = set.get("keys")?.as_array()?;
         let mut keys = Vec::new();
         let mut skipped = Vec::new();
@@ -122,26 +121,28 @@ impl KeySet {
 }
 
 /// Reads one public JWK; the error says why it cannot verify signatures here.
-pub(super) fn read_key(jwk: &Object) -> Result<Key, &'static str> {
+pub(super) fn read_key(jwk: &Object<'_>) -> Result<Key, &'static str> {
     // RFC 7518 sections 6.2.2, 6.3.2 and 6.4: nobody publishes these on purpose.
-    if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| jwk.contains_key(*name)) {
+    if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| jwk.has(name)) {
         return Err("a private or symmetric key");
     }
-    if jwk.get("use").is_some_and(|usage| usage != "sig") {
+    if jwk.get("use").is_some_and(|usage| usage.as_str() != Some("sig")) {
         return Err("not for signatures");
     }
     if let Some(operations) = jwk.get("key_ops") {
-        let verifies = operations.as_array().is_some_and(|operations| operations.contains(&Value::from("verify")));
+        let verifies = operations
+            .as_array()
+            .is_some_and(|operations| operations.iter().any(|operation| operation.as_str() == Some("verify")));
         if !verifies {
             return Err("not for verifying");
         }
     }
-    let (public, usual) = match json::string(jwk, "kty") {
+    let (public, usual) = match jwk.string("kty") {
         Some("RSA") => {
             let key = PublicKey::rsa(&octets(jwk, "n")?, &octets(jwk, "e")?);
             (key.ok_or("not an RSA key of 2048 to 4096 bits with exponent 65537")?, Algorithm::Rs256)
         }
-        Some("EC") => match json::string(jwk, "crv") {
+        Some("EC") => match jwk.string("crv") {
             Some("P-256") => {
                 let key = PublicKey::p256(&octets(jwk, "x")?, &octets(jwk, "y")?);
                 (key.ok_or("not a point on P-256")?, Algorithm::Es256)
@@ -152,7 +153,7 @@ pub(super) fn read_key(jwk: &Object) -> Result<Key, &'static str> {
             }
             _ => return Err("a curve that is not supported"),
         },
-        Some("OKP") if json::string(jwk, "crv") == Some("Ed25519") => {
+        Some("OKP") if jwk.string("crv") == Some("Ed25519") => {
             (PublicKey::ed25519(&octets(jwk, "x")?).ok_or("not an Ed25519 key")?, Algorithm::EdDsa)
         }
         _ => return Err("a kind of key that is not supported"),
@@ -166,14 +167,14 @@ pub(super) fn read_key(jwk: &Object) -> Result<Key, &'static str> {
     }
     let text = |name: &str| match jwk.get(name) {
         None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(Value::String(text)) => Ok(Some(text.as_ref().to_owned())),
         Some(_) => Err("kid or issuer is not a string"),
     };
     Ok(Key { id: text("kid")?, algorithm, public, issuer: text("issuer")? })
 }
 
-fn octets(jwk: &Object, name: &str) -> Result<Vec<u8>, &'static str> {
-    let text = json::string(jwk, name).ok_or("a member of the key is missing")?;
+fn octets(jwk: &Object<'_>, name: &str) -> Result<Vec<u8>, &'static str> {
+    let text = jwk.string(name).ok_or("a member of the key is missing")?;
     BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| "a member of the key is not base64url")
 }
 

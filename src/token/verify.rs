@@ -23,7 +23,7 @@ pub struct Expected<'a> {
 /// another kind mostly has another audience too, and its kind is what a person has to hear of.
 pub fn check<T>(
     header: &Header,
-    claims: &Claims,
+    claims: &Claims<'_>,
     expected: Expected<'_>,
     examine: impl FnOnce() -> Result<T, Rejection>,
     now: UnixTime,
@@ -32,7 +32,7 @@ pub fn check<T>(
         return Err(TokenError::Type.because("typ names another kind of JWT"));
     }
     let examined = examine()?;
-    if !claims.audiences.iter().any(|audience| expected.audiences.contains(audience)) {
+    if !expected.audiences.iter().any(|audience| claims.audiences.contains(&audience.as_str())) {
         return Err(TokenError::Audience.into());
     }
     // RFC 7519 section 4.1.4: expired at the instant itself.

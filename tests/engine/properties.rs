@@ -112,7 +112,8 @@ fn target() -> impl Strategy<Value = String> {
 fn accept(token: &str, now: UnixTime) -> Result<(), TokenError> {
     let compact = Compact::parse(token, |_| None)?;
     let algorithm = Algorithm::from_name(&compact.header.algorithm).ok_or(TokenError::Algorithm)?;
-    let claims = Claims::read(compact.claims.clone())?;
+    let members = compact.claims()?;
+    let claims = Claims::read(&members)?;
     let audiences = ["api://gateway".to_owned()];
     let expected = Expected { audiences: &audiences, types: &["jwt"], leeway: Duration::from_secs(60) };
     check(&compact.header, &claims, expected, || Ok(()), now).map_err(|rejection| rejection.error)?;
@@ -314,7 +315,7 @@ proptest! {
         prop_assert_eq!(compact.header.media_type.as_deref(), Some("at+jwt"));
         prop_assert_eq!(&compact.header.key_id, &kid);
         let written: Value = serde_json::from_str(&payload).unwrap();
-        prop_assert_eq!(Value::Object(compact.claims), written);
+        prop_assert_eq!(serde_json::to_value(compact.claims().unwrap()).unwrap(), written);
         prop_assert_eq!(compact.signature, signature);
     }
 
@@ -322,9 +323,9 @@ proptest! {
     fn json_is_read_as_by_everyone_else_unless_a_name_stands_twice(document in document(), escaped in any::<bool>()) {
         let text = document.text(escaped);
         let usual: Value = serde_json::from_str(&text).unwrap();
-        let expected = usual.as_object().filter(|_| !document.has_a_name_twice());
-        let read = json::object(text.as_bytes());
-        prop_assert_eq!(read.as_ref(), expected, "{}", text);
+        let expected = Some(usual).filter(|usual| usual.is_object() && !document.has_a_name_twice());
+        let read = json::object(text.as_bytes()).map(|object| serde_json::to_value(object).unwrap());
+        prop_assert_eq!(read, expected, "{}", text);
         prop_assert!(json::object([text.as_bytes(), text.as_bytes()].concat().as_slice()).is_none());
     }
 
@@ -350,10 +351,11 @@ proptest! {
 
     #[test]
     fn a_time_claim_is_a_number_that_can_be_counted_or_is_refused(value in scalar(), name in select(vec!["exp", "nbf", "iat"])) {
-        let claims = with(json!({"iss": "i", "aud": "a", "exp": 1}), json!({"iss": "i"}));
-        let mut members = claims.as_object().unwrap().clone();
-        members.insert(name.to_owned(), value.clone());
-        let read = Claims::read(members);
+        let mut claims = json!({"iss": "i", "aud": "a", "exp": 1});
+        claims[name] = value.clone();
+        let text = claims.to_string();
+        let members = json::object(text.as_bytes()).unwrap();
+        let read = Claims::read(&members);
         match value.as_f64().filter(|seconds| (0.0..=9_007_199_254_740_992.0).contains(seconds)) {
             None => prop_assert!(read.is_err(), "{}", value),
             Some(seconds) => {
