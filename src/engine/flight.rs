@@ -260,6 +260,9 @@ impl Landing<'_> {
                 };
                 match next.call(self.config, self.crypto, now) {
                     Some(call) => {
+                        if let Some(issuer) = self.known.issuer_mut(index) {
+                            issuer.goes_on(&self.board, now);
+                        }
                         let flight = Flight { operation: next, waiters: flight.waiters, started: now };
                         Next::Call(Box::new((flight, call)))
                     }

@@ -26,14 +26,11 @@ const LONGEST_BACKOFF: u32 = 60;
 /// How often a `kid` that is not in the set may cause a fetch.
 const REFETCH: Duration = Duration::from_secs(30);
 
-/// How much longer than its calls may take a fetch keeps its lease.
+/// How much longer than a call may take its fetch keeps the lease.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The longest lease: three calls of a minute, and the grace.
-const LONGEST_LEASE: Duration = Duration::from_secs(185);
-
-/// How many calls a fetch may take: two kinds of metadata, then the keys.
-const CALLS_OF_A_FETCH: u32 = 3;
+/// The longest lease: a call of a minute, and the grace.
+const LONGEST_LEASE: Duration = Duration::from_secs(65);
 
 /// How often a record is written again that another worker has written meanwhile.
 const MOST_TRIES: usize = 4;
@@ -61,7 +58,7 @@ pub(super) struct IssuerState {
     name: Option<Box<str>>,
     /// For how long keys are trusted that could not be fetched again; those that the operator wrote down do not age.
     oldest: Option<Duration>,
-    /// How long a fetch keeps its lease.
+    /// How long a fetch keeps its lease, from each of its calls on.
     lease: Duration,
     /// For each resource, the digest of what shapes its tokens beside the subject token. Rests on the endpoints.
     shapes: Vec<(usize, Shape)>,
@@ -136,7 +133,7 @@ impl IssuerState {
             schedule: Schedule::default(),
             name: (!is_fixed).then(|| format!("onbehalf.keys.{code}").into()),
             oldest: provider.jwks.is_none().then_some(provider.oldest_keys),
-            lease: provider.timeout.saturating_mul(CALLS_OF_A_FETCH).saturating_add(GRACE),
+            lease: provider.timeout.saturating_add(GRACE),
             shapes: Vec::new(),
         }
     }
@@ -275,6 +272,21 @@ impl IssuerState {
             }
         }
         (Claim::Ours, change)
+    }
+
+    /// A fetch of ours goes on with another call. Where the lease has gone to another worker, both go on: what ends first is
+    /// there first, and neither undoes the other.
+    pub(super) fn goes_on(&mut self, board: &Board<'_>, now: UnixTime) {
+        let Some(name) = self.name.clone() else {
+            return;
+        };
+        let (found, version) = board.schedule(&name, now);
+        if let Some(mut next) = found.filter(|found| found.leased_by == board.worker && !found.is_behind(&self.schedule)) {
+            next.leased_until = now.plus(self.lease);
+            if board.put_schedule(&name, next, version) {
+                self.schedule = next;
+            }
+        }
     }
 
     /// Keys were fetched, and are for everyone.

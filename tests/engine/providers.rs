@@ -300,6 +300,21 @@ fn keys_that_are_written_down_are_not_fetched_and_do_not_age() {
     bench.reply(flight, &answer_with(200, &[], &endpoints));
     bench.no_call();
     bench.wait(bearer("/github", &OKTA_KEY.token(&with(bob(), json!({"iss": issuer})))));
+    let (flight, _) = bench.call();
+    assert_eq!(bench.reply(flight, &issued("up")).len(), 1);
+    // However long the metadata cannot be had again, the keys do not get old.
+    for _ in 0..10 {
+        bench.advance(86_400);
+        bench.tick();
+        while let Some((flight, call)) = bench.engine.next_call() {
+            assert_eq!(call.method, "GET");
+            bench.reply(flight, &TIMED_OUT);
+        }
+    }
+    assert!(bench.engine.key_ages(bench.now).is_empty());
+    let token = with(bob(), json!({"iss": issuer, "exp": bench.now.secs() + 600, "iat": bench.now.secs()}));
+    bench.wait(bearer("/github", &OKTA_KEY.token(&token)));
+    assert_eq!(bench.call().1.method, "POST");
 }
 
 #[test]

@@ -80,13 +80,47 @@ fn a_worker_that_dies_while_it_fetches_is_replaced_by_the_next() {
     drop(dead);
     other.wait(bearer("/github", &alice_token()));
     other.no_call();
-    // Three calls of ten seconds, and some grace.
-    other.advance(34);
+    // A call of ten seconds, and some grace.
+    other.advance(14);
     other.tick();
     other.no_call();
     other.advance(2);
     other.tick();
     assert_eq!(other.call().1.method, "GET");
+}
+
+#[test]
+fn a_fetch_keeps_its_lease_for_as_long_as_its_calls_are_answered() {
+    let shared = SharedMap::default();
+    let [mut slow, mut other]: [Bench; 2] = workers(&shared);
+    slow.tick();
+    let (flight, call) = slow.call();
+    assert!(call.url.as_str().contains(".well-known"));
+    for bench in [&mut slow, &mut other] {
+        bench.advance(9);
+    }
+    slow.reply(flight, &provider_document(&call));
+    other.advance(9);
+    other.tick();
+    while let Some((_, other_call)) = other.engine.next_call() {
+        assert_ne!(other_call.url.authority(), call.url.authority(), "the first worker is still at it");
+    }
+}
+
+#[test]
+fn a_clock_that_goes_back_while_fetches_fail_does_not_put_the_next_one_off() {
+    let shared = SharedMap::default();
+    let [mut first, mut second]: [Bench; 2] = workers(&shared);
+    for _ in 0..8 {
+        first.tick();
+        while let Some((flight, _)) = first.engine.next_call() {
+            first.reply(flight, &TIMED_OUT);
+        }
+        first.advance(60);
+    }
+    second.now = NOW.minus(std::time::Duration::from_secs(3600));
+    second.tick();
+    assert_eq!(second.call().1.method, "GET", "a pause of a minute has not begun an hour ahead");
 }
 
 #[test]
