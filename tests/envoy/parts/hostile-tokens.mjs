@@ -481,6 +481,7 @@ values('payload', 'client_id', { ...otherTypes, missing: WITHOUT, 'the subject':
 values('payload', 'azp', { ...otherTypes, 'the subject': '"user-1"' });
 values('payload', 'roles', { string: '"admin"', number: '1' });
 values('payload', 'groups', { overage: 'null', array: '["g"]' });
+values('payload', 'cnf', { ...otherTypes, 'of a key': '{"jkt":"x"}', 'of nothing': '{}' });
 values('payload', 'act', { actor: '{"sub":"agent","act":{"sub":"other"}}' });
 values('payload', 'nonce', { 'of an ID token': '"n"' });
 values('payload', 'at_hash', { 'of an ID token': '"h"' });

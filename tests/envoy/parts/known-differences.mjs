@@ -294,6 +294,13 @@ export const DIFFERENCES = [
     why: 'They have no notion of scopes.',
   },
   {
+    what: '`cnf`, whatever it says',
+    jose: 'accepts',
+    jwt_authn: 'accepts',
+    of: all('cnf', ...TYPES, 'of a key', 'of nothing'),
+    why: 'A bound token, sent without proof (RFC 9449 section 7.1, RFC 8705 section 3): whoever has it may have stolen it.',
+  },
+  {
     what: 'An application’s own token, or an ID token',
     jose: 'accepts',
     jwt_authn: 'accepts',
