@@ -4,6 +4,7 @@ use super::fields::Fields;
 use super::{ConfigError, Provider, check_scopes};
 use crate::http::Url;
 use crate::idp::Target;
+use crate::mcp::metadata;
 use crate::path;
 
 /// Something behind Envoy that has tokens of its own: an MCP server, an API (RFC 9728 section 1.2).
@@ -94,6 +95,10 @@ fn build(fields: &Fields<'_>, providers: &[Provider]) -> Result<Resource, Config
     if !url.path().is_empty() && !path::is_normal(url.path()) {
         let expected =
             "a path in normal form (no empty or dot segments, no parameters, no escapes that are not needed)";
+        return Err(ConfigError::new(fields.at("url"), format!("{text:?}"), expected));
+    }
+    if path::is_under(url.path(), metadata::WELL_KNOWN) {
+        let expected = "a path that is not where the metadata of resources is";
         return Err(ConfigError::new(fields.at("url"), format!("{text:?}"), expected));
     }
     let scopes = |fields: &Fields<'_>, name: &str| {

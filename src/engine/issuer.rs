@@ -281,7 +281,9 @@ impl IssuerState {
             return;
         };
         let (found, version) = board.schedule(&name, now);
-        if let Some(mut next) = found.filter(|found| found.leased_by == board.worker && !found.is_behind(&self.schedule)) {
+        if let Some(mut next) =
+            found.filter(|found| found.leased_by == board.worker && !found.is_behind(&self.schedule))
+        {
             next.leased_until = now.plus(self.lease);
             if board.put_schedule(&name, next, version) {
                 self.schedule = next;

@@ -160,6 +160,11 @@ fn each_mistake_names_its_field() {
             json!({"audience": "x", "requested_token_type": "saml2"}),
             "resources[0].exchange.okta-eu.requested_token_type",
         ),
+        (
+            "/resources/0/url",
+            json!("https://mcp.acme.example/.well-known/oauth-protected-resource/x"),
+            "resources[0].url",
+        ),
         ("/open_paths", json!(["/a/../b"]), "open_paths[0]"),
         ("/open_paths", json!(["/a", "/b;v=1"]), "open_paths[1]"),
         ("/open_paths", json!("/a"), "open_paths"),

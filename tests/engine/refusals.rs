@@ -88,7 +88,9 @@ fn one_token_once() {
         reason(request("POST", "/github", &[("authorization", &format!("{good}, {good}"))])),
         "several_credentials"
     );
-    for query in ["access_token=x", "a=b&access_token=", "%61ccess_token=x"] {
+    for query in
+        ["access_token=x", "a=b&access_token=", "%61ccess_token=x", "a;access_token=x", "a=b%3b;access%5ftoken=x"]
+    {
         assert_eq!(
             reason(request("POST", &format!("/github?{query}"), &[("authorization", &good)])),
             "several_credentials",
