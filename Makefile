@@ -111,12 +111,12 @@ $(E2E_TOOLS): tests/envoy/package-lock.json $(PYTHON_TOOLS)
 	npm ci --prefix tests/envoy --ignore-scripts --no-audit --no-fund
 	@touch $@
 
-.tools/bin/cargo-deny: tools/install-cargo-deny.sh
-	tools/install-cargo-deny.sh
+.tools/bin/cargo-deny: Makefile
+	tools/install-cargo-tool.sh cargo-deny 0.20.2
 	@touch $@
 
-.tools/bin/cargo-fuzz: tools/install-cargo-fuzz.sh
-	tools/install-cargo-fuzz.sh
+.tools/bin/cargo-fuzz: Makefile
+	tools/install-cargo-tool.sh cargo-fuzz 0.13.2
 	@touch $@
 
 .PHONY: help build demo run oci bench test test-engine test-wasm test-envoy test-oci lint fuzz advisories fmt clean distclean rust
