@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use onbehalf::engine::Step;
-use onbehalf::http::Reply;
+use onbehalf::http::{Call, Reply};
 use serde_json::json;
 
 use crate::support::*;
@@ -16,14 +16,33 @@ fn encode(part: &serde_json::Value) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(part.to_string())
 }
 
-/// Lets every call of a worker be answered as the providers do; gives the URLs.
-fn serve(bench: &mut Bench) -> Vec<String> {
+/// Lets every call of a worker be answered; gives the URLs.
+fn serve_with(bench: &mut Bench, answer: impl Fn(&Call) -> Reply) -> Vec<String> {
     let mut urls = Vec::new();
     while let Some((flight, call)) = bench.engine.next_call() {
         urls.push(call.url.as_str().to_owned());
-        bench.reply(flight, &provider_document(&call));
+        bench.reply(flight, &answer(&call));
     }
     urls
+}
+
+/// The same as the providers do.
+fn serve(bench: &mut Bench) -> Vec<String> {
+    serve_with(bench, provider_document)
+}
+
+/// The same as they do when the one has another key.
+fn with_another_key(call: &Call) -> Reply {
+    let is_keys = call.url.as_str().ends_with("discovery/v2.0/keys");
+    if is_keys { answer(200, &key_set(&[&OTHER_KEY])) } else { provider_document(call) }
+}
+
+/// A worker that has fetched all keys.
+fn served(shared: &SharedMap) -> Bench {
+    let mut bench = Bench::beside(&configuration(), shared);
+    bench.tick();
+    serve(&mut bench);
+    bench
 }
 
 /// Whether a token of Alice's gets as far as its exchange.
@@ -113,9 +132,7 @@ fn a_clock_that_goes_back_while_fetches_fail_does_not_put_the_next_one_off() {
     let [mut first, mut second]: [Bench; 2] = workers(&shared);
     for _ in 0..8 {
         first.tick();
-        while let Some((flight, _)) = first.engine.next_call() {
-            first.reply(flight, &TIMED_OUT);
-        }
+        serve_with(&mut first, |_| TIMED_OUT);
         first.advance(60);
     }
     second.now = NOW.minus(std::time::Duration::from_secs(3600));
@@ -131,10 +148,7 @@ fn a_failed_fetch_is_repeated_by_one_worker_and_not_by_each() {
     for _ in 0..64 {
         for bench in &mut workers {
             bench.tick();
-            while let Some((flight, call)) = bench.engine.next_call() {
-                calls += usize::from(call.url.as_str().contains("entra"));
-                bench.reply(flight, &TIMED_OUT);
-            }
+            calls += serve_with(bench, |_| TIMED_OUT).iter().filter(|url| url.contains("entra")).count();
             bench.advance(1);
         }
     }
@@ -178,9 +192,7 @@ fn a_flood_of_unknown_keys_causes_one_fetch_an_issuer_in_thirty_seconds_in_the_w
 #[test]
 fn a_key_that_one_worker_sees_go_is_gone_for_all() {
     let shared = SharedMap::default();
-    let [mut first, mut second]: [Bench; 2] = workers(&shared);
-    first.tick();
-    serve(&mut first);
+    let (mut first, [mut second]) = (served(&shared), workers(&shared));
     second.tick();
     let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 9000})));
     authorization(second.exchange(bearer("/github", &token), &issued("up")));
@@ -188,11 +200,7 @@ fn a_key_that_one_worker_sees_go_is_gone_for_all() {
         bench.advance(3600);
     }
     first.tick();
-    while let Some((flight, call)) = first.engine.next_call() {
-        let is_keys = call.url.as_str().ends_with("discovery/v2.0/keys");
-        let reply = if is_keys { answer(200, &key_set(&[&OTHER_KEY])) } else { provider_document(&call) };
-        first.reply(flight, &reply);
-    }
+    serve_with(&mut first, with_another_key);
     second.tick();
     second.no_call();
     assert!(matches!(second.ask(bearer("/github", &token)), Step::Wait), "the key is looked for once more");
@@ -217,9 +225,7 @@ fn what_another_plugin_writes_is_not_believed() {
 
 fn is_not_believed(change: &dyn Fn(&str, &mut Vec<u8>)) {
     let shared = SharedMap::default();
-    let mut first = Bench::beside(&configuration(), &shared);
-    first.tick();
-    serve(&mut first);
+    served(&shared);
     shared.overwrite(change);
     let mut second = Bench::beside(&configuration(), &shared);
     second.tick();
@@ -230,9 +236,7 @@ fn is_not_believed(change: &dyn Fn(&str, &mut Vec<u8>)) {
 #[test]
 fn workers_with_another_secret_do_not_share() {
     let shared = SharedMap::default();
-    let mut first = Bench::beside(&configuration(), &shared);
-    first.tick();
-    serve(&mut first);
+    served(&shared);
     let mut other = configuration();
     other["identity_providers"]["entra-us"]["client"]["authentication"]["secret"] = json!({"inline": "another"});
     let mut second = Bench::beside(&other, &shared);
@@ -296,16 +300,13 @@ fn a_worker_with_stricter_rules_than_those_before_fetches_for_itself() {
     let shared = SharedMap::default();
     let mut first = Bench::beside(&configuration(), &shared);
     first.tick();
-    while let Some((flight, call)) = first.engine.next_call() {
-        let reply = match provider_document(&call) {
-            Reply::Answer(mut answer) => {
-                answer.headers.push(("cache-control".to_owned(), b"max-age=86400".to_vec()));
-                Reply::Answer(answer)
-            }
-            failed => failed,
-        };
-        first.reply(flight, &reply);
-    }
+    serve_with(&mut first, |call| match provider_document(call) {
+        Reply::Answer(mut answer) => {
+            answer.headers.push(("cache-control".to_owned(), b"max-age=86400".to_vec()));
+            Reply::Answer(answer)
+        }
+        failed => failed,
+    });
     let mut strict = configuration();
     for name in ["entra-us", "okta-eu"] {
         strict["identity_providers"][name]["keys_max_age_seconds"] = json!(3600);
@@ -321,9 +322,7 @@ fn a_worker_with_stricter_rules_than_those_before_fetches_for_itself() {
 #[test]
 fn a_document_that_was_broken_and_a_fetch_that_fails_are_made_good_in_a_moment() {
     let shared = SharedMap::default();
-    let mut first = Bench::beside(&configuration(), &shared);
-    first.tick();
-    serve(&mut first);
+    let mut first = served(&shared);
     shared.overwrite(|name, value| {
         if name.ends_with(".document") {
             value.clear();
@@ -331,9 +330,7 @@ fn a_document_that_was_broken_and_a_fetch_that_fails_are_made_good_in_a_moment()
     });
     let mut second = Bench::beside(&configuration(), &shared);
     second.tick();
-    while let Some((flight, _)) = second.engine.next_call() {
-        second.reply(flight, &TIMED_OUT);
-    }
+    serve_with(&mut second, |_| TIMED_OUT);
     second.advance(1);
     second.tick();
     assert_eq!(serve(&mut second).len(), 4);
@@ -346,19 +343,13 @@ fn a_document_that_was_broken_and_a_fetch_that_fails_are_made_good_in_a_moment()
 #[test]
 fn records_that_are_put_back_bring_no_old_key_back() {
     let shared = SharedMap::default();
-    let [mut first, mut second]: [Bench; 2] = workers(&shared);
-    first.tick();
-    serve(&mut first);
+    let (mut first, [mut second]) = (served(&shared), workers(&shared));
     let before = shared.copy();
     for bench in [&mut first, &mut second] {
         bench.advance(3600);
     }
     first.tick();
-    while let Some((flight, call)) = first.engine.next_call() {
-        let is_keys = call.url.as_str().ends_with("discovery/v2.0/keys");
-        let reply = if is_keys { answer(200, &key_set(&[&OTHER_KEY])) } else { provider_document(&call) };
-        first.reply(flight, &reply);
-    }
+    serve_with(&mut first, with_another_key);
     second.tick();
     shared.put_back(&before);
     let claims = with(alice(), json!({"exp": first.now.secs() + 600}));
