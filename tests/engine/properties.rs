@@ -288,9 +288,18 @@ proptest! {
         payload in prop_oneof![any::<String>(), Just("{}".to_owned())],
         signature in vec(any::<u8>(), 0..8),
         raw in any::<String>(),
+        at in any::<Index>(),
+        other in select(b"ABCDEFGHQRSTghijwxyz0189-_+/=. ".as_slice()),
     ) {
         let written = format!("{}.{}.{}", encode(header), encode(payload), encode(&signature));
-        for token in [raw.clone(), written.clone(), format!("{written}{raw}"), format!("{raw}.{written}")] {
+        let mut bent = written.clone().into_bytes();
+        let at = at.index(bent.len());
+        bent[at] = other;
+        // Its last character has bits that stand for nothing.
+        let mut loose = written.clone().into_bytes();
+        *loose.last_mut().unwrap() = other;
+        let [bent, loose] = [bent, loose].map(|bytes| String::from_utf8(bytes).unwrap());
+        for token in [raw.clone(), written.clone(), bent, loose, format!("{written}{raw}"), format!("{raw}.{written}")] {
             if let Ok(compact) = Compact::parse(&token, |_| None) {
                 prop_assert_eq!(format!("{}.{}", compact.signing_input, encode(&compact.signature)), token);
             }
