@@ -190,9 +190,9 @@ impl Serialize for Object<'_> {
     }
 }
 
-/// Equality of names, which are short and mostly differ in their first byte: calling `memcmp` takes longer.
+/// Equality of names, which are mostly short and differ in their first byte: calling `memcmp` takes longer for those.
 fn is_same(one: &str, other: &str) -> bool {
-    one.len() == other.len() && one.bytes().eq(other.bytes())
+    one.len() == other.len() && if one.len() <= 8 { one.bytes().eq(other.bytes()) } else { one == other }
 }
 
 /// How many members, not which: they may be claims, or a key.

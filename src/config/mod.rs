@@ -10,6 +10,7 @@ mod resource;
 
 use std::fmt;
 use std::ops::Deref;
+use std::rc::Rc;
 
 use crate::shared::SharedKey;
 use fields::Fields;
@@ -32,6 +33,8 @@ pub struct Config {
     pub providers: Vec<Provider>,
     /// As listed.
     pub resources: Vec<Resource>,
+    /// Every scope that one of them asks for, once.
+    pub scopes: Vec<Rc<str>>,
     /// Paths that are forwarded without a token, exactly as listed.
     pub open_paths: Vec<String>,
     /// The most verified tokens that are remembered.
@@ -105,7 +108,14 @@ impl Config {
         };
         let tokens = |name: &str, least: u32| size(name, least, MOST_CACHED_TOKENS, DEFAULT_CACHED_TOKENS, "tokens");
         let shared_key = SharedKey::of(providers.iter().map(|provider| provider.client.authentication.secret()));
+        let mut scopes: Vec<Rc<str>> = Vec::new();
+        for scope in resources.iter().flat_map(|resource| &resource.scopes) {
+            if !scopes.iter().any(|known| **known == **scope) {
+                scopes.push(scope.as_str().into());
+            }
+        }
         Ok(Self {
+            scopes,
             verified_tokens: tokens("verified_tokens", 0)?,
             verified_bytes: size("verified_bytes", 0, u32::MAX, DEFAULT_CACHED_BYTES, "bytes")?,
             // Waiting requests get their token from the cache of exchanged ones: it cannot be switched off.

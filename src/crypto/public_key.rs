@@ -113,6 +113,7 @@ mod tests {
         assert!(PublicKey::rsa(&modulus[..128], &[1, 0, 1]).is_none(), "1024 bits");
         assert!(PublicKey::rsa(&[0xff; 1024], &[1, 0, 1]).is_none(), "8192 bits");
         assert!(PublicKey::rsa(&modulus, &[3]).is_none(), "e = 3");
+        assert!(PublicKey::rsa(&modulus, &[0, 1, 0, 1]).is_none(), "an exponent with a zero in front");
         assert!(PublicKey::rsa(&modulus, &[2]).is_none(), "e = 2");
         assert!(PublicKey::rsa(&modulus, &[]).is_none(), "no exponent");
         assert!(PublicKey::rsa(&[], &[1, 0, 1]).is_none(), "no modulus");

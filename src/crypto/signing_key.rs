@@ -3,7 +3,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use jwt_simple::algorithms::P256KeyPair;
-use rsa::pkcs8::DecodePrivateKey;
+use rsa::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
 use rsa::traits::PublicKeyParts;
 use zeroize::Zeroizing;
 
@@ -47,11 +47,18 @@ impl SigningKey {
             text.trim().strip_prefix("-----BEGIN PRIVATE KEY-----")?.strip_suffix("-----END PRIVATE KEY-----")?;
         let body: Zeroizing<String> = Zeroizing::new(body.chars().filter(|c| !c.is_ascii_whitespace()).collect());
         let pkcs8 = Zeroizing::new(BASE64_STANDARD.decode(body.as_bytes()).ok()?);
-        let inner = match algorithm {
-            SigningAlgorithm::Rs256 => Inner::Rs256(Box::new(rsa_key(&pkcs8)?)),
-            SigningAlgorithm::Es256 => Inner::Es256(Box::new(P256KeyPair::from_der(&pkcs8).ok()?)),
-        };
-        Some(Self { inner, pkcs8 })
+        match algorithm {
+            SigningAlgorithm::Rs256 => {
+                let key = rsa_key(&pkcs8)?;
+                // Anew: some of what stands there may be wrong, and is not looked at here, but by the host.
+                let pkcs8 = Zeroizing::new(key.to_pkcs8_der().ok()?.as_bytes().to_vec());
+                Some(Self { inner: Inner::Rs256(Box::new(key)), pkcs8 })
+            }
+            SigningAlgorithm::Es256 => {
+                let pair = P256KeyPair::from_der(&pkcs8).ok()?;
+                Some(Self { inner: Inner::Es256(Box::new(pair)), pkcs8 })
+            }
+        }
     }
 
     /// The algorithm that it signs with.
@@ -87,5 +94,30 @@ fn rsa_key(pkcs8: &[u8]) -> Option<rsa::PrivateKey> {
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SigningKey({})", self.algorithm().name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jwt_simple::algorithms::RS256KeyPair;
+    use rsa::pkcs8::DecodePrivateKey as _;
+
+    use super::*;
+
+    #[test]
+    fn the_host_gets_a_key_without_the_mistakes_of_the_operators() {
+        use base64::Engine as _;
+        let pem = RS256KeyPair::generate(2048).unwrap().to_pem().unwrap();
+        let body = |pem: &str| -> String { pem.lines().filter(|line| !line.starts_with('-')).collect() };
+        let good = BASE64_STANDARD.decode(body(&pem)).unwrap();
+        // The last of its numbers is the coefficient, which can be computed from others.
+        let mut bad = good.clone();
+        *bad.last_mut().unwrap() ^= 2;
+        let text = |der: &[u8]| {
+            format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----", BASE64_STANDARD.encode(der))
+        };
+        let [good, bad] = [good, bad].map(|der| SigningKey::parse(SigningAlgorithm::Rs256, &text(&der)).unwrap());
+        assert_eq!(good.pkcs8(), bad.pkcs8());
+        assert!(rsa::PrivateKey::from_pkcs8_der(bad.pkcs8()).is_ok());
     }
 }

@@ -198,12 +198,14 @@ fn is_b64token(token: &[u8]) -> bool {
     !body.is_empty() && body.iter().all(|byte| ALLOWED.get(usize::from(*byte)) == Some(&true))
 }
 
-/// Whether the query has an `access_token` (RFC 6750 section 2.3), however it is escaped, and also for a server that takes `;`
-/// for the end of a parameter.
+/// Whether the query has an `access_token` (RFC 6750 section 2.3), however it is escaped; also for servers that take `;` for the
+/// end of a parameter, or white space off a name, or `.` and a space for `_`, or `[]` behind it for a list.
 pub(super) fn has_query_token(target: &[u8]) -> bool {
     let Some(start) = target.iter().position(|byte| *byte == b'?') else {
         return false;
     };
     let query = target.get(start.saturating_add(1)..).unwrap_or_default();
-    query.split(|byte| *byte == b';').any(|part| form_urlencoded::parse(part).any(|(name, _)| name == "access_token"))
+    let is_token =
+        |name: &str| name.trim().split('[').next().is_some_and(|name| name.replace(['.', ' '], "_") == "access_token");
+    query.split(|byte| *byte == b';').any(|part| form_urlencoded::parse(part).any(|(name, _)| is_token(&name)))
 }

@@ -314,7 +314,7 @@ impl<'a> Facts<'a> {
         token::verify(signed, key, &issuer, tenant.as_deref(), self.crypto)
             .map_err(|error| refuse(error.into(), &context()))?;
         self.known.remember_header(compact.header_segment, header);
-        Ok(Verified::new(index, caller, claims, provider.leeway))
+        Ok(Verified::new(index, caller, claims, &self.config.scopes, provider.leeway))
     }
 
     /// Whose token it is, by what it says: only to find the keys by which it must then hold.
@@ -373,7 +373,9 @@ fn authorize<'c>(
         let name = provider.map_or("-", |provider| &provider.name);
         return Err(Refusal::because(Reason::NoExchange, format!("provider={name}")).into());
     };
-    if let Some(missing) = resource.scopes.iter().find(|scope| !caller.scopes.contains(scope)) {
+    if let Some(missing) =
+        resource.scopes.iter().find(|scope| !caller.scopes.iter().any(|granted| **granted == ***scope))
+    {
         return Err(Refusal::because(
             Reason::InsufficientScope,
             format!("provider={} missing={missing:?}", provider.name),

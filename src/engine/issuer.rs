@@ -280,13 +280,16 @@ impl IssuerState {
         let Some(name) = self.name.clone() else {
             return;
         };
-        let (found, version) = board.schedule(&name, now);
-        if let Some(mut next) =
-            found.filter(|found| found.leased_by == board.worker && !found.is_behind(&self.schedule))
-        {
+        for _ in 0..MOST_TRIES {
+            let (found, version) = board.schedule(&name, now);
+            let ours = found.filter(|found| found.leased_by == board.worker && !found.is_behind(&self.schedule));
+            let Some(mut next) = ours else {
+                return;
+            };
             next.leased_until = now.plus(self.lease);
             if board.put_schedule(&name, next, version) {
                 self.schedule = next;
+                return;
             }
         }
     }

@@ -38,7 +38,8 @@ pub(super) struct Known {
 pub(super) struct Verified {
     pub(super) provider: usize,
     pub(super) caller: Caller,
-    pub(super) scopes: Vec<String>,
+    /// Of its scopes, those that some resource asks for: a token may have thousands.
+    pub(super) scopes: Vec<Rc<str>>,
     /// What whoever presents it must prove to have.
     pub(super) confirmation: Option<Confirmation>,
     /// `exp`.
@@ -252,11 +253,19 @@ const fn size(token: &str) -> usize {
 }
 
 impl Verified {
-    pub(super) fn new(provider: usize, caller: Caller, claims: Claims<'_>, leeway: Duration) -> Self {
+    /// `scopes`: those that resources ask for.
+    pub(super) fn new(
+        provider: usize,
+        caller: Caller,
+        claims: Claims<'_>,
+        scopes: &[Rc<str>],
+        leeway: Duration,
+    ) -> Self {
+        let granted = claims.scopes.unwrap_or_default();
         Self {
             provider,
             caller,
-            scopes: claims.scopes.unwrap_or_default().into_iter().map(str::to_owned).collect(),
+            scopes: scopes.iter().filter(|scope| granted.contains(&&***scope)).cloned().collect(),
             confirmation: claims.confirmation,
             expires: claims.expires,
             accepted_until: claims.expires.plus(leeway),
@@ -292,14 +301,14 @@ impl Shape {
     }
 }
 
-/// So many characters of base64url are 256 bits.
+/// So many characters of base64url are 254 bits of a signature at least.
 const SIGNATURE_END: usize = 43;
 
 impl TokenKey {
     /// SHA-256 over the shape and a verified subject token.
     ///
-    /// The token stands there by the last 256 bits of its signature, which is one block to hash instead of a dozen. Whoever
-    /// cannot sign cannot choose them, and an issuer that signs for two users would give them the same once in 2^128 tokens.
+    /// The token stands there by the end of its signature, which is one block to hash instead of a dozen. Whoever cannot sign
+    /// cannot choose it, and an issuer would have to sign some 2^127 tokens to give two of them the same.
     pub(super) fn of(shape: &Shape, subject: &str) -> Self {
         let mut hash = shape.0;
         hash.update(subject.as_bytes().last_chunk::<SIGNATURE_END>().map_or(subject.as_bytes(), |end| end));
@@ -349,7 +358,17 @@ mod tests {
     fn verified() -> Rc<Verified> {
         let claims = crate::json::object(br#"{"iss":"i","aud":"a","exp":1}"#).unwrap();
         let caller = Caller { user: "u".to_owned(), tenant: None, takes_claims_challenge: false };
-        Rc::new(Verified::new(0, caller, Claims::read(&claims).unwrap(), Duration::ZERO))
+        Rc::new(Verified::new(0, caller, Claims::read(&claims).unwrap(), &[], Duration::ZERO))
+    }
+
+    #[test]
+    fn of_thousands_of_scopes_those_are_kept_that_resources_ask_for() {
+        let text = format!(r#"{{"iss":"i","aud":"a","exp":1,"scp":"{} mcp.read"}}"#, "a mcp.read ".repeat(1000));
+        let claims = crate::json::object(text.as_bytes()).unwrap();
+        let caller = Caller { user: "u".to_owned(), tenant: None, takes_claims_challenge: false };
+        let asked: [Rc<str>; 2] = ["mcp.read".into(), "mcp.write".into()];
+        let verified = Verified::new(0, caller, Claims::read(&claims).unwrap(), &asked, Duration::ZERO);
+        assert_eq!(verified.scopes, ["mcp.read".into()]);
     }
 
     fn token(number: usize) -> String {

@@ -11,7 +11,7 @@ use super::jwk;
 use super::{Header, TokenError};
 use crate::crypto::{Algorithm, Crypto};
 use crate::http::Url;
-use crate::json::{Object, Value};
+use crate::json::{self, Object, Value};
 use crate::path;
 use crate::time::UnixTime;
 
@@ -73,6 +73,10 @@ pub fn verify(proof: &[u8], expected: Expected<'_>, crypto: &dyn Crypto, now: Un
     let algorithm =
         Algorithm::from_name(&header.algorithm).ok_or("its alg is not an asymmetric one of those listed")?;
     let jwk = members.get("jwk").and_then(Value::as_object).ok_or("there is no jwk in its header")?;
+    // Section 6.1: the key is the token's. Before the key is read: nobody can have us compute with another.
+    if thumbprint(jwk).as_deref() != Some(expected.key_thumbprint) {
+        return Err("its key is not the one that the token is bound to");
+    }
     let key = jwk::read_key(jwk)?;
     if !key.public.suits(algorithm) || (jwk.has("alg") && key.algorithm != algorithm) {
         return Err("its alg is not one of its key");
@@ -101,10 +105,6 @@ pub fn verify(proof: &[u8], expected: Expected<'_>, crypto: &dyn Crypto, now: Un
     if !crypto.verify(algorithm, &key.public, segments.signing_input.as_bytes(), &signature) {
         return Err("its signature is not by the key in it");
     }
-    // Section 6.1: the key is the token's.
-    if thumbprint(jwk).as_deref() != Some(expected.key_thumbprint) {
-        return Err("its key is not the one that the token is bound to");
-    }
     if text("ath") != Some(&*hash(expected.access_token.as_bytes())) {
         return Err("ath is not the hash of the token");
     }
@@ -128,7 +128,7 @@ fn hash(bytes: &[u8]) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(hmac_sha256::Hash::hash(bytes))
 }
 
-/// The thumbprint of a JWK that was read before (RFC 7638 section 3, RFC 8037 section 2): its required members in order of
+/// The thumbprint of a JWK (RFC 7638 section 3, RFC 8037 section 2): its required members in order of
 /// their names, without white space.
 fn thumbprint(jwk: &Object<'_>) -> Option<String> {
     let names: &[&str] = match jwk.string("kty")? {
@@ -137,16 +137,13 @@ fn thumbprint(jwk: &Object<'_>) -> Option<String> {
         "OKP" => &["crv", "kty", "x"],
         _ => return None,
     };
-    // Nothing in them has to be escaped: kinds and curves are words that are known, the others base64url.
-    let required: Vec<String> =
-        names.iter().map(|name| Some(format!("\"{name}\":\"{}\"", jwk.string(name)?))).collect::<Option<_>>()?;
-    Some(hash(format!("{{{}}}", required.join(",")).as_bytes()))
+    let required: Vec<_> = names.iter().map(|name| Some((*name, jwk.string(name)?.into()))).collect::<Option<_>>()?;
+    Some(hash(json::text(required).as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::json;
 
     #[test]
     fn a_thumbprint_is_that_of_rfc_7638_and_of_rfc_8037() {
@@ -160,6 +157,38 @@ mod tests {
             assert_eq!(thumbprint(&json::object(jwk.as_bytes()).unwrap()).as_deref(), Some(expected));
         }
         assert_eq!(thumbprint(&json::object(br#"{"kty":"oct","k":"AA"}"#).unwrap()), None);
+    }
+
+    /// Whoever is asked to compute fails the test.
+    struct Nobody;
+
+    impl Crypto for Nobody {
+        fn verify(&self, _: Algorithm, _: &crate::crypto::PublicKey, _: &[u8], _: &[u8]) -> bool {
+            panic!("a signature was computed with a key that a stranger chose");
+        }
+
+        fn sign(&self, _: &crate::crypto::SigningKey, _: &[u8]) -> Option<Vec<u8>> {
+            None
+        }
+
+        fn random(&self) -> Option<[u8; 16]> {
+            None
+        }
+    }
+
+    #[test]
+    fn nothing_is_computed_with_another_key_than_the_one_that_the_token_is_bound_to() {
+        let url = Url::parse("https://mcp.example.com/api").unwrap();
+        let encode = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+        let n = BASE64_URL_SAFE_NO_PAD.encode([0xff; 512]);
+        let header = format!(r#"{{"typ":"dpop+jwt","alg":"PS256","jwk":{{"kty":"RSA","n":"{n}","e":"AQAB"}}}}"#);
+        let claims = r#"{"jti":"1","htm":"POST","htu":"https://mcp.example.com/api","iat":1800000000}"#;
+        let proof = format!("{}.{}.{}", encode(&header), encode(claims), BASE64_URL_SAFE_NO_PAD.encode([1; 512]));
+        let max_age = Duration::from_secs(60);
+        let expected =
+            Expected { method: b"POST", url: &url, path: "/api", access_token: "", key_thumbprint: "another", max_age };
+        let refused = verify(proof.as_bytes(), expected, &Nobody, UnixTime::from_secs(1_800_000_000));
+        assert_eq!(refused.err(), Some("its key is not the one that the token is bound to"));
     }
 
     #[test]

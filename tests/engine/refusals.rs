@@ -88,9 +88,17 @@ fn one_token_once() {
         reason(request("POST", "/github", &[("authorization", &format!("{good}, {good}"))])),
         "several_credentials"
     );
-    for query in
-        ["access_token=x", "a=b&access_token=", "%61ccess_token=x", "a;access_token=x", "a=b%3b;access%5ftoken=x"]
-    {
+    for query in [
+        "access_token=x",
+        "a=b&access_token=",
+        "%61ccess_token=x",
+        "a;access_token=x",
+        "a=b%3b;access%5ftoken=x",
+        "access.token=x",
+        "+access+token=x",
+        "%20access_token=x",
+        "access_token[]=x",
+    ] {
         assert_eq!(
             reason(request("POST", &format!("/github?{query}"), &[("authorization", &good)])),
             "several_credentials",
