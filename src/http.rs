@@ -36,6 +36,10 @@ impl Url {
         if authority.as_str().contains('@') {
             return Err("must have no user information");
         }
+        let host = authority.host();
+        if host.contains('_') && host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            return Err("has a word for a host that is to be replaced");
+        }
         let https = match scheme {
             "https" => true,
             "http" if is_loopback(authority.host()) => false,
@@ -286,6 +290,7 @@ mod tests {
             "https://",
             "https://a b/",
             "https://a.example/\"",
+            "https://MCP_HOST/mcp",
             "http://127.0.0.1.evil.example/",
             "",
         ] {

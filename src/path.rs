@@ -31,9 +31,10 @@ pub fn normal_form(target: &[u8]) -> Option<Cow<'_, str>> {
     Some(path)
 }
 
-/// Whether requests can be for `path`: it is its own normal form, and no server takes a `;parameter` off it.
+/// Whether requests can be for `path`: it is its own normal form, and no server takes a `;parameter` off it. A `*` is a
+/// character like others, but whoever writes one means a pattern.
 pub fn is_normal(path: &str) -> bool {
-    !path.contains(';') && normal_form(path.as_bytes()).is_some_and(|normal| normal == path)
+    !path.contains([';', '*']) && normal_form(path.as_bytes()).is_some_and(|normal| normal == path)
 }
 
 /// `path` as a server reads it that takes `;parameters` off each segment, as Java servlet containers do.

@@ -86,8 +86,8 @@ reasons! {
     UnknownResource => ("unknown_resource", 404, "not_found", No, Caller, "Nothing is published at this host and path.");
     AmbiguousPath => ("ambiguous_path", 400, "invalid_request", No, Caller, "The path has more than one reading; send it in normal form.");
     MethodNotAllowed => ("method_not_allowed", 405, "invalid_request", No, Caller, "Metadata can only be read: GET or HEAD.");
-    NoCredentials => ("no_credentials", 401, "unauthorized", Bare, Caller, "Send an access token as a bearer token.");
-    MalformedCredentials => ("malformed_credentials", 400, "invalid_request", WithError, Caller, "The Authorization header is not: Bearer, one space, one token.");
+    NoCredentials => ("no_credentials", 401, "unauthorized", Bare, Caller, "Send an access token in the Authorization header.");
+    MalformedCredentials => ("malformed_credentials", 400, "invalid_request", WithError, Caller, "The Authorization header is not a scheme (Bearer or DPoP), a space, and one token.");
     SeveralCredentials => ("several_credentials", 400, "invalid_request", WithError, Caller, "Send one token, once, in the Authorization header.");
     TokenTooLarge => ("token_too_large", 400, "invalid_request", WithError, Caller, "The token is longer than 16 KiB.");
     MalformedToken => ("malformed_token", 401, "invalid_token", WithError, Caller, "The token is not a well-formed signed JWT.");

@@ -106,7 +106,8 @@ impl<'a> Fields<'a> {
 
     /// An object with no other fields than `known`.
     pub(super) fn object(&self, name: &str, known: &[&str]) -> Result<Option<Self>, ConfigError> {
-        self.get(name).map(|value| self.child(name, value)?.knowing(known)).transpose()
+        let child = |value| self.child(name, value, &format!("an object of {}", known.join(", ")))?.knowing(known);
+        self.get(name).map(child).transpose()
     }
 
     /// An object whose members are not ours to name.
@@ -137,7 +138,7 @@ impl<'a> Fields<'a> {
         items
             .iter()
             .enumerate()
-            .map(|(index, item)| self.child(&format!("{name}[{index}]"), item)?.knowing(known))
+            .map(|(index, item)| self.child(&format!("{name}[{index}]"), item, "an object")?.knowing(known))
             .collect()
     }
 
@@ -151,11 +152,13 @@ impl<'a> Fields<'a> {
         let mut keys: Vec<&str> = members.members().map(|(key, _)| key).collect();
         keys.sort_unstable();
         let named = keys.into_iter().filter_map(|key| Some((key, members.get(key)?)));
-        named.map(|(key, value)| Ok((key, self.child(&format!("{name}.{key}"), value)?.knowing(known)?))).collect()
+        named
+            .map(|(key, value)| Ok((key, self.child(&format!("{name}.{key}"), value, "an object")?.knowing(known)?)))
+            .collect()
     }
 
-    fn child(&self, name: &str, value: &'a Value<'a>) -> Result<Self, ConfigError> {
-        let members = value.as_object().ok_or_else(|| self.wrong(name, value, "an object"))?;
+    fn child(&self, name: &str, value: &'a Value<'a>, expected: &str) -> Result<Self, ConfigError> {
+        let members = value.as_object().ok_or_else(|| self.wrong(name, value, expected))?;
         Ok(Self { path: self.at(name), members })
     }
 }

@@ -100,6 +100,14 @@ impl Config {
                 let (found, expected) = (format!("{path:?}"), "a path in normal form, without query and parameters");
                 return Err(ConfigError::new(format!("open_paths[{index}]"), found, expected));
             }
+            let holds = |resource: &Resource| {
+                let prefix = crate::path::without_final_slash(resource.url.path());
+                !prefix.is_empty() && crate::path::is_under(path, prefix)
+            };
+            if let Some(at) = resources.iter().position(holds) {
+                warnings
+                    .push(format!("open_paths[{index}]: forwarded without a token, although it is in resources[{at}]"));
+            }
         }
         let cache = root.object("cache", &["verified_tokens", "verified_bytes", "exchanged_tokens"])?;
         let size = |name: &str, least: u32, most: u32, default: u32, unit: &str| {

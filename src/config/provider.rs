@@ -200,6 +200,10 @@ fn build(
     };
     let optional_url = |field: &str| fields.text(field)?.map(|text| url(field, text)).transpose();
     let (issuer, tenants) = issuer(fields, profile)?;
+    if issuer.contains("/.well-known/") {
+        let expected = "the issuer itself, as it stands in its metadata document and in `iss`";
+        return Err(ConfigError::new(fields.at("issuer"), "the URL of its metadata", expected));
+    }
     let audiences = fields.texts("audiences")?;
     if audiences.is_empty() {
         return Err(ConfigError::new(fields.at("audiences"), "none", "a list of what `aud` of the callers' tokens is"));
@@ -260,8 +264,9 @@ fn issuer(fields: &Fields<'_>, profile: &'static dyn Profile) -> Result<(String,
             ))
         }
         (Some(_), false, false) => {
-            let expected = "an issuer with {tenantid} in the place of the tenant, as there are tenants";
-            Err(ConfigError::new(fields.at("issuer"), "the issuer of one tenant", expected))
+            let expected =
+                "an issuer with {tenantid} (in this spelling) in the place of the tenant, as there are tenants";
+            Err(ConfigError::new(fields.at("issuer"), "an issuer without {tenantid}", expected))
         }
     }
 }

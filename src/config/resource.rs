@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::fields::Fields;
-use super::{ConfigError, Provider, check_scopes};
+use super::{ConfigError, Provider, SubjectToken, check_scopes};
 use crate::http::Url;
 use crate::idp::Target;
 use crate::mcp::metadata;
@@ -93,8 +93,7 @@ fn build(fields: &Fields<'_>, providers: &[Provider]) -> Result<Resource, Config
         ConfigError::new(fields.at("url"), super::shown(text, problem), "the https URL that clients use")
     })?;
     if !url.path().is_empty() && !path::is_normal(url.path()) {
-        let expected =
-            "a path in normal form (no empty or dot segments, no parameters, no escapes that are not needed)";
+        let expected = "a path in normal form (no empty or dot segments, no parameters, no patterns, no escapes that are not needed)";
         return Err(ConfigError::new(fields.at("url"), format!("{text:?}"), expected));
     }
     if path::is_under(url.path(), metadata::WELL_KNOWN) {
@@ -113,6 +112,7 @@ fn build(fields: &Fields<'_>, providers: &[Provider]) -> Result<Resource, Config
         None => Dpop { mode: Bound::Off, nonce: false, max_age: Duration::ZERO },
         Some(fields) => {
             let seconds = fields.number("max_age_seconds", 10, 600, "seconds")?.unwrap_or(DEFAULT_PROOF_AGE);
+            fields.required_text("mode", BOUND)?;
             Dpop {
                 mode: bound(&fields, "mode")?,
                 nonce: fields.truth("nonce")?,
@@ -134,6 +134,19 @@ fn build(fields: &Fields<'_>, providers: &[Provider]) -> Result<Resource, Config
                 format!("a name from identity_providers: {}", names.join(", ")),
             ));
         };
+        if matches!(provider.subject_token, SubjectToken::IdToken) {
+            // Nobody of that provider could come in.
+            let lacks = |what: &str| {
+                let found = format!("a wish that no ID token of {name} can meet: {what}");
+                ConfigError::new(fields.path(), found, "a resource of its own for users with ID tokens")
+            };
+            if !needed.is_empty() {
+                return Err(lacks("scopes"));
+            }
+            if dpop.mode == Bound::Required || certificates == Bound::Required {
+                return Err(lacks("that it is bound"));
+            }
+        }
         let optional = |name: &str| fields.text(name).map(|text| text.map(str::to_owned));
         let exchange = RawExchange {
             audience: optional("audience")?,
@@ -149,11 +162,13 @@ fn build(fields: &Fields<'_>, providers: &[Provider]) -> Result<Resource, Config
     Ok(Resource { url, scopes: needed, scopes_supported, dpop, certificates, targets })
 }
 
+const BOUND: &str = "off, optional or required";
+
 fn bound(fields: &Fields<'_>, name: &str) -> Result<Bound, ConfigError> {
     match fields.text(name)? {
         None | Some("off") => Ok(Bound::Off),
         Some("optional") => Ok(Bound::Optional),
         Some("required") => Ok(Bound::Required),
-        Some(other) => Err(ConfigError::new(fields.at(name), format!("{other:?}"), "off, optional or required")),
+        Some(other) => Err(ConfigError::new(fields.at(name), format!("{other:?}"), BOUND)),
     }
 }

@@ -3,9 +3,13 @@
 use crate::config::{Config, SubjectToken, TokenSource};
 use crate::http::{HeaderEdits, Request};
 use crate::mcp::challenge::Scheme;
-use crate::refusal::Reason;
+use crate::refusal::{Reason, Refusal};
 use crate::secret::Secret;
 use crate::token::MAX_TOKEN_BYTES;
+
+/// For the log, where a second credential was.
+const SEVERAL_FIELDS: &str = "because=\"several authorization fields\"";
+pub(super) const QUERY_TOKEN: &str = "because=\"access_token in the query\"";
 
 /// The fields that are looked at, found in one pass.
 #[derive(Default)]
@@ -74,30 +78,33 @@ impl<'a> Head<'a> {
 
     /// The one token (RFC 6750 section 2.1, RFC 9449 section 7.1). Tokens in the query are never accepted (MCP
     /// "Authorization"). What it is made of is not looked at: whoever cannot read it as a token asks [`check_form`].
-    pub(super) fn credential(&self) -> Result<Credential<'a>, Reason> {
-        if self.several_authorizations || has_query_token(self.target) {
-            return Err(Reason::SeveralCredentials);
+    pub(super) fn credential(&self) -> Result<Credential<'a>, Refusal> {
+        let malformed = || Refusal::new(Reason::MalformedCredentials);
+        if self.several_authorizations {
+            return Err(Refusal::because(Reason::SeveralCredentials, SEVERAL_FIELDS));
+        }
+        if has_query_token(self.target) {
+            return Err(Refusal::because(Reason::SeveralCredentials, QUERY_TOKEN));
         }
         let value = match self.authorization {
-            None | Some([]) => return Err(Reason::NoCredentials),
+            None | Some([]) => return Err(Refusal::new(Reason::NoCredentials)),
             Some(value) => value,
         };
         let end = value.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(value.len());
-        let (scheme, rest) = value.split_at_checked(end).ok_or(Reason::MalformedCredentials)?;
+        let (scheme, rest) = value.split_at_checked(end).ok_or_else(malformed)?;
         let scheme = if scheme.eq_ignore_ascii_case(b"bearer") {
             Scheme::Bearer
         } else if scheme.eq_ignore_ascii_case(b"dpop") {
             Scheme::Dpop
         } else {
-            return Err(if value.is_ascii() { Reason::NoCredentials } else { Reason::MalformedCredentials });
+            return Err(if value.is_ascii() { Refusal::new(Reason::NoCredentials) } else { malformed() });
         };
         let start = rest.iter().position(|byte| *byte != b' ').unwrap_or(rest.len());
-        let token =
-            rest.get(start..).filter(|token| start > 0 && !token.is_empty()).ok_or(Reason::MalformedCredentials)?;
+        let token = rest.get(start..).filter(|token| start > 0 && !token.is_empty()).ok_or_else(malformed)?;
         if token.len() > MAX_TOKEN_BYTES {
-            return Err(Reason::TokenTooLarge);
+            return Err(Refusal::new(Reason::TokenTooLarge));
         }
-        let token = std::str::from_utf8(token).map_err(|_| Reason::MalformedCredentials)?;
+        let token = std::str::from_utf8(token).map_err(|_| malformed())?;
         Ok(Credential { scheme, token, proof: self.proof })
     }
 
@@ -123,12 +130,12 @@ impl<'a> Head<'a> {
 }
 
 /// Whether it is one credential at all, token or not.
-pub(super) fn check_form(token: &str) -> Result<(), Reason> {
+pub(super) fn check_form(token: &str) -> Result<(), Refusal> {
     if token.contains(',') {
         // Two field lines, joined on the way (RFC 9110 section 5.3).
-        return Err(Reason::SeveralCredentials);
+        return Err(Refusal::because(Reason::SeveralCredentials, SEVERAL_FIELDS));
     }
-    if is_b64token(token.as_bytes()) { Ok(()) } else { Err(Reason::MalformedCredentials) }
+    if is_b64token(token.as_bytes()) { Ok(()) } else { Err(Refusal::new(Reason::MalformedCredentials)) }
 }
 
 /// The ID token that comes with the access token: exactly one, in the configured place.

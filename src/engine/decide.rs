@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use super::credentials::{Credential, Head, check_form, has_query_token, subject_token};
+use super::credentials::{Credential, Head, QUERY_TOKEN, check_form, has_query_token, subject_token};
 use super::known::{Exchanged, Known, Role, Shape, TokenKey, Verified};
 use super::possession;
 use super::select::{Selected, select};
@@ -77,10 +77,15 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
     let head = Head::read(request, config);
     let index = match select(config, head.authority, head.target) {
         None => return Err(refuse(Refusal::new(Reason::AmbiguousPath))),
-        Some(Selected::Nothing) => return Err(refuse(Refusal::new(Reason::UnknownResource))),
+        Some(Selected::Nothing) => {
+            let host = shortened(&String::from_utf8_lossy(head.authority));
+            let because = "no resource is at this host and path; a port counts";
+            let detail = format!("host={host:?} because={because:?}");
+            return Err(refuse(Refusal::because(Reason::UnknownResource, detail)));
+        }
         Some(Selected::Open) => {
             if has_query_token(head.target) {
-                return Err(refuse(Refusal::new(Reason::SeveralCredentials)));
+                return Err(refuse(Refusal::because(Reason::SeveralCredentials, QUERY_TOKEN)));
             }
             return Ok(Outcome::Forward { edits: head.edits(request, config, None), exchanged: false });
         }
@@ -95,8 +100,7 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
     };
     let resource = config.resources.get(index).ok_or_else(|| refuse(Refusal::new(Reason::UnknownResource)))?;
 
-    let credential =
-        head.credential().map_err(|reason| Verdict::from(Refusal::new(reason)).at(index, Scheme::Bearer))?;
+    let credential = head.credential().map_err(|refusal| Verdict::from(refusal).at(index, Scheme::Bearer))?;
     let authorization = facts
         .admit(request, index, resource, &head, &credential, now)
         .map_err(|verdict| verdict.at(index, credential.scheme))?;
@@ -162,7 +166,14 @@ impl<'a> Facts<'a> {
         let is_id_token = id_token.is_some() || matches!(provider.subject_token, SubjectToken::IdToken);
         let shape = |endpoints: &Endpoints| shape(provider, endpoints, target, is_id_token);
         let shape = self.known.issuer_mut(caller.provider).and_then(|issuer| issuer.shape(resource, shape));
-        let shape = shape.ok_or(Verdict::Need(Need::Keys { provider: caller.provider, again: false }))?;
+        let Some(shape) = shape else {
+            let pause = self.known.issuer(caller.provider).and_then(|issuer| issuer.pause(now));
+            return Err(pause.map_or(Verdict::Need(Need::Keys { provider: caller.provider, again: false }), |pause| {
+                let because = "the token endpoint could not be discovered: set token_endpoint where it never can";
+                let detail = format!("provider={} because={because:?}", provider.name);
+                Refusal::because(Reason::ProviderUnavailable, detail).retry_after(pause).into()
+            }));
+        };
         let key = subject.key_for(resource, || TokenKey::of(shape, subject_token));
         match self.known.exchanged(&key, now) {
             // A provider that hands back what it got is misconfigured; the contract does not rest on its being right.
@@ -246,7 +257,7 @@ impl<'a> Facts<'a> {
             // What is no token at all may not even be one credential.
             Role::Bearer => match check_form(token) {
                 Ok(()) => refuse(error.into(), ""),
-                Err(reason) => Refusal::new(reason).into(),
+                Err(refusal) => refusal.into(),
             },
             Role::Beside => refuse(error.into(), ""),
         };

@@ -1,6 +1,7 @@
 //! What is being fetched, and who waits for it. A flight is one remote operation, of one call or of several in a
 //! row; the same need twice at the same time is one flight.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -239,25 +240,27 @@ impl Landing<'_> {
         };
         match flight.operation {
             Operation::Discovery { provider: index, document } => {
-                let next = match (body(reply).and_then(|body| Endpoints::discovered(provider, body)), reply, document) {
-                    (Ok(Endpoints { jwks_uri: Some(jwks_uri), token_endpoint }), ..) => {
-                        let endpoints = Endpoints { jwks_uri: Some(jwks_uri.clone()), token_endpoint };
-                        Operation::Keys { provider: index, endpoints, jwks_uri }
-                    }
-                    (Ok(endpoints), ..) => {
-                        let keys = provider.jwks.clone().unwrap_or_default();
-                        self.keys(index, provider, endpoints, keys, (b"", None), now);
-                        return Next::Done(flight.waiters);
-                    }
-                    // Some servers know the one document, some the other.
-                    (Err(_), Reply::Answer(answer), Document::OpenId) if answer.status == 404 => {
-                        Operation::Discovery { provider: index, document: Document::AuthorizationServer }
-                    }
-                    (Err(problem), ..) => {
-                        self.no_keys(index, provider, problem, now);
-                        return Next::Done(flight.waiters);
-                    }
-                };
+                let next =
+                    match (body(reply).and_then(|body| Ok(Endpoints::discovered(provider, body)?)), reply, document) {
+                        (Ok(Endpoints { jwks_uri: Some(jwks_uri), token_endpoint }), ..) => {
+                            let endpoints = Endpoints { jwks_uri: Some(jwks_uri.clone()), token_endpoint };
+                            Operation::Keys { provider: index, endpoints, jwks_uri }
+                        }
+                        (Ok(endpoints), ..) => {
+                            let keys = provider.jwks.clone().unwrap_or_default();
+                            self.keys(index, provider, endpoints, keys, (b"", None), now);
+                            return Next::Done(flight.waiters);
+                        }
+                        // Some servers know the one document, some the other.
+                        (Err(_), Reply::Answer(answer), Document::OpenId) if answer.status == 404 => {
+                            Operation::Discovery { provider: index, document: Document::AuthorizationServer }
+                        }
+                        (Err(problem), ..) => {
+                            let url = document.url(&provider.issuer);
+                            self.no_keys(index, provider, &problem, url.as_ref(), now);
+                            return Next::Done(flight.waiters);
+                        }
+                    };
                 match next.call(self.config, self.crypto, now) {
                     Some(call) => {
                         if let Some(issuer) = self.known.issuer_mut(index) {
@@ -267,16 +270,17 @@ impl Landing<'_> {
                         Next::Call(Box::new((flight, call)))
                     }
                     None => {
-                        self.no_keys(index, provider, "the call could not be made", now);
+                        self.no_keys(index, provider, "the call could not be made", None, now);
                         Next::Done(flight.waiters)
                     }
                 }
             }
-            Operation::Keys { provider: index, endpoints, .. } => {
+            Operation::Keys { provider: index, endpoints, jwks_uri } => {
                 let read = body(reply).and_then(|body| {
                     let (keys, skipped) = KeySet::read(body).ok_or("the answer is not a JWK Set")?;
                     Ok((body, keys, skipped))
                 });
+                let url = Some(&jwks_uri);
                 match (read, reply) {
                     (Ok((jwks, keys, skipped)), Reply::Answer(answer)) if !keys.is_empty() => {
                         for reason in skipped {
@@ -284,8 +288,8 @@ impl Landing<'_> {
                         }
                         self.keys(index, provider, endpoints, keys, (jwks, answer.max_age()), now);
                     }
-                    (Ok(_), _) => self.no_keys(index, provider, "the JWK Set has no usable key", now),
-                    (Err(problem), _) => self.no_keys(index, provider, problem, now),
+                    (Ok(_), _) => self.no_keys(index, provider, "the JWK Set has no usable key", url, now),
+                    (Err(problem), _) => self.no_keys(index, provider, &problem, url, now),
                 }
                 Next::Done(flight.waiters)
             }
@@ -357,13 +361,14 @@ impl Landing<'_> {
         self.counters.keys_refreshed(index, true);
     }
 
-    fn no_keys(&mut self, index: usize, provider: &Provider, problem: &str, now: UnixTime) {
+    fn no_keys(&mut self, index: usize, provider: &Provider, problem: &str, url: Option<&Url>, now: UnixTime) {
         if let Some(issuer) = self.known.issuer_mut(index) {
-            let kept = if issuer.keys.is_some() { "; the keys from before stay" } else { "" };
+            let kept = if issuer.keys.is_some() { "; what is there stays" } else { "" };
             log::warn!(
-                "could not fetch keys of provider={} issuer={} cluster={}: {problem}{kept}",
+                "could not fetch {} of provider={} url={} cluster={}: {problem}{kept}",
+                if provider.jwks.is_some() { "the token endpoint" } else { "keys" },
                 provider.name,
-                provider.issuer.as_str(),
+                url.map_or("-", Url::as_str),
                 provider.cluster,
             );
             issuer.failed(&self.board, self.crypto, now);
@@ -373,11 +378,11 @@ impl Landing<'_> {
 }
 
 /// The body of a good answer, or a word why there is none.
-fn body(reply: &Reply) -> Result<&[u8], &'static str> {
+fn body(reply: &Reply) -> Result<&[u8], Cow<'static, str>> {
     match reply {
         Reply::Answer(answer) if answer.status == 200 => Ok(&answer.body),
-        Reply::Answer(_) => Err("the answer's status is not 200"),
-        Reply::Failed(failure) => Err(failure.text()),
+        Reply::Answer(answer) => Err(format!("the answer's status is {}", answer.status).into()),
+        Reply::Failed(failure) => Err(failure.text().into()),
     }
 }
 

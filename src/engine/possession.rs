@@ -56,7 +56,7 @@ pub(super) fn check<'a>(
             None => {
                 return no(
                     Reason::WrongCertificate,
-                    "the client has shown no certificate, or Envoy did not ask for one",
+                    "no certificate on Envoy's own connection: the client has none, Envoy asks for none without validation_context.trusted_ca, or TLS ends before Envoy",
                 );
             }
             Some(shown) if shown != bound => return no(Reason::WrongCertificate, "another certificate"),

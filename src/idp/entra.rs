@@ -40,12 +40,12 @@ impl Profile for EntraObo {
                 "the issuer of one tenant by its id (a GUID), or {tenantid} in its place and a list of tenants";
             return Err(("issuer", format!("the tenant {:?}", tenant_of(provider.issuer.path())), expected));
         }
-        if !provider.issuer.path().trim_end_matches('/').ends_with("/v2.0") {
+        if provider.issuer.path() != format!("/{}/v2.0", tenant_of(provider.issuer.path())) {
             let expected = "the v2.0 issuer, https://login.microsoftonline.com/{tenant id}/v2.0: v1.0 tokens of the same tenant are accepted with it";
             return Err(("issuer", format!("{:?}", provider.issuer.as_str()), expected));
         }
         if let Some(tenant) = provider.tenants.iter().find(|tenant| !is_guid(tenant)) {
-            return Err(("tenants", format!("{tenant:?}"), "tenant ids (GUIDs)"));
+            return Err(("tenants", format!("{tenant:?}"), "tenant ids (GUIDs, in lower case as tokens have them)"));
         }
         match provider.subject_token {
             SubjectToken::AccessToken => Ok(()),
@@ -136,6 +136,7 @@ impl Profile for EntraObo {
         }
         let expected = "one of the two: the upstream's App ID URI as resource, or its scopes";
         let scope = match (exchange.resource, scope_parameter(&exchange.scopes)) {
+            (Some(resource), None) if resource.ends_with("/.default") => resource,
             (Some(resource), None) => format!("{}/.default", resource.strip_suffix('/').unwrap_or(&resource)),
             (None, Some(scope)) => scope,
             (None, None) => return Err(("", "neither resource nor scopes".to_owned(), expected)),

@@ -20,12 +20,24 @@ impl Profile for OktaObo {
             let expected = "the issuer of a custom authorization server (…/oauth2/default), or subject_token of type id_token without header and cookie: nobody but Okta can validate access tokens of the org server";
             return Err(("issuer", "the org authorization server".to_owned(), expected));
         }
+        let path = provider.issuer.path();
+        let is_custom = path.strip_prefix("/oauth2/").is_some_and(|id| !id.is_empty() && !id.contains('/'));
+        if !is_custom && !path.is_empty() {
+            let expected = "https://{domain}/oauth2/{id of the authorization server}, or https://{domain} for the org server, without anything behind it";
+            return Err(("issuer", format!("{:?}", provider.issuer.as_str()), expected));
+        }
+        let label = provider.issuer.authority().split('.').next().unwrap_or_default();
+        if is_okta(&provider.issuer) && label.ends_with("-admin") {
+            let expected = "the org's own host, not that of its admin console";
+            return Err(("issuer", format!("{:?}", provider.issuer.as_str()), expected));
+        }
         Ok(())
     }
 
     fn recognise<'a>(&self, provider: &'a Provider, issuer: &str, claims: &Object<'_>) -> Recognition<'a> {
         let own = &provider.issuer;
-        if own.as_str() != issuer
+        let exact = super::exactly(provider, issuer);
+        if matches!(exact, Recognition::Foreign)
             && let Ok(other) = Url::parse(issuer)
         {
             if other.authority() == own.authority() && is_org_server(&other) && claims.has("cid") {
@@ -44,7 +56,7 @@ impl Profile for OktaObo {
                 ));
             }
         }
-        super::exactly(provider, issuer)
+        exact
     }
 
     fn target(&self, exchange: RawExchange) -> Result<Target, Mistake> {

@@ -165,7 +165,12 @@ impl RootContext for Root {
         }
         let crypto =
             Host::probe(|name, arguments| hostcalls::call_foreign_function(name, Some(arguments)).ok().flatten());
-        log::debug!("{crypto:?}");
+        log::info!(
+            "onbehalf {} is configured: {} identity providers, {} resources; {crypto:?}",
+            env!("CARGO_PKG_VERSION"),
+            config.providers.len(),
+            config.resources.len()
+        );
         self.metrics = Metrics::for_providers(config.providers.iter().map(|provider| provider.name.clone()).collect());
         if self.worker.queue.get().is_none() {
             // A name that no other VM has: whoever registers a name last gets what is put in.

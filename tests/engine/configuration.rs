@@ -3,7 +3,7 @@
 use onbehalf::config::{Config, ConfigError};
 use serde_json::{Value, json};
 
-use crate::support::{configuration, environment};
+use crate::support::{ENTRA, OKTA, configuration, environment, parse};
 
 fn error(configuration: &Value) -> ConfigError {
     Config::parse(configuration.to_string().as_bytes(), &environment).expect_err("a mistake")
@@ -42,6 +42,27 @@ fn each_mistake_names_its_field() {
             json!("https://login.example/common/v2.0"),
             "identity_providers.entra-us.issuer",
         ),
+        ("/identity_providers/entra-us/issuer", json!(format!("{ENTRA}/")), "identity_providers.entra-us.issuer"),
+        (
+            "/identity_providers/entra-us/issuer",
+            json!(format!("{ENTRA}/.well-known/openid-configuration")),
+            "identity_providers.entra-us.issuer",
+        ),
+        ("/identity_providers/okta-eu/issuer", json!(format!("{OKTA}/")), "identity_providers.okta-eu.issuer"),
+        (
+            "/identity_providers/okta-eu/issuer",
+            json!("https://acme-admin.okta.com/oauth2/default"),
+            "identity_providers.okta-eu.issuer",
+        ),
+        (
+            "/identity_providers/okta-eu/issuer",
+            json!("https://OKTA_DOMAIN/oauth2/default"),
+            "identity_providers.okta-eu.issuer",
+        ),
+        ("/identity_providers/okta-eu/subject_token", json!({"type": "id_token"}), "resources[0].exchange.okta-eu"),
+        ("/resources/0/url", json!("https://mcp.acme.example/*"), "resources[0].url"),
+        ("/resources/0/dpop", json!({"nonce": true}), "resources[0].dpop.mode"),
+        ("/resources/0/dpop", json!("required"), "resources[0].dpop"),
         ("/identity_providers/entra-us/jwks_uri", json!("keys"), "identity_providers.entra-us.jwks_uri"),
         ("/identity_providers/entra-us/profile", json!("entra"), "identity_providers.entra-us.profile"),
         ("/identity_providers/entra-us/cluster", Value::Null, "identity_providers.entra-us.cluster"),
@@ -107,7 +128,7 @@ fn each_mistake_names_its_field() {
             json!({"inline": "MII"}),
             "identity_providers.okta-eu.client.authentication.key",
         ),
-        ("/identity_providers/okta-eu/issuer", json!(crate::support::ENTRA), "identity_providers.okta-eu.issuer"),
+        ("/identity_providers/okta-eu/issuer", json!(ENTRA), "identity_providers.okta-eu.issuer"),
         (
             "/identity_providers/okta-eu/subject_token",
             json!({"type": "id_token", "audiences": ["c"]}),
@@ -167,6 +188,7 @@ fn each_mistake_names_its_field() {
         ),
         ("/open_paths", json!(["/a/../b"]), "open_paths[0]"),
         ("/open_paths", json!(["/a", "/b;v=1"]), "open_paths[1]"),
+        ("/open_paths", json!(["/health/*"]), "open_paths[0]"),
         ("/open_paths", json!("/a"), "open_paths"),
         ("/cache", json!({"exchanged_tokens": 0}), "cache.exchanged_tokens"),
         ("/cache", json!({"verified_tokens": "many"}), "cache.verified_tokens"),
@@ -241,4 +263,22 @@ fn numbers_may_come_as_protocol_buffers_write_them() {
         .to_string()
         .replace("\"timeout_seconds\":5", "\"timeout_seconds\":5.0");
     assert!(text.contains("5.0") && Config::parse(text.as_bytes(), &environment).is_ok());
+}
+
+#[test]
+fn an_open_path_in_a_resource_is_warned_about() {
+    let warnings = |path: &str| parse(&changed("/open_paths", json!([path]))).warnings;
+    for path in ["/github", "/github/health"] {
+        assert!(warnings(path)[0].starts_with("open_paths[0]: forwarded without a token"), "{path}");
+    }
+    assert!(warnings("/githubx").is_empty());
+    let mut root = changed("/open_paths", json!(["/health"]));
+    root["resources"] = json!([{"url": "https://mcp.acme.example", "exchange": {"entra-us": {"resource": "api://x"}}}]);
+    assert!(parse(&root).warnings.is_empty(), "a health check of a host that is one resource");
+}
+
+#[test]
+fn a_secret_that_stands_alone_is_told_its_form() {
+    let error = error(&changed("/identity_providers/entra-us/client/authentication/secret", json!("hunter2")));
+    assert!(error.to_string().contains("env") && !error.to_string().contains("hunter2"), "{error}");
 }

@@ -19,7 +19,7 @@ fn read(name: &str) -> String {
 fn options_at(pointer: &str) -> BTreeSet<String> {
     let mut configuration = configuration();
     configuration["cache"] = json!({});
-    configuration["resources"][0]["dpop"] = json!({});
+    configuration["resources"][0]["dpop"] = json!({"mode": "off"});
     configuration["identity_providers"]["okta-eu"]["subject_token"] = json!({"type": "access_token"});
     configuration.pointer_mut(pointer).unwrap()["no_such_field"] = Value::Bool(true);
     let error = Config::parse(configuration.to_string().as_bytes(), &environment).unwrap_err();

@@ -44,6 +44,15 @@ fn on_behalf_of_takes_the_access_token_as_assertion_and_names_no_resource() {
 }
 
 #[test]
+fn a_resource_that_is_written_with_default_is_asked_for_as_it_is() {
+    for resource in ["api://github", "api://github/", "api://github/.default"] {
+        let mut configuration = configuration();
+        configuration["resources"][0]["exchange"]["entra-us"] = json!({"resource": resource});
+        assert_eq!(form(&call_for(&configuration, &alice_token()))["scope"], "api://github/.default", "{resource}");
+    }
+}
+
+#[test]
 fn scopes_of_the_operators_take_the_place_of_default() {
     let mut configuration = configuration();
     configuration["resources"][0]["exchange"]["entra-us"] =

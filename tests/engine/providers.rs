@@ -302,6 +302,14 @@ fn keys_that_are_written_down_are_not_fetched_and_do_not_age() {
     bench.wait(bearer("/github", &OKTA_KEY.token(&with(bob(), json!({"iss": issuer})))));
     let (flight, _) = bench.call();
     assert_eq!(bench.reply(flight, &issued("up")).len(), 1);
+    // Where it cannot be had, that is what is said.
+    let mut without = Bench::new(&okta(issuer, json!({"jwks": inline})));
+    let asked = without.wait(bearer("/github", &OKTA_KEY.token(&with(bob(), json!({"iss": issuer})))));
+    let (flight, _) = without.call();
+    let mut steps = without.reply(flight, &answer(500, b""));
+    assert_eq!(steps.len(), 1);
+    let (waited, step) = steps.remove(0);
+    assert_eq!((waited, refused(step)), (asked, (503, "provider_unavailable".to_owned())));
     // However long the metadata cannot be had again, the keys do not get old.
     for _ in 0..10 {
         bench.advance(86_400);

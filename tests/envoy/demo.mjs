@@ -217,6 +217,7 @@ function stayUp(gateway, users) {
   say(`${call([])}\n`);
   say(`curl -i ${url}${METADATA_PATH} -H 'host: ${MCP_HOST}'\n`);
   say(`curl -s http://${gateway.envoy.admin}/stats/prometheus | grep ^onbehalf\n`);
+  say(`tail -f ${gateway.envoy.logFile}\n`);
   say(bold('Ctrl-C ends it.'));
   process.exitCode = 0;
   setInterval(() => {}, 60_000);

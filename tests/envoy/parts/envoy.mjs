@@ -1,7 +1,7 @@
 // A real Envoy: started on free ports, watched, and stopped for certain.
 
 import { spawn } from 'node:child_process';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -97,8 +97,10 @@ class Envoy {
         resolve();
       });
     });
+    this.logFile = join(folder, 'envoy.log');
     const keep = (chunk) => {
       this.log += chunk;
+      if (existsSync(folder)) appendFileSync(this.logFile, chunk);
     };
     child.stdout.on('data', keep);
     child.stderr.on('data', keep);
