@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, missing_docs, reason = "a test binary has no public surface")]
 
 mod abuse;
+mod attacks;
 mod cache;
 mod configuration;
 mod documentation;

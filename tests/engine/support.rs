@@ -41,8 +41,12 @@ impl Signer {
     }
 
     pub fn sign(&self, header: &Value, claims: &Value) -> String {
-        let encode = |part: &Value| BASE64_URL_SAFE_NO_PAD.encode(part.to_string());
-        let input = format!("{}.{}", encode(header), encode(claims));
+        self.sign_bytes(header.to_string(), claims.to_string())
+    }
+
+    /// Header and claims may be anything, JSON or not.
+    pub fn sign_bytes(&self, header: impl AsRef<[u8]>, claims: impl AsRef<[u8]>) -> String {
+        let input = format!("{}.{}", BASE64_URL_SAFE_NO_PAD.encode(header), BASE64_URL_SAFE_NO_PAD.encode(claims));
         let signature = Software.sign(&self.key, input.as_bytes()).unwrap();
         format!("{input}.{}", BASE64_URL_SAFE_NO_PAD.encode(signature))
     }
