@@ -586,7 +586,11 @@ fn another_kind_of_token_is_no_access_token_when_its_type_says_nothing() {
     let cases = [
         ("an ID token", json!({"nonce": "n", "at_hash": "h"}), "id_token_as_access_token"),
         ("a logout token", json!({"events": events, "sid": "s"}), "id_token_as_access_token"),
-        ("a security event", json!({"events": events, "sub_id": {"format": "opaque", "id": "x"}}), "id_token_as_access_token"),
+        (
+            "a security event",
+            json!({"events": events, "sub_id": {"format": "opaque", "id": "x"}}),
+            "id_token_as_access_token",
+        ),
     ];
     for (what, more, expected) in cases {
         for typ in [json!("JWT"), json!(null)] {
@@ -623,29 +627,41 @@ fn what_is_no_set_of_keys_is_not_taken_for_one() {
         ("404", Box::new(|| answer(404, &key_set(&[&ENTRA_KEY])))),
         ("a redirect", Box::new(|| answer_with(302, &[("location", "https://evil.example/keys")], &json!({})))),
         ("201", Box::new(|| answer(201, &key_set(&[&ENTRA_KEY])))),
-        ("half of it", Box::new({
-            let half = good[..good.len() / 2].to_owned();
-            move || answer(200, half.as_bytes())
-        })),
+        (
+            "half of it",
+            Box::new({
+                let half = good[..good.len() / 2].to_owned();
+                move || answer(200, half.as_bytes())
+            }),
+        ),
         ("more than it may have", Box::new(too_large)),
         ("nothing", Box::new(|| answer(200, b""))),
         ("a member twice", Box::new(move || answer(200, doubled.as_bytes()))),
         ("keys twice", Box::new(|| answer(200, br#"{"keys":[],"keys":[]}"#))),
         ("keys null", Box::new(|| answer(200, br#"{"keys":null}"#))),
         ("an object", Box::new(|| answer(200, br#"{"keys":{}}"#))),
-        ("a single key", Box::new({
-            let set: Value = serde_json::from_str(&good).unwrap();
-            move || answer(200, set["keys"][0].to_string().as_bytes())
-        })),
-        ("an array", Box::new({
-            let set: Value = serde_json::from_str(&good).unwrap();
-            move || answer(200, set["keys"].to_string().as_bytes())
-        })),
+        (
+            "a single key",
+            Box::new({
+                let set: Value = serde_json::from_str(&good).unwrap();
+                move || answer(200, set["keys"][0].to_string().as_bytes())
+            }),
+        ),
+        (
+            "an array",
+            Box::new({
+                let set: Value = serde_json::from_str(&good).unwrap();
+                move || answer(200, set["keys"].to_string().as_bytes())
+            }),
+        ),
         ("no keys", Box::new(|| answer(200, br#"{"keys":[]}"#))),
-        ("a byte order mark", Box::new({
-            let marked = format!("\u{feff}{good}");
-            move || answer(200, marked.as_bytes())
-        })),
+        (
+            "a byte order mark",
+            Box::new({
+                let marked = format!("\u{feff}{good}");
+                move || answer(200, marked.as_bytes())
+            }),
+        ),
     ];
     for (what, reply) in bodies {
         let mut bench = Bench::new(&configuration());
@@ -701,4 +717,600 @@ fn of_thousands_of_keys_the_first_256_are_read() {
     let mut bench = with_keys(&json!({"keys": keys}));
     assert_eq!(verdict(&mut bench, &alice_token()), "exchanged");
     assert_eq!(verdict(&mut bench, &OTHER_KEY.token(&alice())), "unknown_key");
+}
+
+// 12 to 17: what a token is made of, and what it says.
+
+#[test]
+fn a_token_has_one_spelling() {
+    let good = alice_token();
+    assert_eq!(verdict(&mut Bench::ready(), &good), "exchanged");
+    let segments: Vec<&str> = good.split('.').collect();
+    let respelled = |index: usize, segment: &str| {
+        let mut segments = segments.clone();
+        segments[index] = segment;
+        segments.join(".")
+    };
+    const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    for index in 0..3 {
+        let segment = segments[index];
+        let middle = segment.len() / 2;
+        let (before, after) = segment.split_at(middle);
+        let within = |what: &str| respelled(index, &format!("{before}{what}{after}"));
+        let mut spellings = vec![
+            respelled(index, ""),
+            respelled(index, &format!("{segment}=")),
+            respelled(index, &format!("{segment}==")),
+            respelled(index, &format!("={segment}")),
+            respelled(index, &format!("{segment}A")),
+            respelled(index, &format!("{segment}AA")),
+            respelled(index, &segment[..segment.len() - 1]),
+            respelled(index, &format!("{segment}{segment}")),
+            respelled(index, &format!("\"{segment}\"")),
+            respelled(index, &format!("{segment} ")),
+            respelled(index, &BASE64_STANDARD.encode(decode(segment))),
+        ];
+        spellings.extend(
+            [
+                "+", "/", "=", "\r", "\n", "\r\n", "\r\n ", " ", "\t", "\0", "\u{b}", "\u{7f}", "%41", "%", "!", "~",
+                "\u{e9}", "\u{2028}",
+            ]
+            .map(within),
+        );
+        if index > 0 {
+            // In front of the first it is one more behind the scheme.
+            spellings.push(respelled(index, &format!(" {segment}")));
+        }
+        // The bits of the last character that nobody needs.
+        let last = ALPHABET.find(segment.chars().last().unwrap()).unwrap();
+        let spare = [0, 0, 4, 2][segment.len() % 4];
+        for bits in 1..1 << spare {
+            let other = &ALPHABET[last | bits..=last | bits];
+            spellings.push(respelled(index, &format!("{}{other}", &segment[..segment.len() - 1])));
+        }
+        for spelling in spellings.into_iter().filter(|spelling| *spelling != good) {
+            let mut bench = Bench::ready();
+            let step = bench.ask(bearer("/github", &spelling));
+            let (status, reason) = refused(step);
+            bench.no_call();
+            assert!(matches!(status, 400 | 401), "segment {index}: {status} {reason}");
+        }
+    }
+    for spelling in [
+        format!("{good}."),
+        format!(".{good}"),
+        good.replacen('.', "..", 1),
+        format!("{good}="),
+        format!("{good};"),
+        format!("{good}\n"),
+        format!("{good}\0"),
+        good.replace('.', "%2e"),
+        good.replace('.', "\u{2024}"),
+        format!("Bearer {good}"),
+        json!({"payload": segments[1], "protected": segments[0], "signature": segments[2]}).to_string(),
+    ] {
+        let mut bench = Bench::ready();
+        let (status, _) = refused(bench.ask(bearer("/github", &spelling)));
+        bench.no_call();
+        assert!(matches!(status, 400 | 401));
+    }
+}
+
+#[test]
+fn json_with_two_readings_is_refused_in_header_and_claims() {
+    let head = header(json!({})).to_string();
+    let claims = alice().to_string();
+    let inserted = |text: &str, more: &[u8]| [b"{", more, b",", &text.as_bytes()[1..]].concat();
+    let appended = |text: &str, more: &[u8]| [&text.as_bytes()[..text.len() - 1], b",", more, b"}"].concat();
+    let nested = |open: &str, close: &str, depth: usize| {
+        format!(r#""x":{}1{}"#, open.repeat(depth), close.repeat(depth)).into_bytes()
+    };
+    let mut members: Vec<Vec<u8>> = [
+        &br#""alg":"none","aud":"evil","x":1"#[..],
+        br#""\u0061lg":"none","a\u0075d":"evil","x":1"#,
+        br#""x":1,"x":2"#,
+        br#""x":{"y":1,"y":1}"#,
+        br#""x":[{"y":1,"\u0079":2}]"#,
+        br#""x":"\ud800""#,
+        br#""x":"\udc00""#,
+        br#""x":"\ud800\u0041""#,
+        br#""x\ud800":1"#,
+        br#""x":"\x41""#,
+        br#""x":1e400"#,
+        br#""x":-1e400"#,
+        br#""x":NaN"#,
+        br#""x":-Infinity"#,
+        br#""x":01"#,
+        br#""x":+1"#,
+        br#""x":.5"#,
+        br#""x":1."#,
+        br#""x":0x10"#,
+        br#""x":True"#,
+        br#""x":'y'"#,
+        br#"x:1"#,
+        br#""x":/* 1 */2"#,
+        b"\"x\":1 // 2\n",
+        br#""x":"#,
+        br#""x""#,
+        b"\"x\":\"a\0b\"",
+        b"\"x\":\"a\tb\"",
+        b"\"x\":\"a\nb\"",
+        b"\"x\":\"\xff\"",
+        b"\"x\":\"\xe2\x82\"",
+        b"\"x\":\"\xc0\xa2\"",
+        b"\"x\":\"\xed\xa0\x80\"",
+        b"\"x\":\"\xf4\x90\x80\x80\"",
+    ]
+    .map(<[u8]>::to_vec)
+    .to_vec();
+    members.extend([nested("[", "]", 200), nested("[", "]", 4000), nested("{\"a\":", "}", 200), nested("[", "", 4000)]);
+    let texts = |text: &str| -> Vec<Vec<u8>> {
+        let mut texts: Vec<Vec<u8>> = [
+            format!("\u{feff}{text}"),
+            format!("{text}x"),
+            format!("{text},"),
+            format!("{text}}}"),
+            format!("{text}\0"),
+            format!("{text}{text}"),
+            format!("{text} {{}}"),
+            format!("{text}// x"),
+            format!("/**/{text}"),
+            format!(")]}}'\n{text}"),
+            format!("\u{a0}{text}"),
+            format!("\u{c}{text}"),
+            format!("[{text}]"),
+            Value::String(text.to_owned()).to_string(),
+            format!("{},}}", &text[..text.len() - 1]),
+            format!("{{,{}", &text[1..]),
+            text[..text.len() - 1].to_owned(),
+            "1".to_owned(),
+            "null".to_owned(),
+            "\"\"".to_owned(),
+            String::new(),
+        ]
+        .map(String::into_bytes)
+        .to_vec();
+        texts.push(text.encode_utf16().flat_map(u16::to_le_bytes).collect());
+        for more in &members {
+            texts.extend([inserted(text, more), appended(text, more)]);
+        }
+        texts
+    };
+    for (heads, bodies) in
+        [(texts(&head), vec![claims.clone().into_bytes()]), (vec![head.clone().into_bytes()], texts(&claims))]
+    {
+        for head in &heads {
+            for body in &bodies {
+                let token = ENTRA_KEY.sign_bytes(head, body);
+                let shown = || format!("{:.60} {:.60}", String::from_utf8_lossy(head), String::from_utf8_lossy(body));
+                assert_eq!(reason(&mut Bench::ready(), &token), "malformed_token", "{}", shown());
+            }
+        }
+    }
+}
+
+#[test]
+fn json_that_is_only_unusual_is_read_for_what_it_is() {
+    let claims = alice().to_string();
+    let exchanged = |head: &str, claims: &str| {
+        assert_eq!(
+            verdict(&mut Bench::ready(), &ENTRA_KEY.sign_bytes(head, claims)),
+            "exchanged",
+            "{head} {claims:.60}"
+        );
+    };
+    let head = header(json!({})).to_string();
+    exchanged(&format!(" \r\n\t{head}\n"), &format!("\n{claims} "));
+    exchanged(r#"{"\u0061lg":"\u0045S256","kid":"entra\u002d1"}"#, &claims.replacen("\"aud\"", "\"a\\u0075d\"", 1));
+    for more in [
+        // Names differ by case: these are members that nobody knows.
+        r#""AUD":"evil","Exp":1,"ISS":"evil""#,
+        r#""aud\u0000":"evil""#,
+        r#""__proto__":{"aud":"evil"}"#,
+        r#""":1"#,
+        r#""x":"a\u0000b\ud83d\ude00\/""#,
+        r#""x":-0"#,
+        r#""x":1e-400"#,
+    ] {
+        exchanged(&head, &claims.replacen('{', &format!("{{{more},"), 1));
+    }
+    let long_number = format!("{{\"x\":{},", "9".repeat(300));
+    exchanged(&head, &claims.replacen('{', &long_number, 1));
+    // And they stand in for nothing.
+    for (name, other) in [("aud", "AUD"), ("exp", "EXP"), ("oid", "OID")] {
+        let renamed = claims.replacen(&format!("\"{name}\""), &format!("\"{other}\""), 1);
+        assert_eq!(reason(&mut Bench::ready(), &ENTRA_KEY.sign_bytes(&head, renamed)), "invalid_claims", "{other}");
+    }
+    let renamed = claims.replacen("\"iss\"", "\"ISS\"", 1);
+    assert_eq!(reason(&mut Bench::ready(), &ENTRA_KEY.sign_bytes(&head, renamed)), "unknown_issuer");
+    let renamed = head.replacen("\"alg\"", "\"ALG\"", 1);
+    assert_eq!(reason(&mut Bench::ready(), &ENTRA_KEY.sign_bytes(renamed, &claims)), "unsupported_algorithm");
+}
+
+#[test]
+fn a_number_of_more_digits_than_anyone_counts_is_refused() {
+    let claims = alice().to_string();
+    for digits in [400, 10_000] {
+        let more = format!("{{\"x\":{},", "9".repeat(digits));
+        let token = ENTRA_KEY.sign_bytes(header(json!({})).to_string(), claims.replacen('{', &more, 1));
+        assert_eq!(reason(&mut Bench::ready(), &token), "malformed_token", "{digits}");
+    }
+    // Those of a megabyte are not looked at.
+    let more = format!("{{\"x\":{},", "9".repeat(1 << 20));
+    let token = ENTRA_KEY.sign_bytes(header(json!({})).to_string(), claims.replacen('{', &more, 1));
+    assert_eq!(refused(Bench::ready().ask(bearer("/github", &token))), (400, "token_too_large".to_owned()));
+}
+
+/// A token whose claim `name` is written so.
+fn with_number(name: &str, text: &str) -> String {
+    let claims = with(alice(), json!({"iat": null, "nbf": null, name: "HERE"})).to_string();
+    ENTRA_KEY.sign_bytes(header(json!({})).to_string(), claims.replace("\"HERE\"", text))
+}
+
+#[test]
+fn a_time_is_a_number_that_can_be_counted_however_it_is_written() {
+    let now = NOW.secs();
+    for name in ["exp", "nbf", "iat"] {
+        for text in [
+            "null",
+            "true",
+            "\"\"",
+            &format!("\"{}\"", now),
+            "\"1e10\"",
+            "[]",
+            "{}",
+            &format!("[{now}]"),
+            "-1",
+            "-0.5",
+            "-1e300",
+            "9007199254740994",
+            "9223372036854775807",
+            "9223372036854775808",
+            "18446744073709551615",
+            "18446744073709551616",
+            "1e300",
+        ] {
+            assert_eq!(reason(&mut Bench::ready(), &with_number(name, text)), "invalid_claims", "{name} {text}");
+        }
+        for text in ["1e400", "NaN", "+1", "01", "0x10"] {
+            assert_eq!(reason(&mut Bench::ready(), &with_number(name, text)), "malformed_token", "{name} {text}");
+        }
+    }
+    for text in ["1e10", "1.0E+10", "10000000000.0", "10000000000.75", "9007199254740992", "100000e5", "1801000000.5"] {
+        assert_eq!(verdict(&mut Bench::ready(), &with_number("exp", text)), "exchanged", "{text}");
+    }
+    for text in ["0", "-0", "0e999", "1e-300", "1.9e3", "1"] {
+        assert_eq!(reason(&mut Bench::ready(), &with_number("exp", text)), "expired", "{text}");
+        assert_eq!(verdict(&mut Bench::ready(), &with_number("nbf", text)), "exchanged", "{text}");
+    }
+    for text in ["1e10", "9007199254740992"] {
+        assert_eq!(reason(&mut Bench::ready(), &with_number("nbf", text)), "not_yet_valid", "{text}");
+        assert_eq!(reason(&mut Bench::ready(), &with_number("iat", text)), "not_yet_valid", "{text}");
+    }
+}
+
+#[test]
+fn a_token_is_over_at_the_instant_of_its_end() {
+    for leeway in [0, 1, 60, 300] {
+        let mut configuration = configuration();
+        configuration["identity_providers"]["entra-us"]["clock_leeway_seconds"] = json!(leeway);
+        let at = |offset: i64| NOW.secs().checked_add_signed(offset).unwrap();
+        let of = |name: &str, offset: i64| {
+            let claims = with(alice(), json!({"iat": null, "nbf": null}));
+            let mut bench = Bench::new(&configuration).with_keys();
+            verdict(&mut bench, &ENTRA_KEY.token(&with(claims, json!({name: at(offset)}))))
+        };
+        assert_eq!(of("exp", -leeway - 1), "expired", "{leeway}");
+        assert_eq!(of("exp", -leeway), "expired", "{leeway}");
+        assert_eq!(of("exp", -leeway + 1), "exchanged", "{leeway}");
+        for name in ["nbf", "iat"] {
+            assert_eq!(of(name, leeway - 1), "exchanged", "{name} {leeway}");
+            assert_eq!(of(name, leeway), "exchanged", "{name} {leeway}");
+            assert_eq!(of(name, leeway + 1), "not_yet_valid", "{name} {leeway}");
+        }
+    }
+}
+
+#[test]
+fn a_token_that_is_over_stays_so_when_the_clock_goes_back_before_its_beginning() {
+    let mut bench = Bench::ready();
+    let token = alice_token();
+    assert_eq!(verdict(&mut bench, &token), "exchanged");
+    bench.now = NOW.minus(std::time::Duration::from_secs(3600));
+    bench.tick();
+    bench.serve_keys();
+    // What was verified once is not asked for its beginning again; what was not, is.
+    assert_eq!(verdict(&mut bench, &entra_user("carol")), "not_yet_valid");
+    bench.now = NOW.plus(std::time::Duration::from_secs(3660));
+    bench.tick();
+    bench.serve_keys();
+    assert_eq!(verdict(&mut bench, &token), "expired");
+    assert_eq!(verdict(&mut bench, &token), "expired");
+}
+
+#[test]
+fn an_audience_matches_whole_or_not_at_all() {
+    for audience in [
+        json!(""),
+        json!("api://gatewa"),
+        json!("pi://gateway"),
+        json!("api://gateway.evil"),
+        json!("api://gateway/"),
+        json!("api://gateway/mcp"),
+        json!("api://gateway?"),
+        json!("api://gateway#"),
+        json!("api://gateway "),
+        json!(" api://gateway"),
+        json!("api://gateway\0"),
+        json!("api://Gateway"),
+        json!("API://GATEWAY"),
+        json!("api:/gateway"),
+        json!("gateway"),
+        json!("api://%67ateway"),
+        json!("api://gateway gateway-id"),
+        json!("api://gateway,gateway-id"),
+        json!("https://api://gateway@evil.example"),
+        json!("api://g\u{430}teway"),
+        json!("*"),
+        json!([]),
+        json!([""]),
+        json!(["other", "api://gateway/"]),
+        json!("https://graph.microsoft.com"),
+        json!(["https://graph.microsoft.com", "api://gateway"]),
+        json!("00000003-0000-0000-c000-000000000000"),
+        // That of another provider of ours.
+        json!("api://default"),
+    ] {
+        let token = ENTRA_KEY.token(&with(alice(), json!({"aud": audience})));
+        assert_eq!(reason(&mut Bench::ready(), &token), "wrong_audience", "{audience}");
+    }
+    for audience in [
+        json!(1),
+        json!(true),
+        json!({"aud": "api://gateway"}),
+        json!(["api://gateway", 1]),
+        json!([1, "api://gateway"]),
+        json!(["api://gateway", null]),
+        json!([["api://gateway"]]),
+        json!([{}]),
+    ] {
+        let token = ENTRA_KEY.token(&with(alice(), json!({"aud": audience})));
+        assert_eq!(reason(&mut Bench::ready(), &token), "invalid_claims", "{audience}");
+    }
+    for audience in [json!("gateway-id"), json!(["api://gateway"]), json!(["other", "api://gateway", "third"])] {
+        let token = ENTRA_KEY.token(&with(alice(), json!({"aud": audience})));
+        assert_eq!(verdict(&mut Bench::ready(), &token), "exchanged", "{audience}");
+    }
+}
+
+#[test]
+fn an_issuer_is_no_url_that_leads_to_ours() {
+    const LOGIN: &str = "https://login.microsoftonline.com";
+    const STS: &str = "https://sts.windows.net";
+    const HOME: &str = "5f0c7a4e-9a0f-4c3e-8f5d-2b7f6f1f0c11";
+    /// The tenant of personal accounts.
+    const CONSUMERS: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
+    let set: Value = serde_json::from_slice(&key_set(&[&ENTRA_KEY])).unwrap();
+    let provider = |issuer: String, more: Value| {
+        let mut configuration = configuration();
+        let entra =
+            json!({"issuer": issuer, "jwks": set, "token_endpoint": format!("{LOGIN}/{HOME}/oauth2/v2.0/token")});
+        let own = configuration["identity_providers"]["entra-us"].clone();
+        configuration["identity_providers"]["entra-us"] = with(with(own, entra), more);
+        Bench::new(&configuration)
+    };
+    let of = |issuer: &str, tid: &str| ENTRA_KEY.token(&with(alice(), json!({"iss": issuer, "tid": tid, "ver": null})));
+    for several in [false, true] {
+        let mut bench = match several {
+            false => provider(format!("{LOGIN}/{HOME}/v2.0"), json!({})),
+            true => provider(format!("{LOGIN}/{{tenantid}}/v2.0"), json!({"tenants": [HOME]})),
+        };
+        let mut given = |issuer: &str, tid: &str| verdict(&mut bench, &of(issuer, tid));
+        assert_eq!(given(&format!("{LOGIN}/{HOME}/v2.0"), HOME), "exchanged");
+        assert_eq!(given(&format!("{STS}/{HOME}/"), HOME), "exchanged");
+        assert_eq!(given(&format!("{LOGIN}/{CONSUMERS}/v2.0"), CONSUMERS), "wrong_tenant");
+        assert_eq!(given(&format!("{STS}/{CONSUMERS}/"), CONSUMERS), "wrong_tenant");
+        assert_eq!(given(&format!("{LOGIN}/{CONSUMERS}/v2.0"), HOME), "invalid_claims");
+        assert_eq!(given(&format!("{LOGIN}/{HOME}/v2.0"), CONSUMERS), "invalid_claims");
+        for tenant in ["consumers", "organizations", "common", "{tenantid}", "{tenantId}", "contoso.com", "%35f0c7a4e"]
+        {
+            assert_eq!(given(&format!("{LOGIN}/{tenant}/v2.0"), tenant), "unknown_issuer", "{tenant}");
+            assert_eq!(given(&format!("{STS}/{tenant}/"), tenant), "unknown_issuer", "{tenant}");
+        }
+        for issuer in [
+            format!("{LOGIN}/{HOME}/v2.0/"),
+            format!("{LOGIN}/{HOME}/v2.0?"),
+            format!("{LOGIN}/{HOME}/v2.0#"),
+            format!("{LOGIN}/{HOME}/v1.0"),
+            format!("{LOGIN}/{HOME}/V2.0"),
+            format!("{LOGIN}/{HOME}/"),
+            format!("{LOGIN}/{HOME}"),
+            format!("{LOGIN}/{HOME}/v2.0\0"),
+            format!(" {LOGIN}/{HOME}/v2.0"),
+            format!("{LOGIN}//{HOME}/v2.0"),
+            format!("{LOGIN}/x/../{HOME}/v2.0"),
+            format!("{LOGIN}/{HOME}%2Fv2.0"),
+            format!("{LOGIN}:443/{HOME}/v2.0"),
+            format!("{}/{HOME}/v2.0", LOGIN.to_uppercase()),
+            format!("{}/{HOME}/v2.0", LOGIN.replace("https", "http")),
+            format!("{LOGIN}/{}/v2.0", HOME.to_uppercase()),
+            format!("https://login.microsoftonline.com@evil.example/{HOME}/v2.0"),
+            format!("https://evil.example/{LOGIN}/{HOME}/v2.0"),
+            format!("https://evil.example#{LOGIN}/{HOME}/v2.0"),
+            format!("{LOGIN}.evil.example/{HOME}/v2.0"),
+            format!("https://login%2Emicrosoftonline.com/{HOME}/v2.0"),
+            format!("https://login.microsoftonline.us/{HOME}/v2.0"),
+            format!("{STS}/{HOME}"),
+            format!("{STS}/{HOME}/v2.0"),
+            format!("{STS}@evil.example/{HOME}/"),
+            format!("http://sts.windows.net/{HOME}/"),
+        ] {
+            assert_eq!(given(&issuer, HOME), "unknown_issuer", "{issuer}");
+        }
+    }
+}
+
+#[test]
+fn claims_of_odd_types_grant_nothing() {
+    let with_claims = |changes: Value| ENTRA_KEY.token(&with(alice(), changes));
+    for scopes in [
+        json!("mcp.read\tmcp.write"),
+        json!("x\nmcp.read"),
+        json!("mcp.read,mcp.write"),
+        json!("mcp.read\u{a0}x"),
+        json!("\tmcp.read"),
+        json!("MCP.READ"),
+        json!("mcp.rea"),
+        json!("mcp.read.all"),
+        json!("*"),
+        json!(""),
+        json!(" "),
+        json!([]),
+        json!(["mcp.read mcp.write"]),
+        json!(["", "mcp.write"]),
+    ] {
+        let step = Bench::ready().ask(bearer("/github", &with_claims(json!({"scp": scopes}))));
+        assert_eq!(refused(step), (403, "insufficient_scope".to_owned()), "{scopes}");
+    }
+    for scopes in [json!("mcp.read  mcp.write"), json!("  mcp.read "), json!(["mcp.read", "x"])] {
+        assert_eq!(verdict(&mut Bench::ready(), &with_claims(json!({"scp": scopes}))), "exchanged", "{scopes}");
+    }
+    for scopes in [json!(1), json!(true), json!({"mcp.read": true}), json!(["mcp.read", 1]), json!([["mcp.read"]])] {
+        assert_eq!(reason(&mut Bench::ready(), &with_claims(json!({"scp": scopes}))), "invalid_claims", "{scopes}");
+    }
+    // The one does not add to the other.
+    let both = with_claims(json!({"scp": "mcp.write", "scope": "mcp.read"}));
+    assert_eq!(refused(Bench::ready().ask(bearer("/github", &both))).1, "insufficient_scope");
+    // Roles and groups are no scopes, whatever their type; that groups are left out for their number harms nobody.
+    for more in [
+        json!({"roles": "mcp.read"}),
+        json!({"roles": ["mcp.read"]}),
+        json!({"groups": ["mcp.read"]}),
+        json!({"wids": "mcp.read"}),
+        json!({"hasgroups": true}),
+        json!({"_claim_names": {"groups": "src1"}, "_claim_sources": {"src1": {"endpoint": "https://evil.example/g"}}}),
+    ] {
+        let without = with_claims(with(more.clone(), json!({"scp": "mcp.write"})));
+        assert_eq!(refused(Bench::ready().ask(bearer("/github", &without))).1, "insufficient_scope", "{more}");
+        assert_eq!(verdict(&mut Bench::ready(), &with_claims(more.clone())), "exchanged", "{more}");
+    }
+    for cnf in [json!({}), json!({"jkt": "k"}), json!({"x5t#S256": "c"}), json!({"kid": "k"}), json!({"jwk": {}})] {
+        assert_eq!(reason(&mut Bench::ready(), &with_claims(json!({"cnf": cnf}))), "bound_token", "{cnf}");
+    }
+    for cnf in [json!("jkt"), json!([]), json!({"jkt": 1}), json!(1), json!(true)] {
+        assert_eq!(reason(&mut Bench::ready(), &with_claims(json!({"cnf": cnf}))), "invalid_claims", "{cnf}");
+    }
+}
+
+// 18: what no HTTP library sends. 22 and 23: the side of the exchange.
+
+#[test]
+fn credentials_with_an_odd_separator_are_none() {
+    let token = alice_token();
+    for (value, expected) in [
+        ("Bearer,".to_owned(), (400, "malformed_credentials")),
+        (format!("Bearer,{token}"), (400, "malformed_credentials")),
+        (format!("Bearer, {token}"), (400, "malformed_credentials")),
+        (format!("Bearer:{token}"), (400, "malformed_credentials")),
+        (format!("Bearer={token}"), (400, "malformed_credentials")),
+        (format!("Bearer\t{token}"), (400, "malformed_credentials")),
+        (format!("Bearer\u{b}{token}"), (400, "malformed_credentials")),
+        (format!("Bearer \t{token}"), (400, "malformed_credentials")),
+        (format!("Bearer {token}\t"), (400, "malformed_credentials")),
+        (format!("Bearer {token}\r\n x"), (400, "malformed_credentials")),
+        (format!("Bearer {token} x"), (400, "malformed_credentials")),
+        (format!("Bearer {token},"), (400, "several_credentials")),
+        (format!("Bearer {token}, Basic YTpi"), (400, "several_credentials")),
+        (format!("Basic YTpi, Bearer {token}"), (401, "no_credentials")),
+        (format!("Bearer\"{token}\""), (400, "malformed_credentials")),
+        (token.clone(), (401, "no_credentials")),
+        (format!("\"Bearer\" {token}"), (401, "no_credentials")),
+    ] {
+        let mut bench = Bench::ready();
+        let (status, reason) = refused(bench.ask(request("POST", "/github", &[("authorization", &value)])));
+        bench.no_call();
+        assert_eq!((status, reason.as_str()), expected, "{:?}", value.replace(&token, "TOKEN"));
+    }
+}
+
+#[test]
+fn a_token_endpoints_answer_of_another_kind_is_no_token() {
+    let at = |reply: &Reply| refused(Bench::ready().exchange(bearer("/github", &alice_token()), reply));
+    let good = json!({"access_token": "up", "token_type": "Bearer", "expires_in": 60});
+    for token_type in [json!("mac"), json!("Bearer "), json!("Bearer, N_A"), json!(["Bearer"]), json!(7), json!("")] {
+        let reply = answer_with(200, &[], &with(good.clone(), json!({"token_type": token_type})));
+        assert_eq!(at(&reply), (502, "provider_answer_invalid".to_owned()), "{token_type}");
+    }
+    for expires_in in [json!(0.5), json!(1e300), json!("1.5"), json!("-1"), json!(""), json!([]), json!(true)] {
+        let reply = answer_with(200, &[], &with(good.clone(), json!({"expires_in": expires_in})));
+        assert_eq!(at(&reply), (502, "provider_answer_invalid".to_owned()), "{expires_in}");
+    }
+    let html = b"<!doctype html><p>Unauthorized</p>";
+    for (status, expected) in
+        [(401, "exchange_misconfigured"), (403, "exchange_misconfigured"), (200, "provider_answer_invalid")]
+    {
+        assert_eq!(at(&answer(status, html)), (502, expected.to_owned()), "{status}");
+    }
+    for status in [201, 202, 204, 206, 301, 302, 303, 307, 308] {
+        let reply = answer_with(status, &[("location", "https://evil.example/token")], &good);
+        let mut bench = Bench::ready();
+        let (status, _) = refused(bench.exchange(bearer("/github", &alice_token()), &reply));
+        bench.no_call();
+        assert!(matches!(status, 502 | 503), "{status}");
+    }
+}
+
+#[test]
+fn a_signature_that_was_seen_before_makes_nothing_else_good() {
+    let mut bench = Bench::ready();
+    let good = alice_token();
+    assert_eq!(verdict(&mut bench, &good), "exchanged");
+    let [head, claims, signature] = good.split('.').collect::<Vec<_>>().try_into().unwrap();
+    let other = ENTRA_KEY.token(&with(alice(), json!({"oid": "mallory"})));
+    let other: Vec<&str> = other.split('.').collect();
+    // The same in another order and with another space: what it says is no different, and the bytes are.
+    let heads = [r#"{"kid":"entra-1","alg":"ES256","typ":"JWT"}"#, r#"{"alg":"ES256","kid":"entra-1","typ":"JWT" }"#]
+        .map(encode);
+    for forged in [
+        format!("{}.{claims}.{signature}", heads[0]),
+        format!("{}.{claims}.{signature}", heads[1]),
+        format!("{head}.{}.{signature}", other[1]),
+        format!("{head}.{claims}.{}", other[2]),
+        format!("{head}.{}.{signature}", encode(with(alice(), json!({"scp": "mcp.admin"})).to_string())),
+    ] {
+        for path in ["/github", "/github/x"] {
+            let (status, reason) = refused(bench.ask(bearer(path, &forged)));
+            assert_eq!((status, reason.as_str()), (401, "bad_signature"));
+        }
+        bench.no_call();
+    }
+    assert_eq!(authorization(bench.ask(bearer("/github", &good))), "Bearer up");
+}
+
+#[test]
+fn who_lost_a_scope_does_not_get_it_back_from_the_cache() {
+    let mut bench = Bench::ready();
+    let before = ENTRA_KEY.token(&with(alice(), json!({"scp": "mcp.read"})));
+    assert_eq!(verdict(&mut bench, &before), "exchanged");
+    let after = ENTRA_KEY.token(&with(alice(), json!({"scp": "mcp.write"})));
+    assert_eq!(refused(bench.ask(bearer("/github", &after))), (403, "insufficient_scope".to_owned()));
+    // With another token the same user is somebody new.
+    let again = ENTRA_KEY.token(&with(alice(), json!({"scp": "mcp.read", "uti": "2"})));
+    assert!(matches!(bench.ask(bearer("/github", &again)), Step::Wait));
+}
+
+#[test]
+fn a_failure_that_is_remembered_is_one_tokens_and_one_resources() {
+    let mut bench = Bench::ready();
+    let scopes = json!({"scp": "mcp.read mcp.admin"});
+    let token = ENTRA_KEY.token(&with(alice(), scopes.clone()));
+    let denied = answer_with(400, &[], &json!({"error": "access_denied"}));
+    assert_eq!(refused(bench.exchange(bearer("/github", &token), &denied)).1, "exchange_denied");
+    assert_eq!(refused(bench.ask(bearer("/github", &token))).1, "exchange_denied");
+    assert_eq!(authorization(bench.exchange(bearer("/github/admin", &token), &issued("admin"))), "Bearer admin");
+    let other = ENTRA_KEY.token(&with(alice(), with(scopes, json!({"uti": "2"}))));
+    assert_eq!(authorization(bench.exchange(bearer("/github", &other), &issued("up"))), "Bearer up");
+    let bob = bob_token();
+    assert_eq!(authorization(bench.exchange(bearer("/github", &bob), &issued("bobs"))), "Bearer bobs");
+    assert_eq!(refused(bench.ask(bearer("/github", &token))).1, "exchange_denied");
 }
