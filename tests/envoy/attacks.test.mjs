@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { createHash, randomUUID } from 'node:crypto';
 import { after, afterEach, before, describe, it } from 'node:test';
-import { SignJWT, exportJWK, generateKeyPair } from 'jose';
+import { SignJWT, calculateJwkThumbprint, exportJWK, generateKeyPair } from 'jose';
 import { proofKey } from './parts/dpop.mjs';
 import { assertRefused, assertSoundAndSilent, challengeOf } from './parts/expect.mjs';
 import { MCP_HOST, METADATA_PATH, METADATA_URL, RESOURCE, startGateway, startParts } from './parts/gateway.mjs';
@@ -270,19 +270,23 @@ describe('18 and 20: header fields over HTTP/2', () => {
 describe('19: proofs of possession', () => {
   let holder;
   let bound;
-  const withProof = (proof, path = '/mcp') =>
-    gateway.call(undefined, { authorization: `DPoP ${bound}`, ...(proof && { dpop: proof }) }, { path });
+  const withProof = (proof, path = '/mcp', of = bound) =>
+    gateway.call(undefined, { authorization: `DPoP ${of}`, ...(proof && { dpop: proof }) }, { path });
+  /** Alice's token, bound to a key. */
+  const boundTo = (jkt) => {
+    const claims = JSON.parse(Buffer.from(token.split('.')[1], 'base64url').toString());
+    return parts.entra.signIn.sign({ ...claims, cnf: { jkt } }, { typ: 'JWT' });
+  };
   const proofOf = (change) => holder.proof({ method: 'POST', url: RESOURCE, token: bound, ...change });
   const now = () => Math.floor(Date.now() / 1000);
 
   before(async () => {
     holder = await proofKey();
-    const claims = JSON.parse(Buffer.from(token.split('.')[1], 'base64url').toString());
-    bound = await parts.entra.signIn.sign({ ...claims, cnf: { jkt: holder.thumbprint } }, { typ: 'JWT' });
+    bound = await boundTo(holder.thumbprint);
   });
 
-  async function assertNoProof(proof, what) {
-    const { answer, arrived } = await arrivals(() => withProof(proof));
+  async function assertNoProof(proof, what, of) {
+    const { answer, arrived } = await arrivals(() => withProof(proof, '/mcp', of));
     assert.equal(answer.status, 401, what);
     assert.equal(answer.json.reason, 'invalid_dpop_proof', what);
     assert.equal(arrived.length, 0, what);
@@ -344,17 +348,19 @@ describe('19: proofs of possession', () => {
   it('a proof with a private key in it, or of another type or algorithm, is none', async () => {
     const { privateKey, publicKey } = await generateKeyPair('ES256', { extractable: true });
     const [secret, jwk] = [await exportJWK(privateKey), await exportJWK(publicKey)];
-    const ath = createHash('sha256').update(bound).digest('base64url');
+    const own = await boundTo(await calculateJwkThumbprint(jwk));
+    const ath = createHash('sha256').update(own).digest('base64url');
     const made = (header) =>
       new SignJWT({ htm: 'POST', htu: RESOURCE, jti: randomUUID(), iat: now(), ath })
         .setProtectedHeader({ typ: 'dpop+jwt', alg: 'ES256', ...header })
         .sign(privateKey);
+    assert.equal((await withProof(await made({ jwk }), '/mcp', own)).status, 200);
     for (const header of [{ jwk: secret }, { jwk, typ: 'JWT' }, { jwk, typ: undefined }, {}, { jwk: { ...jwk, use: 'enc' } }]) {
-      await assertNoProof(await made(header), JSON.stringify(Object.keys(header)));
+      await assertNoProof(await made(header), JSON.stringify(Object.keys(header)), own);
     }
-    const [, payload] = (await proofOf()).split('.');
+    const [, payload] = (await made({ jwk })).split('.');
     const none = Buffer.from(JSON.stringify({ typ: 'dpop+jwt', alg: 'none', jwk })).toString('base64url');
-    await assertNoProof(`${none}.${payload}.`, 'none');
+    await assertNoProof(`${none}.${payload}.`, 'none', own);
   });
 
   it('a nonce that this gateway did not make is answered with one that it did, which is good', async () => {
