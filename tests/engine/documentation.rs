@@ -114,7 +114,7 @@ fn the_configurations_of_the_readme_are_those_of_the_recipes() {
 #[test]
 fn every_file_and_target_that_is_named_is_there() {
     let makefile = read("Makefile");
-    for page in ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/design.md"] {
+    for page in ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/design.md", "docs/attacks.md"] {
         let text = read(page);
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
         for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
@@ -169,4 +169,41 @@ fn only_the_folder_for_providers_names_one() {
             }
         }
     }
+}
+
+/// Whether the file has a test of that name: a function of Rust, or the title of an `it` as it is written.
+fn has_test(text: &str, file: &str, name: &str) -> bool {
+    if !file.ends_with(".rs") {
+        return ["'", "`"].iter().any(|quote| text.contains(&format!("it({quote}{name}{quote}, ")));
+    }
+    let Some((before, _)) = text.split_once(&format!("fn {name}(")) else {
+        return false;
+    };
+    // Its attributes are the lines above it.
+    before.lines().rev().take_while(|line| !line.is_empty()).any(|line| line.trim() == "#[test]")
+}
+
+#[test]
+fn every_attack_has_tests_and_every_test_that_is_named_is_there() {
+    let page = read("docs/attacks.md");
+    let mut numbers = BTreeSet::new();
+    for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| #")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let ["", number, _, _, tests, ""] = *cells else {
+            panic!("not four cells: {row}");
+        };
+        numbers.insert(number.parse::<u32>().unwrap_or_else(|_| panic!("no number: {row}")));
+        let mut named = 0;
+        for of_file in tests.split("; ") {
+            let (file, names) = of_file.split_once("`: `").unwrap_or_else(|| panic!("no file and tests: {of_file}"));
+            let file = file.strip_prefix('`').unwrap();
+            let text = read(file);
+            for name in names.strip_suffix('`').unwrap().split("`, `") {
+                assert!(has_test(&text, file, name), "{file} has no test {name}");
+                named += 1;
+            }
+        }
+        assert!(named > 0, "{row}");
+    }
+    assert_eq!(numbers, (1..=24).collect());
 }
