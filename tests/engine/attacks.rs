@@ -188,8 +188,8 @@ fn a_key_verifies_by_its_own_algorithm_and_by_no_other_that_it_could() {
         rsa_jwk(json!({"kid": "bare RSA"})),
         point(p256.key_pair().public_key().to_bytes_uncompressed(), "P-256", "P-256"),
         point(p384.key_pair().public_key().to_bytes_uncompressed(), "P-384", "P-384"),
-        {"kty": "OKP", "crv": "Ed25519", "x": encode(&*edwards.pk), "kid": "Ed25519"},
-        {"kty": "OKP", "crv": "X25519", "x": encode(&*edwards.pk), "kid": "X25519"},
+        {"kty": "OKP", "crv": "Ed25519", "x": encode(*edwards.pk), "kid": "Ed25519"},
+        {"kty": "OKP", "crv": "X25519", "x": encode(*edwards.pk), "kid": "X25519"},
     ]}));
     let sign = |alg: &str, input: &[u8]| match alg {
         "RS256" => RSA_PRIVATE.pkcs1v15_sign::<Sha256>(input).unwrap(),
@@ -312,7 +312,7 @@ fn an_rsa_signature_is_as_long_as_its_modulus() {
         ("one octet more", [&bytes[..], &[0]].concat()),
         ("one zero more in front", [&[0], &bytes[..]].concat()),
         ("and the modulus", plus_modulus),
-        ("the modulus", modulus.clone()),
+        ("the modulus", modulus),
         ("zero", vec![0; bytes.len()]),
         ("one", one),
         ("twice", [&bytes[..], &bytes].concat()),
@@ -621,56 +621,31 @@ fn what_is_no_set_of_keys_is_not_taken_for_one() {
     let good = String::from_utf8(key_set(&[&ENTRA_KEY])).unwrap();
     let doubled = good.replacen("\"crv\"", "\"x\":\"AA\",\"crv\"", 1);
     assert_ne!(good, doubled);
-    let too_large = || Reply::Failed(CallFailure::TooLarge);
-    let bodies: Vec<(&str, Box<dyn Fn() -> Reply>)> = vec![
-        ("HTML", Box::new(|| answer(200, b"<!doctype html><title>Sign in</title>"))),
-        ("404", Box::new(|| answer(404, &key_set(&[&ENTRA_KEY])))),
-        ("a redirect", Box::new(|| answer_with(302, &[("location", "https://evil.example/keys")], &json!({})))),
-        ("201", Box::new(|| answer(201, &key_set(&[&ENTRA_KEY])))),
-        (
-            "half of it",
-            Box::new({
-                let half = good[..good.len() / 2].to_owned();
-                move || answer(200, half.as_bytes())
-            }),
-        ),
-        ("more than it may have", Box::new(too_large)),
-        ("nothing", Box::new(|| answer(200, b""))),
-        ("a member twice", Box::new(move || answer(200, doubled.as_bytes()))),
-        ("keys twice", Box::new(|| answer(200, br#"{"keys":[],"keys":[]}"#))),
-        ("keys null", Box::new(|| answer(200, br#"{"keys":null}"#))),
-        ("an object", Box::new(|| answer(200, br#"{"keys":{}}"#))),
-        (
-            "a single key",
-            Box::new({
-                let set: Value = serde_json::from_str(&good).unwrap();
-                move || answer(200, set["keys"][0].to_string().as_bytes())
-            }),
-        ),
-        (
-            "an array",
-            Box::new({
-                let set: Value = serde_json::from_str(&good).unwrap();
-                move || answer(200, set["keys"].to_string().as_bytes())
-            }),
-        ),
-        ("no keys", Box::new(|| answer(200, br#"{"keys":[]}"#))),
-        (
-            "a byte order mark",
-            Box::new({
-                let marked = format!("\u{feff}{good}");
-                move || answer(200, marked.as_bytes())
-            }),
-        ),
-    ];
-    for (what, reply) in bodies {
+    let set: Value = serde_json::from_str(&good).unwrap();
+    for (what, reply) in [
+        ("HTML", answer(200, b"<!doctype html><title>Sign in</title>")),
+        ("404", answer(404, good.as_bytes())),
+        ("201", answer(201, good.as_bytes())),
+        ("a redirect", answer_with(302, &[("location", "https://evil.example/keys")], &json!({}))),
+        ("half of it", answer(200, &good.as_bytes()[..good.len() / 2])),
+        ("more than it may have", Reply::Failed(CallFailure::TooLarge)),
+        ("nothing", answer(200, b"")),
+        ("a member twice", answer(200, doubled.as_bytes())),
+        ("keys twice", answer(200, br#"{"keys":[],"keys":[]}"#)),
+        ("keys null", answer(200, br#"{"keys":null}"#)),
+        ("an object", answer(200, br#"{"keys":{}}"#)),
+        ("no keys", answer(200, br#"{"keys":[]}"#)),
+        ("a single key", answer(200, set["keys"][0].to_string().as_bytes())),
+        ("an array", answer(200, set["keys"].to_string().as_bytes())),
+        ("a byte order mark", answer(200, format!("\u{feff}{good}").as_bytes())),
+    ] {
         let mut bench = Bench::new(&configuration());
         bench.wait(bearer("/github", &alice_token()));
         let mut steps = Vec::new();
         while let Some((flight, call)) = bench.engine.next_call() {
             let of_keys = call.url.as_str().ends_with("discovery/v2.0/keys");
-            let reply = if of_keys { reply() } else { provider_document(&call) };
-            steps.extend(bench.reply(flight, &reply));
+            let document = (!of_keys).then(|| provider_document(&call));
+            steps.extend(bench.reply(flight, document.as_ref().unwrap_or(&reply)));
         }
         assert_eq!(refused(steps.remove(0).1), (503, "keys_unavailable".to_owned()), "{what}");
     }
@@ -732,8 +707,7 @@ fn a_token_has_one_spelling() {
         segments.join(".")
     };
     const ALPHABET: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    for index in 0..3 {
-        let segment = segments[index];
+    for (index, &segment) in segments.iter().enumerate() {
         let middle = segment.len() / 2;
         let (before, after) = segment.split_at(middle);
         let within = |what: &str| respelled(index, &format!("{before}{what}{after}"));
