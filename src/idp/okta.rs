@@ -87,9 +87,7 @@ impl Profile for OktaObo {
 
     /// `sub` of an ID token is what access tokens carry as `uid`.
     fn id_token_caller(&self, claims: &Claims<'_>) -> Result<Caller, Rejection> {
-        if claims.has("events") {
-            return Err(TokenError::Type.because("events: a logout token, or another security event"));
-        }
+        rfc8693::is_no_event(claims)?;
         if claims.has("cid") {
             return Err(
                 TokenError::AccessToken.because("cid: the client sends its access token where its ID token belongs")

@@ -31,6 +31,7 @@ impl Profile for Rfc8693 {
         if is_id_token(claims) {
             return Err(TokenError::IdToken.because("nonce, at_hash or c_hash: the client sends its ID token"));
         }
+        is_no_event(claims)?;
         let caller = subject(claims)?;
         if ["client_id", "azp"].iter().any(|name| claims.text(name) == Some(&caller.user)) {
             return Err(TokenError::NotAUser.because("sub is the client: the token is of the client credentials grant"));
@@ -40,9 +41,7 @@ impl Profile for Rfc8693 {
 
     /// A logout token names what happened, an access token its client or scopes; an ID token does neither.
     fn id_token_caller(&self, claims: &Claims<'_>) -> Result<Caller, Rejection> {
-        if claims.has("events") {
-            return Err(TokenError::Type.because("events: a logout token, or another security event"));
-        }
+        is_no_event(claims)?;
         if claims.scopes.is_some() || claims.has("client_id") || claims.text("typ") == Some("Bearer") {
             return Err(
                 TokenError::AccessToken.because("scope, client_id or typ Bearer: the client sends its access token")
@@ -59,6 +58,14 @@ impl Profile for Rfc8693 {
 /// `nonce`, `at_hash` and `c_hash` are claims of ID tokens (OpenID Connect Core sections 2 and 3.3.2.11).
 pub(super) fn is_id_token(claims: &Claims<'_>) -> bool {
     ["nonce", "at_hash", "c_hash"].iter().any(|name| claims.has(name))
+}
+
+/// `events` is a claim of security event tokens (RFC 8417 section 2.2), logout tokens among them.
+pub(super) fn is_no_event(claims: &Claims<'_>) -> Result<(), Rejection> {
+    if claims.has("events") {
+        return Err(TokenError::Type.because("events: a logout token, or another security event"));
+    }
+    Ok(())
 }
 
 /// The user whom `sub` names.

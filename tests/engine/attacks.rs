@@ -600,6 +600,15 @@ fn another_kind_of_token_is_no_access_token_when_its_type_says_nothing() {
             }
         }
     }
+    // A provider of whose tokens nothing else is known.
+    let mut configuration = configuration();
+    configuration["identity_providers"]["okta-eu"]["profile"] = json!("rfc8693");
+    configuration["resources"][0]["scopes"] = json!([]);
+    for uri in ["http://schemas.openid.net/event/backchannel-logout", "urn:another"] {
+        let token = OKTA_KEY.token(&with(bob(), json!({"scp": null, "cid": null, "events": {uri: {}}})));
+        let mut bench = Bench::new(&configuration).with_keys();
+        assert_eq!(reason(&mut bench, &token), "unsupported_token_type");
+    }
     // A client's assertion has the client's signature, whoever it names as its issuer.
     let client = onbehalf::crypto::SigningKey::parse(
         onbehalf::crypto::SigningAlgorithm::Es256,

@@ -301,10 +301,10 @@ export const DIFFERENCES = [
     why: 'A bound token, sent without proof (RFC 9449 section 7.1, RFC 8705 section 3): whoever has it may have stolen it.',
   },
   {
-    what: 'An application’s own token, or an ID token',
+    what: 'An application’s own token, an ID token, or a logout token',
     jose: 'accepts',
     jwt_authn: 'accepts',
-    of: ['client_id: the subject', 'azp: the subject', 'nonce: of an ID token', 'at_hash: of an ID token'],
+    of: ['client_id: the subject', 'azp: the subject', 'nonce: of an ID token', 'at_hash: of an ID token', 'events: of a logout token'],
     why: 'They have no notion of access tokens (RFC 9068 sections 2.2 and 5).',
   },
 
