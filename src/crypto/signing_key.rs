@@ -3,8 +3,10 @@ use std::fmt;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use jwt_simple::algorithms::P256KeyPair;
-use rsa::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _};
-use rsa::traits::PublicKeyParts;
+use rsa::BoxedUint;
+use rsa::pkcs1::{RsaPrivateKeyRef, UintRef};
+use rsa::pkcs8::PrivateKeyInfoRef;
+use rsa::traits::{PrivateKeyParts as _, PublicKeyParts as _};
 use zeroize::Zeroizing;
 
 use super::PublicKey;
@@ -47,18 +49,11 @@ impl SigningKey {
             text.trim().strip_prefix("-----BEGIN PRIVATE KEY-----")?.strip_suffix("-----END PRIVATE KEY-----")?;
         let body: Zeroizing<String> = Zeroizing::new(body.chars().filter(|c| !c.is_ascii_whitespace()).collect());
         let pkcs8 = Zeroizing::new(BASE64_STANDARD.decode(body.as_bytes()).ok()?);
-        match algorithm {
-            SigningAlgorithm::Rs256 => {
-                let key = rsa_key(&pkcs8)?;
-                // Anew: some of what stands there may be wrong, and is not looked at here, but by the host.
-                let pkcs8 = Zeroizing::new(key.to_pkcs8_der().ok()?.as_bytes().to_vec());
-                Some(Self { inner: Inner::Rs256(Box::new(key)), pkcs8 })
-            }
-            SigningAlgorithm::Es256 => {
-                let pair = P256KeyPair::from_der(&pkcs8).ok()?;
-                Some(Self { inner: Inner::Es256(Box::new(pair)), pkcs8 })
-            }
-        }
+        let inner = match algorithm {
+            SigningAlgorithm::Rs256 => Inner::Rs256(Box::new(rsa_key(&pkcs8)?)),
+            SigningAlgorithm::Es256 => Inner::Es256(Box::new(P256KeyPair::from_der(&pkcs8).ok()?)),
+        };
+        Some(Self { inner, pkcs8 })
     }
 
     /// The algorithm that it signs with.
@@ -86,9 +81,19 @@ impl SigningKey {
 }
 
 fn rsa_key(pkcs8: &[u8]) -> Option<rsa::PrivateKey> {
-    let key = rsa::PrivateKey::from_pkcs8_der(pkcs8).ok()?;
+    let info = PrivateKeyInfoRef::try_from(pkcs8).ok()?;
+    let written = RsaPrivateKeyRef::try_from(info.private_key).ok()?;
+    let key = rsa::PrivateKey::try_from(info).ok()?;
     // Which checks the size and the exponent.
-    PublicKey::rsa(&key.n_bytes(), &key.e_bytes()).map(|_| key)
+    PublicKey::rsa(&key.n_bytes(), &key.e_bytes())?;
+    // What the key was made of is checked; what can be computed from that was, here, but the host takes it as it stands.
+    let is = |written: UintRef<'_>, number: Option<&BoxedUint>| {
+        number.is_some_and(|number| *number.to_be_bytes_trimmed_vartime() == *written.as_bytes())
+    };
+    let holds = is(written.exponent1, key.dp())
+        && is(written.exponent2, key.dq())
+        && is(written.coefficient, key.crt_coefficient().as_ref());
+    holds.then_some(key)
 }
 
 impl fmt::Debug for SigningKey {
@@ -99,25 +104,28 @@ impl fmt::Debug for SigningKey {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
     use jwt_simple::algorithms::RS256KeyPair;
-    use rsa::pkcs8::DecodePrivateKey as _;
 
     use super::*;
 
     #[test]
-    fn the_host_gets_a_key_without_the_mistakes_of_the_operators() {
-        use base64::Engine as _;
+    fn an_rsa_key_whose_numbers_do_not_fit_is_refused() {
         let pem = RS256KeyPair::generate(2048).unwrap().to_pem().unwrap();
-        let body = |pem: &str| -> String { pem.lines().filter(|line| !line.starts_with('-')).collect() };
-        let good = BASE64_STANDARD.decode(body(&pem)).unwrap();
-        // The last of its numbers is the coefficient, which can be computed from others.
-        let mut bad = good.clone();
-        *bad.last_mut().unwrap() ^= 2;
-        let text = |der: &[u8]| {
-            format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----", BASE64_STANDARD.encode(der))
+        let body: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        let good = BASE64_STANDARD.decode(body).unwrap();
+        let parse = |der: &[u8]| {
+            let body = BASE64_STANDARD.encode(der);
+            let text = format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----");
+            SigningKey::parse(SigningAlgorithm::Rs256, &text)
         };
-        let [good, bad] = [good, bad].map(|der| SigningKey::parse(SigningAlgorithm::Rs256, &text(&der)).unwrap());
-        assert_eq!(good.pkcs8(), bad.pkcs8());
-        assert!(rsa::PrivateKey::from_pkcs8_der(bad.pkcs8()).is_ok());
+        assert!(parse(&good).is_some());
+        // The coefficient is the last of its numbers; the two exponents and the primes stand before.
+        for from_the_end in [1, 140, 280, 410, 540, 700] {
+            let mut bad = good.clone();
+            let at = bad.len() - from_the_end;
+            bad[at] ^= 2;
+            assert!(parse(&bad).is_none(), "{from_the_end} from the end");
+        }
     }
 }
