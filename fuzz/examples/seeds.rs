@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jwt_simple::algorithms::{ECDSAP256KeyPairLike as _, ES256KeyPair, RS256KeyPair};
-use onbehalf::crypto::{Crypto as _, SigningAlgorithm, SigningKey, Software};
+use onbehalf::crypto::{Crypto as _, Algorithm, SigningKey, Software};
 use onbehalf_fuzz::support::{ENTRA, NOW, OKTA, alice, bob, bob_id, with};
 use onbehalf_fuzz::world::CERTIFICATE;
 use p384::ecdsa::signature::Signer as _;
@@ -34,13 +34,13 @@ fn key(kid: &str, algorithm: &'static str) -> Key {
             let pair = RS256KeyPair::generate(2048).unwrap();
             let public = pair.public_key().to_components();
             let jwk = json!({"kty": "RSA", "n": text(&public.n), "e": text(&public.e)});
-            (jwk, with_software(SigningAlgorithm::Rs256, pair.to_pem().unwrap()))
+            (jwk, with_software(Algorithm::Rs256, pair.to_pem().unwrap()))
         }
         "ES256" => {
             let pair = ES256KeyPair::generate();
             let public = pair.key_pair().public_key().to_bytes_uncompressed();
             let jwk = point("P-256", &public[1..33], &public[33..]);
-            (jwk, with_software(SigningAlgorithm::Es256, pair.key_pair().to_pem().unwrap()))
+            (jwk, with_software(Algorithm::Es256, pair.key_pair().to_pem().unwrap()))
         }
         "ES384" => {
             let mut secret: [u8; 48] = std::array::from_fn(|_| Software.random().unwrap()[0]);

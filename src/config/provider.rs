@@ -1,9 +1,14 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use rsa::sha2::{Digest as _, Sha256};
+use sha1::Sha1;
+
 use super::fields::Fields;
 use super::{ConfigError, shown};
-use crate::crypto::{SigningAlgorithm, SigningKey};
+use crate::crypto::{Algorithm, SigningKey, pem};
 use crate::http::Url;
 use crate::idp::{self, Profile};
 use crate::secret::Secret;
@@ -92,7 +97,18 @@ pub enum ClientAuthentication {
         key_id: Option<String>,
         /// `aud` of the assertion, if not the token endpoint.
         audience: Option<String>,
+        /// What the assertion says of the key's certificate.
+        certificate: CertificateHeader,
     },
+}
+
+/// By what a client assertion names the certificate of its key: header members of RFC 7515 sections 4.1.6 to 4.1.8.
+#[derive(Debug, Default)]
+pub struct CertificateHeader {
+    /// `x5t#S256` and `x5t`, as far as they are wanted: SHA-256 and SHA-1 of the certificate, in base64url.
+    pub thumbprints: Vec<(&'static str, String)>,
+    /// `x5c`: the certificate and those that it rests on, in base64. Empty: not wanted.
+    pub chain: Vec<String>,
 }
 
 impl ClientAuthentication {
@@ -213,7 +229,8 @@ fn build(
         Ok(Duration::from_secs(seconds.into()))
     };
     let client = fields.required_object("client", &["id", "authentication"])?;
-    let authentication_fields = ["method", "secret", "key", "key_id", "algorithm", "audience"];
+    let authentication_fields =
+        ["method", "secret", "key", "key_id", "algorithm", "audience", "certificate", "certificate_header"];
     let provider = Provider {
         name: name.into(),
         profile,
@@ -299,6 +316,7 @@ fn authentication(
     env: Environment<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<ClientAuthentication, ConfigError> {
+    const ALGORITHMS: &str = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA";
     const METHODS: &str = "client_secret_basic, client_secret_post or private_key_jwt";
     let method = fields.required_text("method", METHODS)?;
     let unused = |names: &[&str]| match names.iter().find(|name| fields.has(name)) {
@@ -307,7 +325,7 @@ fn authentication(
     };
     match method {
         "client_secret_basic" | "client_secret_post" => {
-            unused(&["key", "key_id", "algorithm", "audience"])?;
+            unused(&["key", "key_id", "algorithm", "audience", "certificate", "certificate_header"])?;
             let secret = secret(fields, "secret", env, warnings)?;
             Ok(if method == "client_secret_basic" {
                 ClientAuthentication::SecretBasic(secret)
@@ -317,16 +335,16 @@ fn authentication(
         }
         "private_key_jwt" => {
             unused(&["secret"])?;
-            let algorithm = match fields.required_text("algorithm", "RS256 or ES256")? {
-                "RS256" => SigningAlgorithm::Rs256,
-                "ES256" => SigningAlgorithm::Es256,
-                other => return Err(ConfigError::new(fields.at("algorithm"), format!("{other:?}"), "RS256 or ES256")),
-            };
+            let name = fields.required_text("algorithm", ALGORITHMS)?;
+            let algorithm = Algorithm::from_name(name)
+                .ok_or_else(|| ConfigError::new(fields.at("algorithm"), format!("{name:?}"), ALGORITHMS))?;
             let text = secret(fields, "key", env, warnings)?;
             let key = SigningKey::parse(algorithm, text.reveal()).ok_or_else(|| {
                 let kind = match algorithm {
-                    SigningAlgorithm::Rs256 => "an RSA key of 2048 to 4096 bits",
-                    SigningAlgorithm::Es256 => "a P-256 key",
+                    Algorithm::Es256 => "a P-256 key",
+                    Algorithm::Es384 => "a P-384 key",
+                    Algorithm::EdDsa => "an Ed25519 key",
+                    _ => "an RSA key of 2048 to 4096 bits",
                 };
                 let expected = format!(
                     "{kind} as PEM that begins with BEGIN PRIVATE KEY (openssl pkcs8 -topk8 -nocrypt -in key.pem makes it of other forms)"
@@ -335,6 +353,7 @@ fn authentication(
             })?;
             let optional = |name: &str| fields.text(name).map(|text| text.map(str::to_owned));
             Ok(ClientAuthentication::PrivateKeyJwt {
+                certificate: certificate_header(fields, env, &key)?,
                 key,
                 key_id: optional("key_id")?,
                 audience: optional("audience")?,
@@ -342,6 +361,51 @@ fn authentication(
         }
         other => Err(ConfigError::new(fields.at("method"), format!("{other:?}"), METHODS)),
     }
+}
+
+/// What assertions say of the certificate that the provider knows the key by.
+fn certificate_header(
+    fields: &Fields<'_>,
+    env: Environment<'_>,
+    key: &SigningKey,
+) -> Result<CertificateHeader, ConfigError> {
+    const MEMBERS: &str = "some of x5t#S256, x5t and x5c";
+    if !fields.has("certificate") {
+        return match fields.has("certificate_header") {
+            true => Err(ConfigError::new(
+                fields.at("certificate"),
+                "nothing",
+                "the certificate that certificate_header is about",
+            )),
+            false => Ok(CertificateHeader::default()),
+        };
+    }
+    // It is no secret.
+    let text = secret(fields, "certificate", env, &mut Vec::new())?;
+    let wrong = |found: &str| {
+        let expected = "the certificate of key as PEM, behind it those that it rests on";
+        ConfigError::new(fields.at("certificate"), found, expected)
+    };
+    let chain =
+        pem::blocks(text.reveal(), "CERTIFICATE").ok_or_else(|| wrong("something that is no PEM of certificates"))?;
+    let certificate =
+        chain.first().filter(|der| key.is_in(der)).ok_or_else(|| wrong("a certificate of another key"))?;
+    let mut members = fields.texts("certificate_header")?;
+    if members.is_empty() {
+        members.push("x5t#S256".to_owned());
+    }
+    let mut header = CertificateHeader::default();
+    for member in &members {
+        match member.as_str() {
+            "x5t#S256" => {
+                header.thumbprints.push(("x5t#S256", BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(certificate))))
+            }
+            "x5t" => header.thumbprints.push(("x5t", BASE64_URL_SAFE_NO_PAD.encode(Sha1::digest(certificate)))),
+            "x5c" => header.chain = chain.iter().map(|der| BASE64_STANDARD.encode(der)).collect(),
+            other => return Err(ConfigError::new(fields.at("certificate_header"), format!("{other:?}"), MEMBERS)),
+        }
+    }
+    Ok(header)
 }
 
 fn secret(

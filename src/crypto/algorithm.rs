@@ -1,4 +1,4 @@
-/// A JWS signature algorithm that can be verified here (RFC 7518 section 3, RFC 8037). `none`, HMAC and
+/// A JWS signature algorithm that can be verified and signed with here (RFC 7518 section 3, RFC 8037). `none`, HMAC and
 /// everything else have no value of this type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "each is named as RFC 7518 section 3.1 and RFC 8037 name it")]
@@ -29,6 +29,21 @@ impl Algorithm {
             "EdDSA" | "Ed25519" => Self::EdDsa,
             _ => return None,
         })
+    }
+
+    /// Its registered name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Rs256 => "RS256",
+            Self::Rs384 => "RS384",
+            Self::Rs512 => "RS512",
+            Self::Ps256 => "PS256",
+            Self::Ps384 => "PS384",
+            Self::Ps512 => "PS512",
+            Self::Es256 => "ES256",
+            Self::Es384 => "ES384",
+            Self::EdDsa => "EdDSA",
+        }
     }
 
     /// Whether the key must be an RSA key.

@@ -1,6 +1,6 @@
 use std::fmt;
 
-use super::{Algorithm, Crypto, PublicKey, SigningAlgorithm, SigningKey, Software, known_answer};
+use super::{Algorithm, Crypto, PublicKey, SigningKey, Software, known_answer};
 
 /// The host's BoringSSL where it has what is needed (Envoy's foreign functions `verify_signature`, and `sign` from
 /// 1.37 on), else the libraries in the module.
@@ -24,15 +24,10 @@ impl<F: Fn(&str, &[u8]) -> Option<Vec<u8>>> Host<F> {
 
 impl<F: Fn(&str, &[u8]) -> Option<Vec<u8>>> Crypto for Host<F> {
     fn verify(&self, algorithm: Algorithm, key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
-        let hash = match algorithm {
-            Algorithm::Rs256 | Algorithm::Es256 => "sha256",
-            Algorithm::Rs384 | Algorithm::Es384 => "sha384",
-            Algorithm::Rs512 => "sha512",
-            Algorithm::Ps256 | Algorithm::Ps384 | Algorithm::Ps512 | Algorithm::EdDsa => "",
-        };
-        if !self.verifies || hash.is_empty() {
+        let hash = hash_of(algorithm);
+        let Some(hash) = hash.filter(|_| self.verifies) else {
             return self.software.verify(algorithm, key, message, signature);
-        }
+        };
         let Some(signature) = key.foreign_signature(signature).filter(|_| key.suits(algorithm)) else {
             return false;
         };
@@ -43,11 +38,13 @@ impl<F: Fn(&str, &[u8]) -> Option<Vec<u8>>> Crypto for Host<F> {
     }
 
     fn sign(&self, key: &SigningKey, message: &[u8]) -> Option<Vec<u8>> {
-        let (SigningAlgorithm::Rs256 | SigningAlgorithm::Es256) = key.algorithm();
-        // envoy: source/extensions/common/wasm/ext/sign.proto
-        let arguments = zeroize::Zeroizing::new(message_of(&[(1, b"sha256"), (2, key.pkcs8()), (3, message)]));
-        let by_host =
-            (self.call)("sign", &arguments).and_then(|result| key.jws_signature(signature_of(&result)?.to_vec()));
+        let by_host = hash_of(key.algorithm()).and_then(|hash| {
+            // envoy: source/extensions/common/wasm/ext/sign.proto
+            let arguments =
+                zeroize::Zeroizing::new(message_of(&[(1, hash.as_bytes()), (2, key.pkcs8()), (3, message)]));
+            let result = (self.call)("sign", &arguments)?;
+            key.jws_signature(signature_of(&result)?.to_vec())
+        });
         by_host.or_else(|| self.software.sign(key, message))
     }
 
@@ -59,6 +56,16 @@ impl<F: Fn(&str, &[u8]) -> Option<Vec<u8>>> Crypto for Host<F> {
 impl<F> fmt::Debug for Host<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "signatures are verified {}", if self.verifies { "by the host" } else { "in the module" })
+    }
+}
+
+/// The name of the hash, for what the host can do.
+const fn hash_of(algorithm: Algorithm) -> Option<&'static str> {
+    match algorithm {
+        Algorithm::Rs256 | Algorithm::Es256 => Some("sha256"),
+        Algorithm::Rs384 | Algorithm::Es384 => Some("sha384"),
+        Algorithm::Rs512 => Some("sha512"),
+        Algorithm::Ps256 | Algorithm::Ps384 | Algorithm::Ps512 | Algorithm::EdDsa => None,
     }
 }
 
@@ -102,7 +109,7 @@ mod tests {
     fn good() -> (PublicKey, Vec<u8>, Vec<u8>) {
         use jwt_simple::algorithms::{ECDSAP256KeyPairLike as _, ES256KeyPair};
         let pair = ES256KeyPair::generate();
-        let key = SigningKey::parse(SigningAlgorithm::Es256, &pair.key_pair().to_pem().unwrap()).unwrap();
+        let key = SigningKey::parse(Algorithm::Es256, &pair.key_pair().to_pem().unwrap()).unwrap();
         let point = pair.key_pair().public_key().to_bytes_uncompressed();
         let (x, y) = point[1..].split_at(32);
         let message = b"message".to_vec();
@@ -157,7 +164,7 @@ mod tests {
     fn an_answer_that_is_no_signature_is_made_good_by_the_software() {
         use jwt_simple::algorithms::{ECDSAP256KeyPairLike as _, ES256KeyPair};
         let pem = ES256KeyPair::generate().key_pair().to_pem().unwrap();
-        let key = SigningKey::parse(SigningAlgorithm::Es256, &pem).unwrap();
+        let key = SigningKey::parse(Algorithm::Es256, &pem).unwrap();
         let no: [&[u8]; 6] =
             [&[], &[8, 1], &[8, 1, 0x12], &[8, 1, 0x12, 2, 0x30], &[8, 1, 0x12, 1, 0x30], &[0x1a, 1, b'x']];
         for result in no.map(Some).into_iter().chain([None]) {

@@ -9,6 +9,7 @@ mod algorithm;
 mod der;
 mod host;
 pub mod known_answer;
+pub mod pem;
 mod public_key;
 mod signing_key;
 mod software;
@@ -16,7 +17,7 @@ mod software;
 pub use algorithm::Algorithm;
 pub use host::Host;
 pub use public_key::PublicKey;
-pub use signing_key::{SigningAlgorithm, SigningKey};
+pub use signing_key::SigningKey;
 pub use software::Software;
 
 /// What the engine needs from a cryptographic library, and the one source of randomness.

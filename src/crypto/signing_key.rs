@@ -1,67 +1,51 @@
 use std::fmt;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
-use jwt_simple::algorithms::P256KeyPair;
+use jwt_simple::algorithms::{Edwards25519KeyPair, P256KeyPair, P384KeyPair};
 use rsa::BoxedUint;
 use rsa::pkcs1::{RsaPrivateKeyRef, UintRef};
 use rsa::pkcs8::PrivateKeyInfoRef;
 use rsa::traits::{PrivateKeyParts as _, PublicKeyParts as _};
 use zeroize::Zeroizing;
 
-use super::PublicKey;
+use super::{Algorithm, PublicKey, pem};
 
-/// What a client assertion can be signed with (`private_key_jwt`, OpenID Connect Core section 9).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "each is named as RFC 7518 section 3.1 names it")]
-pub enum SigningAlgorithm {
-    Rs256,
-    Es256,
-}
-
-impl SigningAlgorithm {
-    /// The value of the JWS header member `alg`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Rs256 => "RS256",
-            Self::Es256 => "ES256",
-        }
-    }
-}
-
-/// A private key. `Debug` shows its algorithm only.
+/// A private key, and the one algorithm that it signs with. `Debug` shows its algorithm only.
 pub struct SigningKey {
+    algorithm: Algorithm,
     pub(super) inner: Inner,
     pkcs8: Zeroizing<Vec<u8>>,
 }
 
 pub(super) enum Inner {
-    Rs256(Box<rsa::PrivateKey>),
-    Es256(Box<P256KeyPair>),
+    Rsa(Box<rsa::PrivateKey>),
+    P256(Box<P256KeyPair>),
+    P384(Box<P384KeyPair>),
+    Ed25519(Box<Edwards25519KeyPair>),
 }
 
 impl SigningKey {
-    /// Reads a key in PEM (RFC 7468 section 10: `PRIVATE KEY`, which is PKCS#8). Environment variables often hold
-    /// `\n` for a line end: that is understood too.
-    pub fn parse(algorithm: SigningAlgorithm, text: &str) -> Option<Self> {
-        let text = Zeroizing::new(text.replace("\\n", "\n"));
-        let body =
-            text.trim().strip_prefix("-----BEGIN PRIVATE KEY-----")?.strip_suffix("-----END PRIVATE KEY-----")?;
-        let body: Zeroizing<String> = Zeroizing::new(body.chars().filter(|c| !c.is_ascii_whitespace()).collect());
-        let pkcs8 = Zeroizing::new(BASE64_STANDARD.decode(body.as_bytes()).ok()?);
+    /// Reads a key in PEM (RFC 7468 section 10: `PRIVATE KEY`, which is PKCS#8). `None`: it is none, or none for that
+    /// algorithm.
+    pub fn parse(algorithm: Algorithm, text: &str) -> Option<Self> {
+        let mut blocks = pem::blocks(text, "PRIVATE KEY")?;
+        let pkcs8 = blocks.pop().filter(|_| blocks.is_empty())?;
         let inner = match algorithm {
-            SigningAlgorithm::Rs256 => Inner::Rs256(Box::new(rsa_key(&pkcs8)?)),
-            SigningAlgorithm::Es256 => Inner::Es256(Box::new(P256KeyPair::from_der(&pkcs8).ok()?)),
+            Algorithm::Es256 => Inner::P256(Box::new(P256KeyPair::from_der(&pkcs8).ok()?)),
+            Algorithm::Es384 => Inner::P384(Box::new(P384KeyPair::from_der(&pkcs8).ok()?)),
+            Algorithm::EdDsa => Inner::Ed25519(Box::new(Edwards25519KeyPair::from_der(&pkcs8).ok()?)),
+            Algorithm::Rs256
+            | Algorithm::Rs384
+            | Algorithm::Rs512
+            | Algorithm::Ps256
+            | Algorithm::Ps384
+            | Algorithm::Ps512 => Inner::Rsa(Box::new(rsa_key(&pkcs8)?)),
         };
-        Some(Self { inner, pkcs8 })
+        Some(Self { algorithm, inner, pkcs8 })
     }
 
     /// The algorithm that it signs with.
-    pub const fn algorithm(&self) -> SigningAlgorithm {
-        match self.inner {
-            Inner::Rs256(_) => SigningAlgorithm::Rs256,
-            Inner::Es256(_) => SigningAlgorithm::Es256,
-        }
+    pub const fn algorithm(&self) -> Algorithm {
+        self.algorithm
     }
 
     /// The key as DER PKCS#8 (RFC 5958), for the host's signing function.
@@ -69,12 +53,27 @@ impl SigningKey {
         &self.pkcs8
     }
 
+    /// Whether a certificate in DER is of this key: its public key stands there as it is (RFC 5280 section 4.1.2.7), and
+    /// would nowhere else.
+    pub fn is_in(&self, certificate: &[u8]) -> bool {
+        let public = match &self.inner {
+            Inner::Rsa(key) => key.n_bytes().to_vec(),
+            Inner::P256(pair) => (**pair).as_ref().verifying_key().to_sec1_point(false).as_bytes().to_vec(),
+            Inner::P384(pair) => (**pair).as_ref().verifying_key().to_sec1_point(false).as_bytes().to_vec(),
+            Inner::Ed25519(pair) => (**pair).as_ref().pk.to_vec(),
+        };
+        certificate.windows(public.len()).any(|window| window == public)
+    }
+
     /// A signature by another library as JWS wants it: ECDSA's DER becomes r‖s (RFC 7518 section 3.4).
     pub fn jws_signature(&self, foreign: Vec<u8>) -> Option<Vec<u8>> {
         match self.inner {
-            Inner::Rs256(_) => Some(foreign),
-            Inner::Es256(_) => {
+            Inner::Rsa(_) | Inner::Ed25519(_) => Some(foreign),
+            Inner::P256(_) => {
                 p256::ecdsa::Signature::from_der(&foreign).ok().map(|signature| signature.to_bytes().to_vec())
+            }
+            Inner::P384(_) => {
+                p384::ecdsa::Signature::from_der(&foreign).ok().map(|signature| signature.to_bytes().to_vec())
             }
         }
     }
@@ -98,13 +97,14 @@ fn rsa_key(pkcs8: &[u8]) -> Option<rsa::PrivateKey> {
 
 impl fmt::Debug for SigningKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SigningKey({})", self.algorithm().name())
+        write!(f, "SigningKey({})", self.algorithm.name())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use base64::Engine as _;
+    use base64::prelude::BASE64_STANDARD;
     use jwt_simple::algorithms::RS256KeyPair;
 
     use super::*;
@@ -117,7 +117,7 @@ mod tests {
         let parse = |der: &[u8]| {
             let body = BASE64_STANDARD.encode(der);
             let text = format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----");
-            SigningKey::parse(SigningAlgorithm::Rs256, &text)
+            SigningKey::parse(Algorithm::Rs256, &text)
         };
         assert!(parse(&good).is_some());
         // The coefficient is the last of its numbers; the two exponents and the primes stand before.

@@ -30,15 +30,18 @@ impl Crypto for Software {
     }
 
     fn sign(&self, key: &SigningKey, message: &[u8]) -> Option<Vec<u8>> {
+        use signing_key::Inner;
         match &key.inner {
-            signing_key::Inner::Rs256(key) => {
-                // With a generator, the base is blinded: how long it takes tells nothing of the key.
-                key.pkcs1v15_sign_with_rng::<Sha256, _>(&mut getrandom::SysRng, message).ok()
-            }
-            signing_key::Inner::Es256(pair) => {
+            Inner::Rsa(pair) => sign_rsa(key.algorithm(), pair, message),
+            Inner::P256(pair) => {
                 let signature: p256::ecdsa::Signature = (**pair).as_ref().try_sign(message).ok()?;
                 Some(signature.to_bytes().to_vec())
             }
+            Inner::P384(pair) => {
+                let signature: p384::ecdsa::Signature = (**pair).as_ref().try_sign(message).ok()?;
+                Some(signature.to_bytes().to_vec())
+            }
+            Inner::Ed25519(pair) => Some((**pair).as_ref().sk.sign(message, None).to_vec()),
         }
     }
 
@@ -60,4 +63,19 @@ fn verify_rsa(algorithm: Algorithm, key: &rsa::PublicKey, message: &[u8], signat
         Algorithm::Es256 | Algorithm::Es384 | Algorithm::EdDsa => return false,
     };
     verified.is_ok()
+}
+
+/// With a generator, the base is blinded: how long it takes tells nothing of the key.
+fn sign_rsa(algorithm: Algorithm, key: &rsa::PrivateKey, message: &[u8]) -> Option<Vec<u8>> {
+    let random = &mut getrandom::SysRng;
+    match algorithm {
+        Algorithm::Rs256 => key.pkcs1v15_sign_with_rng::<Sha256, _>(random, message),
+        Algorithm::Rs384 => key.pkcs1v15_sign_with_rng::<Sha384, _>(random, message),
+        Algorithm::Rs512 => key.pkcs1v15_sign_with_rng::<Sha512, _>(random, message),
+        Algorithm::Ps256 => key.pss_sign_with_rng::<Sha256, _>(random, message),
+        Algorithm::Ps384 => key.pss_sign_with_rng::<Sha384, _>(random, message),
+        Algorithm::Ps512 => key.pss_sign_with_rng::<Sha512, _>(random, message),
+        Algorithm::Es256 | Algorithm::Es384 | Algorithm::EdDsa => return None,
+    }
+    .ok()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 
-use crate::config::{Client, ClientAuthentication};
+use crate::config::{CertificateHeader, Client, ClientAuthentication};
 use crate::crypto::{Crypto, SigningKey};
 use crate::http::Url;
 use crate::json;
@@ -43,12 +43,13 @@ pub(super) fn prove(client: &Client, token_endpoint: &Url, crypto: &dyn Crypto, 
         ClientAuthentication::SecretPost(secret) => {
             Proof { authorization: None, fields: vec![id(), ("client_secret", secret.clone())] }
         }
-        ClientAuthentication::PrivateKeyJwt { key, key_id, audience } => {
+        ClientAuthentication::PrivateKeyJwt { key, key_id, audience, certificate } => {
             let assertion = Assertion {
                 client_id: &client.id,
                 audience: audience.as_deref().unwrap_or(token_endpoint.as_str()),
                 key,
                 key_id: key_id.as_deref(),
+                certificate,
             };
             let assertion = assertion.sign(crypto, now)?;
             let fields = vec![
@@ -71,6 +72,8 @@ pub struct Assertion<'a> {
     pub key: &'a SigningKey,
     /// `kid`.
     pub key_id: Option<&'a str>,
+    /// By what the key's certificate is named.
+    pub certificate: &'a CertificateHeader,
 }
 
 impl Assertion<'_> {
@@ -79,12 +82,18 @@ impl Assertion<'_> {
     pub fn sign(&self, crypto: &dyn Crypto, now: UnixTime) -> Option<Secret> {
         let mut header = vec![("alg", self.key.algorithm().name().into()), ("typ", "JWT".into())];
         header.extend(self.key_id.map(|key_id| ("kid", key_id.into())));
+        let CertificateHeader { thumbprints, chain } = self.certificate;
+        header.extend(thumbprints.iter().map(|(name, thumbprint)| (*name, thumbprint.as_str().into())));
+        if !chain.is_empty() {
+            header.push(("x5c", chain.iter().map(String::as_str).collect()));
+        }
         let claims = vec![
             ("iss", self.client_id.into()),
             ("sub", self.client_id.into()),
             ("aud", self.audience.into()),
             ("jti", BASE64_URL_SAFE_NO_PAD.encode(crypto.random()?).into()),
             ("iat", now.secs().into()),
+            ("nbf", now.secs().into()),
             ("exp", now.plus(ASSERTION_LIFETIME).secs().into()),
         ];
         let mut token = [header, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(json::text(part))).join(".");

@@ -611,7 +611,7 @@ fn another_kind_of_token_is_no_access_token_when_its_type_says_nothing() {
     }
     // A client's assertion has the client's signature, whoever it names as its issuer.
     let client = onbehalf::crypto::SigningKey::parse(
-        onbehalf::crypto::SigningAlgorithm::Es256,
+        onbehalf::crypto::Algorithm::Es256,
         &environment("OKTA_PRIVATE_KEY").unwrap(),
     )
     .unwrap();

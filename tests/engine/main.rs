@@ -6,6 +6,7 @@
 mod abuse;
 mod attacks;
 mod cache;
+mod client_authentication;
 mod configuration;
 mod documentation;
 mod exchange;

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jwt_simple::algorithms::{ECDSAP256KeyPairLike, ES256KeyPair};
-use onbehalf::crypto::{Crypto, SigningAlgorithm, SigningKey, Software};
+use onbehalf::crypto::{Algorithm, Crypto, SigningKey, Software};
 use onbehalf::engine::Step;
 use onbehalf::http::Request;
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ impl Holder {
         let pair = ES256KeyPair::generate();
         let point = pair.key_pair().public_key().to_bytes_uncompressed();
         let jwk = json!({"kty": "EC", "crv": "P-256", "x": encode(&point[1..33]), "y": encode(&point[33..])});
-        Self { key: SigningKey::parse(SigningAlgorithm::Es256, &pair.key_pair().to_pem().unwrap()).unwrap(), jwk }
+        Self { key: SigningKey::parse(Algorithm::Es256, &pair.key_pair().to_pem().unwrap()).unwrap(), jwk }
     }
 
     /// RFC 7638 section 3: written out here, member by member.

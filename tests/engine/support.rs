@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jwt_simple::algorithms::{ECDSAP256KeyPairLike, ES256KeyPair};
 use onbehalf::config::Config;
-use onbehalf::crypto::{Crypto, SigningAlgorithm, SigningKey, Software};
+use onbehalf::crypto::{Algorithm, Crypto, SigningKey, Software};
 use onbehalf::engine::{Engine, FlightId, RequestId, Step};
 use onbehalf::http::{Answer, Call, CallFailure, HeaderEdits, LocalAnswer, Reply, Request};
 use onbehalf::shared::{Shared, Version};
@@ -33,7 +33,7 @@ pub struct Signer {
 impl Signer {
     pub fn new(kid: &'static str) -> Self {
         let pair = ES256KeyPair::generate();
-        let key = SigningKey::parse(SigningAlgorithm::Es256, &pair.key_pair().to_pem().unwrap()).unwrap();
+        let key = SigningKey::parse(Algorithm::Es256, &pair.key_pair().to_pem().unwrap()).unwrap();
         let point = pair.key_pair().public_key().to_bytes_uncompressed();
         let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
         let jwk = json!({"kty": "EC", "crv": "P-256", "kid": kid, "use": "sig", "x": encode(&point[1..33]), "y": encode(&point[33..])});

@@ -9,7 +9,7 @@ mod rfc;
 mod verdicts;
 mod wycheproof;
 
-use onbehalf::crypto::{Crypto as _, Host, PublicKey, SigningAlgorithm, SigningKey, Software};
+use onbehalf::crypto::{Algorithm, Crypto as _, Host, PublicKey, SigningKey, Software};
 
 #[test]
 fn the_software_gives_every_vector_its_verdict() {
@@ -42,9 +42,7 @@ fn what_the_hosts_boringssl_signs_the_software_finds_good() {
     let envoy = foreign::Envoy::from_environment();
     let host = Host::probe(|name, arguments| envoy.call(name, arguments));
     let (rsa, p256) = (foreign::rsa_key(), foreign::p256_key());
-    for (algorithm, pem, public) in
-        [(SigningAlgorithm::Rs256, &rsa.0, &rsa.1), (SigningAlgorithm::Es256, &p256.0, &p256.1)]
-    {
+    for (algorithm, pem, public) in [(Algorithm::Rs256, &rsa.0, &rsa.1), (Algorithm::Es256, &p256.0, &p256.1)] {
         let key = SigningKey::parse(algorithm, pem).unwrap();
         // Of lengths around which a protocol buffer's length takes another byte, and ECDSA often enough for an r or s
         // that is shorter, or has its top bit set.
@@ -55,7 +53,7 @@ fn what_the_hosts_boringssl_signs_the_software_finds_good() {
             assert_eq!(envoy.calls(), before + 1);
             assert!(envoy.last_answer_has(&[0x08, 0x01, 0x12]), "{}: not by the host", algorithm.name());
             let verify = |public: &PublicKey, message: &[u8]| {
-                let algorithm = onbehalf::crypto::Algorithm::from_name(algorithm.name()).unwrap();
+                let algorithm = Algorithm::from_name(algorithm.name()).unwrap();
                 Software.verify(algorithm, public, message, &signature)
             };
             assert!(verify(public, &message), "{}, {length} bytes", algorithm.name());

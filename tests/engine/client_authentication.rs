@@ -1,0 +1,170 @@
+//! How the client proves who it is at the token endpoint: assertions of every algorithm, and certificates.
+
+use std::sync::LazyLock;
+
+use base64::Engine as _;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+use jwt_simple::algorithms::{
+    ECDSAP256KeyPairLike as _, ECDSAP384KeyPairLike as _, ES256KeyPair, ES384KeyPair, Ed25519KeyPair,
+};
+use onbehalf::config::Config;
+use onbehalf::crypto::{Algorithm, Crypto as _, PublicKey, Software};
+use rsa::pkcs8::{EncodePrivateKey as _, LineEnding};
+use rsa::traits::PublicKeyParts as _;
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+/// A private key in PEM, the public one, and its bytes as a certificate has them.
+struct Pair {
+    pem: String,
+    public: PublicKey,
+    bytes: Vec<u8>,
+}
+
+static RSA: LazyLock<Pair> = LazyLock::new(|| {
+    let key = rsa::PrivateKey::new(&mut rand(), 2048).unwrap();
+    let public = PublicKey::rsa(&key.n_bytes(), &key.e_bytes()).unwrap();
+    Pair { pem: key.to_pkcs8_pem(LineEnding::LF).unwrap().to_string(), public, bytes: key.n_bytes().to_vec() }
+});
+
+static P256: LazyLock<Pair> = LazyLock::new(|| {
+    let pair = ES256KeyPair::generate();
+    let bytes = pair.key_pair().public_key().to_bytes_uncompressed();
+    let public = PublicKey::p256(&bytes[1..33], &bytes[33..]).unwrap();
+    Pair { pem: pair.key_pair().to_pem().unwrap(), public, bytes }
+});
+
+static P384: LazyLock<Pair> = LazyLock::new(|| {
+    let pair = ES384KeyPair::generate();
+    let bytes = pair.key_pair().public_key().to_bytes_uncompressed();
+    let public = PublicKey::p384(&bytes[1..49], &bytes[49..]).unwrap();
+    Pair { pem: pair.key_pair().to_pem().unwrap(), public, bytes }
+});
+
+static ED25519: LazyLock<Pair> = LazyLock::new(|| {
+    let pair = Ed25519KeyPair::generate();
+    let bytes = pair.public_key().to_bytes();
+    // It writes the public key behind it.
+    let pem = pair.to_pem().split_inclusive("-----END PRIVATE KEY-----").next().unwrap().to_owned();
+    Pair { pem, public: PublicKey::ed25519(&bytes).unwrap(), bytes }
+});
+
+fn rand() -> impl rsa::rand_core::CryptoRng {
+    rsa::rand_core::UnwrapErr(getrandom::SysRng)
+}
+
+const ALGORITHMS: [(&str, &LazyLock<Pair>); 9] = [
+    ("RS256", &RSA),
+    ("RS384", &RSA),
+    ("RS512", &RSA),
+    ("PS256", &RSA),
+    ("PS384", &RSA),
+    ("PS512", &RSA),
+    ("ES256", &P256),
+    ("ES384", &P384),
+    ("EdDSA", &ED25519),
+];
+
+fn with_client(authentication: Value) -> Value {
+    let mut configuration = configuration();
+    configuration["identity_providers"]["entra-us"]["client"]["authentication"] = authentication;
+    configuration
+}
+
+/// The header and the claims of the assertion by which a client proves itself, and whether the key signed it.
+fn assertion(authentication: Value, algorithm: &str, public: &PublicKey) -> (Value, Value) {
+    let mut bench = Bench::new(&with_client(authentication)).with_keys();
+    bench.wait(bearer("/github", &alice_token()));
+    let form = form(&bench.call().1);
+    assert!(!form.contains_key("client_secret"));
+    let token = &form["client_assertion"];
+    let (input, signature) = token.rsplit_once('.').unwrap();
+    let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let verify =
+        |input: &str| Software.verify(Algorithm::from_name(algorithm).unwrap(), public, input.as_bytes(), &signature);
+    assert!(verify(input), "{algorithm}");
+    assert!(!verify(&format!("{input}A")), "{algorithm}");
+    let part = |text: &str| serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(text).unwrap()).unwrap();
+    let (header, claims) = input.split_once('.').unwrap();
+    (part(header), part(claims))
+}
+
+#[test]
+fn an_assertion_is_signed_with_every_algorithm() {
+    for (algorithm, pair) in ALGORITHMS {
+        let authentication = json!({"method": "private_key_jwt", "algorithm": algorithm, "key": {"inline": pair.pem}});
+        let (header, claims) = assertion(authentication, algorithm, &pair.public);
+        assert_eq!(header, json!({"alg": algorithm, "typ": "JWT"}));
+        let seconds = |name: &str| claims[name].as_u64().unwrap();
+        assert_eq!((seconds("iat"), seconds("nbf"), seconds("exp")), (NOW.secs(), NOW.secs(), NOW.secs() + 300));
+        assert_eq!((claims["iss"].as_str(), claims["sub"].as_str()), (Some("gateway-id"), Some("gateway-id")));
+    }
+}
+
+fn error(authentication: &Value) -> String {
+    let configuration = with_client(authentication.clone()).to_string();
+    Config::parse(configuration.as_bytes(), &environment).unwrap_err().to_string()
+}
+
+#[test]
+fn a_key_is_for_the_algorithm_that_is_named() {
+    for (algorithm, pair) in ALGORITHMS {
+        for (other, other_pair) in ALGORITHMS {
+            if pair.bytes != other_pair.bytes {
+                let error = error(
+                    &json!({"method": "private_key_jwt", "algorithm": algorithm, "key": {"inline": other_pair.pem}}),
+                );
+                assert!(error.contains("client.authentication.key"), "{algorithm} with a key for {other}: {error}");
+            }
+        }
+    }
+    let error = error(&json!({"method": "private_key_jwt", "algorithm": "HS256", "key": {"inline": RSA.pem}}));
+    assert!(error.contains("client.authentication.algorithm") && error.contains("PS256"), "{error}");
+}
+
+/// Something that has the bytes of a public key in it, as a certificate has, in PEM.
+fn certificate(pair: &Pair, serial: u8) -> (Vec<u8>, String) {
+    let der = [&[0x30, 0x82, serial][..], &pair.bytes, b"the rest"].concat();
+    let pem = format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", BASE64_STANDARD.encode(&der));
+    (der, pem)
+}
+
+#[test]
+fn an_assertion_names_the_certificate_that_its_provider_knows_the_key_by() {
+    use rsa::sha2::{Digest as _, Sha256};
+    let ((leaf, leaf_pem), (root, root_pem)) = (certificate(&RSA, 1), certificate(&P256, 2));
+    let chain = format!("{leaf_pem}{root_pem}");
+    let mut authentication = json!({"method": "private_key_jwt", "algorithm": "PS256", "key": {"inline": RSA.pem},
+        "certificate": {"inline": chain}});
+    let sha256 = BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(&leaf));
+    let (header, _) = assertion(authentication.clone(), "PS256", &RSA.public);
+    assert_eq!(header, json!({"alg": "PS256", "typ": "JWT", "x5t#S256": sha256}));
+    authentication["certificate_header"] = json!(["x5t", "x5c", "x5t#S256"]);
+    authentication["key_id"] = json!("k");
+    let (header, _) = assertion(authentication, "PS256", &RSA.public);
+    let sha1 = BASE64_URL_SAFE_NO_PAD.encode(sha1::Sha1::digest(&leaf));
+    let chain = [leaf, root].map(|der| BASE64_STANDARD.encode(der));
+    let expected = json!({"alg": "PS256", "typ": "JWT", "kid": "k", "x5t": sha1, "x5t#S256": sha256, "x5c": chain});
+    assert_eq!(header, expected);
+}
+
+#[test]
+fn a_certificate_must_be_the_keys_own() {
+    let (_, other) = certificate(&P256, 1);
+    for (certificate, what) in [(other.as_str(), "another key"), ("no certificate", "no PEM"), (&RSA.pem, "no PEM")] {
+        let error = error(&json!({"method": "private_key_jwt", "algorithm": "PS256", "key": {"inline": RSA.pem},
+            "certificate": {"inline": certificate}}));
+        assert!(error.contains("authentication.certificate: ") && error.contains(what), "{error}");
+        assert!(!error.contains("PRIVATE"), "{error}");
+    }
+    let (_, own) = certificate(&RSA, 1);
+    let error = |more: Value| {
+        let base = json!({"method": "private_key_jwt", "algorithm": "PS256", "key": {"inline": RSA.pem}});
+        error(&with(base, more))
+    };
+    assert!(
+        error(json!({"certificate": {"inline": own}, "certificate_header": ["x5u"]})).contains("certificate_header")
+    );
+    assert!(error(json!({"certificate_header": ["x5c"]})).contains("authentication.certificate: found nothing"));
+}
