@@ -238,18 +238,47 @@ describe('what is right is accepted', () => {
     assert.ok(!gateway.envoy.log.includes(parts.env.ENTRA_CLIENT_SECRET));
   });
 
-  it('an RSA key', async (t) => {
-    const own = await startParts({ oktaAlgorithm: 'RS256' });
-    t.after(() => own.stop());
-    const gateway = await startGateway(own, {
-      change: authentication('okta', (a) => (a.algorithm = 'RS256')),
+  for (const algorithm of ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES384', 'EdDSA']) {
+    it(`a key for ${algorithm}`, async (t) => {
+      const own = await startParts({ oktaAlgorithm: algorithm });
+      t.after(() => own.stop());
+      const gateway = await startGateway(own, {
+        change: authentication('okta', (a) => (a.algorithm = algorithm)),
+      });
+      t.after(() => gateway.stop());
+      const bob = await own.bob();
+      const answer = await gateway.call(bob.accessToken);
+      assert.equal(answer.status, 200, answer.text);
+      assert.equal(own.okta.forMcp.exchanges.at(-1).assertion.alg, algorithm);
+      await assertSoundAndSilent(gateway);
     });
+  }
+
+  it('a key and its certificate, as Entra wants them', async (t) => {
+    const own = await startParts({ entraCertificate: true });
+    t.after(() => own.stop());
+    const start = (certificate) =>
+      startGateway(own, {
+        recipe: 'entra',
+        change: ({ identity_providers: { entra } }, bootstrap) => {
+          const key = { env: 'ENTRA_PRIVATE_KEY' };
+          entra.client.authentication = { method: 'private_key_jwt', algorithm: 'PS256', key, ...certificate };
+          wasmOf(bootstrap).vm_config.environment_variables.host_env_keys = ['ENTRA_PRIVATE_KEY', 'ENTRA_CERTIFICATE'];
+        },
+      });
+    const alice = await own.alice();
+    const gateway = await start({ certificate: { env: 'ENTRA_CERTIFICATE' } });
     t.after(() => gateway.stop());
-    const bob = await own.bob();
-    const answer = await gateway.call(bob.accessToken);
+    const answer = await gateway.call(alice.accessToken);
     assert.equal(answer.status, 200, answer.text);
-    assert.equal(own.okta.forMcp.exchanges.at(-1).assertion.alg, 'RS256');
+    assert.equal(own.entra.forMcp.exchanges.at(-1).assertion.thumbprint, own.entra.forMcp.settings.certificates[0]);
     await assertSoundAndSilent(gateway);
+
+    const without = await start({});
+    t.after(() => without.stop());
+    const refused = await without.call(alice.accessToken);
+    assert.equal(refused.status, 502, refused.text);
+    await until(() => without.envoy.log.includes('codes=700027'), 'the log has the provider’s code');
   });
 });
 

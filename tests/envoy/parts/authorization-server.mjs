@@ -165,7 +165,11 @@ export class AuthorizationServer {
             'client_secret_post',
             'private_key_jwt',
           ],
-          assertJwtClientAuthClaimsAndHeader: async (_ctx, claims) => {
+          enabledJWA: {
+            clientAuthSigningAlgValues: ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'EdDSA'],
+          },
+          assertJwtClientAuthClaimsAndHeader: async (_ctx, claims, header) => {
+            dialect.checkAssertion?.(this, header);
             if (claims.aud !== this.urls.token) {
               throw new errors.InvalidClientAuth('the audience must be the endpoint invoked');
             }
@@ -365,10 +369,10 @@ function clientAuthentication(request, form) {
 /** What a test may know of a client assertion: all but the assertion. */
 function describeAssertion(assertion) {
   try {
-    const { alg, kid, typ } = decodeProtectedHeader(assertion);
+    const { alg, kid, typ, 'x5t#S256': thumbprint } = decodeProtectedHeader(assertion);
     const claims = JSON.parse(Buffer.from(assertion.split('.')[1], 'base64url').toString());
     const { iss, sub, aud, exp, iat, jti } = claims;
-    return { alg, kid, typ, iss, sub, aud, seconds: exp - (iat ?? Date.now() / 1000), jti };
+    return { alg, kid, typ, ...(thumbprint && { thumbprint }), iss, sub, aud, seconds: exp - (iat ?? Date.now() / 1000), jti };
   } catch {
     return { unreadable: true };
   }

@@ -100,6 +100,12 @@ export function throwAwayAuthority() {
   };
 }
 
+/** The certificate of a client’s key as an operator uploads it, PEM, and its SHA-256 thumbprint. */
+export function ofClient(subject, keys) {
+  const own = certificate({ subject, issuer: subject, ...keys, extensions: [] });
+  return { pem: pem(own), thumbprint: createHash('sha256').update(own).digest('base64url') };
+}
+
 /** What a key set publishes next to a key: `x5c`, and the SHA-1 thumbprint `x5t` of that certificate. */
 export function selfSigned({ subject, publicKey, privateKey }) {
   const own = certificate({ subject, issuer: subject, publicKey, privateKey, extensions: [] });

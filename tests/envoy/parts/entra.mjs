@@ -129,6 +129,13 @@ export const entra = {
     };
   },
 
+  // The key is found by its certificate, not by `kid`.
+  checkAssertion(server, header) {
+    if (header.alg !== 'PS256' || !server.settings.certificates.includes(header['x5t#S256'])) {
+      throw failure('invalid_client', 'The certificate is not registered.', { code: 700027 });
+    }
+  },
+
   throttled: () => ({
     status: 429,
     body: 'Too Many Requests',

@@ -10,7 +10,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import YAML from 'yaml';
 import { registeredKey } from './authorization-server.mjs';
-import { throwAwayAuthority } from './certificate.mjs';
+import { ofClient, throwAwayAuthority } from './certificate.mjs';
 import { MODULE, scratchFolder, startEnvoy, validate } from './envoy.mjs';
 import { startEntra, startOkta } from './identity-provider.mjs';
 import { startMcpServer } from './mcp-server.mjs';
@@ -23,20 +23,40 @@ export const RESOURCE = `https://${MCP_HOST}/mcp`;
 export const METADATA_PATH = '/.well-known/oauth-protected-resource/mcp';
 export const METADATA_URL = `https://${MCP_HOST}${METADATA_PATH}`;
 
+const inPem = (key) => key.export({ type: 'pkcs8', format: 'pem' });
+
+function keysFor(algorithm) {
+  switch (algorithm) {
+    case 'ES256':
+      return generateKeyPairSync('ec', { namedCurve: 'P-256' });
+    case 'ES384':
+      return generateKeyPairSync('ec', { namedCurve: 'P-384' });
+    case 'EdDSA':
+      return generateKeyPairSync('ed25519');
+    default:
+      return generateKeyPairSync('rsa', { modulusLength: 2048 });
+  }
+}
+
 /** Providers and MCP server, which several gateways can use one after the other. */
-export async function startParts({ oktaAlgorithm = 'ES256' } = {}) {
+export async function startParts({ oktaAlgorithm = 'ES256', entraCertificate = false } = {}) {
   const authority = throwAwayAuthority();
   const caFile = join(scratchFolder(), 'authority.pem');
   writeFileSync(caFile, authority.certificate);
   // With the characters that a form and Basic authentication must encode.
   const entraSecret = `~+&=%/ ${randomBytes(18).toString('base64url')}`;
-  const oktaKey = (
-    oktaAlgorithm === 'ES256'
-      ? generateKeyPairSync('ec', { namedCurve: 'P-256' })
-      : generateKeyPairSync('rsa', { modulusLength: 2048 })
-  ).privateKey.export({ type: 'pkcs8', format: 'pem' });
+  const oktaKey = inPem(keysFor(oktaAlgorithm).privateKey);
+  const entraKeys = keysFor('PS256');
+  const certificate = ofClient('gateway', entraKeys);
 
-  const entra = await startEntra({ authority, clientSecret: entraSecret });
+  const entra = await startEntra({
+    authority,
+    clientSecret: entraSecret,
+    certificate: entraCertificate && {
+      thumbprint: certificate.thumbprint,
+      jwk: registeredKey(inPem(entraKeys.privateKey), { alg: 'PS256' }),
+    },
+  });
   const okta = await startOkta({
     authority,
     audience: RESOURCE,
@@ -62,7 +82,11 @@ export async function startParts({ oktaAlgorithm = 'ES256' } = {}) {
     okta,
     mcp,
     servers: [entra.signIn, okta.signIn, okta.forMcp, okta.other],
-    env: { ENTRA_CLIENT_SECRET: entraSecret, OKTA_PRIVATE_KEY: oktaKey },
+    env: {
+      ENTRA_CLIENT_SECRET: entraSecret,
+      OKTA_PRIVATE_KEY: oktaKey,
+      ...(entraCertificate && { ENTRA_PRIVATE_KEY: inPem(entraKeys.privateKey), ENTRA_CERTIFICATE: certificate.pem }),
+    },
     placeholders: {
       MCP_HOST,
       ENTRA_TENANT_ID: entra.ids.tenant,

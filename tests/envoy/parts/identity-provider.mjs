@@ -160,7 +160,7 @@ export async function startOkta({ authority, domain = 'acme.okta.com', audience,
 }
 
 /** An Entra tenant with the gateway's app, the MCP server's app, an unrelated API and two clients. */
-export async function startEntra({ authority, clientSecret }) {
+export async function startEntra({ authority, clientSecret, certificate }) {
   const host = await new Host('login.microsoftonline.com').start(authority);
   const tenant = randomUUID();
   const ids = {
@@ -191,8 +191,9 @@ export async function startEntra({ authority, clientSecret }) {
       machineClient(ids.batch, batchSecret),
       {
         client_id: ids.gateway,
-        client_secret: clientSecret,
-        token_endpoint_auth_method: 'client_secret_post',
+        ...(certificate
+          ? { token_endpoint_auth_method: 'private_key_jwt', jwks: { keys: [certificate.jwk] } }
+          : { token_endpoint_auth_method: 'client_secret_post', client_secret: clientSecret }),
         grant_types: ['urn:ietf:params:oauth:grant-type:jwt-bearer'],
         response_types: [],
         redirect_uris: [],
@@ -200,6 +201,7 @@ export async function startEntra({ authority, clientSecret }) {
     ],
     settings: {
       tenant,
+      certificates: certificate ? [certificate.thumbprint] : [],
       canAnswerClaimsChallenges: [ids.mcpClient],
       resources: [
         app(ids.gateway, ['mcp:read', 'mcp:write'], ['Mcp.Read.All']),
