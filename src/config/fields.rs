@@ -104,6 +104,25 @@ impl<'a> Fields<'a> {
         items.iter().enumerate().map(text).collect()
     }
 
+    /// A string, or a list of strings; none of them empty.
+    pub(super) fn one_or_more(&self, name: &str) -> Result<Vec<String>, ConfigError> {
+        match self.get(name) {
+            Some(Value::Array(_)) => self.texts(name),
+            _ => Ok(self.text(name)?.map(str::to_owned).into_iter().collect()),
+        }
+    }
+
+    /// Strings by names of the operator's, in order of the names; no object is none.
+    pub(super) fn named_texts(&self, name: &str) -> Result<Vec<(String, String)>, ConfigError> {
+        let Some(members) = self.any_object(name)? else {
+            return Ok(Vec::new());
+        };
+        let own = Self { path: self.at(name), members };
+        let mut keys: Vec<&str> = members.members().map(|(key, _)| key).collect();
+        keys.sort_unstable();
+        keys.into_iter().map(|key| Ok((key.to_owned(), own.required_text(key, "a string")?.to_owned()))).collect()
+    }
+
     /// An object with no other fields than `known`.
     pub(super) fn object(&self, name: &str, known: &[&str]) -> Result<Option<Self>, ConfigError> {
         let child = |value| self.child(name, value, &format!("an object of {}", known.join(", ")))?.knowing(known);

@@ -54,14 +54,16 @@ const DEFAULT_PROOF_AGE: u32 = 300;
 /// What to ask a provider for, as the operator wrote it; which fields make sense is the profile's to say.
 #[derive(Debug, Default)]
 pub struct RawExchange {
-    /// `audience`.
-    pub audience: Option<String>,
-    /// `resource`.
-    pub resource: Option<String>,
+    /// `audience`: none, one, or several.
+    pub audiences: Vec<String>,
+    /// `resource`: none, one, or several.
+    pub resources: Vec<String>,
     /// `scopes`.
     pub scopes: Vec<String>,
     /// `requested_token_type`.
     pub requested_token_type: Option<String>,
+    /// Parameters that no profile knows, none of them one that it does.
+    pub parameters: Vec<(String, String)>,
 }
 
 const FIELDS: [&str; 6] = ["url", "scopes", "scopes_supported", "dpop", "certificate_bound_tokens", "exchange"];
@@ -123,7 +125,7 @@ fn build(fields: &Fields<'_>, providers: &[Provider]) -> Result<Resource, Config
     let certificates = bound(fields, "certificate_bound_tokens")?;
     let mut targets: Vec<Option<Target>> = providers.iter().map(|_| None).collect();
     for (name, fields) in
-        fields.named_objects("exchange", &["audience", "resource", "scopes", "requested_token_type"])?
+        fields.named_objects("exchange", &["audience", "resource", "scopes", "requested_token_type", "parameters"])?
     {
         let found = providers.iter().zip(targets.iter_mut()).find(|(provider, _)| *provider.name == *name);
         let Some((provider, slot)) = found else {
@@ -147,12 +149,12 @@ fn build(fields: &Fields<'_>, providers: &[Provider]) -> Result<Resource, Config
                 return Err(lacks("that it is bound"));
             }
         }
-        let optional = |name: &str| fields.text(name).map(|text| text.map(str::to_owned));
         let exchange = RawExchange {
-            audience: optional("audience")?,
-            resource: optional("resource")?,
+            audiences: fields.one_or_more("audience")?,
+            resources: fields.one_or_more("resource")?,
             scopes: scopes(&fields, "scopes")?,
-            requested_token_type: optional("requested_token_type")?,
+            requested_token_type: fields.text("requested_token_type")?.map(str::to_owned),
+            parameters: parameters(&fields)?,
         };
         let target = provider.profile.target(exchange);
         *slot = Some(target.map_err(|(field, found, expected)| {
@@ -160,6 +162,45 @@ fn build(fields: &Fields<'_>, providers: &[Provider]) -> Result<Resource, Config
         })?);
     }
     Ok(Resource { url, scopes: needed, scopes_supported, dpop, certificates, targets })
+}
+
+/// Parameters of token requests that are set by fields of their own, or by the exchange itself.
+const RESERVED: [&str; 18] = [
+    "actor_token",
+    "actor_token_type",
+    "assertion",
+    "audience",
+    "claims",
+    "client_assertion",
+    "client_assertion_type",
+    "client_id",
+    "client_secret",
+    "grant_type",
+    "requested_token_type",
+    "requested_token_use",
+    "resource",
+    "scope",
+    "subject_token",
+    "subject_token_type",
+    "token",
+    "access_token",
+];
+
+/// Parameters that the operator's provider wants beside those that are known (RFC 6749 section 8.2).
+fn parameters(fields: &Fields<'_>) -> Result<Vec<(String, String)>, ConfigError> {
+    let named = fields.named_texts("parameters")?;
+    // RFC 6749 appendix A, `param-name`.
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
+    };
+    match named.iter().find(|(name, _)| !is_name(name) || RESERVED.contains(&name.to_ascii_lowercase().as_str())) {
+        Some((name, _)) => {
+            let expected =
+                "names of letters, digits, -, . and _ that no other field sets and the exchange does not either";
+            Err(ConfigError::new(fields.at("parameters"), format!("the name {name:?}"), expected))
+        }
+        None => Ok(named),
+    }
 }
 
 const BOUND: &str = "off, optional or required";

@@ -10,7 +10,7 @@ use super::select::{Selected, select};
 use crate::config::{Bound, Config, Provider, Resource, SubjectToken, TokenSource};
 use crate::crypto::{Algorithm, Crypto};
 use crate::http::{HeaderEdits, LocalAnswer, Request};
-use crate::idp::{Endpoints, Recognition, Target};
+use crate::idp::{Endpoints, Recognition, Subject, Target};
 use crate::json::Object;
 use crate::mcp::challenge::Scheme;
 use crate::mcp::metadata;
@@ -396,21 +396,20 @@ fn authorize<'c>(
     Ok((provider, target))
 }
 
-/// Everything that shapes the exchanged token, beside the token that is handed in.
+/// Everything that shapes the exchanged token, beside the token that is handed in: who asks whom, and with which parameters.
 fn shape(provider: &Provider, endpoints: &Endpoints, target: &Target, is_id_token: bool) -> Shape {
-    let optional = |part: &Option<String>| part.as_ref().map_or_else(String::new, |part| format!("={part}"));
-    Shape::of(&[
-        &provider.name,
+    let subject = Subject { token: "", is_id_token };
+    let whom = [
+        &*provider.name,
         provider.profile.name(),
         provider.issuer.as_str(),
         endpoints.token_endpoint.as_str(),
         &provider.client.id,
-        &optional(&target.audience),
-        &optional(&target.resource),
-        &optional(&target.scope),
-        &optional(&target.requested_token_type),
-        if is_id_token { "id_token" } else { "access_token" },
-    ])
+    ];
+    let known = provider.profile.parameters(target, subject);
+    let own = target.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let with = known.into_iter().chain(own).flat_map(|(name, value)| [name, value]);
+    Shape::of(whom.into_iter().chain(with))
 }
 
 /// What a log line shows of a text that a stranger wrote; `{:?}` escapes the rest.

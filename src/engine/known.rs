@@ -291,7 +291,7 @@ pub(super) struct Shape(hmac_sha256::Hash);
 
 impl Shape {
     /// Each part with its length in front, so that no two lists of parts give the same input.
-    pub(super) fn of(parts: &[&str]) -> Self {
+    pub(super) fn of<'a>(parts: impl Iterator<Item = &'a str>) -> Self {
         let mut hash = hmac_sha256::Hash::new();
         for part in parts {
             hash.update(part.len().to_le_bytes());

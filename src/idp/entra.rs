@@ -118,7 +118,7 @@ impl Profile for EntraObo {
     }
 
     fn target(&self, exchange: RawExchange) -> Result<Target, Mistake> {
-        if exchange.audience.is_some() {
+        if !exchange.audiences.is_empty() {
             return Err((".audience", "a value".to_owned(), "none: the target goes into resource or scopes"));
         }
         if exchange.requested_token_type.is_some() {
@@ -135,14 +135,19 @@ impl Profile for EntraObo {
             ));
         }
         let expected = "one of the two: the upstream's App ID URI as resource, or its scopes";
-        let scope = match (exchange.resource, scope_parameter(&exchange.scopes)) {
+        let mut resources = exchange.resources.into_iter();
+        let resource = resources.next();
+        if resources.next().is_some() {
+            return Err((".resource", "several".to_owned(), "one: a token is for one app"));
+        }
+        let scope = match (resource, scope_parameter(&exchange.scopes)) {
             (Some(resource), None) if resource.ends_with("/.default") => resource,
             (Some(resource), None) => format!("{}/.default", resource.strip_suffix('/').unwrap_or(&resource)),
             (None, Some(scope)) => scope,
             (None, None) => return Err(("", "neither resource nor scopes".to_owned(), expected)),
             (Some(_), Some(_)) => return Err(("", "both resource and scopes".to_owned(), expected)),
         };
-        Ok(Target { scope: Some(scope), ..Target::default() })
+        Ok(Target { scope: Some(scope), parameters: exchange.parameters, ..Target::default() })
     }
 
     /// A delegated token has `scp`; an ID token names no client; an application's own token has roles at most.
@@ -190,7 +195,7 @@ impl Profile for EntraObo {
         }
     }
 
-    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Vec<(&'static str, &'a str)> {
+    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Vec<(&'a str, &'a str)> {
         vec![
             ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"),
             ("requested_token_use", "on_behalf_of"),

@@ -57,6 +57,9 @@ pub fn token_call(
     for (name, value) in provider.profile.parameters(target, subject) {
         form.append_pair(name, value);
     }
+    for (name, value) in &target.parameters {
+        form.append_pair(name, value);
+    }
     for (name, value) in &proof.fields {
         form.append_pair(name, value.reveal());
     }

@@ -8,6 +8,7 @@ mod discovery;
 mod entra;
 mod fault;
 mod grant;
+mod jwt_bearer;
 mod okta;
 mod rfc8693;
 
@@ -25,7 +26,7 @@ use crate::json::Object;
 use crate::token::{Claims, Header, Rejection, TokenError};
 
 /// The profiles that a configuration can name.
-static PROFILES: [&dyn Profile; 3] = [&entra::EntraObo, &okta::OktaObo, &rfc8693::Rfc8693];
+static PROFILES: [&dyn Profile; 4] = [&entra::EntraObo, &okta::OktaObo, &rfc8693::Rfc8693, &jwt_bearer::JwtBearer];
 
 /// A mistake in the configuration: the field (behind what the caller prefixes), what was found, what is expected.
 pub type Mistake = (&'static str, String, &'static str);
@@ -69,8 +70,8 @@ pub trait Profile: Debug + Sync {
         Some(endpoint.clone())
     }
 
-    /// The grant's parameters (form fields), client authentication not among them.
-    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Vec<(&'static str, &'a str)>;
+    /// The grant's parameters (form fields), those of the client's authentication and the operator's own not among them.
+    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Vec<(&'a str, &'a str)>;
 
     /// Whose fault an error response is, where this provider deviates from the standards.
     fn blame(&self, _status: u16, _error: &str, _suberror: Option<&str>) -> Option<Blame> {
@@ -86,14 +87,16 @@ pub trait Profile: Debug + Sync {
 /// What to ask a provider for on behalf of a resource's callers.
 #[derive(Debug, Default)]
 pub struct Target {
-    /// `audience` (RFC 8693 section 2.1).
-    pub audience: Option<String>,
-    /// `resource` (RFC 8707), if it is sent.
-    pub resource: Option<String>,
+    /// `audience` (RFC 8693 section 2.1), each by itself.
+    pub audiences: Vec<String>,
+    /// `resource` (RFC 8707), each by itself.
+    pub resources: Vec<String>,
     /// `scope`, space-separated, if it is sent.
     pub scope: Option<String>,
     /// `requested_token_type` (RFC 8693 section 3), if it is sent.
     pub requested_token_type: Option<String>,
+    /// Whatever else the operator wants to be sent.
+    pub parameters: Vec<(String, String)>,
 }
 
 /// Whose a token's `iss` is.

@@ -67,8 +67,9 @@ impl Profile for OktaObo {
             return Err((".scopes", "a scope of OpenID Connect".to_owned(), expected));
         }
         let target = rfc8693::target(exchange)?;
-        if target.audience.is_none() {
-            return Err((".audience", "nothing".to_owned(), "the audience of the authorization server that exchanges"));
+        if target.audiences.len() != 1 {
+            let found = if target.audiences.is_empty() { "nothing" } else { "several" };
+            return Err((".audience", found.to_owned(), "the audience of the authorization server that exchanges"));
         }
         Ok(target)
     }
@@ -104,7 +105,7 @@ impl Profile for OktaObo {
         }
     }
 
-    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Vec<(&'static str, &'a str)> {
+    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Vec<(&'a str, &'a str)> {
         rfc8693::parameters(target, subject)
     }
 

@@ -20,7 +20,7 @@ impl Profile for Rfc8693 {
 
     fn target(&self, exchange: RawExchange) -> Result<Target, Mistake> {
         let target = target(exchange)?;
-        if target.audience.is_none() && target.resource.is_none() && target.scope.is_none() {
+        if target.audiences.is_empty() && target.resources.is_empty() && target.scope.is_none() {
             return Err(("", "nothing to ask for".to_owned(), "an audience, a resource or scopes"));
         }
         Ok(target)
@@ -50,7 +50,7 @@ impl Profile for Rfc8693 {
         subject(claims)
     }
 
-    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Vec<(&'static str, &'a str)> {
+    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Vec<(&'a str, &'a str)> {
         parameters(target, subject)
     }
 }
@@ -83,27 +83,31 @@ pub(super) fn target(exchange: RawExchange) -> Result<Target, Mistake> {
         return Err((".requested_token_type", "another type".to_owned(), expected));
     }
     Ok(Target {
-        audience: exchange.audience,
-        resource: exchange.resource,
+        audiences: exchange.audiences,
+        resources: exchange.resources,
         scope: scope_parameter(&exchange.scopes),
         requested_token_type,
+        parameters: exchange.parameters,
     })
 }
 
 /// The parameters of RFC 8693 section 2.1.
-pub(super) fn parameters<'a>(target: &'a Target, subject: Subject<'a>) -> Vec<(&'static str, &'a str)> {
+pub(super) fn parameters<'a>(target: &'a Target, subject: Subject<'a>) -> Vec<(&'a str, &'a str)> {
     let subject_token_type = if subject.is_id_token { ID_TOKEN } else { ACCESS_TOKEN };
     let mut parameters = vec![
         ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
         ("subject_token", subject.token),
         ("subject_token_type", subject_token_type),
     ];
-    let optional = [
-        ("audience", &target.audience),
-        ("resource", &target.resource),
-        ("scope", &target.scope),
-        ("requested_token_type", &target.requested_token_type),
-    ];
-    parameters.extend(optional.into_iter().filter_map(|(name, value)| value.as_deref().map(|value| (name, value))));
+    parameters.extend(targets(target));
     parameters
+}
+
+/// Those that say what for: sections 2.1 and 3, and RFC 8707 section 2.
+pub(super) fn targets(target: &Target) -> impl Iterator<Item = (&str, &str)> {
+    let audiences = target.audiences.iter().map(|audience| ("audience", audience.as_str()));
+    let resources = target.resources.iter().map(|resource| ("resource", resource.as_str()));
+    let scope = target.scope.iter().map(|scope| ("scope", scope.as_str()));
+    let kind = target.requested_token_type.iter().map(|kind| ("requested_token_type", kind.as_str()));
+    audiences.chain(resources).chain(scope).chain(kind)
 }

@@ -5,6 +5,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jwt_simple::algorithms::{ECDSAP256KeyPairLike, ECDSAP256PublicKeyLike, ES256PublicKey};
 use jwt_simple::claims::NoCustomClaims;
 use jwt_simple::common::VerificationOptions;
+use onbehalf::config::Config;
 use onbehalf::engine::Step;
 use onbehalf::http::{CallFailure, Reply};
 use serde_json::{Value, json};
@@ -92,6 +93,82 @@ fn token_exchange_names_audience_and_scope_and_proves_the_client_with_a_signed_a
     let other: Value =
         serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(another.split('.').nth(1).unwrap()).unwrap()).unwrap();
     assert_ne!(part(1)["jti"], other["jti"]);
+}
+
+/// Every parameter in order, as it goes out.
+fn pairs(call: &onbehalf::http::Call) -> Vec<(String, String)> {
+    form_urlencoded::parse(call.body.reveal().as_bytes()).into_owned().collect()
+}
+
+fn with_profile(profile: &str, exchange: Value) -> Value {
+    let mut configuration = configuration();
+    configuration["identity_providers"]["okta-eu"]["profile"] = json!(profile);
+    configuration["resources"][0]["exchange"]["okta-eu"] = exchange;
+    configuration
+}
+
+#[test]
+fn several_audiences_and_resources_are_parameters_each() {
+    let exchange =
+        json!({"audience": ["a", "b c"], "resource": ["https://x.example", "https://y.example"], "scopes": ["r"]});
+    let call = call_for(&with_profile("rfc8693", exchange), &bob_token());
+    let of = |wanted: &str| -> Vec<String> {
+        pairs(&call).into_iter().filter(|(name, _)| name == wanted).map(|(_, value)| value).collect()
+    };
+    assert_eq!(of("audience"), ["a", "b c"]);
+    assert_eq!(of("resource"), ["https://x.example", "https://y.example"]);
+    assert_eq!(of("scope"), ["r"]);
+}
+
+#[test]
+fn a_jwt_bearer_grant_has_the_token_as_assertion_and_what_the_operator_wrote() {
+    let exchange = json!({"scopes": ["read"], "parameters": {"connection": "corp", "x-tenant": "7 & 8"}});
+    let call = call_for(&with_profile("jwt_bearer", exchange), &bob_token());
+    let expected = [
+        ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer".to_owned()),
+        ("assertion", bob_token()),
+        ("scope", "read".to_owned()),
+        ("connection", "corp".to_owned()),
+        ("x-tenant", "7 & 8".to_owned()),
+        ("client_id", "0oa1".to_owned()),
+    ];
+    for ((name, value), (expected_name, expected_value)) in pairs(&call).iter().zip(&expected) {
+        assert_eq!((name.as_str(), value), (*expected_name, expected_value));
+    }
+}
+
+#[test]
+fn parameters_of_the_operators_are_sent_with_every_profile_and_make_another_token() {
+    let mut configuration = configuration();
+    configuration["resources"][0]["exchange"]["entra-us"]["parameters"] = json!({"x": "1"});
+    let url = "https://mcp.acme.example/other";
+    let mut other = configuration["resources"][0].clone();
+    other["url"] = json!(url);
+    other["exchange"]["entra-us"]["parameters"] = json!({"x": "2"});
+    configuration["resources"].as_array_mut().unwrap().push(other);
+    let mut bench = Bench::new(&configuration).with_keys();
+    for (path, value) in [("/github", "1"), ("/other", "2")] {
+        let id = bench.wait(bearer(path, &alice_token()));
+        let (flight, call) = bench.call();
+        assert_eq!(form(&call)["x"], value);
+        let (answered, step) = bench.reply(flight, &issued(value)).remove(0);
+        assert_eq!((answered, authorization(step)), (id, format!("Bearer {value}")));
+    }
+}
+
+#[test]
+fn a_parameter_that_the_exchange_sets_cannot_be_set_by_hand() {
+    let error = |exchange: Value| {
+        let configuration = with_profile("rfc8693", exchange).to_string();
+        Config::parse(configuration.as_bytes(), &environment).unwrap_err().to_string()
+    };
+    for name in ["grant_type", "subject_token", "client_secret", "CLIENT_ID", "scope", "assertion", "a b", "a&b", ""] {
+        let error = error(json!({"audience": "a", "parameters": {name: "x"}}));
+        assert!(error.contains("resources[0].exchange.okta-eu.parameters: "), "{name}: {error}");
+    }
+    assert!(error(json!({"audience": "a", "parameters": {"x": ""}})).contains("okta-eu.parameters.x: "));
+    assert!(error(json!({"audience": "a", "parameters": ["x"]})).contains("okta-eu.parameters: "));
+    assert!(error(json!({"audience": ["a", ""]})).contains("okta-eu.audience[1]: "));
 }
 
 #[test]

@@ -1,0 +1,37 @@
+//! A server that takes a token as an authorization grant (RFC 7523 section 2.1), and calls what it is for by whatever
+//! parameters the operator writes.
+
+use super::{Caller, Mistake, Profile, RawExchange, Subject, Target, rfc8693};
+use crate::config::Provider;
+use crate::token::{Claims, Header, Rejection};
+
+#[derive(Debug)]
+pub(super) struct JwtBearer;
+
+impl Profile for JwtBearer {
+    fn name(&self) -> &'static str {
+        "jwt_bearer"
+    }
+
+    fn target(&self, exchange: RawExchange) -> Result<Target, Mistake> {
+        if exchange.requested_token_type.is_some() {
+            return Err((".requested_token_type", "a value".to_owned(), "none: it is a parameter of RFC 8693"));
+        }
+        rfc8693::target(exchange)
+    }
+
+    fn caller(&self, provider: &Provider, header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection> {
+        rfc8693::Rfc8693.caller(provider, header, claims)
+    }
+
+    fn id_token_caller(&self, claims: &Claims<'_>) -> Result<Caller, Rejection> {
+        rfc8693::Rfc8693.id_token_caller(claims)
+    }
+
+    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Vec<(&'a str, &'a str)> {
+        let mut parameters =
+            vec![("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", subject.token)];
+        parameters.extend(rfc8693::targets(target));
+        parameters
+    }
+}
