@@ -183,6 +183,10 @@ impl<'a> Facts<'a> {
             }
             Exchanged::Issued(authorization) => Ok(authorization),
             Exchanged::Failed(refusal) => Err(refusal.into()),
+            Exchanged::Unknown if let Some(pause) = self.known.throttled(caller.provider, now) => {
+                let detail = format!("provider={} because=\"it throttled another exchange\"", provider.name);
+                Err(Refusal::because(Reason::ProviderThrottled, detail).retry_after(pause).into())
+            }
             Exchanged::Unknown => Err(Verdict::Need(Need::Token(Box::new(TokenNeed {
                 key,
                 provider: caller.provider,

@@ -335,6 +335,9 @@ impl Landing<'_> {
         if matches!(fault.blame, Blame::Throttled | Blame::Unavailable) {
             refusal = refusal.retry_after(pause);
         }
+        if fault.blame == Blame::Throttled {
+            self.known.throttle(need.provider, pause, now);
+        }
         if fault.blame == Blame::UserMustAct && need.takes_claims_challenge {
             refusal.claims.clone_from(&fault.claims);
         }

@@ -30,6 +30,8 @@ pub(super) struct Known {
     bearer_tokens: VerifiedTokens,
     id_tokens: VerifiedTokens,
     exchanges: Cache<TokenKey, Exchange>,
+    /// By provider, until when it wants no exchange at all.
+    throttled_until: Vec<UnixTime>,
     /// Headers of tokens that were verified, by their segment. There is one for each key that an issuer signs with.
     headers: Vec<(Box<str>, Rc<Header>)>,
 }
@@ -83,6 +85,7 @@ impl Known {
             bearer_tokens: VerifiedTokens::new(config.verified_tokens, config.verified_bytes),
             id_tokens: VerifiedTokens::new(config.verified_tokens, config.verified_bytes),
             headers: Vec::new(),
+            throttled_until: vec![UnixTime::default(); config.providers.len()],
             exchanges: cache(NonZeroUsize::new(config.exchanged_tokens).unwrap_or(NonZeroUsize::MIN)),
         }
     }
@@ -103,6 +106,7 @@ impl Known {
     /// Every span that was measured by the old clock ends.
     pub(super) fn clock_went_back(&mut self) {
         self.issuers.iter_mut().for_each(IssuerState::clock_went_back);
+        self.throttled_until.fill(UnixTime::default());
         self.exchanges.clear();
     }
 
@@ -179,6 +183,19 @@ impl Known {
         let until = end.min(subject_expires).minus(margin).max(now.plus(Duration::from_secs(1)));
         let authorization = Secret::new(format!("Bearer {}", issued.access_token.reveal()));
         self.exchanges.put(key, Exchange::Issued { authorization, until });
+    }
+
+    /// For how long a provider wants no exchange, for whomever.
+    pub(super) fn throttled(&self, provider: usize, now: UnixTime) -> Option<Duration> {
+        let until = *self.throttled_until.get(provider)?;
+        (now < until).then(|| until.since(now))
+    }
+
+    /// A provider wants no exchange for `pause`.
+    pub(super) fn throttle(&mut self, provider: usize, pause: Duration, now: UnixTime) {
+        if let Some(until) = self.throttled_until.get_mut(provider) {
+            *until = now.plus(pause).max(*until);
+        }
     }
 
     /// Remembers that there is no token, for `pause`.

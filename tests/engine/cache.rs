@@ -143,3 +143,30 @@ fn without_a_cache_of_verified_tokens_the_exchanged_one_is_still_found() {
     authorization(bench.exchange(bearer("/github", &token), &issued("up")));
     assert_eq!(authorization(bench.ask(bearer("/github", &token))), "Bearer up");
 }
+
+#[test]
+fn a_provider_that_throttles_one_user_is_not_asked_for_another_until_it_may_be() {
+    let mut bench = Bench::ready();
+    authorization(bench.exchange(bearer("/github", &entra_user("early")), &issued("up")));
+    let reply = answer_with(429, &[("retry-after", "20")], &json!({}));
+    assert_eq!(refused(bench.exchange(bearer("/github", &alice_token()), &reply)).1, "provider_throttled");
+
+    bench.advance(7);
+    let answer = answered(bench.ask(bearer("/github", &entra_user("late"))));
+    assert_eq!((answer.status, header(&answer, "retry-after")), (503, Some("13")));
+    bench.no_call();
+    assert_eq!(authorization(bench.ask(bearer("/github", &entra_user("early")))), "Bearer up", "who has a token goes on");
+    authorization(bench.exchange(bearer("/github", &bob_token()), &issued("of another provider")));
+
+    bench.advance(13);
+    authorization(bench.exchange(bearer("/github", &entra_user("late")), &issued("late")));
+}
+
+#[test]
+fn a_clock_that_goes_back_does_not_keep_a_provider_throttled() {
+    let mut bench = Bench::ready();
+    let reply = answer_with(429, &[("retry-after", "60")], &json!({}));
+    refused(bench.exchange(bearer("/github", &alice_token()), &reply));
+    bench.now = bench.now.minus(std::time::Duration::from_secs(600));
+    authorization(bench.exchange(bearer("/github", &entra_user("late")), &issued("late")));
+}
