@@ -37,7 +37,12 @@ pub(super) struct Facts<'a> {
 /// A request that is through.
 pub(super) enum Outcome {
     /// On to the upstream: with an exchanged token, or on an open path without any.
-    Forward { edits: HeaderEdits, exchanged: bool },
+    Forward {
+        edits: HeaderEdits,
+        exchanged: bool,
+        /// The exchange of a token that goes on for this request, and should be followed by another before it ends.
+        renewal: Option<Box<TokenNeed>>,
+    },
     /// A metadata document instead.
     Metadata(LocalAnswer),
 }
@@ -87,7 +92,7 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
             if has_query_token(head.target) {
                 return Err(refuse(Refusal::because(Reason::SeveralCredentials, QUERY_TOKEN)));
             }
-            return Ok(Outcome::Forward { edits: head.edits(request, config, None), exchanged: false });
+            return Ok(Outcome::Forward { edits: head.edits(request, config, None), exchanged: false, renewal: None });
         }
         Some(Selected::Metadata(index)) => {
             let answer = config
@@ -101,10 +106,10 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
     let resource = config.resources.get(index).ok_or_else(|| refuse(Refusal::new(Reason::UnknownResource)))?;
 
     let credential = head.credential().map_err(|refusal| Verdict::from(refusal).at(index, Scheme::Bearer))?;
-    let authorization = facts
+    let (authorization, renewal) = facts
         .admit(request, index, resource, &head, &credential, now)
         .map_err(|verdict| verdict.at(index, credential.scheme))?;
-    Ok(Outcome::Forward { edits: head.edits(request, config, Some(authorization)), exchanged: true })
+    Ok(Outcome::Forward { edits: head.edits(request, config, Some(authorization)), exchanged: true, renewal })
 }
 
 impl<'a> Facts<'a> {
@@ -117,7 +122,7 @@ impl<'a> Facts<'a> {
         head: &Head<'_>,
         credential: &Credential<'_>,
         now: UnixTime,
-    ) -> Result<Secret, Verdict> {
+    ) -> Result<(Secret, Option<Box<TokenNeed>>), Verdict> {
         if credential.scheme == Scheme::Dpop && resource.dpop.mode == Bound::Off {
             return Err(Refusal::new(Reason::NoCredentials).into());
         }
@@ -125,12 +130,12 @@ impl<'a> Facts<'a> {
         let key = &self.config.shared_key;
         let possession = possession::check(resource, request, head, credential, &caller, self.crypto, key, now)?;
         let (provider, target) = authorize(self.config, resource, &caller)?;
-        let authorization = self.exchange(request, index, credential.token, &caller, provider, target, now)?;
+        let exchanged = self.exchange(request, index, credential.token, &caller, provider, target, now)?;
         // Last, because what comes before may be done again for a request that has to wait.
         if let Some(possession) = possession {
             possession.claim(self.shared, key, now)?;
         }
-        Ok(authorization)
+        Ok(exchanged)
     }
 
     /// Who is calling: the token is verified, or was before and is still in force.
@@ -141,7 +146,7 @@ impl<'a> Facts<'a> {
         self.verify_and_remember(Role::Bearer, token, None, now)
     }
 
-    /// The token for the upstream, from the cache, or what stands in its place.
+    /// The token for the upstream, from the cache, or what stands in its place; and the need for the next one, if it is time.
     #[expect(clippy::too_many_arguments, reason = "the facts of one request, each used once")]
     fn exchange(
         &mut self,
@@ -152,7 +157,7 @@ impl<'a> Facts<'a> {
         provider: &Provider,
         target: &Target,
         now: UnixTime,
-    ) -> Result<Secret, Verdict> {
+    ) -> Result<(Secret, Option<Box<TokenNeed>>), Verdict> {
         let id_token = match &provider.subject_token {
             SubjectToken::AccessToken | SubjectToken::IdToken => None,
             SubjectToken::IdTokenBeside { source, audiences } => {
@@ -175,19 +180,8 @@ impl<'a> Facts<'a> {
             }));
         };
         let key = subject.key_for(resource, || TokenKey::of(shape, subject_token));
-        match self.known.exchanged(&key, now) {
-            // A provider that hands back what it got is misconfigured; the contract does not rest on its being right.
-            Exchanged::Issued(authorization) if authorization.reveal().strip_prefix("Bearer ") == Some(token) => {
-                let detail = format!("provider={} the caller's own token came back", provider.name);
-                Err(Refusal::because(Reason::ProviderAnswerInvalid, detail).into())
-            }
-            Exchanged::Issued(authorization) => Ok(authorization),
-            Exchanged::Failed(refusal) => Err(refusal.into()),
-            Exchanged::Unknown if let Some(pause) = self.known.throttled(caller.provider, now) => {
-                let detail = format!("provider={} because=\"it throttled another exchange\"", provider.name);
-                Err(Refusal::because(Reason::ProviderThrottled, detail).retry_after(pause).into())
-            }
-            Exchanged::Unknown => Err(Verdict::Need(Need::Token(Box::new(TokenNeed {
+        let need = || {
+            Box::new(TokenNeed {
                 key,
                 provider: caller.provider,
                 resource,
@@ -196,7 +190,29 @@ impl<'a> Facts<'a> {
                 tenant: caller.caller.tenant.clone(),
                 subject_expires: subject.expires,
                 takes_claims_challenge: caller.caller.takes_claims_challenge,
-            })))),
+            })
+        };
+        let throttled = |known: &Known| known.throttled(caller.provider, now);
+        match self.known.exchanged(&key, now) {
+            // A provider that hands back what it got is misconfigured; the contract does not rest on its being right.
+            Exchanged::Issued { authorization, .. }
+                if authorization.reveal().strip_prefix("Bearer ") == Some(token) =>
+            {
+                let detail = format!("provider={} the caller's own token came back", provider.name);
+                Err(Refusal::because(Reason::ProviderAnswerInvalid, detail).into())
+            }
+            Exchanged::Issued { authorization, is_due } => {
+                let renewal = (is_due && throttled(self.known).is_none()).then(need);
+                Ok((authorization, renewal))
+            }
+            Exchanged::Failed(refusal) => Err(refusal.into()),
+            Exchanged::Unknown => Err(match throttled(self.known) {
+                Some(pause) => {
+                    let detail = format!("provider={} because=\"it throttled another exchange\"", provider.name);
+                    Refusal::because(Reason::ProviderThrottled, detail).retry_after(pause).into()
+                }
+                None => Verdict::Need(Need::Token(need())),
+            }),
         }
     }
 

@@ -114,6 +114,11 @@ impl Flights {
         Some(flight)
     }
 
+    /// Whether a token is on its way.
+    pub(super) fn exchanges(&self, key: TokenKey) -> bool {
+        self.by_purpose.contains_key(&Purpose::Token(key))
+    }
+
     /// Whether keys of a provider are on their way.
     pub(super) fn fetches(&self, provider: usize) -> bool {
         self.by_purpose.contains_key(&Purpose::Keys(provider))

@@ -25,6 +25,9 @@ const MOST_HEADER_BYTES: usize = 512;
 /// How long before its end an exchanged token is not used any more.
 const MARGIN: Duration = Duration::from_secs(30);
 
+/// How long after a failure a token is not asked for again that is not needed yet.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(30);
+
 pub(super) struct Known {
     issuers: Vec<IssuerState>,
     bearer_tokens: VerifiedTokens,
@@ -57,14 +60,26 @@ pub(super) struct Verified {
 pub(super) struct TokenKey([u8; 32]);
 
 enum Exchange {
-    Issued { authorization: Secret, until: UnixTime },
-    Failed { refusal: Refusal, until: UnixTime },
+    Issued {
+        authorization: Secret,
+        until: UnixTime,
+        /// When to ask for the next one, if that may be good for longer.
+        renew_from: Option<UnixTime>,
+    },
+    Failed {
+        refusal: Refusal,
+        until: UnixTime,
+    },
 }
 
 /// What a look-up for an exchanged token gives.
 pub(super) enum Exchanged {
-    /// The value for `authorization`.
-    Issued(Secret),
+    Issued {
+        /// The value for `authorization`.
+        authorization: Secret,
+        /// Whether it is time to ask for the next one.
+        is_due: bool,
+    },
     Failed(Refusal),
     Unknown,
 }
@@ -161,7 +176,10 @@ impl Known {
 
     pub(super) fn exchanged(&mut self, key: &TokenKey, now: UnixTime) -> Exchanged {
         match self.exchanges.get(key) {
-            Some(Exchange::Issued { authorization, until }) if now < *until => Exchanged::Issued(authorization.clone()),
+            Some(Exchange::Issued { authorization, until, renew_from }) if now < *until => Exchanged::Issued {
+                authorization: authorization.clone(),
+                is_due: renew_from.is_some_and(|from| from <= now),
+            },
             Some(Exchange::Failed { refusal, until }) if now < *until => {
                 let mut refusal = refusal.clone();
                 refusal.retry_after = refusal.retry_after.map(|_| until.since(now));
@@ -182,7 +200,13 @@ impl Known {
         let margin = MARGIN.min(issued.lifetime.checked_div(4).unwrap_or_default());
         let until = end.min(subject_expires).minus(margin).max(now.plus(Duration::from_secs(1)));
         let authorization = Secret::new(format!("Bearer {}", issued.access_token.reveal()));
-        self.exchanges.put(key, Exchange::Issued { authorization, until });
+        // One that ends with its subject would be followed by one that does, too.
+        let renew_from = (end < subject_expires).then(|| {
+            let fifth = until.since(now).checked_div(5).unwrap_or_default();
+            let latest = until.minus(fifth);
+            issued.refresh_in.map_or(latest, |refresh_in| now.plus(refresh_in).min(latest))
+        });
+        self.exchanges.put(key, Exchange::Issued { authorization, until, renew_from });
     }
 
     /// For how long a provider wants no exchange, for whomever.
@@ -198,8 +222,14 @@ impl Known {
         }
     }
 
-    /// Remembers that there is no token, for `pause`.
+    /// Remembers that there is no token, for `pause`. One that is still good stays: then there is only no next one yet.
     pub(super) fn put_failed(&mut self, key: TokenKey, refusal: Refusal, pause: Duration, now: UnixTime) {
+        if let Some(Exchange::Issued { until, renew_from, .. }) = self.exchanges.peek_mut(&key)
+            && now < *until
+        {
+            *renew_from = Some(now.plus(pause.max(RENEWAL_PAUSE)));
+            return;
+        }
         self.exchanges.put(key, Exchange::Failed { refusal, until: now.plus(pause) });
     }
 }

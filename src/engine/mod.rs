@@ -57,7 +57,7 @@ pub enum Step {
     Forward(HeaderEdits),
     /// Answer it. This is its end here.
     Answer(LocalAnswer),
-    /// Hold it: a later call will return its step. There are calls to make, see [`Engine::next_call`].
+    /// Hold it: a later call will return its step.
     Wait,
 }
 
@@ -253,9 +253,14 @@ impl Engine {
                 shared: self.shared.as_ref(),
             };
             match decide::decide(&request, &mut facts, now) {
-                Ok(outcome) => {
-                    if decisions == 0 && matches!(outcome, Outcome::Forward { exchanged: true, .. }) {
-                        self.counters.cache_hit();
+                Ok(mut outcome) => {
+                    if let Outcome::Forward { exchanged: true, renewal, .. } = &mut outcome {
+                        if decisions == 0 {
+                            self.counters.cache_hit();
+                        }
+                        if let Some(need) = renewal.take() {
+                            self.renew(need, now);
+                        }
                     }
                     return self.finish(outcome);
                 }
@@ -340,6 +345,26 @@ impl Engine {
         }
     }
 
+    /// Asks for the token that follows one which is still good, for whoever comes then: nobody waits for it.
+    fn renew(&mut self, need: Box<TokenNeed>, now: UnixTime) {
+        if self.flights.exchanges(need.key) {
+            return;
+        }
+        self.counters.cache_renewed();
+        let started = match Operation::exchange(need, &self.config, &self.known) {
+            Some(operation) => self.start(operation, None, now),
+            None => Ok(()),
+        };
+        if let Err(refusal) = started {
+            log::warn!("could not renew a token: {refusal}");
+        }
+    }
+
+    /// Whether there are calls to make, see [`next_call`](Self::next_call).
+    pub fn has_calls(&self) -> bool {
+        !self.calls.is_empty()
+    }
+
     /// Starts a flight. The error: its first call could not even be made.
     fn start(&mut self, operation: Operation, waiter: Option<RequestId>, now: UnixTime) -> Result<(), Refusal> {
         let Some(call) = operation.call(&self.config, self.crypto.as_ref(), now) else {
@@ -359,7 +384,7 @@ impl Engine {
 
     fn finish(&mut self, outcome: Outcome) -> Step {
         match outcome {
-            Outcome::Forward { edits, exchanged } => {
+            Outcome::Forward { edits, exchanged, .. } => {
                 if exchanged {
                     self.counters.forwarded()
                 } else {

@@ -41,6 +41,8 @@ pub struct Issued {
     pub access_token: Secret,
     /// How long it is good for.
     pub lifetime: Duration,
+    /// After how long the provider wants it to be renewed, if it says so (`refresh_in`).
+    pub refresh_in: Option<Duration>,
 }
 
 /// The request that exchanges `subject`. `None` when the client could not prove itself.
@@ -121,7 +123,8 @@ fn read_success(answer: &Answer, target: &Target, subject: Subject<'_>) -> Resul
         None => DEFAULT_LIFETIME,
         Some(value) => seconds(value).ok_or("expires_in is not a number of seconds above zero")?,
     };
-    Ok(Issued { access_token: Secret::new(access_token.to_owned()), lifetime })
+    let refresh_in = response.get("refresh_in").and_then(seconds);
+    Ok(Issued { access_token: Secret::new(access_token.to_owned()), lifetime, refresh_in })
 }
 
 /// Whole seconds; some servers write the number as a string.

@@ -23,18 +23,22 @@ impl Stream {
         Self { id: RequestId(id), worker, waits: Cell::new(false) }
     }
 
-    fn decide(&self) -> Step {
+    /// What to do with the request, and whether the root has calls to make.
+    fn decide(&self) -> (Step, bool) {
         let mut request = Request::from_pairs(headers::request_pairs());
         if self.worker.takes_certificates.get() {
             request.peer_certificate = peer_certificate();
         }
         let now = now();
         let Ok(mut engine) = self.worker.engine.try_borrow_mut() else {
-            return unavailable();
+            return (unavailable(), false);
         };
         match engine.as_mut() {
-            Some(engine) => engine.request(self.id, request, now),
-            None => unavailable(),
+            Some(engine) => {
+                let step = engine.request(self.id, request, now);
+                (step, engine.has_calls())
+            }
+            None => (unavailable(), false),
         }
     }
 }
@@ -52,9 +56,11 @@ impl Context for Stream {}
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
-        let step = self.decide();
-        if matches!(step, Step::Wait) {
-            self.waits.set(true);
+        let (step, has_calls) = self.decide();
+        let waits = matches!(step, Step::Wait);
+        self.waits.set(waits);
+        // Who waits for another worker's call makes the root tick sooner.
+        if waits || has_calls {
             self.worker.wake();
         }
         perform(step, false)

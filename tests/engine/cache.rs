@@ -155,8 +155,12 @@ fn a_provider_that_throttles_one_user_is_not_asked_for_another_until_it_may_be()
     let answer = answered(bench.ask(bearer("/github", &entra_user("late"))));
     assert_eq!((answer.status, header(&answer, "retry-after")), (503, Some("13")));
     bench.no_call();
-    assert_eq!(authorization(bench.ask(bearer("/github", &entra_user("early")))), "Bearer up", "who has a token goes on");
-    authorization(bench.exchange(bearer("/github", &bob_token()), &issued("of another provider")));
+    assert_eq!(
+        authorization(bench.ask(bearer("/github", &entra_user("early")))),
+        "Bearer up",
+        "who has a token goes on"
+    );
+    authorization(bench.exchange(bearer("/github", &bob_token()), &issued("other")));
 
     bench.advance(13);
     authorization(bench.exchange(bearer("/github", &entra_user("late")), &issued("late")));
@@ -168,5 +172,106 @@ fn a_clock_that_goes_back_does_not_keep_a_provider_throttled() {
     let reply = answer_with(429, &[("retry-after", "60")], &json!({}));
     refused(bench.exchange(bearer("/github", &alice_token()), &reply));
     bench.now = bench.now.minus(std::time::Duration::from_secs(600));
-    authorization(bench.exchange(bearer("/github", &entra_user("late")), &issued("late")));
+    let early = ENTRA_KEY.token(&with(alice(), json!({"oid": "early", "iat": null, "nbf": null})));
+    authorization(bench.exchange(bearer("/github", &early), &issued("early")));
+}
+
+/// A token for an hour, and a request's subject token for a day.
+fn with_a_day() -> (Bench, String) {
+    let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 86_400})));
+    (Bench::ready(), token)
+}
+
+#[test]
+fn a_token_in_use_is_followed_by_the_next_before_it_ends_and_nobody_waits() {
+    let (mut bench, token) = with_a_day();
+    authorization(bench.exchange(bearer("/github", &token), &issued("first")));
+    bench.advance(2800);
+    assert_eq!(authorization(bench.ask(bearer("/github", &token))), "Bearer first");
+    bench.no_call();
+    bench.advance(100);
+    for _ in 0..3 {
+        assert_eq!(authorization(bench.ask(bearer("/github", &token))), "Bearer first");
+    }
+    let (flight, call) = bench.call();
+    assert_eq!((call.method, form(&call)["assertion"].as_str()), ("POST", token.as_str()));
+    bench.no_call();
+    assert!(bench.reply(flight, &issued("second")).is_empty());
+    assert_eq!(authorization(bench.ask(bearer("/github", &token))), "Bearer second");
+    bench.no_call();
+    bench.advance(2000);
+    assert_eq!(authorization(bench.ask(bearer("/github", &token))), "Bearer second", "past the end of the first");
+    bench.no_call();
+}
+
+#[test]
+fn a_provider_says_when_a_token_should_be_followed() {
+    let (mut bench, token) = with_a_day();
+    let reply = |refresh_in: Value| {
+        answer_with(
+            200,
+            &[],
+            &json!({"access_token": "first", "token_type": "Bearer", "expires_in": 3600, "refresh_in": refresh_in}),
+        )
+    };
+    authorization(bench.exchange(bearer("/github", &token), &reply(json!(100))));
+    bench.advance(99);
+    authorization(bench.ask(bearer("/github", &token)));
+    bench.no_call();
+    bench.advance(1);
+    authorization(bench.ask(bearer("/github", &token)));
+    let (flight, _) = bench.call();
+    // Beyond its end, or no number: as if it said nothing.
+    for odd in [json!(999_999), json!("soon"), json!(-1), json!(null)] {
+        let other = entra_user(&odd.to_string());
+        authorization(bench.exchange(bearer("/github", &other), &reply(odd)));
+    }
+    bench.no_call();
+    assert!(bench.reply(flight, &issued("second")).is_empty());
+}
+
+#[test]
+fn a_renewal_that_fails_leaves_the_token_until_it_ends_and_is_repeated_now_and_then() {
+    let (mut bench, token) = with_a_day();
+    authorization(bench.exchange(bearer("/github", &token), &issued("first")));
+    bench.advance(2900);
+    let mut calls = 0;
+    // It ends thirty seconds before the hour.
+    for _ in 2900..3569 {
+        assert_eq!(authorization(bench.ask(bearer("/github", &token))), "Bearer first");
+        while let Some((flight, _)) = bench.engine.next_call() {
+            calls += 1;
+            assert!(bench.reply(flight, &TIMED_OUT).is_empty());
+        }
+        bench.advance(1);
+    }
+    assert!((20..=24).contains(&calls), "{calls}");
+    bench.advance(2);
+    bench.wait(bearer("/github", &token));
+}
+
+#[test]
+fn a_token_that_ends_with_its_subject_is_not_renewed_for_it() {
+    let mut bench = Bench::ready();
+    let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 1800})));
+    authorization(bench.exchange(bearer("/github", &token), &issued("first")));
+    bench.advance(1700);
+    assert_eq!(authorization(bench.ask(bearer("/github", &token))), "Bearer first");
+    bench.no_call();
+}
+
+#[test]
+fn nothing_is_renewed_at_a_provider_that_throttles() {
+    let (mut bench, token) = with_a_day();
+    authorization(bench.exchange(bearer("/github", &token), &issued("first")));
+    bench.advance(2900);
+    refused(bench.exchange(
+        bearer("/github", &ENTRA_KEY.token(&with(alice(), json!({"oid": "other", "exp": bench.now.secs() + 600})))),
+        &answer_with(429, &[("retry-after", "20")], &json!({})),
+    ));
+    assert_eq!(authorization(bench.ask(bearer("/github", &token))), "Bearer first");
+    bench.no_call();
+    bench.advance(20);
+    assert_eq!(authorization(bench.ask(bearer("/github", &token))), "Bearer first");
+    bench.call();
 }
