@@ -492,6 +492,12 @@ describe('too much at once', () => {
         const seconds = Number(answer.headers['retry-after']);
         const asked = name === 'entra' ? 60 : 30;
         assert.ok(seconds > asked - 10 && seconds <= asked + 1, `${seconds} s`);
+        // It is left in peace: also for others, and also when it would answer again.
+        repair();
+        const { length } = parts[name].forMcp.exchanges;
+        const another = await own.call((await newcomer(name)).accessToken);
+        assert.deepEqual([another.status, another.json.reason], [503, 'provider_throttled']);
+        assert.equal(parts[name].forMcp.exchanges.length, length);
       } finally {
         repair();
         await own.stop();

@@ -101,6 +101,42 @@ it('different users do not wait for one another', async () => {
   repair();
 });
 
+it('a token that is in use is followed by the next one, while nobody waits', async () => {
+  const { accessToken } = await newcomer('entra');
+  const { forMcp } = parts.entra;
+  const { length } = forMcp.exchanges;
+  const seen = parts.mcp.tokens.size;
+  // Shorter than that of the token that was handed in, or the next one would be good for no longer.
+  forMcp.accessTokenSeconds = 600;
+  forMcp.settings.refreshIn = 1;
+  const hold = gate();
+  let repair = () => {};
+  try {
+    assert.equal((await gateway.call(accessToken)).status, 200);
+    repair = forMcp.fail('token', hold.behave);
+    await until(async () => {
+      assert.equal((await gateway.call(accessToken)).status, 200);
+      return hold.waiting() > 0;
+    }, 'the next token is asked for');
+    // However many come meanwhile, they go on with the first.
+    const crowd = await Promise.all(Array.from({ length: CROWD }, () => gateway.call(accessToken)));
+    assert.deepEqual([...new Set(crowd.map(({ status }) => status))], [200]);
+    assert.deepEqual([hold.waiting(), parts.mcp.tokens.size], [1, seen + 1]);
+    forMcp.settings.refreshIn = undefined;
+    hold.release();
+    await until(async () => {
+      assert.equal((await gateway.call(accessToken)).status, 200);
+      return parts.mcp.tokens.size === seen + 2;
+    }, 'the next token is used');
+    assert.equal(forMcp.exchanges.length, length + 2);
+  } finally {
+    repair();
+    hold.release();
+    forMcp.accessTokenSeconds = 3600;
+    forMcp.settings.refreshIn = undefined;
+  }
+});
+
 it('an exchange whose only request has left still fills the cache', async () => {
   const { accessToken } = await newcomer('okta');
   const { length } = parts.okta.forMcp.exchanges;

@@ -188,6 +188,7 @@ async function onBehalfOf(server, ctx) {
     scope: scopes.join(' '),
     expires_in: server.accessTokenSeconds,
     ext_expires_in: server.accessTokenSeconds,
+    ...(server.settings.refreshIn && { refresh_in: server.settings.refreshIn }),
     access_token: await server.issueAccessToken(ctx, { accountId: account.id, resource, scopes }),
   };
 }
