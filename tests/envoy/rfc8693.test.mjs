@@ -1,4 +1,4 @@
-// A provider that does RFC 8693 as written: the profile without anybody's habits, with client secrets.
+// A provider that does RFC 8693 and RFC 7523 as written: the profiles without anybody's habits, with client secrets.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
@@ -10,8 +10,19 @@ import { startMcpServer } from './parts/mcp-server.mjs';
 
 const SECRET = 'se cret~+&=%/:';
 
-for (const method of ['client_secret_basic', 'client_secret_post']) {
-  describe(`with ${method}`, () => {
+const GRANT = 'urn:ietf:params:oauth:grant-type';
+const EXCHANGES = {
+  rfc8693: { audience: RESOURCE, scopes: ['mcp:call'] },
+  jwt_bearer: { scopes: ['mcp:call'], parameters: { target_service: RESOURCE } },
+};
+
+for (const [profile, method] of [
+  ['rfc8693', 'client_secret_basic'],
+  ['rfc8693', 'client_secret_post'],
+  ['jwt_bearer', 'client_secret_basic'],
+  ['jwt_bearer', 'client_secret_post'],
+]) {
+  describe(`${profile} with ${method}`, () => {
     let parts;
     let plain;
     let gateway;
@@ -52,7 +63,7 @@ for (const method of ['client_secret_basic', 'client_secret_post']) {
           });
           filter.identity_providers = {
             plain: {
-              profile: 'rfc8693',
+              profile,
               issuer,
               cluster: 'plain',
               audiences: ['https://gateway.example'],
@@ -62,7 +73,7 @@ for (const method of ['client_secret_basic', 'client_secret_post']) {
               },
             },
           };
-          filter.resources[0].exchange = { plain: { audience: RESOURCE, scopes: ['mcp:call'] } };
+          filter.resources[0].exchange = { plain: EXCHANGES[profile] };
           const { config } = listeners[0].filter_chains[0].filters[0].typed_config.http_filters[0].typed_config;
           config.vm_config.environment_variables.host_env_keys = ['PLAIN_SECRET'];
         },
@@ -85,11 +96,10 @@ for (const method of ['client_secret_basic', 'client_secret_post']) {
       });
       const [request] = plain.forMcp.exchanges;
       assert.equal(request.clientAuthentication, method);
-      assert.equal(request.values.audience, RESOURCE);
-      assert.equal(
-        request.values.grant_type,
-        'urn:ietf:params:oauth:grant-type:token-exchange',
-      );
+      const [grant, target] =
+        profile === 'rfc8693' ? ['token-exchange', 'audience'] : ['jwt-bearer', 'target_service'];
+      assert.equal(request.values.grant_type, `${GRANT}:${grant}`);
+      assert.equal(request.values[target], RESOURCE);
       assert.equal(request.parameters.includes('client_secret'), method === 'client_secret_post');
     });
 

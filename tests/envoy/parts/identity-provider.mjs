@@ -230,7 +230,10 @@ export async function startRfc8693({ method, clientSecret, audience, scopes }) {
         client_id: ids.gateway,
         client_secret: clientSecret,
         token_endpoint_auth_method: method,
-        grant_types: ['urn:ietf:params:oauth:grant-type:token-exchange'],
+        grant_types: [
+          'urn:ietf:params:oauth:grant-type:token-exchange',
+          'urn:ietf:params:oauth:grant-type:jwt-bearer',
+        ],
         response_types: [],
         redirect_uris: [],
       },

@@ -1,9 +1,10 @@
-// A provider that does RFC 8693 as written and nothing else in its own way: tokens are what the library
-// makes by itself (RFC 9068, `typ: at+jwt`), clients authenticate with a secret.
+// A provider that does RFC 8693 as written, and RFC 7523 with a parameter of its own for the target. Nothing else is its
+// own: tokens are what the library makes by itself (RFC 9068, `typ: at+jwt`), clients authenticate with a secret.
 
 import { directory, failure } from './authorization-server.mjs';
 
 const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
+const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer';
 const TOKEN_TYPE = 'urn:ietf:params:oauth:token-type:';
 
 export const rfc8693 = {
@@ -62,6 +63,25 @@ export const rfc8693 = {
           token_type: 'Bearer',
           expires_in: server.accessTokenSeconds,
           scope: scopes.join(' '),
+        };
+      },
+    },
+    [JWT_BEARER]: {
+      parameters: ['assertion', 'scope', 'target_service'],
+      async handle(server, ctx) {
+        const { assertion, scope, target_service: wanted } = ctx.oidc.params;
+        let subject;
+        try {
+          subject = await server.verify(assertion);
+        } catch {
+          throw failure('invalid_grant', 'assertion is not valid');
+        }
+        const resource = server.settings.resources.find(({ audience }) => audience === wanted);
+        if (!resource) throw failure('invalid_target', 'target_service is unknown');
+        ctx.body = {
+          access_token: await server.issueAccessToken(ctx, { accountId: subject.sub, resource, scopes: scope.split(' ') }),
+          token_type: 'Bearer',
+          expires_in: server.accessTokenSeconds,
         };
       },
     },
