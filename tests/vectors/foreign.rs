@@ -5,7 +5,9 @@ use std::cell::{Cell, RefCell};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 
-use jwt_simple::algorithms::{ECDSAP256KeyPairLike as _, ES256KeyPair, RS256KeyPair, RSAKeyPairLike as _};
+use jwt_simple::algorithms::{
+    ECDSAP256KeyPairLike as _, ECDSAP384KeyPairLike as _, ES256KeyPair, ES384KeyPair, RS256KeyPair, RSAKeyPairLike as _,
+};
 use onbehalf::crypto::PublicKey;
 
 pub struct Envoy {
@@ -70,4 +72,12 @@ pub fn p256_key() -> (String, PublicKey) {
     let point = pair.key_pair().public_key().to_bytes_uncompressed();
     let (x, y) = point[1..].split_at(32);
     (pair.key_pair().to_pem().unwrap(), PublicKey::p256(x, y).unwrap())
+}
+
+/// A private key in PEM, and its public key.
+pub fn p384_key() -> (String, PublicKey) {
+    let pair = ES384KeyPair::generate();
+    let point = pair.key_pair().public_key().to_bytes_uncompressed();
+    let (x, y) = point[1..].split_at(48);
+    (pair.key_pair().to_pem().unwrap(), PublicKey::p384(x, y).unwrap())
 }

@@ -41,8 +41,14 @@ fn the_hosts_boringssl_gives_every_vector_its_verdict() {
 fn what_the_hosts_boringssl_signs_the_software_finds_good() {
     let envoy = foreign::Envoy::from_environment();
     let host = Host::probe(|name, arguments| envoy.call(name, arguments));
-    let (rsa, p256) = (foreign::rsa_key(), foreign::p256_key());
-    for (algorithm, pem, public) in [(Algorithm::Rs256, &rsa.0, &rsa.1), (Algorithm::Es256, &p256.0, &p256.1)] {
+    let (rsa, p256, p384) = (foreign::rsa_key(), foreign::p256_key(), foreign::p384_key());
+    for (algorithm, (pem, public)) in [
+        (Algorithm::Rs256, &rsa),
+        (Algorithm::Rs384, &rsa),
+        (Algorithm::Rs512, &rsa),
+        (Algorithm::Es256, &p256),
+        (Algorithm::Es384, &p384),
+    ] {
         let key = SigningKey::parse(algorithm, pem).unwrap();
         // Of lengths around which a protocol buffer's length takes another byte, and ECDSA often enough for an r or s
         // that is shorter, or has its top bit set.
@@ -52,10 +58,7 @@ fn what_the_hosts_boringssl_signs_the_software_finds_good() {
             let signature = host.sign(&key, &message).unwrap();
             assert_eq!(envoy.calls(), before + 1);
             assert!(envoy.last_answer_has(&[0x08, 0x01, 0x12]), "{}: not by the host", algorithm.name());
-            let verify = |public: &PublicKey, message: &[u8]| {
-                let algorithm = Algorithm::from_name(algorithm.name()).unwrap();
-                Software.verify(algorithm, public, message, &signature)
-            };
+            let verify = |public: &PublicKey, message: &[u8]| Software.verify(algorithm, public, message, &signature);
             assert!(verify(public, &message), "{}, {length} bytes", algorithm.name());
             assert!(!verify(public, &[&message[..], b"x"].concat()));
         }
