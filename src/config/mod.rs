@@ -14,7 +14,9 @@ use std::rc::Rc;
 
 use crate::shared::SharedKey;
 use fields::Fields;
-pub use provider::{CertificateHeader, Client, ClientAuthentication, Provider, SubjectToken, TokenSource};
+pub use provider::{
+    CertificateHeader, Client, ClientAuthentication, ClientSecret, Provider, SubjectToken, TokenSource,
+};
 pub use resource::{Bound, Dpop, RawExchange, Resource};
 
 /// How many tokens a worker remembers when the operator does not say.

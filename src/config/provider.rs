@@ -86,9 +86,9 @@ pub struct Client {
 #[derive(Debug)]
 pub enum ClientAuthentication {
     /// `client_secret_basic`.
-    SecretBasic(Secret),
+    SecretBasic(ClientSecret),
     /// `client_secret_post`.
-    SecretPost(Secret),
+    SecretPost(ClientSecret),
     /// `private_key_jwt`.
     PrivateKeyJwt {
         /// What the assertion is signed with.
@@ -102,6 +102,15 @@ pub enum ClientAuthentication {
     },
 }
 
+/// A client's secret, and while it is being replaced also the one from before.
+#[derive(Debug)]
+pub struct ClientSecret {
+    /// The one to use.
+    pub current: Secret,
+    /// The one to use where the provider does not know that yet.
+    pub previous: Option<Secret>,
+}
+
 /// By what a client assertion names the certificate of its key: header members of RFC 7515 sections 4.1.6 to 4.1.8.
 #[derive(Debug, Default)]
 pub struct CertificateHeader {
@@ -112,10 +121,15 @@ pub struct CertificateHeader {
 }
 
 impl ClientAuthentication {
+    /// Whether there is another secret to try where the first is not known.
+    pub const fn has_previous_secret(&self) -> bool {
+        matches!(self, Self::SecretBasic(secret) | Self::SecretPost(secret) if secret.previous.is_some())
+    }
+
     /// What it rests on: nobody else has these bytes.
     pub fn secret(&self) -> &[u8] {
         match self {
-            Self::SecretBasic(secret) | Self::SecretPost(secret) => secret.reveal().as_bytes(),
+            Self::SecretBasic(secret) | Self::SecretPost(secret) => secret.current.reveal().as_bytes(),
             Self::PrivateKeyJwt { key, .. } => key.pkcs8(),
         }
     }
@@ -229,8 +243,17 @@ fn build(
         Ok(Duration::from_secs(seconds.into()))
     };
     let client = fields.required_object("client", &["id", "authentication"])?;
-    let authentication_fields =
-        ["method", "secret", "key", "key_id", "algorithm", "audience", "certificate", "certificate_header"];
+    let authentication_fields = [
+        "method",
+        "secret",
+        "previous_secret",
+        "key",
+        "key_id",
+        "algorithm",
+        "audience",
+        "certificate",
+        "certificate_header",
+    ];
     let provider = Provider {
         name: name.into(),
         profile,
@@ -326,7 +349,12 @@ fn authentication(
     match method {
         "client_secret_basic" | "client_secret_post" => {
             unused(&["key", "key_id", "algorithm", "audience", "certificate", "certificate_header"])?;
-            let secret = secret(fields, "secret", env, warnings)?;
+            let current = secret(fields, "secret", env, warnings)?;
+            let previous = match fields.has("previous_secret") {
+                true => Some(secret(fields, "previous_secret", env, warnings)?),
+                false => None,
+            };
+            let secret = ClientSecret { current, previous };
             Ok(if method == "client_secret_basic" {
                 ClientAuthentication::SecretBasic(secret)
             } else {
@@ -334,7 +362,7 @@ fn authentication(
             })
         }
         "private_key_jwt" => {
-            unused(&["secret"])?;
+            unused(&["secret", "previous_secret"])?;
             let name = fields.required_text("algorithm", ALGORITHMS)?;
             let algorithm = Algorithm::from_name(name)
                 .ok_or_else(|| ConfigError::new(fields.at("algorithm"), format!("{name:?}"), ALGORITHMS))?;
@@ -395,7 +423,10 @@ fn certificate_header(
         members.push("x5t#S256".to_owned());
     }
     let mut header = CertificateHeader::default();
-    for member in &members {
+    for (index, member) in members.iter().enumerate() {
+        if members.iter().take(index).any(|other| other == member) {
+            return Err(ConfigError::new(fields.at("certificate_header"), format!("{member:?} twice"), MEMBERS));
+        }
         match member.as_str() {
             "x5t#S256" => {
                 header.thumbprints.push(("x5t#S256", BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(certificate))))

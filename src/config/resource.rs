@@ -6,6 +6,7 @@ use crate::http::Url;
 use crate::idp::Target;
 use crate::mcp::metadata;
 use crate::path;
+use crate::secret::Secret;
 
 /// Something behind Envoy that has tokens of its own: an MCP server, an API (RFC 9728 section 1.2).
 #[derive(Debug)]
@@ -63,7 +64,7 @@ pub struct RawExchange {
     /// `requested_token_type`.
     pub requested_token_type: Option<String>,
     /// Parameters that no profile knows, none of them one that it does.
-    pub parameters: Vec<(String, String)>,
+    pub parameters: Vec<(String, Secret)>,
 }
 
 const FIELDS: [&str; 6] = ["url", "scopes", "scopes_supported", "dpop", "certificate_bound_tokens", "exchange"];
@@ -165,42 +166,59 @@ fn build(fields: &Fields<'_>, providers: &[Provider]) -> Result<Resource, Config
 }
 
 /// Parameters of token requests that are set by fields of their own, or by the exchange itself.
-const RESERVED: [&str; 18] = [
+const RESERVED: [&str; 31] = [
+    "access_token",
     "actor_token",
     "actor_token_type",
     "assertion",
     "audience",
+    "auth_req_id",
     "claims",
     "client_assertion",
     "client_assertion_type",
     "client_id",
     "client_secret",
+    "code",
+    "code_verifier",
+    "device_code",
     "grant_type",
+    "password",
+    "redirect_uri",
+    "refresh_token",
+    "request",
+    "request_uri",
+    "requested_issuer",
+    "requested_subject",
     "requested_token_type",
     "requested_token_use",
     "resource",
     "scope",
+    "subject_issuer",
     "subject_token",
     "subject_token_type",
     "token",
-    "access_token",
+    "username",
 ];
 
 /// Parameters that the operator's provider wants beside those that are known (RFC 6749 section 8.2).
-fn parameters(fields: &Fields<'_>) -> Result<Vec<(String, String)>, ConfigError> {
+fn parameters(fields: &Fields<'_>) -> Result<Vec<(String, Secret)>, ConfigError> {
     let named = fields.named_texts("parameters")?;
-    // RFC 6749 appendix A, `param-name`.
+    // RFC 6749 appendix A, `param-name`; some servers take `.` and `-` for `_`.
     let is_name = |name: &str| {
         !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
     };
-    match named.iter().find(|(name, _)| !is_name(name) || RESERVED.contains(&name.to_ascii_lowercase().as_str())) {
-        Some((name, _)) => {
-            let expected =
-                "names of letters, digits, -, . and _ that no other field sets and the exchange does not either";
-            Err(ConfigError::new(fields.at("parameters"), format!("the name {name:?}"), expected))
-        }
-        None => Ok(named),
+    let is_reserved = |name: &str| RESERVED.contains(&name.to_ascii_lowercase().replace(['.', '-'], "_").as_str());
+    let expected = "names of letters, digits, -, . and _ that no other field sets and the exchange does not either";
+    for (name, _) in &named {
+        // Somebody may have written a secret where its name should be.
+        let found = match (is_name(name), is_reserved(name)) {
+            (true, false) => continue,
+            (_, true) => format!("the name {name:?}"),
+            (false, false) => "a name that is none".to_owned(),
+        };
+        return Err(ConfigError::new(fields.at("parameters"), found, expected));
     }
+    Ok(named.into_iter().map(|(name, value)| (name, Secret::new(value))).collect())
 }
 
 const BOUND: &str = "off, optional or required";

@@ -8,17 +8,39 @@ use zeroize::Zeroizing;
 ///
 /// Environment variables often hold `\n` for a line end: that is understood too.
 pub fn blocks(text: &str, label: &str) -> Option<Vec<Zeroizing<Vec<u8>>>> {
-    let text = Zeroizing::new(text.replace("\\n", "\n"));
+    let text = Zeroizing::new(text.replace("\\r", "").replace("\\n", "\n"));
     let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
     let mut rest = text.trim();
     let mut blocks = Vec::new();
     while !rest.is_empty() {
         let (body, after) = rest.strip_prefix(&begin)?.split_once(&end)?;
-        let body: Zeroizing<String> = Zeroizing::new(body.chars().filter(|c| !c.is_ascii_whitespace()).collect());
-        blocks.push(Zeroizing::new(BASE64_STANDARD.decode(body.as_bytes()).ok()?));
+        // Of its full size at once: what grows leaves pieces behind.
+        let mut text = Zeroizing::new(String::with_capacity(body.len()));
+        text.extend(body.chars().filter(|c| !c.is_ascii_whitespace()));
+        let block = Zeroizing::new(BASE64_STANDARD.decode(text.as_bytes()).ok()?);
+        if !is_one_sequence(&block) {
+            return None;
+        }
+        blocks.push(block);
         rest = after.trim_start();
     }
     (!blocks.is_empty()).then_some(blocks)
+}
+
+/// Whether a block is one DER `SEQUENCE`, as keys and certificates are, with nothing behind it (X.690 section 8.1).
+fn is_one_sequence(block: &[u8]) -> bool {
+    let Some((0x30, rest)) = block.split_first().map(|(tag, rest)| (*tag, rest)) else {
+        return false;
+    };
+    match rest.split_first() {
+        Some((short @ ..=0x7f, content)) => usize::from(*short) == content.len(),
+        Some((long @ 0x81..=0x84, rest)) => {
+            let (length, content) = rest.split_at_checked(usize::from(long & 0x7f)).unwrap_or_default();
+            let value = length.iter().fold(0_usize, |value, byte| value.wrapping_shl(8) | usize::from(*byte));
+            !length.is_empty() && value == content.len()
+        }
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -27,11 +49,11 @@ mod tests {
 
     #[test]
     fn blocks_of_one_label_and_nothing_else_are_read() {
-        let one = "-----BEGIN X-----\nAAEC\nAw==\n-----END X-----";
+        let one = "-----BEGIN X-----\nMAIB\nAg==\n-----END X-----";
         let read =
             |text: &str| blocks(text, "X").map(|blocks| blocks.iter().map(|block| block.to_vec()).collect::<Vec<_>>());
-        assert_eq!(read(one), Some(vec![vec![0, 1, 2, 3]]));
-        assert_eq!(read(&one.replace('\n', "\\n")), Some(vec![vec![0, 1, 2, 3]]));
+        assert_eq!(read(one), Some(vec![vec![0x30, 2, 1, 2]]));
+        assert_eq!(read(&one.replace('\n', "\\n")), Some(vec![vec![0x30, 2, 1, 2]]));
         assert_eq!(read(&format!("  {one}\r\n{one}\n")).map(|blocks| blocks.len()), Some(2));
         for bad in [
             "",
@@ -39,7 +61,8 @@ mod tests {
             &one.replace("X", "Y"),
             &format!("{one} x"),
             &one.replace("END", "BEGIN"),
-            &one.replace("Aw==", "A"),
+            &one.replace("Ag==", "A"),
+            &one.replace("Ag==", "AgM="),
         ] {
             assert_eq!(read(bad), None, "{bad}");
         }

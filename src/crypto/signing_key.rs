@@ -53,16 +53,28 @@ impl SigningKey {
         &self.pkcs8
     }
 
-    /// Whether a certificate in DER is of this key: its public key stands there as it is (RFC 5280 section 4.1.2.7), and
-    /// would nowhere else.
+    /// Whether a certificate in DER is of this key: its public key stands there with its algorithm (RFC 5280 section
+    /// 4.1.2.7), which a private key, for one, has in another form.
     pub fn is_in(&self, certificate: &[u8]) -> bool {
-        let public = match &self.inner {
-            Inner::Rsa(key) => key.n_bytes().to_vec(),
-            Inner::P256(pair) => (**pair).as_ref().verifying_key().to_sec1_point(false).as_bytes().to_vec(),
-            Inner::P384(pair) => (**pair).as_ref().verifying_key().to_sec1_point(false).as_bytes().to_vec(),
-            Inner::Ed25519(pair) => (**pair).as_ref().pk.to_vec(),
+        // Behind a byte that says that they are two coordinates.
+        let halves = |point: &[u8]| {
+            let coordinates = point.get(1..).unwrap_or_default();
+            let (x, y) = coordinates.split_at_checked(coordinates.len() / 2).unwrap_or_default();
+            (x.to_vec(), y.to_vec())
         };
-        certificate.windows(public.len()).any(|window| window == public)
+        let public = match &self.inner {
+            Inner::Rsa(key) => PublicKey::rsa(&key.n_bytes(), &key.e_bytes()),
+            Inner::P256(pair) => {
+                let (x, y) = halves((**pair).as_ref().verifying_key().to_sec1_point(false).as_bytes());
+                PublicKey::p256(&x, &y)
+            }
+            Inner::P384(pair) => {
+                let (x, y) = halves((**pair).as_ref().verifying_key().to_sec1_point(false).as_bytes());
+                PublicKey::p384(&x, &y)
+            }
+            Inner::Ed25519(pair) => PublicKey::ed25519(&(**pair).as_ref().pk[..]),
+        };
+        public.is_some_and(|public| certificate.windows(public.spki().len()).any(|window| window == public.spki()))
     }
 
     /// A signature by another library as JWS wants it: ECDSA's DER becomes r‖s (RFC 7518 section 3.4).

@@ -64,6 +64,7 @@ pub(super) enum Need {
 }
 
 /// A token to be exchanged.
+#[derive(Clone)]
 pub(super) struct TokenNeed {
     pub(super) key: TokenKey,
     pub(super) provider: usize,
@@ -192,7 +193,7 @@ impl<'a> Facts<'a> {
                 takes_claims_challenge: caller.caller.takes_claims_challenge,
             })
         };
-        let throttled = |known: &Known| known.throttled(caller.provider, now);
+        let tenant = caller.caller.tenant.as_deref();
         match self.known.exchanged(&key, now) {
             // A provider that hands back what it got is misconfigured; the contract does not rest on its being right.
             Exchanged::Issued { authorization, .. }
@@ -202,11 +203,12 @@ impl<'a> Facts<'a> {
                 Err(Refusal::because(Reason::ProviderAnswerInvalid, detail).into())
             }
             Exchanged::Issued { authorization, is_due } => {
-                let renewal = (is_due && throttled(self.known).is_none()).then(need);
+                let may_renew = is_due && self.known.may_renew(caller.provider, tenant, &key, now);
+                let renewal = may_renew.then(need);
                 Ok((authorization, renewal))
             }
             Exchanged::Failed(refusal) => Err(refusal.into()),
-            Exchanged::Unknown => Err(match throttled(self.known) {
+            Exchanged::Unknown => Err(match self.known.throttled(caller.provider, tenant, now) {
                 Some(pause) => {
                     let detail = format!("provider={} because=\"it throttled another exchange\"", provider.name);
                     Refusal::because(Reason::ProviderThrottled, detail).retry_after(pause).into()
@@ -427,7 +429,7 @@ fn shape(provider: &Provider, endpoints: &Endpoints, target: &Target, is_id_toke
         &provider.client.id,
     ];
     let known = provider.profile.parameters(target, subject);
-    let own = target.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let own = target.parameters.iter().map(|(name, value)| (name.as_str(), value.reveal()));
     let with = known.into_iter().chain(own).flat_map(|(name, value)| [name, value]);
     Shape::of(whom.into_iter().chain(with))
 }

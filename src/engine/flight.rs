@@ -14,7 +14,7 @@ use super::known::{Known, TokenKey};
 use crate::config::{Config, Provider};
 use crate::crypto::Crypto;
 use crate::http::{Call, Reply, Url};
-use crate::idp::{self, Blame, Document, Endpoints, Fault, Subject};
+use crate::idp::{self, Blame, Document, Endpoints, Fault, Subject, Which};
 use crate::refusal::{Reason, Refusal};
 use crate::secret::Secret;
 use crate::time::UnixTime;
@@ -39,8 +39,8 @@ pub(super) enum Operation {
     Keys { provider: usize, endpoints: Endpoints, jwks_uri: Url },
     /// Another worker asks for a provider's keys; so many fetches had ended before.
     Elsewhere { provider: usize, ended: u64 },
-    /// A token is exchanged.
-    Exchange { need: Box<TokenNeed>, endpoints: Endpoints },
+    /// A token is exchanged, by a client with one of its secrets.
+    Exchange { need: Box<TokenNeed>, endpoints: Endpoints, which: Which },
 }
 
 /// What two needs must have in common to be served by one flight.
@@ -114,6 +114,11 @@ impl Flights {
         Some(flight)
     }
 
+    /// How many are for nobody who waits.
+    pub(super) fn of_nobody(&self) -> usize {
+        self.flights.values().filter(|flight| flight.waiters.is_empty()).count()
+    }
+
     /// Whether a token is on its way.
     pub(super) fn exchanges(&self, key: TokenKey) -> bool {
         self.by_purpose.contains_key(&Purpose::Token(key))
@@ -177,7 +182,7 @@ impl Operation {
         let provider = config.providers.get(need.provider)?;
         let tenant = need.tenant.as_deref();
         endpoints.token_endpoint = provider.profile.token_endpoint(provider, &endpoints.token_endpoint, tenant)?;
-        Some(Self::Exchange { need, endpoints })
+        Some(Self::Exchange { need, endpoints, which: Which::Current })
     }
 
     /// The call of this step. `None`: it could not be made.
@@ -187,9 +192,9 @@ impl Operation {
             Self::Discovery { document, .. } => Some(get(provider, document.url(&provider.issuer)?)),
             Self::Keys { jwks_uri, .. } => Some(get(provider, jwks_uri.clone())),
             Self::Elsewhere { .. } => None,
-            Self::Exchange { need, endpoints } => {
+            Self::Exchange { need, endpoints, which } => {
                 let target = config.resources.get(need.resource)?.targets.get(need.provider)?.as_ref()?;
-                idp::token_call(provider, endpoints, target, need.subject(), crypto, now)
+                idp::token_call(provider, endpoints, target, need.subject(), *which, crypto, now)
             }
         }
     }
@@ -299,18 +304,40 @@ impl Landing<'_> {
                 Next::Done(flight.waiters)
             }
             Operation::Elsewhere { .. } => Next::Done(flight.waiters),
-            Operation::Exchange { ref need, .. } => {
+            Operation::Exchange { need, endpoints, which } => {
                 let target =
                     self.config.resources.get(need.resource).and_then(|resource| resource.targets.get(need.provider));
-                if let Some(Some(target)) = target {
-                    match idp::token_response(provider, target, need.subject(), reply, now) {
-                        Ok(issued) => {
-                            log::debug!("exchanged provider={} lifetime={}s", provider.name, issued.lifetime.as_secs());
-                            self.counters.exchanged(need.provider, "ok", now.since(flight.started));
-                            self.known.put_issued(need.key, &issued, need.subject_expires, now);
-                        }
-                        Err(fault) => self.no_token(need, provider, &fault, now.since(flight.started), now),
+                let Some(Some(target)) = target else {
+                    return Next::Done(flight.waiters);
+                };
+                let took = now.since(flight.started);
+                match idp::token_response(provider, target, need.subject(), reply, now) {
+                    Ok(issued) => {
+                        log::debug!("exchanged provider={} lifetime={}s", provider.name, issued.lifetime.as_secs());
+                        let outcome = match which {
+                            Which::Current => "ok",
+                            Which::Previous => "ok_with_previous_secret",
+                        };
+                        self.counters.exchanged(need.provider, outcome, took);
+                        self.known.put_issued(need.key, &issued, need.subject_expires, now);
                     }
+                    Err(fault)
+                        if fault.is_invalid_client()
+                            && which == Which::Current
+                            && provider.client.authentication.has_previous_secret() =>
+                    {
+                        log::warn!(
+                            "provider={} does not know the secret, previous_secret is tried: {fault}",
+                            provider.name
+                        );
+                        let operation = Operation::Exchange { need: need.clone(), endpoints, which: Which::Previous };
+                        if let Some(call) = operation.call(self.config, self.crypto, now) {
+                            let flight = Flight { operation, waiters: flight.waiters, started: now };
+                            return Next::Call(Box::new((flight, call)));
+                        }
+                        self.no_token(&need, provider, &fault, took, now);
+                    }
+                    Err(fault) => self.no_token(&need, provider, &fault, took, now),
                 }
                 Next::Done(flight.waiters)
             }
@@ -340,14 +367,16 @@ impl Landing<'_> {
         if matches!(fault.blame, Blame::Throttled | Blame::Unavailable) {
             refusal = refusal.retry_after(pause);
         }
-        if fault.blame == Blame::Throttled {
-            self.known.throttle(need.provider, pause, now);
+        if fault.is_rate_limit() {
+            self.known.throttle(need.provider, need.tenant.as_deref(), pause, now);
         }
         if fault.blame == Blame::UserMustAct && need.takes_claims_challenge {
             refusal.claims.clone_from(&fault.claims);
         }
         self.counters.exchanged(need.provider, reason.label(), took);
-        self.known.put_failed(need.key, refusal, pause, now);
+        // These say nothing of the user: a token that is there is as good as before.
+        let keeps = matches!(fault.blame, Blame::Operator | Blame::Throttled | Blame::Unavailable | Blame::Nonsense);
+        self.known.put_failed(need.key, refusal, keeps, pause, now);
     }
 
     /// Keys of a provider are there, with how they came and for how long they may be taken as they are.

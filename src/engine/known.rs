@@ -25,16 +25,22 @@ const MOST_HEADER_BYTES: usize = 512;
 /// How long before its end an exchanged token is not used any more.
 const MARGIN: Duration = Duration::from_secs(30);
 
-/// How long after a failure a token is not asked for again that is not needed yet.
-const RENEWAL_PAUSE: Duration = Duration::from_secs(30);
+/// A provider is left in peace for all users for so long at most: one of them may have been the cause.
+const LONGEST_THROTTLE: Duration = Duration::from_secs(60);
+
+/// How much later than the token its subject must end for a next one to be worth a call.
+const WORTH_RENEWING: Duration = Duration::from_secs(60);
+
+/// For how long at least a token is not asked for again that is not needed yet.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
 
 pub(super) struct Known {
     issuers: Vec<IssuerState>,
     bearer_tokens: VerifiedTokens,
     id_tokens: VerifiedTokens,
     exchanges: Cache<TokenKey, Exchange>,
-    /// By provider, until when it wants no exchange at all.
-    throttled_until: Vec<UnixTime>,
+    /// By provider and tenant, until when it wants no exchange at all: there is a row for each that has said so.
+    throttled: Vec<(usize, Option<String>, UnixTime)>,
     /// Headers of tokens that were verified, by their segment. There is one for each key that an issuer signs with.
     headers: Vec<(Box<str>, Rc<Header>)>,
 }
@@ -100,7 +106,7 @@ impl Known {
             bearer_tokens: VerifiedTokens::new(config.verified_tokens, config.verified_bytes),
             id_tokens: VerifiedTokens::new(config.verified_tokens, config.verified_bytes),
             headers: Vec::new(),
-            throttled_until: vec![UnixTime::default(); config.providers.len()],
+            throttled: Vec::new(),
             exchanges: cache(NonZeroUsize::new(config.exchanged_tokens).unwrap_or(NonZeroUsize::MIN)),
         }
     }
@@ -121,7 +127,7 @@ impl Known {
     /// Every span that was measured by the old clock ends.
     pub(super) fn clock_went_back(&mut self) {
         self.issuers.iter_mut().for_each(IssuerState::clock_went_back);
-        self.throttled_until.fill(UnixTime::default());
+        self.throttled.clear();
         self.exchanges.clear();
     }
 
@@ -201,31 +207,51 @@ impl Known {
         let until = end.min(subject_expires).minus(margin).max(now.plus(Duration::from_secs(1)));
         let authorization = Secret::new(format!("Bearer {}", issued.access_token.reveal()));
         // One that ends with its subject would be followed by one that does, too.
-        let renew_from = (end < subject_expires).then(|| {
-            let fifth = until.since(now).checked_div(5).unwrap_or_default();
-            let latest = until.minus(fifth);
-            issued.refresh_in.map_or(latest, |refresh_in| now.plus(refresh_in).min(latest))
-        });
+        let is_worth_it = end.plus(WORTH_RENEWING) < subject_expires;
+        let fifth = until.since(now).checked_div(5).unwrap_or_default();
+        // Users who came at the same moment are not renewed at the same moment.
+        let latest = until.minus(fifth).plus(key.share_of(fifth.checked_div(2).unwrap_or_default()));
+        let wanted = issued.refresh_in.map_or(latest, |refresh_in| now.plus(refresh_in).min(latest));
+        let renew_from = Some(wanted.max(now.plus(RENEWAL_PAUSE))).filter(|from| is_worth_it && *from < until);
+        if let Some(Exchange::Issued { until: better, renew_from, .. }) = self.exchanges.peek_mut(&key)
+            && now < *better
+            && until < *better
+        {
+            // Some providers hand out less than they did.
+            *renew_from = Some(now.plus(RENEWAL_PAUSE));
+            return;
+        }
         self.exchanges.put(key, Exchange::Issued { authorization, until, renew_from });
     }
 
-    /// For how long a provider wants no exchange, for whomever.
-    pub(super) fn throttled(&self, provider: usize, now: UnixTime) -> Option<Duration> {
-        let until = *self.throttled_until.get(provider)?;
-        (now < until).then(|| until.since(now))
+    /// For how long a provider wants no exchange of a tenant's, for whomever.
+    pub(super) fn throttled(&self, provider: usize, tenant: Option<&str>, now: UnixTime) -> Option<Duration> {
+        let is = |row: &&(usize, Option<String>, UnixTime)| row.0 == provider && row.1.as_deref() == tenant;
+        let (_, _, until) = self.throttled.iter().find(is)?;
+        (now < *until).then(|| until.since(now))
     }
 
-    /// A provider wants no exchange for `pause`.
-    pub(super) fn throttle(&mut self, provider: usize, pause: Duration, now: UnixTime) {
-        if let Some(until) = self.throttled_until.get_mut(provider) {
-            *until = now.plus(pause).max(*until);
-        }
+    /// A provider wants no exchange of a tenant's for `pause`.
+    pub(super) fn throttle(&mut self, provider: usize, tenant: Option<&str>, pause: Duration, now: UnixTime) {
+        let is_over = |until: UnixTime| until.plus(RENEWAL_PAUSE) < now;
+        let is_same = |row: &(usize, Option<String>, UnixTime)| row.0 == provider && row.1.as_deref() == tenant;
+        self.throttled.retain(|row| !is_over(row.2) && !is_same(row));
+        let until = now.plus(pause.min(LONGEST_THROTTLE));
+        self.throttled.push((provider, tenant.map(str::to_owned), until));
     }
 
-    /// Remembers that there is no token, for `pause`. One that is still good stays: then there is only no next one yet.
-    pub(super) fn put_failed(&mut self, key: TokenKey, refusal: Refusal, pause: Duration, now: UnixTime) {
+    /// Whether a token may be renewed now: some time after a provider has throttled, those who have none come first.
+    pub(super) fn may_renew(&self, provider: usize, tenant: Option<&str>, key: &TokenKey, now: UnixTime) -> bool {
+        let before = now.minus(key.share_of(RENEWAL_PAUSE));
+        self.throttled(provider, tenant, before).is_none()
+    }
+
+    /// Remembers that there is no token, for `pause`. Where that says nothing of the token that is there and still good, it
+    /// stays: there is only no next one yet.
+    pub(super) fn put_failed(&mut self, key: TokenKey, refusal: Refusal, keeps: bool, pause: Duration, now: UnixTime) {
         if let Some(Exchange::Issued { until, renew_from, .. }) = self.exchanges.peek_mut(&key)
             && now < *until
+            && keeps
         {
             *renew_from = Some(now.plus(pause.max(RENEWAL_PAUSE)));
             return;
@@ -352,6 +378,12 @@ impl Shape {
 const SIGNATURE_END: usize = 43;
 
 impl TokenKey {
+    /// A part of `span` that is another for each key.
+    fn share_of(&self, span: Duration) -> Duration {
+        let [first, ..] = self.0;
+        span.saturating_mul(first.into()).checked_div(u8::MAX.into()).unwrap_or_default()
+    }
+
     /// SHA-256 over the shape and a verified subject token.
     ///
     /// The token stands there by the end of its signature, which is one block to hash instead of a dozen. Whoever cannot sign

@@ -40,6 +40,9 @@ const MOST_DECISIONS: u8 = 8;
 /// The most requests that wait in one worker.
 const MOST_WAITING: usize = 1024;
 
+/// How many tokens are renewed at once in one worker.
+const MOST_RENEWALS: usize = 32;
+
 /// How far the clock may go back without being taken for another clock.
 const CLOCK_JITTER: Duration = Duration::from_secs(5);
 
@@ -347,7 +350,8 @@ impl Engine {
 
     /// Asks for the token that follows one which is still good, for whoever comes then: nobody waits for it.
     fn renew(&mut self, need: Box<TokenNeed>, now: UnixTime) {
-        if self.flights.exchanges(need.key) {
+        // The next request asks again.
+        if self.flights.exchanges(need.key) || self.flights.of_nobody() >= MOST_RENEWALS {
             return;
         }
         self.counters.cache_renewed();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 
-use crate::config::{CertificateHeader, Client, ClientAuthentication};
+use crate::config::{CertificateHeader, Client, ClientAuthentication, ClientSecret};
 use crate::crypto::{Crypto, SigningKey};
 use crate::http::Url;
 use crate::json;
@@ -18,6 +18,15 @@ const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-be
 /// How long a client assertion is good for. Providers allow an hour at most.
 const ASSERTION_LIFETIME: Duration = Duration::from_secs(300);
 
+/// Which of a client's two secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// The one to use.
+    Current,
+    /// The one from before, while the provider may not know the new one.
+    Previous,
+}
+
 /// What a request at the token endpoint needs beside the grant's parameters.
 pub(super) struct Proof {
     /// The value of `authorization`.
@@ -28,20 +37,30 @@ pub(super) struct Proof {
 
 /// Proves `client` to `token_endpoint`. Call it anew for every request: an assertion is good for one.
 /// `None` when it could not be signed.
-pub(super) fn prove(client: &Client, token_endpoint: &Url, crypto: &dyn Crypto, now: UnixTime) -> Option<Proof> {
+pub(super) fn prove(
+    client: &Client,
+    which: Which,
+    token_endpoint: &Url,
+    crypto: &dyn Crypto,
+    now: UnixTime,
+) -> Option<Proof> {
+    let of = |secret: &ClientSecret| match which {
+        Which::Current => Some(secret.current.clone()),
+        Which::Previous => secret.previous.clone(),
+    };
     let id = || ("client_id", Secret::new(client.id.clone()));
     Some(match &client.authentication {
         ClientAuthentication::SecretBasic(secret) => {
             // RFC 6749 section 2.3.1: both parts are form-encoded before they are joined.
             let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-            let pair = format!("{}:{}", encode(&client.id), encode(secret.reveal()));
+            let pair = format!("{}:{}", encode(&client.id), encode(of(secret)?.reveal()));
             Proof {
                 authorization: Some(Secret::new(format!("Basic {}", BASE64_STANDARD.encode(pair)))),
                 fields: Vec::new(),
             }
         }
         ClientAuthentication::SecretPost(secret) => {
-            Proof { authorization: None, fields: vec![id(), ("client_secret", secret.clone())] }
+            Proof { authorization: None, fields: vec![id(), ("client_secret", of(secret)?)] }
         }
         ClientAuthentication::PrivateKeyJwt { key, key_id, audience, certificate } => {
             let assertion = Assertion {

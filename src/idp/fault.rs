@@ -52,6 +52,16 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// Whether the provider wants fewer requests, whoever they are for (RFC 6585 section 4).
+    pub fn is_rate_limit(&self) -> bool {
+        self.status == Some(429)
+    }
+
+    /// Whether the provider does not know the client by what it was proved with (RFC 6749 section 5.2).
+    pub fn is_invalid_client(&self) -> bool {
+        self.error == "invalid_client"
+    }
+
     pub(super) fn no_answer(failure: CallFailure) -> Self {
         let blame = match failure {
             CallFailure::TooLarge => Blame::Nonsense,

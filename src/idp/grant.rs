@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::client_auth::prove;
+use super::client_auth::{Which, prove};
 use super::fault::{self, Fault};
 use super::rfc8693::{ACCESS_TOKEN, JWT};
 use super::{Endpoints, Target};
@@ -51,16 +51,17 @@ pub fn token_call(
     endpoints: &Endpoints,
     target: &Target,
     subject: Subject<'_>,
+    which: Which,
     crypto: &dyn Crypto,
     now: UnixTime,
 ) -> Option<Call> {
-    let proof = prove(&provider.client, &endpoints.token_endpoint, crypto, now)?;
+    let proof = prove(&provider.client, which, &endpoints.token_endpoint, crypto, now)?;
     let mut form = form_urlencoded::Serializer::new(String::new());
     for (name, value) in provider.profile.parameters(target, subject) {
         form.append_pair(name, value);
     }
     for (name, value) in &target.parameters {
-        form.append_pair(name, value);
+        form.append_pair(name, value.reveal());
     }
     for (name, value) in &proof.fields {
         form.append_pair(name, value.reveal());

@@ -15,7 +15,7 @@ mod rfc8693;
 use std::borrow::Cow;
 use std::fmt::Debug;
 
-pub use client_auth::Assertion;
+pub use client_auth::{Assertion, Which};
 pub use discovery::{Document, Endpoints};
 pub use fault::{Blame, Fault};
 pub use grant::{Issued, Subject, token_call, token_response};
@@ -23,6 +23,7 @@ pub use grant::{Issued, Subject, token_call, token_response};
 use crate::config::{Provider, RawExchange};
 use crate::http::Url;
 use crate::json::Object;
+use crate::secret::Secret;
 use crate::token::{Claims, Header, Rejection, TokenError};
 
 /// The profiles that a configuration can name.
@@ -96,7 +97,7 @@ pub struct Target {
     /// `requested_token_type` (RFC 8693 section 3), if it is sent.
     pub requested_token_type: Option<String>,
     /// Whatever else the operator wants to be sent.
-    pub parameters: Vec<(String, String)>,
+    pub parameters: Vec<(String, Secret)>,
 }
 
 /// Whose a token's `iss` is.

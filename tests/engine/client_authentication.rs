@@ -9,6 +9,8 @@ use jwt_simple::algorithms::{
 };
 use onbehalf::config::Config;
 use onbehalf::crypto::{Algorithm, Crypto as _, PublicKey, Software};
+use onbehalf::engine::Sample;
+use onbehalf::http::{Call, Reply};
 use rsa::pkcs8::{EncodePrivateKey as _, LineEnding};
 use rsa::traits::PublicKeyParts as _;
 use serde_json::{Value, json};
@@ -123,9 +125,11 @@ fn a_key_is_for_the_algorithm_that_is_named() {
     assert!(error.contains("client.authentication.algorithm") && error.contains("PS256"), "{error}");
 }
 
-/// Something that has the bytes of a public key in it, as a certificate has, in PEM.
+/// Something that has a public key in it, as a certificate has, in PEM.
 fn certificate(pair: &Pair, serial: u8) -> (Vec<u8>, String) {
-    let der = [&[0x30, 0x82, serial][..], &pair.bytes, b"the rest"].concat();
+    let content = [&[2, 1, serial][..], pair.public.spki(), b"the rest"].concat();
+    let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+    let der = [&[0x30, 0x82][..], &length, &content].concat();
     let pem = format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", BASE64_STANDARD.encode(&der));
     (der, pem)
 }
@@ -152,7 +156,16 @@ fn an_assertion_names_the_certificate_that_its_provider_knows_the_key_by() {
 #[test]
 fn a_certificate_must_be_the_keys_own() {
     let (_, other) = certificate(&P256, 1);
-    for (certificate, what) in [(other.as_str(), "another key"), ("no certificate", "no PEM"), (&RSA.pem, "no PEM")] {
+    let private = RSA.pem.replace("PRIVATE KEY", "CERTIFICATE");
+    let empty = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----";
+    let (_, own) = certificate(&RSA, 1);
+    for (certificate, what) in [
+        (other.as_str(), "another key"),
+        (&private, "another key"),
+        ("no certificate", "no PEM"),
+        (&RSA.pem, "no PEM"),
+        (&format!("{own}{empty}"), "no PEM"),
+    ] {
         let error = error(&json!({"method": "private_key_jwt", "algorithm": "PS256", "key": {"inline": RSA.pem},
             "certificate": {"inline": certificate}}));
         assert!(error.contains("authentication.certificate: ") && error.contains(what), "{error}");
@@ -166,5 +179,81 @@ fn a_certificate_must_be_the_keys_own() {
     assert!(
         error(json!({"certificate": {"inline": own}, "certificate_header": ["x5u"]})).contains("certificate_header")
     );
+    let twice = error(json!({"certificate": {"inline": own}, "certificate_header": ["x5t", "x5t"]}));
+    assert!(twice.contains("certificate_header: found \"x5t\" twice"), "{twice}");
     assert!(error(json!({"certificate_header": ["x5c"]})).contains("authentication.certificate: found nothing"));
+}
+
+fn with_two_secrets(method: &str) -> Bench {
+    Bench::new(&with_client(
+        json!({"method": method, "secret": {"inline": "new"}, "previous_secret": {"inline": "old"}}),
+    ))
+    .with_keys()
+}
+
+/// The secret by which a call proves its client.
+fn secret_of(call: &Call) -> String {
+    let basic = call.headers.iter().find(|(name, _)| *name == "authorization");
+    match basic {
+        Some((_, value)) => {
+            let pair = BASE64_STANDARD.decode(value.reveal().strip_prefix("Basic ").unwrap()).unwrap();
+            String::from_utf8(pair).unwrap().split_once(':').unwrap().1.to_owned()
+        }
+        None => form(call)["client_secret"].clone(),
+    }
+}
+
+fn invalid_client() -> Reply {
+    answer_with(401, &[], &json!({"error": "invalid_client", "error_codes": [7_000_215]}))
+}
+
+#[test]
+fn while_a_secret_is_replaced_the_old_one_serves_where_the_new_is_not_known() {
+    for method in ["client_secret_post", "client_secret_basic"] {
+        let mut bench = with_two_secrets(method);
+        let id = bench.wait(bearer("/github", &alice_token()));
+        let (flight, call) = bench.call();
+        assert_eq!(secret_of(&call), "new");
+        assert!(bench.reply(flight, &invalid_client()).is_empty(), "it waits on");
+        // Who comes meanwhile waits for the same.
+        let other = bench.wait(bearer("/github", &alice_token()));
+        let (flight, call) = bench.call();
+        assert_eq!(secret_of(&call), "old");
+        bench.no_call();
+        let steps = bench.reply(flight, &issued("up"));
+        let served: Vec<_> = steps.into_iter().map(|(id, step)| (id, authorization(step))).collect();
+        assert_eq!(served, [(id, "Bearer up".to_owned()), (other, "Bearer up".to_owned())]);
+        let counted = bench.engine.counters().take();
+        assert!(counted.contains(&(Sample::Exchanges(0, "ok_with_previous_secret"), 1)), "{counted:?}");
+        // The new one is always tried first.
+        bench.wait(bearer("/github", &entra_user("next")));
+        assert_eq!(secret_of(&bench.call().1), "new");
+    }
+}
+
+#[test]
+fn a_provider_that_knows_neither_secret_is_asked_twice_and_one_that_says_something_else_once() {
+    let mut bench = with_two_secrets("client_secret_post");
+    bench.wait(bearer("/github", &alice_token()));
+    let (flight, _) = bench.call();
+    assert!(bench.reply(flight, &invalid_client()).is_empty());
+    let (flight, _) = bench.call();
+    let mut steps = bench.reply(flight, &invalid_client());
+    assert_eq!(refused(steps.remove(0).1).1, "exchange_misconfigured");
+    bench.no_call();
+
+    for reply in [answer_with(400, &[], &json!({"error": "invalid_grant"})), TIMED_OUT, answer(401, b"<html>")] {
+        let mut bench = with_two_secrets("client_secret_post");
+        bench.wait(bearer("/github", &alice_token()));
+        let (flight, _) = bench.call();
+        assert_eq!(bench.reply(flight, &reply).len(), 1);
+        bench.no_call();
+    }
+}
+
+#[test]
+fn only_a_client_with_a_secret_has_a_previous_one() {
+    let error = error(&json!({"method": "private_key_jwt", "algorithm": "RS256", "key": {"inline": RSA.pem},
+        "previous_secret": {"inline": "old"}}));
+    assert!(error.contains("authentication.previous_secret: "), "{error}");
 }

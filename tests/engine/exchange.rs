@@ -162,10 +162,26 @@ fn a_parameter_that_the_exchange_sets_cannot_be_set_by_hand() {
         let configuration = with_profile("rfc8693", exchange).to_string();
         Config::parse(configuration.as_bytes(), &environment).unwrap_err().to_string()
     };
-    for name in ["grant_type", "subject_token", "client_secret", "CLIENT_ID", "scope", "assertion", "a b", "a&b", ""] {
+    for name in [
+        "grant_type",
+        "subject_token",
+        "client_secret",
+        "CLIENT_ID",
+        "client.id",
+        "scope",
+        "assertion",
+        "requested_subject",
+        "a b",
+        "a&b",
+        "",
+    ] {
         let error = error(json!({"audience": "a", "parameters": {name: "x"}}));
         assert!(error.contains("resources[0].exchange.okta-eu.parameters: "), "{name}: {error}");
     }
+    assert!(!error(json!({"audience": "a", "parameters": {"hunter2!": "x"}})).contains("hunter2"));
+    let shown =
+        format!("{:?}", parse(&with_profile("rfc8693", json!({"audience": "a", "parameters": {"key": "hunter2"}}))));
+    assert!(!shown.contains("hunter2"));
     assert!(error(json!({"audience": "a", "parameters": {"x": ""}})).contains("okta-eu.parameters.x: "));
     assert!(error(json!({"audience": "a", "parameters": ["x"]})).contains("okta-eu.parameters: "));
     assert!(error(json!({"audience": ["a", ""]})).contains("okta-eu.audience[1]: "));

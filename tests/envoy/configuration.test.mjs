@@ -238,6 +238,26 @@ describe('what is right is accepted', () => {
     assert.ok(!gateway.envoy.log.includes(parts.env.ENTRA_CLIENT_SECRET));
   });
 
+  it('a secret that the provider does not know yet, beside the one from before', async (t) => {
+    const gateway = await startGateway(parts, {
+      recipe: 'entra',
+      env: { ENTRA_NEW_SECRET: 'not known yet' },
+      change: ({ identity_providers: { entra } }, bootstrap) => {
+        const { authentication: client } = entra.client;
+        client.previous_secret = client.secret;
+        client.secret = { env: 'ENTRA_NEW_SECRET' };
+        wasmOf(bootstrap).vm_config.environment_variables.host_env_keys.push('ENTRA_NEW_SECRET');
+      },
+    });
+    t.after(() => gateway.stop());
+    const { length } = parts.entra.forMcp.exchanges;
+    const alice = await parts.alice();
+    const answer = await gateway.call(alice.accessToken);
+    assert.equal(answer.status, 200, answer.text);
+    assert.deepEqual(parts.entra.forMcp.exchanges.slice(length).map(({ error }) => error ?? 'none'), ['invalid_client', 'none']);
+    await assertSoundAndSilent(gateway);
+  });
+
   for (const algorithm of ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES384', 'EdDSA']) {
     it(`a key for ${algorithm}`, async (t) => {
       const own = await startParts({ oktaAlgorithm: algorithm });
