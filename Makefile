@@ -65,8 +65,6 @@ lint: rust .tools/bin/cargo-deny ## check format, clippy (native and wasm32), de
 	cargo clippy --locked --manifest-path bench/empty-filter/Cargo.toml --target wasm32-wasip1 --target-dir target -- --deny warnings
 	cargo fmt --manifest-path tests/envoy/foreign-filter/Cargo.toml --check
 	cargo clippy --locked --manifest-path tests/envoy/foreign-filter/Cargo.toml --target wasm32-wasip1 --target-dir target -- --deny warnings
-	cargo fmt --manifest-path tests/envoy/foreign-filter/Cargo.toml --check
-	cargo clippy --locked --manifest-path tests/envoy/foreign-filter/Cargo.toml --target wasm32-wasip1 --target-dir target -- --deny warnings
 	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo check --locked --manifest-path fuzz/Cargo.toml --no-default-features --all-targets --target-dir target
 	cargo fetch --locked --quiet

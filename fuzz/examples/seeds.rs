@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jwt_simple::algorithms::{ECDSAP256KeyPairLike as _, ES256KeyPair, RS256KeyPair};
-use onbehalf::crypto::{Crypto as _, Algorithm, SigningKey, Software};
+use onbehalf::crypto::{Algorithm, Crypto as _, SigningKey, Software};
 use onbehalf_fuzz::support::{ENTRA, NOW, OKTA, alice, bob, bob_id, with};
 use onbehalf_fuzz::world::CERTIFICATE;
 use p384::ecdsa::signature::Signer as _;
