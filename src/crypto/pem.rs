@@ -8,7 +8,8 @@ use zeroize::Zeroizing;
 ///
 /// Environment variables often hold `\n` for a line end: that is understood too.
 pub fn blocks(text: &str, label: &str) -> Option<Vec<Zeroizing<Vec<u8>>>> {
-    let text = Zeroizing::new(text.replace("\\r", "").replace("\\n", "\n"));
+    let text = Zeroizing::new(text.replace("\\r", ""));
+    let text = Zeroizing::new(text.replace("\\n", "\n"));
     let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
     let mut rest = text.trim();
     let mut blocks = Vec::new();

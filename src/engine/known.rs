@@ -234,10 +234,14 @@ impl Known {
     /// A provider wants no exchange of a tenant's for `pause`.
     pub(super) fn throttle(&mut self, provider: usize, tenant: Option<&str>, pause: Duration, now: UnixTime) {
         let is_over = |until: UnixTime| until.plus(RENEWAL_PAUSE) < now;
-        let is_same = |row: &(usize, Option<String>, UnixTime)| row.0 == provider && row.1.as_deref() == tenant;
-        self.throttled.retain(|row| !is_over(row.2) && !is_same(row));
+        self.throttled.retain(|row| !is_over(row.2));
         let until = now.plus(pause.min(LONGEST_THROTTLE));
-        self.throttled.push((provider, tenant.map(str::to_owned), until));
+        let is_same = |row: &&mut (usize, Option<String>, UnixTime)| row.0 == provider && row.1.as_deref() == tenant;
+        match self.throttled.iter_mut().find(is_same) {
+            // Of two answers that were under way at once, the one that asks for more.
+            Some(row) => row.2 = row.2.max(until),
+            None => self.throttled.push((provider, tenant.map(str::to_owned), until)),
+        }
     }
 
     /// Whether a token may be renewed now: some time after a provider has throttled, those who have none come first.

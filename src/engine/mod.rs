@@ -355,12 +355,15 @@ impl Engine {
             return;
         }
         self.counters.cache_renewed();
+        let key = need.key;
         let started = match Operation::exchange(need, &self.config, &self.known) {
             Some(operation) => self.start(operation, None, now),
             None => Ok(()),
         };
         if let Err(refusal) = started {
             log::warn!("could not renew a token: {refusal}");
+            // Not at the next request again.
+            self.known.put_failed(key, refusal, true, Duration::ZERO, now);
         }
     }
 

@@ -347,3 +347,18 @@ fn so_many_tokens_are_renewed_at_once_and_no_more() {
     authorization(bench.ask(bearer("/github", &tokens[99])));
     bench.call();
 }
+
+#[test]
+fn of_two_answers_that_throttle_the_longer_pause_counts() {
+    let mut bench = Bench::ready();
+    let mut flights = Vec::new();
+    for user in ["one", "two"] {
+        bench.wait(bearer("/github", &entra_user(user)));
+        flights.push(bench.engine.next_call().unwrap().0);
+    }
+    for (flight, pause) in flights.into_iter().zip(["40", "5"]) {
+        bench.reply(flight, &answer_with(429, &[("retry-after", pause)], &json!({})));
+    }
+    let answer = answered(bench.ask(bearer("/github", &alice_token())));
+    assert_eq!(header(&answer, "retry-after"), Some("40"));
+}
