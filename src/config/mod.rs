@@ -3,6 +3,7 @@
 //! A mistake is refused with the path of the field, what was found and what is expected, because the operator
 //! sees nothing but that line of Envoy's log (`envoy --mode validate` prints it too).
 
+mod client;
 mod fields;
 mod protobuf;
 mod provider;
@@ -13,10 +14,9 @@ use std::ops::Deref;
 use std::rc::Rc;
 
 use crate::shared::SharedKey;
+pub use client::{CertificateHeader, Client, ClientAuthentication, ClientSecret};
 use fields::Fields;
-pub use provider::{
-    CertificateHeader, Client, ClientAuthentication, ClientSecret, Provider, SubjectToken, TokenSource,
-};
+pub use provider::{Provider, SubjectToken, TokenSource};
 pub use resource::{Bound, Dpop, RawExchange, Resource};
 
 /// How many tokens a worker remembers when the operator does not say.

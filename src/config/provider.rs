@@ -1,17 +1,11 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
-use rsa::sha2::{Digest as _, Sha256};
-use sha1::Sha1;
-
+use super::client::{self, Client, Environment};
 use super::fields::Fields;
 use super::{ConfigError, shown};
-use crate::crypto::{Algorithm, SigningKey, pem};
 use crate::http::Url;
 use crate::idp::{self, Profile};
-use crate::secret::Secret;
 use crate::token::KeySet;
 
 const DEFAULT_LEEWAY: u32 = 60;
@@ -36,9 +30,6 @@ const FIELDS: [&str; 13] = [
     "clock_leeway_seconds",
     "timeout_seconds",
 ];
-
-/// Where the value of an environment variable comes from.
-type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// An identity provider whose users may come in.
 #[derive(Debug)]
@@ -71,68 +62,6 @@ pub struct Provider {
     pub leeway: Duration,
     /// How long one call may take.
     pub timeout: Duration,
-}
-
-/// The OAuth client that exchanges.
-#[derive(Debug)]
-pub struct Client {
-    /// `client_id`.
-    pub id: String,
-    /// How it proves that.
-    pub authentication: ClientAuthentication,
-}
-
-/// RFC 6749 section 2.3.1, OpenID Connect Core section 9.
-#[derive(Debug)]
-pub enum ClientAuthentication {
-    /// `client_secret_basic`.
-    SecretBasic(ClientSecret),
-    /// `client_secret_post`.
-    SecretPost(ClientSecret),
-    /// `private_key_jwt`.
-    PrivateKeyJwt {
-        /// What the assertion is signed with.
-        key: SigningKey,
-        /// `kid` of the assertion.
-        key_id: Option<String>,
-        /// `aud` of the assertion, if not the token endpoint.
-        audience: Option<String>,
-        /// What the assertion says of the key's certificate.
-        certificate: CertificateHeader,
-    },
-}
-
-/// A client's secret, and while it is being replaced also the one from before.
-#[derive(Debug)]
-pub struct ClientSecret {
-    /// The one to use.
-    pub current: Secret,
-    /// The one to use where the provider does not know that yet.
-    pub previous: Option<Secret>,
-}
-
-/// By what a client assertion names the certificate of its key: header members of RFC 7515 sections 4.1.6 to 4.1.8.
-#[derive(Debug, Default)]
-pub struct CertificateHeader {
-    /// `x5t#S256` and `x5t`, as far as they are wanted: SHA-256 and SHA-1 of the certificate, in base64url.
-    pub thumbprints: Vec<(&'static str, String)>,
-    /// `x5c`: the certificate and those that it rests on, in base64. Empty: not wanted.
-    pub chain: Vec<String>,
-}
-
-impl ClientAuthentication {
-    /// Whether there is another secret to try where the first is not known.
-    pub const fn has_previous_secret(&self) -> bool {
-        matches!(self, Self::SecretBasic(secret) | Self::SecretPost(secret) if secret.previous.is_some())
-    }
-
-    /// What it rests on: nobody else has these bytes.
-    pub fn secret(&self) -> &[u8] {
-        match self {
-            Self::SecretBasic(secret) | Self::SecretPost(secret) => secret.current.reveal().as_bytes(),
-            Self::PrivateKeyJwt { key, .. } => key.pkcs8(),
-        }
-    }
 }
 
 /// The token that is handed to the provider.
@@ -242,18 +171,6 @@ fn build(
         let seconds = fields.number(field, least, most, "seconds")?.unwrap_or(default);
         Ok(Duration::from_secs(seconds.into()))
     };
-    let client = fields.required_object("client", &["id", "authentication"])?;
-    let authentication_fields = [
-        "method",
-        "secret",
-        "previous_secret",
-        "key",
-        "key_id",
-        "algorithm",
-        "audience",
-        "certificate",
-        "certificate_header",
-    ];
     let provider = Provider {
         name: name.into(),
         profile,
@@ -264,14 +181,7 @@ fn build(
         jwks: jwks(fields)?,
         jwks_uri: optional_url("jwks_uri")?,
         token_endpoint: optional_url("token_endpoint")?,
-        client: Client {
-            id: client.required_text("id", "the client id that the provider gave")?.to_owned(),
-            authentication: authentication(
-                &client.required_object("authentication", &authentication_fields)?,
-                env,
-                warnings,
-            )?,
-        },
+        client: client::build(fields, env, warnings)?,
         subject_token: match fields.object("subject_token", &["type", "header", "cookie", "audiences"])? {
             Some(fields) => subject_token(&fields)?,
             None => SubjectToken::AccessToken,
@@ -331,147 +241,6 @@ fn jwks(fields: &Fields<'_>) -> Result<Option<KeySet>, ConfigError> {
             expected,
         )),
         Some((keys, _)) => Ok(Some(keys)),
-    }
-}
-
-fn authentication(
-    fields: &Fields<'_>,
-    env: Environment<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<ClientAuthentication, ConfigError> {
-    const ALGORITHMS: &str = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA";
-    const METHODS: &str = "client_secret_basic, client_secret_post or private_key_jwt";
-    let method = fields.required_text("method", METHODS)?;
-    let unused = |names: &[&str]| match names.iter().find(|name| fields.has(name)) {
-        Some(name) => Err(ConfigError::new(fields.at(name), "a value", format!("nothing: {method} does not use it"))),
-        None => Ok(()),
-    };
-    match method {
-        "client_secret_basic" | "client_secret_post" => {
-            unused(&["key", "key_id", "algorithm", "audience", "certificate", "certificate_header"])?;
-            let current = secret(fields, "secret", env, warnings)?;
-            let previous = match fields.has("previous_secret") {
-                true => Some(secret(fields, "previous_secret", env, warnings)?),
-                false => None,
-            };
-            let secret = ClientSecret { current, previous };
-            Ok(if method == "client_secret_basic" {
-                ClientAuthentication::SecretBasic(secret)
-            } else {
-                ClientAuthentication::SecretPost(secret)
-            })
-        }
-        "private_key_jwt" => {
-            unused(&["secret", "previous_secret"])?;
-            let name = fields.required_text("algorithm", ALGORITHMS)?;
-            let algorithm = Algorithm::from_name(name)
-                .ok_or_else(|| ConfigError::new(fields.at("algorithm"), format!("{name:?}"), ALGORITHMS))?;
-            let text = secret(fields, "key", env, warnings)?;
-            let key = SigningKey::parse(algorithm, text.reveal()).ok_or_else(|| {
-                let kind = match algorithm {
-                    Algorithm::Es256 => "a P-256 key",
-                    Algorithm::Es384 => "a P-384 key",
-                    Algorithm::EdDsa => "an Ed25519 key",
-                    _ => "an RSA key of 2048 to 4096 bits",
-                };
-                let expected = format!(
-                    "{kind} as PEM that begins with BEGIN PRIVATE KEY (openssl pkcs8 -topk8 -nocrypt -in key.pem makes it of other forms)"
-                );
-                ConfigError::new(fields.at("key"), "something that is no such key", expected)
-            })?;
-            let optional = |name: &str| fields.text(name).map(|text| text.map(str::to_owned));
-            Ok(ClientAuthentication::PrivateKeyJwt {
-                certificate: certificate_header(fields, env, &key)?,
-                key,
-                key_id: optional("key_id")?,
-                audience: optional("audience")?,
-            })
-        }
-        other => Err(ConfigError::new(fields.at("method"), format!("{other:?}"), METHODS)),
-    }
-}
-
-/// What assertions say of the certificate that the provider knows the key by.
-fn certificate_header(
-    fields: &Fields<'_>,
-    env: Environment<'_>,
-    key: &SigningKey,
-) -> Result<CertificateHeader, ConfigError> {
-    const MEMBERS: &str = "some of x5t#S256, x5t and x5c";
-    if !fields.has("certificate") {
-        return match fields.has("certificate_header") {
-            true => Err(ConfigError::new(
-                fields.at("certificate"),
-                "nothing",
-                "the certificate that certificate_header is about",
-            )),
-            false => Ok(CertificateHeader::default()),
-        };
-    }
-    // It is no secret.
-    let text = secret(fields, "certificate", env, &mut Vec::new())?;
-    let wrong = |found: &str| {
-        let expected = "the certificate of key as PEM, behind it those that it rests on";
-        ConfigError::new(fields.at("certificate"), found, expected)
-    };
-    let chain =
-        pem::blocks(text.reveal(), "CERTIFICATE").ok_or_else(|| wrong("something that is no PEM of certificates"))?;
-    let certificate =
-        chain.first().filter(|der| key.is_in(der)).ok_or_else(|| wrong("a certificate of another key"))?;
-    let mut members = fields.texts("certificate_header")?;
-    if members.is_empty() {
-        members.push("x5t#S256".to_owned());
-    }
-    let mut header = CertificateHeader::default();
-    for (index, member) in members.iter().enumerate() {
-        if members.iter().take(index).any(|other| other == member) {
-            return Err(ConfigError::new(fields.at("certificate_header"), format!("{member:?} twice"), MEMBERS));
-        }
-        match member.as_str() {
-            "x5t#S256" => {
-                header.thumbprints.push(("x5t#S256", BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(certificate))))
-            }
-            "x5t" => header.thumbprints.push(("x5t", BASE64_URL_SAFE_NO_PAD.encode(Sha1::digest(certificate)))),
-            "x5c" => header.chain = chain.iter().map(|der| BASE64_STANDARD.encode(der)).collect(),
-            other => return Err(ConfigError::new(fields.at("certificate_header"), format!("{other:?}"), MEMBERS)),
-        }
-    }
-    Ok(header)
-}
-
-fn secret(
-    parent: &Fields<'_>,
-    name: &str,
-    env: Environment<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<Secret, ConfigError> {
-    let fields = parent.required_object(name, &["env", "inline"])?;
-    match (fields.text("env")?, fields.text("inline")?) {
-        (Some(variable), None) => match env(variable) {
-            Some(value) if !value.trim().is_empty() => Ok(Secret::new(value.trim().to_owned())),
-            _ => Err(ConfigError::new(
-                fields.at("env"),
-                // Somebody may have put the secret itself here.
-                format!("{}, which is not set, or empty, in the filter's environment", name_only(variable)),
-                "a variable of Envoy's environment that vm_config.environment_variables.host_env_keys lists",
-            )),
-        },
-        (None, Some(value)) => {
-            let path = fields.at("inline");
-            warnings.push(format!("{path}: a secret in the configuration is shown by Envoy's /config_dump; use env"));
-            Ok(Secret::new(value.to_owned()))
-        }
-        _ => Err(ConfigError::new(fields.path(), "none or both of env and inline", "{env: NAME}, or {inline: value}")),
-    }
-}
-
-/// The name of a variable, if it looks like one.
-fn name_only(variable: &str) -> &str {
-    let is_name = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
-    if variable.len() <= 64 && variable.bytes().all(is_name) {
-        variable
-    } else {
-        "a name that is not made of A-Z, 0-9 and _"
     }
 }
 
