@@ -2,6 +2,8 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
+use rsa::pkcs8::der::asn1::AnyRef;
+use rsa::pkcs8::der::{Decode as _, Tag, Tagged as _};
 use zeroize::Zeroizing;
 
 /// The contents of every block of that label, in order. `None`: there is anything else in the text, or nothing.
@@ -19,29 +21,12 @@ pub fn blocks(text: &str, label: &str) -> Option<Vec<Zeroizing<Vec<u8>>>> {
         let mut text = Zeroizing::new(String::with_capacity(body.len()));
         text.extend(body.chars().filter(|c| !c.is_ascii_whitespace()));
         let block = Zeroizing::new(BASE64_STANDARD.decode(text.as_bytes()).ok()?);
-        if !is_one_sequence(&block) {
-            return None;
-        }
+        // Keys and certificates are one `SEQUENCE`, with nothing behind it.
+        AnyRef::from_der(&block).ok().filter(|value| value.tag() == Tag::Sequence)?;
         blocks.push(block);
         rest = after.trim_start();
     }
     (!blocks.is_empty()).then_some(blocks)
-}
-
-/// Whether a block is one DER `SEQUENCE`, as keys and certificates are, with nothing behind it (X.690 section 8.1).
-fn is_one_sequence(block: &[u8]) -> bool {
-    let Some((0x30, rest)) = block.split_first().map(|(tag, rest)| (*tag, rest)) else {
-        return false;
-    };
-    match rest.split_first() {
-        Some((short @ ..=0x7f, content)) => usize::from(*short) == content.len(),
-        Some((long @ 0x81..=0x84, rest)) => {
-            let (length, content) = rest.split_at_checked(usize::from(long & 0x7f)).unwrap_or_default();
-            let value = length.iter().fold(0_usize, |value, byte| value.wrapping_shl(8) | usize::from(*byte));
-            !length.is_empty() && value == content.len()
-        }
-        _ => false,
-    }
 }
 
 #[cfg(test)]

@@ -127,7 +127,7 @@ fn a_key_is_for_the_algorithm_that_is_named() {
 
 /// Something that has a public key in it, as a certificate has, in PEM.
 fn certificate(pair: &Pair, serial: u8) -> (Vec<u8>, String) {
-    let content = [&[2, 1, serial][..], pair.public.spki(), b"the rest"].concat();
+    let content = [&[2, 1, serial][..], pair.public.spki(), &b"the rest".repeat(40)].concat();
     let length = u16::try_from(content.len()).unwrap().to_be_bytes();
     let der = [&[0x30, 0x82][..], &length, &content].concat();
     let pem = format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", BASE64_STANDARD.encode(&der));
