@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use onbehalf::config::Config;
-use onbehalf::http::{Answer, Reply};
-use onbehalf::idp::{Subject, token_response};
+use onbehalf::http::{Answer, Reply, Url};
+use onbehalf::idp::{Subject, TokenRequest, Which};
 use onbehalf_fuzz::support::NOW;
 use onbehalf_fuzz::world::{CALLERS, IdToken, config, has_a_secret};
 use serde_json::Value;
@@ -39,7 +39,9 @@ fuzz_target!(|text: &[u8]| CONFIG.with(|config| {
     let subject = Subject { token: CALLERS[0].token, is_id_token: false };
     for (index, provider) in config.providers.iter().enumerate() {
         let target = config.resources[0].targets[index].as_ref().unwrap();
-        match token_response(provider, target, subject, &reply, NOW) {
+        let token_endpoint = &Url::parse("https://login.example/token").unwrap();
+        let request = TokenRequest { provider, target, token_endpoint, subject, which: Which::Current };
+        match request.read(&reply, NOW) {
             Ok(issued) => {
                 let usual: Value = serde_json::from_slice(&body).expect("read what is not JSON");
                 let token = issued.access_token.reveal();

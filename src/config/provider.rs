@@ -15,7 +15,7 @@ const DEFAULT_TIMEOUT: u32 = 10;
 /// its keys may live before.
 const DEFAULT_OLDEST_KEYS: u32 = 48 * 3600;
 
-const FIELDS: [&str; 13] = [
+const FIELDS: [&str; 14] = [
     "profile",
     "issuer",
     "tenants",
@@ -29,6 +29,7 @@ const FIELDS: [&str; 13] = [
     "subject_token",
     "clock_leeway_seconds",
     "timeout_seconds",
+    "retries",
 ];
 
 /// An identity provider whose users may come in.
@@ -60,8 +61,10 @@ pub struct Provider {
     pub oldest_keys: Duration,
     /// How far its clock and ours may differ.
     pub leeway: Duration,
-    /// How long one call may take.
+    /// How long an exchange may take, with all of its calls; and each call for keys.
     pub timeout: Duration,
+    /// Whether a call of an exchange is made once more where the connection broke before an answer.
+    pub retries: bool,
 }
 
 /// The token that is handed to the provider.
@@ -189,6 +192,7 @@ fn build(
         oldest_keys: seconds("keys_max_age_seconds", 600, 604_800, DEFAULT_OLDEST_KEYS)?,
         leeway: seconds("clock_leeway_seconds", 0, 300, DEFAULT_LEEWAY)?,
         timeout: seconds("timeout_seconds", 1, 60, DEFAULT_TIMEOUT)?,
+        retries: fields.number("retries", 0, 1, "calls")?.unwrap_or(1) > 0,
     };
     profile.check(&provider).map_err(|(field, found, expected)| ConfigError::new(fields.at(field), found, expected))?;
     Ok(provider)

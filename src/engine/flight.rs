@@ -9,12 +9,13 @@ use rustc_hash::FxHashMap;
 use super::RequestId;
 use super::counters::Counters;
 use super::decide::{Need, TokenNeed};
+use super::exchange::{self, Exchange};
 use super::issuer::Board;
 use super::known::{Known, TokenKey};
 use crate::config::{Config, Provider};
 use crate::crypto::Crypto;
 use crate::http::{Call, Reply, Url};
-use crate::idp::{self, Blame, Document, Endpoints, Fault, Subject, Which};
+use crate::idp::{Blame, Document, Endpoints, Fault};
 use crate::refusal::{Reason, Refusal};
 use crate::secret::Secret;
 use crate::time::UnixTime;
@@ -39,8 +40,8 @@ pub(super) enum Operation {
     Keys { provider: usize, endpoints: Endpoints, jwks_uri: Url },
     /// Another worker asks for a provider's keys; so many fetches had ended before.
     Elsewhere { provider: usize, ended: u64 },
-    /// A token is exchanged, by a client with one of its secrets.
-    Exchange { need: Box<TokenNeed>, endpoints: Endpoints, which: Which },
+    /// A token is exchanged.
+    Exchange(Exchange),
 }
 
 /// What two needs must have in common to be served by one flight.
@@ -176,15 +177,6 @@ impl Operation {
         }
     }
 
-    /// Exchanges a token. `None`: the endpoint that it takes is not known (any more).
-    pub(super) fn exchange(need: Box<TokenNeed>, config: &Config, known: &Known) -> Option<Self> {
-        let mut endpoints = known.issuer(need.provider)?.endpoints.clone()?;
-        let provider = config.providers.get(need.provider)?;
-        let tenant = need.tenant.as_deref();
-        endpoints.token_endpoint = provider.profile.token_endpoint(provider, &endpoints.token_endpoint, tenant)?;
-        Some(Self::Exchange { need, endpoints, which: Which::Current })
-    }
-
     /// The call of this step. `None`: it could not be made.
     pub(super) fn call(&self, config: &Config, crypto: &dyn Crypto, now: UnixTime) -> Option<Call> {
         let provider = config.providers.get(self.provider())?;
@@ -192,10 +184,7 @@ impl Operation {
             Self::Discovery { document, .. } => Some(get(provider, document.url(&provider.issuer)?)),
             Self::Keys { jwks_uri, .. } => Some(get(provider, jwks_uri.clone())),
             Self::Elsewhere { .. } => None,
-            Self::Exchange { need, endpoints, which } => {
-                let target = config.resources.get(need.resource)?.targets.get(need.provider)?.as_ref()?;
-                idp::token_call(provider, endpoints, target, need.subject(), *which, crypto, now)
-            }
+            Self::Exchange(exchange) => exchange.call(config, crypto, now),
         }
     }
 
@@ -204,7 +193,7 @@ impl Operation {
             Self::Discovery { provider, .. } | Self::Keys { provider, .. } | Self::Elsewhere { provider, .. } => {
                 *provider
             }
-            Self::Exchange { need, .. } => need.provider,
+            Self::Exchange(exchange) => exchange.need.provider,
         }
     }
 
@@ -213,7 +202,7 @@ impl Operation {
             Self::Discovery { provider, .. } | Self::Keys { provider, .. } | Self::Elsewhere { provider, .. } => {
                 Purpose::Keys(*provider)
             }
-            Self::Exchange { need, .. } => Purpose::Token(need.key),
+            Self::Exchange(exchange) => Purpose::Token(exchange.need.key),
         }
     }
 }
@@ -304,40 +293,22 @@ impl Landing<'_> {
                 Next::Done(flight.waiters)
             }
             Operation::Elsewhere { .. } => Next::Done(flight.waiters),
-            Operation::Exchange { need, endpoints, which } => {
-                let target =
-                    self.config.resources.get(need.resource).and_then(|resource| resource.targets.get(need.provider));
-                let Some(Some(target)) = target else {
-                    return Next::Done(flight.waiters);
-                };
-                let took = now.since(flight.started);
-                match idp::token_response(provider, target, need.subject(), reply, now) {
-                    Ok(issued) => {
+            Operation::Exchange(exchange) => {
+                let (need, took) = (exchange.need.clone(), exchange.took(now));
+                match exchange.land(reply, self.config, self.crypto, now) {
+                    exchange::Next::Call(next, call) => {
+                        let operation = Operation::Exchange(next);
+                        return Next::Call(Box::new((
+                            Flight { operation, waiters: flight.waiters, started: now },
+                            call,
+                        )));
+                    }
+                    exchange::Next::Issued { issued, outcome } => {
                         log::debug!("exchanged provider={} lifetime={}s", provider.name, issued.lifetime.as_secs());
-                        let outcome = match which {
-                            Which::Current => "ok",
-                            Which::Previous => "ok_with_previous_secret",
-                        };
                         self.counters.exchanged(need.provider, outcome, took);
                         self.known.put_issued(need.key, &issued, need.subject_expires, now);
                     }
-                    Err(fault)
-                        if fault.is_invalid_client()
-                            && which == Which::Current
-                            && provider.client.authentication.has_previous_secret() =>
-                    {
-                        log::warn!(
-                            "provider={} does not know the secret, previous_secret is tried: {fault}",
-                            provider.name
-                        );
-                        let operation = Operation::Exchange { need: need.clone(), endpoints, which: Which::Previous };
-                        if let Some(call) = operation.call(self.config, self.crypto, now) {
-                            let flight = Flight { operation, waiters: flight.waiters, started: now };
-                            return Next::Call(Box::new((flight, call)));
-                        }
-                        self.no_token(&need, provider, &fault, took, now);
-                    }
-                    Err(fault) => self.no_token(&need, provider, &fault, took, now),
+                    exchange::Next::Failed(fault) => self.no_token(&need, provider, &fault, took, now),
                 }
                 Next::Done(flight.waiters)
             }
@@ -430,11 +401,5 @@ impl Need {
             Self::Keys { provider, .. } => Purpose::Keys(*provider),
             Self::Token(need) => Purpose::Token(need.key),
         }
-    }
-}
-
-impl TokenNeed {
-    fn subject(&self) -> Subject<'_> {
-        Subject { token: self.subject.reveal(), is_id_token: self.is_id_token }
     }
 }

@@ -8,6 +8,7 @@
 mod counters;
 mod credentials;
 mod decide;
+mod exchange;
 mod flight;
 mod issuer;
 mod known;
@@ -30,6 +31,7 @@ use crate::refusal::{Concern, Reason, Refusal};
 use crate::shared::Shared;
 use crate::time::UnixTime;
 use decide::{Facts, Need, Outcome, Stop, TokenNeed};
+use exchange::Exchange;
 use flight::{Flight, Flights, Join, Landing, Operation, Purpose};
 use issuer::{Board, Cause, Claim, Worker};
 use known::Known;
@@ -341,8 +343,8 @@ impl Engine {
 
     fn start_exchange(&mut self, need: Box<TokenNeed>, waiter: RequestId, now: UnixTime) -> Result<(), Refusal> {
         self.counters.cache_miss();
-        match Operation::exchange(need, &self.config, &self.known) {
-            Some(operation) => self.start(operation, Some(waiter), now),
+        match Exchange::new(need, &self.config, &self.known, now) {
+            Some(exchange) => self.start(Operation::Exchange(exchange), Some(waiter), now),
             // The need was found with the same facts a moment ago.
             None => Err(Refusal::new(Reason::KeysUnavailable).retry_after(Duration::from_secs(1))),
         }
@@ -356,8 +358,8 @@ impl Engine {
         }
         self.counters.cache_renewed();
         let key = need.key;
-        let started = match Operation::exchange(need, &self.config, &self.known) {
-            Some(operation) => self.start(operation, None, now),
+        let started = match Exchange::new(need, &self.config, &self.known, now) {
+            Some(exchange) => self.start(Operation::Exchange(exchange), None, now),
             None => Ok(()),
         };
         if let Err(refusal) = started {

@@ -62,7 +62,8 @@ impl Fault {
         self.error == "invalid_client"
     }
 
-    pub(super) fn no_answer(failure: CallFailure) -> Self {
+    /// Nobody answered.
+    pub fn no_answer(failure: CallFailure) -> Self {
         let blame = match failure {
             CallFailure::TooLarge => Blame::Nonsense,
             CallFailure::NotSent | CallFailure::TimedOut | CallFailure::NoConnection => Blame::Unavailable,

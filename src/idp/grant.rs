@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
+use super::Target;
 use super::client_auth::{Which, prove};
 use super::fault::{self, Fault};
 use super::rfc8693::{ACCESS_TOKEN, JWT};
-use super::{Endpoints, Target};
 use crate::config::Provider;
 use crate::crypto::Crypto;
-use crate::http::{Answer, Call, Reply};
+use crate::http::{Answer, Call, Reply, Url};
 use crate::json::{self, Value};
 use crate::secret::Secret;
 use crate::time::UnixTime;
@@ -45,56 +45,61 @@ pub struct Issued {
     pub refresh_in: Option<Duration>,
 }
 
-/// The request that exchanges `subject`. `None` when the client could not prove itself.
-pub fn token_call(
-    provider: &Provider,
-    endpoints: &Endpoints,
-    target: &Target,
-    subject: Subject<'_>,
-    which: Which,
-    crypto: &dyn Crypto,
-    now: UnixTime,
-) -> Option<Call> {
-    let proof = prove(&provider.client, which, &endpoints.token_endpoint, crypto, now)?;
-    let mut form = form_urlencoded::Serializer::new(String::new());
-    for (name, value) in provider.profile.parameters(target, subject) {
-        form.append_pair(name, value);
-    }
-    for (name, value) in &target.parameters {
-        form.append_pair(name, value.reveal());
-    }
-    for (name, value) in &proof.fields {
-        form.append_pair(name, value.reveal());
-    }
-    let mut headers = vec![
-        ("content-type", Secret::new("application/x-www-form-urlencoded".to_owned())),
-        ("accept", Secret::new("application/json".to_owned())),
-    ];
-    headers.extend(proof.authorization.map(|value| ("authorization", value)));
-    Some(Call {
-        cluster: provider.cluster.clone(),
-        method: "POST",
-        url: endpoints.token_endpoint.clone(),
-        headers,
-        body: Secret::new(form.finish()),
-        timeout: provider.timeout,
-        most_bytes: MOST_ANSWER_BYTES,
-    })
+/// A request at a token endpoint, with everything that shapes it and the reading of its answer.
+#[derive(Clone, Copy)]
+pub struct TokenRequest<'a> {
+    /// Whom it asks.
+    pub provider: &'a Provider,
+    /// For what.
+    pub target: &'a Target,
+    /// Where.
+    pub token_endpoint: &'a Url,
+    /// On whose behalf.
+    pub subject: Subject<'a>,
+    /// By which secret of the client's.
+    pub which: Which,
 }
 
-/// Reads what came back for [`token_call`]: a token that can be sent on, or whose fault it is that there is none.
-pub fn token_response(
-    provider: &Provider,
-    target: &Target,
-    subject: Subject<'_>,
-    reply: &Reply,
-    now: UnixTime,
-) -> Result<Issued, Fault> {
-    match reply {
-        Reply::Answer(answer) if answer.status == 200 => read_success(answer, target, subject)
-            .map_err(|problem| Fault::unusable_answer(problem, provider.profile, answer)),
-        Reply::Answer(answer) => Err(fault::read(provider.profile, answer, now)),
-        Reply::Failed(failure) => Err(Fault::no_answer(*failure)),
+impl TokenRequest<'_> {
+    /// The call, made anew for every attempt. `None` when the client could not prove itself.
+    pub fn call(&self, timeout: Duration, crypto: &dyn Crypto, now: UnixTime) -> Option<Call> {
+        let Self { provider, target, token_endpoint, subject, which } = *self;
+        let proof = prove(&provider.client, which, token_endpoint, crypto, now)?;
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        for (name, value) in provider.profile.parameters(target, subject) {
+            form.append_pair(name, value);
+        }
+        for (name, value) in &target.parameters {
+            form.append_pair(name, value.reveal());
+        }
+        for (name, value) in &proof.fields {
+            form.append_pair(name, value.reveal());
+        }
+        let mut headers = vec![
+            ("content-type", Secret::new("application/x-www-form-urlencoded".to_owned())),
+            ("accept", Secret::new("application/json".to_owned())),
+        ];
+        headers.extend(proof.authorization.map(|value| ("authorization", value)));
+        Some(Call {
+            cluster: provider.cluster.clone(),
+            method: "POST",
+            url: token_endpoint.clone(),
+            headers,
+            body: Secret::new(form.finish()),
+            timeout,
+            most_bytes: MOST_ANSWER_BYTES,
+        })
+    }
+
+    /// Reads what came back: a token that can be sent on, or whose fault it is that there is none.
+    pub fn read(&self, reply: &Reply, now: UnixTime) -> Result<Issued, Fault> {
+        let profile = self.provider.profile;
+        match reply {
+            Reply::Answer(answer) if answer.status == 200 => read_success(answer, self.target, self.subject)
+                .map_err(|problem| Fault::unusable_answer(problem, profile, answer)),
+            Reply::Answer(answer) => Err(fault::read(profile, answer, now)),
+            Reply::Failed(failure) => Err(Fault::no_answer(*failure)),
+        }
     }
 }
 

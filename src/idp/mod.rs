@@ -18,7 +18,7 @@ use std::fmt::Debug;
 pub use client_auth::{Assertion, Which};
 pub use discovery::{Document, Endpoints};
 pub use fault::{Blame, Fault};
-pub use grant::{Issued, Subject, token_call, token_response};
+pub use grant::{Issued, Subject, TokenRequest};
 
 use crate::config::{Provider, RawExchange};
 use crate::http::Url;

@@ -7,12 +7,12 @@ use jwt_simple::claims::NoCustomClaims;
 use jwt_simple::common::VerificationOptions;
 use onbehalf::config::Config;
 use onbehalf::engine::Step;
-use onbehalf::http::{CallFailure, Reply};
+use onbehalf::http::{Call, CallFailure, Reply};
 use serde_json::{Value, json};
 
 use crate::support::*;
 
-fn call_for(configuration: &Value, token: &str) -> onbehalf::http::Call {
+fn call_for(configuration: &Value, token: &str) -> Call {
     let mut bench = Bench::new(configuration).with_keys();
     let (_, step) = bench.send(bearer("/github", token));
     assert!(matches!(step, Step::Wait));
@@ -96,7 +96,7 @@ fn token_exchange_names_audience_and_scope_and_proves_the_client_with_a_signed_a
 }
 
 /// Every parameter in order, as it goes out.
-fn pairs(call: &onbehalf::http::Call) -> Vec<(String, String)> {
+fn pairs(call: &Call) -> Vec<(String, String)> {
     form_urlencoded::parse(call.body.reveal().as_bytes()).into_owned().collect()
 }
 
@@ -305,9 +305,52 @@ fn each_error_is_for_whoever_can_mend_it() {
         let step = outcome(&bob_token(), &answer_with(status, &[], &error("access_denied")));
         assert_eq!(refused(step).1, reason, "{status}");
     }
-    for failure in [CallFailure::NotSent, CallFailure::TimedOut, CallFailure::NoConnection] {
+    for failure in [CallFailure::NotSent, CallFailure::TimedOut] {
         assert_eq!(refused(outcome(&alice_token(), &Reply::Failed(failure))), (503, "provider_unavailable".to_owned()));
     }
+}
+
+/// The calls of one exchange of Bob's of which none is answered as it should be; each takes three seconds.
+fn calls_until_refused(configuration: &Value, replies: &[Reply]) -> (Vec<Call>, (u16, String)) {
+    let mut bench = Bench::new(configuration).with_keys();
+    bench.wait(bearer("/github", &bob_token()));
+    let mut calls = Vec::new();
+    for reply in replies {
+        let (flight, call) = bench.call();
+        calls.push(call);
+        bench.advance(3);
+        let mut steps = bench.reply(flight, reply);
+        if let Some((_, step)) = steps.pop() {
+            bench.no_call();
+            return (calls, refused(step));
+        }
+    }
+    panic!("it goes on");
+}
+
+const BROKEN: Reply = Reply::Failed(CallFailure::NoConnection);
+
+#[test]
+fn a_call_whose_connection_broke_is_made_once_more_with_a_fresh_assertion_in_the_time_that_is_left() {
+    let (calls, refused) = calls_until_refused(&configuration(), &[BROKEN, BROKEN, BROKEN]);
+    assert_eq!(refused, (503, "provider_unavailable".to_owned()));
+    let assertions: Vec<String> = calls.iter().map(|call| form(call).remove("client_assertion").unwrap()).collect();
+    assert_eq!(calls.len(), 2);
+    assert_ne!(assertions[0], assertions[1]);
+    assert_eq!(calls.iter().map(|call| call.timeout.as_secs()).collect::<Vec<_>>(), [10, 7]);
+}
+
+#[test]
+fn a_call_that_was_answered_or_took_all_of_its_time_is_not_made_again() {
+    for reply in [answer(503, b""), answer(429, b""), TIMED_OUT, Reply::Failed(CallFailure::NotSent)] {
+        assert_eq!(calls_until_refused(&configuration(), &[reply, BROKEN]).0.len(), 1);
+    }
+    let mut never = configuration();
+    never["identity_providers"]["okta-eu"]["retries"] = json!(0);
+    assert_eq!(calls_until_refused(&never, &[BROKEN, BROKEN]).0.len(), 1);
+    let mut short = configuration();
+    short["identity_providers"]["okta-eu"]["timeout_seconds"] = json!(3);
+    assert_eq!(calls_until_refused(&short, &[BROKEN, BROKEN]).0.len(), 1, "no time is left");
 }
 
 #[test]

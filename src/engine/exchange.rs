@@ -1,0 +1,106 @@
+//! One exchange: its calls in a row, until there is a token or it is clear why there is none.
+
+use std::time::Duration;
+
+use super::decide::TokenNeed;
+use super::known::Known;
+use crate::config::{Config, Provider};
+use crate::crypto::Crypto;
+use crate::http::{Call, CallFailure, Reply, Url};
+use crate::idp::{Fault, Issued, Subject, TokenRequest, Which};
+use crate::time::UnixTime;
+
+/// An exchange at one of its calls.
+pub(super) struct Exchange {
+    pub(super) need: Box<TokenNeed>,
+    token_endpoint: Url,
+    /// By which of its secrets the client is proved.
+    which: Which,
+    /// Whether the call may be made once more where nobody answers it.
+    may_retry: bool,
+    /// When its first call was made: all of them together have the provider's time.
+    began: UnixTime,
+}
+
+/// What follows a reply.
+pub(super) enum Next {
+    /// Another call.
+    Call(Exchange, Call),
+    /// A token; the outcome is for the metric.
+    Issued { issued: Issued, outcome: &'static str },
+    /// None.
+    Failed(Fault),
+}
+
+impl Exchange {
+    /// `None`: the endpoint that it takes is not known (any more).
+    pub(super) fn new(need: Box<TokenNeed>, config: &Config, known: &Known, now: UnixTime) -> Option<Self> {
+        let endpoints = known.issuer(need.provider)?.endpoints.as_ref()?;
+        let provider = config.providers.get(need.provider)?;
+        let tenant = need.tenant.as_deref();
+        let token_endpoint = provider.profile.token_endpoint(provider, &endpoints.token_endpoint, tenant)?;
+        Some(Self { need, token_endpoint, which: Which::Current, may_retry: provider.retries, began: now })
+    }
+
+    /// How long it has taken.
+    pub(super) fn took(&self, now: UnixTime) -> Duration {
+        now.since(self.began)
+    }
+
+    /// The call of this step. `None`: it could not be made, or there is no time left for it.
+    pub(super) fn call(&self, config: &Config, crypto: &dyn Crypto, now: UnixTime) -> Option<Call> {
+        let request = self.request(config)?;
+        let left = request.provider.timeout.checked_sub(self.took(now)).filter(|left| !left.is_zero())?;
+        request.call(left, crypto, now)
+    }
+
+    /// Takes a reply in.
+    pub(super) fn land(self, reply: &Reply, config: &Config, crypto: &dyn Crypto, now: UnixTime) -> Next {
+        let (Some(provider), Some(request)) = (config.providers.get(self.need.provider), self.request(config)) else {
+            return Next::Failed(Fault::no_answer(CallFailure::NotSent));
+        };
+        let fault = match request.read(reply, now) {
+            Ok(issued) => {
+                let outcome = match self.which {
+                    Which::Current => "ok",
+                    Which::Previous => "ok_with_previous_secret",
+                };
+                return Next::Issued { issued, outcome };
+            }
+            Err(fault) => fault,
+        };
+        let again = self.again(provider, reply, &fault);
+        match again.and_then(|again| again.call(config, crypto, now).map(|call| (again, call))) {
+            Some((again, call)) => Next::Call(again, call),
+            None => Next::Failed(fault),
+        }
+    }
+
+    /// The call that may bring what this one did not.
+    fn again(self, provider: &Provider, reply: &Reply, fault: &Fault) -> Option<Self> {
+        if fault.is_invalid_client()
+            && self.which == Which::Current
+            && provider.client.authentication.has_previous_secret()
+        {
+            log::warn!("provider={} does not know the secret, previous_secret is tried: {fault}", provider.name);
+            return Some(Self { which: Which::Previous, ..self });
+        }
+        // Nobody has answered, and there is time: a connection that was kept open too long, mostly.
+        if self.may_retry && matches!(reply, Reply::Failed(CallFailure::NoConnection)) {
+            log::debug!("provider={} is asked once more: {fault}", provider.name);
+            return Some(Self { may_retry: false, ..self });
+        }
+        None
+    }
+
+    fn request<'a>(&'a self, config: &'a Config) -> Option<TokenRequest<'a>> {
+        let target = config.resources.get(self.need.resource)?.targets.get(self.need.provider)?.as_ref()?;
+        Some(TokenRequest {
+            provider: config.providers.get(self.need.provider)?,
+            target,
+            token_endpoint: &self.token_endpoint,
+            subject: Subject { token: self.need.subject.reveal(), is_id_token: self.need.is_id_token },
+            which: self.which,
+        })
+    }
+}
