@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::credentials::{Credential, Head, QUERY_TOKEN, check_form, has_query_token, subject_token};
-use super::known::{Exchanged, Known, Role, Shape, TokenKey, Verified};
+use super::exchanged::{Exchanged, Shape, TokenKey};
+use super::known::{Known, Role};
 use super::possession;
 use super::select::{Selected, select};
+use super::verified::Verified;
 use crate::config::{Bound, Config, Provider, Resource, SubjectToken, TokenSource};
 use crate::crypto::{Algorithm, Crypto};
 use crate::http::{HeaderEdits, LocalAnswer, Request};
@@ -194,7 +196,7 @@ impl<'a> Facts<'a> {
             })
         };
         let tenant = caller.caller.tenant.as_deref();
-        match self.known.exchanged(&key, now) {
+        match self.known.exchanges.get(&key, now) {
             // A provider that hands back what it got is misconfigured; the contract does not rest on its being right.
             Exchanged::Issued { authorization, .. }
                 if authorization.reveal().strip_prefix("Bearer ") == Some(token) =>
@@ -203,12 +205,12 @@ impl<'a> Facts<'a> {
                 Err(Refusal::because(Reason::ProviderAnswerInvalid, detail).into())
             }
             Exchanged::Issued { authorization, is_due } => {
-                let may_renew = is_due && self.known.may_renew(caller.provider, tenant, &key, now);
+                let may_renew = is_due && self.known.exchanges.may_renew(caller.provider, tenant, &key, now);
                 let renewal = may_renew.then(need);
                 Ok((authorization, renewal))
             }
             Exchanged::Failed(refusal) => Err(refusal.into()),
-            Exchanged::Unknown => Err(match self.known.throttled(caller.provider, tenant, now) {
+            Exchanged::Unknown => Err(match self.known.exchanges.throttled(caller.provider, tenant, now) {
                 Some(pause) => {
                     let detail = format!("provider={} because=\"it throttled another exchange\"", provider.name);
                     Refusal::because(Reason::ProviderThrottled, detail).retry_after(pause).into()

@@ -10,8 +10,9 @@ use super::RequestId;
 use super::counters::Counters;
 use super::decide::{Need, TokenNeed};
 use super::exchange::{self, Exchange};
+use super::exchanged::TokenKey;
 use super::issuer::Board;
-use super::known::{Known, TokenKey};
+use super::known::Known;
 use crate::config::{Config, Provider};
 use crate::crypto::Crypto;
 use crate::http::{Call, Reply, Url};
@@ -306,7 +307,7 @@ impl Landing<'_> {
                     exchange::Next::Issued { issued, outcome } => {
                         log::debug!("exchanged provider={} lifetime={}s", provider.name, issued.lifetime.as_secs());
                         self.counters.exchanged(need.provider, outcome, took);
-                        self.known.put_issued(need.key, &issued, need.subject_expires, now);
+                        self.known.exchanges.put_issued(need.key, &issued, need.subject_expires, now);
                     }
                     exchange::Next::Failed(fault) => self.no_token(&need, provider, &fault, took, now),
                 }
@@ -339,7 +340,7 @@ impl Landing<'_> {
             refusal = refusal.retry_after(pause);
         }
         if fault.is_rate_limit() {
-            self.known.throttle(need.provider, need.tenant.as_deref(), pause, now);
+            self.known.exchanges.throttle(need.provider, need.tenant.as_deref(), pause, now);
         }
         if fault.blame == Blame::UserMustAct && need.takes_claims_challenge {
             refusal.claims.clone_from(&fault.claims);
@@ -347,7 +348,7 @@ impl Landing<'_> {
         self.counters.exchanged(need.provider, reason.label(), took);
         // These say nothing of the user: a token that is there is as good as before.
         let keeps = matches!(fault.blame, Blame::Operator | Blame::Throttled | Blame::Unavailable | Blame::Nonsense);
-        self.known.put_failed(need.key, refusal, keeps, pause, now);
+        self.known.exchanges.put_failed(need.key, refusal, keeps, pause, now);
     }
 
     /// Keys of a provider are there, with how they came and for how long they may be taken as they are.

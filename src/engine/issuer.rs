@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::known::Shape;
+use super::exchanged::Shape;
 use crate::config::Provider;
 use crate::crypto::Crypto;
 use crate::http::Url;

@@ -9,12 +9,14 @@ mod counters;
 mod credentials;
 mod decide;
 mod exchange;
+mod exchanged;
 mod flight;
 mod issuer;
 mod known;
 mod possession;
 mod replay;
 mod select;
+mod verified;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -365,7 +367,7 @@ impl Engine {
         if let Err(refusal) = started {
             log::warn!("could not renew a token: {refusal}");
             // Not at the next request again.
-            self.known.put_failed(key, refusal, true, Duration::ZERO, now);
+            self.known.exchanges.put_failed(key, refusal, true, Duration::ZERO, now);
         }
     }
 

@@ -8,8 +8,8 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use super::credentials::{Credential, Head, Proof};
 use super::decide::Verdict;
-use super::known::Verified;
 use super::replay::{self, Use};
+use super::verified::Verified;
 use crate::config::{Bound, Resource};
 use crate::crypto::Crypto;
 use crate::http::Request;
