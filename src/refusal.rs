@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::Resource;
 use crate::http::LocalAnswer;
-use crate::json;
+use crate::json::{self, Object, Value};
 use crate::mcp::challenge::{self, Problem, Scheme};
 use crate::token::TokenError;
 
@@ -158,6 +158,29 @@ impl Refusal {
     /// The same with a time to wait.
     pub fn retry_after(self, pause: Duration) -> Self {
         Self { retry_after: Some(pause), ..self }
+    }
+
+    /// What of it holds for every request that lacks the same: for another worker, which reads it by
+    /// [`from_members`](Self::from_members).
+    pub fn members(&self) -> Vec<(&'static str, Value<'_>)> {
+        let mut members = vec![
+            ("reason", self.reason.label().into()),
+            ("detail", self.detail.as_str().into()),
+            ("retry", self.retry_after.is_some().into()),
+        ];
+        members.extend(self.claims.as_deref().map(|claims| ("claims", claims.into())));
+        members
+    }
+
+    /// The time to wait, if there is one, is for the reader to say.
+    pub fn from_members(members: &Object<'_>) -> Option<Self> {
+        let label = members.string("reason")?;
+        let reason = *Reason::ALL.iter().find(|reason| reason.label() == label)?;
+        Some(Self {
+            retry_after: (members.get("retry") == Some(&Value::Bool(true))).then_some(Duration::ZERO),
+            claims: members.string("claims").map(str::to_owned),
+            ..Self::because(reason, members.string("detail")?)
+        })
     }
 
     /// What the client gets. `resource` is the one that the request was for, if it was for one.

@@ -1,9 +1,12 @@
-//! Memory that all workers of a process share: keys that one of them fetched, proofs that one of them has seen.
+//! Memory that all workers of a process share: keys that one of them fetched, proofs that one of them has seen, tokens
+//! that one of them got.
 //!
 //! A host isolates it by an operator's setting that many deployments leave empty, so other plugins may read and write
-//! it. Records are therefore authenticated by a key that only workers with the same configuration have; what should not
-//! be read does not go there. There is no way to remove a record, so their names are few and fixed.
+//! it. Records are therefore authenticated by a key that only workers with the same configuration have, and what should not
+//! be read is encrypted. There is no way to remove a record, so their names are few and fixed.
 
+use chacha20poly1305::aead::{Aead as _, Payload};
+use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce};
 use zeroize::Zeroizing;
 
 /// Named values with a version each, of which a writer can say which one it means to replace.
@@ -24,6 +27,9 @@ pub struct SharedKey(Zeroizing<[u8; 32]>);
 
 /// The length of a record's authentication code, in bytes.
 const CODE: usize = 32;
+
+/// Random bytes for each encryption: so many that none comes twice.
+pub type Nonce = [u8; 24];
 
 impl SharedKey {
     /// From all secrets of a configuration.
@@ -57,6 +63,25 @@ impl SharedKey {
         let (code, content) = record.split_first_chunk::<CODE>()?;
         is_same_code(code, &self.code(&[name.as_bytes(), content])).then_some(content)
     }
+
+    /// `content` for nobody but [`decrypt`](Self::decrypt) with the same `context` (XChaCha20-Poly1305). `None`: it is too
+    /// long, by gigabytes.
+    pub fn encrypt(&self, context: &[u8], content: &[u8], nonce: Nonce) -> Option<Vec<u8>> {
+        let sealed = self.cipher().encrypt(&XNonce::from(nonce), Payload { msg: content, aad: context }).ok()?;
+        Some([&nonce[..], &sealed].concat())
+    }
+
+    /// What was encrypted with this key in that `context`.
+    pub fn decrypt(&self, context: &[u8], record: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let (nonce, sealed) = record.split_first_chunk::<24>()?;
+        let payload = Payload { msg: sealed, aad: context };
+        self.cipher().decrypt(&XNonce::from(*nonce), payload).ok().map(Zeroizing::new)
+    }
+
+    /// With a key of its own: one key is for one purpose.
+    fn cipher(&self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new(&self.code(&[b"encryption"]).into())
+    }
 }
 
 impl std::fmt::Debug for SharedKey {
@@ -89,6 +114,24 @@ mod tests {
             let mut bent = record.clone();
             bent[position] ^= 1;
             assert_eq!(key(b"s").open("name", &bent), None, "{position}");
+        }
+    }
+
+    #[test]
+    fn what_is_encrypted_is_read_with_its_key_in_its_context_and_whole() {
+        let record = key(b"s").encrypt(b"context", b"content", [7; 24]).unwrap();
+        let read = |secret: &[u8], context: &[u8], record: &[u8]| {
+            key(secret).decrypt(context, record).map(|content| content.to_vec())
+        };
+        assert_eq!(read(b"s", b"context", &record).as_deref(), Some(&b"content"[..]));
+        assert_eq!(read(b"t", b"context", &record), None);
+        assert_eq!(read(b"s", b"other", &record), None);
+        assert!(!record.windows(7).any(|window| window == b"content"));
+        for position in 0..record.len() {
+            let mut bent = record.clone();
+            bent[position] ^= 1;
+            assert_eq!(read(b"s", b"context", &bent), None, "{position}");
+            assert_eq!(read(b"s", b"context", &record[..position]), None, "{position}");
         }
     }
 

@@ -12,6 +12,7 @@ mod resource;
 use std::fmt;
 use std::ops::Deref;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::shared::SharedKey;
 pub use client::{CertificateHeader, Client, ClientAuthentication, ClientSecret};
@@ -24,6 +25,9 @@ const DEFAULT_CACHED_TOKENS: u32 = 10_000;
 
 /// How many bytes of verified tokens a worker remembers when the operator does not say.
 const DEFAULT_CACHED_BYTES: u32 = 32 * 1024 * 1024;
+
+/// How long a request may wait for all that it lacks, in seconds, when the operator does not say.
+const DEFAULT_LONGEST_WAIT: u32 = 30;
 
 /// The most that it may be told to: at some kilobytes each, a worker's share of Envoy's memory.
 const MOST_CACHED_TOKENS: u32 = 1_000_000;
@@ -45,6 +49,10 @@ pub struct Config {
     pub verified_bytes: usize,
     /// The most exchanged tokens (and refusals) that are remembered.
     pub exchanged_tokens: usize,
+    /// The most exchanged tokens (and refusals) that all workers of a process share.
+    pub shared_tokens: usize,
+    /// The longest that a request may wait for all that it lacks.
+    pub longest_wait: Duration,
     /// What workers with this configuration have in common.
     pub shared_key: SharedKey,
     /// What the operator should know although it is no mistake.
@@ -92,7 +100,10 @@ impl Config {
     /// Reads a configuration (JSON). `env` gives the value of an environment variable.
     pub fn parse(bytes: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let members = fields::read(bytes)?;
-        let root = Fields::root(&members, &["identity_providers", "resources", "open_paths", "cache"])?;
+        let root = Fields::root(
+            &members,
+            &["identity_providers", "resources", "open_paths", "cache", "longest_wait_seconds"],
+        )?;
         let mut warnings = Vec::new();
         let providers = provider::build_all(&root, env, &mut warnings)?;
         let resources = resource::build_all(&root, &providers)?;
@@ -111,7 +122,8 @@ impl Config {
                     .push(format!("open_paths[{index}]: forwarded without a token, although it is in resources[{at}]"));
             }
         }
-        let cache = root.object("cache", &["verified_tokens", "verified_bytes", "exchanged_tokens"])?;
+        let cache =
+            root.object("cache", &["verified_tokens", "verified_bytes", "exchanged_tokens", "shared_tokens"])?;
         let size = |name: &str, least: u32, most: u32, default: u32, unit: &str| {
             let size = cache.as_ref().map_or(Ok(None), |cache| cache.number(name, least, most, unit))?;
             Ok(usize::try_from(size.unwrap_or(default)).unwrap_or(usize::MAX))
@@ -130,6 +142,10 @@ impl Config {
             verified_bytes: size("verified_bytes", 0, u32::MAX, DEFAULT_CACHED_BYTES, "bytes")?,
             // Waiting requests get their token from the cache of exchanged ones: it cannot be switched off.
             exchanged_tokens: tokens("exchanged_tokens", 1)?,
+            shared_tokens: tokens("shared_tokens", 0)?,
+            longest_wait: Duration::from_secs(
+                root.number("longest_wait_seconds", 1, 120, "seconds")?.unwrap_or(DEFAULT_LONGEST_WAIT).into(),
+            ),
             providers,
             resources,
             open_paths,

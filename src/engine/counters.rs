@@ -10,7 +10,7 @@ use crate::refusal::Reason;
 pub enum Sample {
     /// So many decisions of that label.
     Decisions(&'static str),
-    /// So many look-ups for an exchanged token: `hit`, `miss`, `joined` or `renewed`.
+    /// So many look-ups for an exchanged token: `hit`, `miss`, `joined`, `shared` or `renewed`.
     TokenCache(&'static str),
     /// So many exchanges with a provider (by index) that ended so.
     Exchanges(usize, &'static str),
@@ -53,6 +53,10 @@ impl Counters {
 
     pub(super) fn cache_miss(&mut self) {
         self.count(Sample::TokenCache("miss"));
+    }
+
+    pub(super) fn cache_shared(&mut self) {
+        self.count(Sample::TokenCache("shared"));
     }
 
     pub(super) fn cache_renewed(&mut self) {

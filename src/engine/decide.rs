@@ -205,15 +205,15 @@ impl<'a> Facts<'a> {
                 Err(Refusal::because(Reason::ProviderAnswerInvalid, detail).into())
             }
             Exchanged::Issued { authorization, is_due } => {
-                let may_renew = is_due && self.known.exchanges.may_renew(caller.provider, tenant, &key, now);
+                let may_renew = is_due && self.known.circuits.may_renew(caller.provider, tenant, &key, now);
                 let renewal = may_renew.then(need);
                 Ok((authorization, renewal))
             }
             Exchanged::Failed(refusal) => Err(refusal.into()),
-            Exchanged::Unknown => Err(match self.known.exchanges.throttled(caller.provider, tenant, now) {
-                Some(pause) => {
-                    let detail = format!("provider={} because=\"it throttled another exchange\"", provider.name);
-                    Refusal::because(Reason::ProviderThrottled, detail).retry_after(pause).into()
+            Exchanged::Unknown => Err(match self.known.circuits.closed(caller.provider, tenant, now) {
+                Some((reason, pause)) => {
+                    let detail = format!("provider={} because=\"so it answered other exchanges\"", provider.name);
+                    Refusal::because(reason, detail).retry_after(pause).into()
                 }
                 None => Verdict::Need(Need::Token(need())),
             }),

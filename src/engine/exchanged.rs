@@ -1,19 +1,19 @@
-//! Exchanged tokens and failed exchanges, each until it runs out; and which provider is left in peace.
+//! Exchanged tokens and failed exchanges, each until it runs out.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use super::known::{Cache, cache};
 use crate::idp::Issued;
+use crate::json::{self, Value};
 use crate::refusal::Refusal;
 use crate::secret::Secret;
 use crate::time::UnixTime;
 
 /// How long before its end an exchanged token is not used any more.
 const MARGIN: Duration = Duration::from_secs(30);
-
-/// A provider is left in peace for all users for so long at most: one of them may have been the cause.
-const LONGEST_THROTTLE: Duration = Duration::from_secs(60);
 
 /// How much later than the token its subject must end for a next one to be worth a call.
 const WORTH_RENEWING: Duration = Duration::from_secs(60);
@@ -25,17 +25,62 @@ const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct TokenKey([u8; 32]);
 
-enum Exchange {
+/// What an exchange has brought.
+#[derive(Clone)]
+pub(super) enum Exchange {
+    /// A token.
     Issued {
+        /// The value for `authorization`.
         authorization: Secret,
         until: UnixTime,
         /// When to ask for the next one, if that may be good for longer.
         renew_from: Option<UnixTime>,
     },
-    Failed {
-        refusal: Refusal,
-        until: UnixTime,
-    },
+    /// None, and no other for a while.
+    Failed { refusal: Refusal, until: UnixTime },
+}
+
+impl Exchange {
+    pub(super) const fn until(&self) -> UnixTime {
+        match self {
+            Self::Issued { until, .. } | Self::Failed { until, .. } => *until,
+        }
+    }
+
+    /// Whether it is a token that should be followed by the next one.
+    pub(super) fn is_due(&self, now: UnixTime) -> bool {
+        matches!(self, Self::Issued { renew_from: Some(from), .. } if *from <= now)
+    }
+
+    /// As text, for another worker.
+    pub(super) fn write(&self) -> Zeroizing<String> {
+        let members = match self {
+            Self::Issued { authorization, until, renew_from } => {
+                let mut members = vec![("token", authorization.reveal().into()), ("until", until.millis().into())];
+                members.extend(renew_from.map(|from| ("renew", from.millis().into())));
+                members
+            }
+            Self::Failed { refusal, until } => {
+                let mut members = refusal.members();
+                members.push(("until", until.millis().into()));
+                members
+            }
+        };
+        Zeroizing::new(json::text(members))
+    }
+
+    /// What [`write`](Self::write) has made.
+    pub(super) fn read(text: &[u8]) -> Option<Self> {
+        let members = json::object(text)?;
+        let time = |name: &str| members.get(name).and_then(Value::as_u64).map(UnixTime::from_millis);
+        let until = time("until")?;
+        Some(match members.string("token") {
+            Some(token) => {
+                Self::Issued { authorization: Secret::new(token.to_owned()), until, renew_from: time("renew") }
+            }
+            None => Self::Failed { refusal: Refusal::from_members(&members)?, until },
+        })
+    }
 }
 
 /// What a look-up for an exchanged token gives.
@@ -53,20 +98,40 @@ pub(super) enum Exchanged {
 /// What a worker has of exchanges.
 pub(super) struct Exchanges {
     exchanges: Cache<TokenKey, Exchange>,
-    /// By provider and tenant, until when it wants no exchange at all: there is a row for each that has said so.
-    throttled: Vec<(usize, Option<String>, UnixTime)>,
 }
 
 impl Exchanges {
     /// Room for so many.
     pub(super) fn new(most: usize) -> Self {
-        Self { exchanges: cache(NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN)), throttled: Vec::new() }
+        Self { exchanges: cache(NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN)) }
     }
 
     /// Every span that was measured by the old clock ends.
     pub(super) fn clock_went_back(&mut self) {
-        self.throttled.clear();
         self.exchanges.clear();
+    }
+
+    /// What is there for others to have.
+    pub(super) fn peek(&self, key: &TokenKey, now: UnixTime) -> Option<&Exchange> {
+        self.exchanges.peek(key).filter(|exchange| now < exchange.until())
+    }
+
+    /// Takes over what another worker has found, unless what is here is better.
+    pub(super) fn take_over(&mut self, key: TokenKey, theirs: Exchange, now: UnixTime) {
+        if let (Some(Exchange::Issued { until: ours, .. }), Exchange::Issued { until, .. }) =
+            (self.peek(&key, now), &theirs)
+            && until < ours
+        {
+            return;
+        }
+        self.exchanges.put(key, theirs);
+    }
+
+    /// Another worker is at the next token: this one does not look for it again before long.
+    pub(super) fn leave_renewal(&mut self, key: &TokenKey, pause: Duration, now: UnixTime) {
+        if let Some(Exchange::Issued { renew_from, .. }) = self.exchanges.peek_mut(key) {
+            *renew_from = Some(now.plus(pause));
+        }
     }
 
     pub(super) fn get(&mut self, key: &TokenKey, now: UnixTime) -> Exchanged {
@@ -113,32 +178,6 @@ impl Exchanges {
         self.exchanges.put(key, Exchange::Issued { authorization, until, renew_from });
     }
 
-    /// For how long a provider wants no exchange of a tenant's, for whomever.
-    pub(super) fn throttled(&self, provider: usize, tenant: Option<&str>, now: UnixTime) -> Option<Duration> {
-        let is = |row: &&(usize, Option<String>, UnixTime)| row.0 == provider && row.1.as_deref() == tenant;
-        let (_, _, until) = self.throttled.iter().find(is)?;
-        (now < *until).then(|| until.since(now))
-    }
-
-    /// A provider wants no exchange of a tenant's for `pause`.
-    pub(super) fn throttle(&mut self, provider: usize, tenant: Option<&str>, pause: Duration, now: UnixTime) {
-        let is_over = |until: UnixTime| until.plus(RENEWAL_PAUSE) < now;
-        self.throttled.retain(|row| !is_over(row.2));
-        let until = now.plus(pause.min(LONGEST_THROTTLE));
-        let is_same = |row: &&mut (usize, Option<String>, UnixTime)| row.0 == provider && row.1.as_deref() == tenant;
-        match self.throttled.iter_mut().find(is_same) {
-            // Of two answers that were under way at once, the one that asks for more.
-            Some(row) => row.2 = row.2.max(until),
-            None => self.throttled.push((provider, tenant.map(str::to_owned), until)),
-        }
-    }
-
-    /// Whether a token may be renewed now: some time after a provider has throttled, those who have none come first.
-    pub(super) fn may_renew(&self, provider: usize, tenant: Option<&str>, key: &TokenKey, now: UnixTime) -> bool {
-        let before = now.minus(key.share_of(RENEWAL_PAUSE));
-        self.throttled(provider, tenant, before).is_none()
-    }
-
     /// Remembers that there is no token, for `pause`. Where that says nothing of the token that is there and still good, it
     /// stays: there is only no next one yet.
     pub(super) fn put_failed(&mut self, key: TokenKey, refusal: Refusal, keeps: bool, pause: Duration, now: UnixTime) {
@@ -173,8 +212,12 @@ impl Shape {
 const SIGNATURE_END: usize = 43;
 
 impl TokenKey {
+    pub(super) const fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// A part of `span` that is another for each key.
-    fn share_of(&self, span: Duration) -> Duration {
+    pub(super) fn share_of(&self, span: Duration) -> Duration {
         let [first, ..] = self.0;
         span.saturating_mul(first.into()).checked_div(u8::MAX.into()).unwrap_or_default()
     }

@@ -7,12 +7,14 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::RequestId;
+use super::circuit::{Endpoint, Watch};
 use super::counters::Counters;
 use super::decide::{Need, TokenNeed};
 use super::exchange::{self, Exchange};
 use super::exchanged::TokenKey;
 use super::issuer::Board;
 use super::known::Known;
+use super::pool::Pool;
 use crate::config::{Config, Provider};
 use crate::crypto::Crypto;
 use crate::http::{Call, Reply, Url};
@@ -40,9 +42,11 @@ pub(super) enum Operation {
     /// A provider's keys are asked for.
     Keys { provider: usize, endpoints: Endpoints, jwks_uri: Url },
     /// Another worker asks for a provider's keys; so many fetches had ended before.
-    Elsewhere { provider: usize, ended: u64 },
+    KeysElsewhere { provider: usize, ended: u64 },
     /// A token is exchanged.
     Exchange(Exchange),
+    /// Another worker exchanges a token at a provider.
+    TokenElsewhere { provider: usize, key: TokenKey },
 }
 
 /// What two needs must have in common to be served by one flight.
@@ -70,6 +74,15 @@ pub(super) enum Join {
 
 /// How many requests may wait for the same token.
 const MOST_WAITING_FOR_A_TOKEN: usize = 256;
+
+/// What another worker does.
+#[derive(Clone, Copy)]
+pub(super) enum Elsewhere {
+    /// It asks for a provider's keys; so many fetches had ended before.
+    Keys { provider: usize, ended: u64 },
+    /// It exchanges a token.
+    Token(TokenKey),
+}
 
 #[derive(Default)]
 pub(super) struct Flights {
@@ -131,10 +144,11 @@ impl Flights {
         self.by_purpose.contains_key(&Purpose::Keys(provider))
     }
 
-    /// The fetches of other workers that are waited for: whose keys, and how many had ended before.
-    pub(super) fn elsewhere(&self) -> Vec<(FlightId, usize, u64)> {
+    /// What is waited for that other workers do.
+    pub(super) fn elsewhere(&self) -> Vec<(FlightId, Elsewhere)> {
         let elsewhere = |id: FlightId| match self.flights.get(&id)?.operation {
-            Operation::Elsewhere { provider, ended } => Some((id, provider, ended)),
+            Operation::KeysElsewhere { provider, ended } => Some((id, Elsewhere::Keys { provider, ended })),
+            Operation::TokenElsewhere { key, .. } => Some((id, Elsewhere::Token(key))),
             _ => None,
         };
         self.in_order().into_iter().filter_map(elsewhere).collect()
@@ -143,8 +157,7 @@ impl Flights {
     /// Flights that have been up longer than their call may take.
     pub(super) fn overdue(&self, now: UnixTime, limit: impl Fn(usize) -> Duration) -> Vec<FlightId> {
         let is_overdue = |flight: &Flight| {
-            !matches!(flight.operation, Operation::Elsewhere { .. })
-                && now.since(flight.started) > limit(flight.operation.provider())
+            !flight.operation.is_elsewhere() && now.since(flight.started) > limit(flight.operation.provider())
         };
         self.in_order().into_iter().filter(|id| self.flights.get(id).is_some_and(is_overdue)).collect()
     }
@@ -184,25 +197,32 @@ impl Operation {
         match self {
             Self::Discovery { document, .. } => Some(get(provider, document.url(&provider.issuer)?)),
             Self::Keys { jwks_uri, .. } => Some(get(provider, jwks_uri.clone())),
-            Self::Elsewhere { .. } => None,
+            Self::KeysElsewhere { .. } | Self::TokenElsewhere { .. } => None,
             Self::Exchange(exchange) => exchange.call(config, crypto, now),
         }
     }
 
     pub(super) const fn provider(&self) -> usize {
         match self {
-            Self::Discovery { provider, .. } | Self::Keys { provider, .. } | Self::Elsewhere { provider, .. } => {
-                *provider
-            }
+            Self::Discovery { provider, .. }
+            | Self::Keys { provider, .. }
+            | Self::KeysElsewhere { provider, .. }
+            | Self::TokenElsewhere { provider, .. } => *provider,
             Self::Exchange(exchange) => exchange.need.provider,
         }
     }
 
+    /// Whether another worker does it.
+    const fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::KeysElsewhere { .. } | Self::TokenElsewhere { .. })
+    }
+
     const fn purpose(&self) -> Purpose {
         match self {
-            Self::Discovery { provider, .. } | Self::Keys { provider, .. } | Self::Elsewhere { provider, .. } => {
+            Self::Discovery { provider, .. } | Self::Keys { provider, .. } | Self::KeysElsewhere { provider, .. } => {
                 Purpose::Keys(*provider)
             }
+            Self::TokenElsewhere { key, .. } => Purpose::Token(*key),
             Self::Exchange(exchange) => Purpose::Token(exchange.need.key),
         }
     }
@@ -232,7 +252,7 @@ pub(super) struct Landing<'a> {
     pub(super) board: Board<'a>,
 }
 
-impl Landing<'_> {
+impl<'a> Landing<'a> {
     /// Takes a reply in: what it says is known from now on, and the flight goes on or ends.
     pub(super) fn land(&mut self, flight: Flight, reply: &Reply, now: UnixTime) -> Next {
         let Some(provider) = self.config.providers.get(flight.operation.provider()) else {
@@ -293,7 +313,7 @@ impl Landing<'_> {
                 }
                 Next::Done(flight.waiters)
             }
-            Operation::Elsewhere { .. } => Next::Done(flight.waiters),
+            Operation::KeysElsewhere { .. } | Operation::TokenElsewhere { .. } => Next::Done(flight.waiters),
             Operation::Exchange(exchange) => {
                 let (need, took) = (exchange.need.clone(), exchange.took(now));
                 match exchange.land(reply, self.config, self.crypto, now) {
@@ -307,20 +327,30 @@ impl Landing<'_> {
                     exchange::Next::Issued { issued, outcome } => {
                         log::debug!("exchanged provider={} lifetime={}s", provider.name, issued.lifetime.as_secs());
                         self.counters.exchanged(need.provider, outcome, took);
+                        self.known.circuits.served(&need.endpoint(), &self.watch(provider, now));
                         self.known.exchanges.put_issued(need.key, &issued, need.subject_expires, now);
                     }
                     exchange::Next::Failed(fault) => self.no_token(&need, provider, &fault, took, now),
                 }
+                self.pool().publish(&need.key, self.known.exchanges.peek(&need.key, now), now);
                 Next::Done(flight.waiters)
             }
         }
+    }
+
+    fn watch(&self, provider: &'a Provider, now: UnixTime) -> Watch<'a> {
+        Watch { board: self.board, crypto: self.crypto, provider, now }
+    }
+
+    fn pool(&self) -> Pool<'a> {
+        Pool { board: self.board, crypto: self.crypto, room: self.config.shared_tokens }
     }
 
     /// The exchange for `need` failed: remembers that for a while, by whose fault it is.
     pub(super) fn no_token(
         &mut self,
         need: &TokenNeed,
-        provider: &Provider,
+        provider: &'a Provider,
         fault: &Fault,
         took: Duration,
         now: UnixTime,
@@ -331,16 +361,22 @@ impl Landing<'_> {
             Blame::NotAllowed => (Reason::ExchangeDenied, 60),
             Blame::Operator => (Reason::ExchangeMisconfigured, 30),
             Blame::Throttled => (Reason::ProviderThrottled, 10),
-            Blame::Unavailable => (Reason::ProviderUnavailable, 2),
+            Blame::Unavailable => (Reason::ProviderUnavailable, 1),
             Blame::Nonsense => (Reason::ProviderAnswerInvalid, 5),
         };
-        let pause = fault.retry_after.unwrap_or_else(|| Duration::from_secs(pause));
+        let mut pause = fault.retry_after.unwrap_or_else(|| Duration::from_secs(pause));
+        let (endpoint, watch) = (need.endpoint(), self.watch(provider, now));
+        if fault.is_rate_limit() {
+            self.known.circuits.throttled(&endpoint, pause, &watch);
+        } else if fault.blame == Blame::Unavailable {
+            let backoff = self.known.circuits.out(&endpoint, &need.key, &watch);
+            pause = fault.retry_after.unwrap_or(backoff);
+        } else if fault.blame != Blame::Throttled {
+            self.known.circuits.served(&endpoint, &watch);
+        }
         let mut refusal = Refusal::because(reason, format!("provider={} {fault}", provider.name));
         if matches!(fault.blame, Blame::Throttled | Blame::Unavailable) {
             refusal = refusal.retry_after(pause);
-        }
-        if fault.is_rate_limit() {
-            self.known.exchanges.throttle(need.provider, need.tenant.as_deref(), pause, now);
         }
         if fault.blame == Blame::UserMustAct && need.takes_claims_challenge {
             refusal.claims.clone_from(&fault.claims);
@@ -402,5 +438,12 @@ impl Need {
             Self::Keys { provider, .. } => Purpose::Keys(*provider),
             Self::Token(need) => Purpose::Token(need.key),
         }
+    }
+}
+
+impl TokenNeed {
+    /// Where it is exchanged.
+    pub(super) fn endpoint(&self) -> Endpoint {
+        Endpoint { provider: self.provider, tenant: self.tenant.clone() }
     }
 }

@@ -38,7 +38,8 @@ const MOST_TRIES: usize = 4;
 /// Who a worker is among those that share memory.
 pub(super) type Worker = [u8; 16];
 
-/// What an issuer's state is shared by.
+/// What workers share by.
+#[derive(Clone, Copy)]
 pub(super) struct Board<'a> {
     pub(super) shared: &'a dyn Shared,
     pub(super) key: &'a SharedKey,
@@ -371,7 +372,7 @@ impl IssuerState {
 }
 
 /// Between nine tenths of `span` and all of it: workers of many machines should not come at the same moment.
-fn jittered(span: Duration, crypto: &dyn Crypto) -> Duration {
+pub(super) fn jittered(span: Duration, crypto: &dyn Crypto) -> Duration {
     let random = crypto.random().map_or(u8::MAX, |bytes| u8::from_le_bytes([bytes[0]]));
     let tenth = span.checked_div(10).unwrap_or_default();
     let part = tenth.saturating_mul(random.into()).checked_div(u8::MAX.into()).unwrap_or_default();

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use lru::LruCache;
 use rustc_hash::FxBuildHasher;
 
+use super::circuit::Circuits;
 use super::exchanged::Exchanges;
 use super::issuer::{Change, IssuerState};
 use super::verified::{Verified, VerifiedTokens, is_same};
@@ -23,6 +24,7 @@ pub(super) struct Known {
     bearer_tokens: VerifiedTokens,
     id_tokens: VerifiedTokens,
     pub(super) exchanges: Exchanges,
+    pub(super) circuits: Circuits,
     /// Headers of tokens that were verified, by their segment. There is one for each key that an issuer signs with.
     headers: Vec<(Box<str>, Rc<Header>)>,
 }
@@ -44,6 +46,7 @@ impl Known {
             id_tokens: VerifiedTokens::new(config.verified_tokens, config.verified_bytes),
             headers: Vec::new(),
             exchanges: Exchanges::new(config.exchanged_tokens),
+            circuits: Circuits::default(),
         }
     }
 
@@ -64,6 +67,7 @@ impl Known {
     pub(super) fn clock_went_back(&mut self) {
         self.issuers.iter_mut().for_each(IssuerState::clock_went_back);
         self.exchanges.clock_went_back();
+        self.circuits.clock_went_back();
     }
 
     /// The header that a first segment stands for, if a token with it was verified not long ago.

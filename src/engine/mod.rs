@@ -5,6 +5,7 @@
 //! else who lacks it, and is decided again from the top when the flight has landed. The flight belongs to
 //! nobody: it goes on when the request that started it has left.
 
+mod circuit;
 mod counters;
 mod credentials;
 mod decide;
@@ -13,6 +14,7 @@ mod exchanged;
 mod flight;
 mod issuer;
 mod known;
+mod pool;
 mod possession;
 mod replay;
 mod select;
@@ -32,11 +34,13 @@ use crate::http::{Call, CallFailure, HeaderEdits, LocalAnswer, Reply, Request};
 use crate::refusal::{Concern, Reason, Refusal};
 use crate::shared::Shared;
 use crate::time::UnixTime;
+use circuit::Watch;
 use decide::{Facts, Need, Outcome, Stop, TokenNeed};
 use exchange::Exchange;
-use flight::{Flight, Flights, Join, Landing, Operation, Purpose};
+use flight::{Elsewhere, Flight, Flights, Join, Landing, Operation, Purpose};
 use issuer::{Board, Cause, Claim, Worker};
 use known::Known;
+use pool::Pool;
 
 /// How often one request is decided at most. Keys, a refetch for its `kid` and a token make four.
 const MOST_DECISIONS: u8 = 8;
@@ -46,6 +50,9 @@ const MOST_WAITING: usize = 1024;
 
 /// How many tokens are renewed at once in one worker.
 const MOST_RENEWALS: usize = 32;
+
+/// When to look again for a token that another worker is renewing.
+const RENEWED_ELSEWHERE: Duration = Duration::from_secs(2);
 
 /// How far the clock may go back without being taken for another clock.
 const CLOCK_JITTER: Duration = Duration::from_secs(5);
@@ -88,14 +95,16 @@ struct Waiting {
     decisions: u8,
     /// What it waits for.
     purpose: Purpose,
+    /// Since when it waits for anything.
+    since: UnixTime,
 }
 
 /// What became of a need.
 enum Served {
-    /// The request waits.
-    Waits,
+    /// The request waits for that.
+    Waits(Purpose),
     /// What was missing is there, or will not come: the request is decided again.
-    Decide(Request),
+    Decide,
     /// There is no way to serve it.
     No(Refusal),
 }
@@ -121,7 +130,7 @@ impl Engine {
     /// A request has come in.
     pub fn request(&mut self, id: RequestId, request: Request, now: UnixTime) -> Step {
         self.observe(now);
-        self.run(id, request, 0, now)
+        self.run(id, request, 0, now, now)
     }
 
     /// A call has ended. The steps of those who waited for it come back.
@@ -154,14 +163,18 @@ impl Engine {
         for index in 0..self.config.providers.len() {
             self.look_after(index, now);
         }
+        for endpoint in self.known.circuits.all_closed(now) {
+            if let Some(provider) = self.config.providers.get(endpoint.provider) {
+                let board = Board { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
+                let watch = Watch { board, crypto: self.crypto.as_ref(), provider, now };
+                self.known.circuits.look(&endpoint, &watch);
+            }
+        }
         let mut steps = Vec::new();
-        for (flight, provider, ended) in self.flights.elsewhere() {
-            let board = Board { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
-            let goes_on = self
-                .known
-                .issuer(provider)
-                .is_some_and(|issuer| issuer.is_fetched_by_others(&board, now) && issuer.ended_fetches() == ended);
-            if !goes_on && let Some(flight) = self.flights.take(flight) {
+        for (flight, elsewhere) in self.flights.elsewhere() {
+            if !self.goes_on(elsewhere, now)
+                && let Some(flight) = self.flights.take(flight)
+            {
                 steps.extend(self.decide_again(flight.waiters, now));
             }
         }
@@ -171,7 +184,51 @@ impl Engine {
         for flight in overdue {
             steps.extend(self.reply(flight, &Reply::Failed(CallFailure::TimedOut), now));
         }
+        steps.extend(self.tired(now));
         steps
+    }
+
+    /// Whether another worker is still at what it does. What it has brought is taken over.
+    fn goes_on(&mut self, elsewhere: Elsewhere, now: UnixTime) -> bool {
+        match elsewhere {
+            Elsewhere::Keys { provider, ended } => {
+                let board = self.board();
+                let is_at_it = |issuer: &issuer::IssuerState| {
+                    issuer.is_fetched_by_others(&board, now) && issuer.ended_fetches() == ended
+                };
+                self.known.issuer(provider).is_some_and(is_at_it)
+            }
+            Elsewhere::Token(key) => match self.pool().look(&key, now) {
+                pool::Claim::Others => true,
+                pool::Claim::Ours => false,
+                pool::Claim::Found(exchange) => {
+                    self.known.exchanges.take_over(key, exchange, now);
+                    false
+                }
+            },
+        }
+    }
+
+    /// Requests that have waited for as long as they may.
+    fn tired(&mut self, now: UnixTime) -> Vec<(RequestId, Step)> {
+        let is_tired = |waiting: &Waiting| now.since(waiting.since) >= self.config.longest_wait;
+        let mut tired: Vec<RequestId> =
+            self.waiting.iter().filter(|(_, waiting)| is_tired(waiting)).map(|(id, _)| *id).collect();
+        tired.sort_unstable();
+        let answer = |id: RequestId| {
+            self.gone(id);
+            let refusal = Refusal::because(Reason::ProviderUnavailable, "it has waited for longest_wait_seconds");
+            (id, self.refuse(&refusal.retry_after(Duration::from_secs(1)), None))
+        };
+        tired.into_iter().map(answer).collect()
+    }
+
+    fn board(&self) -> Board<'_> {
+        Board { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker }
+    }
+
+    fn pool(&self) -> Pool<'_> {
+        Pool { board: self.board(), crypto: self.crypto.as_ref(), room: self.config.shared_tokens }
     }
 
     /// Keeps the keys of a provider fresh.
@@ -250,8 +307,9 @@ impl Engine {
         self.latest = self.latest.max(now);
     }
 
-    /// Decides a request, as often as that brings it further. `decisions`: how often it was decided before.
-    fn run(&mut self, id: RequestId, mut request: Request, decisions: u8, now: UnixTime) -> Step {
+    /// Decides a request, as often as that brings it further. `decisions`: how often it was decided before; `since`: when it
+    /// was for the first time.
+    fn run(&mut self, id: RequestId, request: Request, decisions: u8, since: UnixTime, now: UnixTime) -> Step {
         for decisions in decisions..MOST_DECISIONS {
             let mut facts = Facts {
                 config: &self.config,
@@ -272,9 +330,13 @@ impl Engine {
                     return self.finish(outcome);
                 }
                 Err(Stop::Refuse { refusal, resource }) => return self.refuse(&refusal, resource),
-                Err(Stop::Need(need)) => match self.serve(id, request, decisions.saturating_add(1), need, now) {
-                    Served::Waits => return Step::Wait,
-                    Served::Decide(same) => request = same,
+                Err(Stop::Need(need)) => match self.serve(id, need, now) {
+                    Served::Waits(purpose) => {
+                        let decisions = decisions.saturating_add(1);
+                        self.waiting.insert(id, Waiting { request, decisions, purpose, since });
+                        return Step::Wait;
+                    }
+                    Served::Decide => {}
                     Served::No(refusal) => return self.refuse(&refusal, None),
                 },
             }
@@ -287,7 +349,7 @@ impl Engine {
         let mut steps = Vec::with_capacity(waiters.len());
         for id in waiters {
             if let Some(waiting) = self.waiting.remove(&id) {
-                let step = self.run(id, waiting.request, waiting.decisions, now);
+                let step = self.run(id, waiting.request, waiting.decisions, waiting.since, now);
                 if !matches!(step, Step::Wait) {
                     steps.push((id, step));
                 }
@@ -297,22 +359,20 @@ impl Engine {
     }
 
     /// Lets a request wait for what it needs, and sees to it that somebody fetches that.
-    fn serve(&mut self, id: RequestId, request: Request, decisions: u8, need: Need, now: UnixTime) -> Served {
+    fn serve(&mut self, id: RequestId, need: Need, now: UnixTime) -> Served {
         let overloaded = || Served::No(Refusal::new(Reason::Overloaded).retry_after(Duration::from_secs(1)));
         if self.waiting.len() >= MOST_WAITING {
             return overloaded();
         }
-        let is_token = matches!(need, Need::Token(_));
         let purpose = need.purpose();
         // Whoever waits for keys has proved nothing yet: half of the places are for those who have.
         let most_waiting_for_keys = (MOST_WAITING / 2).checked_div(self.config.providers.len()).unwrap_or(1).max(1);
         match self.flights.join(&need, id, most_waiting_for_keys) {
             Join::Joined => {
-                if is_token {
+                if matches!(need, Need::Token(_)) {
                     self.counters.cache_joined();
                 }
-                self.waiting.insert(id, Waiting { request, decisions, purpose });
-                return Served::Waits;
+                return Served::Waits(purpose);
             }
             Join::Full => return overloaded(),
             Join::NoFlight => {}
@@ -320,10 +380,10 @@ impl Engine {
         let started = match need {
             Need::Keys { provider, again } => {
                 match self.claim(provider, if again { Cause::UnknownKey } else { Cause::Due }, now) {
-                    Claim::Nobody => return Served::Decide(request),
+                    Claim::Nobody => return Served::Decide,
                     Claim::Others => {
                         let ended = self.known.issuer(provider).map_or(0, issuer::IssuerState::ended_fetches);
-                        let operation = Operation::Elsewhere { provider, ended };
+                        let operation = Operation::KeysElsewhere { provider, ended };
                         self.flights.put(Flight { operation, waiters: vec![id], started: now });
                         Ok(())
                     }
@@ -332,24 +392,59 @@ impl Engine {
                     }
                 }
             }
-            Need::Token(need) => self.start_exchange(need, id, now),
+            Need::Token(need) => match self.claim_token(&need, false, now) {
+                Some(pool::Claim::Found(exchange)) => {
+                    self.counters.cache_shared();
+                    self.known.exchanges.take_over(need.key, exchange, now);
+                    return Served::Decide;
+                }
+                Some(pool::Claim::Others) => {
+                    self.counters.cache_joined();
+                    let operation = Operation::TokenElsewhere { provider: need.provider, key: need.key };
+                    self.flights.put(Flight { operation, waiters: vec![id], started: now });
+                    Ok(())
+                }
+                Some(pool::Claim::Ours) => {
+                    self.counters.cache_miss();
+                    self.exchange(need, Some(id), now)
+                }
+                // The provider is to be left in peace, as another worker has found.
+                None => return Served::Decide,
+            },
         };
         match started {
-            Ok(()) => {
-                self.waiting.insert(id, Waiting { request, decisions, purpose });
-                Served::Waits
-            }
+            Ok(()) => Served::Waits(purpose),
             Err(refusal) => Served::No(refusal),
         }
     }
 
-    fn start_exchange(&mut self, need: Box<TokenNeed>, waiter: RequestId, now: UnixTime) -> Result<(), Refusal> {
-        self.counters.cache_miss();
-        match Exchange::new(need, &self.config, &self.known, now) {
-            Some(exchange) => self.start(Operation::Exchange(exchange), Some(waiter), now),
+    /// Who exchanges a token; `None`: nobody, for now.
+    fn claim_token(&mut self, need: &TokenNeed, renews: bool, now: UnixTime) -> Option<pool::Claim> {
+        let provider = self.config.providers.get(need.provider)?;
+        let claim = self.pool().claim(&need.key, renews, provider.timeout.saturating_add(GRACE), now);
+        if matches!(claim, pool::Claim::Ours) {
+            let board = Board { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
+            let watch = Watch { board, crypto: self.crypto.as_ref(), provider, now };
+            if !self.known.circuits.enter(&need.endpoint(), &watch) {
+                self.pool().publish(&need.key, self.known.exchanges.peek(&need.key, now), now);
+                return None;
+            }
+        }
+        Some(claim)
+    }
+
+    /// Starts an exchange. The error: its first call could not even be made.
+    fn exchange(&mut self, need: Box<TokenNeed>, waiter: Option<RequestId>, now: UnixTime) -> Result<(), Refusal> {
+        let key = need.key;
+        let started = match Exchange::new(need, &self.config, &self.known, now) {
+            Some(exchange) => self.start(Operation::Exchange(exchange), waiter, now),
             // The need was found with the same facts a moment ago.
             None => Err(Refusal::new(Reason::KeysUnavailable).retry_after(Duration::from_secs(1))),
+        };
+        if started.is_err() {
+            self.pool().publish(&key, self.known.exchanges.peek(&key, now), now);
         }
+        started
     }
 
     /// Asks for the token that follows one which is still good, for whoever comes then: nobody waits for it.
@@ -358,16 +453,22 @@ impl Engine {
         if self.flights.exchanges(need.key) || self.flights.of_nobody() >= MOST_RENEWALS {
             return;
         }
-        self.counters.cache_renewed();
         let key = need.key;
-        let started = match Exchange::new(need, &self.config, &self.known, now) {
-            Some(exchange) => self.start(Operation::Exchange(exchange), None, now),
-            None => Ok(()),
-        };
-        if let Err(refusal) = started {
-            log::warn!("could not renew a token: {refusal}");
-            // Not at the next request again.
-            self.known.exchanges.put_failed(key, refusal, true, Duration::ZERO, now);
+        match self.claim_token(&need, true, now) {
+            Some(pool::Claim::Found(exchange)) => {
+                self.counters.cache_shared();
+                self.known.exchanges.take_over(key, exchange, now);
+            }
+            Some(pool::Claim::Others) => self.known.exchanges.leave_renewal(&key, RENEWED_ELSEWHERE, now),
+            Some(pool::Claim::Ours) => {
+                self.counters.cache_renewed();
+                if let Err(refusal) = self.exchange(need, None, now) {
+                    log::warn!("could not renew a token: {refusal}");
+                    // Not at the next request again.
+                    self.known.exchanges.put_failed(key, refusal, true, Duration::ZERO, now);
+                }
+            }
+            None => {}
         }
     }
 

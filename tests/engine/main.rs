@@ -18,6 +18,7 @@ mod possession;
 mod properties;
 mod providers;
 mod refusals;
+mod sharing;
 mod simulation;
 mod support;
 mod tokens;

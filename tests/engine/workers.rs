@@ -6,7 +6,14 @@ use onbehalf::engine::Step;
 use onbehalf::http::{Call, Reply};
 use serde_json::json;
 
-use crate::support::*;
+use crate::support::{configuration as usual, *};
+
+/// One in which each worker exchanges for itself: here it is about what comes before.
+fn configuration() -> serde_json::Value {
+    let mut configuration = usual();
+    configuration["cache"] = json!({"shared_tokens": 0});
+    configuration
+}
 
 fn workers<const N: usize>(shared: &SharedMap) -> [Bench; N] {
     std::array::from_fn(|_| Bench::beside(&configuration(), shared))

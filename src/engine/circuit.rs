@@ -1,0 +1,237 @@
+//! When a provider is left in peace, for whomever: it throttles, or it gives no service. All workers of a process know.
+
+use std::time::Duration;
+
+use super::exchanged::TokenKey;
+use super::issuer::{Board, jittered};
+use crate::config::Provider;
+use crate::crypto::Crypto;
+use crate::refusal::Reason;
+use crate::time::UnixTime;
+
+/// A provider that throttles is left in peace for so long at most: one user may have been the cause.
+const LONGEST_THROTTLE: Duration = Duration::from_secs(60);
+
+/// So many exchanges in a row without service, and not all of one token, and nobody asks for a while.
+const OUTAGES: u32 = 3;
+
+/// The longest pause after outages, in seconds.
+const LONGEST_BACKOFF: u32 = 30;
+
+/// For how long before its end a token is not renewed after its provider has throttled: those who have none come first.
+const AFTERWARDS: Duration = Duration::from_secs(10);
+
+/// Nothing that is true of a provider is so for longer.
+const LONGEST_MEMORY: Duration = Duration::from_secs(120);
+
+/// How often a record is written again that another worker has written meanwhile.
+const MOST_TRIES: usize = 8;
+
+/// What is known of the endpoints of providers: one for each tenant of each, as far as there is something to know.
+#[derive(Default)]
+pub(super) struct Circuits(Vec<(Endpoint, State)>);
+
+/// Where exchanges of a tenant's users go.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Endpoint {
+    pub(super) provider: usize,
+    pub(super) tenant: Option<String>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct State {
+    /// Until when nobody asks.
+    until: UnixTime,
+    /// Whether it said that it wants fewer requests; else it gave no service.
+    throttles: bool,
+    /// How many exchanges in a row it has not served.
+    outages: u32,
+    /// A part of the first one's key, and whether another's was not served either.
+    first: [u8; 4],
+    several: bool,
+    written: UnixTime,
+}
+
+/// What a worker does with what it learns.
+pub(super) struct Watch<'a> {
+    pub(super) board: Board<'a>,
+    pub(super) crypto: &'a dyn Crypto,
+    pub(super) provider: &'a Provider,
+    pub(super) now: UnixTime,
+}
+
+impl Circuits {
+    /// For how long nobody asks, and why.
+    pub(super) fn closed(&self, provider: usize, tenant: Option<&str>, now: UnixTime) -> Option<(Reason, Duration)> {
+        let state = self.state(provider, tenant).filter(|state| now < state.until)?;
+        let reason = if state.throttles { Reason::ProviderThrottled } else { Reason::ProviderUnavailable };
+        Some((reason, state.until.since(now)))
+    }
+
+    /// Whether a token may be renewed now.
+    pub(super) fn may_renew(&self, provider: usize, tenant: Option<&str>, key: &TokenKey, now: UnixTime) -> bool {
+        self.closed(provider, tenant, now.minus(key.share_of(AFTERWARDS))).is_none()
+    }
+
+    pub(super) fn clock_went_back(&mut self) {
+        self.0.clear();
+    }
+
+    /// Takes over what other workers know, and makes an exchange that is about to start the only one where the last ones have
+    /// failed. Whether it may start.
+    pub(super) fn enter(&mut self, endpoint: &Endpoint, watch: &Watch<'_>) -> bool {
+        let now = watch.now;
+        for _ in 0..MOST_TRIES {
+            let (state, version) = watch.read(endpoint);
+            self.set(endpoint, state);
+            if now < state.until {
+                return false;
+            }
+            if state.outages < OUTAGES || !state.several {
+                return true;
+            }
+            let probed = State { until: now.plus(watch.provider.timeout), throttles: false, written: now, ..state };
+            if watch.board.shared.put(&watch.name(endpoint), &watch.seal(endpoint, probed), version) {
+                self.set(endpoint, probed);
+                return true;
+            }
+        }
+        true
+    }
+
+    /// Which providers nobody asks, as far as is known here.
+    pub(super) fn all_closed(&self, now: UnixTime) -> Vec<Endpoint> {
+        self.0.iter().filter(|(_, state)| now < state.until).map(|(endpoint, _)| endpoint.clone()).collect()
+    }
+
+    /// Takes over what other workers know: somebody may have found that it is back.
+    pub(super) fn look(&mut self, endpoint: &Endpoint, watch: &Watch<'_>) {
+        self.set(endpoint, watch.read(endpoint).0);
+    }
+
+    /// It wants fewer requests, for `pause`.
+    pub(super) fn throttled(&mut self, endpoint: &Endpoint, pause: Duration, watch: &Watch<'_>) {
+        let until = watch.now.plus(pause.min(LONGEST_THROTTLE));
+        // Of two answers that were under way at once, the one that asks for more.
+        self.change(endpoint, watch, |state| State { until: state.until.max(until), throttles: true, ..state });
+    }
+
+    /// It gave no service to an exchange for `key`. How long that one waits for the next.
+    pub(super) fn out(&mut self, endpoint: &Endpoint, key: &TokenKey, watch: &Watch<'_>) -> Duration {
+        let [a, b, c, d, ..] = *key.bytes();
+        let first = [a, b, c, d];
+        let random = jittered(Duration::from_secs(1), watch.crypto);
+        let pause = |outages: u32| {
+            let doubled = 1_u32.checked_shl(outages.saturating_sub(1)).unwrap_or(LONGEST_BACKOFF).min(LONGEST_BACKOFF);
+            random.saturating_mul(doubled)
+        };
+        let state = self.change(endpoint, watch, |state| {
+            let outages = state.outages.saturating_add(1);
+            let is_first = state.outages == 0;
+            let several = !is_first && (state.several || state.first != first);
+            let closes = outages >= OUTAGES && several;
+            State {
+                outages,
+                several,
+                first: if is_first { first } else { state.first },
+                until: if closes { watch.now.plus(pause(outages)) } else { state.until.min(watch.now) },
+                throttles: false,
+                ..state
+            }
+        });
+        pause(state.outages)
+    }
+
+    /// It has answered an exchange.
+    pub(super) fn served(&mut self, endpoint: &Endpoint, watch: &Watch<'_>) {
+        let is_out = |state: &State| state.outages > 0;
+        if self.state(endpoint.provider, endpoint.tenant.as_deref()).is_some_and(is_out) {
+            self.change(endpoint, watch, |state| match state.throttles {
+                // What it said to another exchange meanwhile.
+                true => State { outages: 0, several: false, ..state },
+                false => State::default(),
+            });
+        }
+    }
+
+    fn change(&mut self, endpoint: &Endpoint, watch: &Watch<'_>, change: impl Fn(State) -> State) -> State {
+        let mut next = State::default();
+        for _ in 0..MOST_TRIES {
+            let (state, version) = watch.read(endpoint);
+            next = State { written: watch.now, ..change(state) };
+            if watch.board.shared.put(&watch.name(endpoint), &watch.seal(endpoint, next), version) {
+                break;
+            }
+        }
+        self.set(endpoint, next);
+        next
+    }
+
+    fn state(&self, provider: usize, tenant: Option<&str>) -> Option<&State> {
+        let is = |endpoint: &Endpoint| endpoint.provider == provider && endpoint.tenant.as_deref() == tenant;
+        self.0.iter().find(|(endpoint, _)| is(endpoint)).map(|(_, state)| state)
+    }
+
+    fn set(&mut self, endpoint: &Endpoint, state: State) {
+        match self.0.iter_mut().find(|(other, _)| other == endpoint) {
+            Some(row) => row.1 = state,
+            None if state == State::default() => {}
+            None => self.0.push((endpoint.clone(), state)),
+        }
+    }
+}
+
+impl Watch<'_> {
+    /// There is one for each tenant that is configured.
+    fn name(&self, endpoint: &Endpoint) -> String {
+        let tenant = endpoint.tenant.as_deref().unwrap_or_default();
+        let parts = [&*self.provider.name, self.provider.issuer.as_str(), &*self.provider.cluster, tenant];
+        let code = self.board.key.code(&parts.map(str::as_bytes));
+        let code: String = code.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        format!("onbehalf.circuit.{code}")
+    }
+
+    fn read(&self, endpoint: &Endpoint) -> (State, crate::shared::Version) {
+        let name = self.name(endpoint);
+        let (record, version) = self.board.shared.get(&name);
+        let state = record.as_deref().and_then(|record| self.board.key.open(&name, record)).and_then(State::read);
+        // What was written by a clock that was ahead, or long ago, is not true any more.
+        let is_sane = |state: &State| {
+            state.written <= self.now.plus(Duration::from_secs(5))
+                && self.now.since(state.written) <= LONGEST_MEMORY
+                && state.until <= self.now.plus(LONGEST_THROTTLE)
+        };
+        (state.filter(is_sane).unwrap_or_default(), version)
+    }
+
+    fn seal(&self, endpoint: &Endpoint, state: State) -> Vec<u8> {
+        self.board.key.seal(&self.name(endpoint), &state.write())
+    }
+}
+
+impl State {
+    fn write(&self) -> Vec<u8> {
+        let times = [self.until, self.written].map(|time| time.millis().to_le_bytes());
+        let flags = [u8::from(self.throttles), u8::from(self.several)];
+        [times.as_flattened(), &self.outages.to_le_bytes(), &self.first, &flags].concat()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (until, rest) = bytes.split_first_chunk()?;
+        let (written, rest) = rest.split_first_chunk()?;
+        let (outages, rest) = rest.split_first_chunk()?;
+        let (first, flags) = rest.split_first_chunk()?;
+        let [throttles, several] = *flags else {
+            return None;
+        };
+        let time = |bytes: &[u8; 8]| UnixTime::from_millis(u64::from_le_bytes(*bytes));
+        Some(Self {
+            until: time(until),
+            written: time(written),
+            outages: u32::from_le_bytes(*outages),
+            first: *first,
+            throttles: throttles != 0,
+            several: several != 0,
+        })
+    }
+}

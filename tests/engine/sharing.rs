@@ -1,0 +1,535 @@
+//! Workers of one process that exchange for each other: one call for all of them, and nobody else reads what it brought.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use onbehalf::engine::{FlightId, RequestId, Sample, Step};
+use onbehalf::http::{Call, CallFailure, Reply};
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+/// Workers that have their keys.
+fn workers<const N: usize>(shared: &SharedMap) -> [Bench; N] {
+    with(&configuration(), shared)
+}
+
+fn with<const N: usize>(configuration: &Value, shared: &SharedMap) -> [Bench; N] {
+    std::array::from_fn(|_| {
+        let mut bench = Bench::beside(configuration, shared);
+        bench.tick();
+        bench.serve_keys();
+        bench
+    })
+}
+
+fn github(token: &str) -> onbehalf::http::Request {
+    bearer("/github", token)
+}
+
+/// Whether the worker has a call to make, which is an exchange.
+fn exchanges(bench: &mut Bench) -> bool {
+    bench.engine.next_call().is_some_and(|(_, call)| call.method == "POST")
+}
+
+fn day() -> String {
+    ENTRA_KEY.token(&crate::support::with(alice(), json!({"exp": NOW.secs() + 86_400})))
+}
+
+#[test]
+fn first_requests_at_all_workers_are_one_exchange() {
+    let shared = SharedMap::default();
+    let mut workers: [Bench; 8] = workers(&shared);
+    let token = alice_token();
+    for bench in &mut workers {
+        for _ in 0..10 {
+            bench.wait(github(&token));
+        }
+    }
+    let [first, others @ ..] = &mut workers;
+    let (flight, _) = first.call();
+    assert_eq!(first.reply(flight, &issued("up")).len(), 10);
+    for bench in others {
+        bench.no_call();
+        assert!(bench.engine.is_impatient());
+        let steps = bench.tick();
+        assert_eq!(steps.len(), 10);
+        for (_, step) in steps {
+            assert_eq!(authorization(step), "Bearer up");
+        }
+        assert!(!bench.engine.is_impatient());
+        bench.no_call();
+    }
+}
+
+#[test]
+fn whoever_comes_later_to_another_worker_finds_the_token_there() {
+    let shared = SharedMap::default();
+    let [mut first, mut second]: [Bench; 2] = workers(&shared);
+    let token = alice_token();
+    authorization(first.exchange(github(&token), &issued("up")));
+    assert_eq!(authorization(second.ask(github(&token))), "Bearer up");
+    assert!(second.engine.counters().take().contains(&(Sample::TokenCache("shared"), 1)));
+    // And has it from then on.
+    shared.overwrite(|_, value| value.clear());
+    assert_eq!(authorization(second.ask(github(&token))), "Bearer up");
+}
+
+#[test]
+fn without_room_each_worker_exchanges_for_itself_and_shares_no_token() {
+    let shared = SharedMap::default();
+    let mut configuration = configuration();
+    configuration["cache"] = json!({"shared_tokens": 0});
+    let workers: [Bench; 2] = with(&configuration, &shared);
+    for mut bench in workers {
+        authorization(bench.exchange(github(&alice_token()), &issued("up")));
+    }
+    assert!(!shared.names().iter().any(|name| name.contains("token")));
+}
+
+#[test]
+fn a_worker_that_dies_while_it_exchanges_is_replaced_and_the_clients_that_left_change_nothing() {
+    let shared = SharedMap::default();
+    let [mut dead, mut other]: [Bench; 2] = workers(&shared);
+    let token = alice_token();
+    dead.wait(github(&token));
+    let id = other.wait(github(&token));
+    drop(dead);
+    other.advance(14);
+    assert!(other.tick().is_empty());
+    other.no_call();
+    other.engine.gone(id);
+    let late = other.wait(github(&token));
+    other.advance(2);
+    other.tick();
+    let (flight, _) = other.call();
+    let steps = other.reply(flight, &issued("up"));
+    assert_eq!(steps.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [late]);
+}
+
+#[test]
+fn a_refusal_is_for_all_workers_and_for_as_long() {
+    let shared = SharedMap::default();
+    let [mut first, mut second]: [Bench; 2] = workers(&shared);
+    let claims = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
+    let reply = answer_with(400, &[], &json!({"error": "interaction_required", "claims": claims}));
+    let token = ENTRA_KEY.token(&crate::support::with(alice(), json!({"xms_cc": "cp1"})));
+    let at_first = answered(first.exchange(github(&token), &reply));
+    assert_eq!(answered(second.ask(github(&token))), at_first, "with its challenge");
+    second.advance(119);
+    assert_eq!(answered(second.ask(github(&token))), at_first);
+    second.advance(1);
+    second.wait(github(&token));
+    assert!(exchanges(&mut second));
+    // The time to wait is what is left of it.
+    let reply = answer_with(429, &[("retry-after", "20")], &json!({}));
+    answered(first.exchange(bearer("/github", &bob_token()), &reply));
+    second.now = first.now.plus(Duration::from_secs(5));
+    let answer = answered(second.ask(bearer("/github", &bob_token())));
+    assert_eq!(header(&answer, "retry-after"), Some("15"));
+}
+
+#[test]
+fn one_worker_renews_and_the_others_take_the_next_token_over() {
+    let shared = SharedMap::default();
+    let [mut first, mut second, mut third]: [Bench; 3] = workers(&shared);
+    let token = day();
+    authorization(first.exchange(github(&token), &issued("one")));
+    for bench in [&mut second, &mut third] {
+        assert_eq!(authorization(bench.ask(github(&token))), "Bearer one");
+    }
+    for bench in [&mut first, &mut second, &mut third] {
+        bench.advance(3300);
+        assert_eq!(authorization(bench.ask(github(&token))), "Bearer one", "nobody waits");
+    }
+    let (flight, _) = first.call();
+    second.no_call();
+    third.no_call();
+    assert!(first.reply(flight, &issued("two")).is_empty());
+    for bench in [&mut first, &mut second, &mut third] {
+        bench.advance(3);
+        forwarded(bench.ask(github(&token)));
+        assert_eq!(authorization(bench.ask(github(&token))), "Bearer two");
+        bench.no_call();
+    }
+}
+
+#[test]
+fn a_renewal_that_the_provider_denies_ends_the_token_at_all_workers_that_look() {
+    let shared = SharedMap::default();
+    let [mut first, mut second]: [Bench; 2] = workers(&shared);
+    let token = day();
+    authorization(first.exchange(github(&token), &issued("one")));
+    authorization(second.ask(github(&token)));
+    for bench in [&mut first, &mut second] {
+        bench.advance(3300);
+    }
+    authorization(first.ask(github(&token)));
+    let (flight, _) = first.call();
+    first.reply(flight, &answer_with(400, &[], &json!({"error": "invalid_grant"})));
+    assert_eq!(refused(first.ask(github(&token))).1, "exchange_rejected");
+    // It was due here as well, and the one request that finds that out is the last.
+    authorization(second.ask(github(&token)));
+    assert_eq!(refused(second.ask(github(&token))).1, "exchange_rejected");
+    second.no_call();
+}
+
+#[test]
+fn what_comes_late_does_not_undo_what_another_has_brought() {
+    let shared = SharedMap::default();
+    let [mut slow, mut quick, mut third]: [Bench; 3] = workers(&shared);
+    let token = alice_token();
+    slow.wait(github(&token));
+    let (flight, _) = slow.call();
+    for bench in [&mut slow, &mut quick, &mut third] {
+        bench.advance(16);
+    }
+    authorization(quick.exchange(github(&token), &issued("up")));
+    slow.reply(flight, &answer_with(400, &[], &json!({"error": "invalid_grant"})));
+    assert_eq!(authorization(third.ask(github(&token))), "Bearer up");
+}
+
+#[test]
+fn shared_memory_shows_no_token_and_no_user_and_has_an_end() {
+    let shared = SharedMap::default();
+    let [mut bench]: [Bench; 1] = workers(&shared);
+    let before = shared.names().len();
+    for user in 0..1500 {
+        let token = entra_user(&format!("user-{user}"));
+        authorization(bench.exchange(github(&token), &issued(&format!("issued-for-{user}"))));
+    }
+    let records = shared.copy();
+    assert!(records.len() - before <= 625, "{}", records.len());
+    for (name, value) in records {
+        assert!(name.starts_with("onbehalf."), "{name}");
+        let shows = |text: &[u8]| value.windows(text.len()).any(|window| window == text);
+        assert!(name.contains("keys") || !(shows(b"issued-for") || shows(b"Bearer") || shows(b"user-")), "{name}");
+    }
+}
+
+#[test]
+fn the_token_that_ends_first_makes_room() {
+    let shared = SharedMap::default();
+    let mut configuration = configuration();
+    configuration["cache"] = json!({"shared_tokens": 1});
+    let [mut first, mut second]: [Bench; 2] = with(&configuration, &shared);
+    let tokens: Vec<String> = (0..17).map(|user| entra_user(&format!("user-{user}"))).collect();
+    for (user, token) in tokens.iter().enumerate() {
+        let lifetime = if user == 7 { 600 } else { 1200 + user };
+        let reply = json!({"access_token": format!("up-{user}"), "token_type": "Bearer", "expires_in": lifetime});
+        authorization(first.exchange(github(token), &answer_with(200, &[], &reply)));
+    }
+    for (user, token) in tokens.iter().enumerate().filter(|(user, _)| *user != 7) {
+        assert_eq!(authorization(second.ask(github(token))), format!("Bearer up-{user}"));
+    }
+    second.wait(github(&tokens[7]));
+    assert!(exchanges(&mut second));
+    assert_eq!(shared.names().iter().filter(|name| name.contains("tokens")).count(), 1);
+}
+
+#[test]
+fn records_that_others_have_written_give_nobody_a_token() {
+    let token = alice_token();
+    type Change = fn(&mut Vec<u8>);
+    let changes: [Change; 6] = [
+        Vec::clear,
+        |value| value.truncate(value.len() / 2),
+        |value| value[0] ^= 1,
+        |value| value[20] ^= 1,
+        |value| *value.last_mut().unwrap() ^= 1,
+        |value| value.splice(0..0, [0xff; 64]).for_each(drop),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let shared = SharedMap::default();
+        let [mut first, mut second]: [Bench; 2] = workers(&shared);
+        authorization(first.exchange(github(&token), &issued("up")));
+        shared.overwrite(|name, value| {
+            if name.contains("tokens") {
+                change(value);
+            }
+        });
+        assert_eq!(authorization(second.exchange(github(&token), &issued("again"))), "Bearer again", "{number}");
+    }
+}
+
+#[test]
+fn a_record_in_anothers_place_gives_nobody_a_token() {
+    let shared = SharedMap::default();
+    let mut configuration = configuration();
+    configuration["cache"] = json!({"shared_tokens": 4096});
+    let [mut first, mut second]: [Bench; 2] = with(&configuration, &shared);
+    let users = ["a", "b", "c", "d"].map(entra_user);
+    for (number, token) in users.iter().enumerate() {
+        authorization(first.exchange(github(token), &issued(&format!("up-{number}"))));
+    }
+    // Everybody's record holds what everybody's records held.
+    let all: Vec<u8> =
+        shared.copy().into_iter().filter(|(name, _)| name.contains("tokens")).flat_map(|(_, value)| value).collect();
+    shared.overwrite(|name, value| {
+        if name.contains("tokens") {
+            value.clone_from(&all);
+        }
+    });
+    for (number, token) in users.iter().enumerate() {
+        assert_eq!(authorization(second.ask(github(token))), format!("Bearer up-{number}"));
+    }
+    // And the heads of the entries say that each is another's.
+    let tags: Vec<Vec<u8>> = entries(&all).iter().map(|entry| entry[..16].to_vec()).collect();
+    let moved: Vec<u8> = entries(&all)
+        .into_iter()
+        .enumerate()
+        .flat_map(|(number, entry)| [&tags[(number + 1) % tags.len()], &entry[16..]].concat())
+        .collect();
+    shared.overwrite(|name, value| {
+        if name.contains("tokens") {
+            value.clone_from(&moved);
+        }
+    });
+    let [mut third]: [Bench; 1] = with(&configuration, &shared);
+    for token in &users {
+        assert_eq!(authorization(third.exchange(github(token), &issued("again"))), "Bearer again");
+    }
+}
+
+/// The entries of a record: a tag of 16 bytes, four bytes of time, four of length, and so much.
+fn entries(mut record: &[u8]) -> Vec<Vec<u8>> {
+    let mut entries = Vec::new();
+    while !record.is_empty() {
+        let length = u32::from_le_bytes(record[20..24].try_into().unwrap()) as usize;
+        entries.push(record[..24 + length].to_vec());
+        record = &record[24 + length..];
+    }
+    entries
+}
+
+#[test]
+fn workers_with_another_secret_or_another_configuration_have_other_tokens() {
+    let shared = SharedMap::default();
+    let [mut first]: [Bench; 1] = workers(&shared);
+    let token = alice_token();
+    authorization(first.exchange(github(&token), &issued("up")));
+    let mut secret = configuration();
+    secret["identity_providers"]["entra-us"]["client"]["authentication"]["secret"] = json!({"inline": "another"});
+    let mut target = configuration();
+    target["resources"][0]["exchange"]["entra-us"]["resource"] = json!("api://another");
+    for other in [secret, target] {
+        let [mut second]: [Bench; 1] = with(&other, &shared);
+        second.wait(github(&token));
+        assert!(exchanges(&mut second));
+    }
+    let [mut same]: [Bench; 1] = workers(&shared);
+    assert_eq!(authorization(same.ask(github(&token))), "Bearer up");
+}
+
+#[test]
+fn what_a_clock_that_was_ahead_has_written_is_not_there() {
+    let shared = SharedMap::default();
+    let [mut ahead, mut right]: [Bench; 2] = workers(&shared);
+    let token = day();
+    ahead.advance(3600);
+    authorization(ahead.exchange(github(&token), &issued("up")));
+    right.wait(github(&token));
+    assert!(exchanges(&mut right));
+}
+
+#[test]
+fn a_provider_that_throttles_is_left_in_peace_by_all_workers() {
+    let shared = SharedMap::default();
+    let [mut first, mut second]: [Bench; 2] = workers(&shared);
+    let reply = answer_with(429, &[("retry-after", "20")], &json!({}));
+    refused(first.exchange(github(&entra_user("a")), &reply));
+    let answer = answered(second.ask(github(&entra_user("b"))));
+    assert_eq!((answer.status, header(&answer, "retry-after")), (503, Some("20")));
+    second.no_call();
+    // The other provider is another.
+    second.wait(github(&bob_token()));
+    assert!(exchanges(&mut second));
+    second.advance(20);
+    second.wait(github(&entra_user("b")));
+    assert!(exchanges(&mut second));
+}
+
+#[test]
+fn outages_of_several_users_close_an_endpoint_for_all_and_one_exchange_tries_whether_it_is_back() {
+    let shared = SharedMap::default();
+    let [mut first, mut second]: [Bench; 2] = workers(&shared);
+    for user in ["a", "b", "c"] {
+        refused(first.exchange(github(&entra_user(user)), &answer(503, b"")));
+    }
+    let answer_to = |bench: &mut Bench, user: &str| {
+        let answer = answered(bench.ask(github(&entra_user(user))));
+        let seconds: u64 = header(&answer, "retry-after").unwrap().parse().unwrap();
+        (answer.status, seconds)
+    };
+    assert_eq!(answer_to(&mut second, "d"), (503, 4), "after 1 and 2");
+    second.no_call();
+    for bench in [&mut first, &mut second] {
+        bench.advance(4);
+    }
+    second.wait(github(&entra_user("d")));
+    let (flight, _) = second.call();
+    assert_eq!(answer_to(&mut first, "e").0, 503);
+    assert_eq!(answer_to(&mut second, "f").0, 503);
+    first.no_call();
+    // It is not.
+    second.reply(flight, &TIMED_OUT);
+    assert!(first.tick().is_empty());
+    assert_eq!(answer_to(&mut first, "e"), (503, 8));
+    for bench in [&mut first, &mut second] {
+        bench.advance(8);
+    }
+    // It is.
+    assert_eq!(authorization(first.exchange(github(&entra_user("e")), &issued("up"))), "Bearer up");
+    for bench in [&mut first, &mut second] {
+        bench.wait(github(&entra_user(&format!("g-{}", bench.now.millis()))));
+    }
+    assert!(exchanges(&mut first));
+    authorization(second.exchange(github(&entra_user("h")), &issued("up")));
+}
+
+#[test]
+fn a_token_that_is_never_served_waits_longer_and_longer_and_keeps_nobody_else_out() {
+    let shared = SharedMap::default();
+    let [mut first, mut second]: [Bench; 2] = workers(&shared);
+    let token = day();
+    let mut pauses: Vec<u64> = Vec::new();
+    for _ in 0..7 {
+        let answer = answered(first.exchange(github(&token), &answer(500, b"")));
+        let pause = header(&answer, "retry-after").unwrap().parse().unwrap();
+        first.advance(pause);
+        pauses.push(pause);
+    }
+    // A tenth of it is by chance.
+    let most = [1, 2, 4, 8, 16, 30, 30];
+    assert!(pauses.iter().zip(most).all(|(pause, most)| (most - most / 10..=most).contains(pause)), "{pauses:?}");
+    second.now = first.now;
+    assert_eq!(authorization(second.exchange(github(&entra_user("other")), &issued("up"))), "Bearer up");
+    // That one got service says that there is some.
+    let answer = answered(first.exchange(github(&token), &answer(500, b"")));
+    assert_eq!(header(&answer, "retry-after"), Some("1"));
+}
+
+#[test]
+fn nobody_waits_longer_than_the_longest_wait() {
+    let shared = SharedMap::default();
+    let mut configuration = configuration();
+    configuration["longest_wait_seconds"] = json!(12);
+    let [mut first, mut second]: [Bench; 2] = with(&configuration, &shared);
+    let token = alice_token();
+    first.wait(github(&token));
+    let early = second.wait(github(&token));
+    second.advance(6);
+    let late = second.wait(github(&token));
+    second.advance(6);
+    let steps = second.tick();
+    assert_eq!(steps.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [early]);
+    assert_eq!(refused(steps.into_iter().next().unwrap().1), (503, "provider_unavailable".to_owned()));
+    let (flight, _) = first.call();
+    first.reply(flight, &issued("up"));
+    let steps = second.tick();
+    assert_eq!(steps.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [late]);
+}
+
+/// Many workers, users and failures in an order that nobody thought of. What the provider sees: never two calls for the same
+/// at once, and none for what it has given before that ends. What users see: their own token, or a refusal.
+#[test]
+fn whatever_happens_one_worker_asks_for_all_and_nobody_gets_anothers_token() {
+    for seed in 0..40 {
+        let mut random: u64 = seed * 7919 + 1;
+        let mut next = |bound: u64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (random >> 20) % bound
+        };
+        let shared = SharedMap::default();
+        let mut workers: [Bench; 4] = workers(&shared);
+        let users: Vec<String> = (0..6)
+            .map(|user| {
+                ENTRA_KEY.token(&crate::support::with(
+                    alice(),
+                    json!({"oid": format!("u{user}"), "exp": NOW.secs() + 1_000_000}),
+                ))
+            })
+            .collect();
+        let mut out: Vec<(usize, FlightId, Call)> = Vec::new();
+        let mut waiting: HashMap<(usize, RequestId), usize> = HashMap::new();
+        let mut given: HashMap<String, u64> = HashMap::new();
+        let (mut calls, mut forwarded) = (0, 0);
+        for _ in 0..600 {
+            let worker = next(4) as usize;
+            let mut steps: Vec<(RequestId, Step)> = Vec::new();
+            match next(10) {
+                0..=3 => {
+                    let user = next(6) as usize;
+                    let (id, step) = workers[worker].send(github(&users[user]));
+                    waiting.insert((worker, id), user);
+                    steps.push((id, step));
+                }
+                4..=6 if !out.is_empty() => {
+                    let (worker, flight, call) = out.swap_remove(next(out.len() as u64) as usize);
+                    let subject = form(&call).remove("assertion").unwrap();
+                    let reply = match next(10) {
+                        0 => answer(503, b""),
+                        1 => Reply::Failed(CallFailure::NoConnection),
+                        2 => answer_with(400, &[], &json!({"error": "interaction_required"})),
+                        _ => {
+                            calls += 1;
+                            given.insert(subject.clone(), workers[worker].now.secs() + 600);
+                            let token =
+                                format!("for-{}-{calls}", users.iter().position(|user| *user == subject).unwrap());
+                            answer_with(
+                                200,
+                                &[],
+                                &json!({"access_token": token, "token_type": "Bearer", "expires_in": 600}),
+                            )
+                        }
+                    };
+                    for (id, step) in workers[worker].reply(flight, &reply) {
+                        check(step, waiting.remove(&(worker, id)), &mut forwarded);
+                    }
+                }
+                7 => {
+                    let seconds = next(3);
+                    workers.iter_mut().for_each(|bench| bench.advance(seconds));
+                }
+                8 => {
+                    let gone: Vec<_> = waiting.keys().filter(|(at, _)| *at == worker).take(1).copied().collect();
+                    for key in gone {
+                        waiting.remove(&key);
+                        workers[worker].engine.gone(key.1);
+                    }
+                }
+                _ => steps.extend(workers[worker].tick()),
+            }
+            for (id, step) in steps {
+                if !matches!(step, Step::Wait) {
+                    check(step, waiting.remove(&(worker, id)), &mut forwarded);
+                }
+            }
+            for (worker, bench) in workers.iter_mut().enumerate() {
+                while let Some((flight, call)) = bench.engine.next_call() {
+                    let subject = form(&call).remove("assertion").unwrap();
+                    let now = bench.now.secs();
+                    // The last fifth of 570 seconds and a little more is for renewals.
+                    assert!(
+                        given.get(&subject).is_none_or(|until| until - now.min(*until) <= 150),
+                        "{seed}: asked for again"
+                    );
+                    assert!(
+                        out.iter().all(|(_, _, other)| form(other)["assertion"] != subject),
+                        "{seed}: asked for twice at once"
+                    );
+                    out.push((worker, flight, call));
+                }
+            }
+        }
+        assert!(forwarded > 50, "{seed}: {forwarded}");
+    }
+
+    fn check(step: Step, user: Option<usize>, forwarded: &mut usize) {
+        if let (Step::Forward(edits), Some(user)) = (&step, user) {
+            let authorization = edits.authorization.as_ref().unwrap().reveal();
+            assert!(authorization.starts_with(&format!("Bearer for-{user}-")), "{authorization} for {user}");
+            *forwarded += 1;
+        }
+    }
+}
