@@ -160,8 +160,7 @@ it('with four workers there is one exchange all the same, and the token is nowhe
   const four = await startGateway(parts, { concurrency: 4 });
   try {
     const { accessToken } = await newcomer('entra');
-    const { exchanges } = parts.entra.forMcp;
-    const { length } = exchanges;
+    const { length } = parts.entra.forMcp.exchanges;
     const hold = gate();
     const repair = parts.entra.forMcp.fail('token', hold.behave);
     const crowd = Array.from({ length: CROWD }, () => four.call(accessToken));
@@ -171,11 +170,11 @@ it('with four workers there is one exchange all the same, and the token is nowhe
     repair();
     assert.deepEqual([...new Set(answers.map(({ status }) => status))], [200]);
     assert.equal(hold.waiting(), 1);
-    assert.equal(exchanges.length - length, 1);
+    assert.equal(parts.entra.forMcp.exchanges.length - length, 1);
     // Which connection a worker has is not ours to say: so many reach each of them.
     const later = await Promise.all(Array.from({ length: CROWD }, () => four.call(accessToken)));
     assert.deepEqual([...new Set(later.map(({ status }) => status))], [200]);
-    assert.equal(exchanges.length - length, 1);
+    assert.equal(parts.entra.forMcp.exchanges.length - length, 1);
     await assertSoundAndSilent(four);
   } finally {
     await four.stop();
