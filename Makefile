@@ -15,6 +15,7 @@ export ONBEHALF_WASM := $(CURDIR)/target/onbehalf.wasm
 PYTHON_TOOLS := .tools/python.stamp
 NODE_TOOLS := .tools/npm-tools.stamp
 E2E_TOOLS := .tools/npm-tests-envoy.stamp
+IDPYOIDC := .tools/idpyoidc.stamp
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' Makefile | awk -F '|' '{printf "%-18s %s\n", $$1, $$2}'
@@ -48,7 +49,7 @@ test-engine: rust ## test the engine, natively
 test-wasm: build ## test the module under wasmtime
 	cargo test --locked --package onbehalf-wasm-tests
 
-test-envoy: build $(E2E_TOOLS) ## test the module on Envoy, with real providers, an MCP server and a client
+test-envoy: build $(E2E_TOOLS) $(IDPYOIDC) ## test the module on Envoy, with real providers, an MCP server and a client
 	tools/build-module.sh tests/envoy/foreign-filter foreign_filter target/foreign_filter.wasm
 	tools/build-module.sh tests/envoy/foreign-filter foreign_filter target/foreign_filter.wasm
 	node --test tests/envoy/*.test.mjs
@@ -107,6 +108,10 @@ $(NODE_TOOLS): tools/package-lock.json $(PYTHON_TOOLS)
 
 $(E2E_TOOLS): tests/envoy/package-lock.json $(PYTHON_TOOLS)
 	npm ci --prefix tests/envoy --ignore-scripts --no-audit --no-fund
+	@touch $@
+
+$(IDPYOIDC): tests/envoy/requirements.txt $(PYTHON_TOOLS)
+	.tools/venv/bin/python -m pip install --quiet --no-deps --only-binary :all: --require-hashes -r tests/envoy/requirements.txt
 	@touch $@
 
 .tools/bin/cargo-deny: Makefile

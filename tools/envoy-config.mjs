@@ -1,4 +1,4 @@
-// The smallest Envoy configurations that run a filter: no upstream, Envoy answers by itself.
+// The smallest Envoy configurations that run a filter.
 
 /** A bootstrap configuration, with the admin interface on a free port. */
 export function bootstrap(listeners, clusters) {
@@ -11,8 +11,9 @@ export async function ports(envoy) {
   return Object.fromEntries(listeners.map(({ name, local_address: local }) => [name, local.socket_address.port_value]));
 }
 
-/** A listener on a free port that runs `filters` and then answers every request with 200 itself. */
-export function listener(name, filters) {
+/** A listener on a free port that runs `filters`, and then answers every request with 200 itself or sends it to a cluster. */
+export function listener(name, filters, upstream) {
+  const end = upstream ? { route: { cluster: upstream } } : { direct_response: { status: 200, body: { inline_string: 'ok' } } };
   return {
     name,
     address: address(0),
@@ -29,7 +30,7 @@ export function listener(name, filters) {
             virtual_hosts: [{
               name,
               domains: ['*'],
-              routes: [{ match: { prefix: '/' }, direct_response: { status: 200, body: { inline_string: 'ok' } } }],
+              routes: [{ match: { prefix: '/' }, ...end }],
             }],
           },
           http_filters: [...filters, {

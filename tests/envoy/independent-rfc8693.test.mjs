@@ -1,0 +1,153 @@
+// The profile rfc8693 against an implementation that is not ours: idpyoidc, with each client authentication that it has.
+
+import assert from 'node:assert/strict';
+import { generateKeyPairSync } from 'node:crypto';
+import { after, before, describe, it } from 'node:test';
+import { bootstrap, cluster, listener, ports, wasmFilter } from '../../tools/envoy-config.mjs';
+import { MODULE, startEnvoy } from './parts/envoy.mjs';
+import { startIdpyoidc } from './parts/idpyoidc.mjs';
+import { send } from './parts/mcp-client.mjs';
+import { until } from './parts/until.mjs';
+import { startUpstream } from './parts/upstream.mjs';
+
+const HOST = 'mcp.example.com';
+const RESOURCE = `https://${HOST}/mcp`;
+// idpyoidc takes the secret in Basic authentication as it is, without the encoding of RFC 6749 section 2.3.1.
+const SECRET = 'a-secret-of-letters-and-digits-0123456789';
+
+const pem = (key) => key.export({ type: 'pkcs8', format: 'pem' });
+const keys = {
+  RS256: () => generateKeyPairSync('rsa', { modulusLength: 2048 }),
+  PS256: () => generateKeyPairSync('rsa', { modulusLength: 2048 }),
+  ES256: () => generateKeyPairSync('ec', { namedCurve: 'P-256' }),
+  ES384: () => generateKeyPairSync('ec', { namedCurve: 'P-384' }),
+  EdDSA: () => generateKeyPairSync('ed25519'),
+};
+
+const METHODS = [
+  { method: 'client_secret_basic' },
+  { method: 'client_secret_post' },
+  ...Object.keys(keys).map((algorithm) => ({ method: 'private_key_jwt', algorithm })),
+].map((row) => ({ ...row, name: [row.method, row.algorithm].filter(Boolean).join(' ') }));
+/** Those that are also tried with a wrong secret or key: one of each method. */
+const TRIED_WRONGLY = METHODS.filter(({ algorithm }) => [undefined, 'ES256'].includes(algorithm));
+
+let server;
+let upstream;
+let envoy;
+let portOf;
+
+before(async () => {
+  const clients = {};
+  const env = { SECRET, OTHER_SECRET: 'not-the-secret' };
+  METHODS.forEach((row, index) => {
+    row.client = `gateway-${index}`;
+    clients[row.client] = { method: row.method, secret: SECRET };
+    if (row.algorithm) {
+      const [key, other] = [pem(keys[row.algorithm]().privateKey), pem(keys[row.algorithm]().privateKey)];
+      Object.assign(env, { [`KEY_${index}`]: key, [`OTHER_KEY_${index}`]: other });
+      clients[row.client] = { method: row.method, key, algorithm: row.algorithm };
+    }
+  });
+  server = await startIdpyoidc({ clients, scopes: ['mcp:read', 'mcp:call'], audiences: [RESOURCE], signs: 'ES256' });
+  upstream = await startUpstream([{ issuer: server.issuer, jwksUri: server.urls.keys }], { '/mcp': RESOURCE });
+
+  const filter = (row, index, prefix = '') =>
+    wasmFilter(
+      `${prefix}${index}`,
+      MODULE,
+      {
+        identity_providers: {
+          idpyoidc: {
+            profile: 'rfc8693',
+            issuer: server.issuer,
+            cluster: 'idpyoidc',
+            audiences: [row.client],
+            client: {
+              id: row.client,
+              authentication: row.algorithm
+                ? { method: row.method, key: { env: `${prefix}KEY_${index}` }, key_id: row.client, algorithm: row.algorithm }
+                : { method: row.method, secret: { env: `${prefix}SECRET` } },
+            },
+          },
+        },
+        resources: [{ url: RESOURCE, scopes: ['mcp:read'], exchange: { idpyoidc: { audience: RESOURCE, scopes: ['mcp:call'] } } }],
+      },
+      Object.keys(env),
+    );
+  const listeners = METHODS.flatMap((row, index) => [
+    listener(row.name, [filter(row, index)], 'upstream'),
+    ...(TRIED_WRONGLY.includes(row) ? [listener(`${row.name}, wrongly`, [filter(row, index, 'OTHER_')], 'upstream')] : []),
+  ]);
+  envoy = await startEnvoy(bootstrap(listeners, [cluster('idpyoidc', server.port), cluster('upstream', upstream.port)]), { env });
+  portOf = await ports(envoy);
+});
+
+after(async () => {
+  await envoy?.stop();
+  await upstream?.stop();
+  await server?.stop();
+});
+
+const ask = (listener, token) =>
+  send({ port: portOf[listener], host: HOST, headers: token === undefined ? {} : { authorization: `Bearer ${token}` } });
+
+/** An answer when the filter has the keys. */
+const answer = (listener, token) =>
+  until(async () => {
+    const got = await ask(listener, token);
+    return got.status !== 503 && got;
+  }, 'the keys are there');
+
+const exchanges = async () => (await server.counts()).exchange ?? 0;
+
+for (const row of METHODS) {
+  describe(row.name, () => {
+    it('a user’s token is exchanged once, and the API gets the new one', async () => {
+      const token = await server.signIn(row.client, `carol-${row.client}`, ['mcp:read', 'mcp:call']);
+      const before = await exchanges();
+      const first = await answer(row.name, token);
+      assert.equal(first.status, 200, `${first.text} ${server.complaints()}`);
+      const seen = first.json;
+      assert.equal(seen.issuer, server.issuer);
+      assert.deepEqual([seen.audience, seen.scopes].flat(), [RESOURCE, 'mcp:call']);
+      assert.equal(seen.subject, JSON.parse(Buffer.from(token.split('.')[1], 'base64url')).sub);
+      for (let round = 0; round < 3; round += 1) assert.deepEqual((await ask(row.name, token)).json, seen);
+      assert.equal((await exchanges()) - before, 1);
+    });
+
+    if (!TRIED_WRONGLY.includes(row)) return;
+    it('a client that cannot prove itself gets nothing', async () => {
+      const token = await server.signIn(row.client, `dave-${row.client}`, ['mcp:read', 'mcp:call']);
+      const { requests } = upstream.counts;
+      const refused = await answer(`${row.name}, wrongly`, token);
+      assert.deepEqual([refused.status, refused.json.reason], [502, 'exchange_misconfigured']);
+      assert.equal(upstream.counts.requests, requests);
+    });
+  });
+}
+
+it('a token that the server has not issued is refused without a call', async () => {
+  const { name, client } = METHODS[0];
+  const token = await server.signIn(client, 'erin', ['mcp:read']);
+  const before = await exchanges();
+  const [header, payload, signature] = token.split('.');
+  const forged = [header, payload, Buffer.from(signature, 'base64url').reverse().toString('base64url')].join('.');
+  const refused = await answer(name, forged);
+  assert.deepEqual([refused.status, refused.json.reason], [401, 'bad_signature']);
+  assert.equal(await exchanges(), before);
+});
+
+it('a scope that the user has not got is refused by the server, and that is the operator’s to see', async () => {
+  const { name, client } = METHODS[0];
+  const token = await server.signIn(client, 'frank', ['mcp:read']);
+  const before = await exchanges();
+  const refused = await answer(name, token);
+  assert.equal(await exchanges(), before + 1);
+  assert.deepEqual([refused.status, refused.json.reason], [502, 'exchange_misconfigured']);
+});
+
+it('nothing trapped, and the API was given no token that it had to refuse', async () => {
+  assert.deepEqual(await envoy.traps(), []);
+  assert.deepEqual(upstream.mistaken, []);
+});

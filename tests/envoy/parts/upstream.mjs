@@ -1,0 +1,71 @@
+// An API behind Envoy that takes tokens of several issuers, as any resource server does, and says whose token it got.
+
+import { createServer } from 'node:http';
+import { createRemoteJWKSet, decodeJwt, jwtVerify } from 'jose';
+
+/**
+ * @param {{issuer: string, jwksUri: string, headers?: object}[]} trusted
+ * @param {object} audiences by path, the audience that tokens must have there; null: whatever a token has
+ *
+ * It answers 200 with what it read of the token, 401 to a token that is not good, and 409 where the token is not of the
+ * user whom the request says it is of (`x-expected-user`). `mistaken` has what it refused, `tokens` is for leaks.mjs.
+ */
+export async function startUpstream(trusted, audiences) {
+  const issuers = new Map(
+    trusted.map(({ issuer, jwksUri, headers }) => [issuer, createRemoteJWKSet(new URL(jwksUri), { headers, cooldownDuration: 0 })]),
+  );
+  const verified = new Map();
+  const mistaken = [];
+  const counts = { requests: 0 };
+
+  const verify = async (authorization, audience) => {
+    const [scheme, token, ...rest] = (authorization ?? '').split(' ');
+    if (scheme !== 'Bearer' || !token || rest.length) throw new Error('no bearer token');
+    if (!verified.has(token)) {
+      const { iss } = decodeJwt(token);
+      const keys = issuers.get(iss);
+      if (!keys) throw new Error('not a trusted issuer');
+      verified.set(token, (await jwtVerify(token, keys, { issuer: iss })).payload);
+    }
+    const claims = verified.get(token);
+    if (audience === undefined) throw new Error('nothing is here');
+    if (audience !== null && ![claims.aud].flat().includes(audience)) throw new Error(`for ${claims.aud}, not ${audience}`);
+    if (!(claims.exp > Date.now() / 1000)) throw new Error('expired');
+    return claims;
+  };
+
+  const server = createServer({ keepAliveTimeout: 600_000 }, async (request, response) => {
+    counts.requests += 1;
+    request.resume();
+    const answer = (status, body) => response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+    try {
+      const claims = await verify(request.headers.authorization, audiences[request.url]);
+      const user = claims.preferred_username ?? claims.sub;
+      const expected = request.headers['x-expected-user'];
+      if (expected !== undefined && expected !== user) {
+        mistaken.push(`${expected} got a token of ${user}`);
+        return answer(409, { user });
+      }
+      return answer(200, { issuer: claims.iss, audience: claims.aud, subject: claims.sub, user, scopes: claims.scp ?? claims.scope });
+    } catch (error) {
+      mistaken.push(error.message);
+      return answer(401, { error: 'invalid_token' });
+    }
+  });
+  await new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', resolve);
+  });
+  return {
+    port: server.address().port,
+    counts,
+    mistaken,
+    get tokens() {
+      return new Set(verified.keys());
+    },
+    async stop() {
+      server.closeAllConnections();
+      server.close();
+    },
+  };
+}
