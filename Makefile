@@ -39,6 +39,9 @@ bench: build ## measure the figures on one Envoy worker: target/bench/latest.jso
 	tools/build-module.sh bench/empty-filter empty_filter target/bench/empty_filter.wasm
 	node bench/bench.mjs
 
+soak: build $(E2E_TOOLS) ## load eight workers for some minutes, with failing providers: target/bench/soak.json
+	node tests/envoy/soak.mjs
+
 ## Check
 
 test: test-engine test-wasm test-envoy test-oci ## run all tests
@@ -122,4 +125,4 @@ $(IDPYOIDC): tests/envoy/requirements.txt $(PYTHON_TOOLS)
 	tools/install-cargo-tool.sh cargo-fuzz 0.13.2
 	@touch $@
 
-.PHONY: help build demo run oci bench test test-engine test-wasm test-envoy test-oci lint fuzz advisories fmt clean distclean rust
+.PHONY: help build demo run oci bench soak test test-engine test-wasm test-envoy test-oci lint fuzz advisories fmt clean distclean rust

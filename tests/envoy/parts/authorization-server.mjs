@@ -8,6 +8,7 @@
 import { createHash, createPublicKey, generateKeyPairSync, randomBytes } from 'node:crypto';
 import { CompactSign, compactVerify, createLocalJWKSet, decodeProtectedHeader } from 'jose';
 import Provider, { errors } from 'oidc-provider';
+import { secrets } from './leaks.mjs';
 
 export { errors };
 
@@ -34,7 +35,6 @@ export class AuthorizationServer {
     this.clockOffsetSeconds = 0;
     this.counts = { discovery: 0, keys: 0, token: 0 };
     this.tokenRequests = [];
-    this.secretsSeen = new Set(); // for leaks.mjs
     this.faults = [];
     this.cookieKey = randomBytes(16).toString('hex');
     this.signingKeys = [newKey(dialect, issuer), newKey(dialect, issuer)];
@@ -95,9 +95,11 @@ export class AuthorizationServer {
   /** Signs whatever it is told with the server's real key: only for tokens that no login can give. */
   async sign(claims, header = {}) {
     const { privateKey, kid } = this.signingKeys[0];
-    return new CompactSign(Buffer.from(JSON.stringify(claims)))
+    const token = await new CompactSign(Buffer.from(JSON.stringify(claims)))
       .setProtectedHeader({ alg: 'RS256', kid, ...header })
       .sign(privateKey);
+    secrets.add(token);
+    return token;
   }
 
   /** Signature, issuer and expiry of a token of this server; throws otherwise. For the grants. */
@@ -134,7 +136,9 @@ export class AuthorizationServer {
       resource.identifier,
       this.#resourceServer(resource),
     );
-    return token.save();
+    const value = await token.save();
+    secrets.add(value);
+    return value;
   }
 
   #resourceServer(resource) {
@@ -269,13 +273,16 @@ export class AuthorizationServer {
   #record(request, form, status, error) {
     const shown = (name, value) => {
       if (!HIDDEN.has(name)) return value;
-      this.secretsSeen.add(String(value));
+      secrets.add(String(value));
       return '(hidden)';
     };
+    const basic = request.headers.authorization?.match(/^Basic (.*)$/)?.[1];
+    if (basic) secrets.add(basic);
     const entry = {
       parameters: Object.keys(form).sort(),
       values: Object.fromEntries(Object.entries(form).map(([k, v]) => [k, shown(k, v)])),
       clientAuthentication: clientAuthentication(request, form),
+      subject: subjectOf(form.subject_token ?? form.assertion),
       accept: request.headers.accept,
       contentType: request.headers['content-type'],
       userAgent: request.headers['user-agent'],
@@ -364,6 +371,16 @@ function clientAuthentication(request, form) {
   if ('client_secret' in form) used.push('client_secret_post');
   if ('client_assertion' in form) used.push('private_key_jwt');
   return used.join(' and ') || 'none';
+}
+
+/** The user whom a token that was handed in names, whether or not it is good. */
+function subjectOf(token) {
+  try {
+    const { preferred_username, sub } = JSON.parse(Buffer.from(token.split('.')[1], 'base64url').toString());
+    return preferred_username ?? sub;
+  } catch {
+    return undefined;
+  }
 }
 
 /** What a test may know of a client assertion: all but the assertion. */

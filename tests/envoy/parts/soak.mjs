@@ -1,0 +1,218 @@
+// Many users at many resources through several workers, while clients leave and the providers fail: the load, and what came
+// of it on both sides.
+
+import { readFileSync } from 'node:fs';
+import { Agent, request as httpRequest } from 'node:http';
+import * as faults from './faults.mjs';
+import { MCP_HOST, startGateway, startParts } from './gateway.mjs';
+import { answers } from './leaks.mjs';
+import { signIn } from './login.mjs';
+import { until } from './until.mjs';
+import { startUpstream } from './upstream.mjs';
+
+/** Refusals that a provider explains that fails or pauses. */
+const EXPLAINED = ['provider_unavailable', 'provider_answer_invalid'];
+const CONNECTIONS = 64;
+const SAMPLES = 100;
+
+/** The recipe for both providers with several resources, and half of the users at each provider. */
+export async function startScene({ workers, users, resources, timeoutSeconds }) {
+  const paths = Array.from({ length: resources }, (_, number) => `/r${number}`);
+  const urlOf = (path) => `https://${MCP_HOST}${path}`;
+  const appOf = (path) => `api://app${path.slice(1)}`;
+  const parts = await startParts();
+  for (const path of paths) {
+    const resource = { audience: urlOf(path), scopes: ['mcp:call'], appRoles: [] };
+    parts.entra.forMcp.settings.resources.push({ ...resource, identifier: appOf(path) });
+    parts.okta.forMcp.settings.resources.push({ ...resource, identifier: urlOf(path) });
+  }
+  await parts.mcp.stop();
+  const trust = ({ host, forMcp }) => {
+    const { url: jwksUri, headers } = host.reach(forMcp.urls.keys);
+    return { issuer: forMcp.issuer, jwksUri, headers };
+  };
+  parts.mcp = await startUpstream(
+    [trust(parts.entra), trust(parts.okta)],
+    Object.fromEntries(paths.map((path) => [path, urlOf(path)])),
+  );
+  const people = await Promise.all(
+    Array.from({ length: users }, async (_, number) => {
+      const [provider, domain] = number % 2 ? ['okta', 'acme'] : ['entra', 'contoso'];
+      const user = `user${number}@${domain}.example`;
+      return { user, provider, token: (await signIn(parts[provider], user)).accessToken };
+    }),
+  );
+  const gateway = await startGateway(parts, {
+    concurrency: workers,
+    change: (filter) => {
+      for (const provider of Object.values(filter.identity_providers)) provider.timeout_seconds = timeoutSeconds;
+      filter.resources = paths.map((path) => ({
+        url: urlOf(path),
+        scopes: ['mcp:read'],
+        exchange: { entra: { resource: appOf(path) }, okta: { audience: urlOf(path), scopes: ['mcp:call'] } },
+      }));
+    },
+  });
+  const scene = {
+    people,
+    paths,
+    parts,
+    gateway,
+    pairs: people.flatMap((person) => paths.map((path) => ({ ...person, path }))),
+    async stop() {
+      await gateway.stop();
+      await parts.stop();
+    },
+  };
+  // Keys are fetched on the first tick, whoever asks; a user who is none of those above waits for them.
+  for (const provider of ['entra', 'okta']) {
+    const { accessToken: token } = await signIn(parts[provider], 'first@users.example');
+    const first = { user: 'first@users.example', token, path: paths[0] };
+    await until(async () => (await ask(scene, first)).status === 200, 'the keys are there');
+  }
+  return scene;
+}
+
+/**
+ * Lets `count` requests of random users at random resources go out, `leaving` of them (0 to 1) broken off by their client.
+ * Returns how many were answered in which way, `wrong` answers, and samples of Envoy's resident memory in bytes.
+ */
+export async function load(scene, { count, random, leaving = 0 }) {
+  const agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
+  const outcome = { served: 0, refused: {}, left: 0, wrong: [], memory: [] };
+  let begun = 0;
+  const pick = (list) => list[Math.floor(random() * list.length)];
+  const client = async () => {
+    while (begun < count) {
+      begun += 1;
+      if (begun % Math.ceil(count / SAMPLES) === 0) outcome.memory.push(residentBytes(scene.gateway.envoy.pid));
+      const pair = pick(scene.pairs);
+      const leaves = random() < leaving ? random() * 20 : undefined;
+      const answer = await ask(scene, pair, { agent, leaves });
+      if (answer === undefined) outcome.left += 1;
+      else if (answer.status === 200 && answer.user === pair.user) outcome.served += 1;
+      else if (EXPLAINED.includes(answer.reason)) {
+        outcome.refused[answer.reason] = (outcome.refused[answer.reason] ?? 0) + 1;
+        if (!failuresOf(scene, pair)) outcome.wrong.push(`${answer.reason} of ${pair.user} at ${pair.path}, for whom nothing failed`);
+      } else outcome.wrong.push(`${answer.status} ${JSON.stringify(answer)} to ${pair.user} at ${pair.path}`);
+    }
+  };
+  await Promise.all(Array.from({ length: CONNECTIONS }, client));
+  agent.destroy();
+  return outcome;
+}
+
+/** Everybody is served everywhere, at the latest when what was remembered of failures has been forgotten. */
+export async function everybodyIsServed(scene, { seconds = 30 } = {}) {
+  const agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
+  const left = [...scene.pairs];
+  const client = async () => {
+    for (let pair; (pair = left.pop()) !== undefined; ) {
+      await until(async () => (await ask(scene, pair, { agent })).status === 200, `${pair.user} is served at ${pair.path}`, seconds);
+    }
+  };
+  await Promise.all(Array.from({ length: CONNECTIONS }, client));
+  agent.destroy();
+}
+
+/** The answer to one request, or undefined if its client left (after `leaves` milliseconds) before it came. */
+export function ask({ gateway }, { token, user, path }, { agent, leaves } = {}) {
+  return new Promise((resolve, reject) => {
+    const headers = { host: MCP_HOST, authorization: `Bearer ${token}`, 'x-expected-user': user };
+    const request = httpRequest({ agent, host: '127.0.0.1', port: gateway.envoy.port, path, headers }, async (response) => {
+      try {
+        let text = '';
+        for await (const chunk of response) text += chunk;
+        clearTimeout(timer);
+        answers.add(text);
+        resolve({ status: response.statusCode, ...JSON.parse(text) });
+      } catch (error) {
+        failed(error);
+      }
+    });
+    const timer = leaves === undefined ? undefined : setTimeout(() => request.destroy(), leaves);
+    const failed = (error) => (leaves === undefined ? reject(error) : resolve(undefined));
+    request.on('error', failed);
+    request.end();
+  });
+}
+
+/** One call at a token endpoint in twenty fails, in one of several ways; one in fifty takes its time, but not too long. */
+export function trouble(scene, random, { failing = 0.05, pausing = 0.02, longestPause = 500 } = {}) {
+  const ways = [
+    faults.answers(503, 'no'),
+    faults.answers(500, '{}', { 'content-type': 'application/json' }),
+    faults.refusesWith('temporarily_unavailable'),
+    faults.dropsTheConnection(),
+    faults.neverAnswers(),
+  ];
+  const repairs = serversOf(scene).map((server) =>
+    server.fail('token', (exchange) => {
+      const drawn = random();
+      if (drawn < failing) return ways[Math.floor(random() * ways.length)](exchange);
+      if (drawn < failing + pausing) return faults.isSlow(random() * longestPause)(exchange);
+      return exchange.real();
+    }),
+  );
+  return () => repairs.forEach((repair) => repair());
+}
+
+/**
+ * What the token endpoints were asked for and what they gave, by user and resource. A call is *due* if it is the first of
+ * its user and resource, or the one before it failed. `undue` are the others, `missing` those who were never given anything.
+ */
+export function exchangesOf(scene) {
+  const byPair = new Map(scene.pairs.map((pair) => [keyOf(pair), []]));
+  for (const server of serversOf(scene)) {
+    for (const request of server.exchanges) byPair.get(keyOfRequest(request))?.push(request.status);
+  }
+  const pairs = [...byPair.values()];
+  const all = pairs.flat();
+  return {
+    pairs: pairs.length,
+    calls: all.length,
+    issued: all.filter((status) => status === 200).length,
+    failed: all.filter((status) => status !== 200).length,
+    undue: pairs.reduce((sum, statuses) => sum + statuses.slice(0, -1).filter((status) => status === 200).length, 0),
+    missing: pairs.filter((statuses) => !statuses.includes(200)).length,
+    mostForOne: Math.max(...pairs.map((statuses) => statuses.filter((status) => status === 200).length)),
+  };
+}
+
+/** The last quarter of the samples over the second one, as a ratio of their means. */
+export function growth(samples) {
+  const quarter = Math.floor(samples.length / 4);
+  const mean = (numbers) => numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
+  return mean(samples.slice(-quarter)) / mean(samples.slice(quarter, 2 * quarter));
+}
+
+const serversOf = ({ parts }) => [parts.entra.forMcp, parts.okta.forMcp];
+const keyOf = ({ user, path }) => `${user} ${path}`;
+
+/** Whose token was handed in, and which path's resource was asked for. */
+function keyOfRequest({ subject, values }) {
+  const number = (values.audience ?? values.scope).match(/r(\d+)(\/\.default)?$/)?.[1];
+  return `${subject} /r${number}`;
+}
+
+/** Whether a call for this user and resource has failed so far. */
+function failuresOf(scene, pair) {
+  const { forMcp } = scene.parts[pair.provider];
+  return forMcp.exchanges.some((request) => request.status !== 200 && keyOfRequest(request) === keyOf(pair));
+}
+
+/** Resident memory of a process, in bytes. */
+function residentBytes(pid) {
+  return Number(readFileSync(`/proc/${pid}/status`, 'utf8').match(/^VmRSS:\s+(\d+) kB$/m)[1]) * 1024;
+}
+
+/** Numbers from 0 to 1 that are the same for the same seed (mulberry32). */
+export function randomNumbers(seed) {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
+    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
+    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
+  };
+}

@@ -1,0 +1,38 @@
+// The short form of `make soak`: nobody gets another user's token, and the providers are asked once for each, and again only
+// where they failed.
+
+import assert from 'node:assert/strict';
+import { after, before, it } from 'node:test';
+import { assertSoundAndSilent } from './parts/expect.mjs';
+import { everybodyIsServed, exchangesOf, load, randomNumbers, startScene, trouble } from './parts/soak.mjs';
+
+const WORKERS = 2;
+const SEED = Number(process.env.SOAK_SEED ?? Math.floor(Math.random() * 2 ** 32));
+const random = randomNumbers(SEED);
+let scene;
+
+before(async () => {
+  scene = await startScene({ workers: WORKERS, users: 40, resources: 3, timeoutSeconds: 2 });
+});
+after(() => scene?.stop());
+
+it(`of thousands of requests none gets another user’s token, while clients leave and providers fail (SOAK_SEED=${SEED})`, async () => {
+  const repair = trouble(scene, random, { longestPause: 200 });
+  const outcome = await load(scene, { count: 4000, random, leaving: 0.03 });
+  repair();
+  assert.deepEqual(outcome.wrong, []);
+  assert.deepEqual(scene.parts.mcp.mistaken, []);
+  assert.ok(outcome.served > 3000, JSON.stringify(outcome.refused));
+  assert.ok(outcome.left > 0);
+  await everybodyIsServed(scene);
+});
+
+it('each user’s token was exchanged once for each resource, and again only where the provider failed', () => {
+  const exchanges = exchangesOf(scene);
+  assert.equal(exchanges.missing, 0);
+  assert.ok(exchanges.failed > 0, 'nothing failed');
+  // Each worker knows its own tokens only.
+  assert.ok(exchanges.mostForOne <= WORKERS, JSON.stringify(exchanges));
+});
+
+it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(scene.gateway));
