@@ -227,6 +227,7 @@ describe('what is right is accepted', () => {
   it('a secret in the configuration works, with a warning in the log that does not show it', async (t) => {
     const gateway = await startGateway(parts, {
       recipe: 'entra',
+      exposes: [parts.env.ENTRA_CLIENT_SECRET],
       change: ({ identity_providers: { entra } }) => {
         entra.client.authentication.secret = { inline: parts.env.ENTRA_CLIENT_SECRET };
       },

@@ -5,6 +5,7 @@ import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFil
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { leaksOf, secrets, seenIn } from './leaks.mjs';
 import { until } from './until.mjs';
 
 const CHECKOUT = fileURLToPath(new URL('../../../', import.meta.url));
@@ -45,6 +46,7 @@ function forget(folder) {
 /** `envoy --mode validate`: `{ok, output}`. */
 export async function validate(config, env = {}) {
   const { folder, file } = newFolder(config);
+  keepSecret(env);
   const child = spawn(ENVOY, ['--mode', 'validate', '-c', file], { env });
   running.add(child);
   let output = '';
@@ -52,14 +54,16 @@ export async function validate(config, env = {}) {
   const status = await new Promise((resolve) => child.on('close', resolve));
   running.delete(child);
   forget(folder);
+  complainOf(seenIn({ operator: { output } }).found);
   return { ok: status === 0, output };
 }
 
 /**
  * Starts Envoy with a bootstrap configuration (an object, or YAML text) whose admin interface and first
- * listener have port 0, and waits until it takes requests.
+ * listener have port 0, and waits until it takes requests. What is in `env` is secret. `exposes`: secrets that can be seen on purpose.
  */
-export async function startEnvoy(config, { env = {}, concurrency = 1 } = {}) {
+export async function startEnvoy(config, { env = {}, concurrency = 1, exposes = [] } = {}) {
+  keepSecret(env);
   const { folder, file } = newFolder(config);
   const adminFile = join(folder, 'admin');
   const child = spawn(
@@ -72,6 +76,7 @@ export async function startEnvoy(config, { env = {}, concurrency = 1 } = {}) {
   );
   running.add(child);
   const envoy = new Envoy(child, folder);
+  envoy.exposes = exposes;
   try {
     envoy.admin = await until(() => envoy.alive() && readIfThere(adminFile), 'Envoy starts', 60);
     await until(async () => envoy.alive() && (await envoy.isReady()), 'Envoy is ready', 60);
@@ -154,8 +159,10 @@ class Envoy {
     return [...counted.map(([name, value]) => `${name}: ${value}`), ...(logged ?? [])];
   }
 
+  /** Ends it, after a last look at all that can be seen of it. */
   async stop() {
     if (this.end === undefined) {
+      if (this.port) complainOf((await leaksOf(this, this.exposes)).found);
       this.child.kill('SIGTERM');
       const timer = setTimeout(() => this.child.kill('SIGKILL'), 5000);
       await this.exited;
@@ -163,6 +170,17 @@ class Envoy {
     }
     forget(this.folder);
   }
+}
+
+function keepSecret(env) {
+  for (const value of Object.values(env)) secrets.add(value);
+}
+
+/** Makes the whole run fail, not the stopping, which others wait for. */
+function complainOf(found) {
+  if (Object.keys(found).length === 0) return;
+  console.error(`secrets can be seen: ${JSON.stringify(found)}`);
+  process.exitCode = 1;
 }
 
 function readIfThere(file) {

@@ -148,11 +148,11 @@ export const filterOf = (bootstrap) => wasmOf(bootstrap).configuration.value;
  */
 export async function startGateway(
   parts,
-  { recipe = 'okta-and-entra', concurrency = 1, change = () => {}, env = {} } = {},
+  { recipe = 'okta-and-entra', concurrency = 1, change = () => {}, env = {}, exposes } = {},
 ) {
   const bootstrap = bootstrapOf(recipe, parts);
   change(filterOf(bootstrap), bootstrap);
-  const envoy = await startEnvoy(bootstrap, { concurrency, env: { ...parts.env, ...env } });
+  const envoy = await startEnvoy(bootstrap, { concurrency, env: { ...parts.env, ...env }, exposes });
   return new Gateway(parts, envoy);
 }
 
@@ -165,33 +165,25 @@ export function validateRecipe(parts, change = () => {}, { recipe = 'okta-and-en
 
 class Gateway {
   constructor(parts, envoy) {
-    Object.assign(this, { parts, envoy, answers: [] });
+    Object.assign(this, { parts, envoy });
     this.target = { port: envoy.port, host: MCP_HOST };
   }
 
-  #keep = (answer) => {
-    this.answers.push(`${answer.status}\n${JSON.stringify(answer.headers)}\n${answer.text}`);
-    return answer;
-  };
-
   /** Any HTTP request. */
   send(options) {
-    return send({ ...this.target, ...options }).then(this.#keep);
+    return send({ ...this.target, ...options });
   }
 
   /** Raw bytes, for what no HTTP library sends. */
   sendBytes(bytes) {
-    return sendBytes(this.envoy.port, bytes).then((answer) => {
-      this.answers.push(answer);
-      return answer;
-    });
+    return sendBytes(this.envoy.port, bytes);
   }
 
   /** One tool call as one POST, with this token, as curl would do it. */
   call(token, headers = {}, options = {}) {
     const authorization = token === undefined ? {} : { authorization: `Bearer ${token}` };
     const { path = '/mcp' } = options;
-    return callTool({ ...this.target, path }, { ...authorization, ...headers }, options).then(this.#keep);
+    return callTool({ ...this.target, path }, { ...authorization, ...headers }, options);
   }
 
   /** A tool call with the official MCP client; answers what the MCP server saw. */

@@ -8,6 +8,7 @@ import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { importPKCS8, SignJWT } from 'jose';
 import { registeredKey } from './authorization-server.mjs';
+import { secrets } from './leaks.mjs';
 
 const here = (path) => fileURLToPath(new URL(path, import.meta.url));
 const PYTHON = process.env.IDPYOIDC_PYTHON ?? join(here('../../..'), '.tools/venv/bin/python');
@@ -70,7 +71,9 @@ export async function startIdpyoidc({ clients, ...settings }) {
         }),
       });
       if (answer.status !== 200) throw new Error(`no token for ${user}: ${await answer.text()} ${said}`);
-      return (await answer.json()).access_token;
+      const { access_token: token } = await answer.json();
+      secrets.add(token);
+      return token;
     },
     async stop() {
       child.stdin.end();

@@ -3,6 +3,7 @@
 
 import { createHash, randomBytes } from 'node:crypto';
 import { REDIRECT_URI } from './identity-provider.mjs';
+import { secrets } from './leaks.mjs';
 
 /**
  * Signs a user in and returns `{accessToken, idToken, expiresIn}`.
@@ -50,7 +51,7 @@ export async function signIn(
       code_verifier: verifier,
     },
   });
-  return tokens(answer, username, server);
+  return tokens(answer, username);
 }
 
 /** A token of an application without a user (client_credentials). */
@@ -63,13 +64,13 @@ export async function machineToken(provider, scope, server = provider.signIn) {
       scope,
     },
   });
-  return tokens(answer, 'the machine', server).accessToken;
+  return tokens(answer, 'the machine').accessToken;
 }
 
-function tokens(answer, who, server) {
+function tokens(answer, who) {
   if (answer.status !== 200) throw new Error(`no token for ${who}: ${answer.status} ${answer.text}`);
   const { access_token: accessToken, id_token: idToken, expires_in: expiresIn } = JSON.parse(answer.text);
-  for (const token of [accessToken, idToken]) if (token) server.secretsSeen.add(token);
+  for (const token of [accessToken, idToken]) if (token) secrets.add(token);
   return { accessToken, idToken, expiresIn };
 }
 

@@ -5,6 +5,7 @@ import { request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
 import { Readable } from 'node:stream';
 import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
+import { answers } from './leaks.mjs';
 
 /**
  * One HTTP request; resolves with `{status, headers, text, json}`.
@@ -26,6 +27,7 @@ export function send({ port, host, path = '/mcp', method = 'GET', headers = {}, 
         try {
           let text = '';
           for await (const chunk of response) text += chunk;
+          answers.add(`${response.rawHeaders.join('\n')}\n${text}`);
           resolve({
             status: response.statusCode,
             headers: response.headers,
@@ -61,7 +63,10 @@ export function sendBytes(port, bytes) {
     socket.on('error', (error) => {
       if (!['ECONNRESET', 'EPIPE'].includes(error.code)) reject(error);
     });
-    socket.on('close', () => resolve(received));
+    socket.on('close', () => {
+      answers.add(received);
+      resolve(received);
+    });
   });
 }
 
@@ -83,6 +88,8 @@ function fetchAs(host) {
         (response) => {
           const pairs = Object.entries(response.headers).map(([k, v]) => [k, String(v)]);
           const empty = response.statusCode === 204 || response.statusCode === 304;
+          answers.add(response.rawHeaders.join('\n'));
+          response.on('data', (chunk) => answers.add(String(chunk)));
           resolve(
             new Response(empty ? null : Readable.toWeb(response), {
               status: response.statusCode,

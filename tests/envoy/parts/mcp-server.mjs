@@ -5,11 +5,12 @@ import { createServer } from 'node:http';
 import { toNodeHandler } from '@modelcontextprotocol/node';
 import { createMcpHandler, fromJsonSchema, McpServer } from '@modelcontextprotocol/server';
 import { createRemoteJWKSet, decodeJwt, jwtVerify } from 'jose';
+import { secrets } from './leaks.mjs';
 
 /**
  * @param {{issuer: string, audience: string, jwksUri: string, headers?: object}[]} trusted
  * Returns `{port, url, requests, tokens, stop}`; `requests` has method, path and header names of everything
- * that arrived, accepted or not, and `identity` where the token was good; `tokens` is for leaks.mjs.
+ * that arrived, accepted or not, and `identity` where the token was good; `tokens` has the good ones.
  */
 export async function startMcpServer(trusted) {
   const issuers = new Map(
@@ -62,6 +63,7 @@ export async function startMcpServer(trusted) {
       return response.end();
     }
     tokens.add(request.auth.token);
+    secrets.add(request.auth.token);
     entry.identity = { ...request.auth.extra, scopes: request.auth.scopes };
     return handle(request, response);
   });

@@ -2,6 +2,7 @@
 // wrong order.
 
 import { connect } from 'node:net';
+import { answers } from './leaks.mjs';
 
 const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
 const [DATA, HEADERS, RESET, SETTINGS, GOAWAY] = [0, 1, 3, 4, 7];
@@ -44,6 +45,7 @@ export function sendFields(port, fields) {
     let body = '';
     const done = (ended) => {
       socket.destroy();
+      answers.add(body);
       resolve({ ended, body });
     };
     socket.on('data', (chunk) => {

@@ -6,6 +6,7 @@ import { createLocalJWKSet, jwtVerify } from 'jose';
 import { bootstrap, cluster, listener, ports, wasmFilter } from '../../../tools/envoy-config.mjs';
 import { MODULE, startEnvoy } from './envoy.mjs';
 import { issuers as makeIssuers } from './hostile-issuers.mjs';
+import { answers } from './leaks.mjs';
 
 /** What onbehalf supports, so that the others are asked for no more. */
 const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'EdDSA', 'Ed25519'];
@@ -17,6 +18,7 @@ export async function startVerifiers() {
   try {
     envoy = await startEnvoy(
       bootstrap([listener('onbehalf', [onbehalf(issuers)]), listener('jwt_authn', [jwtAuthn(issuers)])], [cluster('provider', provider.port)]),
+      { env: { CLIENT_SECRET: 'of three verifiers' } },
     );
   } catch (error) {
     await provider.stop();
@@ -114,7 +116,7 @@ async function startProvider() {
 }
 
 function onbehalf(issuers) {
-  return wasmFilter('onbehalf', MODULE, {
+  const configuration = {
     identity_providers: Object.fromEntries(
       issuers.map(({ name, issuer, audiences, leeway }) => [
         name,
@@ -124,7 +126,7 @@ function onbehalf(issuers) {
           cluster: 'provider',
           audiences,
           clock_leeway_seconds: leeway,
-          client: { id: 'gateway', authentication: { method: 'client_secret_post', secret: { inline: 'not-a-secret' } } },
+          client: { id: 'gateway', authentication: { method: 'client_secret_post', secret: { env: 'CLIENT_SECRET' } } },
         },
       ]),
     ),
@@ -134,7 +136,8 @@ function onbehalf(issuers) {
         exchange: Object.fromEntries(issuers.map(({ name }) => [name, { audience: 'https://upstream.example' }])),
       },
     ],
-  });
+  };
+  return wasmFilter('onbehalf', MODULE, configuration, ['CLIENT_SECRET']);
 }
 
 function jwtAuthn(issuers) {
@@ -168,7 +171,9 @@ class Line {
     if (over) this.close();
     const status = Number(text.match(/^HTTP\/1\.1 (\d{3}) /)?.[1]);
     if (!status) throw new Error(`no answer but ${JSON.stringify(text)}`);
-    return { status, body: text.slice(text.indexOf('\r\n\r\n') + 4) };
+    const body = text.slice(text.indexOf('\r\n\r\n') + 4);
+    answers.add(body);
+    return { status, body };
   }
 
   close() {

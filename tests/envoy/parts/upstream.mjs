@@ -2,13 +2,14 @@
 
 import { createServer } from 'node:http';
 import { createRemoteJWKSet, decodeJwt, jwtVerify } from 'jose';
+import { secrets } from './leaks.mjs';
 
 /**
  * @param {{issuer: string, jwksUri: string, headers?: object}[]} trusted
  * @param {object} audiences by path, the audience that tokens must have there; null: whatever a token has
  *
  * It answers 200 with what it read of the token, 401 to a token that is not good, and 409 where the token is not of the
- * user whom the request says it is of (`x-expected-user`). `mistaken` has what it refused, `tokens` is for leaks.mjs.
+ * user whom the request says it is of (`x-expected-user`). `mistaken` has what it refused.
  */
 export async function startUpstream(trusted, audiences) {
   const issuers = new Map(
@@ -22,6 +23,7 @@ export async function startUpstream(trusted, audiences) {
     const [scheme, token, ...rest] = (authorization ?? '').split(' ');
     if (scheme !== 'Bearer' || !token || rest.length) throw new Error('no bearer token');
     if (!verified.has(token)) {
+      secrets.add(token);
       const { iss } = decodeJwt(token);
       const keys = issuers.get(iss);
       if (!keys) throw new Error('not a trusted issuer');
@@ -60,9 +62,6 @@ export async function startUpstream(trusted, audiences) {
     port: server.address().port,
     counts,
     mistaken,
-    get tokens() {
-      return new Set(verified.keys());
-    },
     async stop() {
       server.closeAllConnections();
       server.close();
