@@ -1,11 +1,11 @@
 // The profile rfc8693 against an implementation that is not ours: idpyoidc, with each client authentication that it has.
 
 import assert from 'node:assert/strict';
-import { generateKeyPairSync } from 'node:crypto';
 import { after, before, describe, it } from 'node:test';
 import { bootstrap, cluster, listener, ports, wasmFilter } from '../../tools/envoy-config.mjs';
 import { MODULE, startEnvoy } from './parts/envoy.mjs';
 import { startIdpyoidc } from './parts/idpyoidc.mjs';
+import { inPem, keysFor } from './parts/keys.mjs';
 import { send } from './parts/mcp-client.mjs';
 import { until } from './parts/until.mjs';
 import { startUpstream } from './parts/upstream.mjs';
@@ -15,19 +15,10 @@ const RESOURCE = `https://${HOST}/mcp`;
 // idpyoidc takes the secret in Basic authentication as it is, without the encoding of RFC 6749 section 2.3.1.
 const SECRET = 'a-secret-of-letters-and-digits-0123456789';
 
-const pem = (key) => key.export({ type: 'pkcs8', format: 'pem' });
-const keys = {
-  RS256: () => generateKeyPairSync('rsa', { modulusLength: 2048 }),
-  PS256: () => generateKeyPairSync('rsa', { modulusLength: 2048 }),
-  ES256: () => generateKeyPairSync('ec', { namedCurve: 'P-256' }),
-  ES384: () => generateKeyPairSync('ec', { namedCurve: 'P-384' }),
-  EdDSA: () => generateKeyPairSync('ed25519'),
-};
-
 const METHODS = [
   { method: 'client_secret_basic' },
   { method: 'client_secret_post' },
-  ...Object.keys(keys).map((algorithm) => ({ method: 'private_key_jwt', algorithm })),
+  ...['RS256', 'PS256', 'ES256', 'ES384', 'EdDSA'].map((algorithm) => ({ method: 'private_key_jwt', algorithm })),
 ].map((row) => ({ ...row, name: [row.method, row.algorithm].filter(Boolean).join(' ') }));
 /** Those that are also tried with a wrong secret or key: one of each method. */
 const TRIED_WRONGLY = METHODS.filter(({ algorithm }) => [undefined, 'ES256'].includes(algorithm));
@@ -44,7 +35,7 @@ before(async () => {
     row.client = `gateway-${index}`;
     clients[row.client] = { method: row.method, secret: SECRET };
     if (row.algorithm) {
-      const [key, other] = [pem(keys[row.algorithm]().privateKey), pem(keys[row.algorithm]().privateKey)];
+      const [key, other] = [keysFor(row.algorithm), keysFor(row.algorithm)].map(({ privateKey }) => inPem(privateKey));
       Object.assign(env, { [`KEY_${index}`]: key, [`OTHER_KEY_${index}`]: other });
       clients[row.client] = { method: row.method, key, algorithm: row.algorithm };
     }

@@ -6,13 +6,13 @@ import { after, before, it } from 'node:test';
 import { assertSoundAndSilent } from './parts/expect.mjs';
 import { everybodyIsServed, exchangesOf, load, randomNumbers, startScene, trouble } from './parts/soak.mjs';
 
-const WORKERS = 2;
+const WORKERS = 4;
 const SEED = Number(process.env.SOAK_SEED ?? Math.floor(Math.random() * 2 ** 32));
 const random = randomNumbers(SEED);
 let scene;
 
 before(async () => {
-  scene = await startScene({ workers: WORKERS, users: 40, resources: 3, timeoutSeconds: 2 });
+  scene = await startScene({ workers: WORKERS, users: 40, resources: 3, timeoutSeconds: 4 });
 });
 after(() => scene?.stop());
 
@@ -27,12 +27,10 @@ it(`of thousands of requests none gets another user’s token, while clients lea
   await everybodyIsServed(scene);
 });
 
-it('each user’s token was exchanged once for each resource, and again only where the provider failed', () => {
-  const exchanges = exchangesOf(scene);
-  assert.equal(exchanges.missing, 0);
-  assert.ok(exchanges.failed > 0, 'nothing failed');
-  // Each worker knows its own tokens only.
-  assert.ok(exchanges.mostForOne <= WORKERS, JSON.stringify(exchanges));
+it('each user’s token was exchanged once for each resource in the whole process, and again only where the provider failed', () => {
+  const { pairs, issued, failed, undue, missing } = exchangesOf(scene);
+  assert.deepEqual({ issued, undue, missing }, { issued: pairs, undue: 0, missing: 0 });
+  assert.ok(failed > 0, 'nothing failed');
 });
 
 it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(scene.gateway));

@@ -289,6 +289,7 @@ export class AuthorizationServer {
       host: request.headers.host,
       status,
       error,
+      at: performance.now(),
     };
     if (form.client_assertion) entry.assertion = describeAssertion(form.client_assertion);
     this.tokenRequests.push(entry);

@@ -5,7 +5,7 @@
 // and the certificate authority of the provider clusters, the port of the MCP server. TLS to the
 // providers stays, with the names of the recipe.
 
-import { generateKeyPairSync, randomBytes } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import YAML from 'yaml';
@@ -13,6 +13,7 @@ import { registeredKey } from './authorization-server.mjs';
 import { ofClient, throwAwayAuthority } from './certificate.mjs';
 import { MODULE, scratchFolder, startEnvoy, validate } from './envoy.mjs';
 import { startEntra, startOkta } from './identity-provider.mjs';
+import { inPem, keysFor } from './keys.mjs';
 import { startMcpServer } from './mcp-server.mjs';
 import { callTool, send, sendBytes, whoami } from './mcp-client.mjs';
 import { signIn } from './login.mjs';
@@ -22,21 +23,6 @@ export const MCP_HOST = 'mcp.example.com';
 export const RESOURCE = `https://${MCP_HOST}/mcp`;
 export const METADATA_PATH = '/.well-known/oauth-protected-resource/mcp';
 export const METADATA_URL = `https://${MCP_HOST}${METADATA_PATH}`;
-
-const inPem = (key) => key.export({ type: 'pkcs8', format: 'pem' });
-
-function keysFor(algorithm) {
-  switch (algorithm) {
-    case 'ES256':
-      return generateKeyPairSync('ec', { namedCurve: 'P-256' });
-    case 'ES384':
-      return generateKeyPairSync('ec', { namedCurve: 'P-384' });
-    case 'EdDSA':
-      return generateKeyPairSync('ed25519');
-    default:
-      return generateKeyPairSync('rsa', { modulusLength: 2048 });
-  }
-}
 
 /** Providers and MCP server, which several gateways can use one after the other. */
 export async function startParts({ oktaAlgorithm = 'ES256', entraCertificate = false } = {}) {
@@ -77,6 +63,7 @@ export async function startParts({ oktaAlgorithm = 'ES256', entraCertificate = f
   ]);
 
   return {
+    authority,
     caFile,
     entra,
     okta,

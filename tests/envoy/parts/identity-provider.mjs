@@ -159,8 +159,11 @@ export async function startOkta({ authority, domain = 'acme.okta.com', audience,
   return { host, signIn, forMcp, other, ids, batchSecret, scopePrefix: '' };
 }
 
-/** An Entra tenant with the gateway's app, the MCP server's app, an unrelated API and two clients. */
-export async function startEntra({ authority, clientSecret, certificate }) {
+/**
+ * An Entra tenant with the gateway's app, the MCP server's app, an unrelated API and two clients. The gateway's app has a
+ * certificate or else a secret, which it sends as `method` says.
+ */
+export async function startEntra({ authority, clientSecret, certificate, method = 'client_secret_post' }) {
   const host = await new Host('login.microsoftonline.com').start(authority);
   const tenant = randomUUID();
   const ids = {
@@ -193,7 +196,7 @@ export async function startEntra({ authority, clientSecret, certificate }) {
         client_id: ids.gateway,
         ...(certificate
           ? { token_endpoint_auth_method: 'private_key_jwt', jwks: { keys: [certificate.jwk] } }
-          : { token_endpoint_auth_method: 'client_secret_post', client_secret: clientSecret }),
+          : { token_endpoint_auth_method: method, client_secret: clientSecret }),
         grant_types: ['urn:ietf:params:oauth:grant-type:jwt-bearer'],
         response_types: [],
         redirect_uris: [],
@@ -214,8 +217,8 @@ export async function startEntra({ authority, clientSecret, certificate }) {
   return { host, signIn: server, forMcp: server, ids, batchSecret, scopePrefix: `api://${ids.gateway}/` };
 }
 
-/** A provider with nothing of its own; the issuer is the loopback address. */
-export async function startRfc8693({ method, clientSecret, audience, scopes }) {
+/** A provider with nothing of its own; the issuer is the loopback address. `jwks`: the gateway's, for private_key_jwt. */
+export async function startRfc8693({ method, clientSecret, jwks, audience, scopes }) {
   const host = await new Host('127.0.0.1').start();
   const ids = { mcpClient: 'mcp-client', gateway: 'gateway' };
   const server = new AuthorizationServer({
@@ -228,7 +231,7 @@ export async function startRfc8693({ method, clientSecret, audience, scopes }) {
       publicClient(ids.mcpClient),
       {
         client_id: ids.gateway,
-        client_secret: clientSecret,
+        ...(jwks ? { jwks } : { client_secret: clientSecret }),
         token_endpoint_auth_method: method,
         grant_types: [
           'urn:ietf:params:oauth:grant-type:token-exchange',

@@ -14,6 +14,8 @@ import { startUpstream } from './upstream.mjs';
 const EXPLAINED = ['provider_unavailable', 'provider_answer_invalid'];
 const CONNECTIONS = 64;
 const SAMPLES = 100;
+/** The longest time limit here, and the longest that nobody asks a provider after it gave no service. */
+const LEFT_IN_PEACE_MS = 5_000 + 30_000;
 
 /** The recipe for both providers with several resources, and half of the users at each provider. */
 export async function startScene({ workers, users, resources, timeoutSeconds }) {
@@ -93,7 +95,7 @@ export async function load(scene, { count, random, leaving = 0 }) {
       else if (answer.status === 200 && answer.user === pair.user) outcome.served += 1;
       else if (EXPLAINED.includes(answer.reason)) {
         outcome.refused[answer.reason] = (outcome.refused[answer.reason] ?? 0) + 1;
-        if (!failuresOf(scene, pair)) outcome.wrong.push(`${answer.reason} of ${pair.user} at ${pair.path}, for whom nothing failed`);
+        if (!isExplained(scene, pair)) outcome.wrong.push(`${answer.reason} of ${pair.user} at ${pair.path}, for whom nothing failed`);
       } else outcome.wrong.push(`${answer.status} ${JSON.stringify(answer)} to ${pair.user} at ${pair.path}`);
     }
   };
@@ -195,10 +197,14 @@ function keyOfRequest({ subject, values }) {
   return `${subject} /r${number}`;
 }
 
-/** Whether a call for this user and resource has failed so far. */
-function failuresOf(scene, pair) {
-  const { forMcp } = scene.parts[pair.provider];
-  return forMcp.exchanges.some((request) => request.status !== 200 && keyOfRequest(request) === keyOf(pair));
+/**
+ * Whether it is the provider's doing that this user was refused: a call for this user and resource has failed, or so many for
+ * others that the provider is left in peace for a while (docs/adr/0016).
+ */
+function isExplained(scene, pair) {
+  const failed = scene.parts[pair.provider].forMcp.exchanges.filter(({ status }) => status !== 200);
+  const recently = performance.now() - LEFT_IN_PEACE_MS;
+  return failed.some((request) => keyOfRequest(request) === keyOf(pair)) || failed.filter(({ at }) => at > recently).length >= 3;
 }
 
 /** Resident memory of a process, in bytes. */
