@@ -33,7 +33,8 @@ export async function startProvider() {
         return answer(jwks);
       case `/${TENANT}/oauth2/v2.0/token`: {
         exchanges += 1;
-        await held?.promise;
+        const failing = await held?.promise;
+        if (failing) return response.writeHead(503).end();
         const form = Buffer.concat(chunks);
         return answer({ token_type: 'Bearer', scope: 'api://upstream/.default', expires_in: 3599, ext_expires_in: 3599, access_token: exchangedToken(form) });
       }
@@ -54,11 +55,11 @@ export async function startProvider() {
     audience: AUDIENCE,
     exchanges: () => exchanges,
     keyFetches: () => keyFetches,
-    /** Keeps the answers to exchanges back until the function that is returned is called. */
-    hold() {
+    /** Keeps the answers to exchanges back until the function that is returned is called; with `failing`, they are 503 then. */
+    hold({ failing = false } = {}) {
       held = Promise.withResolvers();
       return () => {
-        held.resolve();
+        held.resolve(failing);
         held = null;
       };
     },
