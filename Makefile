@@ -37,6 +37,7 @@ oci: build ## write the module as an OCI image layout: target/oci/
 bench: build ## measure the figures on one Envoy worker: target/bench/latest.json
 	tools/install-debian.sh wrk
 	tools/build-module.sh bench/empty-filter empty_filter target/bench/empty_filter.wasm
+	bench/build-before.sh 7e936a1 target/bench/before.wasm
 	node bench/bench.mjs
 
 soak: build $(E2E_TOOLS) ## load eight workers for some minutes, with failing providers: target/bench/soak.json

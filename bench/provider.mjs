@@ -20,8 +20,10 @@ export async function startProvider() {
   let exchanges = 0;
   let keyFetches = 0;
   let held = null;
+  let took = 0n;
 
   const server = createServer(async (request, response) => {
+    const came = process.hrtime.bigint();
     const chunks = [];
     for await (const chunk of request) chunks.push(chunk);
     const answer = (body) => response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body));
@@ -36,6 +38,9 @@ export async function startProvider() {
         const failing = await held?.promise;
         if (failing) return response.writeHead(503).end();
         const form = Buffer.concat(chunks);
+        response.once('finish', () => {
+          took = process.hrtime.bigint() - came;
+        });
         return answer({ token_type: 'Bearer', scope: 'api://upstream/.default', expires_in: 3599, ext_expires_in: 3599, access_token: exchangedToken(form) });
       }
       default:
@@ -55,6 +60,8 @@ export async function startProvider() {
     audience: AUDIENCE,
     exchanges: () => exchanges,
     keyFetches: () => keyFetches,
+    /** How long the last exchange took here, from its header to its answer. */
+    tookMs: () => Number(took) / 1e6,
     /** Keeps the answers to exchanges back until the function that is returned is called; with `failing`, they are 503 then. */
     hold({ failing = false } = {}) {
       held = Promise.withResolvers();
