@@ -106,7 +106,7 @@ impl Config {
         )?;
         let mut warnings = Vec::new();
         let providers = provider::build_all(&root, env, &mut warnings)?;
-        let resources = resource::build_all(&root, &providers)?;
+        let resources = resource::build_all(&root, &providers, &mut warnings)?;
         let open_paths = root.texts("open_paths")?;
         for (index, path) in open_paths.iter().enumerate() {
             if !crate::path::is_normal(path) {

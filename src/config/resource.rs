@@ -70,10 +70,14 @@ pub struct RawExchange {
 const FIELDS: [&str; 6] = ["url", "scopes", "scopes_supported", "dpop", "certificate_bound_tokens", "exchange"];
 
 /// Every resource, as listed.
-pub(super) fn build_all(root: &Fields<'_>, providers: &[Provider]) -> Result<Vec<Resource>, ConfigError> {
+pub(super) fn build_all(
+    root: &Fields<'_>,
+    providers: &[Provider],
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Resource>, ConfigError> {
     let mut resources: Vec<Resource> = Vec::new();
     for fields in root.objects("resources", &FIELDS)? {
-        let resource = build(&fields, providers)?;
+        let resource = build(&fields, providers, warnings)?;
         let same = |other: &Resource| {
             other.url.authority() == resource.url.authority()
                 && path::without_final_slash(other.url.path()) == path::without_final_slash(resource.url.path())
@@ -90,7 +94,7 @@ pub(super) fn build_all(root: &Fields<'_>, providers: &[Provider]) -> Result<Vec
     Ok(resources)
 }
 
-fn build(fields: &Fields<'_>, providers: &[Provider]) -> Result<Resource, ConfigError> {
+fn build(fields: &Fields<'_>, providers: &[Provider], warnings: &mut Vec<String>) -> Result<Resource, ConfigError> {
     let text = fields.required_text("url", "the https URL that clients use")?;
     let url = Url::parse(text).map_err(|problem| {
         ConfigError::new(fields.at("url"), super::shown(text, problem), "the https URL that clients use")
@@ -124,6 +128,7 @@ fn build(fields: &Fields<'_>, providers: &[Provider]) -> Result<Resource, Config
         }
     };
     let certificates = bound(fields, "certificate_bound_tokens")?;
+    let path_of_scopes = fields.at("scopes");
     let mut targets: Vec<Option<Target>> = providers.iter().map(|_| None).collect();
     for (name, fields) in
         fields.named_objects("exchange", &["audience", "resource", "scopes", "requested_token_type", "parameters"])?
@@ -157,7 +162,11 @@ fn build(fields: &Fields<'_>, providers: &[Provider]) -> Result<Resource, Config
             requested_token_type: fields.text("requested_token_type")?.map(str::to_owned),
             parameters: parameters(&fields)?,
         };
-        let target = provider.profile.target(exchange);
+        for (index, scope) in needed.iter().enumerate() {
+            let doubt = provider.profile.doubt(scope);
+            warnings.extend(doubt.map(|doubt| format!("{path_of_scopes}[{index}]: with {name}, {doubt}")));
+        }
+        let target = provider.profile.target(provider, exchange);
         *slot = Some(target.map_err(|(field, found, expected)| {
             ConfigError::new(format!("{}{field}", fields.path()), found, expected)
         })?);

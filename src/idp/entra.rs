@@ -6,7 +6,9 @@
 
 use std::borrow::Cow;
 
-use super::{Blame, Caller, Mistake, Profile, RawExchange, Recognition, Subject, Target, scope_parameter};
+use super::Act::{Admin, Operator, Provider as Entra, User};
+use super::Sign::{Numbers, Suberror, Upstream};
+use super::{Blame, Caller, Entry, Mistake, Profile, RawExchange, Recognition, Subject, Target, scope_parameter};
 use crate::config::{Provider, SubjectToken};
 use crate::http::Url;
 use crate::json::{Object, Value};
@@ -46,6 +48,12 @@ impl Profile for EntraObo {
         }
         if let Some(tenant) = provider.tenants.iter().find(|tenant| !is_guid(tenant)) {
             return Err(("tenants", format!("{tenant:?}"), "tenant ids (GUIDs, in lower case as tokens have them)"));
+        }
+        // A token of another app would be refused as an assertion, each time.
+        if let Some(audience) = provider.audiences.iter().find(|audience| !is_of_client(audience, &provider.client.id))
+        {
+            let expected = "what `aud` is in tokens for the app of client.id: its id (v2.0), or its App ID URI such as api://{client id} (v1.0); Entra exchanges no others (AADSTS500131)";
+            return Err(("audiences", format!("{audience:?}"), expected));
         }
         match provider.subject_token {
             SubjectToken::AccessToken => Ok(()),
@@ -117,7 +125,13 @@ impl Profile for EntraObo {
         }
     }
 
-    fn target(&self, exchange: RawExchange) -> Result<Target, Mistake> {
+    fn doubt(&self, scope: &str) -> Option<&'static str> {
+        scope.contains("://").then_some(
+            "tokens have a scope by its short name: write that here, and the long form into scopes_supported",
+        )
+    }
+
+    fn target(&self, provider: &Provider, exchange: RawExchange) -> Result<Target, Mistake> {
         if !exchange.audiences.is_empty() {
             return Err((".audience", "a value".to_owned(), "none: the target goes into resource or scopes"));
         }
@@ -133,6 +147,24 @@ impl Profile for EntraObo {
                 "a .default scope beside named ones".to_owned(),
                 "the one or the others (AADSTS70011)",
             ));
+        }
+        let of_first = exchange.scopes.iter().find_map(|scope| resource_of(scope));
+        if exchange.scopes.iter().filter_map(|scope| resource_of(scope)).any(|resource| Some(resource) != of_first) {
+            return Err((
+                ".scopes",
+                "scopes of several resources".to_owned(),
+                "those of one: a token is for one app (AADSTS700022)",
+            ));
+        }
+        let is_own = |uri: &str| {
+            let uri = uri.trim_end_matches('/');
+            uri.contains("://") && provider.audiences.iter().any(|audience| audience.trim_end_matches('/') == uri)
+        };
+        let of_scope = |scope: &String| scope.rsplit_once('/').is_some_and(|(resource, _)| is_own(resource));
+        let of_resource = |resource: &String| is_own(resource.strip_suffix("/.default").unwrap_or(resource));
+        if exchange.resources.iter().any(of_resource) || exchange.scopes.iter().any(of_scope) {
+            let expected = "the upstream's app, or the client id in its place: an app that asks for itself is known by its id only (AADSTS90009)";
+            return Err(("", "the App ID URI of the proxy's own app".to_owned(), expected));
         }
         let expected = "one of the two: the upstream's App ID URI as resource, or its scopes";
         let mut resources = exchange.resources.into_iter();
@@ -206,21 +238,42 @@ impl Profile for EntraObo {
 
     /// The values of `suberror` by which Microsoft's own libraries know that the user must act.
     fn blame(&self, _status: u16, error: &str, suberror: Option<&str>) -> Option<Blame> {
-        const USER_MUST_ACT: [&str; 6] = [
-            "message_only",
-            "additional_action",
-            "basic_action",
-            "user_password_expired",
-            "consent_required",
-            "bad_token",
-        ];
         (error == "invalid_grant" && suberror.is_some_and(|suberror| USER_MUST_ACT.contains(&suberror)))
             .then_some(Blame::UserMustAct)
+    }
+
+    fn failures(&self) -> &'static [Entry] {
+        FAILURES
     }
 
     fn trace_fields(&self) -> &'static [&'static str] {
         &["trace_id", "correlation_id", "x-ms-request-id"]
     }
+}
+
+/// See [`EntraObo::blame`].
+const USER_MUST_ACT: &[&str] =
+    &["basic_action", "additional_action", "message_only", "user_password_expired", "consent_required", "bad_token"];
+
+/// Whether tokens for the app with that id may have this `aud`.
+fn is_of_client(audience: &str, client_id: &str) -> bool {
+    let is_of_another =
+        audience.strip_prefix("api://").is_some_and(|id| is_guid(id) && is_guid(client_id) && id != client_id);
+    audience == client_id || (audience.contains("://") && !is_graph(audience) && !is_of_another)
+}
+
+/// What a scope is of, as far as it tells: scheme and first part of its resource. A scope by itself is of Microsoft
+/// Graph; those of OpenID Connect are of nothing.
+fn resource_of(scope: &str) -> Option<(&str, &str)> {
+    if matches!(scope, "openid" | "profile" | "email" | "offline_access") {
+        return None;
+    }
+    let (scheme, rest) = scope.split_once("://").unwrap_or(("", scope));
+    let Some((name, _)) = rest.split_once('/') else {
+        return Some(("", ""));
+    };
+    let is_graph = is_graph(name) || is_graph(&[scheme, "://", name].concat());
+    Some(if is_graph { ("", "") } else { (scheme, name) })
 }
 
 /// The first segment of a path.
@@ -249,3 +302,267 @@ fn is_graph(audience: &str) -> bool {
     ];
     GRAPH.contains(&audience.trim_end_matches('/'))
 }
+
+/// By the numbers of `error_codes` (AADSTS…).
+const FAILURES: &[Entry] = &[
+    Entry::new(
+        (400, "invalid_grant", Numbers(&[65001])),
+        "nobody has consented that this proxy's app asks for the upstream's scopes, and the upstream does not list it among its authorized client applications (`preAuthorizedApplications`)",
+        Admin,
+        "Grant admin consent for the upstream's permissions of the proxy's app, or list that app under the upstream's authorized client applications.",
+    )
+    .with("consent_required"),
+    Entry::new(
+        (400, "access_denied", Numbers(&[65004])),
+        "the user did not agree to what the app asks for",
+        User,
+        "Sign in again and accept what the app asks for.",
+    ),
+    Entry::new(
+        (400, "invalid_scope", Numbers(&[65005, 650056, 650057])),
+        "the permission is not among those that the proxy's app declares",
+        Operator,
+        "Add the upstream's delegated permission to the API permissions of the proxy's app, and grant admin consent.",
+    ),
+    Entry::new(
+        (400, "invalid_scope", Numbers(&[70011, 28002, 28003, 650053, 700023])),
+        "a scope that the upstream does not expose, that names no resource, or `.default` beside named ones",
+        Operator,
+        "Give the exchange the upstream's App ID URI as resource, or scopes that it exposes as {App ID URI}/{scope}, without .default.",
+    ),
+    Entry::new(
+        (400, "invalid_scope", Numbers(&[700022])),
+        "scopes of several resources",
+        Operator,
+        "Ask for the scopes of one resource in an exchange.",
+    ),
+    Entry::new(
+        (400, "invalid_resource", Numbers(&[500011, 50001, 500014, 650052, 650054])),
+        "the upstream's app is not installed in the tenant, is disabled there, or has another App ID URI",
+        Admin,
+        "Install or enable the upstream's app in the tenant (consent does it), and compare the exchange's resource with its App ID URI.",
+    ),
+    Entry::new(
+        (400, "invalid_grant", Numbers(&[50013])),
+        "Entra cannot check the token: it is for Microsoft Graph, of another tenant, or signed with a key of the app's own",
+        Operator,
+        "Have clients ask for a token of the proxy's app in the configured tenant, and give that app no signing key of its own.",
+    ),
+    Entry::new(
+        (400, "invalid_grant", Numbers(&[500131])),
+        "`aud` of the token is another app than the one that exchanges it",
+        Operator,
+        "Make client.id the app that the audiences belong to, and have clients ask for api://{client id}/{scope} of it.",
+    ),
+    Entry::new(
+        (400, "invalid_grant", Numbers(&[500133, 50027])),
+        "the token has expired, is not valid yet, or lacks something",
+        User,
+        "Get a new token; if every one is refused, check the clock of this host.",
+    ),
+    Entry::new(
+        (400, "invalid_grant", Numbers(&[50173, 50132, 50133, 50089, 70008, 700082, 70043])),
+        "the session behind the token was revoked or is too old, or the password has changed",
+        User,
+        "Sign in again.",
+    ),
+    Entry::new(
+        (400, "invalid_grant", Numbers(&[240002])),
+        "an ID token in the place of the access token",
+        Operator,
+        "Have clients send their access token, not their ID token.",
+    ),
+    Entry::new(
+        (400, "interaction_required", Numbers(&[50072, 50074, 50076, 50078, 50079, 50158])),
+        "Conditional Access wants another factor, now or by enrolment",
+        User,
+        "Sign in again and pass the second factor; a client with the capability cp1 (xms_cc) is sent there by the challenge.",
+    ),
+    Entry::new(
+        (400, "interaction_required", Numbers(&[50005, 50097, 50131, 53000, 53001, 53002])),
+        "Conditional Access wants another device or app",
+        User,
+        "Sign in from a device and with an app that the organization's Conditional Access accepts.",
+    ),
+    Entry::new(
+        (400, "interaction_required", Numbers(&[53003, 53004, 53010, 53011, 530032, 530035])),
+        "Conditional Access or the security defaults block it; without `claims` no sign-in helps",
+        Admin,
+        "Find the sign-in by its trace id in Entra's sign-in log, and let the policy admit the user to the upstream by way of the proxy's app.",
+    ),
+    Entry::new(
+        (400, "login_required", Numbers(&[50058])),
+        "there is no session of the user's",
+        User,
+        "Sign in again.",
+    ),
+    Entry::new(
+        (400, "interaction_required", Numbers(&[16000, 50020, 50034, 51004, 90072])),
+        "the user's account is not in the tenant, not even as a guest",
+        Admin,
+        "Invite the user into the tenant as a guest, or accept the user's own tenant: {tenantid} in the issuer, and tenants.",
+    ),
+    Entry::new(
+        (400, "invalid_grant", Numbers(&[50105])),
+        "the upstream's app wants users to be assigned, and this one is not",
+        Admin,
+        "Assign the user or a group to the upstream's enterprise application.",
+    ),
+    Entry::new(
+        (400, "invalid_grant", Numbers(&[50053, 50057])),
+        "the account is locked or disabled",
+        Admin,
+        "Unlock or enable the account.",
+    ),
+    Entry::new(
+        (400, "invalid_grant", Numbers(&[50055])),
+        "the password has expired",
+        User,
+        "Sign in again and change the password.",
+    )
+    .with("user_password_expired"),
+    Entry::new(
+        (400, "invalid_grant", Suberror(USER_MUST_ACT)),
+        "Entra wants the user to do something",
+        User,
+        "Sign in again and do what Entra asks for.",
+    ),
+    Entry::new(
+        (400, "invalid_grant", Suberror(&["protection_policies_required"])),
+        "an app protection policy is required",
+        User,
+        "Sign in with an app under the organization's app protection policy.",
+    ),
+    Entry::new(
+        (400, "invalid_grant", Suberror(&["client_mismatch"])),
+        "the grant belongs to another client",
+        Operator,
+        "Make client.id the app that the audiences belong to.",
+    ),
+    Entry::new(
+        (400, "unauthorized_client", Numbers(&[700016, 70001, 7000112, 700011, 90099])),
+        "the proxy's app does not exist in the tenant, or is disabled there",
+        Operator,
+        "Check client.id and the tenant of the issuer; the app must be among the tenant's enterprise applications and enabled.",
+    ),
+    Entry::new(
+        (400, "unauthorized_client", Numbers(&[7000114])),
+        "on-behalf-of is not for this app or this token: an application's own token is nobody's",
+        Operator,
+        "Have clients sign a user in, and send that user's token.",
+    ),
+    Entry::new(
+        (401, "invalid_client", Numbers(&[7000222])),
+        "the client secret has expired",
+        Operator,
+        "Create another client secret for the app, put it where secret reads it, and restart Envoy.",
+    ),
+    Entry::new(
+        (401, "invalid_client", Numbers(&[7000215, 70002])),
+        "the client secret is wrong",
+        Operator,
+        "Set secret to the value of a client secret of this app, not to the secret's id.",
+    ),
+    Entry::new(
+        (401, "invalid_client", Numbers(&[7000218])),
+        "neither a secret nor an assertion arrived",
+        Operator,
+        "Configure a client secret or a certificate for the client.",
+    ),
+    Entry::new(
+        (401, "invalid_client", Numbers(&[700025])),
+        "the app is registered as a public client, which proves nothing",
+        Operator,
+        "Register the proxy's app as a confidential client: platform Web, no public client flows.",
+    ),
+    Entry::new(
+        (401, "invalid_client", Numbers(&[700027, 700030, 50012, 50048])),
+        "the client assertion is not signed with a certificate that the app has, or not by the app",
+        Operator,
+        "Upload the certificate of key to the app, set certificate to it, and use PS256.",
+    ),
+    Entry::new(
+        (401, "invalid_client", Numbers(&[700024])),
+        "the client assertion has expired or is not valid yet",
+        Operator,
+        "Check the clock of this host, and that an assertion from elsewhere is renewed in time.",
+    ),
+    Entry::new(
+        (401, "invalid_client", Numbers(&[70021, 700211, 700212, 700213])),
+        "no federated credential of the app has issuer, subject and audience of the assertion",
+        Operator,
+        "Give the app a federated credential with the assertion's issuer, subject and audience, letter by letter.",
+    ),
+    Entry::new(
+        (400, "invalid_request", Numbers(&[90002, 90019, 50059, 90038, 900382, 900432])),
+        "the tenant does not exist in this cloud, or the app is of another national cloud",
+        Operator,
+        "Check host and tenant id of the issuer: each national cloud has a host of its own.",
+    ),
+    Entry::new(
+        (400, "invalid_request", Numbers(&[9001023])),
+        "on-behalf-of at `common`, `organizations` or `consumers`",
+        Operator,
+        "Let token_endpoint have the tenant's id in the place of common.",
+    ),
+    Entry::new(
+        (400, "invalid_target", Numbers(&[901002, 9010010])),
+        "`resource` of the request and its scopes are not of one app; the filter never sends the former",
+        Operator,
+        "Find out what adds a resource parameter to token requests, and compare the exchange's scopes with the upstream's App ID URI.",
+    ),
+    Entry::new(
+        (400, "invalid_request", Numbers(&[900144, 90014, 90023, 90100, 900561, 9002313])),
+        "the request is malformed, or a parameter is missing",
+        Operator,
+        "Take out parameters of your own; if there are none, check token_endpoint and report a bug of this filter.",
+    ),
+    Entry::new(
+        (400, "invalid_resource", Numbers(&[90008, 90009])),
+        "the app asks for a token for itself, by its App ID URI",
+        Operator,
+        "Set the exchange's resource to the upstream's app, or to the client id for a token for the proxy's app itself.",
+    ),
+    Entry::new(
+        (400, "invalid_grant", Numbers(&[50196])),
+        "a loop: the same request too many times in a short time",
+        Operator,
+        "Wait some minutes, and look for a client that repeats a request that fails.",
+    ),
+    Entry::new(
+        (400, "temporarily_unavailable", Numbers(&[90055, 50033, 50087, 90006, 90012, 90024, 90033, 90090])),
+        "Entra throttles, or has a problem of the moment",
+        Entra,
+        "Wait; if it stays so, look at Entra's service health.",
+    ),
+    Entry::new(
+        (400, "", Numbers(&[1000000, 1000002, 1000031, 1000104])),
+        "the account is not bound, the app is not available, or its cloud is not allowed across organizations",
+        Admin,
+        "Find the sign-in by its trace id in Entra's sign-in log.",
+    ),
+    Entry::new(
+        (400, "", Numbers(&[82014])),
+        "an agent's identity would have to consent, which it cannot",
+        Admin,
+        "Let the agent's identity inherit the permission from its blueprint.",
+    ),
+    Entry::new(
+        (403, "", Upstream),
+        "with `resource` (`.default`) Entra issues a token with what has been consented to, however little: without admin consent the exchange succeeds, and the upstream finds no scope in the token",
+        Admin,
+        "Grant admin consent for the upstream's permissions of the proxy's app, or list that app under the upstream's authorized client applications.",
+    ),
+    Entry::new(
+        (403, "", Upstream),
+        "a user in more than 200 groups has none in the token (`_claim_names` instead)",
+        Admin,
+        "Put only the groups into the token that are assigned to the upstream's application, or use app roles.",
+    ),
+    Entry::new(
+        (401, "", Upstream),
+        "the upstream expects tokens of the other version: `iss` and `aud` differ",
+        Operator,
+        "Set requestedAccessTokenVersion in the manifest of the upstream's app to 2, or have it accept v1.0 tokens.",
+    ),
+];

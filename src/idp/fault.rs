@@ -1,14 +1,18 @@
 //! Why there is no token: whose fault it is, and what the log may say.
 //!
-//! Decisions rest on status, `error` and `suberror` only; descriptions are for humans and change. No text of the
-//! provider's goes further than here, except its error code and its trace id, cut to harmless characters.
+//! Decisions rest on status, `error` and `suberror` only; numbers and descriptions are for humans and change, and choose
+//! a sentence of the [`catalogue`] at most. No text of the provider's goes further than here, except its error code and
+//! its trace id, cut to harmless characters, a claims challenge, and where the user can act, if that is at the provider.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::Profile;
-use crate::http::{Answer, CallFailure};
+use super::catalogue::{self, Entry, Symptoms};
+use crate::config::Provider;
+use crate::http::{Answer, CallFailure, Url};
 use crate::json::{self, Object, Value};
+use crate::refusal::Reason;
 use crate::time::UnixTime;
 
 /// The most that a throttling provider can make us wait.
@@ -16,6 +20,9 @@ const LONGEST_PAUSE: u64 = 120;
 
 /// The longest claims challenge that is passed on, in bytes.
 const LONGEST_CLAIMS: usize = 4096;
+
+/// The longest URL that a user is sent to, in bytes.
+const LONGEST_URL: usize = 2048;
 
 /// Who has to do something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +43,41 @@ pub enum Blame {
     Nonsense,
 }
 
+impl Blame {
+    /// What the caller gets to hear.
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Token => Reason::ExchangeRejected,
+            Self::UserMustAct => Reason::InteractionRequired,
+            Self::NotAllowed => Reason::ExchangeDenied,
+            Self::Operator => Reason::ExchangeMisconfigured,
+            Self::Throttled => Reason::ProviderThrottled,
+            Self::Unavailable => Reason::ProviderUnavailable,
+            Self::Nonsense => Reason::ProviderAnswerInvalid,
+        }
+    }
+
+    /// Whether the same request may succeed later, and nobody has done anything.
+    pub const fn is_retryable(self) -> bool {
+        matches!(self, Self::Throttled | Self::Unavailable)
+    }
+}
+
+/// Whose fault an error response is.
+pub(super) fn blame(profile: &dyn Profile, status: u16, error: &str, suberror: Option<&str>) -> Blame {
+    match (status, error) {
+        (429, _) | (_, "slow_down") => Blame::Throttled,
+        (300..=399 | 500.., _) => Blame::Unavailable,
+        _ => profile.blame(status, error, suberror).unwrap_or(match error {
+            "invalid_grant" => Blame::Token,
+            "interaction_required" | "consent_required" | "login_required" => Blame::UserMustAct,
+            "access_denied" => Blame::NotAllowed,
+            "temporarily_unavailable" | "server_error" => Blame::Unavailable,
+            _ => Blame::Operator,
+        }),
+    }
+}
+
 /// An exchange that failed.
 #[derive(Clone, Debug)]
 pub struct Fault {
@@ -45,10 +87,13 @@ pub struct Fault {
     pub retry_after: Option<Duration>,
     /// A claims challenge for the caller: JSON text (OpenID Connect Core section 5.5).
     pub claims: Option<String>,
+    /// Where the user can act, for the caller: an `https` URL at the provider.
+    pub interaction_uri: Option<Box<str>>,
     status: Option<u16>,
-    error: String,
-    codes: String,
-    trace: String,
+    error: Box<str>,
+    codes: Box<str>,
+    trace: Box<str>,
+    known: Option<&'static Entry>,
 }
 
 impl Fault {
@@ -59,42 +104,40 @@ impl Fault {
 
     /// Whether the provider does not know the client by what it was proved with (RFC 6749 section 5.2).
     pub fn is_invalid_client(&self) -> bool {
-        self.error == "invalid_client"
+        &*self.error == "invalid_client"
     }
 
-    /// Nobody answered.
+    /// Nobody answered, or too much.
     pub fn no_answer(failure: CallFailure) -> Self {
-        let blame = match failure {
-            CallFailure::TooLarge => Blame::Nonsense,
-            CallFailure::NotSent | CallFailure::TimedOut | CallFailure::NoConnection => Blame::Unavailable,
+        let (blame, status) = match failure {
+            CallFailure::TooLarge => (Blame::Nonsense, 200),
+            CallFailure::NotSent | CallFailure::TimedOut | CallFailure::NoConnection => (Blame::Unavailable, 0),
         };
+        Self { status: None, ..Self::without_error(blame, status, failure.text()) }
+    }
+
+    /// The answer was 200, and is of no use.
+    pub(super) fn unusable_answer(problem: &'static str, profile: &dyn Profile, answer: &Answer) -> Self {
+        let trace = trace(profile, answer, None);
+        Self { trace, ..Self::without_error(Blame::Nonsense, answer.status, problem) }
+    }
+
+    fn without_error(blame: Blame, status: u16, problem: &'static str) -> Self {
         Self {
             blame,
             retry_after: None,
             claims: None,
-            status: None,
-            error: failure.text().to_owned(),
-            codes: String::new(),
-            trace: String::new(),
-        }
-    }
-
-    pub(super) fn unusable_answer(problem: &'static str, profile: &dyn Profile, answer: &Answer) -> Self {
-        let trace = trace(profile, answer, None);
-        let status = Some(answer.status);
-        Self {
-            blame: Blame::Nonsense,
-            retry_after: None,
-            claims: None,
-            status,
-            error: problem.to_owned(),
-            codes: String::new(),
-            trace,
+            interaction_uri: None,
+            status: Some(status),
+            error: problem.into(),
+            codes: Box::default(),
+            trace: Box::default(),
+            known: catalogue::without_error(status, problem),
         }
     }
 }
 
-/// For a log line: status, error code, the provider's own codes, its trace id.
+/// For a log line: status, error code, the provider's own codes, its trace id, who must act and what to do.
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error={:?}", self.error)?;
@@ -107,37 +150,58 @@ impl fmt::Display for Fault {
         if !self.trace.is_empty() {
             write!(f, " trace={}", self.trace)?;
         }
-        Ok(())
+        match self.known {
+            Some(entry) => write!(f, " act={} remedy={:?}", entry.act.text(), entry.remedy),
+            None => Ok(()),
+        }
     }
 }
 
 /// Reads an answer other than 200 (RFC 6749 section 5.2, RFC 8693 section 2.2.2).
-pub(super) fn read(profile: &dyn Profile, answer: &Answer, now: UnixTime) -> Fault {
+pub(super) fn read(provider: &Provider, answer: &Answer, now: UnixTime) -> Fault {
+    let profile = provider.profile;
     let body = json::object(&answer.body);
     let member = |name: &str| body.as_ref().and_then(|body| body.string(name));
     let error = member("error").unwrap_or_default();
     let suberror = member("suberror").filter(|text| !text.is_empty());
-    let blame = match (answer.status, error) {
-        (429, _) | (_, "slow_down") => Blame::Throttled,
-        (300..=399 | 500.., _) | (_, "temporarily_unavailable" | "server_error") => Blame::Unavailable,
-        _ => profile.blame(answer.status, error, suberror).unwrap_or(match error {
-            "invalid_grant" => Blame::Token,
-            "interaction_required" | "consent_required" | "login_required" => Blame::UserMustAct,
-            "access_denied" => Blame::NotAllowed,
-            _ => Blame::Operator,
-        }),
-    };
+    let blame = blame(profile, answer.status, error, suberror);
+    let numbers = numbers(body.as_ref());
+    let description = member("error_description").unwrap_or_default();
+    let symptoms = Symptoms { blame, status: answer.status, error, suberror, numbers: &numbers, description };
     let claims =
         member("claims").filter(|text| text.len() <= LONGEST_CLAIMS && json::object(text.as_bytes()).is_some());
+    let interaction_uri = member("interaction_uri").filter(|text| is_at_provider(text, provider));
+    let mut codes: Vec<String> = numbers.iter().map(u64::to_string).collect();
+    codes.extend(suberror.map(printable));
     Fault {
         blame,
         retry_after: retry_after(answer, now),
         claims: claims.map(str::to_owned),
+        interaction_uri: interaction_uri.map(Into::into),
         status: Some(answer.status),
-        error: if error.is_empty() { "not an OAuth error response".to_owned() } else { printable(error) },
-        codes: codes(body.as_ref(), suberror),
+        error: if error.is_empty() { "not an OAuth error response".into() } else { printable(error).into() },
+        codes: codes.join(",").into(),
         trace: trace(profile, answer, body.as_ref()),
+        known: catalogue::find(profile, &symptoms),
     }
+}
+
+/// Whether a user may be sent there: an `https` URL on the host of the issuer or of the token endpoint, or on one below
+/// it. A host beside it may be anybody's: providers give each customer a name in one domain.
+fn is_at_provider(text: &str, provider: &Provider) -> bool {
+    let is_plain = |byte: u8| matches!(byte, b'!'..=b'~') && !b"\"'<>\\^`{|}".contains(&byte);
+    if text.len() > LONGEST_URL || !text.bytes().all(is_plain) {
+        return false;
+    }
+    let until_query = text.split(['?', '#']).next().unwrap_or_default();
+    let Ok(url) = Url::parse(until_query) else {
+        return false;
+    };
+    let is_of = |own: &Url| {
+        url.authority() == own.authority()
+            || url.authority().strip_suffix(own.authority()).is_some_and(|label| label.ends_with('.'))
+    };
+    url.scheme() == "https" && (is_of(&provider.issuer) || provider.token_endpoint.as_ref().is_some_and(is_of))
 }
 
 /// RFC 9110 section 10.2.3 in seconds, or the UTC second at which a rate limit's window ends.
@@ -147,18 +211,16 @@ fn retry_after(answer: &Answer, now: UnixTime) -> Option<Duration> {
     Some(Duration::from_secs(seconds.clamp(1, LONGEST_PAUSE)))
 }
 
-fn codes(body: Option<&Object<'_>>, suberror: Option<&str>) -> String {
+/// The first of the provider's own codes.
+fn numbers(body: Option<&Object<'_>>) -> Vec<u64> {
     let listed = body.and_then(|body| body.get("error_codes")).and_then(Value::as_array);
-    let mut codes: Vec<String> =
-        listed.into_iter().flatten().take(4).filter_map(|code| code.as_u64()).map(|code| code.to_string()).collect();
-    codes.extend(suberror.map(printable));
-    codes.join(",")
+    listed.into_iter().flatten().take(4).filter_map(Value::as_u64).collect()
 }
 
-fn trace(profile: &dyn Profile, answer: &Answer, body: Option<&Object<'_>>) -> String {
+fn trace(profile: &dyn Profile, answer: &Answer, body: Option<&Object<'_>>) -> Box<str> {
     let in_body = |name: &str| body.and_then(|body| body.string(name));
     let found = profile.trace_fields().iter().find_map(|name| in_body(name).or_else(|| answer.header(name)));
-    found.map(printable).unwrap_or_default()
+    found.map(printable).unwrap_or_default().into()
 }
 
 /// At most 64 characters of which codes and ids are made.

@@ -25,6 +25,11 @@ const MOST_TOKEN_BYTES: usize = 32 * 1024;
 /// The longest lifetime that is believed.
 const LONGEST_LIFETIME: u64 = 7 * 24 * 3600;
 
+/// What is wrong with an answer and has an entry of its own in the catalogue.
+pub(super) const HANDED_BACK: &str = "the token that was handed in came back";
+pub(super) const NOT_BEARER: &str = "token_type is not Bearer";
+pub(super) const WRONG_TYPE: &str = "issued_token_type is not what was asked for";
+
 /// The token that is handed in.
 #[derive(Clone, Copy)]
 pub struct Subject<'a> {
@@ -97,7 +102,7 @@ impl TokenRequest<'_> {
         match reply {
             Reply::Answer(answer) if answer.status == 200 => read_success(answer, self.target, self.subject)
                 .map_err(|problem| Fault::unusable_answer(problem, profile, answer)),
-            Reply::Answer(answer) => Err(fault::read(profile, answer, now)),
+            Reply::Answer(answer) => Err(fault::read(self.provider, answer, now)),
             Reply::Failed(failure) => Err(Fault::no_answer(*failure)),
         }
     }
@@ -113,16 +118,16 @@ fn read_success(answer: &Answer, target: &Target, subject: Subject<'_>) -> Resul
         return Err("the access_token is longer than 32 KiB");
     }
     if access_token == subject.token {
-        return Err("the token that was handed in came back");
+        return Err(HANDED_BACK);
     }
     if !response.string("token_type").is_some_and(|kind| kind.eq_ignore_ascii_case("Bearer")) {
-        return Err("token_type is not Bearer");
+        return Err(NOT_BEARER);
     }
     // RFC 8693 section 2.2.1 requires it; RFC 7523 knows nothing of it. Where it stands, it must be right.
     if let Some(issued) = response.get("issued_token_type") {
         let wanted = target.requested_token_type.as_deref().unwrap_or(ACCESS_TOKEN);
         if !issued.as_str().is_some_and(|issued| issued == wanted || issued == JWT) {
-            return Err("issued_token_type is not what was asked for");
+            return Err(WRONG_TYPE);
         }
     }
     let lifetime = match response.get("expires_in") {

@@ -13,11 +13,16 @@ impl Profile for JwtBearer {
         "jwt_bearer"
     }
 
-    fn target(&self, exchange: RawExchange) -> Result<Target, Mistake> {
+    fn target(&self, _provider: &Provider, exchange: RawExchange) -> Result<Target, Mistake> {
         if exchange.requested_token_type.is_some() {
             return Err((".requested_token_type", "a value".to_owned(), "none: it is a parameter of RFC 8693"));
         }
-        rfc8693::target(exchange)
+        let target = rfc8693::target(exchange)?;
+        let Target { audiences, resources, scope, parameters, .. } = &target;
+        if audiences.is_empty() && resources.is_empty() && scope.is_none() && parameters.is_empty() {
+            return Err(("", "nothing to ask for".to_owned(), "an audience, a resource, scopes or parameters"));
+        }
+        Ok(target)
     }
 
     fn caller(&self, provider: &Provider, header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection> {

@@ -3,6 +3,7 @@
 //! A provider is a [`Profile`]: one file with an `impl` and one line in [`PROFILES`]. What they share is beside
 //! it: discovery, client authentication, reading a token response, the catalogue of failures.
 
+mod catalogue;
 mod client_auth;
 mod discovery;
 mod entra;
@@ -15,6 +16,7 @@ mod rfc8693;
 use std::borrow::Cow;
 use std::fmt::Debug;
 
+pub use catalogue::{Act, COMMON, Entry, Sign, failures};
 pub use client_auth::{Assertion, Which};
 pub use discovery::{Document, Endpoints};
 pub use fault::{Blame, Fault};
@@ -42,8 +44,13 @@ pub trait Profile: Debug + Sync {
         Ok(())
     }
 
+    /// What speaks against this scope among those that a caller's token must have, if anything does.
+    fn doubt(&self, _scope: &str) -> Option<&'static str> {
+        None
+    }
+
     /// What to ask for, from what the operator wrote; the field is empty or begins with a dot.
-    fn target(&self, exchange: RawExchange) -> Result<Target, Mistake>;
+    fn target(&self, provider: &Provider, exchange: RawExchange) -> Result<Target, Mistake>;
 
     /// The word that stands for all tenants in the URLs of a provider of many. `None`: there is one issuer for all users.
     fn tenant_word(&self) -> Option<&'static str> {
@@ -77,6 +84,11 @@ pub trait Profile: Debug + Sync {
     /// Whose fault an error response is, where this provider deviates from the standards.
     fn blame(&self, _status: u16, _error: &str, _suberror: Option<&str>) -> Option<Blame> {
         None
+    }
+
+    /// What this provider is known to refuse, beside what any may.
+    fn failures(&self) -> &'static [Entry] {
+        &[]
     }
 
     /// Response fields, in header or body, that name a failed request in the provider's own logs.

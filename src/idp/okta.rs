@@ -1,6 +1,8 @@
 //! Okta: on-behalf-of token exchange (RFC 8693) at a custom authorization server.
 
-use super::{Blame, Caller, Mistake, Profile, RawExchange, Recognition, Subject, Target, rfc8693};
+use super::Act::{Admin, Operator, Provider as Okta, User};
+use super::Sign::{None as Any, Upstream, Words};
+use super::{Blame, Caller, Entry, Mistake, Profile, RawExchange, Recognition, Subject, Target, rfc8693};
 use crate::config::{Provider, SubjectToken};
 use crate::http::Url;
 use crate::json::Object;
@@ -59,11 +61,12 @@ impl Profile for OktaObo {
         exact
     }
 
-    fn target(&self, exchange: RawExchange) -> Result<Target, Mistake> {
-        let service_cannot =
-            |scope: &String| matches!(scope.as_str(), "openid" | "offline_access" | "profile" | "email");
+    fn target(&self, _provider: &Provider, exchange: RawExchange) -> Result<Target, Mistake> {
+        let service_cannot = |scope: &String| {
+            matches!(scope.as_str(), "openid" | "offline_access" | "profile" | "email" | "address" | "phone")
+        };
         if exchange.scopes.iter().any(service_cannot) {
-            let expected = "scopes of the target: openid, profile, email and offline_access are refused in an exchange";
+            let expected = "scopes of the target: openid, profile, email, address, phone and offline_access are refused in an exchange";
             return Err((".scopes", "a scope of OpenID Connect".to_owned(), expected));
         }
         let target = rfc8693::target(exchange)?;
@@ -109,9 +112,14 @@ impl Profile for OktaObo {
         rfc8693::parameters(target, subject)
     }
 
-    /// `access_denied` with 401 (no policy rule) and 403 (no trusted server) is the operator's; with 400 the user's.
+    /// `access_denied` with 401 (no policy rule) and 403 (no trusted server) is the operator's; with 400 the user's. A
+    /// `server_error` that is no 500 is of claims and hooks that somebody configured.
     fn blame(&self, status: u16, error: &str, _suberror: Option<&str>) -> Option<Blame> {
-        (error == "access_denied" && status != 400).then_some(Blame::Operator)
+        ((error == "access_denied" && status != 400) || error == "server_error").then_some(Blame::Operator)
+    }
+
+    fn failures(&self) -> &'static [Entry] {
+        FAILURES
     }
 
     fn trace_fields(&self) -> &'static [&'static str] {
@@ -133,3 +141,253 @@ fn is_okta(issuer: &Url) -> bool {
 fn is_id_token(claims: &Claims<'_>) -> bool {
     claims.text("jti").is_some_and(|id| id.starts_with("ID.")) || rfc8693::is_id_token(claims)
 }
+
+/// By status and error, and where those do not tell, by words that Okta's error descriptions have.
+const FAILURES: &[Entry] = &[
+    Entry::new(
+        (401, "invalid_client", Words(&["already been used"])),
+        "a client assertion is good once, and this one arrived twice",
+        Operator,
+        "Switch off retries on the way to Okta: each request has an assertion of its own, and something sent one again.",
+    ),
+    Entry::new(
+        (401, "invalid_client", Words(&["audience claim"])),
+        "`aud` of the client assertion is not the endpoint that was called",
+        Operator,
+        "Leave audience of client.authentication out, or set it to the token endpoint as Okta names it.",
+    ),
+    Entry::new(
+        (401, "invalid_client", Words(&["token is expired", "too far into the future", "before the current time"])),
+        "the client assertion's times do not fit Okta's clock",
+        Operator,
+        "Check the clock of this host.",
+    ),
+    Entry::new(
+        (401, "invalid_client", Words(&["signature algorithm"])),
+        "the client assertion is signed with an algorithm that its key is not registered for",
+        Operator,
+        "Set algorithm to the one for which the app's public key is registered.",
+    ),
+    Entry::new(
+        (401, "invalid_client", Words(&["kid is invalid", "JWKSet", "signature is invalid", "'use'", "signing key"])),
+        "the client assertion's key is not among the app's public keys",
+        Operator,
+        "Register the public half of key at the app, for signatures (use sig) and under the key_id that is configured.",
+    ),
+    Entry::new(
+        (401, "invalid_client", Words(&["client secret", "Authentication header"])),
+        "the client secret is wrong",
+        Operator,
+        "Set secret to an active client secret of the app.",
+    ),
+    Entry::new(
+        (401, "invalid_client", Words(&["encryption key"])),
+        "tokens for this client are to be encrypted, and there is no key for it",
+        Admin,
+        "Switch token encryption off for the proxy's app.",
+    ),
+    Entry::new(
+        (401, "invalid_client", Any),
+        "Okta does not know the client by its id and by what it proved itself with",
+        Operator,
+        "Check client.id, and that the app's client authentication is the method that is configured.",
+    ),
+    Entry::new(
+        (401, "access_denied", Any),
+        "no rule of an access policy of the authorization server admits this request",
+        Admin,
+        "Give the authorization server that exchanges an access policy for the proxy's app, with a rule for Token Exchange and the scopes.",
+    ),
+    Entry::new(
+        (403, "access_denied", Words(&["trusted authorization server", "associated server"])),
+        "the caller's token is of an authorization server that the exchanging one does not trust",
+        Admin,
+        "Add the issuer of the callers' tokens to the Trusted servers of the authorization server that exchanges.",
+    ),
+    Entry::new(
+        (403, "access_denied", Words(&["Token Exchange flow"])),
+        "tokens are not exchanged between apps of these two types",
+        Admin,
+        "Make the proxy's app one of the type API Services, and the client's one that signs users in.",
+    ),
+    Entry::new(
+        (403, "access_denied", Words(&["network zone"])),
+        "the proxy calls from outside of the app's network zones",
+        Admin,
+        "Add the address from which this proxy calls to the network zones of its app.",
+    ),
+    Entry::new(
+        (403, "access_denied", Any),
+        "Okta denies the proxy's app the exchange, whoever the user is",
+        Admin,
+        "Check the Trusted servers of the authorization server that exchanges, and type and network zones of the proxy's app.",
+    ),
+    Entry::new(
+        (400, "access_denied", Words(&["not assigned"])),
+        "the user is not assigned to the app",
+        Admin,
+        "Assign the user or a group to the app.",
+    ),
+    Entry::new(
+        (400, "access_denied", Words(&["scopes were rejected", "denied by the policy"])),
+        "the policy rule does not allow the scopes",
+        Admin,
+        "Allow the scopes of the exchange in the access policy's rule for the proxy's app.",
+    ),
+    Entry::new(
+        (400, "access_denied", Words(&["feature is not enabled"])),
+        "the org lacks the feature",
+        Admin,
+        "Have the feature enabled in the org: custom authorization servers are part of API Access Management.",
+    ),
+    Entry::new(
+        (400, "access_denied", Any),
+        "the user is not assigned, or the policy does not allow the scopes for this user",
+        Admin,
+        "Assign the user to the app, and allow the scopes of the exchange in the access policy's rule.",
+    ),
+    Entry::new(
+        (400, "invalid_target", Words(&["'resource'"])),
+        "`resource` is not known there",
+        Operator,
+        "Leave resource out of the exchange, or set it to one that the authorization server has a connection for.",
+    ),
+    Entry::new(
+        (400, "invalid_target", Words(&["resource app"])),
+        "the resource's app is not completely set up, or the user is not assigned to it",
+        Admin,
+        "Complete the set-up of the resource's app, and assign the user to it.",
+    ),
+    Entry::new(
+        (400, "invalid_target", Any),
+        "`audience` is not the audience of the authorization server that exchanges",
+        Operator,
+        "Set audience of the exchange to the audience of the authorization server at token_endpoint.",
+    ),
+    Entry::new(
+        (400, "invalid_request", Words(&["'subject_token_type'"])),
+        "an ID token where access tokens are exchanged: token types are confused",
+        Operator,
+        "Use subject_token of type access_token: custom authorization servers exchange access tokens.",
+    ),
+    Entry::new(
+        (400, "invalid_request", Words(&["'subject_token'"])),
+        "the token is not an access token of this authorization server or of a trusted one (an ID token, or one of the org server), or its user is not active",
+        Operator,
+        "Have clients send an access token of a custom authorization server that is, or is trusted by, the one that exchanges.",
+    ),
+    Entry::new(
+        (400, "invalid_request", Words(&["'requested_token_type'"])),
+        "Okta does not issue that type in an exchange",
+        Operator,
+        "Leave requested_token_type out of the exchange.",
+    ),
+    Entry::new(
+        (400, "invalid_request", Words(&["service clients"])),
+        "the proxy's app is not a service app",
+        Admin,
+        "Make the proxy's app one of the type API Services: no other may exchange on behalf of users.",
+    ),
+    Entry::new(
+        (400, "invalid_request", Words(&["id-jag"])),
+        "`scope` in the second request with an ID-JAG, which has its scopes in it",
+        Operator,
+        "Take scope out of parameters: with an ID-JAG it is asked for in the first request only.",
+    ),
+    Entry::new(
+        (400, "invalid_request", Words(&["delegation link"])),
+        "no delegation link lets this client act with that user's access token",
+        Admin,
+        "Create a delegation link for the proxy's app and the resource in Okta.",
+    ),
+    Entry::new(
+        (400, "invalid_grant", Words(&["was already used"])),
+        "an ID-JAG is good once, and this one arrived twice",
+        Operator,
+        "Switch off retries on the way to Okta: something sent a request again.",
+    ),
+    Entry::new(
+        (400, "invalid_grant", Words(&["id-jag", "JWT Bearer Grant"])),
+        "the ID-JAG has expired, lives too long, or is of another issuer, client or audience",
+        Operator,
+        "Check that audience is the issuer of the resource's authorization server, and the clock of this host.",
+    ),
+    Entry::new(
+        (400, "invalid_grant", Any),
+        "the caller's token has expired, or the session behind it was ended",
+        User,
+        "Sign in again to get a new token.",
+    ),
+    Entry::new(
+        (400, "invalid_scope", Words(&["'openid'"])),
+        "`openid`, `profile`, `email` or `offline_access` in an exchange",
+        Operator,
+        "Ask for scopes of the upstream only.",
+    ),
+    Entry::new(
+        (400, "invalid_scope", Words(&["default scopes", "No scopes"])),
+        "no scope is asked for, and the authorization server has no default ones",
+        Operator,
+        "Name the upstream's scopes in scopes of the exchange.",
+    ),
+    Entry::new(
+        (400, "invalid_scope", Any),
+        "a scope of the exchange does not exist at this authorization server",
+        Operator,
+        "Create the scopes of the exchange at the authorization server at token_endpoint, or correct their names.",
+    ),
+    Entry::new(
+        (400, "unsupported_grant_type", Any),
+        "the authorization server does not exchange tokens",
+        Admin,
+        "Switch Token Exchange on in a policy rule of a custom authorization server, and let token_endpoint be that server's.",
+    ),
+    Entry::new(
+        (400, "unauthorized_client", Any),
+        "the app may not exchange tokens, or not at a custom authorization server",
+        Admin,
+        "Switch the grant type Token Exchange on at the proxy's app.",
+    ),
+    Entry::new(
+        (400, "consent_required", Any),
+        "a scope wants the user's consent, for which nobody can be asked in an exchange",
+        Admin,
+        "Let the scopes of the exchange need no consent (User consent: Implicit).",
+    ),
+    Entry::new(
+        (400, "interaction_required", Any),
+        "the user has to agree or to sign in at Okta or at a service behind it",
+        User,
+        "Open the interaction_uri of the answer in a browser, then send the request again.",
+    ),
+    Entry::new(
+        (400, "server_error", Words(&["too many groups"])),
+        "the groups claim's filter (prefix, expression) lets more groups of this user through than Okta puts into a token",
+        Admin,
+        "Narrow the filter of the authorization server's groups claim, by a longer prefix for instance.",
+    ),
+    Entry::new(
+        (400, "server_error", Words(&["could not be evaluated"])),
+        "the expression of a claim fails for this user",
+        Admin,
+        "Mend the expressions of the authorization server's claims.",
+    ),
+    Entry::new(
+        (400, "server_error", Any),
+        "a token inline hook failed, or a claim cannot be made",
+        Admin,
+        "Look at the authorization server's token inline hook and claims.",
+    ),
+    Entry::new(
+        (429, "", Any),
+        "the rate limit of the token endpoint is spent, for the app or for the org",
+        Okta,
+        "Wait until the window ends (a minute at most); if it stays so, raise the app's share of the limit.",
+    ),
+    Entry::new(
+        (403, "", Upstream),
+        "the upstream looks for groups that the groups claim's filter (prefix, expression) does not let into the token",
+        Admin,
+        "Let the filter of the groups claim at the upstream's authorization server match the groups that it looks for.",
+    ),
+];

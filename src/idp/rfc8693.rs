@@ -18,7 +18,7 @@ impl Profile for Rfc8693 {
         "rfc8693"
     }
 
-    fn target(&self, exchange: RawExchange) -> Result<Target, Mistake> {
+    fn target(&self, _provider: &Provider, exchange: RawExchange) -> Result<Target, Mistake> {
         let target = target(exchange)?;
         if target.audiences.is_empty() && target.resources.is_empty() && target.scope.is_none() {
             return Err(("", "nothing to ask for".to_owned(), "an audience, a resource or scopes"));
@@ -76,6 +76,10 @@ pub(super) fn subject(claims: &Claims<'_>) -> Result<Caller, Rejection> {
 
 /// What the operator wrote, checked for form only.
 pub(super) fn target(exchange: RawExchange) -> Result<Target, Mistake> {
+    if let Some(resource) = exchange.resources.iter().find(|resource| !is_absolute_uri(resource)) {
+        let expected = "an absolute URI without a fragment (RFC 8707 section 2)";
+        return Err((".resource", format!("{resource:?}"), expected));
+    }
     let requested_token_type = exchange.requested_token_type;
     if requested_token_type.as_deref().is_some_and(|kind| kind != ACCESS_TOKEN && kind != JWT) {
         let expected =
@@ -88,6 +92,18 @@ pub(super) fn target(exchange: RawExchange) -> Result<Target, Mistake> {
         scope: scope_parameter(&exchange.scopes),
         requested_token_type,
         parameters: exchange.parameters,
+    })
+}
+
+/// RFC 3986 section 4.3, as far as it takes to see that something is none.
+fn is_absolute_uri(text: &str) -> bool {
+    let is_in_schemes = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    let is_in_uris = |byte: u8| matches!(byte, b'!'..=b'~') && !b"\"#<>\\^`{|}".contains(&byte);
+    text.split_once(':').is_some_and(|(scheme, rest)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(is_in_schemes)
+            && !rest.is_empty()
+            && rest.bytes().all(is_in_uris)
     })
 }
 

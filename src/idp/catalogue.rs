@@ -1,0 +1,340 @@
+//! What providers refuse an exchange for: why, who must act, and what to do. `docs/errors.md` is made of it.
+//!
+//! A row explains; it decides nothing. Which refusal a failure is, [`blame`](super::fault::blame) says alone, so that a
+//! number or a word that changes at the provider changes a sentence in our log at most.
+
+use super::fault::{Blame, blame};
+use super::{PROFILES, Profile, grant};
+use crate::http::CallFailure;
+
+/// Who must act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Act {
+    /// The user, at the client or in a browser.
+    User,
+    /// Whoever administers the identity provider.
+    Admin,
+    /// Whoever configures this proxy, the upstream's registration or the clients.
+    Operator,
+    /// The provider; all others wait.
+    Provider,
+}
+
+impl Act {
+    /// The word of a log line.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Admin => "admin",
+            Self::Operator => "operator",
+            Self::Provider => "provider",
+        }
+    }
+}
+
+/// By what a failure is told from others with the same status and error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// By nothing.
+    None,
+    /// By one of these in `suberror`.
+    Suberror(&'static [&'static str]),
+    /// By one of these in `error_codes`, whatever its status and error are.
+    Numbers(&'static [u64]),
+    /// By one of these in `error_description`.
+    Words(&'static [&'static str]),
+    /// The exchange succeeds, and the upstream refuses: no log line of ours can tell.
+    Upstream,
+}
+
+/// A failure that is known.
+#[derive(Debug)]
+pub struct Entry {
+    /// The status that usually comes with it; 0: no answer came; 200: the answer was of no use.
+    pub status: u16,
+    /// `error`; or, without an error response, what was wrong. Empty: any.
+    pub error: &'static str,
+    /// The `suberror` that usually comes with it.
+    pub suberror: &'static str,
+    /// What tells it from others.
+    pub sign: Sign,
+    /// Who must act.
+    pub act: Act,
+    /// What they do about it: one sentence, printable ASCII without quotes.
+    pub remedy: &'static str,
+    /// What is the matter; for the page only, so that the module need not carry it.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub cause: &'static str,
+}
+
+impl Entry {
+    #[cfg_attr(target_arch = "wasm32", expect(unused_variables, reason = "the cause is for the page only"))]
+    pub(super) const fn new(
+        (status, error, sign): (u16, &'static str, Sign),
+        cause: &'static str,
+        act: Act,
+        remedy: &'static str,
+    ) -> Self {
+        let suberror = "";
+        Self {
+            status,
+            error,
+            suberror,
+            sign,
+            act,
+            remedy,
+            #[cfg(not(target_arch = "wasm32"))]
+            cause,
+        }
+    }
+
+    /// The same, usually with that `suberror`.
+    pub(super) const fn with(self, suberror: &'static str) -> Self {
+        Self { suberror, ..self }
+    }
+
+    /// What becomes of it. `None`: the exchange succeeds.
+    pub fn blame(&self, profile: &dyn Profile) -> Option<Blame> {
+        let suberror = match self.sign {
+            Sign::Suberror(suberrors) => suberrors.first().copied(),
+            _ => Some(self.suberror).filter(|suberror| !suberror.is_empty()),
+        };
+        match (self.sign, self.status) {
+            (Sign::Upstream, _) => None,
+            (_, 0) => Some(Blame::Unavailable),
+            (_, 200) => Some(Blame::Nonsense),
+            (_, status) => Some(blame(profile, status, self.error, suberror)),
+        }
+    }
+}
+
+/// A failure as it came.
+pub(super) struct Symptoms<'a> {
+    pub(super) blame: Blame,
+    pub(super) status: u16,
+    pub(super) error: &'a str,
+    pub(super) suberror: Option<&'a str>,
+    pub(super) numbers: &'a [u64],
+    pub(super) description: &'a str,
+}
+
+/// The entry that says most of a failure: by its number or words before its error alone, and by its error before its
+/// blame alone.
+pub(super) fn find(profile: &dyn Profile, symptoms: &Symptoms<'_>) -> Option<&'static Entry> {
+    // One entry stands for all redirects, and one for all that a server says of itself.
+    let status = match symptoms.status {
+        300..=399 => 302,
+        500.. => 500,
+        status => status,
+    };
+    let weight = |entry: &Entry| {
+        let is_same_error = entry.error == symptoms.error;
+        let fits = entry.blame(profile) == Some(symptoms.blame) && (is_same_error || entry.error.is_empty());
+        let sign = match entry.sign {
+            Sign::None => fits.then_some(0),
+            Sign::Suberror(suberrors) => {
+                (fits && symptoms.suberror.is_some_and(|suberror| suberrors.contains(&suberror))).then_some(4)
+            }
+            Sign::Numbers(numbers) => numbers.iter().any(|number| symptoms.numbers.contains(number)).then_some(8),
+            Sign::Words(words) => (fits && words.iter().any(|word| symptoms.description.contains(word))).then_some(4),
+            Sign::Upstream => None,
+        };
+        let is_same_status = entry.status == status;
+        sign.map(|sign: u8| sign | (u8::from(is_same_error) << 1) | u8::from(is_same_status))
+    };
+    let mut best: Option<(u8, &'static Entry)> = None;
+    for entry in profile.failures().iter().chain(COMMON) {
+        if let Some(weight) = weight(entry)
+            && best.is_none_or(|(most, _)| weight > most)
+        {
+            best = Some((weight, entry));
+        }
+    }
+    best.map(|(_, entry)| entry)
+}
+
+/// The entry of a failure that is no error response.
+pub(super) fn without_error(status: u16, problem: &str) -> Option<&'static Entry> {
+    let mut entries = COMMON.iter().filter(|entry| entry.status == status);
+    entries.find(|entry| entry.error == problem || entry.error.is_empty())
+}
+
+/// Every profile with the failures that it adds to [`COMMON`], for the page.
+pub fn failures() -> impl Iterator<Item = (&'static dyn Profile, &'static [Entry])> {
+    PROFILES.into_iter().map(|profile| (profile, profile.failures()))
+}
+
+use Act::{Operator, Provider, User};
+
+/// What any provider may answer: the errors of RFC 6749 section 5.2, RFC 8693 section 2.2.2, RFC 9449 section 5 and
+/// OpenID Connect Core section 3.1.2.6, and what is no error response.
+pub const COMMON: &[Entry] = &[
+    Entry::new(
+        (400, "invalid_grant", Sign::None),
+        "the token that the caller sent has expired or was revoked, or the session behind it has ended",
+        User,
+        "Sign in again to get a new token.",
+    ),
+    Entry::new(
+        (400, "interaction_required", Sign::None),
+        "the provider wants to see the user",
+        User,
+        "Sign in again interactively and pass the provider's checks.",
+    ),
+    Entry::new(
+        (400, "consent_required", Sign::None),
+        "nobody has agreed that this proxy asks for the upstream's scopes",
+        Act::Admin,
+        "Grant consent for the scopes of the exchange to the proxy's client, for all users.",
+    ),
+    Entry::new(
+        (400, "login_required", Sign::None),
+        "the user has no session at the provider any more",
+        User,
+        "Sign in again.",
+    ),
+    Entry::new(
+        (400, "access_denied", Sign::None),
+        "the provider lets this user not have a token for the upstream",
+        Act::Admin,
+        "Give the user access to the upstream at the provider.",
+    ),
+    Entry::new(
+        (401, "invalid_client", Sign::None),
+        "the provider does not know the client by its id and by what it proved itself with",
+        Operator,
+        "Check client.id, and that secret or key is what the provider has for the configured method.",
+    ),
+    Entry::new(
+        (400, "unauthorized_client", Sign::None),
+        "the client may not use this grant",
+        Act::Admin,
+        "Allow the proxy's client the grant of the exchange.",
+    ),
+    Entry::new(
+        (400, "unsupported_grant_type", Sign::None),
+        "the server does not know this grant, or has it switched off",
+        Operator,
+        "Switch the grant of the exchange on at the server, and check profile and token_endpoint.",
+    ),
+    Entry::new(
+        (400, "invalid_scope", Sign::None),
+        "a scope of the exchange does not exist there, or is not for this client",
+        Operator,
+        "Check the scopes of the exchange against those that the server has for the upstream.",
+    ),
+    Entry::new(
+        (400, "invalid_target", Sign::None),
+        "the server does not know the upstream by this audience or resource",
+        Operator,
+        "Check audience and resource of the exchange against what the server calls the upstream.",
+    ),
+    Entry::new(
+        (400, "invalid_request", Sign::None),
+        "a parameter is missing, not known or of a form that the server does not take; with RFC 8693 also: the subject token is not valid",
+        Operator,
+        "Check profile, subject_token and parameters; the provider's own log says which parameter it was.",
+    ),
+    Entry::new(
+        (400, "invalid_dpop_proof", Sign::None),
+        "the client is registered to prove a key with each token request (DPoP), and this one had no valid proof",
+        Operator,
+        "Switch off at the provider that the proxy's client must send DPoP proofs with token requests.",
+    ),
+    Entry::new(
+        (400, "use_dpop_nonce", Sign::None),
+        "the same; the server wants a nonce in the proof",
+        Operator,
+        "Switch off at the provider that the proxy's client must send DPoP proofs with token requests.",
+    ),
+    Entry::new(
+        (400, "temporarily_unavailable", Sign::None),
+        "the provider is overloaded or under maintenance",
+        Provider,
+        "Wait; users with an exchanged token go on meanwhile.",
+    ),
+    Entry::new(
+        (400, "slow_down", Sign::None),
+        "the provider wants fewer requests",
+        Provider,
+        "Wait; if it stays so, look for a client that sends new tokens all the time.",
+    ),
+    Entry::new(
+        (500, "server_error", Sign::None),
+        "something broke at the provider",
+        Provider,
+        "Wait; if it stays so, give the trace id to the provider.",
+    ),
+    Entry::new(
+        (429, "", Sign::None),
+        "the provider's rate limit for this client is spent",
+        Provider,
+        "Wait until the limit is renewed; if it stays so, have the provider raise it.",
+    ),
+    Entry::new(
+        (500, "", Sign::None),
+        "something broke at the provider or in front of it",
+        Provider,
+        "Wait; if it stays so, look at the provider's status page.",
+    ),
+    Entry::new(
+        (302, "", Sign::None),
+        "a redirect, which is never followed: token_endpoint is not where it was, or something in between wants a login",
+        Operator,
+        "Check token_endpoint and the cluster: they lead to something that redirects.",
+    ),
+    Entry::new(
+        (400, "", Sign::None),
+        "an error that is not listed here, or an answer that is no OAuth error",
+        Operator,
+        "Look the request up in the provider's log, by the trace id if there is one, and check token_endpoint.",
+    ),
+    Entry::new(
+        (0, CallFailure::NotSent.text(), Sign::None),
+        "Envoy has no such cluster, or no healthy host in it",
+        Operator,
+        "Check that the cluster is defined under this name and that its host resolves.",
+    ),
+    Entry::new(
+        (0, CallFailure::NoConnection.text(), Sign::None),
+        "the provider cannot be reached, TLS fails, or the connection broke",
+        Operator,
+        "Check the way to the provider, and the TLS settings of its cluster (sni, trusted_ca).",
+    ),
+    Entry::new(
+        (0, CallFailure::TimedOut.text(), Sign::None),
+        "the provider did not answer within `timeout_seconds`",
+        Provider,
+        "Wait; if it stays so, check the way to the provider or raise timeout_seconds.",
+    ),
+    Entry::new(
+        (200, CallFailure::TooLarge.text(), Sign::None),
+        "more than 256 KiB came back",
+        Operator,
+        "Check token_endpoint and the cluster: this is no token response.",
+    ),
+    Entry::new(
+        (200, grant::NOT_BEARER, Sign::None),
+        "`token_type` is missing, `N_A` (an ID-JAG) or `DPoP`: the server binds what it issues to a key of this client's, so that the upstream could not use it as a bearer token",
+        Operator,
+        "Have the provider issue bearer tokens to the proxy's client: no DPoP, no ID-JAG.",
+    ),
+    Entry::new(
+        (200, grant::HANDED_BACK, Sign::None),
+        "the server gave back the very token that it got",
+        Operator,
+        "Have the server exchange tokens for the target instead of returning them as they are.",
+    ),
+    Entry::new(
+        (200, grant::WRONG_TYPE, Sign::None),
+        "`issued_token_type` is another type of token than was asked for",
+        Operator,
+        "Set requested_token_type to what the server issues, or have it issue access tokens.",
+    ),
+    Entry::new(
+        (200, "", Sign::None),
+        "200, and no token that can be sent on: none at all, one that cannot stand in a header, an impossible lifetime, no JSON",
+        Operator,
+        "Check token_endpoint and the cluster: this is no token response.",
+    ),
+];
