@@ -91,6 +91,9 @@ fmt: rust ## format the Rust sources
 	cargo fmt --manifest-path tests/envoy/foreign-filter/Cargo.toml
 	cargo fmt --manifest-path tests/envoy/foreign-filter/Cargo.toml
 
+docs: rust ## write docs/errors.md from the catalogue of failures
+	ONBEHALF_WRITE_DOCS=1 cargo test --locked --test engine the_page_of_errors
+
 clean: ## remove what was built, keep the tools
 	rm -rf target fuzz/target
 
@@ -126,4 +129,4 @@ $(IDPYOIDC): tests/envoy/requirements.txt $(PYTHON_TOOLS)
 	tools/install-cargo-tool.sh cargo-fuzz 0.13.2
 	@touch $@
 
-.PHONY: help build demo run oci bench soak test test-engine test-wasm test-envoy test-oci lint fuzz advisories fmt clean distclean rust
+.PHONY: help build demo run oci bench soak test test-engine test-wasm test-envoy test-oci lint fuzz advisories fmt docs clean distclean rust

@@ -118,7 +118,7 @@ reasons! {
     SubjectMismatch => ("subject_mismatch", 401, "invalid_token", WithError, Caller, "The ID token and the access token belong to different users.");
     KeysUnavailable => ("keys_unavailable", 503, "temporarily_unavailable", No, Operator, "The identity provider's keys could not be fetched; try again.");
     ExchangeRejected => ("exchange_rejected", 401, "invalid_token", WithError, Caller, "The identity provider does not accept the token any more; get a new one.");
-    InteractionRequired => ("interaction_required", 403, "access_denied", No, Caller, "The identity provider wants the user to act: sign in again, consent, or pass another check.");
+    InteractionRequired => ("interaction_required", 403, "access_denied", No, Caller, "The identity provider wants the user to act: sign in again and pass its checks (consent, a second factor, an accepted device), or open interaction_uri if there is one; then try again.");
     ExchangeDenied => ("exchange_denied", 403, "access_denied", No, Caller, "The identity provider denies this user access to the resource.");
     ExchangeMisconfigured => ("exchange_misconfigured", 502, "server_error", No, Operator, "The identity provider refused this proxy's request; its operator finds the reason in the log.");
     ProviderThrottled => ("provider_throttled", 503, "temporarily_unavailable", No, Operator, "The identity provider is limiting requests; try again later.");
@@ -136,6 +136,8 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// A claims challenge for the client: JSON text.
     pub claims: Option<String>,
+    /// Where the user can act, in a browser: an `https` URL at the identity provider.
+    pub interaction_uri: Option<Box<str>>,
     /// A nonce that the client's next proof must have (`DPoP-Nonce`).
     pub nonce: Option<String>,
     /// How the token was presented.
@@ -147,7 +149,15 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal with nothing but its reason.
     pub const fn new(reason: Reason) -> Self {
-        Self { reason, retry_after: None, claims: None, nonce: None, scheme: Scheme::Bearer, detail: String::new() }
+        Self {
+            reason,
+            retry_after: None,
+            claims: None,
+            interaction_uri: None,
+            nonce: None,
+            scheme: Scheme::Bearer,
+            detail: String::new(),
+        }
     }
 
     /// The same with a detail for the log.
@@ -169,6 +179,7 @@ impl Refusal {
             ("retry", self.retry_after.is_some().into()),
         ];
         members.extend(self.claims.as_deref().map(|claims| ("claims", claims.into())));
+        members.extend(self.interaction_uri.as_deref().map(|uri| ("interaction_uri", uri.into())));
         members
     }
 
@@ -179,6 +190,7 @@ impl Refusal {
         Some(Self {
             retry_after: (members.get("retry") == Some(&Value::Bool(true))).then_some(Duration::ZERO),
             claims: members.string("claims").map(str::to_owned),
+            interaction_uri: members.string("interaction_uri").map(Into::into),
             ..Self::because(reason, members.string("detail")?)
         })
     }
@@ -211,7 +223,9 @@ impl Refusal {
             headers.push(("allow", "GET, HEAD, OPTIONS".to_owned()));
         }
         let body = [("error", error), ("error_description", row.text), ("reason", row.label)];
-        LocalAnswer { status, headers, body: json::text(body.map(|(name, text)| (name, text.into()))) }
+        let interaction_uri = self.interaction_uri.as_deref().map(|uri| ("interaction_uri", uri));
+        let body = body.into_iter().chain(interaction_uri).map(|(name, text)| (name, text.into()));
+        LocalAnswer { status, headers, body: json::text(body) }
     }
 }
 

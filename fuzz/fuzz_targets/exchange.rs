@@ -56,6 +56,14 @@ fuzz_target!(|text: &[u8]| CONFIG.with(|config| {
                 assert!(line.len() < 1024 && line.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{line:?}");
                 assert!(!has_a_secret(&line));
                 assert!(fault.retry_after.is_none_or(|pause| (1..=120).contains(&pause.as_secs())));
+                if let Some(uri) = fault.interaction_uri {
+                    let rest = uri.get(..8).filter(|scheme| scheme.eq_ignore_ascii_case("https://")).map(|_| &uri[8..]);
+                    let host = rest.expect("a scheme of its own").split(['/', '?', '#']).next().unwrap();
+                    let host = host.to_ascii_lowercase();
+                    let host = host.strip_suffix(":443").unwrap_or(&host);
+                    let at = |url: &Url| host == url.authority() || host.ends_with(&format!(".{}", url.authority()));
+                    assert!(at(&provider.issuer) || provider.token_endpoint.as_ref().is_some_and(at), "{uri}");
+                }
                 if let Some(claims) = fault.claims {
                     let claims: Value = serde_json::from_str(&claims).expect("a claims challenge that is not JSON");
                     assert!(claims.is_object());

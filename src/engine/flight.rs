@@ -19,7 +19,7 @@ use crate::config::{Config, Provider};
 use crate::crypto::Crypto;
 use crate::http::{Call, Reply, Url};
 use crate::idp::{Blame, Document, Endpoints, Fault};
-use crate::refusal::{Reason, Refusal};
+use crate::refusal::Refusal;
 use crate::secret::Secret;
 use crate::time::UnixTime;
 use crate::token::KeySet;
@@ -355,14 +355,14 @@ impl<'a> Landing<'a> {
         took: Duration,
         now: UnixTime,
     ) {
-        let (reason, pause) = match fault.blame {
-            Blame::Token => (Reason::ExchangeRejected, 30),
-            Blame::UserMustAct => (Reason::InteractionRequired, 120),
-            Blame::NotAllowed => (Reason::ExchangeDenied, 60),
-            Blame::Operator => (Reason::ExchangeMisconfigured, 30),
-            Blame::Throttled => (Reason::ProviderThrottled, 10),
-            Blame::Unavailable => (Reason::ProviderUnavailable, 1),
-            Blame::Nonsense => (Reason::ProviderAnswerInvalid, 5),
+        let reason = fault.blame.reason();
+        let pause = match fault.blame {
+            Blame::UserMustAct => 120,
+            Blame::NotAllowed => 60,
+            Blame::Token | Blame::Operator => 30,
+            Blame::Throttled => 10,
+            Blame::Nonsense => 5,
+            Blame::Unavailable => 1,
         };
         let mut pause = fault.retry_after.unwrap_or_else(|| Duration::from_secs(pause));
         let (endpoint, watch) = (need.endpoint(), self.watch(provider, now));
@@ -375,11 +375,14 @@ impl<'a> Landing<'a> {
             self.known.circuits.served(&endpoint, &watch);
         }
         let mut refusal = Refusal::because(reason, format!("provider={} {fault}", provider.name));
-        if matches!(fault.blame, Blame::Throttled | Blame::Unavailable) {
+        if fault.blame.is_retryable() {
             refusal = refusal.retry_after(pause);
         }
         if fault.blame == Blame::UserMustAct && need.takes_claims_challenge {
             refusal.claims.clone_from(&fault.claims);
+        }
+        if fault.blame == Blame::UserMustAct {
+            refusal.interaction_uri.clone_from(&fault.interaction_uri);
         }
         self.counters.exchanged(need.provider, reason.label(), took);
         // These say nothing of the user: a token that is there is as good as before.

@@ -40,7 +40,7 @@ pub enum Sign {
     /// By one of these in `suberror`.
     Suberror(&'static [&'static str]),
     /// By one of these in `error_codes`, whatever its status and error are.
-    Numbers(&'static [u64]),
+    Numbers(&'static [u32]),
     /// By one of these in `error_description`.
     Words(&'static [&'static str]),
     /// The exchange succeeds, and the upstream refuses: no log line of ours can tell.
@@ -54,17 +54,18 @@ pub struct Entry {
     pub status: u16,
     /// `error`; or, without an error response, what was wrong. Empty: any.
     pub error: &'static str,
-    /// The `suberror` that usually comes with it.
-    pub suberror: &'static str,
     /// What tells it from others.
     pub sign: Sign,
     /// Who must act.
     pub act: Act,
     /// What they do about it: one sentence, printable ASCII without quotes.
     pub remedy: &'static str,
-    /// What is the matter; for the page only, so that the module need not carry it.
+    /// What is the matter. This and the next are for the page only, and not in the module.
     #[cfg(not(target_arch = "wasm32"))]
     pub cause: &'static str,
+    /// The `suberror` that usually comes with a number.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub suberror: &'static str,
 }
 
 impl Entry {
@@ -75,29 +76,36 @@ impl Entry {
         act: Act,
         remedy: &'static str,
     ) -> Self {
-        let suberror = "";
         Self {
             status,
             error,
-            suberror,
             sign,
             act,
             remedy,
             #[cfg(not(target_arch = "wasm32"))]
             cause,
+            #[cfg(not(target_arch = "wasm32"))]
+            suberror: "",
         }
     }
 
     /// The same, usually with that `suberror`.
-    pub(super) const fn with(self, suberror: &'static str) -> Self {
-        Self { suberror, ..self }
+    #[cfg_attr(target_arch = "wasm32", expect(unused_variables, unused_mut, reason = "for the page only"))]
+    pub(super) const fn with(mut self, suberror: &'static str) -> Self {
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            self.suberror = suberror;
+        }
+        self
     }
 
     /// What becomes of it. `None`: the exchange succeeds.
     pub fn blame(&self, profile: &dyn Profile) -> Option<Blame> {
         let suberror = match self.sign {
             Sign::Suberror(suberrors) => suberrors.first().copied(),
-            _ => Some(self.suberror).filter(|suberror| !suberror.is_empty()),
+            #[cfg(not(target_arch = "wasm32"))]
+            Sign::Numbers(_) => Some(self.suberror).filter(|suberror| !suberror.is_empty()),
+            _ => None,
         };
         match (self.sign, self.status) {
             (Sign::Upstream, _) => None,
@@ -114,7 +122,7 @@ pub(super) struct Symptoms<'a> {
     pub(super) status: u16,
     pub(super) error: &'a str,
     pub(super) suberror: Option<&'a str>,
-    pub(super) numbers: &'a [u64],
+    pub(super) numbers: &'a [u32],
     pub(super) description: &'a str,
 }
 
@@ -129,18 +137,18 @@ pub(super) fn find(profile: &dyn Profile, symptoms: &Symptoms<'_>) -> Option<&'s
     };
     let weight = |entry: &Entry| {
         let is_same_error = entry.error == symptoms.error;
-        let fits = entry.blame(profile) == Some(symptoms.blame) && (is_same_error || entry.error.is_empty());
-        let sign = match entry.sign {
-            Sign::None => fits.then_some(0),
-            Sign::Suberror(suberrors) => {
-                (fits && symptoms.suberror.is_some_and(|suberror| suberrors.contains(&suberror))).then_some(4)
-            }
-            Sign::Numbers(numbers) => numbers.iter().any(|number| symptoms.numbers.contains(number)).then_some(8),
-            Sign::Words(words) => (fits && words.iter().any(|word| symptoms.description.contains(word))).then_some(4),
-            Sign::Upstream => None,
+        let (sign, has_sign) = match entry.sign {
+            Sign::None => (0, true),
+            Sign::Suberror(suberrors) => (4, symptoms.suberror.is_some_and(|suberror| suberrors.contains(&suberror))),
+            Sign::Numbers(numbers) => (8, numbers.iter().any(|number| symptoms.numbers.contains(number))),
+            Sign::Words(words) => (4, words.iter().any(|word| has(symptoms.description, word.as_bytes()))),
+            Sign::Upstream => (0, false),
         };
+        // A number says it all; whatever else has no number must not say other than what was decided.
+        let fits = matches!(entry.sign, Sign::Numbers(_))
+            || (entry.blame(profile) == Some(symptoms.blame) && (is_same_error || entry.error.is_empty()));
         let is_same_status = entry.status == status;
-        sign.map(|sign: u8| sign | (u8::from(is_same_error) << 1) | u8::from(is_same_status))
+        (has_sign && fits).then(|| sign | (u8::from(is_same_error) << 1) | u8::from(is_same_status))
     };
     let mut best: Option<(u8, &'static Entry)> = None;
     for entry in profile.failures().iter().chain(COMMON) {
@@ -151,6 +159,11 @@ pub(super) fn find(profile: &dyn Profile, symptoms: &Symptoms<'_>) -> Option<&'s
         }
     }
     best.map(|(_, entry)| entry)
+}
+
+/// The plain search: that of the standard library is for long texts, and takes a kilobyte more of the module.
+pub(super) fn has(text: &str, word: &[u8]) -> bool {
+    text.as_bytes().windows(word.len().max(1)).any(|window| window == word)
 }
 
 /// The entry of a failure that is no error response.
@@ -168,7 +181,7 @@ use Act::{Operator, Provider, User};
 
 /// What any provider may answer: the errors of RFC 6749 section 5.2, RFC 8693 section 2.2.2, RFC 9449 section 5 and
 /// OpenID Connect Core section 3.1.2.6, and what is no error response.
-pub const COMMON: &[Entry] = &[
+pub static COMMON: &[Entry] = &[
     Entry::new(
         (400, "invalid_grant", Sign::None),
         "the token that the caller sent has expired or was revoked, or the session behind it has ended",
@@ -179,13 +192,13 @@ pub const COMMON: &[Entry] = &[
         (400, "interaction_required", Sign::None),
         "the provider wants to see the user",
         User,
-        "Sign in again interactively and pass the provider's checks.",
+        "Sign in again and pass the provider's checks.",
     ),
     Entry::new(
         (400, "consent_required", Sign::None),
         "nobody has agreed that this proxy asks for the upstream's scopes",
         Act::Admin,
-        "Grant consent for the scopes of the exchange to the proxy's client, for all users.",
+        "Grant the app consent for the scopes, for all users.",
     ),
     Entry::new(
         (400, "login_required", Sign::None),
@@ -203,55 +216,55 @@ pub const COMMON: &[Entry] = &[
         (401, "invalid_client", Sign::None),
         "the provider does not know the client by its id and by what it proved itself with",
         Operator,
-        "Check client.id, and that secret or key is what the provider has for the configured method.",
+        "Check client.id and client.authentication.",
     ),
     Entry::new(
         (400, "unauthorized_client", Sign::None),
         "the client may not use this grant",
         Act::Admin,
-        "Allow the proxy's client the grant of the exchange.",
+        "Allow the app this grant.",
     ),
     Entry::new(
         (400, "unsupported_grant_type", Sign::None),
         "the server does not know this grant, or has it switched off",
         Operator,
-        "Switch the grant of the exchange on at the server, and check profile and token_endpoint.",
+        "Check profile and token_endpoint, and switch the grant on there.",
     ),
     Entry::new(
         (400, "invalid_scope", Sign::None),
         "a scope of the exchange does not exist there, or is not for this client",
         Operator,
-        "Check the scopes of the exchange against those that the server has for the upstream.",
+        "Check scopes against those that the server has.",
     ),
     Entry::new(
         (400, "invalid_target", Sign::None),
         "the server does not know the upstream by this audience or resource",
         Operator,
-        "Check audience and resource of the exchange against what the server calls the upstream.",
+        "Check audience and resource against what the server calls the upstream.",
     ),
     Entry::new(
         (400, "invalid_request", Sign::None),
         "a parameter is missing, not known or of a form that the server does not take; with RFC 8693 also: the subject token is not valid",
         Operator,
-        "Check profile, subject_token and parameters; the provider's own log says which parameter it was.",
+        "Check profile, subject_token and parameters against the provider's own log.",
     ),
     Entry::new(
         (400, "invalid_dpop_proof", Sign::None),
         "the client is registered to prove a key with each token request (DPoP), and this one had no valid proof",
         Operator,
-        "Switch off at the provider that the proxy's client must send DPoP proofs with token requests.",
+        "Switch off that the app must send DPoP proofs with token requests.",
     ),
     Entry::new(
         (400, "use_dpop_nonce", Sign::None),
         "the same; the server wants a nonce in the proof",
         Operator,
-        "Switch off at the provider that the proxy's client must send DPoP proofs with token requests.",
+        "Switch off that the app must send DPoP proofs with token requests.",
     ),
     Entry::new(
         (400, "temporarily_unavailable", Sign::None),
         "the provider is overloaded or under maintenance",
         Provider,
-        "Wait; users with an exchanged token go on meanwhile.",
+        "Wait; if it stays so, look at the provider's status page.",
     ),
     Entry::new(
         (400, "slow_down", Sign::None),
@@ -263,13 +276,13 @@ pub const COMMON: &[Entry] = &[
         (500, "server_error", Sign::None),
         "something broke at the provider",
         Provider,
-        "Wait; if it stays so, give the trace id to the provider.",
+        "Wait; if it stays so, look at the provider's status page.",
     ),
     Entry::new(
         (429, "", Sign::None),
         "the provider's rate limit for this client is spent",
         Provider,
-        "Wait until the limit is renewed; if it stays so, have the provider raise it.",
+        "Wait; if it stays so, have the limit raised.",
     ),
     Entry::new(
         (500, "", Sign::None),
@@ -281,31 +294,31 @@ pub const COMMON: &[Entry] = &[
         (302, "", Sign::None),
         "a redirect, which is never followed: token_endpoint is not where it was, or something in between wants a login",
         Operator,
-        "Check token_endpoint and the cluster: they lead to something that redirects.",
+        "Check token_endpoint and the cluster: something redirects.",
     ),
     Entry::new(
         (400, "", Sign::None),
         "an error that is not listed here, or an answer that is no OAuth error",
         Operator,
-        "Look the request up in the provider's log, by the trace id if there is one, and check token_endpoint.",
+        "Look the request up in the provider's log, and check token_endpoint.",
     ),
     Entry::new(
         (0, CallFailure::NotSent.text(), Sign::None),
         "Envoy has no such cluster, or no healthy host in it",
         Operator,
-        "Check that the cluster is defined under this name and that its host resolves.",
+        "Check that the cluster is defined and that its host resolves.",
     ),
     Entry::new(
         (0, CallFailure::NoConnection.text(), Sign::None),
         "the provider cannot be reached, TLS fails, or the connection broke",
         Operator,
-        "Check the way to the provider, and the TLS settings of its cluster (sni, trusted_ca).",
+        "Check the way to the provider, and its cluster's TLS (sni, trusted_ca).",
     ),
     Entry::new(
         (0, CallFailure::TimedOut.text(), Sign::None),
         "the provider did not answer within `timeout_seconds`",
         Provider,
-        "Wait; if it stays so, check the way to the provider or raise timeout_seconds.",
+        "Wait; if it stays so, raise timeout_seconds.",
     ),
     Entry::new(
         (200, CallFailure::TooLarge.text(), Sign::None),
@@ -317,19 +330,19 @@ pub const COMMON: &[Entry] = &[
         (200, grant::NOT_BEARER, Sign::None),
         "`token_type` is missing, `N_A` (an ID-JAG) or `DPoP`: the server binds what it issues to a key of this client's, so that the upstream could not use it as a bearer token",
         Operator,
-        "Have the provider issue bearer tokens to the proxy's client: no DPoP, no ID-JAG.",
+        "Have the provider issue bearer tokens to the app: no DPoP, no ID-JAG.",
     ),
     Entry::new(
         (200, grant::HANDED_BACK, Sign::None),
         "the server gave back the very token that it got",
         Operator,
-        "Have the server exchange tokens for the target instead of returning them as they are.",
+        "Have the server exchange tokens instead of returning them.",
     ),
     Entry::new(
         (200, grant::WRONG_TYPE, Sign::None),
         "`issued_token_type` is another type of token than was asked for",
         Operator,
-        "Set requested_token_type to what the server issues, or have it issue access tokens.",
+        "Set requested_token_type to what the server issues.",
     ),
     Entry::new(
         (200, "", Sign::None),

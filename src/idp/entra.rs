@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::Act::{Admin, Operator, Provider as Entra, User};
-use super::Sign::{Numbers, Suberror, Upstream};
+use super::Sign::{Numbers, Suberror};
 use super::{Blame, Caller, Entry, Mistake, Profile, RawExchange, Recognition, Subject, Target, scope_parameter};
 use crate::config::{Provider, SubjectToken};
 use crate::http::Url;
@@ -126,7 +126,7 @@ impl Profile for EntraObo {
     }
 
     fn doubt(&self, scope: &str) -> Option<&'static str> {
-        scope.contains("://").then_some(
+        is_uri(scope).then_some(
             "tokens have a scope by its short name: write that here, and the long form into scopes_supported",
         )
     }
@@ -158,7 +158,7 @@ impl Profile for EntraObo {
         }
         let is_own = |uri: &str| {
             let uri = uri.trim_end_matches('/');
-            uri.contains("://") && provider.audiences.iter().any(|audience| audience.trim_end_matches('/') == uri)
+            is_uri(uri) && provider.audiences.iter().any(|audience| audience.trim_end_matches('/') == uri)
         };
         let of_scope = |scope: &String| scope.rsplit_once('/').is_some_and(|(resource, _)| is_own(resource));
         let of_resource = |resource: &String| is_own(resource.strip_suffix("/.default").unwrap_or(resource));
@@ -216,7 +216,7 @@ impl Profile for EntraObo {
     }
 
     fn wrong_audience(&self, provider: &Provider, claims: &Claims<'_>) -> &'static str {
-        let is_uri = |audience: &String| audience.contains("://");
+        let is_uri = |audience: &String| is_uri(audience);
         let has = |is_wanted: &dyn Fn(&String) -> bool| provider.audiences.iter().any(is_wanted);
         if claims.text("ver") == Some("1.0") && !has(&is_uri) {
             "a v1.0 token, whose aud is the App ID URI (api://{client id}): add it to audiences, or set requestedAccessTokenVersion of the app to 2"
@@ -255,11 +255,20 @@ impl Profile for EntraObo {
 const USER_MUST_ACT: &[&str] =
     &["basic_action", "additional_action", "message_only", "user_password_expired", "consent_required", "bad_token"];
 
+/// What is before and behind `://`.
+fn parts_of_uri(text: &str) -> Option<(&str, &str)> {
+    text.split_once("://")
+}
+
+fn is_uri(text: &str) -> bool {
+    parts_of_uri(text).is_some()
+}
+
 /// Whether tokens for the app with that id may have this `aud`.
 fn is_of_client(audience: &str, client_id: &str) -> bool {
     let is_of_another =
         audience.strip_prefix("api://").is_some_and(|id| is_guid(id) && is_guid(client_id) && id != client_id);
-    audience == client_id || (audience.contains("://") && !is_graph(audience) && !is_of_another)
+    audience == client_id || (is_uri(audience) && !is_graph(audience) && !is_of_another)
 }
 
 /// What a scope is of, as far as it tells: scheme and first part of its resource. A scope by itself is of Microsoft
@@ -268,7 +277,7 @@ fn resource_of(scope: &str) -> Option<(&str, &str)> {
     if matches!(scope, "openid" | "profile" | "email" | "offline_access") {
         return None;
     }
-    let (scheme, rest) = scope.split_once("://").unwrap_or(("", scope));
+    let (scheme, rest) = parts_of_uri(scope).unwrap_or(("", scope));
     let Some((name, _)) = rest.split_once('/') else {
         return Some(("", ""));
     };
@@ -304,12 +313,12 @@ fn is_graph(audience: &str) -> bool {
 }
 
 /// By the numbers of `error_codes` (AADSTS…).
-const FAILURES: &[Entry] = &[
+static FAILURES: &[Entry] = &[
     Entry::new(
         (400, "invalid_grant", Numbers(&[65001])),
         "nobody has consented that this proxy's app asks for the upstream's scopes, and the upstream does not list it among its authorized client applications (`preAuthorizedApplications`)",
         Admin,
-        "Grant admin consent for the upstream's permissions of the proxy's app, or list that app under the upstream's authorized client applications.",
+        "Grant the app admin consent for the upstream, or list it under the upstream's authorized client applications.",
     )
     .with("consent_required"),
     Entry::new(
@@ -322,13 +331,13 @@ const FAILURES: &[Entry] = &[
         (400, "invalid_scope", Numbers(&[65005, 650056, 650057])),
         "the permission is not among those that the proxy's app declares",
         Operator,
-        "Add the upstream's delegated permission to the API permissions of the proxy's app, and grant admin consent.",
+        "Add the upstream's delegated permission to the app, and grant admin consent.",
     ),
     Entry::new(
         (400, "invalid_scope", Numbers(&[70011, 28002, 28003, 650053, 700023])),
         "a scope that the upstream does not expose, that names no resource, or `.default` beside named ones",
         Operator,
-        "Give the exchange the upstream's App ID URI as resource, or scopes that it exposes as {App ID URI}/{scope}, without .default.",
+        "Set resource to the upstream's App ID URI, or scopes to {App ID URI}/{scope} as exposed there.",
     ),
     Entry::new(
         (400, "invalid_scope", Numbers(&[700022])),
@@ -340,25 +349,25 @@ const FAILURES: &[Entry] = &[
         (400, "invalid_resource", Numbers(&[500011, 50001, 500014, 650052, 650054])),
         "the upstream's app is not installed in the tenant, is disabled there, or has another App ID URI",
         Admin,
-        "Install or enable the upstream's app in the tenant (consent does it), and compare the exchange's resource with its App ID URI.",
+        "Install or enable the upstream's app in the tenant, and check resource against its App ID URI.",
     ),
     Entry::new(
         (400, "invalid_grant", Numbers(&[50013])),
         "Entra cannot check the token: it is for Microsoft Graph, of another tenant, or signed with a key of the app's own",
         Operator,
-        "Have clients ask for a token of the proxy's app in the configured tenant, and give that app no signing key of its own.",
+        "Have clients ask for a token of the app in this tenant, and give the app no signing key of its own.",
     ),
     Entry::new(
         (400, "invalid_grant", Numbers(&[500131])),
         "`aud` of the token is another app than the one that exchanges it",
         Operator,
-        "Make client.id the app that the audiences belong to, and have clients ask for api://{client id}/{scope} of it.",
+        "Have clients ask for api://{client id}/{scope} of the app in client.id.",
     ),
     Entry::new(
         (400, "invalid_grant", Numbers(&[500133, 50027])),
         "the token has expired, is not valid yet, or lacks something",
         User,
-        "Get a new token; if every one is refused, check the clock of this host.",
+        "Get a new token; if all are refused, check the clock of this host.",
     ),
     Entry::new(
         (400, "invalid_grant", Numbers(&[50173, 50132, 50133, 50089, 70008, 700082, 70043])),
@@ -376,19 +385,19 @@ const FAILURES: &[Entry] = &[
         (400, "interaction_required", Numbers(&[50072, 50074, 50076, 50078, 50079, 50158])),
         "Conditional Access wants another factor, now or by enrolment",
         User,
-        "Sign in again and pass the second factor; a client with the capability cp1 (xms_cc) is sent there by the challenge.",
+        "Sign in again with a second factor; clients with cp1 (xms_cc) get a challenge.",
     ),
     Entry::new(
         (400, "interaction_required", Numbers(&[50005, 50097, 50131, 53000, 53001, 53002])),
         "Conditional Access wants another device or app",
         User,
-        "Sign in from a device and with an app that the organization's Conditional Access accepts.",
+        "Sign in from a device and an app that Conditional Access accepts.",
     ),
     Entry::new(
         (400, "interaction_required", Numbers(&[53003, 53004, 53010, 53011, 530032, 530035])),
         "Conditional Access or the security defaults block it; without `claims` no sign-in helps",
         Admin,
-        "Find the sign-in by its trace id in Entra's sign-in log, and let the policy admit the user to the upstream by way of the proxy's app.",
+        "Find the trace id in the sign-in log, and let Conditional Access admit the user.",
     ),
     Entry::new(
         (400, "login_required", Numbers(&[50058])),
@@ -400,13 +409,13 @@ const FAILURES: &[Entry] = &[
         (400, "interaction_required", Numbers(&[16000, 50020, 50034, 51004, 90072])),
         "the user's account is not in the tenant, not even as a guest",
         Admin,
-        "Invite the user into the tenant as a guest, or accept the user's own tenant: {tenantid} in the issuer, and tenants.",
+        "Invite the user as a guest, or add the user's own tenant to tenants.",
     ),
     Entry::new(
         (400, "invalid_grant", Numbers(&[50105])),
         "the upstream's app wants users to be assigned, and this one is not",
         Admin,
-        "Assign the user or a group to the upstream's enterprise application.",
+        "Assign the user to the upstream's enterprise application.",
     ),
     Entry::new(
         (400, "invalid_grant", Numbers(&[50053, 50057])),
@@ -431,19 +440,19 @@ const FAILURES: &[Entry] = &[
         (400, "invalid_grant", Suberror(&["protection_policies_required"])),
         "an app protection policy is required",
         User,
-        "Sign in with an app under the organization's app protection policy.",
+        "Sign in with an app under the app protection policy.",
     ),
     Entry::new(
         (400, "invalid_grant", Suberror(&["client_mismatch"])),
         "the grant belongs to another client",
         Operator,
-        "Make client.id the app that the audiences belong to.",
+        "Set client.id to the app of the audiences.",
     ),
     Entry::new(
         (400, "unauthorized_client", Numbers(&[700016, 70001, 7000112, 700011, 90099])),
         "the proxy's app does not exist in the tenant, or is disabled there",
         Operator,
-        "Check client.id and the tenant of the issuer; the app must be among the tenant's enterprise applications and enabled.",
+        "Check client.id and the issuer's tenant; the app must be enabled there (enterprise applications).",
     ),
     Entry::new(
         (400, "unauthorized_client", Numbers(&[7000114])),
@@ -455,91 +464,91 @@ const FAILURES: &[Entry] = &[
         (401, "invalid_client", Numbers(&[7000222])),
         "the client secret has expired",
         Operator,
-        "Create another client secret for the app, put it where secret reads it, and restart Envoy.",
+        "Create another client secret, set secret to it, and restart Envoy.",
     ),
     Entry::new(
         (401, "invalid_client", Numbers(&[7000215, 70002])),
         "the client secret is wrong",
         Operator,
-        "Set secret to the value of a client secret of this app, not to the secret's id.",
+        "Set secret to a client secret's value, not its id.",
     ),
     Entry::new(
         (401, "invalid_client", Numbers(&[7000218])),
         "neither a secret nor an assertion arrived",
         Operator,
-        "Configure a client secret or a certificate for the client.",
+        "Check client.authentication.",
     ),
     Entry::new(
         (401, "invalid_client", Numbers(&[700025])),
         "the app is registered as a public client, which proves nothing",
         Operator,
-        "Register the proxy's app as a confidential client: platform Web, no public client flows.",
+        "Register the app as a confidential client (platform Web).",
     ),
     Entry::new(
         (401, "invalid_client", Numbers(&[700027, 700030, 50012, 50048])),
         "the client assertion is not signed with a certificate that the app has, or not by the app",
         Operator,
-        "Upload the certificate of key to the app, set certificate to it, and use PS256.",
+        "Upload key's certificate to the app, set certificate to it, and use PS256.",
     ),
     Entry::new(
         (401, "invalid_client", Numbers(&[700024])),
         "the client assertion has expired or is not valid yet",
         Operator,
-        "Check the clock of this host, and that an assertion from elsewhere is renewed in time.",
+        "Check the clock of this host.",
     ),
     Entry::new(
         (401, "invalid_client", Numbers(&[70021, 700211, 700212, 700213])),
         "no federated credential of the app has issuer, subject and audience of the assertion",
         Operator,
-        "Give the app a federated credential with the assertion's issuer, subject and audience, letter by letter.",
+        "Give the app a federated credential with the assertion's iss, sub and aud.",
     ),
     Entry::new(
         (400, "invalid_request", Numbers(&[90002, 90019, 50059, 90038, 900382, 900432])),
         "the tenant does not exist in this cloud, or the app is of another national cloud",
         Operator,
-        "Check host and tenant id of the issuer: each national cloud has a host of its own.",
+        "Check the issuer's host (each national cloud has its own) and tenant id.",
     ),
     Entry::new(
         (400, "invalid_request", Numbers(&[9001023])),
         "on-behalf-of at `common`, `organizations` or `consumers`",
         Operator,
-        "Let token_endpoint have the tenant's id in the place of common.",
+        "Put the tenant id into token_endpoint.",
     ),
     Entry::new(
         (400, "invalid_target", Numbers(&[901002, 9010010])),
         "`resource` of the request and its scopes are not of one app; the filter never sends the former",
         Operator,
-        "Find out what adds a resource parameter to token requests, and compare the exchange's scopes with the upstream's App ID URI.",
+        "Check resource or scopes of the exchange against the upstream's App ID URI.",
     ),
     Entry::new(
         (400, "invalid_request", Numbers(&[900144, 90014, 90023, 90100, 900561, 9002313])),
         "the request is malformed, or a parameter is missing",
         Operator,
-        "Take out parameters of your own; if there are none, check token_endpoint and report a bug of this filter.",
+        "Check parameters and token_endpoint; if they are right, report a bug of this filter.",
     ),
     Entry::new(
         (400, "invalid_resource", Numbers(&[90008, 90009])),
         "the app asks for a token for itself, by its App ID URI",
         Operator,
-        "Set the exchange's resource to the upstream's app, or to the client id for a token for the proxy's app itself.",
+        "Set resource to the upstream's app, or to the bare client id.",
     ),
     Entry::new(
         (400, "invalid_grant", Numbers(&[50196])),
         "a loop: the same request too many times in a short time",
         Operator,
-        "Wait some minutes, and look for a client that repeats a request that fails.",
+        "Wait some minutes, and look for a client that repeats its request.",
     ),
     Entry::new(
         (400, "temporarily_unavailable", Numbers(&[90055, 50033, 50087, 90006, 90012, 90024, 90033, 90090])),
         "Entra throttles, or has a problem of the moment",
         Entra,
-        "Wait; if it stays so, look at Entra's service health.",
+        "Wait; if it stays so, look at the provider's status page.",
     ),
     Entry::new(
         (400, "", Numbers(&[1000000, 1000002, 1000031, 1000104])),
         "the account is not bound, the app is not available, or its cloud is not allowed across organizations",
         Admin,
-        "Find the sign-in by its trace id in Entra's sign-in log.",
+        "Find the trace id in the sign-in log.",
     ),
     Entry::new(
         (400, "", Numbers(&[82014])),
@@ -547,20 +556,23 @@ const FAILURES: &[Entry] = &[
         Admin,
         "Let the agent's identity inherit the permission from its blueprint.",
     ),
+    #[cfg(not(target_arch = "wasm32"))]
     Entry::new(
-        (403, "", Upstream),
+        (403, "", super::Sign::Upstream),
         "with `resource` (`.default`) Entra issues a token with what has been consented to, however little: without admin consent the exchange succeeds, and the upstream finds no scope in the token",
         Admin,
-        "Grant admin consent for the upstream's permissions of the proxy's app, or list that app under the upstream's authorized client applications.",
+        "Grant the app admin consent for the upstream, or list it under the upstream's authorized client applications.",
     ),
+    #[cfg(not(target_arch = "wasm32"))]
     Entry::new(
-        (403, "", Upstream),
+        (403, "", super::Sign::Upstream),
         "a user in more than 200 groups has none in the token (`_claim_names` instead)",
         Admin,
         "Put only the groups into the token that are assigned to the upstream's application, or use app roles.",
     ),
+    #[cfg(not(target_arch = "wasm32"))]
     Entry::new(
-        (401, "", Upstream),
+        (401, "", super::Sign::Upstream),
         "the upstream expects tokens of the other version: `iss` and `aud` differ",
         Operator,
         "Set requestedAccessTokenVersion in the manifest of the upstream's app to 2, or have it accept v1.0 tokens.",

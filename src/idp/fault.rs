@@ -117,8 +117,8 @@ impl Fault {
     }
 
     /// The answer was 200, and is of no use.
-    pub(super) fn unusable_answer(problem: &'static str, profile: &dyn Profile, answer: &Answer) -> Self {
-        let trace = trace(profile, answer, None);
+    pub(super) fn unusable_answer(problem: &'static str, provider: &Provider, answer: &Answer) -> Self {
+        let trace = trace(provider, answer, None);
         Self { trace, ..Self::without_error(Blame::Nonsense, answer.status, problem) }
     }
 
@@ -171,17 +171,17 @@ pub(super) fn read(provider: &Provider, answer: &Answer, now: UnixTime) -> Fault
     let claims =
         member("claims").filter(|text| text.len() <= LONGEST_CLAIMS && json::object(text.as_bytes()).is_some());
     let interaction_uri = member("interaction_uri").filter(|text| is_at_provider(text, provider));
-    let mut codes: Vec<String> = numbers.iter().map(u64::to_string).collect();
-    codes.extend(suberror.map(printable));
+    let mut codes: Vec<String> = numbers.iter().map(u32::to_string).collect();
+    codes.extend(suberror.map(|suberror| printable(suberror, provider)));
     Fault {
         blame,
         retry_after: retry_after(answer, now),
         claims: claims.map(str::to_owned),
         interaction_uri: interaction_uri.map(Into::into),
         status: Some(answer.status),
-        error: if error.is_empty() { "not an OAuth error response".into() } else { printable(error).into() },
+        error: if error.is_empty() { "not an OAuth error response".into() } else { printable(error, provider).into() },
         codes: codes.join(",").into(),
-        trace: trace(profile, answer, body.as_ref()),
+        trace: trace(provider, answer, body.as_ref()),
         known: catalogue::find(profile, &symptoms),
     }
 }
@@ -212,18 +212,22 @@ fn retry_after(answer: &Answer, now: UnixTime) -> Option<Duration> {
 }
 
 /// The first of the provider's own codes.
-fn numbers(body: Option<&Object<'_>>) -> Vec<u64> {
+fn numbers(body: Option<&Object<'_>>) -> Vec<u32> {
     let listed = body.and_then(|body| body.get("error_codes")).and_then(Value::as_array);
-    listed.into_iter().flatten().take(4).filter_map(Value::as_u64).collect()
+    listed.into_iter().flatten().take(4).filter_map(|number| u32::try_from(number.as_u64()?).ok()).collect()
 }
 
-fn trace(profile: &dyn Profile, answer: &Answer, body: Option<&Object<'_>>) -> Box<str> {
+fn trace(provider: &Provider, answer: &Answer, body: Option<&Object<'_>>) -> Box<str> {
     let in_body = |name: &str| body.and_then(|body| body.string(name));
-    let found = profile.trace_fields().iter().find_map(|name| in_body(name).or_else(|| answer.header(name)));
-    found.map(printable).unwrap_or_default().into()
+    let mut fields = provider.profile.trace_fields().iter();
+    let found = fields.find_map(|name| in_body(name).or_else(|| answer.header(name)));
+    found.map(|text| printable(text, provider)).unwrap_or_default().into()
 }
 
-/// At most 64 characters of which codes and ids are made.
-fn printable(text: &str) -> String {
+/// At most 64 characters of which codes and ids are made; none of a text that repeats the client's secret.
+fn printable(text: &str, provider: &Provider) -> String {
+    if catalogue::has(text, provider.client.authentication.secret()) {
+        return String::new();
+    }
     text.chars().filter(|c| c.is_ascii_alphanumeric() || "_-.".contains(*c)).take(64).collect()
 }

@@ -98,10 +98,9 @@ impl TokenRequest<'_> {
 
     /// Reads what came back: a token that can be sent on, or whose fault it is that there is none.
     pub fn read(&self, reply: &Reply, now: UnixTime) -> Result<Issued, Fault> {
-        let profile = self.provider.profile;
         match reply {
             Reply::Answer(answer) if answer.status == 200 => read_success(answer, self.target, self.subject)
-                .map_err(|problem| Fault::unusable_answer(problem, profile, answer)),
+                .map_err(|problem| Fault::unusable_answer(problem, self.provider, answer)),
             Reply::Answer(answer) => Err(fault::read(self.provider, answer, now)),
             Reply::Failed(failure) => Err(Fault::no_answer(*failure)),
         }

@@ -1,7 +1,7 @@
 //! Okta: on-behalf-of token exchange (RFC 8693) at a custom authorization server.
 
 use super::Act::{Admin, Operator, Provider as Okta, User};
-use super::Sign::{None as Any, Upstream, Words};
+use super::Sign::{None as Any, Words};
 use super::{Blame, Caller, Entry, Mistake, Profile, RawExchange, Recognition, Subject, Target, rfc8693};
 use crate::config::{Provider, SubjectToken};
 use crate::http::Url;
@@ -143,18 +143,18 @@ fn is_id_token(claims: &Claims<'_>) -> bool {
 }
 
 /// By status and error, and where those do not tell, by words that Okta's error descriptions have.
-const FAILURES: &[Entry] = &[
+static FAILURES: &[Entry] = &[
     Entry::new(
         (401, "invalid_client", Words(&["already been used"])),
         "a client assertion is good once, and this one arrived twice",
         Operator,
-        "Switch off retries on the way to Okta: each request has an assertion of its own, and something sent one again.",
+        "Switch off retries on the way to Okta: an assertion is good once.",
     ),
     Entry::new(
         (401, "invalid_client", Words(&["audience claim"])),
         "`aud` of the client assertion is not the endpoint that was called",
         Operator,
-        "Leave audience of client.authentication out, or set it to the token endpoint as Okta names it.",
+        "Leave audience of client.authentication out.",
     ),
     Entry::new(
         (401, "invalid_client", Words(&["token is expired", "too far into the future", "before the current time"])),
@@ -166,13 +166,13 @@ const FAILURES: &[Entry] = &[
         (401, "invalid_client", Words(&["signature algorithm"])),
         "the client assertion is signed with an algorithm that its key is not registered for",
         Operator,
-        "Set algorithm to the one for which the app's public key is registered.",
+        "Set algorithm to that of the registered key.",
     ),
     Entry::new(
         (401, "invalid_client", Words(&["kid is invalid", "JWKSet", "signature is invalid", "'use'", "signing key"])),
         "the client assertion's key is not among the app's public keys",
         Operator,
-        "Register the public half of key at the app, for signatures (use sig) and under the key_id that is configured.",
+        "Register key's public half at the app, with use sig and the configured key_id.",
     ),
     Entry::new(
         (401, "invalid_client", Words(&["client secret", "Authentication header"])),
@@ -184,43 +184,43 @@ const FAILURES: &[Entry] = &[
         (401, "invalid_client", Words(&["encryption key"])),
         "tokens for this client are to be encrypted, and there is no key for it",
         Admin,
-        "Switch token encryption off for the proxy's app.",
+        "Switch token encryption off for the app.",
     ),
     Entry::new(
         (401, "invalid_client", Any),
         "Okta does not know the client by its id and by what it proved itself with",
         Operator,
-        "Check client.id, and that the app's client authentication is the method that is configured.",
+        "Check client.id and client.authentication.",
     ),
     Entry::new(
         (401, "access_denied", Any),
         "no rule of an access policy of the authorization server admits this request",
         Admin,
-        "Give the authorization server that exchanges an access policy for the proxy's app, with a rule for Token Exchange and the scopes.",
+        "Add an access policy for the app, with a rule for Token Exchange and the scopes.",
     ),
     Entry::new(
         (403, "access_denied", Words(&["trusted authorization server", "associated server"])),
         "the caller's token is of an authorization server that the exchanging one does not trust",
         Admin,
-        "Add the issuer of the callers' tokens to the Trusted servers of the authorization server that exchanges.",
+        "Add the issuer of callers' tokens to the Trusted servers of the authorization server.",
     ),
     Entry::new(
         (403, "access_denied", Words(&["Token Exchange flow"])),
         "tokens are not exchanged between apps of these two types",
         Admin,
-        "Make the proxy's app one of the type API Services, and the client's one that signs users in.",
+        "Make the app one of the type API Services.",
     ),
     Entry::new(
         (403, "access_denied", Words(&["network zone"])),
         "the proxy calls from outside of the app's network zones",
         Admin,
-        "Add the address from which this proxy calls to the network zones of its app.",
+        "Add this proxy's address to the app's network zones.",
     ),
     Entry::new(
         (403, "access_denied", Any),
         "Okta denies the proxy's app the exchange, whoever the user is",
         Admin,
-        "Check the Trusted servers of the authorization server that exchanges, and type and network zones of the proxy's app.",
+        "Check the server's Trusted servers, and the app's type and network zones.",
     ),
     Entry::new(
         (400, "access_denied", Words(&["not assigned"])),
@@ -232,49 +232,49 @@ const FAILURES: &[Entry] = &[
         (400, "access_denied", Words(&["scopes were rejected", "denied by the policy"])),
         "the policy rule does not allow the scopes",
         Admin,
-        "Allow the scopes of the exchange in the access policy's rule for the proxy's app.",
+        "Allow the scopes in the policy's rule.",
     ),
     Entry::new(
         (400, "access_denied", Words(&["feature is not enabled"])),
         "the org lacks the feature",
         Admin,
-        "Have the feature enabled in the org: custom authorization servers are part of API Access Management.",
+        "Have API Access Management and Token Exchange enabled in the org.",
     ),
     Entry::new(
         (400, "access_denied", Any),
         "the user is not assigned, or the policy does not allow the scopes for this user",
         Admin,
-        "Assign the user to the app, and allow the scopes of the exchange in the access policy's rule.",
+        "Assign the user to the app, and allow the scopes in the policy's rule.",
     ),
     Entry::new(
         (400, "invalid_target", Words(&["'resource'"])),
         "`resource` is not known there",
         Operator,
-        "Leave resource out of the exchange, or set it to one that the authorization server has a connection for.",
+        "Leave resource out, or set it to one that the authorization server knows.",
     ),
     Entry::new(
         (400, "invalid_target", Words(&["resource app"])),
         "the resource's app is not completely set up, or the user is not assigned to it",
         Admin,
-        "Complete the set-up of the resource's app, and assign the user to it.",
+        "Complete the resource's app, and assign the user to it.",
     ),
     Entry::new(
         (400, "invalid_target", Any),
         "`audience` is not the audience of the authorization server that exchanges",
         Operator,
-        "Set audience of the exchange to the audience of the authorization server at token_endpoint.",
+        "Set audience to that of the authorization server at token_endpoint.",
     ),
     Entry::new(
         (400, "invalid_request", Words(&["'subject_token_type'"])),
         "an ID token where access tokens are exchanged: token types are confused",
         Operator,
-        "Use subject_token of type access_token: custom authorization servers exchange access tokens.",
+        "Use subject_token of type access_token: this server takes no ID token.",
     ),
     Entry::new(
         (400, "invalid_request", Words(&["'subject_token'"])),
         "the token is not an access token of this authorization server or of a trusted one (an ID token, or one of the org server), or its user is not active",
         Operator,
-        "Have clients send an access token of a custom authorization server that is, or is trusted by, the one that exchanges.",
+        "Have clients send an access token of this authorization server or of a trusted one.",
     ),
     Entry::new(
         (400, "invalid_request", Words(&["'requested_token_type'"])),
@@ -286,31 +286,31 @@ const FAILURES: &[Entry] = &[
         (400, "invalid_request", Words(&["service clients"])),
         "the proxy's app is not a service app",
         Admin,
-        "Make the proxy's app one of the type API Services: no other may exchange on behalf of users.",
+        "Make the app one of the type API Services.",
     ),
     Entry::new(
         (400, "invalid_request", Words(&["id-jag"])),
         "`scope` in the second request with an ID-JAG, which has its scopes in it",
         Operator,
-        "Take scope out of parameters: with an ID-JAG it is asked for in the first request only.",
+        "Ask for scopes in the first request only.",
     ),
     Entry::new(
         (400, "invalid_request", Words(&["delegation link"])),
         "no delegation link lets this client act with that user's access token",
         Admin,
-        "Create a delegation link for the proxy's app and the resource in Okta.",
+        "Create a delegation link from the app to the resource.",
     ),
     Entry::new(
         (400, "invalid_grant", Words(&["was already used"])),
         "an ID-JAG is good once, and this one arrived twice",
         Operator,
-        "Switch off retries on the way to Okta: something sent a request again.",
+        "Switch off retries on the way to Okta: an assertion is good once.",
     ),
     Entry::new(
         (400, "invalid_grant", Words(&["id-jag", "JWT Bearer Grant"])),
         "the ID-JAG has expired, lives too long, or is of another issuer, client or audience",
         Operator,
-        "Check that audience is the issuer of the resource's authorization server, and the clock of this host.",
+        "Check audience (the issuer of the resource's server) and the clock of this host.",
     ),
     Entry::new(
         (400, "invalid_grant", Any),
@@ -328,64 +328,65 @@ const FAILURES: &[Entry] = &[
         (400, "invalid_scope", Words(&["default scopes", "No scopes"])),
         "no scope is asked for, and the authorization server has no default ones",
         Operator,
-        "Name the upstream's scopes in scopes of the exchange.",
+        "Set scopes to some of the upstream's.",
     ),
     Entry::new(
         (400, "invalid_scope", Any),
         "a scope of the exchange does not exist at this authorization server",
         Operator,
-        "Create the scopes of the exchange at the authorization server at token_endpoint, or correct their names.",
+        "Create the scopes at the authorization server, or correct their names.",
     ),
     Entry::new(
         (400, "unsupported_grant_type", Any),
         "the authorization server does not exchange tokens",
         Admin,
-        "Switch Token Exchange on in a policy rule of a custom authorization server, and let token_endpoint be that server's.",
+        "Set token_endpoint to a custom authorization server with a policy rule for Token Exchange.",
     ),
     Entry::new(
         (400, "unauthorized_client", Any),
         "the app may not exchange tokens, or not at a custom authorization server",
         Admin,
-        "Switch the grant type Token Exchange on at the proxy's app.",
+        "Switch the grant type Token Exchange on at the app.",
     ),
     Entry::new(
         (400, "consent_required", Any),
         "a scope wants the user's consent, for which nobody can be asked in an exchange",
         Admin,
-        "Let the scopes of the exchange need no consent (User consent: Implicit).",
+        "Let the scopes need no consent (User consent: Implicit).",
     ),
     Entry::new(
         (400, "interaction_required", Any),
         "the user has to agree or to sign in at Okta or at a service behind it",
         User,
-        "Open the interaction_uri of the answer in a browser, then send the request again.",
+        "Open the answer's interaction_uri, then send the request again.",
     ),
     Entry::new(
         (400, "server_error", Words(&["too many groups"])),
         "the groups claim's filter (prefix, expression) lets more groups of this user through than Okta puts into a token",
         Admin,
-        "Narrow the filter of the authorization server's groups claim, by a longer prefix for instance.",
+        "Narrow the groups claim's filter, by a longer prefix for instance.",
     ),
     Entry::new(
         (400, "server_error", Words(&["could not be evaluated"])),
         "the expression of a claim fails for this user",
         Admin,
-        "Mend the expressions of the authorization server's claims.",
+        "Mend the expressions of the server's claims.",
     ),
     Entry::new(
         (400, "server_error", Any),
         "a token inline hook failed, or a claim cannot be made",
         Admin,
-        "Look at the authorization server's token inline hook and claims.",
+        "Check the server's token inline hook and claims.",
     ),
     Entry::new(
         (429, "", Any),
         "the rate limit of the token endpoint is spent, for the app or for the org",
         Okta,
-        "Wait until the window ends (a minute at most); if it stays so, raise the app's share of the limit.",
+        "Wait a minute; if it stays so, raise the app's share of the limit.",
     ),
+    #[cfg(not(target_arch = "wasm32"))]
     Entry::new(
-        (403, "", Upstream),
+        (403, "", super::Sign::Upstream),
         "the upstream looks for groups that the groups claim's filter (prefix, expression) does not let into the token",
         Admin,
         "Let the filter of the groups claim at the upstream's authorization server match the groups that it looks for.",

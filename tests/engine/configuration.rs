@@ -173,6 +173,11 @@ fn each_mistake_names_its_field() {
         ("/resources/0/exchange/okta-eu", json!({"scopes": ["x"]}), "resources[0].exchange.okta-eu.audience"),
         (
             "/resources/0/exchange/okta-eu",
+            json!({"audience": "x", "resource": "https://x.example/#a"}),
+            "resources[0].exchange.okta-eu.resource",
+        ),
+        (
+            "/resources/0/exchange/okta-eu",
             json!({"audience": "x", "scopes": ["openid"]}),
             "resources[0].exchange.okta-eu.scopes",
         ),

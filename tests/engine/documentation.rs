@@ -114,7 +114,15 @@ fn the_configurations_of_the_readme_are_those_of_the_recipes() {
 #[test]
 fn every_file_and_target_that_is_named_is_there() {
     let makefile = read("Makefile");
-    for page in ["README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs/design.md", "docs/attacks.md"] {
+    for page in [
+        "README.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "docs/design.md",
+        "docs/attacks.md",
+        "docs/errors.md",
+    ] {
         let text = read(page);
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
         for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {

@@ -7,7 +7,8 @@ use jwt_simple::claims::NoCustomClaims;
 use jwt_simple::common::VerificationOptions;
 use onbehalf::config::Config;
 use onbehalf::engine::Step;
-use onbehalf::http::{Call, CallFailure, Reply};
+use onbehalf::http::{Call, CallFailure, Reply, Url};
+use onbehalf::idp::{Subject, TokenRequest, Which};
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -390,6 +391,126 @@ fn a_claims_challenge_reaches_only_a_client_that_understands_it() {
     assert_eq!((answer.status, header(&answer, "www-authenticate")), (403, None));
     let hostile = answer_with(400, &[], &json!({"error": "interaction_required", "claims": "\" evil"}));
     assert_eq!(answered(outcome(&capable, &hostile)).status, 403);
+}
+
+/// The log line of a failed exchange of Alice's.
+fn line(reply: &Reply) -> String {
+    let config = parse(&configuration());
+    let request = TokenRequest {
+        provider: &config.providers[0],
+        target: config.resources[0].targets[0].as_ref().unwrap(),
+        token_endpoint: &Url::parse("https://login.entra.example/token").unwrap(),
+        subject: Subject { token: &alice_token(), is_id_token: false },
+        which: Which::Current,
+    };
+    request.read(reply, NOW).unwrap_err().to_string()
+}
+
+#[test]
+fn a_secret_that_an_error_repeats_is_not_logged() {
+    let told = line(&answer_with(401, &[], &json!({"error": "invalid_client", "suberror": "s-1", "trace_id": "t-1"})));
+    assert!(told.contains("error=\"invalid_client\" status=401 codes=s-1 trace=t-1 act=operator remedy="), "{told}");
+    let repeated = format!("x{SECRET}y");
+    for body in [
+        json!({"error": repeated}),
+        json!({"error": "invalid_client", "suberror": repeated}),
+        json!({"error": "invalid_client", "trace_id": repeated}),
+        json!({"error": "invalid_client", "error_description": repeated, "error_uri": repeated}),
+    ] {
+        let line = line(&answer_with(401, &[("x-ms-request-id", &repeated)], &body));
+        let plain: String = SECRET.chars().filter(char::is_ascii_alphanumeric).collect();
+        assert!(line.contains("act=operator") && !line.contains(SECRET) && !line.contains(&plain), "{line}");
+    }
+    let unusable = line(&answer_with(200, &[("x-ms-request-id", &repeated)], &json!({})));
+    assert!(!unusable.contains("trace="), "{unusable}");
+}
+
+#[test]
+fn a_403_for_want_of_the_user_says_what_to_do() {
+    let reply = answer_with(400, &[], &json!({"error": "interaction_required", "claims": "{}"}));
+    let answer = answered(outcome(&alice_token(), &reply));
+    let body: Value = serde_json::from_str(&answer.body).unwrap();
+    let text = body["error_description"].as_str().unwrap();
+    assert!(answer.status == 403 && text.contains("sign in again") && text.contains("try again"), "{text}");
+    assert!(body.get("interaction_uri").is_none());
+}
+
+#[test]
+fn where_the_user_can_act_is_told_to_the_caller_if_it_is_at_the_provider() {
+    let required = |uri: &str| answer_with(400, &[], &json!({"error": "interaction_required", "interaction_uri": uri}));
+    let told = |reply: &Reply| {
+        let answer = answered(outcome(&bob_token(), reply));
+        assert_eq!(answer.status, 403);
+        let body: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(body["reason"], "interaction_required");
+        body.get("interaction_uri").map(|uri| uri.as_str().unwrap().to_owned())
+    };
+    let long = format!("https://acme.okta.example/?{}", "x".repeat(2048 - 27));
+    for uri in [
+        "https://acme.okta.example/oauth2/v1/sts/interact?id=a.b-c_1&x=%20#top",
+        "https://ACME.okta.example:443/consent",
+        "https://login.acme.okta.example/consent",
+        "https://acme.okta.example?x=@evil.example",
+        &long,
+    ] {
+        assert_eq!(told(&required(uri)).as_deref(), Some(uri));
+    }
+    for uri in [
+        "",
+        "http://acme.okta.example/consent",
+        "javascript:alert(1)",
+        "//acme.okta.example/consent",
+        "/consent",
+        "https://okta.example/consent",
+        "https://evil.okta.example/consent",
+        "https://evilacme.okta.example/consent",
+        "https://acme.okta.example.evil.example/",
+        "https://acme.okta.example:8443/",
+        "https://acme.okta.example@evil.example/",
+        "https://evil.example/?https://acme.okta.example/",
+        "https://evil.example#@acme.okta.example/",
+        "https://evil.example\\@acme.okta.example/",
+        "https://acme.okta.example/\"onclick=",
+        "https://acme.okta.example/<b>",
+        "https://acme.okta.example/a b",
+        "https://acme.okta.example/\r\nx: y",
+        "https://acme.okta.example/é",
+        &format!("{long}x"),
+    ] {
+        assert_eq!(told(&required(uri)), None, "{uri}");
+    }
+    let number = answer_with(400, &[], &json!({"error": "interaction_required", "interaction_uri": 7}));
+    assert_eq!(told(&number), None);
+}
+
+#[test]
+fn where_the_user_can_act_is_told_to_nobody_else_and_with_no_other_refusal() {
+    let uri = "https://acme.okta.example/consent?of=bob";
+    let reply = |error: &str| answer_with(400, &[], &json!({"error": error, "interaction_uri": uri}));
+    for error in ["invalid_grant", "access_denied", "invalid_scope", "temporarily_unavailable"] {
+        assert!(!answered(outcome(&bob_token(), &reply(error))).body.contains(r#""interaction_uri""#), "{error}");
+    }
+    let mut bench = Bench::ready();
+    let first = answered(bench.exchange(bearer("/github", &bob_token()), &reply("interaction_required")));
+    assert!(first.body.contains(uri));
+    // It is remembered with the failure, for the same token only.
+    assert_eq!(answered(bench.ask(bearer("/github", &bob_token()))), first);
+    let carol = OKTA_KEY.token(&with(bob(), json!({"uid": "00ucarol"})));
+    let other = answered(
+        bench.exchange(bearer("/github", &carol), &answer_with(400, &[], &json!({"error": "interaction_required"}))),
+    );
+    assert!(!other.body.contains(r#""interaction_uri""#));
+}
+
+#[test]
+fn a_server_error_that_is_no_500_is_of_what_somebody_configured_there() {
+    let error = json!({"error": "server_error"});
+    for (status, expected) in
+        [(400, "exchange_misconfigured"), (403, "exchange_misconfigured"), (500, "provider_unavailable")]
+    {
+        assert_eq!(refused(outcome(&bob_token(), &answer_with(status, &[], &error))).1, expected, "{status}");
+    }
+    assert_eq!(refused(outcome(&alice_token(), &answer_with(400, &[], &error))).1, "provider_unavailable");
 }
 
 #[test]

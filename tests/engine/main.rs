@@ -9,6 +9,7 @@ mod cache;
 mod client_authentication;
 mod configuration;
 mod documentation;
+mod errors;
 mod exchange;
 mod flights;
 mod forwarding;

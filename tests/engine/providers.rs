@@ -432,3 +432,159 @@ fn where_an_id_token_is_the_credential_no_other_kind_of_token_is() {
     }
     bench.wait(bearer("/github", &OKTA_KEY.token(&id_token)));
 }
+
+/// The mistake in a configuration with one provider.
+fn mistake(configuration: &Value) -> (String, String) {
+    let error = Config::parse(configuration.to_string().as_bytes(), &environment).expect_err("a mistake");
+    (error.path.clone(), error.to_string())
+}
+
+fn target(mut configuration: Value, exchange: Value) -> Value {
+    configuration["resources"][0]["exchange"]["idp"] = exchange;
+    configuration
+}
+
+#[test]
+fn an_audience_that_is_not_the_clients_is_refused_because_no_such_token_is_exchanged() {
+    let issuer = format!("{LOGIN}/{HOME}/v2.0");
+    let with_audiences = |audiences: Value| {
+        let client =
+            json!({"id": PARTNER, "authentication": {"method": "client_secret_post", "secret": {"inline": "s"}}});
+        entra(&issuer, json!({"audiences": audiences, "client": client}))
+    };
+    for audience in [
+        "gateway",
+        OTHER,
+        &format!("api://{OTHER}"),
+        &PARTNER.to_uppercase(),
+        "https://graph.microsoft.com",
+        "00000003-0000-0000-c000-000000000000",
+    ] {
+        let (path, text) = mistake(&with_audiences(json!([PARTNER, audience])));
+        assert_eq!(path, "identity_providers.idp.audiences", "{audience}");
+        assert!(text.contains(audience) && text.contains("AADSTS500131"), "{text}");
+    }
+    let own = format!("api://{PARTNER}");
+    for audience in [PARTNER, &own, &format!("{own}/gateway"), "api://gateway", "https://mcp.acme.example/mcp"] {
+        parse(&with_audiences(json!([audience])));
+    }
+}
+
+#[test]
+fn what_is_asked_for_is_of_one_app_and_not_of_the_proxys_own() {
+    let base = || {
+        entra(
+            &format!("{LOGIN}/{HOME}/v2.0"),
+            json!({"audiences": ["api://gateway", "https://mcp.acme.example/", "gateway-id"]}),
+        )
+    };
+    for exchange in [
+        json!({"resource": "api://gateway"}),
+        json!({"resource": "api://gateway/"}),
+        json!({"resource": "api://gateway/.default"}),
+        json!({"resource": "https://mcp.acme.example"}),
+        json!({"scopes": ["api://gateway/read"]}),
+        json!({"scopes": ["offline_access", "https://mcp.acme.example/.default"]}),
+    ] {
+        let (path, text) = mistake(&target(base(), exchange));
+        assert_eq!(path, "resources[0].exchange.idp");
+        assert!(text.contains("AADSTS90009"), "{text}");
+    }
+    for scopes in [
+        json!(["api://a/read", "api://b/read"]),
+        json!(["api://a/.default", "api://b/.default"]),
+        json!(["api://a/read", "User.Read"]),
+        json!(["openid", "api://a/read", "https://a/read"]),
+    ] {
+        let (path, text) = mistake(&target(base(), json!({"scopes": scopes})));
+        assert_eq!(path, "resources[0].exchange.idp.scopes");
+        assert!(text.contains("AADSTS700022"), "{text}");
+    }
+    for exchange in [
+        json!({"resource": "gateway-id"}),
+        json!({"resource": "api://gateway-of-others"}),
+        json!({"resource": "https://mcp.acme.example/github"}),
+        json!({"scopes": ["https://mcp.acme.example/github/.default"]}),
+        json!({"scopes": ["api://a/read", "api://a/write", "offline_access", "openid"]}),
+        json!({"scopes": ["User.Read", "https://graph.microsoft.com/Mail.Read", "00000003-0000-0000-c000-000000000000/Mail.Send"]}),
+    ] {
+        parse(&target(base(), exchange));
+    }
+}
+
+#[test]
+fn a_long_scope_where_tokens_have_the_short_one_is_warned_about() {
+    let mut configuration = entra(&format!("{LOGIN}/{HOME}/v2.0"), json!({}));
+    configuration["resources"][0]["scopes_supported"] = json!(["api://gateway/mcp.read"]);
+    configuration["resources"][0]["scopes"] = json!(["mcp.read"]);
+    assert!(parse(&configuration).warnings.iter().all(|warning| !warning.starts_with("resources")));
+    configuration["resources"][0]["scopes"] = json!(["mcp.read", "api://gateway/mcp.read"]);
+    let warnings = parse(&configuration).warnings;
+    let warning = warnings.iter().find(|warning| warning.starts_with("resources[0].scopes[1]: with idp")).unwrap();
+    assert!(warning.contains("scopes_supported"), "{warning}");
+    // Elsewhere a scope may be any string.
+    let mut configuration = okta("https://acme.okta.com/oauth2/default", json!({}));
+    configuration["resources"][0]["scopes"] = json!(["api://gateway/mcp.read"]);
+    assert!(parse(&configuration).warnings.iter().all(|warning| !warning.starts_with("resources")));
+}
+
+#[test]
+fn scopes_of_openid_connect_are_not_asked_for_in_an_exchange_that_refuses_them() {
+    let base = || okta("https://acme.okta.com/oauth2/default", json!({}));
+    for scope in ["openid", "profile", "email", "address", "phone", "offline_access"] {
+        let (path, _) = mistake(&target(base(), json!({"audience": "a", "scopes": ["x", scope]})));
+        assert_eq!(path, "resources[0].exchange.idp.scopes", "{scope}");
+    }
+}
+
+#[test]
+fn a_resource_is_an_absolute_uri_without_a_fragment() {
+    for profile in ["rfc8693", "jwt_bearer", "okta_obo"] {
+        let base = || okta("https://acme.okta.com/oauth2/default", json!({"profile": profile}));
+        for resource in [
+            "https://a.example/#x",
+            "https://a.example#",
+            "a.example",
+            "/mcp",
+            "https:",
+            "1a:b",
+            "a b:c",
+            "https://a.example/ b",
+            "https://a.example/\"",
+            "é:x",
+        ] {
+            let (path, _) =
+                mistake(&target(base(), json!({"audience": "a", "resource": ["https://ok.example", resource]})));
+            assert_eq!(path, "resources[0].exchange.idp.resource", "{profile} {resource}");
+        }
+        for resource in ["https://a.example", "https://a.example/mcp?x=1", "urn:example:mcp", "api://github"] {
+            parse(&target(base(), json!({"audience": "a", "resource": resource})));
+        }
+    }
+}
+
+#[test]
+fn a_grant_with_nothing_to_ask_for_is_refused() {
+    for profile in ["rfc8693", "jwt_bearer"] {
+        let base = || okta("https://acme.okta.com/oauth2/default", json!({"profile": profile}));
+        let (path, _) = mistake(&target(base(), json!({})));
+        assert_eq!(path, "resources[0].exchange.idp", "{profile}");
+        for exchange in [json!({"audience": "a"}), json!({"resource": "https://a.example"}), json!({"scopes": ["a"]})] {
+            parse(&target(base(), exchange));
+        }
+    }
+    let by_parameter = target(
+        okta("https://acme.okta.com/oauth2/default", json!({"profile": "jwt_bearer"})),
+        json!({"parameters": {"connection": "corp"}}),
+    );
+    parse(&by_parameter);
+}
+
+#[test]
+fn a_guest_is_exchanged_at_the_tenant_of_the_token_and_without_one_not_at_all() {
+    let mut bench = multi_tenant();
+    let guest = with(v2(PARTNER), json!({"idp": format!("https://sts.windows.net/{OTHER}/"), "oid": "guest"}));
+    assert_eq!(exchanged_at(&mut bench, &guest), format!("{LOGIN}/{PARTNER}/oauth2/v2.0/token"));
+    assert_eq!(reason(&mut bench, &with(guest, json!({"tid": null}))), "invalid_claims");
+    bench.no_call();
+}

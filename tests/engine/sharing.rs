@@ -116,6 +116,11 @@ fn a_refusal_is_for_all_workers_and_for_as_long() {
     let token = ENTRA_KEY.token(&crate::support::with(alice(), json!({"xms_cc": "cp1"})));
     let at_first = answered(first.exchange(github(&token), &reply));
     assert_eq!(answered(second.ask(github(&token))), at_first, "with its challenge");
+    let uri = "https://acme.okta.example/consent";
+    let sent_there = answer_with(400, &[], &json!({"error": "interaction_required", "interaction_uri": uri}));
+    let of_bob = answered(first.exchange(github(&bob_token()), &sent_there));
+    assert!(of_bob.body.contains(uri));
+    assert_eq!(answered(second.ask(github(&bob_token()))), of_bob, "and with where the user can act");
     second.advance(119);
     assert_eq!(answered(second.ask(github(&token))), at_first);
     second.advance(1);
@@ -123,9 +128,10 @@ fn a_refusal_is_for_all_workers_and_for_as_long() {
     assert!(exchanges(&mut second));
     // The time to wait is what is left of it.
     let reply = answer_with(429, &[("retry-after", "20")], &json!({}));
-    answered(first.exchange(bearer("/github", &bob_token()), &reply));
+    let carol = OKTA_KEY.token(&crate::support::with(bob(), json!({"uid": "00ucarol"})));
+    answered(first.exchange(github(&carol), &reply));
     second.now = first.now.plus(Duration::from_secs(5));
-    let answer = answered(second.ask(bearer("/github", &bob_token())));
+    let answer = answered(second.ask(github(&carol)));
     assert_eq!(header(&answer, "retry-after"), Some("15"));
 }
 

@@ -389,6 +389,32 @@ describe('exchanges that fail', () => {
     );
   });
 
+  it('where the user can act is told to the caller, if it is on the provider’s own host', async () => {
+    const row = { reason: 'interaction_required', status: 403, error: 'access_denied' };
+    const { issuer } = parts.okta.signIn;
+    const interactionUri = `${new URL(issuer).origin}/consent?id=7`;
+    const told = await unlucky('okta', refusesWith('interaction_required', { interactionUri }), {
+      ...row,
+      members: ['interaction_uri'],
+    });
+    assert.equal(told.json.interaction_uri, interactionUri);
+    const elsewhere = { interactionUri: 'https://evil.example/consent?id=7' };
+    await unlucky('okta', refusesWith('interaction_required', elsewhere), row);
+    assert.ok(!gateway.envoy.log.includes('consent?id=7'));
+  });
+
+  it('the log says who must act and what to do, in words of our own', async () => {
+    const misconfigured = { reason: 'exchange_misconfigured', status: 502, error: 'server_error' };
+    const last = () => gateway.envoy.log.split('\n').findLast((text) => text.includes('reason=exchange_misconfigured'));
+    await unlucky('entra', refusesWith('invalid_client', { code: 7000222, text: 'a text of theirs' }), misconfigured);
+    assert.match(last(), /codes=7000222 trace=\S+ act=operator remedy="Create another client secret[^"]+\."/);
+    assert.ok(!last().includes('theirs'));
+    const text = "The 'subject_token' issuer isn't a trusted authorization server.";
+    await unlucky('okta', refusesWith('access_denied', { status: 403, text }), misconfigured);
+    assert.match(last(), /error="access_denied" status=403 .*act=admin remedy="Add the issuer [^"]+ Trusted servers [^"]+\."/);
+    assert.ok(!last().includes("isn't"));
+  });
+
   it('access_denied of Okta for want of a policy is the operator’s to repair', () =>
     unlucky('okta', refusesWith('access_denied', { status: 401 }), {
       reason: 'exchange_misconfigured',

@@ -22,11 +22,12 @@ export function challengeOf(answer, scheme = 'Bearer') {
 /**
  * Runs `act` and asserts that it is refused as told, that the refusal is counted once, and that nothing
  * of it reached the MCP server.
+ * @param {string[]} members what the body has beside the usual members
  * @param {'none' | 'bare' | 'error'} challenge
  */
 export async function assertRefused(
   gateway,
-  { reason, status, error, challenge = 'none', scope = 'mcp:read', metadata = METADATA_URL, retryAfter = false, scheme = 'Bearer' },
+  { reason, status, error, members = [], challenge = 'none', scope = 'mcp:read', metadata = METADATA_URL, retryAfter = false, scheme = 'Bearer' },
   act,
 ) {
   const counter = `decisions.reason.${reason}`;
@@ -38,7 +39,7 @@ export async function assertRefused(
   assert.equal(answer.status, status, shown);
   assert.equal(answer.headers['content-type'], 'application/json', shown);
   assert.equal(answer.headers['cache-control'], 'no-store', shown);
-  assert.deepEqual(Object.keys(answer.json).sort(), ['error', 'error_description', 'reason'], shown);
+  assert.deepEqual(Object.keys(answer.json).sort(), ['error', 'error_description', ...members, 'reason'], shown);
   assert.equal(answer.json.reason, reason, shown);
   assert.equal(answer.json.error, error, shown);
   assert.match(answer.json.error_description, /^\w.{20,}\.$/, shown);

@@ -71,10 +71,14 @@ export const okta = {
     preferred_username: account.login,
   }),
 
-  error(error, { status, text } = {}) {
+  error(error, { status, text, interactionUri } = {}) {
     return {
       status: STATUS[error] ?? status ?? 400,
-      body: { error, error_description: text ?? TEXT[error] ?? error },
+      body: {
+        error,
+        error_description: text ?? TEXT[error] ?? error,
+        ...(interactionUri ? { interaction_uri: interactionUri } : {}),
+      },
     };
   },
 

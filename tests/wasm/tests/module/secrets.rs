@@ -63,6 +63,11 @@ fn bad_replies() -> Vec<fn(&str) -> Reply> {
         |token| Reply::new(400, "application/json", json!({"error": token}).to_string()),
         |token| Reply::new(400, "application/json", json!({"error": "invalid_grant", "suberror": token}).to_string()),
         |token| Reply::new(400, "application/json", json!({"error": "invalid_grant", "trace_id": token}).to_string()),
+        |_| {
+            let secret = provider::ENTRA_SECRET;
+            let body = json!({"error": format!("invalid {secret}"), "error_description": secret, "suberror": secret, "trace_id": secret});
+            Reply::new(401, "application/json", body.to_string())
+        },
         |token| Reply::new(401, "text/html", format!("<html>{token}</html>")),
         |token| Reply::new(200, "text/html", format!("<html>{token}</html>")),
         |token| Reply::json(json!({"access_token": token, "token_type": "Bearer"}).to_string()),
