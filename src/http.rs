@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::Uri;
 
+use crate::audit::Record;
 use crate::secret::Secret;
 
 /// An absolute `https` URL without user information, query or fragment; `http` only towards a loopback host.
@@ -152,6 +153,8 @@ pub struct HeaderEdits {
     pub remove: Vec<String>,
     /// A new value for `cookie`.
     pub cookie: Option<Vec<u8>>,
+    /// What the access log is told of the request.
+    pub audit: Record,
 }
 
 /// An answer of our own in place of the upstream's.
@@ -163,6 +166,8 @@ pub struct LocalAnswer {
     pub headers: Vec<(&'static str, String)>,
     /// The body, JSON or empty.
     pub body: String,
+    /// What the access log is told of the request.
+    pub audit: Record,
 }
 
 /// A request to an identity provider.

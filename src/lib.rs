@@ -30,6 +30,7 @@
 //! Attacker bytes end in [`token`], [`path`] and [`json`]; operator bytes end in [`config`]; every "no" is a row
 //! of the table in [`refusal`].
 
+pub mod audit;
 pub mod config;
 pub mod crypto;
 pub mod engine;

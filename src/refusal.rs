@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::audit::Record;
 use crate::config::Resource;
 use crate::http::LocalAnswer;
 use crate::json::{self, Object, Value};
@@ -225,7 +226,17 @@ impl Refusal {
         let body = [("error", error), ("error_description", row.text), ("reason", row.label)];
         let interaction_uri = self.interaction_uri.as_deref().map(|uri| ("interaction_uri", uri));
         let body = body.into_iter().chain(interaction_uri).map(|(name, text)| (name, text.into()));
-        LocalAnswer { status, headers, body: json::text(body) }
+        LocalAnswer { status, headers, body: json::text(body), audit: Record::default() }
+    }
+}
+
+/// Writes a line about something that ended so, as loud as whoever must act needs it.
+pub fn log_at(reason: Reason, record: &Record) {
+    match reason {
+        // The first request of every MCP client.
+        Reason::NoCredentials => log::debug!("{record}"),
+        reason if reason.row().concern == Concern::Operator => log::warn!("{record}"),
+        _ => log::info!("{record}"),
     }
 }
 

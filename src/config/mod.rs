@@ -14,6 +14,7 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::audit::Subjects;
 use crate::shared::SharedKey;
 pub use client::{CertificateHeader, Client, ClientAuthentication, ClientSecret};
 use fields::Fields;
@@ -53,10 +54,21 @@ pub struct Config {
     pub shared_tokens: usize,
     /// The longest that a request may wait for all that it lacks.
     pub longest_wait: Duration,
+    /// What is said of who did what.
+    pub audit: Audit,
     /// What workers with this configuration have in common.
     pub shared_key: SharedKey,
     /// What the operator should know although it is no mistake.
     pub warnings: Vec<String>,
+}
+
+/// What is said of who did what.
+#[derive(Clone, Copy, Debug)]
+pub struct Audit {
+    /// What is shown of users.
+    pub subjects: Subjects,
+    /// Whether the access log is told of requests, too, whose token was in the cache.
+    pub hits: bool,
 }
 
 /// A mistake in the configuration.
@@ -102,7 +114,7 @@ impl Config {
         let members = fields::read(bytes)?;
         let root = Fields::root(
             &members,
-            &["identity_providers", "resources", "open_paths", "cache", "longest_wait_seconds"],
+            &["identity_providers", "resources", "open_paths", "cache", "audit", "longest_wait_seconds"],
         )?;
         let mut warnings = Vec::new();
         let providers = provider::build_all(&root, env, &mut warnings)?;
@@ -129,6 +141,7 @@ impl Config {
             Ok(usize::try_from(size.unwrap_or(default)).unwrap_or(usize::MAX))
         };
         let tokens = |name: &str, least: u32| size(name, least, MOST_CACHED_TOKENS, DEFAULT_CACHED_TOKENS, "tokens");
+        let audit = audit(&root)?;
         let shared_key = SharedKey::of(providers.iter().map(|provider| provider.client.authentication.secret()));
         let mut scopes: Vec<Rc<str>> = Vec::new();
         for scope in resources.iter().flat_map(|resource| &resource.scopes) {
@@ -149,6 +162,7 @@ impl Config {
             providers,
             resources,
             open_paths,
+            audit,
             shared_key,
             warnings,
         })
@@ -158,6 +172,21 @@ impl Config {
     pub fn takes_certificates(&self) -> bool {
         self.resources.iter().any(|resource| resource.certificates != Bound::Off)
     }
+}
+
+fn audit(root: &Fields<'_>) -> Result<Audit, ConfigError> {
+    let Some(fields) = root.object("audit", &["subjects", "hits"])? else {
+        return Ok(Audit { subjects: Subjects::default(), hits: false });
+    };
+    let subjects = match fields.text("subjects")? {
+        None | Some("plain") => Subjects::Plain,
+        Some("hashed") => Subjects::Hashed,
+        Some("none") => Subjects::None,
+        Some(other) => {
+            return Err(ConfigError::new(fields.at("subjects"), format!("{other:?}"), "plain, hashed or none"));
+        }
+    };
+    Ok(Audit { subjects, hits: fields.truth("hits")? })
 }
 
 /// What an error shows of a URL that is none: not one with user information, which may be a password.

@@ -1,5 +1,6 @@
 //! What of a request's header matters here: the token, what must not go on to the upstream.
 
+use crate::audit::Record;
 use crate::config::{Config, SubjectToken, TokenSource};
 use crate::http::{HeaderEdits, Request};
 use crate::mcp::challenge::Scheme;
@@ -125,7 +126,7 @@ impl<'a> Head<'a> {
                 }
             }
         }
-        HeaderEdits { authorization, remove, cookie }
+        HeaderEdits { authorization, remove, cookie, audit: Record::default() }
     }
 }
 

@@ -3,12 +3,14 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
+use super::audit::{About, Cache};
 use super::credentials::{Credential, Head, QUERY_TOKEN, check_form, has_query_token, subject_token};
 use super::exchanged::{Exchanged, Shape, TokenKey};
 use super::known::{Known, Role};
 use super::possession;
 use super::select::{Selected, select};
 use super::verified::Verified;
+use crate::audit::quoted;
 use crate::config::{Bound, Config, Provider, Resource, SubjectToken, TokenSource};
 use crate::crypto::{Algorithm, Crypto};
 use crate::http::{HeaderEdits, LocalAnswer, Request};
@@ -34,6 +36,8 @@ pub(super) struct Facts<'a> {
     pub(super) known: &'a mut Known,
     pub(super) crypto: &'a dyn Crypto,
     pub(super) shared: &'a dyn Shared,
+    /// What was found out, for whoever tells of it.
+    pub(super) about: About,
 }
 
 /// A request that is through.
@@ -53,8 +57,8 @@ pub(super) enum Outcome {
 pub(super) enum Stop {
     /// A fact is missing.
     Need(Need),
-    /// No; `resource` is the index of the one that it was for.
-    Refuse { refusal: Box<Refusal>, resource: Option<usize> },
+    /// No.
+    Refuse(Box<Refusal>),
 }
 
 /// A fact that is missing.
@@ -71,6 +75,9 @@ pub(super) struct TokenNeed {
     pub(super) key: TokenKey,
     pub(super) provider: usize,
     pub(super) resource: usize,
+    pub(super) caller: Rc<Verified>,
+    /// Whether it follows one that is still good.
+    pub(super) is_renewal: bool,
     pub(super) subject: Secret,
     pub(super) is_id_token: bool,
     pub(super) tenant: Option<String>,
@@ -86,9 +93,9 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
     let index = match select(config, head.authority, head.target) {
         None => return Err(refuse(Refusal::new(Reason::AmbiguousPath))),
         Some(Selected::Nothing) => {
-            let host = shortened(&String::from_utf8_lossy(head.authority));
+            let host = shown(&String::from_utf8_lossy(head.authority));
             let because = "no resource is at this host and path; a port counts";
-            let detail = format!("host={host:?} because={because:?}");
+            let detail = format!("host={host} because={because:?}");
             return Err(refuse(Refusal::because(Reason::UnknownResource, detail)));
         }
         Some(Selected::Open) => {
@@ -106,12 +113,13 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
         }
         Some(Selected::Resource(index)) => index,
     };
+    facts.about.resource = Some(index);
     let resource = config.resources.get(index).ok_or_else(|| refuse(Refusal::new(Reason::UnknownResource)))?;
 
-    let credential = head.credential().map_err(|refusal| Verdict::from(refusal).at(index, Scheme::Bearer))?;
+    let credential = head.credential().map_err(refuse)?;
     let (authorization, renewal) = facts
         .admit(request, index, resource, &head, &credential, now)
-        .map_err(|verdict| verdict.at(index, credential.scheme))?;
+        .map_err(|verdict| verdict.with(credential.scheme))?;
     Ok(Outcome::Forward { edits: head.edits(request, config, Some(authorization)), exchanged: true, renewal })
 }
 
@@ -130,6 +138,7 @@ impl<'a> Facts<'a> {
             return Err(Refusal::new(Reason::NoCredentials).into());
         }
         let caller = self.authenticate(credential.token, now)?;
+        self.about.caller = Some(caller.clone());
         let key = &self.config.shared_key;
         let possession = possession::check(resource, request, head, credential, &caller, self.crypto, key, now)?;
         let (provider, target) = authorize(self.config, resource, &caller)?;
@@ -156,7 +165,7 @@ impl<'a> Facts<'a> {
         request: &Request,
         resource: usize,
         token: &str,
-        caller: &Verified,
+        caller: &Rc<Verified>,
         provider: &Provider,
         target: &Target,
         now: UnixTime,
@@ -168,7 +177,7 @@ impl<'a> Facts<'a> {
             }
         };
         let (subject, subject_token) = match &id_token {
-            None => (caller, token),
+            None => (caller.as_ref(), token),
             Some((verified, id_token)) => (verified.as_ref(), *id_token),
         };
         let is_id_token = id_token.is_some() || matches!(provider.subject_token, SubjectToken::IdToken);
@@ -178,16 +187,18 @@ impl<'a> Facts<'a> {
             let pause = self.known.issuer(caller.provider).and_then(|issuer| issuer.pause(now));
             return Err(pause.map_or(Verdict::Need(Need::Keys { provider: caller.provider, again: false }), |pause| {
                 let because = "the token endpoint could not be discovered: set token_endpoint where it never can";
-                let detail = format!("provider={} because={because:?}", provider.name);
+                let detail = format!("because={because:?}");
                 Refusal::because(Reason::ProviderUnavailable, detail).retry_after(pause).into()
             }));
         };
         let key = subject.key_for(resource, || TokenKey::of(shape, subject_token));
-        let need = || {
+        let need = |is_renewal| {
             Box::new(TokenNeed {
                 key,
                 provider: caller.provider,
                 resource,
+                caller: caller.clone(),
+                is_renewal,
                 subject: Secret::new(subject_token.to_owned()),
                 is_id_token,
                 tenant: caller.caller.tenant.clone(),
@@ -201,21 +212,25 @@ impl<'a> Facts<'a> {
             Exchanged::Issued { authorization, .. }
                 if authorization.reveal().strip_prefix("Bearer ") == Some(token) =>
             {
-                let detail = format!("provider={} the caller's own token came back", provider.name);
+                let detail = format!("because={:?}", "the caller's own token came back");
                 Err(Refusal::because(Reason::ProviderAnswerInvalid, detail).into())
             }
             Exchanged::Issued { authorization, is_due } => {
                 let may_renew = is_due && self.known.circuits.may_renew(caller.provider, tenant, &key, now);
-                let renewal = may_renew.then(need);
+                let renewal = may_renew.then(|| need(true));
+                self.about.cache = Some(Cache::Hit);
                 Ok((authorization, renewal))
             }
-            Exchanged::Failed(refusal) => Err(refusal.into()),
+            Exchanged::Failed(refusal) => {
+                self.about.cache = Some(Cache::Remembered);
+                Err(refusal.into())
+            }
             Exchanged::Unknown => Err(match self.known.circuits.closed(caller.provider, tenant, now) {
                 Some((reason, pause)) => {
-                    let detail = format!("provider={} because=\"so it answered other exchanges\"", provider.name);
+                    let detail = "because=\"so the provider answered other exchanges\"";
                     Refusal::because(reason, detail).retry_after(pause).into()
                 }
-                None => Verdict::Need(Need::Token(need())),
+                None => Verdict::Need(Need::Token(need(false))),
             }),
         }
     }
@@ -247,6 +262,9 @@ impl<'a> Facts<'a> {
             Some(verified) if now < verified.accepted_until => Ok(Some(verified)),
             Some(verified) => {
                 self.known.forget(role, token);
+                if role == Role::Bearer {
+                    self.about.caller = Some(verified.clone());
+                }
                 let ago = now.since(verified.expires).as_secs();
                 Err(refusal_of(role, &TokenError::Expired.because(format!("exp was {ago} s ago")), "").into())
             }
@@ -301,7 +319,11 @@ impl<'a> Facts<'a> {
                 "",
             ));
         }
-        let context = || format!("provider={}", provider.name);
+        let context = || match role {
+            // Until its signature is verified, a token may be anybody's.
+            Role::Bearer => format!("provider_unverified={}", provider.name),
+            Role::Beside => String::new(),
+        };
         let claims = Claims::read(&members).map_err(|error| refuse(error.into(), &context()))?;
         let is_id_token = role == Role::Beside || matches!(provider.subject_token, SubjectToken::IdToken);
         let expected = Expected {
@@ -328,7 +350,8 @@ impl<'a> Facts<'a> {
             });
         };
         let key_id = header.key_id.as_deref();
-        let context = || format!("{} kid={:?}", context(), shortened(key_id.unwrap_or_default()));
+        let context =
+            || [context(), format!("kid={}", shown(key_id.unwrap_or_default()))].join(" ").trim_start().to_owned();
         let key = match keys.select(key_id, algorithm) {
             Selection::Found(key) => key,
             Selection::OtherAlgorithm => {
@@ -349,7 +372,11 @@ impl<'a> Facts<'a> {
         token::verify(signed, key, &issuer, tenant.as_deref(), self.crypto)
             .map_err(|error| refuse(error.into(), &context()))?;
         self.known.remember_header(compact.header_segment, header);
-        Ok(Verified::new(index, caller, claims, &self.config.scopes, provider.leeway))
+        let mut verified = Verified::new(index, caller, claims, &self.config.scopes, provider.leeway);
+        if let Cow::Owned(issuer) = issuer {
+            verified.issuer = Some(issuer.into());
+        }
+        Ok(verified)
     }
 
     /// Whose token it is, by what it says: only to find the keys by which it must then hold.
@@ -363,9 +390,9 @@ impl<'a> Facts<'a> {
                 Recognition::Foreign => {}
             }
         }
-        let context = format!("issuer={:?}", shortened(issuer));
+        let context = format!("issuer_unverified={}", shown(issuer));
         Err(match almost {
-            Some((rejection, provider)) => (rejection, format!("provider={provider} {context}")),
+            Some((rejection, provider)) => (rejection, format!("provider_unverified={provider} {context}")),
             None => (TokenError::Issuer.because("no provider with that issuer is configured"), context),
         })
     }
@@ -405,17 +432,12 @@ fn authorize<'c>(
     let provider = config.providers.get(caller.provider);
     let target = resource.targets.get(caller.provider).and_then(Option::as_ref);
     let (Some(provider), Some(target)) = (provider, target) else {
-        let name = provider.map_or("-", |provider| &provider.name);
-        return Err(Refusal::because(Reason::NoExchange, format!("provider={name}")).into());
+        return Err(Refusal::new(Reason::NoExchange).into());
     };
     if let Some(missing) =
         resource.scopes.iter().find(|scope| !caller.scopes.iter().any(|granted| **granted == ***scope))
     {
-        return Err(Refusal::because(
-            Reason::InsufficientScope,
-            format!("provider={} missing={missing:?}", provider.name),
-        )
-        .into());
+        return Err(Refusal::because(Reason::InsufficientScope, format!("missing={missing:?}")).into());
     }
     Ok((provider, target))
 }
@@ -436,24 +458,24 @@ fn shape(provider: &Provider, endpoints: &Endpoints, target: &Target, is_id_toke
     Shape::of(whom.into_iter().chain(with))
 }
 
-/// What a log line shows of a text that a stranger wrote; `{:?}` escapes the rest.
-fn shortened(text: &str) -> String {
-    text.chars().take(128).collect()
+/// What a log line shows of a text that a stranger wrote.
+fn shown(text: &str) -> String {
+    quoted(&text.chars().take(128).collect::<String>())
 }
 
-/// A [`Stop`] of which it is not said yet at which resource.
+/// A [`Stop`] of which it is not said yet how the token was presented.
 pub(super) enum Verdict {
     Need(Need),
     Refuse(Box<Refusal>),
 }
 
 impl Verdict {
-    fn at(self, resource: usize, scheme: Scheme) -> Stop {
+    fn with(self, scheme: Scheme) -> Stop {
         match self {
             Self::Need(need) => Stop::Need(need),
             Self::Refuse(mut refusal) => {
                 refusal.scheme = scheme;
-                Stop::Refuse { refusal, resource: Some(resource) }
+                Stop::Refuse(refusal)
             }
         }
     }
@@ -466,5 +488,5 @@ impl From<Refusal> for Verdict {
 }
 
 fn refuse(refusal: Refusal) -> Stop {
-    Stop::Refuse { refusal: Box::new(refusal), resource: None }
+    Stop::Refuse(Box::new(refusal))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rustc_hash::FxHashMap;
 
 use super::RequestId;
+use super::audit::{About, Cache};
 use super::circuit::{Endpoint, Watch};
 use super::counters::Counters;
 use super::decide::{Need, TokenNeed};
@@ -15,11 +16,12 @@ use super::exchanged::TokenKey;
 use super::issuer::Board;
 use super::known::Known;
 use super::pool::Pool;
+use crate::audit::Record;
 use crate::config::{Config, Provider};
 use crate::crypto::Crypto;
 use crate::http::{Call, Reply, Url};
-use crate::idp::{Blame, Document, Endpoints, Fault};
-use crate::refusal::Refusal;
+use crate::idp::{Blame, Document, Endpoints, Fault, trace_of};
+use crate::refusal::{Refusal, log_at};
 use crate::secret::Secret;
 use crate::time::UnixTime;
 use crate::token::KeySet;
@@ -325,12 +327,17 @@ impl<'a> Landing<'a> {
                         )));
                     }
                     exchange::Next::Issued { issued, outcome } => {
-                        log::debug!("exchanged provider={} lifetime={}s", provider.name, issued.lifetime.as_secs());
+                        let mut record = told(&need.about(), self.config, outcome, flight.waiters.len(), took);
+                        record.add("lifetime_s", &issued.lifetime.as_secs().to_string());
+                        record.add("trace", &trace_of(provider, reply));
+                        log::info!("{record}");
                         self.counters.exchanged(need.provider, outcome, took);
                         self.known.circuits.served(&need.endpoint(), &self.watch(provider, now));
                         self.known.exchanges.put_issued(need.key, &issued, need.subject_expires, now);
                     }
-                    exchange::Next::Failed(fault) => self.no_token(&need, provider, &fault, took, now),
+                    exchange::Next::Failed(fault) => {
+                        self.no_token(&need, provider, &fault, flight.waiters.len(), took, now);
+                    }
                 }
                 self.pool().publish(&need.key, self.known.exchanges.peek(&need.key, now), now);
                 Next::Done(flight.waiters)
@@ -352,6 +359,7 @@ impl<'a> Landing<'a> {
         need: &TokenNeed,
         provider: &'a Provider,
         fault: &Fault,
+        waiters: usize,
         took: Duration,
         now: UnixTime,
     ) {
@@ -374,7 +382,10 @@ impl<'a> Landing<'a> {
         } else if fault.blame != Blame::Throttled {
             self.known.circuits.served(&endpoint, &watch);
         }
-        let mut refusal = Refusal::because(reason, format!("provider={} {fault}", provider.name));
+        let mut refusal = Refusal::because(reason, fault.to_string());
+        let mut record = told(&need.about(), self.config, reason.label(), waiters, took);
+        record.add_detail(&refusal.detail);
+        log_at(reason, &record);
         if fault.blame.is_retryable() {
             refusal = refusal.retry_after(pause);
         }
@@ -425,6 +436,14 @@ impl<'a> Landing<'a> {
     }
 }
 
+/// What is said of an exchange, [`TokenNeed::about`], that ended so, while so many requests waited for it.
+pub(super) fn told(about: &About, config: &Config, outcome: &str, waiters: usize, took: Duration) -> Record {
+    let event = if about.cache == Some(Cache::Renewed) { "renewed" } else { "exchanged" };
+    let mut record = about.record(config, &[("event", event), ("outcome", outcome)], took);
+    record.add("waiters", &waiters.to_string());
+    record
+}
+
 /// The body of a good answer, or a word why there is none.
 fn body(reply: &Reply) -> Result<&[u8], Cow<'static, str>> {
     match reply {
@@ -448,5 +467,11 @@ impl TokenNeed {
     /// Where it is exchanged.
     pub(super) fn endpoint(&self) -> Endpoint {
         Endpoint { provider: self.provider, tenant: self.tenant.clone() }
+    }
+
+    /// For whom, and for what.
+    pub(super) fn about(&self) -> About {
+        let cache = if self.is_renewal { Cache::Renewed } else { Cache::Miss };
+        About { resource: Some(self.resource), caller: Some(self.caller.clone()), cache: Some(cache) }
     }
 }

@@ -5,6 +5,7 @@
 //! else who lacks it, and is decided again from the top when the flight has landed. The flight belongs to
 //! nobody: it goes on when the request that started it has left.
 
+mod audit;
 mod circuit;
 mod counters;
 mod credentials;
@@ -28,16 +29,17 @@ use rustc_hash::FxHashMap;
 pub use counters::{Counters, Sample};
 pub use flight::FlightId;
 
-use crate::config::{Config, Resource};
+use crate::config::Config;
 use crate::crypto::Crypto;
 use crate::http::{Call, CallFailure, HeaderEdits, LocalAnswer, Reply, Request};
-use crate::refusal::{Concern, Reason, Refusal};
+use crate::refusal::{Reason, Refusal, log_at};
 use crate::shared::Shared;
 use crate::time::UnixTime;
+use audit::{About, Cache};
 use circuit::Watch;
 use decide::{Facts, Need, Outcome, Stop, TokenNeed};
 use exchange::Exchange;
-use flight::{Elsewhere, Flight, Flights, Join, Landing, Operation, Purpose};
+use flight::{Elsewhere, Flight, Flights, Join, Landing, Operation, Purpose, told};
 use issuer::{Board, Cause, Claim, Worker};
 use known::Known;
 use pool::Pool;
@@ -92,11 +94,21 @@ pub struct Engine {
 
 struct Waiting {
     request: Request,
-    decisions: u8,
+    progress: Progress,
+    about: About,
     /// What it waits for.
     purpose: Purpose,
-    /// Since when it waits for anything.
+}
+
+/// How far a request has come.
+#[derive(Clone, Copy)]
+struct Progress {
+    /// How often it was decided.
+    decisions: u8,
+    /// When it came.
     since: UnixTime,
+    /// For a token of whose call it has waited.
+    cache: Option<Cache>,
 }
 
 /// What became of a need.
@@ -130,7 +142,7 @@ impl Engine {
     /// A request has come in.
     pub fn request(&mut self, id: RequestId, request: Request, now: UnixTime) -> Step {
         self.observe(now);
-        self.run(id, request, 0, now, now)
+        self.run(id, request, Progress { decisions: 0, since: now, cache: None }, now)
     }
 
     /// A call has ended. The steps of those who waited for it come back.
@@ -211,16 +223,19 @@ impl Engine {
 
     /// Requests that have waited for as long as they may.
     fn tired(&mut self, now: UnixTime) -> Vec<(RequestId, Step)> {
-        let is_tired = |waiting: &Waiting| now.since(waiting.since) >= self.config.longest_wait;
+        let is_tired = |waiting: &Waiting| now.since(waiting.progress.since) >= self.config.longest_wait;
         let mut tired: Vec<RequestId> =
             self.waiting.iter().filter(|(_, waiting)| is_tired(waiting)).map(|(id, _)| *id).collect();
         tired.sort_unstable();
         let answer = |id: RequestId| {
-            self.gone(id);
-            let refusal = Refusal::because(Reason::ProviderUnavailable, "it has waited for longest_wait_seconds");
-            (id, self.refuse(&refusal.retry_after(Duration::from_secs(1)), None))
+            let Waiting { progress, about, purpose, .. } = self.waiting.remove(&id)?;
+            self.flights.leave(purpose, id);
+            let about = About { cache: progress.cache, ..about };
+            let because = "because=\"it has waited for longest_wait_seconds\"";
+            let refusal = Refusal::because(Reason::ProviderUnavailable, because).retry_after(Duration::from_secs(1));
+            Some((id, self.refuse(&refusal, &about, progress, now)))
         };
-        tired.into_iter().map(answer).collect()
+        tired.into_iter().filter_map(answer).collect()
     }
 
     fn board(&self) -> Board<'_> {
@@ -307,20 +322,28 @@ impl Engine {
         self.latest = self.latest.max(now);
     }
 
-    /// Decides a request, as often as that brings it further. `decisions`: how often it was decided before; `since`: when it
-    /// was for the first time.
-    fn run(&mut self, id: RequestId, request: Request, decisions: u8, since: UnixTime, now: UnixTime) -> Step {
-        for decisions in decisions..MOST_DECISIONS {
+    /// Decides a request, as often as that brings it further.
+    fn run(&mut self, id: RequestId, request: Request, mut progress: Progress, now: UnixTime) -> Step {
+        let mut last = About::default();
+        while progress.decisions < MOST_DECISIONS {
             let mut facts = Facts {
                 config: &self.config,
                 known: &mut self.known,
                 crypto: self.crypto.as_ref(),
                 shared: self.shared.as_ref(),
+                about: About::default(),
             };
-            match decide::decide(&request, &mut facts, now) {
+            let decided = decide::decide(&request, &mut facts, now);
+            let About { resource, caller, cache } = facts.about;
+            let about = About { resource, caller, cache: progress.cache.or(cache) };
+            match decided {
                 Ok(mut outcome) => {
-                    if let Outcome::Forward { exchanged: true, renewal, .. } = &mut outcome {
-                        if decisions == 0 {
+                    if let Outcome::Forward { edits, exchanged: true, renewal } = &mut outcome {
+                        if about.cache != Some(Cache::Hit) || self.config.audit.hits {
+                            let took = now.since(progress.since);
+                            edits.audit = about.record(&self.config, &[("event", "forwarded")], took);
+                        }
+                        if progress.decisions == 0 {
                             self.counters.cache_hit();
                         }
                         if let Some(need) = renewal.take() {
@@ -329,27 +352,30 @@ impl Engine {
                     }
                     return self.finish(outcome);
                 }
-                Err(Stop::Refuse { refusal, resource }) => return self.refuse(&refusal, resource),
-                Err(Stop::Need(need)) => match self.serve(id, need, now) {
-                    Served::Waits(purpose) => {
-                        let decisions = decisions.saturating_add(1);
-                        self.waiting.insert(id, Waiting { request, decisions, purpose, since });
-                        return Step::Wait;
+                Err(Stop::Refuse(refusal)) => return self.refuse(&refusal, &about, progress, now),
+                Err(Stop::Need(need)) => {
+                    progress.decisions = progress.decisions.saturating_add(1);
+                    match self.serve(id, need, &mut progress, now) {
+                        Served::Waits(purpose) => {
+                            self.waiting.insert(id, Waiting { request, progress, about, purpose });
+                            return Step::Wait;
+                        }
+                        Served::Decide => last = about,
+                        Served::No(refusal) => return self.refuse(&refusal, &about, progress, now),
                     }
-                    Served::Decide => {}
-                    Served::No(refusal) => return self.refuse(&refusal, None),
-                },
+                }
             }
         }
-        let refusal = Refusal::because(Reason::ProviderUnavailable, "the request still lacks what was fetched for it");
-        self.refuse(&refusal.retry_after(Duration::from_secs(1)), None)
+        let because = "because=\"the request still lacks what was fetched for it\"";
+        let refusal = Refusal::because(Reason::ProviderUnavailable, because).retry_after(Duration::from_secs(1));
+        self.refuse(&refusal, &last, progress, now)
     }
 
     fn decide_again(&mut self, waiters: Vec<RequestId>, now: UnixTime) -> Vec<(RequestId, Step)> {
         let mut steps = Vec::with_capacity(waiters.len());
         for id in waiters {
             if let Some(waiting) = self.waiting.remove(&id) {
-                let step = self.run(id, waiting.request, waiting.decisions, waiting.since, now);
+                let step = self.run(id, waiting.request, waiting.progress, now);
                 if !matches!(step, Step::Wait) {
                     steps.push((id, step));
                 }
@@ -359,7 +385,7 @@ impl Engine {
     }
 
     /// Lets a request wait for what it needs, and sees to it that somebody fetches that.
-    fn serve(&mut self, id: RequestId, need: Need, now: UnixTime) -> Served {
+    fn serve(&mut self, id: RequestId, need: Need, progress: &mut Progress, now: UnixTime) -> Served {
         let overloaded = || Served::No(Refusal::new(Reason::Overloaded).retry_after(Duration::from_secs(1)));
         if self.waiting.len() >= MOST_WAITING {
             return overloaded();
@@ -371,6 +397,7 @@ impl Engine {
             Join::Joined => {
                 if matches!(need, Need::Token(_)) {
                     self.counters.cache_joined();
+                    progress.cache = Some(Cache::Joined);
                 }
                 return Served::Waits(purpose);
             }
@@ -395,17 +422,20 @@ impl Engine {
             Need::Token(need) => match self.claim_token(&need, false, now) {
                 Some(pool::Claim::Found(exchange)) => {
                     self.counters.cache_shared();
+                    progress.cache = Some(Cache::Shared);
                     self.known.exchanges.take_over(need.key, exchange, now);
                     return Served::Decide;
                 }
                 Some(pool::Claim::Others) => {
                     self.counters.cache_joined();
+                    progress.cache = Some(Cache::Joined);
                     let operation = Operation::TokenElsewhere { provider: need.provider, key: need.key };
                     self.flights.put(Flight { operation, waiters: vec![id], started: now });
                     Ok(())
                 }
                 Some(pool::Claim::Ours) => {
                     self.counters.cache_miss();
+                    progress.cache = Some(Cache::Miss);
                     self.exchange(need, Some(id), now)
                 }
                 // The provider is to be left in peace, as another worker has found.
@@ -462,8 +492,11 @@ impl Engine {
             Some(pool::Claim::Others) => self.known.exchanges.leave_renewal(&key, RENEWED_ELSEWHERE, now),
             Some(pool::Claim::Ours) => {
                 self.counters.cache_renewed();
+                let about = need.about();
                 if let Err(refusal) = self.exchange(need, None, now) {
-                    log::warn!("could not renew a token: {refusal}");
+                    let mut record = told(&about, &self.config, refusal.reason.label(), 0, Duration::ZERO);
+                    record.add_detail(&refusal.detail);
+                    log_at(refusal.reason, &record);
                     // Not at the next request again.
                     self.known.exchanges.put_failed(key, refusal, true, Duration::ZERO, now);
                 }
@@ -482,7 +515,7 @@ impl Engine {
         let Some(call) = operation.call(&self.config, self.crypto.as_ref(), now) else {
             return Err(Refusal::because(
                 Reason::ExchangeMisconfigured,
-                "the request to the provider could not be made or signed",
+                "because=\"the request to the provider could not be made or signed\"",
             ));
         };
         self.launch(Flight { operation, waiters: waiter.into_iter().collect(), started: now }, call);
@@ -511,16 +544,14 @@ impl Engine {
         }
     }
 
-    fn refuse(&mut self, refusal: &Refusal, resource: Option<usize>) -> Step {
-        let resource: Option<&Resource> = resource.and_then(|index| self.config.resources.get(index));
-        let at = resource.map_or("-", |resource| resource.url.as_str());
-        match refusal.reason {
-            // The first request of every MCP client.
-            Reason::NoCredentials => log::debug!("refused resource={at} {refusal}"),
-            reason if reason.row().concern == Concern::Operator => log::warn!("refused resource={at} {refusal}"),
-            _ => log::info!("refused resource={at} {refusal}"),
-        }
+    fn refuse(&mut self, refusal: &Refusal, about: &About, progress: Progress, now: UnixTime) -> Step {
+        let ending = [("event", "refused"), ("reason", refusal.reason.label())];
+        let mut record = about.record(&self.config, &ending, now.since(progress.since));
+        record.add_detail(&refusal.detail);
+        log_at(refusal.reason, &record);
         self.counters.refused(refusal.reason);
-        Step::Answer(refusal.answer(resource))
+        let mut answer = refusal.answer(about.resource.and_then(|index| self.config.resources.get(index)));
+        answer.audit = record;
+        Step::Answer(answer)
     }
 }

@@ -14,6 +14,8 @@ use crate::token::{Claims, Confirmation};
 /// A token that was found good.
 pub(super) struct Verified {
     pub(super) provider: usize,
+    /// `iss` in the provider's own spelling, where it has several issuers.
+    pub(super) issuer: Option<Box<str>>,
     pub(super) caller: Caller,
     /// Of its scopes, those that some resource asks for: a token may have thousands.
     pub(super) scopes: Vec<Rc<str>>,
@@ -93,6 +95,7 @@ impl Verified {
         let granted = claims.scopes.unwrap_or_default();
         Self {
             provider,
+            issuer: None,
             caller,
             scopes: scopes.iter().filter(|scope| granted.contains(&&***scope)).cloned().collect(),
             confirmation: claims.confirmation,
@@ -155,7 +158,7 @@ mod tests {
 
     fn verified() -> Rc<Verified> {
         let claims = crate::json::object(br#"{"iss":"i","aud":"a","exp":1}"#).unwrap();
-        let caller = Caller { user: "u".to_owned(), tenant: None, takes_claims_challenge: false };
+        let caller = Caller { user: "u".to_owned(), tenant: None, client: None, takes_claims_challenge: false };
         Rc::new(Verified::new(0, caller, Claims::read(&claims).unwrap(), &[], Duration::ZERO))
     }
 
@@ -163,7 +166,7 @@ mod tests {
     fn of_thousands_of_scopes_those_are_kept_that_resources_ask_for() {
         let text = format!(r#"{{"iss":"i","aud":"a","exp":1,"scp":"{} mcp.read"}}"#, "a mcp.read ".repeat(1000));
         let claims = crate::json::object(text.as_bytes()).unwrap();
-        let caller = Caller { user: "u".to_owned(), tenant: None, takes_claims_challenge: false };
+        let caller = Caller { user: "u".to_owned(), tenant: None, client: None, takes_claims_challenge: false };
         let asked: [Rc<str>; 2] = ["mcp.read".into(), "mcp.write".into()];
         let verified = Verified::new(0, caller, Claims::read(&claims).unwrap(), &asked, Duration::ZERO);
         assert_eq!(verified.scopes, ["mcp.read".into()]);

@@ -212,7 +212,9 @@ impl Profile for EntraObo {
         let part = |name: &str| claims.text(name).filter(|text| !text.is_empty());
         let oid = part("oid").ok_or(TokenError::Claims("oid is missing"))?;
         let tenant = part("tid").ok_or(TokenError::Claims("tid is missing"))?;
-        Ok(Caller { user: [tenant, "/", oid].concat(), tenant: Some(tenant.to_owned()), takes_claims_challenge: false })
+        let client = claims.text("azp").or_else(|| claims.text("appid")).map(str::to_owned);
+        let user = [tenant, "/", oid].concat();
+        Ok(Caller { user, tenant: Some(tenant.to_owned()), client, takes_claims_challenge: false })
     }
 
     fn wrong_audience(&self, provider: &Provider, claims: &Claims<'_>) -> &'static str {

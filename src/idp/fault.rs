@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::Profile;
 use super::catalogue::{self, Entry, Symptoms};
 use crate::config::Provider;
-use crate::http::{Answer, CallFailure, Url};
+use crate::http::{Answer, CallFailure, Reply, Url};
 use crate::json::{self, Object, Value};
 use crate::refusal::Reason;
 use crate::time::UnixTime;
@@ -215,6 +215,14 @@ fn retry_after(answer: &Answer, now: UnixTime) -> Option<Duration> {
 fn numbers(body: Option<&Object<'_>>) -> Vec<u32> {
     let listed = body.and_then(|body| body.get("error_codes")).and_then(Value::as_array);
     listed.into_iter().flatten().take(4).filter_map(|number| u32::try_from(number.as_u64()?).ok()).collect()
+}
+
+/// What names a request in the provider's own logs, from the header of its answer; empty if nothing does.
+pub fn trace_of(provider: &Provider, reply: &Reply) -> Box<str> {
+    match reply {
+        Reply::Answer(answer) => trace(provider, answer, None),
+        Reply::Failed(_) => "".into(),
+    }
 }
 
 fn trace(provider: &Provider, answer: &Answer, body: Option<&Object<'_>>) -> Box<str> {

@@ -19,7 +19,7 @@ use std::fmt::Debug;
 pub use catalogue::{Act, COMMON, Entry, Sign, failures};
 pub use client_auth::{Assertion, Which};
 pub use discovery::{Document, Endpoints};
-pub use fault::{Blame, Fault};
+pub use fault::{Blame, Fault, trace_of};
 pub use grant::{Issued, Subject, TokenRequest};
 
 use crate::config::{Provider, RawExchange};
@@ -135,6 +135,8 @@ pub struct Caller {
     pub user: String,
     /// The tenant that the user is in, where there are several.
     pub tenant: Option<String>,
+    /// The client that the token was issued to, if it says so.
+    pub client: Option<String>,
     /// Whether the client understands a claims challenge.
     pub takes_claims_challenge: bool,
 }

@@ -86,7 +86,8 @@ impl Profile for OktaObo {
         let user = claims.text("uid").filter(|uid| !uid.is_empty()).ok_or_else(|| {
             TokenError::NotAUser.because("no uid: the token is of the client credentials grant, no user has signed in")
         })?;
-        Ok(Caller { user: user.to_owned(), tenant: None, takes_claims_challenge: false })
+        let client = claims.text("cid").map(str::to_owned);
+        Ok(Caller { user: user.to_owned(), tenant: None, client, takes_claims_challenge: false })
     }
 
     /// `sub` of an ID token is what access tokens carry as `uid`.

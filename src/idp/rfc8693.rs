@@ -71,7 +71,8 @@ pub(super) fn is_no_event(claims: &Claims<'_>) -> Result<(), Rejection> {
 /// The user whom `sub` names.
 pub(super) fn subject(claims: &Claims<'_>) -> Result<Caller, Rejection> {
     let user = claims.subject.filter(|subject| !subject.is_empty()).ok_or(TokenError::Claims("sub is missing"))?;
-    Ok(Caller { user: user.to_owned(), tenant: None, takes_claims_challenge: false })
+    let client = claims.text("client_id").or_else(|| claims.text("azp")).map(str::to_owned);
+    Ok(Caller { user: user.to_owned(), tenant: None, client, takes_claims_challenge: false })
 }
 
 /// What the operator wrote, checked for form only.

@@ -1,5 +1,6 @@
 //! The protected resource metadata document (RFC 9728 sections 2 and 3).
 
+use crate::audit::Record;
 use crate::config::{Bound, Provider, Resource};
 use crate::http::LocalAnswer;
 use crate::json;
@@ -30,14 +31,14 @@ pub fn answer(method: &[u8], resource: &Resource, providers: &[Provider]) -> Opt
                 ("access-control-allow-headers", "*".to_owned()),
                 ("access-control-max-age", "86400".to_owned()),
             ]);
-            Some(LocalAnswer { status: 204, headers, body: String::new() })
+            Some(LocalAnswer { status: 204, headers, body: String::new(), audit: Record::default() })
         }
         b"GET" | b"HEAD" => {
             headers.extend([
                 ("content-type", "application/json".to_owned()),
                 ("cache-control", "public, max-age=3600".to_owned()),
             ]);
-            Some(LocalAnswer { status: 200, headers, body: document(resource, providers) })
+            Some(LocalAnswer { status: 200, headers, body: document(resource, providers), audit: Record::default() })
         }
         _ => None,
     }

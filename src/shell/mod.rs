@@ -4,6 +4,7 @@
 //! Two rules. While the engine is borrowed there is no hostcall that could bring another callback: it logs and has
 //! signatures computed, and nothing else. And only those of the SDK's functions that neither unwrap UTF-8 nor panic on a status that Envoy returns; `clippy.toml` bans the others.
 
+mod filter_state;
 mod headers;
 mod metrics;
 mod root;

@@ -5,9 +5,11 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, MapType};
 
+use super::filter_state;
 use super::headers;
 use super::now;
 use super::root::Worker;
+use crate::audit::Record;
 use crate::engine::{RequestId, Step};
 use crate::http::{HeaderEdits, LocalAnswer, Request};
 
@@ -83,14 +85,16 @@ pub(super) fn perform(step: Step, paused: bool) -> Action {
     match step {
         Step::Wait => Action::Pause,
         Step::Answer(answer) => {
+            filter_state::tell(&answer.audit);
             send(&answer);
             Action::Pause
         }
         Step::Forward(edits) => {
-            if !edit(edits) {
+            if !edit(&edits) {
                 send(&not_edited());
                 return Action::Pause;
             }
+            filter_state::tell(&edits.audit);
             if paused && hostcalls::resume_http_request().is_err() {
                 log::error!("a request could not be resumed");
             }
@@ -100,7 +104,7 @@ pub(super) fn perform(step: Step, paused: bool) -> Action {
 }
 
 /// Whether every edit was made.
-fn edit(edits: HeaderEdits) -> bool {
+fn edit(edits: &HeaderEdits) -> bool {
     const MAP: MapType = MapType::HttpRequestHeaders;
     let authorization = edits.authorization.as_ref().map(|value| value.reveal().as_bytes());
     hostcalls::set_map_value_bytes(MAP, "authorization", authorization).is_ok()
@@ -121,10 +125,10 @@ fn send(answer: &LocalAnswer) {
 
 /// There is no engine: the host let requests in without a configuration, which it does not do.
 fn unavailable() -> Step {
-    Step::Answer(LocalAnswer { status: 503, headers: Vec::new(), body: String::new() })
+    Step::Answer(LocalAnswer { status: 503, headers: Vec::new(), body: String::new(), audit: Record::default() })
 }
 
 /// The host refused an edit. A request half edited could carry the caller's own token.
 fn not_edited() -> LocalAnswer {
-    LocalAnswer { status: 500, headers: Vec::new(), body: String::new() }
+    LocalAnswer { status: 500, headers: Vec::new(), body: String::new(), audit: Record::default() }
 }

@@ -18,6 +18,7 @@ fn read(name: &str) -> String {
 /// The names that an object of the configuration may have: what the error about an unknown one lists.
 fn options_at(pointer: &str) -> BTreeSet<String> {
     let mut configuration = configuration();
+    configuration["audit"] = json!({});
     configuration["cache"] = json!({});
     configuration["resources"][0]["dpop"] = json!({"mode": "off"});
     configuration["identity_providers"]["okta-eu"]["subject_token"] = json!({"type": "access_token"});
@@ -38,10 +39,11 @@ fn the_table_of_options_has_every_option_and_no_other() {
         ("….", "/resources/0".to_owned()),
         ("….dpop.", "/resources/0/dpop".to_owned()),
         ("….exchange.*.", "/resources/0/exchange/okta-eu".to_owned()),
+        ("audit.", "/audit".to_owned()),
         ("cache.", "/cache".to_owned()),
     ];
     // An object is documented by its members.
-    let objects = ["cache", "client", "dpop", "authentication", "subject_token"];
+    let objects = ["audit", "cache", "client", "dpop", "authentication", "subject_token"];
     let mut options = BTreeSet::new();
     for (prefix, pointer) in levels {
         options.extend(

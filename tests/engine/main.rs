@@ -5,6 +5,7 @@
 
 mod abuse;
 mod attacks;
+mod audit;
 mod cache;
 mod client_authentication;
 mod configuration;

@@ -80,8 +80,10 @@ fn bad_replies() -> Vec<fn(&str) -> Reply> {
 
 #[test]
 fn no_token_and_no_secret_is_logged_at_any_level() {
-    for offered in [true, false] {
-        let mut setup = setup(Module::filter(), &provider::configuration()).log_level(0);
+    for (offered, subjects) in [(true, "none"), (false, "hashed"), (true, "plain")] {
+        let mut configuration = provider::configuration();
+        configuration["audit"] = json!({"subjects": subjects});
+        let mut setup = setup(Module::filter(), &configuration).log_level(0);
         if !offered {
             setup = setup.without_foreign_function("sign").without_foreign_function("verify_signature");
         }
@@ -90,8 +92,14 @@ fn no_token_and_no_secret_is_logged_at_any_level() {
         let log = host.log_text();
         assert!(log.lines().count() > 10, "this test is about a log that is written:\n{log}");
         let key: String = keys::pem().lines().nth(1).expect("a line of base64").to_owned();
-        let mut secrets = vec![provider::ENTRA_SECRET.to_owned(), key, "alice.secret".into(), "bob.secret".into()];
+        let mut secrets = vec![provider::ENTRA_SECRET.to_owned(), key];
         secrets.extend(["secret-scope", "acme.example@", "@acme.example"].map(str::to_owned));
+        let users = ["alice.secret", "bob.secret"];
+        if subjects == "plain" {
+            assert!(users.iter().all(|user| log.contains(&format!("{user} client="))), "{log}");
+        } else {
+            secrets.extend(users.map(str::to_owned));
+        }
         for token in &tokens {
             secrets.push(exchanged(token));
             secrets

@@ -1,0 +1,116 @@
+//! Facts about a request or an exchange, for a log line and for the host's access log: the same names and values in both.
+
+use std::fmt::{self, Write};
+
+/// What is shown of the user whom a verified token names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Subjects {
+    /// The identifier itself.
+    #[default]
+    Plain,
+    /// A keyed digest of it, the same for the same user.
+    Hashed,
+    /// Nothing.
+    None,
+}
+
+/// The longest value of a fact, in characters of what was written.
+const LONGEST: usize = 512;
+
+/// Facts by their names, in the order of the line. Values are printable ASCII without a bare quote or backslash, whoever wrote
+/// them: what has another form is escaped as in JSON (RFC 8259 section 7).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    facts: Vec<(&'static str, String)>,
+    detail: String,
+}
+
+impl Record {
+    /// Adds a fact; one without a value is none.
+    pub fn add(&mut self, name: &'static str, value: &str) {
+        if !value.is_empty() {
+            self.facts.push((name, escaped(value)));
+        }
+    }
+
+    /// Adds what is already in the form of a line: `name=value`, with spaces between.
+    pub fn add_detail(&mut self, detail: &str) {
+        let space = if self.detail.is_empty() || detail.is_empty() { "" } else { " " };
+        self.detail = [&self.detail, space, detail].concat();
+    }
+
+    /// Every fact; what was added as a line is one of the name `detail`.
+    pub fn facts(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let detail = Some(("detail", self.detail.as_str())).filter(|(_, detail)| !detail.is_empty());
+        self.facts.iter().map(|(name, value)| (*name, value.as_str())).chain(detail)
+    }
+}
+
+/// The line, in logfmt.
+impl fmt::Display for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (name, value)) in self.facts.iter().enumerate() {
+            let space = if index == 0 { "" } else { " " };
+            let quote = if value.contains([' ', '=', '\\']) { "\"" } else { "" };
+            write!(f, "{space}{name}={quote}{value}{quote}")?;
+        }
+        if !self.detail.is_empty() {
+            write!(f, " {}", self.detail)?;
+        }
+        Ok(())
+    }
+}
+
+/// A text that a stranger wrote, as a quoted value in a line.
+pub fn quoted(text: &str) -> String {
+    ["\"", &escaped(text), "\""].concat()
+}
+
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len().min(LONGEST));
+    for character in text.chars().take(LONGEST) {
+        match character {
+            '"' | '\\' => escaped.extend(['\\', character]),
+            ' '..='~' => escaped.push(character),
+            other => {
+                for unit in other.encode_utf16(&mut [0; 2]) {
+                    // Writing to a string does not fail.
+                    let _ = write!(escaped, "\\u{unit:04x}");
+                }
+            }
+        }
+    }
+    if text.chars().nth(LONGEST).is_some() {
+        escaped.push_str("...");
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_line_could_be_forged_with_is_escaped() {
+        let mut record = Record::default();
+        record.add("subject", "a\" event=exchanged\r\n\u{2028}\\\u{1f600}\0\u{7f}");
+        record.add("resource", "https://mcp.acme.example/github");
+        record.add("client", "");
+        record.add("user", "a b");
+        record.add_detail("trace=t");
+        let subject = r#"a\" event=exchanged\u000d\u000a\u2028\\\ud83d\ude00\u0000\u007f"#;
+        let expected = format!("subject=\"{subject}\" resource=https://mcp.acme.example/github user=\"a b\" trace=t");
+        assert_eq!(record.to_string(), expected);
+        let facts: Vec<_> = record.facts().collect();
+        assert_eq!(facts[0], ("subject", subject));
+        assert_eq!(facts.last(), Some(&("detail", "trace=t")));
+        assert_eq!(serde_json::from_str::<String>(&quoted("a\"\r\n\u{1f600}")).unwrap(), "a\"\r\n\u{1f600}");
+    }
+
+    #[test]
+    fn a_value_has_an_end() {
+        let text = escaped(&"\n".repeat(100_000));
+        assert_eq!(text.len(), LONGEST * "\\u000a".len() + "...".len());
+        assert_eq!(escaped(&"a".repeat(LONGEST)), "a".repeat(LONGEST));
+    }
+}

@@ -1,0 +1,87 @@
+//! Who, what and how it ended: what is said of a refusal, of an exchange, and of a request that went on.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+use super::verified::Verified;
+use crate::audit::{Record, Subjects};
+use crate::config::Config;
+
+/// Whence a request's token came, or did not come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cache {
+    /// It was there.
+    Hit,
+    /// A call was made for it.
+    Miss,
+    /// Another request's call was waited for.
+    Joined,
+    /// Another worker had it.
+    Shared,
+    /// A call was made for the one that follows.
+    Renewed,
+    /// It was known from a call before that there is none.
+    Remembered,
+}
+
+impl Cache {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Joined => "joined",
+            Self::Shared => "shared",
+            Self::Renewed => "renewed",
+            Self::Remembered => "remembered",
+        }
+    }
+}
+
+/// What a decision has found out about a request.
+#[derive(Default)]
+pub(super) struct About {
+    pub(super) resource: Option<usize>,
+    /// Whose token it is. Nobody's, until its signature is verified.
+    pub(super) caller: Option<Rc<Verified>>,
+    pub(super) cache: Option<Cache>,
+}
+
+impl About {
+    /// Who and what, behind how it ended: the first facts of the record.
+    pub(super) fn record(&self, config: &Config, ending: &[(&'static str, &str)], took: Duration) -> Record {
+        let mut record = Record::default();
+        for (name, value) in ending {
+            record.add(name, value);
+        }
+        let resource = self.resource.and_then(|index| config.resources.get(index));
+        record.add("resource", resource.map_or("", |resource| resource.url.as_str()));
+        if let Some(caller) = &self.caller
+            && let Some(provider) = config.providers.get(caller.provider)
+        {
+            let issuer = caller.issuer.as_deref().unwrap_or(provider.issuer.as_str());
+            let user = caller.caller.user.as_str();
+            record.add("provider", &provider.name);
+            record.add("issuer", issuer);
+            match config.audit.subjects {
+                Subjects::Plain => record.add("subject", user),
+                Subjects::Hashed => record.add("subject", &digest(config, issuer, user)),
+                Subjects::None => {}
+            }
+            record.add("client", caller.caller.client.as_deref().unwrap_or_default());
+            let target = resource.and_then(|resource| resource.targets.get(caller.provider)?.as_ref());
+            record.add("scopes", target.and_then(|target| target.scope.as_deref()).unwrap_or_default());
+        }
+        record.add("cache", self.cache.map_or("", Cache::label));
+        record.add("latency_ms", &took.as_millis().to_string());
+        record
+    }
+}
+
+/// The same for the same user, and nothing by which those without a secret of the configuration could try names.
+fn digest(config: &Config, issuer: &str, user: &str) -> String {
+    let code = config.shared_key.code(&[b"audit subject", issuer.as_bytes(), user.as_bytes()]);
+    BASE64_URL_SAFE_NO_PAD.encode(code.first_chunk::<16>().unwrap_or(&[0; 16]))
+}

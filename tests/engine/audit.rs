@@ -1,0 +1,383 @@
+//! One line for each refusal and each exchange: who, what and how it ended, and nothing that could be anybody's claim.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Once;
+use std::time::Duration;
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use onbehalf::engine::Step;
+use onbehalf::http::CallFailure;
+use onbehalf::http::Reply;
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+thread_local! {
+    static LINES: RefCell<Vec<(Level, String)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps what the engine logs in each thread: a test has one of its own.
+struct Keep;
+
+impl Log for Keep {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        LINES.with_borrow_mut(|lines| lines.push((record.level(), record.args().to_string())));
+    }
+
+    fn flush(&self) {}
+}
+
+fn listen() {
+    static LISTENING: Once = Once::new();
+    LISTENING.call_once(|| {
+        log::set_logger(&Keep).unwrap();
+        log::set_max_level(LevelFilter::Trace);
+    });
+    LINES.take();
+}
+
+/// A line as an aggregator reads it (logfmt: quoted values as in JSON).
+fn read(line: &str) -> HashMap<String, String> {
+    let mut facts = HashMap::new();
+    let mut rest = line;
+    while !rest.is_empty() {
+        let (name, value) = rest.split_once('=').unwrap_or_else(|| panic!("no fact at {rest:?} in {line}"));
+        let end = if value.starts_with('"') {
+            let mut values = serde_json::Deserializer::from_str(value).into_iter::<String>();
+            values.next().unwrap().unwrap_or_else(|error| panic!("{error}: {line}"));
+            values.byte_offset()
+        } else {
+            value.find(' ').unwrap_or(value.len())
+        };
+        let (value, after) = value.split_at(end);
+        let value = if value.starts_with('"') { serde_json::from_str(value).unwrap() } else { value.to_owned() };
+        assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name:?} in {line}");
+        assert_eq!(facts.insert(name.to_owned(), value), None, "{name} twice in {line}");
+        rest = after.strip_prefix(' ').unwrap_or(after);
+    }
+    facts
+}
+
+/// The lines since the last time, those that are no record left out.
+fn records() -> Vec<(Level, HashMap<String, String>)> {
+    let lines = LINES.take().into_iter().filter(|(_, line)| line.starts_with("event="));
+    lines.map(|(level, line)| (level, read(&line))).collect()
+}
+
+fn record() -> (Level, HashMap<String, String>) {
+    let mut records = records();
+    assert_eq!(records.len(), 1, "{records:?}");
+    records.remove(0)
+}
+
+fn facts(facts: &[(&str, &str)]) -> HashMap<String, String> {
+    facts.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+const GITHUB: &str = "https://mcp.acme.example/github";
+const ALICE: &str = "9b1c0000-1111-4222-8333-444455556666/alice";
+
+/// What every line about Alice at the first resource says of her and of it.
+fn of_alice(more: &[(&str, &str)]) -> HashMap<String, String> {
+    let mut all = facts(&[
+        ("resource", GITHUB),
+        ("provider", "entra-us"),
+        ("issuer", ENTRA),
+        ("subject", ALICE),
+        ("client", "client"),
+        ("scopes", "api://github/.default"),
+    ]);
+    all.extend(facts(more));
+    all
+}
+
+fn audited(step: Step) -> HashMap<String, String> {
+    let audit = match step {
+        Step::Forward(edits) => edits.audit,
+        Step::Answer(answer) => answer.audit,
+        Step::Wait => panic!("waits"),
+    };
+    audit.facts().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+#[test]
+fn an_exchange_says_who_what_how_long_and_by_which_name_the_provider_knows_it() {
+    listen();
+    let mut bench = Bench::ready();
+    let id = bench.wait(bearer("/github", &alice_token()));
+    let joined = bench.wait(bearer("/github", &alice_token()));
+    bench.now = bench.now.plus(Duration::from_millis(120));
+    let (flight, _) = bench.call();
+    assert!(records().is_empty());
+    let body = json!({"access_token": "issued", "token_type": "Bearer", "expires_in": 3600});
+    let steps = bench.reply(flight, &answer_with(200, &[("x-ms-request-id", "trace-1")], &body));
+    let expected = [
+        ("event", "exchanged"),
+        ("outcome", "ok"),
+        ("cache", "miss"),
+        ("latency_ms", "120"),
+        ("waiters", "2"),
+        ("lifetime_s", "3600"),
+        ("trace", "trace-1"),
+    ];
+    assert_eq!(record(), (Level::Info, of_alice(&expected)));
+    let told: HashMap<_, _> = steps.into_iter().map(|(id, step)| (id, audited(step))).collect();
+    let forwarded = |cache| of_alice(&[("event", "forwarded"), ("cache", cache), ("latency_ms", "120")]);
+    assert_eq!(told[&id], forwarded("miss"));
+    assert_eq!(told[&joined], forwarded("joined"));
+}
+
+#[test]
+fn of_requests_served_from_the_cache_the_access_log_is_told_if_the_operator_wants_it() {
+    listen();
+    for hits in [false, true] {
+        let mut configuration = configuration();
+        configuration["audit"] = json!({"hits": hits});
+        let mut bench = Bench::new(&configuration).with_keys();
+        authorization(bench.exchange(bearer("/github", &alice_token()), &issued("one")));
+        records();
+        let told = audited(bench.ask(bearer("/github", &alice_token())));
+        let expected = of_alice(&[("event", "forwarded"), ("cache", "hit"), ("latency_ms", "0")]);
+        assert_eq!(told, if hits { expected } else { HashMap::new() });
+        assert!(records().is_empty(), "such a request has no line");
+    }
+}
+
+#[test]
+fn a_failed_exchange_has_its_line_and_so_has_each_who_waited_or_came_later() {
+    listen();
+    let mut bench = Bench::ready();
+    bench.wait(bearer("/github", &alice_token()));
+    bench.wait(bearer("/github", &alice_token()));
+    bench.now = bench.now.plus(Duration::from_millis(70));
+    let (flight, _) = bench.call();
+    let body = json!({"error": "invalid_client", "error_codes": [7_000_215], "trace_id": "t-2", "error_description": "secret words"});
+    let steps = bench.reply(flight, &answer_with(401, &[], &body));
+    let [exchange, first, second] = records().try_into().unwrap();
+    for (level, facts) in [&exchange, &first, &second] {
+        assert_eq!(*level, Level::Warn);
+        let has = |name: &str, value: &str| assert_eq!(facts[name], value, "{facts:?}");
+        has("subject", ALICE);
+        has("issuer", ENTRA);
+        has("resource", GITHUB);
+        has("provider", "entra-us");
+        has("error", "invalid_client");
+        has("status", "401");
+        has("codes", "7000215");
+        has("trace", "t-2");
+        has("latency_ms", "70");
+        assert!(!format!("{facts:?}").contains("words"));
+    }
+    assert_eq!((&*exchange.1["event"], &*exchange.1["outcome"]), ("exchanged", "exchange_misconfigured"));
+    assert_eq!((&*exchange.1["cache"], &*exchange.1["waiters"]), ("miss", "2"));
+    for (refusal, cache) in [(&first.1, "miss"), (&second.1, "joined")] {
+        assert_eq!((&*refusal["event"], &*refusal["reason"]), ("refused", "exchange_misconfigured"));
+        assert_eq!(refusal["cache"], cache);
+    }
+    for (_, step) in steps {
+        let told = audited(step);
+        assert_eq!((&*told["reason"], &*told["subject"]), ("exchange_misconfigured", ALICE));
+        assert!(told["detail"].contains("trace=t-2"), "{told:?}");
+    }
+    refused(bench.ask(bearer("/github", &alice_token())));
+    let (_, later) = record();
+    assert_eq!((&*later["cache"], &*later["latency_ms"], &*later["trace"]), ("remembered", "0", "t-2"));
+}
+
+#[test]
+fn a_renewal_has_its_line_whether_it_brings_a_token_or_none() {
+    for (reply, outcome, level) in
+        [(issued("second"), "ok", Level::Info), (TIMED_OUT, "provider_unavailable", Level::Warn)]
+    {
+        listen();
+        let mut bench = Bench::ready();
+        let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 86400})));
+        authorization(bench.exchange(bearer("/github", &token), &issued("first")));
+        bench.advance(3500);
+        records();
+        authorization(bench.ask(bearer("/github", &token)));
+        assert!(records().is_empty());
+        let (flight, _) = bench.call();
+        assert!(bench.reply(flight, &reply).is_empty());
+        let (loud, facts) = record();
+        assert_eq!(loud, level);
+        assert_eq!((&*facts["event"], &*facts["outcome"], &*facts["cache"]), ("renewed", outcome, "renewed"));
+        assert_eq!((&*facts["subject"], &*facts["waiters"]), (ALICE, "0"));
+    }
+}
+
+#[test]
+fn of_a_token_that_is_not_verified_no_line_says_whose_it_is() {
+    listen();
+    let mut bench = Bench::ready();
+    let forged = OTHER_KEY.sign(&json!({"alg": "ES256", "kid": "entra-1"}), &alice());
+    let foreign = ENTRA_KEY.token(&with(alice(), json!({"iss": "https://evil.example/"})));
+    let expired = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() - 3600})));
+    let elsewhere = ENTRA_KEY.token(&with(alice(), json!({"aud": "api://other"})));
+    for (token, reason) in [
+        (&forged, "bad_signature"),
+        (&foreign, "unknown_issuer"),
+        (&expired, "expired"),
+        (&elsewhere, "wrong_audience"),
+    ] {
+        let told = audited(bench.ask(bearer("/github", token)));
+        let (level, facts) = record();
+        assert_eq!(level, Level::Info);
+        assert_eq!((&*facts["event"], &*facts["reason"], &*facts["resource"]), ("refused", reason, GITHUB));
+        for facts in [&facts, &told] {
+            for name in ["issuer", "subject", "client", "provider", "scopes"] {
+                assert!(!facts.contains_key(name), "{facts:?}");
+            }
+            assert!(!format!("{facts:?}").contains("alice"), "{facts:?}");
+        }
+    }
+    // While keys are fetched, nothing is verified either.
+    let mut bench = Bench::new(&configuration());
+    bench.wait(bearer("/github", &alice_token()));
+    let (flight, _) = bench.call();
+    bench.reply(flight, &Reply::Failed(CallFailure::NoConnection));
+    let (level, facts) = record();
+    assert_eq!(
+        (level, &*facts["reason"], &*facts["provider_unverified"]),
+        (Level::Warn, "keys_unavailable", "entra-us")
+    );
+    assert!(!facts.contains_key("subject"), "{facts:?}");
+}
+
+#[test]
+fn whoever_is_refused_with_a_good_token_is_named() {
+    listen();
+    let mut bench = Bench::ready();
+    let poor = ENTRA_KEY.token(&with(alice(), json!({"scp": "other"})));
+    for (path, token, reason) in
+        [("/github", &poor, "insufficient_scope"), ("/github/admin", &bob_token(), "no_exchange")]
+    {
+        assert_eq!(refused(bench.ask(bearer(path, token))).1, reason);
+        let (_, facts) = record();
+        assert_eq!(facts["reason"], reason);
+        let (issuer, subject) = if reason == "no_exchange" { (OKTA, "00ubob") } else { (ENTRA, ALICE) };
+        assert_eq!((&*facts["issuer"], &*facts["subject"], &*facts["client"]), (issuer, subject, "client"));
+    }
+    // It was verified once, and has run out since.
+    authorization(bench.exchange(bearer("/github", &alice_token()), &issued("one")));
+    records();
+    bench.advance(4000);
+    refused(bench.ask(bearer("/github", &alice_token())));
+    let (_, facts) = record();
+    assert_eq!((&*facts["reason"], &*facts["subject"]), ("expired", ALICE));
+}
+
+#[test]
+fn a_request_without_a_token_is_not_worth_a_line_that_everybody_sees() {
+    listen();
+    let mut bench = Bench::ready();
+    let told = audited(bench.ask(request("GET", "/github", &[])));
+    let expected = [("event", "refused"), ("reason", "no_credentials"), ("resource", GITHUB), ("latency_ms", "0")];
+    assert_eq!(told, facts(&expected));
+    assert_eq!(record(), (Level::Debug, facts(&expected)));
+}
+
+/// What each of the policies makes of one user of an issuer's.
+fn subject_with(audit: &Value, user: &str, token: &dyn Fn(&str) -> String) -> Option<String> {
+    let mut configuration = configuration();
+    configuration["audit"] = audit.clone();
+    let mut bench = Bench::new(&configuration).with_keys();
+    records();
+    authorization(bench.exchange(bearer("/github", &token(user)), &issued("one")));
+    record().1.remove("subject")
+}
+
+#[test]
+fn users_are_shown_as_the_operator_wants_it() {
+    listen();
+    let of_entra = |user: &str| entra_user(user);
+    let of_okta = |user: &str| OKTA_KEY.token(&with(bob(), json!({"uid": user})));
+    assert_eq!(subject_with(&json!({}), "alice", &of_entra).unwrap(), ALICE);
+    assert_eq!(subject_with(&json!({"subjects": "plain"}), "alice", &of_entra).unwrap(), ALICE);
+    assert_eq!(subject_with(&json!({"subjects": "none"}), "alice", &of_entra), None);
+    let hashed = json!({"subjects": "hashed"});
+    let alice = subject_with(&hashed, "alice", &of_entra).unwrap();
+    assert_eq!(alice.len(), 22);
+    assert_eq!(subject_with(&hashed, "alice", &of_entra).unwrap(), alice, "lines of one user can be joined");
+    assert_ne!(subject_with(&hashed, "mallory", &of_entra).unwrap(), alice);
+    assert_eq!(subject_with(&json!({}), ALICE, &of_okta).unwrap(), ALICE, "a namesake at another issuer");
+    assert_ne!(subject_with(&hashed, ALICE, &of_okta).unwrap(), alice);
+}
+
+#[test]
+fn no_claim_forges_a_line_or_a_fact() {
+    listen();
+    let evil = "x\" event=exchanged\r\n[info] event=refused reason=ok subject=root\u{2028}\\";
+    let mut bench = Bench::ready();
+    let token = OKTA_KEY.token(&with(bob(), json!({"uid": evil, "cid": evil})));
+    let step = bench.exchange(bearer("/github", &token), &issued("one"));
+    let lines = LINES.take();
+    let (_, line) = lines.last().unwrap();
+    assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{line}");
+    let facts = read(line);
+    assert_eq!((&*facts["subject"], &*facts["client"]), (evil, evil));
+    let told = audited(step);
+    assert!(told["subject"].bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{told:?}");
+    assert!(!told["subject"].replace("\\\"", "").contains('"'), "{told:?}");
+
+    // Nor does what an unverified token, its header or the request says.
+    bench.wait(bearer("/github", &OTHER_KEY.sign(&json!({"alg": "ES256", "kid": evil}), &bob())));
+    let (_, unknown_key) = bench.serve_keys().remove(0);
+    for step in [
+        unknown_key,
+        bench.ask(bearer("/github", &ENTRA_KEY.token(&with(alice(), json!({"iss": evil}))))),
+        bench.ask(onbehalf::http::Request::new(&[
+            (":method", b"GET"),
+            (":authority", evil.replace(['\r', '\n'], "").as_bytes()),
+            (":path", b"/"),
+        ])),
+    ] {
+        let told = audited(step);
+        assert!(told.values().all(|value| value.bytes().all(|byte| (b' '..=b'~').contains(&byte))), "{told:?}");
+    }
+    for (_, line) in LINES.take().iter().filter(|(_, line)| line.starts_with("event=")) {
+        assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{line}");
+        assert_eq!(read(line)["event"], "refused");
+    }
+}
+
+#[test]
+fn nothing_of_a_token_is_in_any_line() {
+    listen();
+    let mut bench = Bench::ready();
+    let token = alice_token();
+    let step = bench.exchange(bearer("/github", &token), &issued("the-issued-token"));
+    let (_, signature) = token.rsplit_once('.').unwrap();
+    let secrets = [signature, token.split('.').nth(1).unwrap(), "the-issued-token", SECRET];
+    let told = format!("{:?}", audited(step));
+    for (_, line) in LINES.take() {
+        assert!(secrets.iter().all(|secret| !line.contains(secret) && !told.contains(secret)), "{line}");
+        assert!(!line.contains("pairwise") && !line.contains("mcp.write"), "another claim: {line}");
+    }
+}
+
+#[test]
+fn a_users_issuer_is_that_of_the_tenant_where_a_provider_has_several() {
+    listen();
+    let mut configuration = configuration();
+    let provider = &mut configuration["identity_providers"]["entra-us"];
+    provider["issuer"] = json!("https://login.entra.example/{tenantid}/v2.0");
+    provider["tenants"] = json!([TENANT]);
+    provider["jwks_uri"] = json!("https://login.entra.example/keys");
+    provider["token_endpoint"] = json!("https://login.entra.example/organizations/oauth2/v2.0/token");
+    let mut bench = Bench::new(&configuration);
+    bench.tick();
+    while let Some((flight, call)) = bench.engine.next_call() {
+        let reply =
+            if call.url.path() == "/keys" { answer(200, &key_set(&[&ENTRA_KEY])) } else { provider_document(&call) };
+        bench.reply(flight, &reply);
+    }
+    records();
+    authorization(bench.exchange(bearer("/github", &alice_token()), &issued("one")));
+    assert_eq!(record().1["issuer"], ENTRA);
+}
