@@ -71,6 +71,8 @@ export async function startEnvoy(config, { env = {}, concurrency = 1, exposes = 
     [
       ...['-c', file, '--concurrency', String(concurrency), '--admin-address-path', adminFile],
       ...['--disable-hot-restart', '--drain-time-s', '1', '--log-level', 'info'],
+      // Access logs are written every ten seconds otherwise.
+      ...['--file-flush-interval-msec', '100'],
     ],
     { env, stdio: ['ignore', 'pipe', 'pipe'] },
   );
