@@ -381,3 +381,40 @@ fn a_users_issuer_is_that_of_the_tenant_where_a_provider_has_several() {
     authorization(bench.exchange(bearer("/github", &alice_token()), &issued("one")));
     assert_eq!(record().1["issuer"], ENTRA);
 }
+
+#[test]
+fn what_another_worker_has_brought_is_told_by_whoever_it_serves() {
+    for (reply, event) in [(issued("one"), "forwarded"), (answer(401, br#"{"error":"invalid_client"}"#), "refused")] {
+        listen();
+        let shared = SharedMap::default();
+        let mut workers = [(); 2].map(|()| Bench::beside(&configuration(), &shared).with_keys());
+        let _ = workers[0].exchange(bearer("/github", &alice_token()), &reply);
+        records();
+        let told = audited(workers[1].ask(bearer("/github", &alice_token())));
+        assert_eq!((&*told["event"], &*told["cache"], &*told["subject"]), (event, "shared", ALICE));
+        let lines = records();
+        assert_eq!(
+            lines.len(),
+            usize::from(event == "refused"),
+            "the exchange has its line at the other worker: {lines:?}"
+        );
+    }
+}
+
+#[test]
+fn whoever_has_waited_too_long_is_named_if_it_is_known_who_that_is() {
+    listen();
+    let mut configuration = configuration();
+    configuration["longest_wait_seconds"] = json!(5);
+    configuration["identity_providers"]["entra-us"]["timeout_seconds"] = json!(20);
+    let mut bench = Bench::new(&configuration).with_keys();
+    bench.wait(bearer("/github", &alice_token()));
+    bench.advance(6);
+    let told = audited(bench.tick().remove(0).1);
+    let (level, line) = record();
+    assert_eq!(level, Level::Warn);
+    for facts in [&told, &line] {
+        assert_eq!((&*facts["reason"], &*facts["subject"]), ("provider_unavailable", ALICE));
+        assert_eq!((&*facts["cache"], &*facts["latency_ms"]), ("miss", "6000"));
+    }
+}

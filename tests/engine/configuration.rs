@@ -197,6 +197,8 @@ fn each_mistake_names_its_field() {
         ("/open_paths", json!("/a"), "open_paths"),
         ("/cache", json!({"exchanged_tokens": 0}), "cache.exchanged_tokens"),
         ("/cache", json!({"verified_tokens": "many"}), "cache.verified_tokens"),
+        ("/audit", json!({"subjects": "Hashed"}), "audit.subjects"),
+        ("/audit", json!({"hits": "yes"}), "audit.hits"),
     ];
     for (pointer, value, path) in cases {
         let error = error(&changed(pointer, value.clone()));

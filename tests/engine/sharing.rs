@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use onbehalf::audit::Record;
 use onbehalf::engine::{FlightId, RequestId, Sample, Step};
-use onbehalf::http::{Call, CallFailure, Reply};
+use onbehalf::http::{Call, CallFailure, LocalAnswer, Reply};
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -114,6 +115,8 @@ fn a_refusal_is_for_all_workers_and_for_as_long() {
     let claims = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
     let reply = answer_with(400, &[], &json!({"error": "interaction_required", "claims": claims}));
     let token = ENTRA_KEY.token(&crate::support::with(alice(), json!({"xms_cc": "cp1"})));
+    // Each tells of its own request.
+    let answered = |step| LocalAnswer { audit: Record::default(), ..answered(step) };
     let at_first = answered(first.exchange(github(&token), &reply));
     assert_eq!(answered(second.ask(github(&token))), at_first, "with its challenge");
     let uri = "https://acme.okta.example/consent";
