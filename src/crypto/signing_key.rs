@@ -1,5 +1,7 @@
 use std::fmt;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jwt_simple::algorithms::{Edwards25519KeyPair, P256KeyPair, P384KeyPair};
 use rsa::BoxedUint;
 use rsa::pkcs1::{RsaPrivateKeyRef, UintRef};
@@ -56,25 +58,44 @@ impl SigningKey {
     /// Whether a certificate in DER is of this key: its public key stands there with its algorithm (RFC 5280 section
     /// 4.1.2.7), which a private key, for one, has in another form.
     pub fn is_in(&self, certificate: &[u8]) -> bool {
+        let (first, second) = self.public_parts();
+        let public = match &self.inner {
+            Inner::Rsa(_) => PublicKey::rsa(&first, &second),
+            Inner::P256(_) => PublicKey::p256(&first, &second),
+            Inner::P384(_) => PublicKey::p384(&first, &second),
+            Inner::Ed25519(_) => PublicKey::ed25519(&first),
+        };
+        public.is_some_and(|public| certificate.windows(public.spki().len()).any(|window| window == public.spki()))
+    }
+
+    /// The required members of the public key as a JWK (RFC 7518 section 6, RFC 8037 section 2), in the order of their
+    /// names, which is that of a thumbprint (RFC 7638 section 3).
+    pub fn public_jwk(&self) -> Vec<(&'static str, String)> {
+        let (first, second) = self.public_parts();
+        let [first, second] = [first, second].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part));
+        let curve = |name: &str| vec![("crv", name.to_owned()), ("kty", "EC".to_owned())];
+        match &self.inner {
+            Inner::Rsa(_) => vec![("e", second), ("kty", "RSA".to_owned()), ("n", first)],
+            Inner::P256(_) => [curve("P-256"), vec![("x", first), ("y", second)]].concat(),
+            Inner::P384(_) => [curve("P-384"), vec![("x", first), ("y", second)]].concat(),
+            Inner::Ed25519(_) => vec![("crv", "Ed25519".to_owned()), ("kty", "OKP".to_owned()), ("x", first)],
+        }
+    }
+
+    /// Modulus and exponent, or both coordinates, or the one string of an Ed25519 key and nothing.
+    fn public_parts(&self) -> (Vec<u8>, Vec<u8>) {
         // Behind a byte that says that they are two coordinates.
         let halves = |point: &[u8]| {
             let coordinates = point.get(1..).unwrap_or_default();
             let (x, y) = coordinates.split_at_checked(coordinates.len() / 2).unwrap_or_default();
             (x.to_vec(), y.to_vec())
         };
-        let public = match &self.inner {
-            Inner::Rsa(key) => PublicKey::rsa(&key.n_bytes(), &key.e_bytes()),
-            Inner::P256(pair) => {
-                let (x, y) = halves((**pair).as_ref().verifying_key().to_sec1_point(false).as_bytes());
-                PublicKey::p256(&x, &y)
-            }
-            Inner::P384(pair) => {
-                let (x, y) = halves((**pair).as_ref().verifying_key().to_sec1_point(false).as_bytes());
-                PublicKey::p384(&x, &y)
-            }
-            Inner::Ed25519(pair) => PublicKey::ed25519(&(**pair).as_ref().pk[..]),
-        };
-        public.is_some_and(|public| certificate.windows(public.spki().len()).any(|window| window == public.spki()))
+        match &self.inner {
+            Inner::Rsa(key) => (key.n_bytes().to_vec(), key.e_bytes().to_vec()),
+            Inner::P256(pair) => halves((**pair).as_ref().verifying_key().to_sec1_point(false).as_bytes()),
+            Inner::P384(pair) => halves((**pair).as_ref().verifying_key().to_sec1_point(false).as_bytes()),
+            Inner::Ed25519(pair) => ((**pair).as_ref().pk.to_vec(), Vec::new()),
+        }
     }
 
     /// A signature by another library as JWS wants it: ECDSA's DER becomes r‖s (RFC 7518 section 3.4).

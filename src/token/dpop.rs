@@ -124,7 +124,7 @@ fn is_url(htu: &str, expected: Expected<'_>) -> bool {
 }
 
 /// SHA-256 in base64url, as `ath` and `jkt` are written.
-fn hash(bytes: &[u8]) -> String {
+pub(super) fn hash(bytes: &[u8]) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(hmac_sha256::Hash::hash(bytes))
 }
 

@@ -1,5 +1,5 @@
 //! Tokens from strangers: attacker bytes end in [`compact`], claims in [`claims`], keys in [`jwk`], proofs of possession
-//! in [`dpop`].
+//! in [`dpop`]; ours are made in [`prover`].
 //!
 //! The order of checks is one and stands in [`verify`]. Past it there is only a [`Claims`] that a configured
 //! issuer signed for one of our audiences and that is in force now.
@@ -8,6 +8,7 @@ mod claims;
 mod compact;
 pub mod dpop;
 mod jwk;
+pub mod prover;
 mod verify;
 
 use std::borrow::Cow;
