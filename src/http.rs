@@ -153,6 +153,8 @@ pub struct HeaderEdits {
     pub remove: Vec<String>,
     /// A new value for `cookie`.
     pub cookie: Option<Vec<u8>>,
+    /// A new value for `dpop`: that we hold the key of the token in `authorization`.
+    pub proof: Option<Secret>,
     /// What the access log is told of the request.
     pub audit: Record,
 }

@@ -116,6 +116,7 @@ fn last<'a>(fields: &'a [(String, Vec<u8>)], name: &str) -> &'a [u8] {
 fn edited(fields: &[(String, Vec<u8>)], edits: &HeaderEdits) -> Vec<(String, Vec<u8>)> {
     let mut kept: Vec<_> = fields.iter().filter(|(name, _)| !edits.remove.contains(name)).cloned().collect();
     kept.retain(|(name, _)| name != "authorization" && (name != "cookie" || edits.cookie.is_none()));
+    kept.extend(edits.proof.iter().map(|proof| ("dpop".to_owned(), proof.reveal().as_bytes().to_vec())));
     kept.extend(edits.cookie.iter().map(|cookie| ("cookie".to_owned(), cookie.clone())));
     kept
 }

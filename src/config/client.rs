@@ -7,6 +7,7 @@ use super::ConfigError;
 use super::fields::Fields;
 use crate::crypto::{Algorithm, SigningKey, pem};
 use crate::secret::Secret;
+use crate::token::prover::Prover;
 
 const FIELDS: [&str; 9] = [
     "method",
@@ -30,6 +31,8 @@ pub struct Client {
     pub id: String,
     /// How it proves that.
     pub authentication: ClientAuthentication,
+    /// The key that the tokens are bound to that it gets, if they are (RFC 9449).
+    pub dpop: Option<Prover>,
 }
 
 /// RFC 6749 section 2.3.1, OpenID Connect Core section 9.
@@ -91,10 +94,14 @@ pub(super) fn build(
     env: Environment<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Client, ConfigError> {
-    let fields = provider.required_object("client", &["id", "authentication"])?;
+    let fields = provider.required_object("client", &["id", "authentication", "dpop"])?;
     Ok(Client {
         id: fields.required_text("id", "the client id that the provider gave")?.to_owned(),
         authentication: authentication(&fields.required_object("authentication", &FIELDS)?, env, warnings)?,
+        dpop: match fields.object("dpop", &["key", "algorithm"])? {
+            Some(fields) => Some(Prover::new(signing_key(&fields, env, warnings)?)),
+            None => None,
+        },
     })
 }
 
@@ -103,7 +110,6 @@ fn authentication(
     env: Environment<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<ClientAuthentication, ConfigError> {
-    const ALGORITHMS: &str = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA";
     const METHODS: &str = "client_secret_basic, client_secret_post or private_key_jwt";
     let method = fields.required_text("method", METHODS)?;
     let unused = |names: &[&str]| match names.iter().find(|name| fields.has(name)) {
@@ -127,22 +133,7 @@ fn authentication(
         }
         "private_key_jwt" => {
             unused(&["secret", "previous_secret"])?;
-            let name = fields.required_text("algorithm", ALGORITHMS)?;
-            let algorithm = Algorithm::from_name(name)
-                .ok_or_else(|| ConfigError::new(fields.at("algorithm"), format!("{name:?}"), ALGORITHMS))?;
-            let text = secret(fields, "key", env, warnings)?;
-            let key = SigningKey::parse(algorithm, text.reveal()).ok_or_else(|| {
-                let kind = match algorithm {
-                    Algorithm::Es256 => "a P-256 key",
-                    Algorithm::Es384 => "a P-384 key",
-                    Algorithm::EdDsa => "an Ed25519 key",
-                    _ => "an RSA key of 2048 to 4096 bits",
-                };
-                let expected = format!(
-                    "{kind} as PEM that begins with BEGIN PRIVATE KEY (openssl pkcs8 -topk8 -nocrypt -in key.pem makes it of other forms)"
-                );
-                ConfigError::new(fields.at("key"), "something that is no such key", expected)
-            })?;
+            let key = signing_key(fields, env, warnings)?;
             let optional = |name: &str| fields.text(name).map(|text| text.map(str::to_owned));
             Ok(ClientAuthentication::PrivateKeyJwt {
                 certificate: certificate_header(fields, env, &key)?,
@@ -153,6 +144,31 @@ fn authentication(
         }
         other => Err(ConfigError::new(fields.at("method"), format!("{other:?}"), METHODS)),
     }
+}
+
+/// The private key in `key`, for `algorithm`.
+fn signing_key(
+    fields: &Fields<'_>,
+    env: Environment<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<SigningKey, ConfigError> {
+    const ALGORITHMS: &str = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA";
+    let name = fields.required_text("algorithm", ALGORITHMS)?;
+    let algorithm = Algorithm::from_name(name)
+        .ok_or_else(|| ConfigError::new(fields.at("algorithm"), format!("{name:?}"), ALGORITHMS))?;
+    let text = secret(fields, "key", env, warnings)?;
+    SigningKey::parse(algorithm, text.reveal()).ok_or_else(|| {
+        let kind = match algorithm {
+            Algorithm::Es256 => "a P-256 key",
+            Algorithm::Es384 => "a P-384 key",
+            Algorithm::EdDsa => "an Ed25519 key",
+            _ => "an RSA key of 2048 to 4096 bits",
+        };
+        let expected = format!(
+            "{kind} as PEM that begins with BEGIN PRIVATE KEY (openssl pkcs8 -topk8 -nocrypt -in key.pem makes it of other forms)"
+        );
+        ConfigError::new(fields.at("key"), "something that is no such key", expected)
+    })
 }
 
 /// What assertions say of the certificate that the provider knows the key by.

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::fields::Fields;
 use super::{ConfigError, Provider, SubjectToken, check_scopes};
 use crate::http::Url;
-use crate::idp::Target;
+use crate::idp::{Presentation, Target};
 use crate::mcp::metadata;
 use crate::path;
 use crate::secret::Secret;
@@ -24,6 +24,14 @@ pub struct Resource {
     pub certificates: Bound,
     /// What to ask each provider for, by its index; `None` where users of the provider have no business.
     pub targets: Vec<Option<Target>>,
+}
+
+impl Resource {
+    /// Whether any token goes to it with a proof.
+    pub fn takes_proofs(&self) -> bool {
+        let is_proved = |target: &Target| matches!(target.presentation, Presentation::Dpop { .. });
+        self.targets.iter().flatten().any(is_proved)
+    }
 }
 
 /// Whether the tokens of a resource's callers are bound to something that a thief does not have.
@@ -68,6 +76,9 @@ pub struct RawExchange {
 }
 
 const FIELDS: [&str; 6] = ["url", "scopes", "scopes_supported", "dpop", "certificate_bound_tokens", "exchange"];
+
+const EXCHANGE_FIELDS: [&str; 7] =
+    ["audience", "resource", "scopes", "requested_token_type", "parameters", "presented_as", "upstream_url"];
 
 /// Every resource, as listed.
 pub(super) fn build_all(
@@ -130,9 +141,7 @@ fn build(fields: &Fields<'_>, providers: &[Provider], warnings: &mut Vec<String>
     let certificates = bound(fields, "certificate_bound_tokens")?;
     let path_of_scopes = fields.at("scopes");
     let mut targets: Vec<Option<Target>> = providers.iter().map(|_| None).collect();
-    for (name, fields) in
-        fields.named_objects("exchange", &["audience", "resource", "scopes", "requested_token_type", "parameters"])?
-    {
+    for (name, fields) in fields.named_objects("exchange", &EXCHANGE_FIELDS)? {
         let found = providers.iter().zip(targets.iter_mut()).find(|(provider, _)| *provider.name == *name);
         let Some((provider, slot)) = found else {
             let names: Vec<&str> = providers.iter().map(|provider| &*provider.name).collect();
@@ -167,9 +176,10 @@ fn build(fields: &Fields<'_>, providers: &[Provider], warnings: &mut Vec<String>
             warnings.extend(doubt.map(|doubt| format!("{path_of_scopes}[{index}]: with {name}, {doubt}")));
         }
         let target = provider.profile.target(provider, exchange);
-        *slot = Some(target.map_err(|(field, found, expected)| {
+        let target = target.map_err(|(field, found, expected)| {
             ConfigError::new(format!("{}{field}", fields.path()), found, expected)
-        })?);
+        })?;
+        *slot = Some(Target { presentation: presentation(&fields, provider)?, ..target });
     }
     Ok(Resource { url, scopes: needed, scopes_supported, dpop, certificates, targets })
 }
@@ -228,6 +238,32 @@ fn parameters(fields: &Fields<'_>) -> Result<Vec<(String, Secret)>, ConfigError>
         return Err(ConfigError::new(fields.at("parameters"), found, expected));
     }
     Ok(named.into_iter().map(|(name, value)| (name, Secret::new(value))).collect())
+}
+
+/// How the exchanged token goes to the upstream.
+fn presentation(fields: &Fields<'_>, provider: &Provider) -> Result<Presentation, ConfigError> {
+    const SCHEMES: &str = "bearer or dpop";
+    match fields.text("presented_as")? {
+        None | Some("bearer") if fields.has("upstream_url") => {
+            let expected = "nothing: only proofs (presented_as: dpop) name the URL of the upstream";
+            Err(ConfigError::new(fields.at("upstream_url"), "a value", expected))
+        }
+        None | Some("bearer") => Ok(Presentation::Bearer),
+        Some("dpop") if provider.client.dpop.is_none() => {
+            let expected = format!("bearer, or a key in identity_providers.{}.client.dpop", provider.name);
+            Err(ConfigError::new(fields.at("presented_as"), "\"dpop\"", expected))
+        }
+        Some("dpop") => {
+            let url = |text: &str| {
+                let expected = "the https URL that the upstream has for itself";
+                Url::parse(text).map_err(|problem| {
+                    ConfigError::new(fields.at("upstream_url"), super::shown(text, problem), expected)
+                })
+            };
+            Ok(Presentation::Dpop { url: fields.text("upstream_url")?.map(url).transpose()? })
+        }
+        Some(other) => Err(ConfigError::new(fields.at("presented_as"), format!("{other:?}"), SCHEMES)),
+    }
 }
 
 const BOUND: &str = "off, optional or required";

@@ -109,9 +109,15 @@ impl<'a> Head<'a> {
         Ok(Credential { scheme, token, proof: self.proof })
     }
 
-    /// What is changed before the request goes on: `authorization` replaced or removed, and nothing left of what
-    /// was only meant for us.
-    pub(super) fn edits(self, request: &Request, config: &Config, authorization: Option<Secret>) -> HeaderEdits {
+    /// What is changed before the request goes on: `authorization` replaced or removed, with a proof of ours or without,
+    /// and nothing left of what was only meant for us.
+    pub(super) fn edits(
+        self,
+        request: &Request,
+        config: &Config,
+        authorization: Option<Secret>,
+        proof: Option<Secret>,
+    ) -> HeaderEdits {
         let mut remove = self.remove;
         let mut cookie = None;
         let names: Vec<&str> = if self.has_cookie { subject_cookies(config).collect() } else { Vec::new() };
@@ -126,7 +132,7 @@ impl<'a> Head<'a> {
                 }
             }
         }
-        HeaderEdits { authorization, remove, cookie, audit: Record::default() }
+        HeaderEdits { authorization, remove, cookie, proof, audit: Record::default() }
     }
 }
 

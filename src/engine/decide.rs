@@ -8,13 +8,14 @@ use super::credentials::{Credential, Head, QUERY_TOKEN, check_form, has_query_to
 use super::exchanged::{Exchanged, Shape, TokenKey};
 use super::known::{Known, Role};
 use super::possession;
+use super::presentation::{self, Proof};
 use super::select::{Selected, select};
 use super::verified::Verified;
 use crate::audit::quoted;
 use crate::config::{Bound, Config, Provider, Resource, SubjectToken, TokenSource};
 use crate::crypto::{Algorithm, Crypto};
 use crate::http::{HeaderEdits, LocalAnswer, Request};
-use crate::idp::{Endpoints, Recognition, Subject, Target};
+use crate::idp::{Endpoints, Presentation, Recognition, Subject, Target};
 use crate::json::Object;
 use crate::mcp::challenge::Scheme;
 use crate::mcp::metadata;
@@ -22,6 +23,7 @@ use crate::refusal::{Reason, Refusal};
 use crate::secret::Secret;
 use crate::shared::Shared;
 use crate::time::UnixTime;
+use crate::token::prover::Prover;
 use crate::token::{self, Claims, Compact, Expected, Rejection, Selection, Signed, TokenError};
 
 /// `typ` of an access token, if it has one (RFC 9068 section 2.1; most providers write `JWT`).
@@ -102,7 +104,11 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
             if has_query_token(head.target) {
                 return Err(refuse(Refusal::because(Reason::SeveralCredentials, QUERY_TOKEN)));
             }
-            return Ok(Outcome::Forward { edits: head.edits(request, config, None), exchanged: false, renewal: None });
+            return Ok(Outcome::Forward {
+                edits: head.edits(request, config, None, None),
+                exchanged: false,
+                renewal: None,
+            });
         }
         Some(Selected::Metadata(index)) => {
             let answer = config
@@ -117,10 +123,17 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
     let resource = config.resources.get(index).ok_or_else(|| refuse(Refusal::new(Reason::UnknownResource)))?;
 
     let credential = head.credential().map_err(refuse)?;
-    let (authorization, renewal) = facts
+    let Admitted { authorization, proof, renewal } = facts
         .admit(request, index, resource, &head, &credential, now)
         .map_err(|verdict| verdict.with(credential.scheme))?;
-    Ok(Outcome::Forward { edits: head.edits(request, config, Some(authorization)), exchanged: true, renewal })
+    Ok(Outcome::Forward { edits: head.edits(request, config, Some(authorization), proof), exchanged: true, renewal })
+}
+
+/// What a request goes on with.
+struct Admitted {
+    authorization: Secret,
+    proof: Option<Secret>,
+    renewal: Option<Box<TokenNeed>>,
 }
 
 impl<'a> Facts<'a> {
@@ -133,7 +146,7 @@ impl<'a> Facts<'a> {
         head: &Head<'_>,
         credential: &Credential<'_>,
         now: UnixTime,
-    ) -> Result<(Secret, Option<Box<TokenNeed>>), Verdict> {
+    ) -> Result<Admitted, Verdict> {
         if credential.scheme == Scheme::Dpop && resource.dpop.mode == Bound::Off {
             return Err(Refusal::new(Reason::NoCredentials).into());
         }
@@ -142,12 +155,23 @@ impl<'a> Facts<'a> {
         let key = &self.config.shared_key;
         let possession = possession::check(resource, request, head, credential, &caller, self.crypto, key, now)?;
         let (provider, target) = authorize(self.config, resource, &caller)?;
-        let exchanged = self.exchange(request, index, credential.token, &caller, provider, target, now)?;
+        let (authorization, renewal) =
+            self.exchange(request, index, credential.token, &caller, provider, target, now)?;
         // Last, because what comes before may be done again for a request that has to wait.
         if let Some(possession) = possession {
             possession.claim(self.shared, key, now)?;
         }
-        Ok(exchanged)
+        let (at, nonces) = ((index, resource), &self.known.nonces);
+        let proof = match presentation::prove(at, provider, target, head, &authorization, nonces, self.crypto, now) {
+            Proof::Needless => None,
+            Proof::Made(proof) => Some(proof),
+            Proof::Missing => {
+                let because = "the proof for the upstream could not be made or signed";
+                let detail = format!("provider={} because={because:?}", provider.name);
+                return Err(Refusal::because(Reason::ExchangeMisconfigured, detail).into());
+            }
+        };
+        Ok(Admitted { authorization, proof, renewal })
     }
 
     /// Who is calling: the token is verified, or was before and is still in force.
@@ -210,7 +234,7 @@ impl<'a> Facts<'a> {
         match self.known.exchanges.get(&key, now) {
             // A provider that hands back what it got is misconfigured; the contract does not rest on its being right.
             Exchanged::Issued { authorization, .. }
-                if authorization.reveal().strip_prefix("Bearer ") == Some(token) =>
+                if authorization.reveal().split_once(' ').is_some_and(|(_, exchanged)| exchanged == token) =>
             {
                 let detail = format!("because={:?}", "the caller's own token came back");
                 Err(Refusal::because(Reason::ProviderAnswerInvalid, detail).into())
@@ -451,6 +475,12 @@ fn shape(provider: &Provider, endpoints: &Endpoints, target: &Target, is_id_toke
         provider.issuer.as_str(),
         endpoints.token_endpoint.as_str(),
         &provider.client.id,
+        // Whether it is bound, and to which key.
+        provider.client.dpop.as_ref().map_or("", Prover::thumbprint),
+        match target.presentation {
+            Presentation::Bearer => Scheme::Bearer.name(),
+            Presentation::Dpop { .. } => Scheme::Dpop.name(),
+        },
     ];
     let known = provider.profile.parameters(target, subject);
     let own = target.parameters.iter().map(|(name, value)| (name.as_str(), value.reveal()));
@@ -489,4 +519,38 @@ impl From<Refusal> for Verdict {
 
 fn refuse(refusal: Refusal) -> Stop {
     Stop::Refuse(Box::new(refusal))
+}
+
+#[cfg(test)]
+mod tests {
+    use jwt_simple::algorithms::{ECDSAP256KeyPairLike as _, ES256KeyPair};
+
+    use super::*;
+    use crate::http::Url;
+
+    #[test]
+    fn a_token_is_kept_for_its_key_and_for_how_it_is_presented() {
+        let [one, other] = [(); 2].map(|()| ES256KeyPair::generate().key_pair().to_pem().unwrap());
+        let of = |pem: Option<&str>, exchange: &str| {
+            let dpop = pem.map_or("", |_| r#", "dpop": {"key": {"env": "K"}, "algorithm": "ES256"}"#);
+            let text = format!(
+                r#"{{"identity_providers": {{"p": {{"profile": "rfc8693", "issuer": "https://i.example", "cluster": "c",
+                "audiences": ["a"], "client": {{"id": "g", "authentication": {{"method": "client_secret_post",
+                "secret": {{"inline": "s"}}}}{dpop}}}}}}},
+                "resources": [{{"url": "https://r.example", "exchange": {{"p": {{"audience": "a"{exchange}}}}}}}]}}"#
+            );
+            let env = |_: &str| pem.map(str::to_owned);
+            let config = Config::parse(text.as_bytes(), &env).unwrap();
+            let endpoints = Endpoints { jwks_uri: None, token_endpoint: Url::parse("https://i.example/t").unwrap() };
+            let (provider, target) = (&config.providers[0], config.resources[0].targets[0].as_ref().unwrap());
+            TokenKey::of(&shape(provider, &endpoints, target, false), "subject")
+        };
+        let dpop = r#", "presented_as": "dpop""#;
+        let keys =
+            [of(None, ""), of(Some(&one), ""), of(Some(&one), dpop), of(Some(&other), ""), of(Some(&other), dpop)];
+        for (index, key) in keys.iter().enumerate() {
+            assert!(!keys[..index].contains(key), "{index}");
+        }
+        assert!(of(Some(&one), dpop) == keys[2], "the same is found again");
+    }
 }

@@ -159,7 +159,7 @@ impl Exchanges {
         let end = now.plus(issued.lifetime);
         let margin = MARGIN.min(issued.lifetime.checked_div(4).unwrap_or_default());
         let until = end.min(subject_expires).minus(margin).max(now.plus(Duration::from_secs(1)));
-        let authorization = Secret::new(format!("Bearer {}", issued.access_token.reveal()));
+        let authorization = Secret::new(format!("{} {}", issued.scheme.name(), issued.access_token.reveal()));
         // One that ends with its subject would be followed by one that does, too.
         let is_worth_it = end.plus(WORTH_RENEWING) < subject_expires;
         let fifth = until.since(now).checked_div(5).unwrap_or_default();

@@ -194,13 +194,13 @@ impl Operation {
     }
 
     /// The call of this step. `None`: it could not be made.
-    pub(super) fn call(&self, config: &Config, crypto: &dyn Crypto, now: UnixTime) -> Option<Call> {
+    pub(super) fn call(&self, config: &Config, known: &Known, crypto: &dyn Crypto, now: UnixTime) -> Option<Call> {
         let provider = config.providers.get(self.provider())?;
         match self {
             Self::Discovery { document, .. } => Some(get(provider, document.url(&provider.issuer)?)),
             Self::Keys { jwks_uri, .. } => Some(get(provider, jwks_uri.clone())),
             Self::KeysElsewhere { .. } | Self::TokenElsewhere { .. } => None,
-            Self::Exchange(exchange) => exchange.call(config, crypto, now),
+            Self::Exchange(exchange) => exchange.call(config, &known.nonces, crypto, now),
         }
     }
 
@@ -283,7 +283,7 @@ impl<'a> Landing<'a> {
                             return Next::Done(flight.waiters);
                         }
                     };
-                match next.call(self.config, self.crypto, now) {
+                match next.call(self.config, self.known, self.crypto, now) {
                     Some(call) => {
                         if let Some(issuer) = self.known.issuer_mut(index) {
                             issuer.goes_on(&self.board, now);
@@ -318,7 +318,7 @@ impl<'a> Landing<'a> {
             Operation::KeysElsewhere { .. } | Operation::TokenElsewhere { .. } => Next::Done(flight.waiters),
             Operation::Exchange(exchange) => {
                 let (need, took) = (exchange.need.clone(), exchange.took(now));
-                match exchange.land(reply, self.config, self.crypto, now) {
+                match exchange.land(reply, self.config, &mut self.known.nonces, self.crypto, now) {
                     exchange::Next::Call(next, call) => {
                         let operation = Operation::Exchange(next);
                         return Next::Call(Box::new((

@@ -11,6 +11,7 @@ use rustc_hash::FxBuildHasher;
 use super::circuit::Circuits;
 use super::exchanged::Exchanges;
 use super::issuer::{Change, IssuerState};
+use super::nonces::Nonces;
 use super::verified::{Verified, VerifiedTokens, is_same};
 use crate::config::Config;
 use crate::token::Header;
@@ -25,6 +26,7 @@ pub(super) struct Known {
     id_tokens: VerifiedTokens,
     pub(super) exchanges: Exchanges,
     pub(super) circuits: Circuits,
+    pub(super) nonces: Nonces,
     /// Headers of tokens that were verified, by their segment. There is one for each key that an issuer signs with.
     headers: Vec<(Box<str>, Rc<Header>)>,
 }
@@ -47,6 +49,7 @@ impl Known {
             headers: Vec::new(),
             exchanges: Exchanges::new(config.exchanged_tokens),
             circuits: Circuits::default(),
+            nonces: Nonces::default(),
         }
     }
 

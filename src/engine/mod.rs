@@ -15,8 +15,10 @@ mod exchanged;
 mod flight;
 mod issuer;
 mod known;
+mod nonces;
 mod pool;
 mod possession;
+mod presentation;
 mod replay;
 mod select;
 mod verified;
@@ -29,7 +31,7 @@ use rustc_hash::FxHashMap;
 pub use counters::{Counters, Sample};
 pub use flight::FlightId;
 
-use crate::config::Config;
+use crate::config::{Config, Resource};
 use crate::crypto::Crypto;
 use crate::http::{Call, CallFailure, HeaderEdits, LocalAnswer, Reply, Request};
 use crate::refusal::{Reason, Refusal, log_at};
@@ -294,6 +296,14 @@ impl Engine {
         self.calls.pop_front()
     }
 
+    /// The upstream of a resource, by its index, has answered with these `DPoP-Nonce` fields: the next proof for it has
+    /// the nonce in it (RFC 9449 sections 8.2 and 9).
+    pub fn upstream_nonce<'a>(&mut self, resource: usize, fields: impl Iterator<Item = &'a [u8]>) {
+        if self.config.resources.get(resource).is_some_and(Resource::takes_proofs) {
+            self.known.nonces.learn(nonces::Server::Upstream(resource), fields);
+        }
+    }
+
     /// A request has left before its step came.
     pub fn gone(&mut self, id: RequestId) {
         if let Some(waiting) = self.waiting.remove(&id) {
@@ -512,7 +522,7 @@ impl Engine {
 
     /// Starts a flight. The error: its first call could not even be made.
     fn start(&mut self, operation: Operation, waiter: Option<RequestId>, now: UnixTime) -> Result<(), Refusal> {
-        let Some(call) = operation.call(&self.config, self.crypto.as_ref(), now) else {
+        let Some(call) = operation.call(&self.config, &self.known, self.crypto.as_ref(), now) else {
             return Err(Refusal::because(
                 Reason::ExchangeMisconfigured,
                 "because=\"the request to the provider could not be made or signed\"",

@@ -328,9 +328,21 @@ pub static COMMON: &[Entry] = &[
     ),
     Entry::new(
         (200, grant::NOT_BEARER, Sign::None),
-        "`token_type` is missing, `N_A` (an ID-JAG) or `DPoP`: the server binds what it issues to a key of this client's, so that the upstream could not use it as a bearer token",
+        "`token_type` is missing, or neither `Bearer` nor `DPoP`, such as `N_A` (an ID-JAG)",
         Operator,
-        "Have the provider issue bearer tokens to the app: no DPoP, no ID-JAG.",
+        "Have the provider issue access tokens to the app.",
+    ),
+    Entry::new(
+        (200, grant::BOUND, Sign::None),
+        "the server binds what it issues to the key of `client.dpop`, and an upstream that expects a bearer token cannot use it",
+        Operator,
+        "Set presented_as: dpop, or switch off at the provider that the app must use DPoP and leave client.dpop out.",
+    ),
+    Entry::new(
+        (200, grant::UNBOUND, Sign::None),
+        "the server did not bind the token to the key of `client.dpop`, as the resource demands",
+        Operator,
+        "Have the provider bind the app's tokens (DPoP), or leave presented_as: dpop out.",
     ),
     Entry::new(
         (200, grant::HANDED_BACK, Sign::None),

@@ -107,6 +107,11 @@ impl Fault {
         &*self.error == "invalid_client"
     }
 
+    /// Whether the provider wants a nonce of its own in the proof, and nothing else (RFC 9449 section 8).
+    pub fn is_nonce_wanted(&self) -> bool {
+        matches!(self.status, Some(400 | 401)) && &*self.error == "use_dpop_nonce"
+    }
+
     /// Nobody answered, or too much.
     pub fn no_answer(failure: CallFailure) -> Self {
         let (blame, status) = match failure {

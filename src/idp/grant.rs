@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use super::Target;
 use super::client_auth::{Which, prove};
 use super::fault::{self, Fault};
 use super::rfc8693::{ACCESS_TOKEN, JWT};
+use super::{Presentation, Target};
 use crate::config::Provider;
 use crate::crypto::Crypto;
 use crate::http::{Answer, Call, Reply, Url};
-use crate::json::{self, Value};
+use crate::json::{self, Object, Value};
+use crate::mcp::challenge::Scheme;
 use crate::secret::Secret;
 use crate::time::UnixTime;
+use crate::token::prover::Purpose;
 
 /// RFC 6749 section 5.1 recommends `expires_in`; this is assumed of a token without it.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
@@ -28,6 +30,8 @@ const LONGEST_LIFETIME: u64 = 7 * 24 * 3600;
 /// What is wrong with an answer and has an entry of its own in the catalogue.
 pub(super) const HANDED_BACK: &str = "the token that was handed in came back";
 pub(super) const NOT_BEARER: &str = "token_type is not Bearer";
+pub(super) const BOUND: &str = "token_type is DPoP, and the upstream gets a bearer token";
+pub(super) const UNBOUND: &str = "token_type is Bearer, and the upstream gets a bound token";
 pub(super) const WRONG_TYPE: &str = "issued_token_type is not what was asked for";
 
 /// The token that is handed in.
@@ -44,6 +48,8 @@ pub struct Subject<'a> {
 pub struct Issued {
     /// Itself, fit for a header.
     pub access_token: Secret,
+    /// How it is presented.
+    pub scheme: Scheme,
     /// How long it is good for.
     pub lifetime: Duration,
     /// After how long the provider wants it to be renewed, if it says so (`refresh_in`).
@@ -63,12 +69,14 @@ pub struct TokenRequest<'a> {
     pub subject: Subject<'a>,
     /// By which secret of the client's.
     pub which: Which,
+    /// The nonce that the endpoint has given last for proofs (RFC 9449 section 8).
+    pub nonce: Option<&'a str>,
 }
 
 impl TokenRequest<'_> {
     /// The call, made anew for every attempt. `None` when the client could not prove itself.
     pub fn call(&self, timeout: Duration, crypto: &dyn Crypto, now: UnixTime) -> Option<Call> {
-        let Self { provider, target, token_endpoint, subject, which } = *self;
+        let Self { provider, target, token_endpoint, subject, which, nonce } = *self;
         let proof = prove(&provider.client, which, token_endpoint, crypto, now)?;
         let mut form = form_urlencoded::Serializer::new(String::new());
         for (name, value) in provider.profile.parameters(target, subject) {
@@ -85,6 +93,10 @@ impl TokenRequest<'_> {
             ("accept", Secret::new("application/json".to_owned())),
         ];
         headers.extend(proof.authorization.map(|value| ("authorization", value)));
+        if let Some(prover) = &provider.client.dpop {
+            let purpose = Purpose { method: "POST", url: token_endpoint.as_str(), access_token: None, nonce };
+            headers.push(("dpop", prover.prove(purpose, crypto, now)?));
+        }
         Some(Call {
             cluster: provider.cluster.clone(),
             method: "POST",
@@ -99,42 +111,56 @@ impl TokenRequest<'_> {
     /// Reads what came back: a token that can be sent on, or whose fault it is that there is none.
     pub fn read(&self, reply: &Reply, now: UnixTime) -> Result<Issued, Fault> {
         match reply {
-            Reply::Answer(answer) if answer.status == 200 => read_success(answer, self.target, self.subject)
-                .map_err(|problem| Fault::unusable_answer(problem, self.provider, answer)),
+            Reply::Answer(answer) if answer.status == 200 => {
+                self.read_success(answer).map_err(|problem| Fault::unusable_answer(problem, self.provider, answer))
+            }
             Reply::Answer(answer) => Err(fault::read(self.provider, answer, now)),
             Reply::Failed(failure) => Err(Fault::no_answer(*failure)),
         }
     }
-}
 
-fn read_success(answer: &Answer, target: &Target, subject: Subject<'_>) -> Result<Issued, &'static str> {
-    let response = json::object(&answer.body).ok_or("the answer is not a JSON object with distinct names")?;
-    let access_token = response.string("access_token").ok_or("there is no access_token")?;
-    if access_token.is_empty() || !access_token.bytes().all(|byte| matches!(byte, 0x21..=0x7E)) {
-        return Err("the access_token cannot stand in a header");
+    fn read_success(&self, answer: &Answer) -> Result<Issued, &'static str> {
+        let response = json::object(&answer.body).ok_or("the answer is not a JSON object with distinct names")?;
+        let access_token = response.string("access_token").ok_or("there is no access_token")?;
+        if access_token.is_empty() || !access_token.bytes().all(|byte| matches!(byte, 0x21..=0x7E)) {
+            return Err("the access_token cannot stand in a header");
+        }
+        if access_token.len() > MOST_TOKEN_BYTES {
+            return Err("the access_token is longer than 32 KiB");
+        }
+        if access_token == self.subject.token {
+            return Err(HANDED_BACK);
+        }
+        let scheme = self.scheme(&response)?;
+        // RFC 8693 section 2.2.1 requires it; RFC 7523 knows nothing of it. Where it stands, it must be right.
+        if let Some(issued) = response.get("issued_token_type") {
+            let wanted = self.target.requested_token_type.as_deref().unwrap_or(ACCESS_TOKEN);
+            if !issued.as_str().is_some_and(|issued| issued == wanted || issued == JWT) {
+                return Err(WRONG_TYPE);
+            }
+        }
+        let lifetime = match response.get("expires_in") {
+            None => DEFAULT_LIFETIME,
+            Some(value) => seconds(value).ok_or("expires_in is not a number of seconds above zero")?,
+        };
+        let refresh_in = response.get("refresh_in").and_then(seconds);
+        Ok(Issued { access_token: Secret::new(access_token.to_owned()), scheme, lifetime, refresh_in })
     }
-    if access_token.len() > MOST_TOKEN_BYTES {
-        return Err("the access_token is longer than 32 KiB");
-    }
-    if access_token == subject.token {
-        return Err(HANDED_BACK);
-    }
-    if !response.string("token_type").is_some_and(|kind| kind.eq_ignore_ascii_case("Bearer")) {
-        return Err(NOT_BEARER);
-    }
-    // RFC 8693 section 2.2.1 requires it; RFC 7523 knows nothing of it. Where it stands, it must be right.
-    if let Some(issued) = response.get("issued_token_type") {
-        let wanted = target.requested_token_type.as_deref().unwrap_or(ACCESS_TOKEN);
-        if !issued.as_str().is_some_and(|issued| issued == wanted || issued == JWT) {
-            return Err(WRONG_TYPE);
+
+    /// How the token is to be presented (RFC 6749 section 7.1), if that is how its resource gets it.
+    fn scheme(&self, response: &Object<'_>) -> Result<Scheme, &'static str> {
+        let kind = response.string("token_type").unwrap_or_default();
+        let is = |scheme: Scheme| kind.eq_ignore_ascii_case(scheme.name());
+        let has_key = self.provider.client.dpop.is_some();
+        match &self.target.presentation {
+            Presentation::Bearer if is(Scheme::Bearer) => Ok(Scheme::Bearer),
+            Presentation::Dpop { .. } if is(Scheme::Dpop) && has_key => Ok(Scheme::Dpop),
+            Presentation::Bearer if is(Scheme::Dpop) && has_key => Err(BOUND),
+            Presentation::Dpop { .. } if is(Scheme::Bearer) => Err(UNBOUND),
+            Presentation::Bearer => Err(NOT_BEARER),
+            Presentation::Dpop { .. } => Err("token_type is not DPoP"),
         }
     }
-    let lifetime = match response.get("expires_in") {
-        None => DEFAULT_LIFETIME,
-        Some(value) => seconds(value).ok_or("expires_in is not a number of seconds above zero")?,
-    };
-    let refresh_in = response.get("refresh_in").and_then(seconds);
-    Ok(Issued { access_token: Secret::new(access_token.to_owned()), lifetime, refresh_in })
 }
 
 /// Whole seconds; some servers write the number as a string.

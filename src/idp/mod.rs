@@ -110,6 +110,21 @@ pub struct Target {
     pub requested_token_type: Option<String>,
     /// Whatever else the operator wants to be sent.
     pub parameters: Vec<(String, Secret)>,
+    /// How the token goes to the resource.
+    pub presentation: Presentation,
+}
+
+/// How an exchanged token goes to its resource.
+#[derive(Debug, Default)]
+pub enum Presentation {
+    /// As it is (RFC 6750 section 2.1).
+    #[default]
+    Bearer,
+    /// With a proof that we hold the key that it is bound to (RFC 9449 section 7.1).
+    Dpop {
+        /// What the server behind Envoy takes for its URL, if not the resource's.
+        url: Option<Url>,
+    },
 }
 
 /// Whose a token's `iss` is.

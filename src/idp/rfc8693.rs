@@ -93,6 +93,7 @@ pub(super) fn target(exchange: RawExchange) -> Result<Target, Mistake> {
         scope: scope_parameter(&exchange.scopes),
         requested_token_type,
         parameters: exchange.parameters,
+        ..Target::default()
     })
 }
 

@@ -17,6 +17,16 @@ pub enum Scheme {
     Dpop,
 }
 
+impl Scheme {
+    /// Its name in `Authorization` and `WWW-Authenticate`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Bearer => "Bearer",
+            Self::Dpop => "DPoP",
+        }
+    }
+}
+
 /// What was wrong with what was presented.
 pub struct Problem<'a> {
     /// `error`.
@@ -58,9 +68,5 @@ fn challenge(resource: &Resource, scheme: Scheme, problem: Option<&Problem<'_>>)
         parameters.push(("claims", BASE64_STANDARD.encode(claims)));
     }
     let parameters: Vec<String> = parameters.iter().map(|(name, value)| format!("{name}=\"{value}\"")).collect();
-    let name = match scheme {
-        Scheme::Bearer => "Bearer",
-        Scheme::Dpop => "DPoP",
-    };
-    format!("{name} {}", parameters.join(", "))
+    format!("{} {}", scheme.name(), parameters.join(", "))
 }

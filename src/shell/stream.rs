@@ -113,6 +113,11 @@ fn edit(edits: &HeaderEdits) -> bool {
             .cookie
             .as_ref()
             .is_none_or(|cookie| hostcalls::set_map_value_bytes(MAP, "cookie", Some(cookie)).is_ok())
+        // Behind what is removed: the caller's own had the same name.
+        && edits
+            .proof
+            .as_ref()
+            .is_none_or(|proof| hostcalls::set_map_value_bytes(MAP, "dpop", Some(proof.reveal().as_bytes())).is_ok())
 }
 
 fn send(answer: &LocalAnswer) {

@@ -21,6 +21,8 @@ fn options_at(pointer: &str) -> BTreeSet<String> {
     configuration["audit"] = json!({});
     configuration["cache"] = json!({});
     configuration["resources"][0]["dpop"] = json!({"mode": "off"});
+    let key = json!({"key": {"env": "OKTA_PRIVATE_KEY"}, "algorithm": "ES256"});
+    configuration["identity_providers"]["okta-eu"]["client"]["dpop"] = key;
     configuration["identity_providers"]["okta-eu"]["subject_token"] = json!({"type": "access_token"});
     configuration.pointer_mut(pointer).unwrap()["no_such_field"] = Value::Bool(true);
     let error = Config::parse(configuration.to_string().as_bytes(), &environment).unwrap_err();
@@ -35,6 +37,7 @@ fn the_table_of_options_has_every_option_and_no_other() {
         ("….", okta.to_owned()),
         ("….client.", format!("{okta}/client")),
         ("….client.authentication.", format!("{okta}/client/authentication")),
+        ("….client.dpop.", format!("{okta}/client/dpop")),
         ("….subject_token.", format!("{okta}/subject_token")),
         ("….", "/resources/0".to_owned()),
         ("….dpop.", "/resources/0/dpop".to_owned()),

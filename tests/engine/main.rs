@@ -10,6 +10,7 @@ mod cache;
 mod client_authentication;
 mod configuration;
 mod documentation;
+mod dpop_client;
 mod errors;
 mod exchange;
 mod flights;
