@@ -280,14 +280,15 @@ fn a_nonce_a_previous_secret_and_a_broken_connection_get_along() {
     assert!(expect(&mut bench, "new", json!("n1"), &Reply::Failed(CallFailure::NoConnection)).is_empty());
     assert!(expect(&mut bench, "new", json!("n1"), &use_nonce(400, &[("dpop-nonce", "n2")])).is_empty());
     assert!(expect(&mut bench, "new", json!("n2"), &invalid("n3")).is_empty());
-    let mut steps = expect(&mut bench, "old", json!("n3"), &bound("up", &[]));
+    assert!(expect(&mut bench, "old", json!("n3"), &use_nonce(400, &[("dpop-nonce", "n4")])).is_empty());
+    let mut steps = expect(&mut bench, "old", json!("n4"), &bound("up", &[]));
     assert_eq!(authorization(steps.remove(0).1), "DPoP up");
     bench.no_call();
     let counted = bench.engine.counters().take();
     assert!(counted.contains(&(Sample::Exchanges(1, "ok_with_previous_secret"), 1)), "{counted:?}");
     ids.sort_by_key(Value::to_string);
     ids.dedup();
-    assert_eq!(ids.len(), 5, "a proof was sent twice");
+    assert_eq!(ids.len(), 6, "a proof was sent twice");
 }
 
 #[test]
@@ -451,8 +452,13 @@ fn the_log_says_what_to_do_where_a_token_is_not_of_the_kind_that_the_resource_pr
 
 #[test]
 fn the_callers_own_token_is_not_proved_to_the_upstream_either() {
-    let mut bench = bench();
-    let step = bench.exchange(bearer("/github", &bob_token()), &bound(&bob_token(), &[]));
+    let mut configuration = as_dpop();
+    configuration["identity_providers"]["okta-eu"]["subject_token"] =
+        json!({"type": "id_token", "header": "x-id-token", "audiences": ["login-client"]});
+    let mut bench = Bench::new(&configuration).with_keys();
+    let (bearer_token, id_token) = (format!("Bearer {}", bob_token()), OKTA_KEY.token(&bob_id()));
+    let fields = [("authorization", bearer_token.as_str()), ("x-id-token", &id_token)];
+    let step = bench.exchange(request("POST", "/github", &fields), &bound(&bob_token(), &[]));
     assert_eq!(refused(step).1, "provider_answer_invalid");
 }
 
@@ -520,4 +526,20 @@ fn nothing_of_the_key_is_shown() {
     let shown = format!("{config:?}");
     let body: String = pem().lines().filter(|line| !line.starts_with('-')).collect();
     assert!(shown.contains("SigningKey(ES256)") && !shown.contains(&body[..40]));
+}
+
+#[test]
+fn a_worker_presents_the_token_that_another_has_got_and_one_with_another_key_does_not() {
+    let shared = SharedMap::default();
+    let mut first = Bench::beside(&as_dpop(), &shared).with_keys();
+    authorization(first.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
+    let mut second = Bench::beside(&as_dpop(), &shared).with_keys();
+    let edits = goes_on(&mut second, bearer("/github", &bob_token()));
+    assert_eq!(edits.authorization.as_ref().unwrap().reveal(), "DPoP up");
+    verdict(&proof(&edits), "POST", "https://mcp.acme.example/github", "up").unwrap();
+    // What workers share is under a key that is made of the client's secrets, and they are the same.
+    let other = ES256KeyPair::generate().key_pair().to_pem().unwrap();
+    let mut third = Bench::beside(&with_key(&other, "ES256", json!({"presented_as": "dpop"})), &shared).with_keys();
+    third.wait(bearer("/github", &bob_token()));
+    assert_eq!(third.call().1.method, "POST");
 }

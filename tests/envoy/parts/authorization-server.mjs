@@ -8,6 +8,8 @@
 import { createHash, createPublicKey, generateKeyPairSync, randomBytes } from 'node:crypto';
 import { CompactSign, compactVerify, createLocalJWKSet, decodeProtectedHeader } from 'jose';
 import Provider, { errors } from 'oidc-provider';
+// What its own grants do with a proof; it offers that to others by no other way.
+import validateDpop, { checkDpopReplay } from 'oidc-provider/lib/helpers/validate_dpop.js';
 import { secrets } from './leaks.mjs';
 
 export { errors };
@@ -36,6 +38,7 @@ export class AuthorizationServer {
     this.counts = { discovery: 0, keys: 0, token: 0 };
     this.tokenRequests = [];
     this.faults = [];
+    this.nonceSecret = randomBytes(32);
     this.cookieKey = randomBytes(16).toString('hex');
     this.signingKeys = [newKey(dialect, issuer), newKey(dialect, issuer)];
     this.published = [...this.signingKeys];
@@ -92,6 +95,12 @@ export class AuthorizationServer {
     return fresh.kid;
   }
 
+  /** From now on no nonce that was given out for DPoP proofs is good. */
+  forgetNonces() {
+    this.nonceSecret = randomBytes(32);
+    this.#build();
+  }
+
   /** Signs whatever it is told with the server's real key: only for tokens that no login can give. */
   async sign(claims, header = {}) {
     const { privateKey, kid } = this.signingKeys[0];
@@ -122,7 +131,10 @@ export class AuthorizationServer {
     return this.settings.resources.find((resource) => resource.identifier === identifier);
   }
 
-  /** An access token of this server for a user at a resource, signed by the library. */
+  /**
+   * An access token of this server for a user at a resource, signed by the library; bound, if a proof came with the request,
+   * to the key of that. `ctx.state.tokenType` says which.
+   */
   async issueAccessToken(ctx, { accountId, resource, scopes, extra }) {
     const token = new this.provider.AccessToken({
       accountId,
@@ -136,6 +148,14 @@ export class AuthorizationServer {
       resource.identifier,
       this.#resourceServer(resource),
     );
+    const proof = await validateDpop(this.provider, ctx);
+    if (proof) {
+      await checkDpopReplay(this.provider, ctx, proof, ctx.oidc.client.clientId);
+      token.setThumbprint('jkt', proof.thumbprint);
+    } else if (ctx.oidc.client.dpopBoundAccessTokens) {
+      throw new errors.InvalidDpopProof('The DPoP proof JWT header is missing.');
+    }
+    ctx.state.tokenType = token.tokenType;
     const value = await token.save();
     secrets.add(value);
     return value;
@@ -184,6 +204,7 @@ export class AuthorizationServer {
           features: {
             devInteractions: { enabled: false },
             clientCredentials: { enabled: true },
+            dPoP: { enabled: true, nonceSecret: this.nonceSecret, requireNonce: () => true },
             resourceIndicators: {
               enabled: true,
               defaultResource: (ctx, _client, oneOf) =>
@@ -291,6 +312,11 @@ export class AuthorizationServer {
       error,
       at: performance.now(),
     };
+    const proof = request.headers.dpop;
+    if (proof) {
+      secrets.add(proof);
+      entry.proof = JSON.parse(Buffer.from(proof.split('.')[1], 'base64url').toString());
+    }
     if (form.client_assertion) entry.assertion = describeAssertion(form.client_assertion);
     this.tokenRequests.push(entry);
   }

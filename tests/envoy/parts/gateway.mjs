@@ -25,7 +25,7 @@ export const METADATA_PATH = '/.well-known/oauth-protected-resource/mcp';
 export const METADATA_URL = `https://${MCP_HOST}${METADATA_PATH}`;
 
 /** Providers and MCP server, which several gateways can use one after the other. */
-export async function startParts({ oktaAlgorithm = 'ES256', entraCertificate = false } = {}) {
+export async function startParts({ oktaAlgorithm = 'ES256', entraCertificate = false, oktaDpop = false } = {}) {
   const authority = throwAwayAuthority();
   const caFile = join(scratchFolder(), 'authority.pem');
   writeFileSync(caFile, authority.certificate);
@@ -49,6 +49,7 @@ export async function startParts({ oktaAlgorithm = 'ES256', entraCertificate = f
     scopes: ['mcp:call'],
     serviceApp: {
       token_endpoint_auth_method: 'private_key_jwt',
+      dpop_bound_access_tokens: oktaDpop,
       jwks: { keys: [registeredKey(oktaKey, { kid: 'onbehalf', alg: oktaAlgorithm })] },
     },
   });
@@ -72,6 +73,7 @@ export async function startParts({ oktaAlgorithm = 'ES256', entraCertificate = f
     env: {
       ENTRA_CLIENT_SECRET: entraSecret,
       OKTA_PRIVATE_KEY: oktaKey,
+      ...(oktaDpop && { OKTA_DPOP_KEY: inPem(keysFor('ES256').privateKey) }),
       ...(entraCertificate && { ENTRA_PRIVATE_KEY: inPem(entraKeys.privateKey), ENTRA_CERTIFICATE: certificate.pem }),
     },
     placeholders: {

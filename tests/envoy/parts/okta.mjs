@@ -46,7 +46,7 @@ export const okta = {
 
   accessToken(server, token, jwt) {
     const account = server.accounts.byId(token.accountId);
-    const { iat, exp, aud, iss } = jwt.payload;
+    const { iat, exp, aud, iss, cnf } = jwt.payload;
     jwt.header = { typ: undefined };
     jwt.payload = {
       ver: 1,
@@ -59,6 +59,7 @@ export const okta = {
       ...(account ? { uid: account.id, auth_time: iat } : {}),
       scp: (token.scope ?? '').split(' ').filter(Boolean),
       sub: account ? account.login : token.clientId,
+      ...(cnf && { cnf }),
     };
   },
 
@@ -138,10 +139,11 @@ async function exchange(server, ctx) {
   const account = server.accounts.byId(subject.uid ?? subject.sub);
   if (!account) throw failure('invalid_request', "The 'subject_token' is invalid.");
 
+  const access_token = await server.issueAccessToken(ctx, { accountId: account.id, resource, scopes });
   ctx.body = {
-    token_type: 'Bearer',
+    token_type: ctx.state.tokenType,
     expires_in: server.accessTokenSeconds,
-    access_token: await server.issueAccessToken(ctx, { accountId: account.id, resource, scopes }),
+    access_token,
     scope: scopes.join(' '),
     issued_token_type: ACCESS_TOKEN,
   };
