@@ -334,7 +334,7 @@ pub static COMMON: &[Entry] = &[
     ),
     Entry::new(
         (200, grant::BOUND, Sign::None),
-        "the server binds what it issues to the key of `client.dpop`, and an upstream that expects a bearer token cannot use it",
+        "the server binds what it issues to a key (DPoP), and an upstream that expects a bearer token cannot use it",
         Operator,
         "Set presented_as: dpop, or switch off at the provider that the app must use DPoP and leave client.dpop out.",
     ),

@@ -155,7 +155,7 @@ impl TokenRequest<'_> {
         match &self.target.presentation {
             Presentation::Bearer if is(Scheme::Bearer) => Ok(Scheme::Bearer),
             Presentation::Dpop { .. } if is(Scheme::Dpop) && has_key => Ok(Scheme::Dpop),
-            Presentation::Bearer if is(Scheme::Dpop) && has_key => Err(BOUND),
+            Presentation::Bearer if is(Scheme::Dpop) => Err(BOUND),
             Presentation::Dpop { .. } if is(Scheme::Bearer) => Err(UNBOUND),
             Presentation::Bearer => Err(NOT_BEARER),
             Presentation::Dpop { .. } => Err("token_type is not DPoP"),

@@ -447,7 +447,7 @@ fn the_log_says_what_to_do_where_a_token_is_not_of_the_kind_that_the_resource_pr
     let bound = problem(&config(json!({})), "DPoP");
     assert!(bound.contains("presented_as: dpop") && bound.contains("switch off"), "{bound}");
     let plain = problem(&config(json!({"presented_as": "dpop"})), "Bearer");
-    assert!(plain.contains("did not bind the token"), "{plain}");
+    assert!(plain.contains("bind the app"), "{plain}");
 }
 
 #[test]

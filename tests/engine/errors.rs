@@ -30,6 +30,7 @@ fn read(config: &Config, profile: &str, reply: &Reply) -> Fault {
         token_endpoint: &Url::parse("https://login.example/token").unwrap(),
         subject: Subject { token: "subject-token", is_id_token: false },
         which: Which::Current,
+        nonce: None,
     };
     request.read(reply, NOW).unwrap_err()
 }
@@ -97,7 +98,8 @@ fn what_is_no_error_response_is_explained_too() {
     }
     let good = json!({"access_token": "up", "token_type": "Bearer"});
     for (change, words) in [
-        (json!({"token_type": "DPoP"}), "no DPoP"),
+        (json!({"token_type": "DPoP"}), "presented_as: dpop"),
+        (json!({"token_type": "N_A"}), "access tokens"),
         (json!({"access_token": "subject-token"}), "instead of returning them"),
         (json!({"issued_token_type": "x"}), "requested_token_type"),
         (json!({"access_token": null}), "no token response"),

@@ -402,6 +402,7 @@ fn line(reply: &Reply) -> String {
         token_endpoint: &Url::parse("https://login.entra.example/token").unwrap(),
         subject: Subject { token: &alice_token(), is_id_token: false },
         which: Which::Current,
+        nonce: None,
     };
     request.read(reply, NOW).unwrap_err().to_string()
 }
@@ -494,7 +495,7 @@ fn where_the_user_can_act_is_told_to_nobody_else_and_with_no_other_refusal() {
     let first = answered(bench.exchange(bearer("/github", &bob_token()), &reply("interaction_required")));
     assert!(first.body.contains(uri));
     // It is remembered with the failure, for the same token only.
-    assert_eq!(answered(bench.ask(bearer("/github", &bob_token()))), first);
+    assert_eq!(answered(bench.ask(bearer("/github", &bob_token()))).body, first.body);
     let carol = OKTA_KEY.token(&with(bob(), json!({"uid": "00ucarol"})));
     let other = answered(
         bench.exchange(bearer("/github", &carol), &answer_with(400, &[], &json!({"error": "interaction_required"}))),
