@@ -124,6 +124,9 @@ fn authentication(
                 true => Some(secret(fields, "previous_secret", env, warnings)?),
                 false => None,
             };
+            if previous.as_ref().is_some_and(|previous| previous.reveal() == current.reveal()) {
+                warnings.push(format!("{}: it is the same as secret", fields.at("previous_secret")));
+            }
             let secret = ClientSecret { current, previous };
             Ok(if method == "client_secret_basic" {
                 ClientAuthentication::SecretBasic(secret)
@@ -199,8 +202,10 @@ fn certificate_header(
     let certificate =
         chain.first().filter(|der| key.is_in(der)).ok_or_else(|| wrong("a certificate of another key"))?;
     let mut members = fields.texts("certificate_header")?;
-    if members.is_empty() {
-        members.push("x5t#S256".to_owned());
+    match (members.is_empty(), fields.has("certificate_header")) {
+        (true, true) => return Err(ConfigError::new(fields.at("certificate_header"), "an empty list", MEMBERS)),
+        (true, false) => members.push("x5t#S256".to_owned()),
+        (false, _) => {}
     }
     let mut header = CertificateHeader::default();
     for (index, member) in members.iter().enumerate() {

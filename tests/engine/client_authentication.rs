@@ -182,6 +182,8 @@ fn a_certificate_must_be_the_keys_own() {
     let twice = error(json!({"certificate": {"inline": own}, "certificate_header": ["x5t", "x5t"]}));
     assert!(twice.contains("certificate_header: found \"x5t\" twice"), "{twice}");
     assert!(error(json!({"certificate_header": ["x5c"]})).contains("authentication.certificate: found nothing"));
+    let none = error(json!({"certificate": {"inline": own}, "certificate_header": []}));
+    assert!(none.contains("authentication.certificate_header: found an empty list"), "{none}");
 }
 
 fn with_two_secrets(method: &str) -> Bench {
@@ -256,4 +258,17 @@ fn only_a_client_with_a_secret_has_a_previous_one() {
     let error = error(&json!({"method": "private_key_jwt", "algorithm": "RS256", "key": {"inline": RSA.pem},
         "previous_secret": {"inline": "old"}}));
     assert!(error.contains("authentication.previous_secret: "), "{error}");
+}
+
+#[test]
+fn a_previous_secret_that_is_the_same_is_pointed_out() {
+    let warnings = |old: &str| {
+        let authentication = json!({"method": "client_secret_post", "secret": {"env": "ENTRA_CLIENT_SECRET"},
+            "previous_secret": {"inline": old}});
+        parse(&with_client(authentication)).warnings
+    };
+    assert_eq!(warnings("old").len(), 1, "that it is inline");
+    let warnings = warnings(SECRET);
+    assert!(warnings[1].contains("client.authentication.previous_secret: it is the same"), "{warnings:?}");
+    assert!(!warnings[1].contains(SECRET));
 }
