@@ -5,12 +5,15 @@ use sha1::Sha1;
 
 use super::ConfigError;
 use super::fields::Fields;
+use super::provider::header_name;
 use crate::crypto::{Algorithm, SigningKey, pem};
 use crate::secret::Secret;
+use crate::token::is_compact;
 use crate::token::prover::Prover;
 
-const FIELDS: [&str; 9] = [
+const FIELDS: [&str; 10] = [
     "method",
+    "assertion",
     "secret",
     "previous_secret",
     "key",
@@ -35,7 +38,7 @@ pub struct Client {
     pub dpop: Option<Prover>,
 }
 
-/// RFC 6749 section 2.3.1, OpenID Connect Core section 9.
+/// RFC 6749 section 2.3.1, OpenID Connect Core section 9, RFC 8705 section 2, RFC 7521 section 4.2.
 #[derive(Debug)]
 pub enum ClientAuthentication {
     /// `client_secret_basic`.
@@ -53,6 +56,21 @@ pub enum ClientAuthentication {
         /// What the assertion says of the key's certificate.
         certificate: CertificateHeader,
     },
+    /// `tls_client_auth` or `self_signed_tls_client_auth`: Envoy's cluster presents the client's certificate.
+    MutualTls,
+    /// An assertion that somebody else has made.
+    Assertion(AssertionSource),
+    /// Envoy's cluster adds what proves it.
+    Upstream,
+}
+
+/// Where an assertion comes from that somebody else has made.
+#[derive(Debug)]
+pub enum AssertionSource {
+    /// The environment: it was read once.
+    Environment(Secret),
+    /// A header field that Envoy puts into each request, name in lower case.
+    Header(String),
 }
 
 /// A client's secret, and while it is being replaced also the one from before.
@@ -79,11 +97,20 @@ impl ClientAuthentication {
         matches!(self, Self::SecretBasic(secret) | Self::SecretPost(secret) if secret.previous.is_some())
     }
 
-    /// What it rests on: nobody else has these bytes.
-    pub fn secret(&self) -> &[u8] {
+    /// What it rests on: nobody else has these bytes. `None`: nothing that is here, or that lasts.
+    pub fn secret(&self) -> Option<&[u8]> {
         match self {
-            Self::SecretBasic(secret) | Self::SecretPost(secret) => secret.current.reveal().as_bytes(),
-            Self::PrivateKeyJwt { key, .. } => key.pkcs8(),
+            Self::SecretBasic(secret) | Self::SecretPost(secret) => Some(secret.current.reveal().as_bytes()),
+            Self::PrivateKeyJwt { key, .. } => Some(key.pkcs8()),
+            Self::MutualTls | Self::Assertion(_) | Self::Upstream => None,
+        }
+    }
+
+    /// The header field that brings the assertion, if one does.
+    pub fn header(&self) -> Option<&str> {
+        match self {
+            Self::Assertion(AssertionSource::Header(name)) => Some(name),
+            _ => None,
         }
     }
 }
@@ -110,15 +137,21 @@ fn authentication(
     env: Environment<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<ClientAuthentication, ConfigError> {
-    const METHODS: &str = "client_secret_basic, client_secret_post or private_key_jwt";
+    const METHODS: &str = "client_secret_basic, client_secret_post, private_key_jwt, tls_client_auth, self_signed_tls_client_auth, client_assertion or upstream";
     let method = fields.required_text("method", METHODS)?;
-    let unused = |names: &[&str]| match names.iter().find(|name| fields.has(name)) {
-        Some(name) => Err(ConfigError::new(fields.at(name), "a value", format!("nothing: {method} does not use it"))),
-        None => Ok(()),
+    let uses: &[&str] = match method {
+        "client_secret_basic" | "client_secret_post" => &["secret", "previous_secret"],
+        "private_key_jwt" => &["key", "key_id", "algorithm", "audience", "certificate", "certificate_header"],
+        "client_assertion" => &["assertion"],
+        "tls_client_auth" | "self_signed_tls_client_auth" | "upstream" => &[],
+        other => return Err(ConfigError::new(fields.at("method"), format!("{other:?}"), METHODS)),
     };
+    let is_unused = |name: &&&str| **name != "method" && !uses.contains(name) && fields.has(name);
+    if let Some(name) = FIELDS.iter().find(is_unused) {
+        return Err(ConfigError::new(fields.at(name), "a value", format!("nothing: {method} does not use it")));
+    }
     match method {
         "client_secret_basic" | "client_secret_post" => {
-            unused(&["key", "key_id", "algorithm", "audience", "certificate", "certificate_header"])?;
             let current = secret(fields, "secret", env, warnings)?;
             let previous = match fields.has("previous_secret") {
                 true => Some(secret(fields, "previous_secret", env, warnings)?),
@@ -135,7 +168,6 @@ fn authentication(
             })
         }
         "private_key_jwt" => {
-            unused(&["secret", "previous_secret"])?;
             let key = signing_key(fields, env, warnings)?;
             let optional = |name: &str| fields.text(name).map(|text| text.map(str::to_owned));
             Ok(ClientAuthentication::PrivateKeyJwt {
@@ -145,7 +177,38 @@ fn authentication(
                 audience: optional("audience")?,
             })
         }
-        other => Err(ConfigError::new(fields.at("method"), format!("{other:?}"), METHODS)),
+        "client_assertion" => Ok(ClientAuthentication::Assertion(assertion(fields, env, warnings)?)),
+        "upstream" => Ok(ClientAuthentication::Upstream),
+        _ => Ok(ClientAuthentication::MutualTls),
+    }
+}
+
+/// Where the assertion of another issuer comes from.
+fn assertion(
+    parent: &Fields<'_>,
+    env: Environment<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<AssertionSource, ConfigError> {
+    let fields = parent.required_object("assertion", &["env", "header"])?;
+    match (fields.text("env")?, fields.text("header")?) {
+        (Some(name), None) => {
+            let path = fields.at("env");
+            let assertion = variable(&path, name, env)?;
+            if !is_compact(assertion.reveal().as_bytes()) {
+                return Err(ConfigError::new(path, "a variable that holds no such thing", "a signed JWT"));
+            }
+            warnings
+                .push(format!("{path}: it is read once, when Envoy starts; use header for an assertion that rotates"));
+            Ok(AssertionSource::Environment(assertion))
+        }
+        (None, Some(name)) if name.to_ascii_lowercase().starts_with("x-") => {
+            Ok(AssertionSource::Header(header_name(&fields.at("header"), name)?))
+        }
+        (None, Some(name)) => {
+            let expected = "a name that begins with x-, of a field that a filter in front of this one puts there";
+            Err(ConfigError::new(fields.at("header"), format!("{name:?}"), expected))
+        }
+        _ => Err(ConfigError::new(fields.path(), "none or both of env and header", "{env: NAME}, or {header: x-…}")),
     }
 }
 
@@ -224,7 +287,8 @@ fn certificate_header(
     Ok(header)
 }
 
-fn secret(
+/// A secret of the operator's: from the environment, or written down.
+pub(super) fn secret(
     parent: &Fields<'_>,
     name: &str,
     env: Environment<'_>,
@@ -232,21 +296,26 @@ fn secret(
 ) -> Result<Secret, ConfigError> {
     let fields = parent.required_object(name, &["env", "inline"])?;
     match (fields.text("env")?, fields.text("inline")?) {
-        (Some(variable), None) => match env(variable) {
-            Some(value) if !value.trim().is_empty() => Ok(Secret::new(value.trim().to_owned())),
-            _ => Err(ConfigError::new(
-                fields.at("env"),
-                // Somebody may have put the secret itself here.
-                format!("{}, which is not set, or empty, in the filter's environment", name_only(variable)),
-                "a variable of Envoy's environment that vm_config.environment_variables.host_env_keys lists",
-            )),
-        },
+        (Some(name), None) => variable(&fields.at("env"), name, env),
         (None, Some(value)) => {
             let path = fields.at("inline");
             warnings.push(format!("{path}: a secret in the configuration is shown by Envoy's /config_dump; use env"));
             Ok(Secret::new(value.to_owned()))
         }
         _ => Err(ConfigError::new(fields.path(), "none or both of env and inline", "{env: NAME}, or {inline: value}")),
+    }
+}
+
+/// The value of a variable of Envoy's environment.
+fn variable(path: &str, name: &str, env: Environment<'_>) -> Result<Secret, ConfigError> {
+    match env(name) {
+        Some(value) if !value.trim().is_empty() => Ok(Secret::new(value.trim().to_owned())),
+        _ => Err(ConfigError::new(
+            path,
+            // Somebody may have put the secret itself here.
+            format!("{}, which is not set, or empty, in the filter's environment", name_only(name)),
+            "a variable of Envoy's environment that vm_config.environment_variables.host_env_keys lists",
+        )),
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::audit::Subjects;
 use crate::shared::SharedKey;
-pub use client::{CertificateHeader, Client, ClientAuthentication, ClientSecret};
+pub use client::{AssertionSource, CertificateHeader, Client, ClientAuthentication, ClientSecret};
 use fields::Fields;
 pub use provider::{Provider, SubjectToken, TokenSource};
 pub use resource::{Bound, Dpop, RawExchange, Resource};
@@ -32,6 +32,9 @@ const DEFAULT_LONGEST_WAIT: u32 = 30;
 
 /// The most that it may be told to: at some kilobytes each, a worker's share of Envoy's memory.
 const MOST_CACHED_TOKENS: u32 = 1_000_000;
+
+/// The fewest characters of a secret of which the key of shared memory may be made: whoever reads a record can try short ones.
+const FEWEST_SHARED_CHARACTERS: usize = 32;
 
 /// Everything the operator decided.
 #[derive(Debug)]
@@ -114,7 +117,15 @@ impl Config {
         let members = fields::read(bytes)?;
         let root = Fields::root(
             &members,
-            &["identity_providers", "resources", "open_paths", "cache", "audit", "longest_wait_seconds"],
+            &[
+                "identity_providers",
+                "resources",
+                "open_paths",
+                "cache",
+                "audit",
+                "longest_wait_seconds",
+                "shared_secret",
+            ],
         )?;
         let mut warnings = Vec::new();
         let providers = provider::build_all(&root, env, &mut warnings)?;
@@ -142,7 +153,7 @@ impl Config {
         };
         let tokens = |name: &str, least: u32| size(name, least, MOST_CACHED_TOKENS, DEFAULT_CACHED_TOKENS, "tokens");
         let audit = audit(&root)?;
-        let shared_key = SharedKey::of(providers.iter().map(|provider| provider.client.authentication.secret()));
+        let shared_key = shared_key(&root, &providers, env, &mut warnings)?;
         let mut scopes: Vec<Rc<str>> = Vec::new();
         for scope in resources.iter().flat_map(|resource| &resource.scopes) {
             if !scopes.iter().any(|known| **known == **scope) {
@@ -187,6 +198,30 @@ fn audit(root: &Fields<'_>) -> Result<Audit, ConfigError> {
         }
     };
     Ok(Audit { subjects, hits: fields.truth("hits")? })
+}
+
+/// The key of what workers share, made of every secret that there is.
+fn shared_key(
+    root: &Fields<'_>,
+    providers: &[Provider],
+    env: client::Environment<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<SharedKey, ConfigError> {
+    let secrets: Vec<&[u8]> = providers.iter().filter_map(|provider| provider.client.authentication.secret()).collect();
+    if !root.has("shared_secret") && secrets.is_empty() {
+        let expected = "{env: NAME} with a random secret (openssl rand -base64 32 makes one): workers share keys and tokens in memory that other plugins can read and write, and no client here has a secret to protect that with";
+        return Err(ConfigError::new("shared_secret", "nothing", expected));
+    }
+    let own = match root.has("shared_secret") {
+        true => Some(client::secret(root, "shared_secret", env, warnings)?),
+        false => None,
+    };
+    if own.as_ref().is_some_and(|own| own.reveal().chars().count() < FEWEST_SHARED_CHARACTERS) {
+        let expected = format!("at least {FEWEST_SHARED_CHARACTERS} (openssl rand -base64 32 makes a good one)");
+        return Err(ConfigError::new("shared_secret", "fewer characters", expected));
+    }
+    let own = own.as_ref().map(|own| own.reveal().as_bytes());
+    Ok(SharedKey::of(own.into_iter().chain(secrets)))
 }
 
 /// What an error shows of a URL that is none: not one with user information, which may be a password.

@@ -1,7 +1,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::client::{self, Client, Environment};
+use super::client::{self, Client, ClientAuthentication, Environment};
 use super::fields::Fields;
 use super::{ConfigError, shown};
 use crate::http::Url;
@@ -83,7 +83,22 @@ pub enum SubjectToken {
     },
 }
 
+impl SubjectToken {
+    /// The header field that callers send it in, if it has one of its own.
+    pub fn header(&self) -> Option<&str> {
+        match self {
+            Self::IdTokenBeside { source: TokenSource::Header(name), .. } => Some(name),
+            _ => None,
+        }
+    }
+}
+
 impl Provider {
+    /// Whether its token endpoint is the one that its metadata has for mutual TLS (RFC 8705 section 5), if that has one.
+    pub fn wants_mtls_alias(&self) -> bool {
+        self.token_endpoint.is_none() && matches!(self.client.authentication, ClientAuthentication::MutualTls)
+    }
+
     /// Whether a metadata document that names `issuer` is this provider's.
     pub fn is_metadata_issuer(&self, issuer: &str) -> bool {
         match self.profile.tenant_word() {
@@ -137,6 +152,17 @@ pub(super) fn build_all(
             ));
         }
         providers.push(provider);
+    }
+    for provider in &providers {
+        if let Some(header) = provider.client.authentication.header()
+            && providers.iter().any(|other| other.subject_token.header() == Some(header))
+        {
+            return Err(ConfigError::new(
+                format!("identity_providers.{}.client.authentication.assertion.header", provider.name),
+                format!("{header:?}, in which callers send ID tokens"),
+                "a field of its own, which Envoy itself puts there",
+            ));
+        }
     }
     Ok(providers)
 }
@@ -286,7 +312,7 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
-fn header_name(path: &str, name: &str) -> Result<String, ConfigError> {
+pub(super) fn header_name(path: &str, name: &str) -> Result<String, ConfigError> {
     let lower = name.to_ascii_lowercase();
     let reserved = ["authorization", "cookie", "host", "connection", "content-length", "transfer-encoding", "te"];
     if !is_token(&lower) || reserved.contains(&lower.as_str()) {

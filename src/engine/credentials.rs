@@ -6,7 +6,7 @@ use crate::http::{HeaderEdits, Request};
 use crate::mcp::challenge::Scheme;
 use crate::refusal::{Reason, Refusal};
 use crate::secret::Secret;
-use crate::token::MAX_TOKEN_BYTES;
+use crate::token::{MAX_TOKEN_BYTES, is_compact};
 
 /// For the log, where a second credential was.
 const SEVERAL_FIELDS: &str = "because=\"several authorization fields\"";
@@ -66,7 +66,7 @@ impl<'a> Head<'a> {
                 }
                 // Names by which some servers let a client choose another path than the one that was decided about.
                 b"x-original-url" | b"x-rewrite-url" => head.remove(name),
-                _ if name.starts_with(b"x-onbehalf-") || is_subject_header(config, name) => head.remove(name),
+                _ if name.starts_with(b"x-onbehalf-") || is_ours(config, name) => head.remove(name),
                 _ => {}
             }
         }
@@ -145,6 +145,17 @@ pub(super) fn check_form(token: &str) -> Result<(), Refusal> {
     if is_b64token(token.as_bytes()) { Ok(()) } else { Err(Refusal::new(Reason::MalformedCredentials)) }
 }
 
+/// The assertion by which a client proves itself, where Envoy puts it: exactly one. The error says what is there instead.
+pub(super) fn client_assertion(request: &Request, header: &str) -> Result<Secret, &'static str> {
+    let mut values = request.fields().filter(|(field, _)| *field == header.as_bytes()).map(|(_, value)| value);
+    match (values.next(), values.next()) {
+        (None, _) => Err("nothing has put it there"),
+        (Some(_), Some(_)) => Err("it is there several times"),
+        (Some(value), None) if !is_compact(value) => Err("it is no signed JWT"),
+        (Some(value), None) => Ok(Secret::new(String::from_utf8_lossy(value).into_owned())),
+    }
+}
+
 /// The ID token that comes with the access token: exactly one, in the configured place.
 pub(super) fn subject_token<'a>(request: &'a Request, source: &TokenSource) -> Option<&'a str> {
     let value = match source {
@@ -164,10 +175,13 @@ fn only<T>(mut values: impl Iterator<Item = T>) -> Option<T> {
     values.next().is_none().then_some(value)
 }
 
-fn is_subject_header(config: &Config, name: &[u8]) -> bool {
+/// Whether a field brings an ID token, or a client's assertion.
+fn is_ours(config: &Config, name: &[u8]) -> bool {
     config.providers.iter().any(|provider| {
-        matches!(&provider.subject_token, SubjectToken::IdTokenBeside { source: TokenSource::Header(header), .. }
-            if header.as_bytes() == name)
+        [provider.subject_token.header(), provider.client.authentication.header()]
+            .into_iter()
+            .flatten()
+            .any(|header| header.as_bytes() == name)
     })
 }
 

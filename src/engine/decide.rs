@@ -2,9 +2,10 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::audit::{About, Cache};
-use super::credentials::{Credential, Head, QUERY_TOKEN, check_form, has_query_token, subject_token};
+use super::credentials::{Credential, Head, QUERY_TOKEN, check_form, client_assertion, has_query_token, subject_token};
 use super::exchanged::{Exchanged, Shape, TokenKey};
 use super::known::{Known, Role};
 use super::possession;
@@ -82,6 +83,8 @@ pub(super) struct TokenNeed {
     pub(super) is_renewal: bool,
     pub(super) subject: Secret,
     pub(super) is_id_token: bool,
+    /// By what the client proves itself, where the request brought it.
+    pub(super) assertion: Option<Secret>,
     pub(super) tenant: Option<String>,
     pub(super) subject_expires: UnixTime,
     pub(super) takes_claims_challenge: bool,
@@ -217,7 +220,7 @@ impl<'a> Facts<'a> {
         };
         let key = subject.key_for(resource, || TokenKey::of(shape, subject_token));
         let need = |is_renewal| {
-            Box::new(TokenNeed {
+            Ok(Box::new(TokenNeed {
                 key,
                 provider: caller.provider,
                 resource,
@@ -225,10 +228,11 @@ impl<'a> Facts<'a> {
                 is_renewal,
                 subject: Secret::new(subject_token.to_owned()),
                 is_id_token,
+                assertion: assertion(request, provider)?,
                 tenant: caller.caller.tenant.clone(),
                 subject_expires: subject.expires,
                 takes_claims_challenge: caller.caller.takes_claims_challenge,
-            })
+            }))
         };
         let tenant = caller.caller.tenant.as_deref();
         match self.known.exchanges.get(&key, now) {
@@ -241,7 +245,15 @@ impl<'a> Facts<'a> {
             }
             Exchanged::Issued { authorization, is_due } => {
                 let may_renew = is_due && self.known.circuits.may_renew(caller.provider, tenant, &key, now);
-                let renewal = may_renew.then(|| need(true));
+                let renewal = match may_renew.then(|| need(true)).transpose() {
+                    Ok(renewal) => renewal,
+                    Err(refusal) => {
+                        log::warn!("could not renew a token: {refusal}");
+                        // Not at the next request again.
+                        self.known.exchanges.put_failed(key, refusal, true, Duration::ZERO, now);
+                        None
+                    }
+                };
                 self.about.cache = Some(Cache::Hit);
                 Ok((authorization, renewal))
             }
@@ -254,7 +266,7 @@ impl<'a> Facts<'a> {
                     let detail = "because=\"so the provider answered other exchanges\"";
                     Refusal::because(reason, detail).retry_after(pause).into()
                 }
-                None => Verdict::Need(Need::Token(need(false))),
+                None => need(false).map_or_else(Verdict::from, |need| Verdict::Need(Need::Token(need))),
             }),
         }
     }
@@ -464,6 +476,17 @@ fn authorize<'c>(
         return Err(Refusal::because(Reason::InsufficientScope, format!("missing={missing:?}")).into());
     }
     Ok((provider, target))
+}
+
+/// The client's assertion, where requests bring it. It shapes no token: it proves the same client, whichever it is.
+fn assertion(request: &Request, provider: &Provider) -> Result<Option<Secret>, Refusal> {
+    let Some(header) = provider.client.authentication.header() else {
+        return Ok(None);
+    };
+    client_assertion(request, header).map(Some).map_err(|because| {
+        let detail = format!("provider={} header={header} because={because:?}", provider.name);
+        Refusal::because(Reason::ExchangeMisconfigured, detail)
+    })
 }
 
 /// Everything that shapes the exchanged token, beside the token that is handed in: who asks whom, and with which parameters.

@@ -125,6 +125,7 @@ impl Exchange {
             token_endpoint: &self.token_endpoint,
             subject: Subject { token: self.need.subject.reveal(), is_id_token: self.need.is_id_token },
             which: self.which,
+            assertion: self.need.assertion.as_ref(),
             nonce: nonces.of(Server::TokenEndpoint(&self.token_endpoint)).map(|nonce| &**nonce),
         })
     }

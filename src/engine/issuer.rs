@@ -124,6 +124,8 @@ impl IssuerState {
             provider.cluster.as_bytes(),
             url(&provider.jwks_uri).as_bytes(),
             url(&provider.token_endpoint).as_bytes(),
+            // Another endpoint is found then.
+            &[provider.wants_mtls_alias().into()],
         ]);
         let code: String = code.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         Self {

@@ -1,11 +1,12 @@
-//! How the client proves who it is at the token endpoint (RFC 6749 section 2.3.1, RFC 7523 section 2.2).
+//! How the client proves who it is at the token endpoint (RFC 6749 section 2.3.1, RFC 7523 section 2.2,
+//! RFC 8705 section 2).
 
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 
-use crate::config::{CertificateHeader, Client, ClientAuthentication, ClientSecret};
+use crate::config::{AssertionSource, CertificateHeader, Client, ClientAuthentication, ClientSecret};
 use crate::crypto::{Crypto, SigningKey};
 use crate::http::Url;
 use crate::json;
@@ -36,10 +37,11 @@ pub(super) struct Proof {
 }
 
 /// Proves `client` to `token_endpoint`. Call it anew for every request: an assertion is good for one.
-/// `None` when it could not be signed.
+/// `None` when it could not be signed, or `assertion`, which somebody else has made for this one exchange, is missing.
 pub(super) fn prove(
     client: &Client,
     which: Which,
+    assertion: Option<&Secret>,
     token_endpoint: &Url,
     crypto: &dyn Crypto,
     now: UnixTime,
@@ -49,6 +51,14 @@ pub(super) fn prove(
         Which::Previous => secret.previous.clone(),
     };
     let id = || ("client_id", Secret::new(client.id.clone()));
+    let asserted = |assertion| Proof {
+        authorization: None,
+        fields: vec![
+            id(),
+            ("client_assertion_type", Secret::new(ASSERTION_TYPE.to_owned())),
+            ("client_assertion", assertion),
+        ],
+    };
     Some(match &client.authentication {
         ClientAuthentication::SecretBasic(secret) => {
             // RFC 6749 section 2.3.1: both parts are form-encoded before they are joined.
@@ -70,14 +80,14 @@ pub(super) fn prove(
                 key_id: key_id.as_deref(),
                 certificate,
             };
-            let assertion = assertion.sign(crypto, now)?;
-            let fields = vec![
-                id(),
-                ("client_assertion_type", Secret::new(ASSERTION_TYPE.to_owned())),
-                ("client_assertion", assertion),
-            ];
-            Proof { authorization: None, fields }
+            asserted(assertion.sign(crypto, now)?)
         }
+        ClientAuthentication::Assertion(source) => asserted(match source {
+            AssertionSource::Environment(assertion) => assertion.clone(),
+            AssertionSource::Header(_) => assertion?.clone(),
+        }),
+        ClientAuthentication::MutualTls => Proof { authorization: None, fields: vec![id()] },
+        ClientAuthentication::Upstream => Proof { authorization: None, fields: Vec::new() },
     })
 }
 

@@ -2,7 +2,7 @@
 
 use crate::config::Provider;
 use crate::http::Url;
-use crate::json;
+use crate::json::{self, Object, Value};
 use crate::path::without_final_slash;
 
 /// Where a provider's keys are and where it exchanges tokens.
@@ -49,17 +49,20 @@ impl Endpoints {
     ///
     /// `issuer` must be the configured one (OpenID Connect Discovery section 4.3, RFC 8414 section 3.3). An endpoint on
     /// another host than the issuer's is not followed: every call goes to the one cluster that the operator named, so it
-    /// would reach the wrong server, and a document must not be able to choose where a client's secret goes.
+    /// would reach the wrong server, and a document must not be able to choose where a client's secret goes. A client
+    /// that proves itself by its TLS certificate does so at the endpoint's alias (RFC 8705 section 5), if there is one.
     pub fn discovered(provider: &Provider, body: &[u8]) -> Result<Self, &'static str> {
         let document = json::object(body).ok_or("its metadata is not a JSON object")?;
         if !document.string("issuer").is_some_and(|issuer| provider.is_metadata_issuer(issuer)) {
             return Err("its metadata names another issuer than the configured one");
         }
-        let endpoint = |name: &str, configured: &Option<Url>| {
+        let aliases = document.get("mtls_endpoint_aliases").and_then(Value::as_object);
+        let aliases = aliases.filter(|aliases| provider.wants_mtls_alias() && aliases.has("token_endpoint"));
+        let endpoint = |object: &Object<'_>, name: &str, configured: &Option<Url>| {
             if let Some(url) = configured {
                 return Ok(url.clone());
             }
-            let url = document.string(name).and_then(|text| Url::parse(text).ok());
+            let url = object.string(name).and_then(|text| Url::parse(text).ok());
             let url = url.ok_or("its metadata lacks jwks_uri or token_endpoint, or one is not an https URL")?;
             if url.authority() == provider.issuer.authority() {
                 Ok(url)
@@ -72,9 +75,9 @@ impl Endpoints {
         Ok(Self {
             jwks_uri: match provider.jwks {
                 Some(_) => None,
-                None => Some(endpoint("jwks_uri", &provider.jwks_uri)?),
+                None => Some(endpoint(&document, "jwks_uri", &provider.jwks_uri)?),
             },
-            token_endpoint: endpoint("token_endpoint", &provider.token_endpoint)?,
+            token_endpoint: endpoint(aliases.unwrap_or(&document), "token_endpoint", &provider.token_endpoint)?,
         })
     }
 }

@@ -69,6 +69,8 @@ pub struct TokenRequest<'a> {
     pub subject: Subject<'a>,
     /// By which secret of the client's.
     pub which: Which,
+    /// By which assertion, where the request brought the client's.
+    pub assertion: Option<&'a Secret>,
     /// The nonce that the endpoint has given last for proofs (RFC 9449 section 8).
     pub nonce: Option<&'a str>,
 }
@@ -76,8 +78,8 @@ pub struct TokenRequest<'a> {
 impl TokenRequest<'_> {
     /// The call, made anew for every attempt. `None` when the client could not prove itself.
     pub fn call(&self, timeout: Duration, crypto: &dyn Crypto, now: UnixTime) -> Option<Call> {
-        let Self { provider, target, token_endpoint, subject, which, nonce } = *self;
-        let proof = prove(&provider.client, which, token_endpoint, crypto, now)?;
+        let Self { provider, target, token_endpoint, subject, which, assertion, nonce } = *self;
+        let proof = prove(&provider.client, which, assertion, token_endpoint, crypto, now)?;
         let mut form = form_urlencoded::Serializer::new(String::new());
         for (name, value) in provider.profile.parameters(target, subject) {
             form.append_pair(name, value);

@@ -9,6 +9,17 @@ use crate::json::{self, Object};
 /// The longest token that is looked at, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
+/// Whether `text` has the form of a signed JWT: three segments in base64url, none of them empty (RFC 7515 section 3.1).
+/// For one that somebody else reads.
+pub fn is_compact(text: &[u8]) -> bool {
+    let is_segment = |segment: &[u8]| {
+        !segment.is_empty() && segment.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    text.len() <= MAX_TOKEN_BYTES
+        && text.split(|byte| *byte == b'.').count() == 3
+        && text.split(|byte| *byte == b'.').all(is_segment)
+}
+
 /// A JWS in compact serialisation (RFC 7515 section 3.1), decoded and not yet believed.
 #[derive(Debug)]
 pub struct Compact<'a> {

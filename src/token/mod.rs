@@ -14,7 +14,7 @@ mod verify;
 use std::borrow::Cow;
 
 pub use claims::{Claims, Confirmation};
-pub use compact::{Compact, Header, MAX_TOKEN_BYTES};
+pub use compact::{Compact, Header, MAX_TOKEN_BYTES, is_compact};
 pub use jwk::{Key, KeySet, Selection};
 pub use verify::{Expected, Signed, check, verify};
 

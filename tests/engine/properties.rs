@@ -406,7 +406,7 @@ proptest! {
         let reply = Reply::Answer(Answer { status, headers: Vec::new(), body: body.into_bytes() });
         let subject = Subject { token: &handed_in, is_id_token: false };
         let token_endpoint = &Url::parse("https://login.entra.example/token").unwrap();
-        let request = TokenRequest { provider, target, token_endpoint, subject, which: Which::Current, nonce: None };
+        let request = TokenRequest { provider, target, token_endpoint, subject, which: Which::Current, assertion: None, nonce: None };
         let issued = request.read(&reply, NOW);
         let is_bearer = kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));
         let seconds = lifetime.as_u64().or_else(|| lifetime.as_str()?.parse().ok()).unwrap_or_default();

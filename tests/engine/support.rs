@@ -243,7 +243,10 @@ impl Bench {
 
     /// Another worker of a process.
     pub fn beside(configuration: &Value, shared: &SharedMap) -> Self {
-        let engine = Engine::new(parse(configuration), Box::new(Software), Box::new(shared.clone()));
+        Self::of(Engine::new(parse(configuration), Box::new(Software), Box::new(shared.clone())))
+    }
+
+    pub fn of(engine: Engine) -> Self {
         Self { engine, now: NOW, ids: 0, held: Vec::new() }
     }
 
