@@ -31,6 +31,7 @@ fn read(config: &Config, profile: &str, reply: &Reply) -> Fault {
         subject: Subject { token: "subject-token", is_id_token: false },
         which: Which::Current,
         nonce: None,
+        assertion: None,
     };
     request.read(reply, NOW).unwrap_err()
 }

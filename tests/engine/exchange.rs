@@ -403,6 +403,7 @@ fn line(reply: &Reply) -> String {
         subject: Subject { token: &alice_token(), is_id_token: false },
         which: Which::Current,
         nonce: None,
+        assertion: None,
     };
     request.read(reply, NOW).unwrap_err().to_string()
 }

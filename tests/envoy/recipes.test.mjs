@@ -8,21 +8,27 @@ import { assertRefused, assertSoundAndSilent } from './parts/expect.mjs';
 import { filled, METADATA_PATH, startGateway, startParts } from './parts/gateway.mjs';
 
 const FOLDER = new URL('../../envoy-config/', import.meta.url);
-const PROVIDERS = { okta: ['okta'], entra: ['entra'], 'okta-and-entra': ['entra', 'okta'] };
-
-let parts;
-before(async () => {
-  parts = await startParts();
-});
-after(() => parts?.stop());
+const RECIPES = {
+  okta: { providers: ['okta'] },
+  entra: { providers: ['entra'] },
+  'okta-and-entra': { providers: ['entra', 'okta'] },
+  'okta-sds': { providers: ['okta'], has: { oktaSecret: true } },
+  'entra-workload-identity': { providers: ['entra'], has: { entraFederation: true } },
+};
 
 it('there is a test for each recipe', () => {
   const folders = readdirSync(FOLDER, { withFileTypes: true }).filter((entry) => entry.isDirectory());
-  assert.deepEqual(folders.map(({ name }) => name).sort(), Object.keys(PROVIDERS).sort());
+  assert.deepEqual(folders.map(({ name }) => name).sort(), Object.keys(RECIPES).sort());
 });
 
-for (const [recipe, providers] of Object.entries(PROVIDERS)) {
+for (const [recipe, { providers, has }] of Object.entries(RECIPES)) {
   describe(`envoy-config/${recipe}`, () => {
+    let parts;
+    before(async () => {
+      parts = await startParts(has);
+    });
+    after(() => parts?.stop());
+
     const text = (file) => readFileSync(new URL(`${recipe}/${file}`, FOLDER), 'utf8');
     const placeholders = () =>
       Object.keys(parts.placeholders).filter((word) => text('envoy.yaml').includes(word));
@@ -32,7 +38,8 @@ for (const [recipe, providers] of Object.entries(PROVIDERS)) {
       const withoutFormats = text('envoy.yaml').replaceAll(/%[^%\n]*%/g, '');
       const shouting = new Set(withoutFormats.match(/\b[A-Z][A-Z0-9]*(_[A-Z0-9]+)+\b/g));
       const notToFill = ['FAIL_RELOAD', 'FAIL_OPEN', 'STRICT_DNS', 'LOGICAL_DNS', 'V4_PREFERRED'];
-      const others = ['REJECT_REQUEST', 'DROP_HEADER', 'ENTRA_CLIENT_SECRET', 'OKTA_PRIVATE_KEY'];
+      const variables = ['ENTRA_CLIENT_SECRET', 'OKTA_PRIVATE_KEY', 'ONBEHALF_SHARED_SECRET'];
+      const others = ['REJECT_REQUEST', 'DROP_HEADER', ...variables];
       for (const word of [...notToFill, ...others]) shouting.delete(word);
       assert.deepEqual([...shouting].sort(), placeholders().sort());
       for (const word of shouting) {
@@ -43,7 +50,7 @@ for (const [recipe, providers] of Object.entries(PROVIDERS)) {
     });
 
     it('is accepted by envoy --mode validate, text as it is, with nothing but the words replaced', async () => {
-      const config = filled(recipe, { ...parts.placeholders, '/etc/envoy/onbehalf.wasm': MODULE });
+      const config = filled(recipe, { ...parts.placeholders, ...parts.files, '/etc/envoy/onbehalf.wasm': MODULE });
       const { ok, output } = await validate(config, parts.env);
       assert.ok(ok, output);
     });
@@ -63,7 +70,7 @@ for (const [recipe, providers] of Object.entries(PROVIDERS)) {
           }
         }
         const scope =
-          recipe === 'entra' ? `api://${parts.entra.ids.gateway}/mcp:read` : 'mcp:read';
+          providers.join() === 'entra' ? `api://${parts.entra.ids.gateway}/mcp:read` : 'mcp:read';
         await assertRefused(
           gateway,
           { reason: 'no_credentials', status: 401, error: 'unauthorized', challenge: 'bare', scope },

@@ -25,6 +25,19 @@ const HIDDEN = new Set([
   'subject_token',
 ]);
 
+/** What TLS says of the client’s certificate (RFC 8705 section 2). */
+const MUTUAL_TLS = {
+  enabled: true,
+  tlsClientAuth: true,
+  selfSignedTlsClientAuth: true,
+  getCertificate: ({ socket }) => socket.getPeerX509Certificate?.(),
+  certificateAuthorized: ({ socket }) => socket.authorized,
+  certificateSubjectMatches: ({ socket }, property, expected) => {
+    if (property !== 'tls_client_auth_san_dns') throw new Error(`${property} is not checked here`);
+    return socket.getPeerX509Certificate().subjectAltName === `DNS:${expected}`;
+  },
+};
+
 export class AuthorizationServer {
   /**
    * @param {object} dialect what a provider's product does in its own way
@@ -36,6 +49,7 @@ export class AuthorizationServer {
     this.accessTokenSeconds = 3600;
     this.clockOffsetSeconds = 0;
     this.counts = { discovery: 0, keys: 0, token: 0 };
+    this.authorized = { discovery: 0, keys: 0, token: 0 }; // those that came with `authorization`
     this.tokenRequests = [];
     this.faults = [];
     this.nonceSecret = randomBytes(32);
@@ -63,7 +77,10 @@ export class AuthorizationServer {
   }
 
   async handle(request, response, endpoint) {
-    if (endpoint in this.counts) this.counts[endpoint] += 1;
+    if (endpoint in this.counts) {
+      this.counts[endpoint] += 1;
+      if (request.headers.authorization !== undefined) this.authorized[endpoint] += 1;
+    }
     const index = this.faults.findIndex((fault) => fault.endpoint === endpoint);
     const real = () => this.#serve(request, response, endpoint);
     if (index < 0) return real();
@@ -171,8 +188,14 @@ export class AuthorizationServer {
     };
   }
 
+  /** Changes what is registered of a client. */
+  register(clientId, changes) {
+    Object.assign(this.clients.find(({ client_id }) => client_id === clientId), changes);
+    this.#build();
+  }
+
   #build() {
-    const { dialect } = this;
+    const { dialect, settings } = this;
     const provider = quietly(
       () =>
         new Provider(this.issuer, {
@@ -187,7 +210,9 @@ export class AuthorizationServer {
             'none',
             'client_secret_basic',
             'client_secret_post',
-            'private_key_jwt',
+            // The library knows assertions by a client's own key only; others are for the dialect to check.
+            ...(settings.federation ? [] : ['private_key_jwt']),
+            ...(settings.mutualTls ? ['tls_client_auth', 'self_signed_tls_client_auth'] : []),
           ],
           enabledJWA: {
             clientAuthSigningAlgValues: ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'EdDSA'],
@@ -205,6 +230,7 @@ export class AuthorizationServer {
             devInteractions: { enabled: false },
             clientCredentials: { enabled: true },
             dPoP: { enabled: true, nonceSecret: this.nonceSecret, requireNonce: () => true },
+            ...(settings.mutualTls && { mTLS: MUTUAL_TLS }),
             resourceIndicators: {
               enabled: true,
               defaultResource: (ctx, _client, oneOf) =>
@@ -263,7 +289,7 @@ export class AuthorizationServer {
         ctx.body = { keys: this.published.map((key) => key.asPublished) };
         ctx.type = 'application/json';
       } else if (route === 'discovery') {
-        ctx.body = dialect.metadata(ctx.body);
+        ctx.body = { ...dialect.metadata(ctx.body), ...settings.metadata };
       } else if (route === 'token') {
         if (ctx.body?.error) {
           const { status, body } = dialect.error(ctx.body.error, {

@@ -1,10 +1,12 @@
 // What Microsoft Entra ID does in its own way (v2.0 endpoints, documentation of August 2026).
 
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import { createRemoteJWKSet, jwtVerify } from 'jose';
 import { directory, failure } from './authorization-server.mjs';
 import { selfSigned } from './certificate.mjs';
 
 const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer';
+const CLIENT_ASSERTION = 'urn:ietf:params:oauth:client-assertion-type';
 
 const CODE = {
   access_denied: [65004, 'User declined to consent to access the app.'],
@@ -150,7 +152,26 @@ export const entra = {
   },
 };
 
+/** A federated identity credential: a token of another issuer, of the subject and the audience that are registered. */
+async function checkFederation({ issuer, subject }, { client_assertion, client_assertion_type }) {
+  const refused = (code, text) => failure('invalid_client', text, { code });
+  if (client_assertion_type !== `${CLIENT_ASSERTION}:jwt-bearer` || !client_assertion) {
+    throw refused(7000218, "The request body must contain 'client_assertion' or 'client_secret'.");
+  }
+  const metadata = await (await fetch(`${issuer}/.well-known/openid-configuration`)).json();
+  const keys = createRemoteJWKSet(new URL(metadata.jwks_uri));
+  try {
+    await jwtVerify(client_assertion, keys, { issuer, subject, audience: 'api://AzureADTokenExchange' });
+  } catch (error) {
+    const code = { iss: 700211, aud: 700212, sub: 700213 }[error.claim];
+    if (code) throw refused(code, `No matching federated identity record found: ${error.claim}.`);
+    if (error.code === 'ERR_JWT_EXPIRED') throw refused(700024, 'Client assertion is not within its valid time range.');
+    throw refused(700027, 'Client assertion failed signature validation.');
+  }
+}
+
 async function onBehalfOf(server, ctx) {
+  if (server.settings.federation) await checkFederation(server.settings.federation, ctx.oidc.body);
   const { assertion, requested_token_use, resource: forbidden, scope } = ctx.oidc.params;
   const { clientId } = ctx.oidc.client;
   if (requested_token_use !== 'on_behalf_of') {

@@ -14,9 +14,12 @@ import { ofClient, throwAwayAuthority } from './certificate.mjs';
 import { MODULE, scratchFolder, startEnvoy, validate } from './envoy.mjs';
 import { startEntra, startOkta } from './identity-provider.mjs';
 import { inPem, keysFor } from './keys.mjs';
+import { secrets } from './leaks.mjs';
 import { startMcpServer } from './mcp-server.mjs';
 import { callTool, send, sendBytes, whoami } from './mcp-client.mjs';
 import { signIn } from './login.mjs';
+import { Projected } from './projected.mjs';
+import { startWorkloadIssuer } from './workload-issuer.mjs';
 import { until } from './until.mjs';
 
 export const MCP_HOST = 'mcp.example.com';
@@ -24,8 +27,28 @@ export const RESOURCE = `https://${MCP_HOST}/mcp`;
 export const METADATA_PATH = '/.well-known/oauth-protected-resource/mcp';
 export const METADATA_URL = `https://${MCP_HOST}${METADATA_PATH}`;
 
+/** A file beside a recipe's envoy.yaml, with the folder of secrets that it names here. */
+function beside(file, folder, projected) {
+  const text = readFileSync(new URL(`../../../envoy-config/${file}`, import.meta.url), 'utf8');
+  const here = join(scratchFolder(), 'sds.yaml');
+  writeFileSync(here, text.replaceAll(folder, projected.folder));
+  return here;
+}
+
+/** What Envoy adds to the calls of a client, in the file that it reads that from. */
+export const basic = (id, secret) => Buffer.from(`${id}:${secret}`).toString('base64');
+
+/** The subject of the workload that the gateway is. */
+export const WORKLOAD = 'system:serviceaccount:mcp:gateway';
+
 /** Providers and MCP server, which several gateways can use one after the other. */
-export async function startParts({ oktaAlgorithm = 'ES256', entraCertificate = false, oktaDpop = false } = {}) {
+export async function startParts({
+  oktaAlgorithm = 'ES256',
+  oktaDpop = false,
+  oktaSecret = false,
+  entraCertificate = false,
+  entraFederation = false,
+} = {}) {
   const authority = throwAwayAuthority();
   const caFile = join(scratchFolder(), 'authority.pem');
   writeFileSync(caFile, authority.certificate);
@@ -34,10 +57,17 @@ export async function startParts({ oktaAlgorithm = 'ES256', entraCertificate = f
   const oktaKey = inPem(keysFor(oktaAlgorithm).privateKey);
   const entraKeys = keysFor('PS256');
   const certificate = ofClient('gateway', entraKeys);
+  const workloads = entraFederation ? await startWorkloadIssuer() : undefined;
+  const workloadToken = async (changes) => {
+    const token = await workloads.token({ subject: WORKLOAD, audience: 'api://AzureADTokenExchange', ...changes });
+    secrets.add(token);
+    return token;
+  };
 
   const entra = await startEntra({
     authority,
     clientSecret: entraSecret,
+    federation: workloads && { issuer: workloads.issuer, subject: WORKLOAD },
     certificate: entraCertificate && {
       thumbprint: certificate.thumbprint,
       jwk: registeredKey(inPem(entraKeys.privateKey), { alg: 'PS256' }),
@@ -47,12 +77,27 @@ export async function startParts({ oktaAlgorithm = 'ES256', entraCertificate = f
     authority,
     audience: RESOURCE,
     scopes: ['mcp:call'],
-    serviceApp: {
-      token_endpoint_auth_method: 'private_key_jwt',
-      dpop_bound_access_tokens: oktaDpop,
-      jwks: { keys: [registeredKey(oktaKey, { kid: 'onbehalf', alg: oktaAlgorithm })] },
-    },
+    serviceApp: oktaSecret
+      ? { token_endpoint_auth_method: 'client_secret_basic', client_secret: randomBytes(24).toString('base64url') }
+      : {
+          token_endpoint_auth_method: 'private_key_jwt',
+          dpop_bound_access_tokens: oktaDpop,
+          jwks: { keys: [registeredKey(oktaKey, { kid: 'onbehalf', alg: oktaAlgorithm })] },
+        },
   });
+  const projected = {
+    ...(oktaSecret && { okta: new Projected('basic', '') }),
+    ...(workloads && { entra: new Projected('azure-identity-token', await workloadToken()) }),
+  };
+  /** Puts a secret of the gateway’s app into the file that Envoy reads it from. */
+  const provideOktaSecret = (secret) => {
+    secrets.add(secret).add(basic(okta.ids.serviceApp, secret));
+    projected.okta.replace(basic(okta.ids.serviceApp, secret));
+  };
+  if (oktaSecret) {
+    const app = okta.forMcp.clients.find(({ client_id }) => client_id === okta.ids.serviceApp);
+    provideOktaSecret(app.client_secret);
+  }
   const trust = (provider, audience) => {
     const { issuer, urls } = provider.forMcp;
     const { url, headers } = provider.host.reach(urls.keys);
@@ -70,7 +115,29 @@ export async function startParts({ oktaAlgorithm = 'ES256', entraCertificate = f
     okta,
     mcp,
     servers: [entra.signIn, okta.signIn, okta.forMcp, okta.other],
+    authority,
+    workloadToken,
+    projected,
+    provideOktaSecret,
+    /** Where the files are here that recipes expect elsewhere. */
+    files: {
+      ...(oktaSecret && {
+        '/etc/envoy/okta-client.yaml': beside(
+          'okta-sds/client-secret.yaml',
+          '/var/run/secrets/okta-client',
+          projected.okta,
+        ),
+      }),
+      ...(workloads && {
+        '/etc/envoy/workload-token.yaml': beside(
+          'entra-workload-identity/workload-token.yaml',
+          '/var/run/secrets/azure/tokens',
+          projected.entra,
+        ),
+      }),
+    },
     env: {
+      ONBEHALF_SHARED_SECRET: randomBytes(32).toString('base64'),
       ENTRA_CLIENT_SECRET: entraSecret,
       OKTA_PRIVATE_KEY: oktaKey,
       ...(oktaDpop && { OKTA_DPOP_KEY: inPem(keysFor('ES256').privateKey) }),
@@ -88,7 +155,7 @@ export async function startParts({ oktaAlgorithm = 'ES256', entraCertificate = f
     alice: (options) => signIn(entra, 'alice@contoso.example', options),
     bob: (options) => signIn(okta, 'bob@acme.example', options),
     async stop() {
-      await Promise.all([entra.host.down(), okta.host.down(), this.mcp.stop()]);
+      await Promise.all([entra.host.down(), okta.host.down(), this.mcp.stop(), workloads?.stop()]);
     },
   };
 }
@@ -103,7 +170,7 @@ export function filled(recipe, placeholders) {
 
 /** The filled-in recipe as an object, pointed at this machine. */
 export function bootstrapOf(recipe, parts) {
-  const bootstrap = YAML.parse(filled(recipe, parts.placeholders));
+  const bootstrap = YAML.parse(filled(recipe, { ...parts.placeholders, ...parts.files }));
   const loopback = (port_value) => ({ socket_address: { address: '127.0.0.1', port_value } });
   bootstrap.admin.address = loopback(0);
   const { listeners, clusters } = bootstrap.static_resources;

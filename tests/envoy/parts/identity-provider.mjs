@@ -19,7 +19,7 @@ class Host {
     this.sockets = new Set();
   }
 
-  async start(authority) {
+  async start(authority, { asksForCertificates = false } = {}) {
     // Envoy keeps connections; a server that closes them after Node's five seconds races with it.
     const options = { keepAliveTimeout: 600_000 };
     const listener = (request, response) => this.#handle(request, response);
@@ -27,7 +27,9 @@ class Host {
     await this.#listen(this.plain);
     this.port = this.plain.address().port;
     if (authority) {
-      this.secure = createTlsServer({ ...options, ...authority.issue([this.name]) }, listener);
+      // Who has none, or one of another authority, gets in all the same: the provider decides.
+      const asking = asksForCertificates && { requestCert: true, rejectUnauthorized: false, ca: authority.certificate };
+      this.secure = createTlsServer({ ...options, ...authority.issue([this.name]), ...asking }, listener);
       await this.#listen(this.secure);
       this.tlsPort = this.secure.address().port;
     }
@@ -161,9 +163,9 @@ export async function startOkta({ authority, domain = 'acme.okta.com', audience,
 
 /**
  * An Entra tenant with the gateway's app, the MCP server's app, an unrelated API and two clients. The gateway's app has a
- * certificate or else a secret, which it sends as `method` says.
+ * federated credential, a certificate, or else a secret, which it sends as `method` says.
  */
-export async function startEntra({ authority, clientSecret, certificate, method = 'client_secret_post' }) {
+export async function startEntra({ authority, clientSecret, certificate, federation, method = 'client_secret_post' }) {
   const host = await new Host('login.microsoftonline.com').start(authority);
   const tenant = randomUUID();
   const ids = {
@@ -194,9 +196,11 @@ export async function startEntra({ authority, clientSecret, certificate, method 
       machineClient(ids.batch, batchSecret),
       {
         client_id: ids.gateway,
-        ...(certificate
-          ? { token_endpoint_auth_method: 'private_key_jwt', jwks: { keys: [certificate.jwk] } }
-          : { token_endpoint_auth_method: method, client_secret: clientSecret }),
+        ...(federation
+          ? { token_endpoint_auth_method: 'none' } // entra.mjs checks it
+          : certificate
+            ? { token_endpoint_auth_method: 'private_key_jwt', jwks: { keys: [certificate.jwk] } }
+            : { token_endpoint_auth_method: method, client_secret: clientSecret }),
         grant_types: ['urn:ietf:params:oauth:grant-type:jwt-bearer'],
         response_types: [],
         redirect_uris: [],
@@ -204,6 +208,7 @@ export async function startEntra({ authority, clientSecret, certificate, method 
     ],
     settings: {
       tenant,
+      federation,
       certificates: certificate ? [certificate.thumbprint] : [],
       canAnswerClaimsChallenges: [ids.mcpClient],
       resources: [
@@ -217,13 +222,17 @@ export async function startEntra({ authority, clientSecret, certificate, method 
   return { host, signIn: server, forMcp: server, ids, batchSecret, scopePrefix: `api://${ids.gateway}/` };
 }
 
-/** A provider with nothing of its own; the issuer is the loopback address. `jwks`: the gateway's, for private_key_jwt. */
-export async function startRfc8693({ method, clientSecret, jwks, audience, scopes }) {
-  const host = await new Host('127.0.0.1').start();
+/**
+ * A provider with nothing of its own. The issuer is the loopback address; or, with an authority, a host by TLS that asks for
+ * its clients’ certificates, where `client` is what is registered for the gateway. `jwks`: the gateway's, for private_key_jwt.
+ */
+export async function startRfc8693({ method, clientSecret, jwks, audience, scopes, authority, client, metadata }) {
+  const name = authority ? 'login.plain.example' : '127.0.0.1';
+  const host = await new Host(name).start(authority, { asksForCertificates: true });
   const ids = { mcpClient: 'mcp-client', gateway: 'gateway' };
   const server = new AuthorizationServer({
     name: 'RFC 8693',
-    issuer: `http://127.0.0.1:${host.port}`,
+    issuer: authority ? `https://${name}` : `http://${name}:${host.port}`,
     mount: '',
     dialect: rfc8693,
     accounts: plainDirectory(),
@@ -231,8 +240,10 @@ export async function startRfc8693({ method, clientSecret, jwks, audience, scope
       publicClient(ids.mcpClient),
       {
         client_id: ids.gateway,
-        ...(jwks ? { jwks } : { client_secret: clientSecret }),
+        ...(jwks && { jwks }),
+        ...(clientSecret && { client_secret: clientSecret }),
         token_endpoint_auth_method: method,
+        ...client,
         grant_types: [
           'urn:ietf:params:oauth:grant-type:token-exchange',
           'urn:ietf:params:oauth:grant-type:jwt-bearer',
@@ -242,6 +253,8 @@ export async function startRfc8693({ method, clientSecret, jwks, audience, scope
       },
     ],
     settings: {
+      mutualTls: Boolean(authority),
+      metadata,
       resources: [
         { identifier: 'https://gateway.example', audience: 'https://gateway.example', scopes: ['mcp:read'] },
         { identifier: audience, audience, scopes },

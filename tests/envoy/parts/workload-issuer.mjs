@@ -1,0 +1,31 @@
+// Who issues tokens to workloads, as the API server of a Kubernetes cluster does to service accounts: metadata, a key set, and
+// signatures with its key.
+
+import { generateKeyPairSync, randomUUID } from 'node:crypto';
+import { createServer } from 'node:http';
+import { SignJWT } from 'jose';
+
+export async function startWorkloadIssuer() {
+  const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+  const kid = randomUUID();
+  const server = createServer((request, response) => {
+    const body = {
+      '/.well-known/openid-configuration': { issuer, jwks_uri: `${issuer}/openid/v1/jwks` },
+      '/openid/v1/jwks': { keys: [{ ...publicKey.export({ format: 'jwk' }), kid, use: 'sig', alg: 'RS256' }] },
+    }[request.url];
+    response.writeHead(body ? 200 : 404, { 'content-type': 'application/json' }).end(JSON.stringify(body ?? {}));
+  });
+  await new Promise((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve));
+  const issuer = `http://127.0.0.1:${server.address().port}`;
+  return {
+    issuer,
+    /** A token such as Kubernetes projects into a pod. */
+    token({ subject, audience, seconds = 3600, iss = issuer, key = privateKey }) {
+      const now = Math.floor(Date.now() / 1000);
+      return new SignJWT({ iss, sub: subject, aud: [audience], iat: now, nbf: now, exp: now + seconds, jti: randomUUID() })
+        .setProtectedHeader({ alg: 'RS256', kid })
+        .sign(key);
+    },
+    stop: () => new Promise((resolve) => server.close(resolve).closeAllConnections()),
+  };
+}
