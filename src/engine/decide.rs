@@ -170,7 +170,7 @@ impl<'a> Facts<'a> {
             Proof::Made(proof) => Some(proof),
             Proof::Missing => {
                 let because = "the proof for the upstream could not be made or signed";
-                let detail = format!("provider={} because={because:?}", provider.name);
+                let detail = format!("because={because:?}");
                 return Err(Refusal::because(Reason::ExchangeMisconfigured, detail).into());
             }
         };
