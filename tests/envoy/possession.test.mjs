@@ -7,6 +7,7 @@ import { after, before, describe, it } from 'node:test';
 import { throwAwayAuthority } from './parts/certificate.mjs';
 import { proofKey } from './parts/dpop.mjs';
 import { assertSoundAndSilent } from './parts/expect.mjs';
+import { answers, secrets } from './parts/leaks.mjs';
 import { MCP_HOST, METADATA_PATH, RESOURCE, startGateway, startParts } from './parts/gateway.mjs';
 
 let parts;
@@ -116,6 +117,7 @@ describe('client certificates', () => {
         filter.resources[0].certificate_bound_tokens = 'optional';
         const [chain] = bootstrap.static_resources.listeners[0].filter_chains;
         const inline = (text) => ({ inline_string: text });
+        secrets.add(server.key);
         chain.transport_socket = {
           name: 'envoy.transport_sockets.tls',
           typed_config: {
@@ -154,6 +156,7 @@ describe('client certificates', () => {
     });
     let text = '';
     for await (const chunk of response) text += chunk;
+    answers.add(`${response.rawHeaders.join('\n')}\n${text}`);
     return response.statusCode === 200 ? 200 : JSON.parse(text).reason;
   }
 

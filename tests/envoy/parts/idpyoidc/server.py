@@ -112,8 +112,7 @@ def configuration(issuer, given):
     }
 
 
-def authorization_server(issuer, given):
-    folder = tempfile.mkdtemp(prefix="idpyoidc-")
+def authorization_server(issuer, given, folder):
     server = Server(ASConfiguration(conf=configuration(issuer, given), base_path=folder), cwd=folder)
     for client_id, client in given["clients"].items():
         registered = {
@@ -201,10 +200,11 @@ def main():
     given = json.loads(sys.stdin.readline())
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     http.counts = {}
-    http.idp = authorization_server(f"http://127.0.0.1:{http.server_port}", given)
-    threading.Thread(target=lambda: (sys.stdin.read(), http.shutdown()), daemon=True).start()
-    print(json.dumps({"port": http.server_port}), flush=True)
-    http.serve_forever()
+    with tempfile.TemporaryDirectory() as folder:
+        http.idp = authorization_server(f"http://127.0.0.1:{http.server_port}", given, folder)
+        threading.Thread(target=lambda: (sys.stdin.read(), http.shutdown()), daemon=True).start()
+        print(json.dumps({"port": http.server_port}), flush=True)
+        http.serve_forever()
 
 
 main()
