@@ -23,9 +23,16 @@ const CERTIFICATES = [['x5t#S256'], ['x5t#S256', 'x5t', 'x5c']].map((certificate
   certificate,
 }));
 
+/** With DPoP at the token endpoint and for the upstream; without, it is off. */
+const BOUND = [
+  { ...SECRETS[0], dpop: 'EdDSA' },
+  { ...KEYS[0], dpop: 'ES256' },
+];
+
 /**
  * By profile: the client authentications that it allows, a provider of its own for each of them, and what to ask it for.
- * A provider is started with `method`, and the `secret`, the `jwks`, or the `certificate` of the client.
+ * A provider is started with `method`, and the `secret`, the `jwks`, or the `certificate` of the client; with `dpop` it must prove a
+ * key of its own.
  */
 const PROFILES = {
   entra_obo: {
@@ -37,14 +44,14 @@ const PROFILES = {
     exchange: ({ ids }) => ({ resource: `api://${ids.mcpServer}` }),
   },
   okta_obo: {
-    authentications: [...SECRETS, ...KEYS, { ...KEYS[0], certificate: ['x5t#S256', 'x5c'] }],
-    start: ({ authority, number, method, secret, jwks }) =>
+    authentications: [...SECRETS, ...KEYS, { ...KEYS[0], certificate: ['x5t#S256', 'x5c'] }, ...BOUND],
+    start: ({ authority, number, method, secret, jwks, dpop }) =>
       startOkta({
         authority,
         domain: `matrix${number}.okta.com`,
         audience: RESOURCE,
         scopes: ['mcp:call'],
-        serviceApp: { token_endpoint_auth_method: method, ...(jwks ? { jwks } : { client_secret: secret }) },
+        serviceApp: { token_endpoint_auth_method: method, dpop_bound_access_tokens: dpop, ...(jwks ? { jwks } : { client_secret: secret }) },
       }),
     more: ({ forMcp }) => ({ token_endpoint: forMcp.urls.token }),
     client: ({ ids }) => ids.serviceApp,
@@ -53,7 +60,7 @@ const PROFILES = {
     exchange: () => ({ audience: RESOURCE, scopes: ['mcp:call'] }),
   },
   rfc8693: {
-    authentications: [...SECRETS, ...KEYS],
+    authentications: [...SECRETS, ...KEYS, ...BOUND],
     start: plain,
     client: ({ ids }) => ids.gateway,
     subjectAudience: () => 'https://gateway.example',
@@ -61,7 +68,7 @@ const PROFILES = {
     exchange: () => ({ audience: RESOURCE, scopes: ['mcp:call'] }),
   },
   jwt_bearer: {
-    authentications: [...SECRETS, ...KEYS],
+    authentications: [...SECRETS, ...KEYS, ...BOUND],
     start: plain,
     client: ({ ids }) => ids.gateway,
     subjectAudience: () => 'https://gateway.example',
@@ -70,8 +77,8 @@ const PROFILES = {
   },
 };
 
-function plain({ method, secret, jwks }) {
-  return startRfc8693({ method, clientSecret: secret, jwks, audience: RESOURCE, scopes: ['mcp:call'] });
+function plain({ method, secret, jwks, dpop }) {
+  return startRfc8693({ method, clientSecret: secret, jwks, dpop, audience: RESOURCE, scopes: ['mcp:call'] });
 }
 
 const ROWS = Object.entries(PROFILES)
@@ -80,7 +87,7 @@ const ROWS = Object.entries(PROFILES)
     ...row,
     number,
     id: `row${number}`,
-    title: [row.profile, 'with', row.method, row.algorithm, ...(row.certificate ?? [])].filter(Boolean).join(' '),
+    title: [row.profile, 'with', row.method, row.algorithm, ...(row.certificate ?? []), row.dpop && `and DPoP ${row.dpop}`].filter(Boolean).join(' '),
   }));
 
 let parts;
@@ -111,9 +118,10 @@ after(async () => {
 async function startRow(row) {
   const { id, method, algorithm } = row;
   const credential = () => {
-    if (!algorithm) return { env: { [`${id}_SECRET`]: `~+&=%/: ${randomBytes(18).toString('base64url')}` } };
+    const env = row.dpop ? { [`${id}_DPOP`]: inPem(keysFor(row.dpop).privateKey) } : {};
+    if (!algorithm) return { env: { ...env, [`${id}_SECRET`]: `~+&=%/: ${randomBytes(18).toString('base64url')}` } };
     const keys = keysFor(algorithm);
-    const env = { [`${id}_KEY`]: inPem(keys.privateKey) };
+    env[`${id}_KEY`] = inPem(keys.privateKey);
     const certificate = row.certificate && ofClient('gateway', keys);
     if (certificate) env[`${id}_CERTIFICATE`] = certificate.pem;
     const jwk = registeredKey(env[`${id}_KEY`], { kid: id, alg: algorithm });
@@ -121,8 +129,9 @@ async function startRow(row) {
   };
   const { env, ...registered } = credential();
   Object.assign(row, { env, wrongEnv: credential().env });
-  const start = { ...registered, authority: parts.authority, number: row.number, method, secret: env[`${id}_SECRET`] };
-  row.provider = await PROFILES[row.profile].start(start);
+  const { authority } = parts;
+  const secret = env[`${id}_SECRET`];
+  row.provider = await PROFILES[row.profile].start({ ...registered, authority, number: row.number, method, secret, dpop: Boolean(row.dpop) });
 }
 
 /** Puts all rows into the recipe instead of what it has. */
@@ -140,9 +149,13 @@ function change(filter, bootstrap) {
       cluster: id,
       audiences: [of.subjectAudience(provider)],
       ...of.more?.(provider),
-      client: { id: of.client(provider), authentication: authenticationOf(row) },
+      client: {
+        id: of.client(provider),
+        authentication: authenticationOf(row),
+        ...(row.dpop && { dpop: { key: { env: `${id}_DPOP` }, algorithm: row.dpop } }),
+      },
     };
-    filter.resources[0].exchange[id] = of.exchange(provider);
+    filter.resources[0].exchange[id] = { ...of.exchange(provider), ...(row.dpop && { presented_as: 'dpop' }) };
     const cluster = JSON.parse(secure.replaceAll(parts.okta.host.name, provider.host.name));
     const [endpoint] = cluster.load_assignment.endpoints[0].lb_endpoints;
     endpoint.endpoint.address.socket_address.port_value = provider.host.tlsPort ?? provider.host.port;
@@ -184,8 +197,12 @@ for (const row of ROWS) {
       }
       assert.deepEqual([...new Set(all.map(({ json }) => json.user))], [`user-of-${row.id}`]);
       const { exchanges } = provider.forMcp;
-      assert.deepEqual(exchanges.map(({ status, clientAuthentication }) => [status, clientAuthentication]), [[200, row.method]]);
-      assert.equal(exchanges[0].assertion?.alg, row.algorithm);
+      assert.deepEqual([...new Set(all.map(({ json }) => json.scheme))], [row.dpop ? 'DPoP' : 'Bearer']);
+      // The first call learns the nonce that proofs must have.
+      assert.deepEqual(exchanges.map(({ status, error }) => error ?? status), row.dpop ? ['use_dpop_nonce', 200] : [200]);
+      for (const { clientAuthentication, assertion, proof } of exchanges) {
+        assert.deepEqual([clientAuthentication, assertion?.alg, Boolean(proof)], [row.method, row.algorithm, Boolean(row.dpop)]);
+      }
     });
 
     it('gets nothing with a credential that the provider does not know', async () => {

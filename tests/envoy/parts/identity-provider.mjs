@@ -224,9 +224,10 @@ export async function startEntra({ authority, clientSecret, certificate, federat
 
 /**
  * A provider with nothing of its own. The issuer is the loopback address; or, with an authority, a host by TLS that asks for
- * its clients’ certificates, where `client` is what is registered for the gateway. `jwks`: the gateway's, for private_key_jwt.
+ * its clients’ certificates, where `client` is what is registered for the gateway. `jwks`: the gateway's, for private_key_jwt. `dpop`: it
+ * must prove a key of its own.
  */
-export async function startRfc8693({ method, clientSecret, jwks, audience, scopes, authority, client, metadata }) {
+export async function startRfc8693({ method, clientSecret, jwks, dpop = false, audience, scopes, authority, client, metadata }) {
   const name = authority ? 'login.plain.example' : '127.0.0.1';
   const host = await new Host(name).start(authority, { asksForCertificates: true });
   const ids = { mcpClient: 'mcp-client', gateway: 'gateway' };
@@ -242,6 +243,7 @@ export async function startRfc8693({ method, clientSecret, jwks, audience, scope
         client_id: ids.gateway,
         ...(jwks && { jwks }),
         ...(clientSecret && { client_secret: clientSecret }),
+        dpop_bound_access_tokens: dpop,
         token_endpoint_auth_method: method,
         ...client,
         grant_types: [

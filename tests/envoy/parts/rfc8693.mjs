@@ -60,7 +60,7 @@ export const rfc8693 = {
             scopes,
           }),
           issued_token_type: `${TOKEN_TYPE}access_token`,
-          token_type: 'Bearer',
+          token_type: ctx.state.tokenType,
           expires_in: server.accessTokenSeconds,
           scope: scopes.join(' '),
         };
@@ -80,7 +80,7 @@ export const rfc8693 = {
         if (!resource) throw failure('invalid_target', 'target_service is unknown');
         ctx.body = {
           access_token: await server.issueAccessToken(ctx, { accountId: subject.sub, resource, scopes: scope.split(' ') }),
-          token_type: 'Bearer',
+          token_type: ctx.state.tokenType,
           expires_in: server.accessTokenSeconds,
         };
       },

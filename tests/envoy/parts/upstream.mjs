@@ -1,7 +1,8 @@
 // An API behind Envoy that takes tokens of several issuers, as any resource server does, and says whose token it got.
 
+import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
-import { createRemoteJWKSet, decodeJwt, jwtVerify } from 'jose';
+import { calculateJwkThumbprint, createRemoteJWKSet, decodeJwt, EmbeddedJWK, jwtVerify } from 'jose';
 import { secrets } from './leaks.mjs';
 
 /**
@@ -19,9 +20,9 @@ export async function startUpstream(trusted, audiences) {
   const mistaken = [];
   const counts = { requests: 0 };
 
-  const verify = async (authorization, audience) => {
+  const verify = async ({ authorization, dpop }, audience) => {
     const [scheme, token, ...rest] = (authorization ?? '').split(' ');
-    if (scheme !== 'Bearer' || !token || rest.length) throw new Error('no bearer token');
+    if (!['Bearer', 'DPoP'].includes(scheme) || !token || rest.length) throw new Error('no token');
     if (!verified.has(token)) {
       secrets.add(token);
       const { iss } = decodeJwt(token);
@@ -33,7 +34,9 @@ export async function startUpstream(trusted, audiences) {
     if (audience === undefined) throw new Error('nothing is here');
     if (audience !== null && ![claims.aud].flat().includes(audience)) throw new Error(`for ${claims.aud}, not ${audience}`);
     if (!(claims.exp > Date.now() / 1000)) throw new Error('expired');
-    return claims;
+    if (scheme !== (claims.cnf?.jkt ? 'DPoP' : 'Bearer')) throw new Error(`a token that is ${claims.cnf ? '' : 'not '}bound came as ${scheme}`);
+    if (claims.cnf?.jkt) await proves(dpop, token, claims.cnf.jkt);
+    return { scheme, ...claims };
   };
 
   const server = createServer({ keepAliveTimeout: 600_000 }, async (request, response) => {
@@ -41,14 +44,14 @@ export async function startUpstream(trusted, audiences) {
     request.resume();
     const answer = (status, body) => response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
     try {
-      const claims = await verify(request.headers.authorization, audiences[request.url]);
+      const claims = await verify(request.headers, audiences[request.url]);
       const user = claims.preferred_username ?? claims.sub;
       const expected = request.headers['x-expected-user'];
       if (expected !== undefined && expected !== user) {
         mistaken.push(`${expected} got a token of ${user}`);
         return answer(409, { user });
       }
-      return answer(200, { issuer: claims.iss, audience: claims.aud, subject: claims.sub, user, scopes: claims.scp ?? claims.scope });
+      return answer(200, { scheme: claims.scheme, issuer: claims.iss, audience: claims.aud, subject: claims.sub, user, scopes: claims.scp ?? claims.scope });
     } catch (error) {
       mistaken.push(error.message);
       return answer(401, { error: 'invalid_token' });
@@ -67,4 +70,11 @@ export async function startUpstream(trusted, audiences) {
       server.close();
     },
   };
+}
+
+/** A proof of the key that a token is bound to, for that token (RFC 9449 section 4.3); bound-resource.mjs looks at all of it. */
+async function proves(proof, token, thumbprint) {
+  const { payload, protectedHeader } = await jwtVerify(proof, EmbeddedJWK, { typ: 'dpop+jwt', requiredClaims: ['jti', 'htm', 'htu', 'iat', 'ath'] });
+  if ((await calculateJwkThumbprint(protectedHeader.jwk)) !== thumbprint) throw new Error('a proof of another key');
+  if (payload.ath !== createHash('sha256').update(token).digest('base64url')) throw new Error('a proof for another token');
 }
