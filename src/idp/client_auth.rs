@@ -19,6 +19,9 @@ const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-be
 /// How long a client assertion is good for. Providers allow an hour at most.
 const ASSERTION_LIFETIME: Duration = Duration::from_secs(300);
 
+/// How much earlier than now an assertion says that it is good from: a provider's clock may be behind ours.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
+
 /// Which of a client's two secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
@@ -122,7 +125,7 @@ impl Assertion<'_> {
             ("aud", self.audience.into()),
             ("jti", BASE64_URL_SAFE_NO_PAD.encode(crypto.random()?).into()),
             ("iat", now.secs().into()),
-            ("nbf", now.secs().into()),
+            ("nbf", now.minus(CLOCKS_DIFFER).secs().into()),
             ("exp", now.plus(ASSERTION_LIFETIME).secs().into()),
         ];
         let mut token = [header, claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(json::text(part))).join(".");

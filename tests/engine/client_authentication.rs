@@ -99,7 +99,7 @@ fn an_assertion_is_signed_with_every_algorithm() {
         let (header, claims) = assertion(authentication, algorithm, &pair.public);
         assert_eq!(header, json!({"alg": algorithm, "typ": "JWT"}));
         let seconds = |name: &str| claims[name].as_u64().unwrap();
-        assert_eq!((seconds("iat"), seconds("nbf"), seconds("exp")), (NOW.secs(), NOW.secs(), NOW.secs() + 300));
+        assert_eq!((seconds("iat"), seconds("nbf"), seconds("exp")), (NOW.secs(), NOW.secs() - 60, NOW.secs() + 300));
         assert_eq!((claims["iss"].as_str(), claims["sub"].as_str()), (Some("gateway-id"), Some("gateway-id")));
     }
 }

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 from cryptojwt.key_jar import build_keyjar
 from idpyoidc.message.oauth2 import ResponseMessage
-from idpyoidc.message.oidc import JsonWebToken
 from idpyoidc.server import Server
 from idpyoidc.server import client_authn
 from idpyoidc.server.configure import ASConfiguration
@@ -30,16 +29,6 @@ ENCRYPTING = {
 
 # The library keeps its sessions in memory and knows no threads; a thread for each kept connection does.
 LOCK = threading.Lock()
-
-
-class Assertion(JsonWebToken):
-    """Without the library's leeway of 15 seconds, which it takes off at the wrong end: it refuses an `nbf` of just now."""
-
-    def verify(self, **kwargs):
-        return super().verify(**{**kwargs, "skew": 0})
-
-
-client_authn.JsonWebToken = Assertion
 
 
 class Named(UserAuthnMethod):
