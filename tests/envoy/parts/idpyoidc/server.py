@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 from cryptojwt.key_jar import build_keyjar
 from idpyoidc.message.oauth2 import ResponseMessage
 from idpyoidc.server import Server
-from idpyoidc.server import client_authn
 from idpyoidc.server.configure import ASConfiguration
 from idpyoidc.server.user_authn.user import UserAuthnMethod
 from idpyoidc.time_util import utc_time_sans_frac
