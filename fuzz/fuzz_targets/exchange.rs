@@ -36,7 +36,7 @@ fuzz_target!(|text: &[u8]| CONFIG.with(|config| {
     };
     let (status, body) = (answer.status, answer.body.clone());
     let reply = Reply::Answer(answer);
-    let subject = Subject { token: CALLERS[0].token, is_id_token: false };
+    let subject = Subject { token: CALLERS[0].token, is_id_token: false, claims: None };
     for (index, provider) in config.providers.iter().enumerate() {
         let target = config.resources[0].targets[index].as_ref().unwrap();
         let token_endpoint = &Url::parse("https://login.example/token").unwrap();

@@ -4,6 +4,7 @@ use super::fields::Fields;
 use super::{ConfigError, Provider, SubjectToken, check_scopes};
 use crate::http::Url;
 use crate::idp::{Presentation, Target};
+use crate::json;
 use crate::mcp::metadata;
 use crate::path;
 use crate::secret::Secret;
@@ -71,14 +72,16 @@ pub struct RawExchange {
     pub scopes: Vec<String>,
     /// `requested_token_type`.
     pub requested_token_type: Option<String>,
+    /// `claims`: JSON text.
+    pub claims: Option<String>,
     /// Parameters that no profile knows, none of them one that it does.
     pub parameters: Vec<(String, Secret)>,
 }
 
 const FIELDS: [&str; 6] = ["url", "scopes", "scopes_supported", "dpop", "certificate_bound_tokens", "exchange"];
 
-const EXCHANGE_FIELDS: [&str; 7] =
-    ["audience", "resource", "scopes", "requested_token_type", "parameters", "presented_as", "upstream_url"];
+const EXCHANGE_FIELDS: [&str; 8] =
+    ["audience", "resource", "scopes", "requested_token_type", "claims", "parameters", "presented_as", "upstream_url"];
 
 /// Every resource, as listed.
 pub(super) fn build_all(
@@ -169,6 +172,7 @@ fn build(fields: &Fields<'_>, providers: &[Provider], warnings: &mut Vec<String>
             resources: fields.one_or_more("resource")?,
             scopes: scopes(&fields, "scopes")?,
             requested_token_type: fields.text("requested_token_type")?.map(str::to_owned),
+            claims: claims(&fields, provider)?,
             parameters: parameters(&fields)?,
         };
         for (index, scope) in needed.iter().enumerate() {
@@ -182,6 +186,22 @@ fn build(fields: &Fields<'_>, providers: &[Provider], warnings: &mut Vec<String>
         *slot = Some(Target { presentation: presentation(&fields, provider)?, ..target });
     }
     Ok(Resource { url, scopes: needed, scopes_supported, dpop, certificates, targets })
+}
+
+/// What the operator wants to be in the token (OpenID Connect Core section 5.5).
+fn claims(fields: &Fields<'_>, provider: &Provider) -> Result<Option<String>, ConfigError> {
+    let Some(claims) = fields.any_object("claims")? else {
+        return Ok(None);
+    };
+    let wrong = |found: &str, expected: &str| Err(ConfigError::new(fields.at("claims"), found, expected));
+    if !provider.profile.takes_claims() {
+        return wrong("a value", "none: this profile has no such parameter");
+    }
+    let is_well_formed = !claims.is_empty() && claims.members().all(|(_, value)| value.as_object().is_some());
+    if !is_well_formed {
+        return wrong("another form", "an object of objects, such as {access_token: {xms_cc: {values: [cp1]}}}");
+    }
+    Ok(Some(json::text(claims.members().map(|(name, value)| (name, value.clone())))))
 }
 
 /// Parameters of token requests that are set by fields of their own, or by the exchange itself.

@@ -85,6 +85,8 @@ pub(super) struct TokenNeed {
     pub(super) is_id_token: bool,
     /// By what the client proves itself, where the request brought it.
     pub(super) assertion: Option<Secret>,
+    /// What the upstream wants the token to have in it, see [`Subject::claims`].
+    pub(super) claims: Option<Box<str>>,
     pub(super) tenant: Option<String>,
     pub(super) subject_expires: UnixTime,
     pub(super) takes_claims_challenge: bool,
@@ -229,6 +231,7 @@ impl<'a> Facts<'a> {
                 subject: Secret::new(subject_token.to_owned()),
                 is_id_token,
                 assertion: assertion(request, provider)?,
+                claims: None,
                 tenant: caller.caller.tenant.clone(),
                 subject_expires: subject.expires,
                 takes_claims_challenge: caller.caller.takes_claims_challenge,
@@ -491,7 +494,7 @@ fn assertion(request: &Request, provider: &Provider) -> Result<Option<Secret>, R
 
 /// Everything that shapes the exchanged token, beside the token that is handed in: who asks whom, and with which parameters.
 fn shape(provider: &Provider, endpoints: &Endpoints, target: &Target, is_id_token: bool) -> Shape {
-    let subject = Subject { token: "", is_id_token };
+    let subject = Subject { token: "", is_id_token, claims: None };
     let whom = [
         &*provider.name,
         provider.profile.name(),
@@ -506,8 +509,9 @@ fn shape(provider: &Provider, endpoints: &Endpoints, target: &Target, is_id_toke
         },
     ];
     let known = provider.profile.parameters(target, subject);
+    let known = known.iter().map(|(name, value)| (*name, &**value));
     let own = target.parameters.iter().map(|(name, value)| (name.as_str(), value.reveal()));
-    let with = known.into_iter().chain(own).flat_map(|(name, value)| [name, value]);
+    let with = known.chain(own).flat_map(|(name, value)| [name, value]);
     Shape::of(whom.into_iter().chain(with))
 }
 

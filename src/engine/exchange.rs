@@ -123,7 +123,11 @@ impl Exchange {
             provider: config.providers.get(self.need.provider)?,
             target,
             token_endpoint: &self.token_endpoint,
-            subject: Subject { token: self.need.subject.reveal(), is_id_token: self.need.is_id_token },
+            subject: Subject {
+                token: self.need.subject.reveal(),
+                is_id_token: self.need.is_id_token,
+                claims: self.need.claims.as_deref(),
+            },
             which: self.which,
             assertion: self.need.assertion.as_ref(),
             nonce: nonces.of(Server::TokenEndpoint(&self.token_endpoint)).map(|nonce| &**nonce),

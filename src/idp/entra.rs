@@ -8,7 +8,10 @@ use std::borrow::Cow;
 
 use super::Act::{Admin, Operator, Provider as Entra, User};
 use super::Sign::{Numbers, Suberror};
-use super::{Blame, Caller, Entry, Mistake, Profile, RawExchange, Recognition, Subject, Target, scope_parameter};
+use super::{
+    Blame, Caller, Entry, Mistake, Parameters, Profile, RawExchange, Recognition, Subject, Target, claims, jwt_bearer,
+    scope_parameter,
+};
 use crate::config::{Provider, SubjectToken};
 use crate::http::Url;
 use crate::json::{Object, Value};
@@ -125,6 +128,10 @@ impl Profile for EntraObo {
         }
     }
 
+    fn takes_claims(&self) -> bool {
+        true
+    }
+
     fn doubt(&self, scope: &str) -> Option<&'static str> {
         is_uri(scope).then_some(
             "tokens have a scope by its short name: write that here, and the long form into scopes_supported",
@@ -179,7 +186,7 @@ impl Profile for EntraObo {
             (None, None) => return Err(("", "neither resource nor scopes".to_owned(), expected)),
             (Some(_), Some(_)) => return Err(("", "both resource and scopes".to_owned(), expected)),
         };
-        Ok(Target { scope: Some(scope), parameters: exchange.parameters, ..Target::default() })
+        Ok(Target { scope: Some(scope), claims: exchange.claims, parameters: exchange.parameters, ..Target::default() })
     }
 
     /// A delegated token has `scp`; an ID token names no client; an application's own token has roles at most.
@@ -229,13 +236,16 @@ impl Profile for EntraObo {
         }
     }
 
-    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Vec<(&'a str, &'a str)> {
-        vec![
-            ("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"),
-            ("requested_token_use", "on_behalf_of"),
-            ("assertion", subject.token),
-            ("scope", target.scope.as_deref().unwrap_or_default()),
-        ]
+    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Parameters<'a> {
+        let mut parameters = vec![
+            ("grant_type", jwt_bearer::GRANT.into()),
+            ("requested_token_use", "on_behalf_of".into()),
+            ("assertion", subject.token.into()),
+            ("scope", target.scope.as_deref().unwrap_or_default().into()),
+        ];
+        let claims = claims::merged(target.claims.as_deref(), subject.claims);
+        parameters.extend(claims.map(|claims| ("claims", claims)));
+        parameters
     }
 
     /// The values of `suberror` by which Microsoft's own libraries know that the user must act.

@@ -41,6 +41,11 @@ pub struct Subject<'a> {
     pub token: &'a str,
     /// Whether it is an ID token; else it is an access token.
     pub is_id_token: bool,
+    /// What the upstream wants of the new token beside what the operator does: JSON text (OpenID Connect Core section
+    /// 5.5), as it stands in a claims challenge. Text that is no JSON object counts for nothing, and so does all of it where the
+    /// profile does not take claims ([`Profile::takes_claims`](super::Profile::takes_claims)). It is no part of the key
+    /// under which the token is kept: what is asked for in this way takes the place of what was there.
+    pub claims: Option<&'a str>,
 }
 
 /// A token for the upstream.
@@ -82,7 +87,7 @@ impl TokenRequest<'_> {
         let proof = prove(&provider.client, which, assertion, token_endpoint, crypto, now)?;
         let mut form = form_urlencoded::Serializer::new(String::new());
         for (name, value) in provider.profile.parameters(target, subject) {
-            form.append_pair(name, value);
+            form.append_pair(name, &value);
         }
         for (name, value) in &target.parameters {
             form.append_pair(name, value.reveal());

@@ -1,9 +1,12 @@
 //! A server that takes a token as an authorization grant (RFC 7523 section 2.1), and calls what it is for by whatever
 //! parameters the operator writes.
 
-use super::{Caller, Mistake, Profile, RawExchange, Subject, Target, rfc8693};
+use super::{Caller, Mistake, Parameters, Profile, RawExchange, Subject, Target, rfc8693};
 use crate::config::Provider;
 use crate::token::{Claims, Header, Rejection};
+
+/// RFC 7523 section 2.1.
+pub(super) const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
 #[derive(Debug)]
 pub(super) struct JwtBearer;
@@ -33,9 +36,8 @@ impl Profile for JwtBearer {
         rfc8693::Rfc8693.id_token_caller(claims)
     }
 
-    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Vec<(&'a str, &'a str)> {
-        let mut parameters =
-            vec![("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", subject.token)];
+    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Parameters<'a> {
+        let mut parameters = vec![("grant_type", GRANT.into()), ("assertion", subject.token.into())];
         parameters.extend(rfc8693::targets(target));
         parameters
     }

@@ -4,6 +4,7 @@
 //! it: discovery, client authentication, reading a token response, the catalogue of failures.
 
 mod catalogue;
+mod claims;
 mod client_auth;
 mod discovery;
 mod entra;
@@ -34,6 +35,9 @@ static PROFILES: [&dyn Profile; 4] = [&entra::EntraObo, &okta::OktaObo, &rfc8693
 /// A mistake in the configuration: the field (behind what the caller prefixes), what was found, what is expected.
 pub type Mistake = (&'static str, String, &'static str);
 
+/// Form fields.
+pub type Parameters<'a> = Vec<(&'a str, Cow<'a, str>)>;
+
 /// What one kind of provider does in its own way.
 pub trait Profile: Debug + Sync {
     /// Its name in the configuration.
@@ -47,6 +51,11 @@ pub trait Profile: Debug + Sync {
     /// What speaks against this scope among those that a caller's token must have, if anything does.
     fn doubt(&self, _scope: &str) -> Option<&'static str> {
         None
+    }
+
+    /// Whether it knows the parameter `claims`.
+    fn takes_claims(&self) -> bool {
+        false
     }
 
     /// What to ask for, from what the operator wrote; the field is empty or begins with a dot.
@@ -79,7 +88,7 @@ pub trait Profile: Debug + Sync {
     }
 
     /// The grant's parameters (form fields), those of the client's authentication and the operator's own not among them.
-    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Vec<(&'a str, &'a str)>;
+    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Parameters<'a>;
 
     /// Whose fault an error response is, where this provider deviates from the standards.
     fn blame(&self, _status: u16, _error: &str, _suberror: Option<&str>) -> Option<Blame> {
@@ -108,6 +117,8 @@ pub struct Target {
     pub scope: Option<String>,
     /// `requested_token_type` (RFC 8693 section 3), if it is sent.
     pub requested_token_type: Option<String>,
+    /// `claims` (OpenID Connect Core section 5.5): JSON text, if it is sent.
+    pub claims: Option<String>,
     /// Whatever else the operator wants to be sent.
     pub parameters: Vec<(String, Secret)>,
     /// How the token goes to the resource.

@@ -2,7 +2,7 @@
 
 use super::Act::{Admin, Operator, Provider as Okta, User};
 use super::Sign::{None as Any, Words};
-use super::{Blame, Caller, Entry, Mistake, Profile, RawExchange, Recognition, Subject, Target, rfc8693};
+use super::{Blame, Caller, Entry, Mistake, Parameters, Profile, RawExchange, Recognition, Subject, Target, rfc8693};
 use crate::config::{Provider, SubjectToken};
 use crate::http::Url;
 use crate::json::Object;
@@ -109,7 +109,7 @@ impl Profile for OktaObo {
         }
     }
 
-    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Vec<(&'a str, &'a str)> {
+    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Parameters<'a> {
         rfc8693::parameters(target, subject)
     }
 

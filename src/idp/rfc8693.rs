@@ -1,6 +1,8 @@
 //! Any server that follows RFC 8693 (OAuth 2.0 Token Exchange).
 
-use super::{Caller, Mistake, Profile, RawExchange, Subject, Target, scope_parameter};
+use std::borrow::Cow;
+
+use super::{Caller, Mistake, Parameters, Profile, RawExchange, Subject, Target, scope_parameter};
 use crate::config::Provider;
 use crate::token::{Claims, Header, Rejection, TokenError};
 
@@ -50,7 +52,7 @@ impl Profile for Rfc8693 {
         subject(claims)
     }
 
-    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Vec<(&'a str, &'a str)> {
+    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Parameters<'a> {
         parameters(target, subject)
     }
 }
@@ -92,6 +94,7 @@ pub(super) fn target(exchange: RawExchange) -> Result<Target, Mistake> {
         resources: exchange.resources,
         scope: scope_parameter(&exchange.scopes),
         requested_token_type,
+        claims: None,
         parameters: exchange.parameters,
         ..Target::default()
     })
@@ -110,22 +113,22 @@ fn is_absolute_uri(text: &str) -> bool {
 }
 
 /// The parameters of RFC 8693 section 2.1.
-pub(super) fn parameters<'a>(target: &'a Target, subject: Subject<'a>) -> Vec<(&'a str, &'a str)> {
+pub(super) fn parameters<'a>(target: &'a Target, subject: Subject<'a>) -> Parameters<'a> {
     let subject_token_type = if subject.is_id_token { ID_TOKEN } else { ACCESS_TOKEN };
     let mut parameters = vec![
-        ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange"),
-        ("subject_token", subject.token),
-        ("subject_token_type", subject_token_type),
+        ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange".into()),
+        ("subject_token", subject.token.into()),
+        ("subject_token_type", subject_token_type.into()),
     ];
     parameters.extend(targets(target));
     parameters
 }
 
 /// Those that say what for: sections 2.1 and 3, and RFC 8707 section 2.
-pub(super) fn targets(target: &Target) -> impl Iterator<Item = (&str, &str)> {
-    let audiences = target.audiences.iter().map(|audience| ("audience", audience.as_str()));
-    let resources = target.resources.iter().map(|resource| ("resource", resource.as_str()));
-    let scope = target.scope.iter().map(|scope| ("scope", scope.as_str()));
-    let kind = target.requested_token_type.iter().map(|kind| ("requested_token_type", kind.as_str()));
-    audiences.chain(resources).chain(scope).chain(kind)
+pub(super) fn targets(target: &Target) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+    let audiences = target.audiences.iter().map(|audience| ("audience", audience));
+    let resources = target.resources.iter().map(|resource| ("resource", resource));
+    let scope = target.scope.iter().map(|scope| ("scope", scope));
+    let kind = target.requested_token_type.iter().map(|kind| ("requested_token_type", kind));
+    audiences.chain(resources).chain(scope).chain(kind).map(|(name, value)| (name, value.into()))
 }

@@ -63,6 +63,34 @@ fn scopes_of_the_operators_take_the_place_of_default() {
 }
 
 #[test]
+fn claims_of_the_operators_are_asked_for_and_make_another_token_of_it() {
+    let mut configuration = configuration();
+    let claims = json!({"access_token": {"xms_cc": {"values": ["cp1"]}}});
+    configuration["resources"][1] = json!({"url": "https://mcp.acme.example/capable",
+        "exchange": {"entra-us": {"resource": "api://github", "claims": claims}}});
+    let mut bench = Bench::new(&configuration).with_keys();
+    assert_eq!(authorization(bench.exchange(bearer("/github", &alice_token()), &issued("plain"))), "Bearer plain");
+    bench.wait(bearer("/capable", &alice_token()));
+    let sent = form(&bench.call().1);
+    assert_eq!(serde_json::from_str::<Value>(&sent["claims"]).unwrap(), claims);
+}
+
+#[test]
+fn claims_are_refused_where_nobody_takes_them_or_in_another_form() {
+    let refused = |provider: &str, claims: Value| {
+        let mut configuration = configuration();
+        configuration["resources"][0]["exchange"][provider]["claims"] = claims;
+        let error = Config::parse(configuration.to_string().as_bytes(), &environment).unwrap_err();
+        assert_eq!(error.path, format!("resources[0].exchange.{provider}.claims"), "{error}");
+        error.found.clone()
+    };
+    assert_eq!(refused("okta-eu", json!({"access_token": {}})), "a value");
+    assert_eq!(refused("entra-us", json!("{}")), "a string");
+    assert_eq!(refused("entra-us", json!({"access_token": "xms_cc"})), "another form");
+    assert_eq!(refused("entra-us", json!({})), "another form");
+}
+
+#[test]
 fn token_exchange_names_audience_and_scope_and_proves_the_client_with_a_signed_assertion() {
     let call = call_for(&configuration(), &bob_token());
     let form = form(&call);
@@ -400,7 +428,7 @@ fn line(reply: &Reply) -> String {
         provider: &config.providers[0],
         target: config.resources[0].targets[0].as_ref().unwrap(),
         token_endpoint: &Url::parse("https://login.entra.example/token").unwrap(),
-        subject: Subject { token: &alice_token(), is_id_token: false },
+        subject: Subject { token: &alice_token(), is_id_token: false, claims: None },
         which: Which::Current,
         nonce: None,
         assertion: None,

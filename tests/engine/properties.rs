@@ -404,7 +404,7 @@ proptest! {
         let handed_in = alice_token();
         let body = json!({"access_token": token, "token_type": kind, "expires_in": lifetime}).to_string();
         let reply = Reply::Answer(Answer { status, headers: Vec::new(), body: body.into_bytes() });
-        let subject = Subject { token: &handed_in, is_id_token: false };
+        let subject = Subject { token: &handed_in, is_id_token: false, claims: None };
         let token_endpoint = &Url::parse("https://login.entra.example/token").unwrap();
         let request = TokenRequest { provider, target, token_endpoint, subject, which: Which::Current, assertion: None, nonce: None };
         let issued = request.read(&reply, NOW);
