@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::Uri;
 
 use crate::audit::Record;
+use crate::engine::Sent;
 use crate::secret::Secret;
 
 /// An absolute `https` URL without user information, query or fragment; `http` only towards a loopback host.
@@ -157,6 +158,8 @@ pub struct HeaderEdits {
     pub proof: Option<Secret>,
     /// What the access log is told of the request.
     pub audit: Record,
+    /// What to come back with when the upstream answers, if it is of interest then.
+    pub sent: Option<Sent>,
 }
 
 /// An answer of our own in place of the upstream's.

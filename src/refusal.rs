@@ -125,6 +125,8 @@ reasons! {
     ProviderThrottled => ("provider_throttled", 503, "temporarily_unavailable", No, Operator, "The identity provider is limiting requests; try again later.");
     ProviderUnavailable => ("provider_unavailable", 503, "temporarily_unavailable", No, Operator, "The identity provider cannot be reached; try again later.");
     ProviderAnswerInvalid => ("provider_answer_invalid", 502, "server_error", No, Operator, "The identity provider's answer was not usable; the operator finds the reason in the log.");
+    UpstreamRejectedToken => ("upstream_rejected_token", 503, "temporarily_unavailable", No, Caller, "The server behind this proxy did not accept the token that was exchanged for it; try again, with another.");
+    UpstreamRejectsTokens => ("upstream_rejects_tokens", 502, "server_error", No, Operator, "The server behind this proxy accepts no token that is exchanged for it; the operator finds the reason there.");
     Overloaded => ("overloaded", 503, "temporarily_unavailable", No, Operator, "Too many requests are waiting; try again.");
 }
 

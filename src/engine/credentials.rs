@@ -132,7 +132,7 @@ impl<'a> Head<'a> {
                 }
             }
         }
-        HeaderEdits { authorization, remove, cookie, proof, audit: Record::default() }
+        HeaderEdits { authorization, remove, cookie, proof, audit: Record::default(), sent: None }
     }
 }
 

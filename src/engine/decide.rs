@@ -11,6 +11,7 @@ use super::known::{Known, Role};
 use super::possession;
 use super::presentation::{self, Proof};
 use super::select::{Selected, select};
+use super::upstream::Sent;
 use super::verified::Verified;
 use crate::audit::quoted;
 use crate::config::{Bound, Config, Provider, Resource, SubjectToken, TokenSource};
@@ -41,6 +42,8 @@ pub(super) struct Facts<'a> {
     pub(super) shared: &'a dyn Shared,
     /// What was found out, for whoever tells of it.
     pub(super) about: About,
+    /// With what the request goes on, if it does with a token.
+    pub(super) sent: Option<Sent>,
 }
 
 /// A request that is through.
@@ -131,7 +134,9 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
     let Admitted { authorization, proof, renewal } = facts
         .admit(request, index, resource, &head, &credential, now)
         .map_err(|verdict| verdict.with(credential.scheme))?;
-    Ok(Outcome::Forward { edits: head.edits(request, config, Some(authorization), proof), exchanged: true, renewal })
+    let mut edits = head.edits(request, config, Some(authorization), proof);
+    edits.sent = facts.sent;
+    Ok(Outcome::Forward { edits, exchanged: true, renewal })
 }
 
 /// What a request goes on with.
@@ -231,7 +236,7 @@ impl<'a> Facts<'a> {
                 subject: Secret::new(subject_token.to_owned()),
                 is_id_token,
                 assertion: assertion(request, provider)?,
-                claims: None,
+                claims: self.known.rejections.claims(&key),
                 tenant: caller.caller.tenant.clone(),
                 subject_expires: subject.expires,
                 takes_claims_challenge: caller.caller.takes_claims_challenge,
@@ -247,6 +252,7 @@ impl<'a> Facts<'a> {
                 Err(Refusal::because(Reason::ProviderAnswerInvalid, detail).into())
             }
             Exchanged::Issued { authorization, is_due } => {
+                self.sent = Some(Sent { key, provider: caller.provider, resource, at: now });
                 let may_renew = is_due && self.known.circuits.may_renew(caller.provider, tenant, &key, now);
                 let renewal = match may_renew.then(|| need(true)).transpose() {
                     Ok(renewal) => renewal,

@@ -178,6 +178,16 @@ impl Exchanges {
         self.exchanges.put(key, Exchange::Issued { authorization, until, renew_from });
     }
 
+    /// A token is not good any more, and this was it. That there is none, and why, stays.
+    pub(super) fn drop_issued(&mut self, key: &TokenKey) -> Option<Secret> {
+        let Some(Exchange::Issued { authorization, .. }) = self.exchanges.peek(key) else {
+            return None;
+        };
+        let authorization = authorization.clone();
+        self.exchanges.pop(key);
+        Some(authorization)
+    }
+
     /// Remembers that there is no token, for `pause`. Where that says nothing of the token that is there and still good, it
     /// stays: there is only no next one yet.
     pub(super) fn put_failed(&mut self, key: TokenKey, refusal: Refusal, keeps: bool, pause: Duration, now: UnixTime) {

@@ -390,7 +390,11 @@ impl<'a> Landing<'a> {
             refusal = refusal.retry_after(pause);
         }
         if fault.blame == Blame::UserMustAct && need.takes_claims_challenge {
-            refusal.claims.clone_from(&fault.claims);
+            // Not every answer says what is missing; the upstream did.
+            refusal.claims = fault.claims.clone().or_else(|| need.claims.clone().map(Into::into));
+        }
+        if fault.blame == Blame::Operator {
+            self.known.rejections.forget_claims(&need.key);
         }
         if fault.blame == Blame::UserMustAct {
             refusal.interaction_uri.clone_from(&fault.interaction_uri);

@@ -21,6 +21,7 @@ mod possession;
 mod presentation;
 mod replay;
 mod select;
+mod upstream;
 mod verified;
 
 use std::collections::VecDeque;
@@ -30,6 +31,7 @@ use rustc_hash::FxHashMap;
 
 pub use counters::{Counters, Sample};
 pub use flight::FlightId;
+pub use upstream::{Response, Sent};
 
 use crate::config::{Config, Resource};
 use crate::crypto::Crypto;
@@ -342,6 +344,7 @@ impl Engine {
                 crypto: self.crypto.as_ref(),
                 shared: self.shared.as_ref(),
                 about: About::default(),
+                sent: None,
             };
             let decided = decide::decide(&request, &mut facts, now);
             let About { resource, caller, cache } = facts.about;

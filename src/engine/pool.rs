@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::exchanged::{Exchange, TokenKey};
 use super::issuer::{Board, Worker};
 use crate::crypto::Crypto;
+use crate::secret::Secret;
 use crate::time::UnixTime;
 
 /// How many tokens a record has room for.
@@ -123,6 +124,18 @@ impl Pool<'_> {
                 entry.leased_until = UnixTime::default();
             }
             true
+        });
+    }
+
+    /// A token is not good any more: nobody takes it over. One that another worker has brought since then stays.
+    pub(super) fn withdraw(&self, key: &TokenKey, rejected: &Secret, now: UnixTime) {
+        self.change(key, now, |entry| {
+            let is_it = matches!(&entry.exchange, Some(Exchange::Issued { authorization, .. })
+                if authorization.reveal() == rejected.reveal());
+            if is_it {
+                entry.exchange = None;
+            }
+            is_it
         });
     }
 

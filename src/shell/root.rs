@@ -13,8 +13,8 @@ use super::shared::HostShared;
 use super::stream::{self, Stream};
 use crate::config::Config;
 use crate::crypto::{Crypto, Host};
-use crate::engine::{Engine, FlightId, RequestId, Step};
-use crate::http::{Answer, Call, CallFailure, Reply};
+use crate::engine::{Engine, FlightId, RequestId, Sent, Step};
+use crate::http::{Answer, Call, CallFailure, HeaderEdits, Reply};
 use crate::time::UnixTime;
 
 /// How often the engine hears that time has passed.
@@ -31,9 +31,23 @@ pub(super) struct Worker {
     /// The queue by which a stream wakes the root, which alone may dispatch calls: the SDK hands a reply to the
     /// context that was active at dispatch and drops it if that has gone.
     queue: Cell<Option<u32>>,
+    /// With what requests went on that were held before, until they are answered or gone: only the root knew.
+    resumed: RefCell<FxHashMap<u32, Sent>>,
+    /// When the last request came of whose answer the status was read.
+    looked: Cell<UnixTime>,
 }
 
 impl Worker {
+    /// With what a request went on that was held.
+    pub(super) fn take_resumed(&self, RequestId(id): RequestId) -> Option<Sent> {
+        self.resumed.try_borrow_mut().ok()?.remove(&id)
+    }
+
+    /// Whether there is time to look at an answer more closely: once in a millisecond.
+    pub(super) fn may_look(&self, sent: &Sent) -> bool {
+        self.looked.replace(sent.at()) != sent.at()
+    }
+
     /// Makes `on_queue_ready` run soon.
     pub(super) fn wake(&self) {
         let sent = self.queue.get().is_some_and(|queue| hostcalls::enqueue_shared_queue(queue, Some(b"calls")).is_ok());
@@ -61,8 +75,13 @@ pub(super) struct Root {
 
 impl Root {
     pub(super) fn new(id: u32) -> Self {
-        let worker =
-            Worker { engine: RefCell::new(None), takes_certificates: Cell::new(false), queue: Cell::new(None) };
+        let worker = Worker {
+            engine: RefCell::new(None),
+            takes_certificates: Cell::new(false),
+            queue: Cell::new(None),
+            resumed: RefCell::default(),
+            looked: Cell::default(),
+        };
         Self {
             id,
             worker: Rc::new(worker),
@@ -123,6 +142,11 @@ impl Root {
         }
         for (RequestId(id), step) in steps {
             if hostcalls::set_effective_context(id).is_ok() {
+                if let Step::Forward(HeaderEdits { sent: Some(sent), .. }) = &step
+                    && let Ok(mut resumed) = self.worker.resumed.try_borrow_mut()
+                {
+                    resumed.insert(id, *sent);
+                }
                 stream::perform(step, true);
             }
         }

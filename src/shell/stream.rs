@@ -10,24 +10,27 @@ use super::headers;
 use super::now;
 use super::root::Worker;
 use crate::audit::Record;
-use crate::engine::{RequestId, Step};
-use crate::http::{HeaderEdits, LocalAnswer, Request};
+use crate::engine::{RequestId, Response, Sent, Step};
+use crate::http::{Answer, HeaderEdits, LocalAnswer, Request};
 
 /// A request, for as long as Envoy has it.
 pub(super) struct Stream {
     id: RequestId,
     worker: Rc<Worker>,
+    /// Whether the request was held.
     waits: Cell<bool>,
+    /// With what it went on, if it did at once; else the worker knows.
+    sent: Cell<Option<Sent>>,
 }
 
 impl Stream {
     pub(super) const fn new(id: u32, worker: Rc<Worker>) -> Self {
-        Self { id: RequestId(id), worker, waits: Cell::new(false) }
+        Self { id: RequestId(id), worker, waits: Cell::new(false), sent: Cell::new(None) }
     }
 
     /// What to do with the request, and whether the root has calls to make.
     fn decide(&self) -> (Step, bool) {
-        let mut request = Request::from_pairs(headers::request_pairs());
+        let mut request = Request::from_pairs(headers::pairs(MapType::HttpRequestHeaders));
         if self.worker.takes_certificates.get() {
             request.peer_certificate = peer_certificate();
         }
@@ -42,6 +45,28 @@ impl Stream {
             }
             None => (unavailable(), false),
         }
+    }
+}
+
+impl Stream {
+    /// What to do with the upstream's answer, if anything.
+    ///
+    /// Nearly every answer has nothing for us. That is seen by the lack of one field, which a 401 must have (RFC 9110 section
+    /// 15.5.2). The status takes five times as long to read: in a busy worker, it is not in every answer (docs/adr/0013).
+    fn answered(&self) -> Option<Response> {
+        let sent = if self.waits.get() { self.worker.take_resumed(self.id) } else { self.sent.take() }?;
+        let is_for_us = headers::response_field("www-authenticate").is_some()
+            || (self.worker.may_look(&sent)
+                && headers::response_field(":status").is_some_and(|status| status == b"401"));
+        if !is_for_us {
+            return None;
+        }
+        let head = Request::from_pairs(headers::pairs(MapType::HttpResponseHeaders));
+        let status = head.field(b":status").and_then(|status| std::str::from_utf8(status).ok()?.parse().ok());
+        let fields = head.fields().map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.to_vec()));
+        let answer = Answer { status: status.unwrap_or_default(), headers: fields.collect(), body: Vec::new() };
+        let now = now();
+        self.worker.engine.try_borrow_mut().ok()?.as_mut().map(|engine| engine.upstream_answered(&sent, &answer, now))
     }
 }
 
@@ -61,18 +86,37 @@ impl HttpContext for Stream {
         let (step, has_calls) = self.decide();
         let waits = matches!(step, Step::Wait);
         self.waits.set(waits);
+        if let Step::Forward(edits) = &step {
+            self.sent.set(edits.sent);
+        }
         // Who waits for another worker's call makes the root tick sooner.
         if waits || has_calls {
             self.worker.wake();
         }
         perform(step, false)
     }
+
+    fn on_http_response_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
+        match self.answered() {
+            None => Action::Continue,
+            Some(Response::Instead(step)) => perform(step, false),
+            Some(Response::PassOn { remove }) => {
+                if !remove.iter().all(|name| hostcalls::remove_map_value(MapType::HttpResponseHeaders, name).is_ok()) {
+                    log::error!("a response could not be edited");
+                }
+                Action::Continue
+            }
+        }
+    }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if self.waits.get()
-            && let Ok(mut engine) = self.worker.engine.try_borrow_mut()
+        if !self.waits.get() {
+            return;
+        }
+        self.worker.take_resumed(self.id);
+        if let Ok(mut engine) = self.worker.engine.try_borrow_mut()
             && let Some(engine) = engine.as_mut()
         {
             engine.gone(self.id);

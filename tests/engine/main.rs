@@ -25,4 +25,5 @@ mod sharing;
 mod simulation;
 mod support;
 mod tokens;
+mod upstream;
 mod workers;

@@ -1,0 +1,319 @@
+//! What an upstream's answer does to the token that it was sent, and what the client sees of it.
+
+use onbehalf::engine::{Response, Sent, Step};
+use onbehalf::http::{Answer, LocalAnswer};
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+const CLAIMS: &str = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
+
+fn challenge(claims: &str) -> String {
+    use base64::Engine as _;
+    let claims = base64::prelude::BASE64_STANDARD.encode(claims);
+    format!(r#"Bearer realm="", error="insufficient_claims", claims="{claims}""#)
+}
+
+fn answer(status: u16, challenges: &[&str]) -> Answer {
+    let headers = challenges.iter().map(|value| ("www-authenticate".to_owned(), value.as_bytes().to_vec())).collect();
+    Answer { status, headers, body: Vec::new() }
+}
+
+/// A token and what a request went on with.
+fn sent(step: Step) -> (String, Sent) {
+    let edits = forwarded(step);
+    (edits.authorization.unwrap().reveal().to_owned(), edits.sent.expect("what it was sent with"))
+}
+
+/// Each request has a moment of its own, as at a clock.
+fn later(bench: &mut Bench) {
+    bench.now = bench.now.plus(std::time::Duration::from_millis(1));
+}
+
+fn exchange(bench: &mut Bench, token: &str, upstream: &str) -> Sent {
+    later(bench);
+    let (authorization, sent) = sent(bench.exchange(bearer("/github", token), &issued(upstream)));
+    assert_eq!(authorization, format!("Bearer {upstream}"));
+    sent
+}
+
+fn warm(bench: &mut Bench, token: &str) -> (String, Sent) {
+    later(bench);
+    sent(bench.ask(bearer("/github", token)))
+}
+
+fn instead(bench: &mut Bench, sent: &Sent, answer: &Answer) -> LocalAnswer {
+    later(bench);
+    match bench.engine.upstream_answered(sent, answer, bench.now) {
+        Response::Instead(step) => answered(step),
+        Response::PassOn { .. } => panic!("it went on"),
+    }
+}
+
+fn reason(answer: &LocalAnswer) -> (u16, String) {
+    let body: Value = serde_json::from_str(&answer.body).unwrap();
+    (answer.status, body["reason"].as_str().unwrap().to_owned())
+}
+
+fn rejected(bench: &mut Bench, sent: &Sent) -> (u16, String) {
+    reason(&instead(bench, sent, &answer(401, &["Bearer error=\"invalid_token\""])))
+}
+
+/// Whether the next request exchanges, with which `claims`; the provider does not answer.
+fn asks_anew(bench: &mut Bench, token: &str) -> Option<Option<String>> {
+    later(bench);
+    match bench.send(bearer("/github", token)) {
+        (_, Step::Wait) => Some(form(&bench.call().1).get("claims").cloned()),
+        (_, Step::Forward(_)) => None,
+        (_, Step::Answer(answer)) => panic!("{answer:?}"),
+    }
+}
+
+const AGAIN: (u16, &str) = (503, "upstream_rejected_token");
+const NO_USE: (u16, &str) = (502, "upstream_rejects_tokens");
+
+fn is((status, reason): (u16, String), expected: (u16, &str)) {
+    assert_eq!((status, reason.as_str()), expected);
+}
+
+#[test]
+fn a_token_that_the_upstream_rejects_is_not_used_again() {
+    let mut bench = Bench::ready();
+    let token = alice_token();
+    let first = exchange(&mut bench, &token, "first");
+    let answer = instead(&mut bench, &first, &answer(401, &["Bearer resource_metadata=\"https://elsewhere.example\""]));
+    is(reason(&answer), AGAIN);
+    assert_eq!(header(&answer, "retry-after"), Some("1"));
+    assert_eq!(header(&answer, "www-authenticate"), None, "the client cannot mend it by signing in");
+    exchange(&mut bench, &token, "second");
+    assert_eq!(warm(&mut bench, &token).0, "Bearer second");
+}
+
+#[test]
+fn an_upstream_that_rejects_every_token_costs_one_exchange_in_a_minute() {
+    let mut bench = Bench::ready();
+    let token = alice_token();
+    let first = exchange(&mut bench, &token, "0");
+    is(rejected(&mut bench, &first), AGAIN);
+    let mut exchanges = 0;
+    for second in 0..600 {
+        bench.now = NOW.plus(std::time::Duration::from_secs(second));
+        let (id, step) = bench.send(bearer("/github", &token));
+        let step = match step {
+            Step::Wait => {
+                exchanges += 1;
+                let (flight, _) = bench.call();
+                later(&mut bench);
+                let (waited, step) = bench.reply(flight, &issued("next")).remove(0);
+                assert_eq!(waited, id);
+                step
+            }
+            step => step,
+        };
+        let (_, sent) = sent(step);
+        let (status, _) = rejected(&mut bench, &sent);
+        assert!(matches!(status, 502 | 503));
+    }
+    assert_eq!(exchanges, 10);
+}
+
+#[test]
+fn a_token_that_is_no_better_stays_in_use_for_the_minute() {
+    let mut bench = Bench::ready();
+    let token = alice_token();
+    let first = exchange(&mut bench, &token, "first");
+    is(rejected(&mut bench, &first), AGAIN);
+    let second = exchange(&mut bench, &token, "second");
+    let answer = instead(&mut bench, &second, &answer(401, &[]));
+    is(reason(&answer), NO_USE);
+    assert_eq!((header(&answer, "retry-after"), header(&answer, "www-authenticate")), (None, None));
+    bench.advance(50);
+    let (authorization, sent) = warm(&mut bench, &token);
+    assert_eq!(authorization, "Bearer second");
+    is(rejected(&mut bench, &sent), NO_USE);
+    bench.advance(10);
+    let (authorization, sent) = warm(&mut bench, &token);
+    assert_eq!(authorization, "Bearer second");
+    is(rejected(&mut bench, &sent), AGAIN);
+    assert_eq!(asks_anew(&mut bench, &token), Some(None));
+}
+
+#[test]
+fn answers_that_were_under_way_when_a_token_was_dropped_do_not_drop_the_next() {
+    let mut bench = Bench::ready();
+    let token = alice_token();
+    let first = exchange(&mut bench, &token, "first");
+    let late: Vec<Sent> = (0..3).map(|_| warm(&mut bench, &token).1).collect();
+    is(rejected(&mut bench, &first), AGAIN);
+    is(rejected(&mut bench, &late[0]), AGAIN);
+    exchange(&mut bench, &token, "second");
+    is(rejected(&mut bench, &late[1]), AGAIN);
+    bench.advance(120);
+    is(rejected(&mut bench, &late[2]), AGAIN);
+    assert_eq!(warm(&mut bench, &token).0, "Bearer second");
+}
+
+#[test]
+fn one_users_token_is_dropped_at_one_resource() {
+    let mut bench = Bench::ready();
+    let token = ENTRA_KEY.token(&with(alice(), json!({"scp": "mcp.read mcp.admin"})));
+    let carol = entra_user("carol");
+    let github = exchange(&mut bench, &token, "github");
+    exchange(&mut bench, &carol, "carols");
+    let admin = bench.exchange(bearer("/github/admin", &token), &issued("admin"));
+    assert_eq!(sent(admin).0, "Bearer admin");
+    is(rejected(&mut bench, &github), AGAIN);
+    assert_eq!(warm(&mut bench, &carol).0, "Bearer carols");
+    assert_eq!(sent(bench.ask(bearer("/github/admin", &token))).0, "Bearer admin");
+    assert_eq!(asks_anew(&mut bench, &token), Some(None));
+}
+
+#[test]
+fn other_answers_go_on_without_what_the_upstream_wants_of_us() {
+    let mut bench = Bench::ready();
+    let token = alice_token();
+    let sent = exchange(&mut bench, &token, "up");
+    for status in [0, 101, 200, 204, 302, 400, 402, 403, 404, 407, 500, 502, 503, 599, u16::MAX] {
+        match bench.engine.upstream_answered(&sent, &answer(status, &[&challenge(CLAIMS)]), bench.now) {
+            Response::PassOn { remove } => assert_eq!(remove, ["www-authenticate"]),
+            Response::Instead(_) => panic!("{status}"),
+        }
+    }
+    assert_eq!(warm(&mut bench, &token).0, "Bearer up");
+}
+
+#[test]
+fn a_request_on_an_open_path_is_of_no_interest_when_it_is_answered() {
+    let mut bench = Bench::ready();
+    assert!(forwarded(bench.ask(request("GET", "/healthz", &[]))).sent.is_none());
+}
+
+#[test]
+fn a_claims_challenge_is_asked_of_the_provider_from_then_on() {
+    let mut bench = Bench::ready();
+    let token = alice_token();
+    let first = exchange(&mut bench, &token, "first");
+    let answer = instead(&mut bench, &first, &answer(401, &["Basic", &challenge(CLAIMS)]));
+    is(reason(&answer), AGAIN);
+    assert_eq!(header(&answer, "www-authenticate"), None);
+
+    later(&mut bench);
+    let id = bench.wait(bearer("/github", &token));
+    let (flight, call) = bench.call();
+    assert_eq!(form(&call)["claims"], CLAIMS);
+    let reply = answer_with(200, &[], &json!({"access_token": "better", "token_type": "Bearer", "expires_in": 1000}));
+    let (waited, step) = bench.reply(flight, &reply).remove(0);
+    assert_eq!((waited, sent(step).0.as_str()), (id, "Bearer better"));
+
+    // The one that follows it must be as good.
+    bench.advance(969);
+    assert_eq!(warm(&mut bench, &token).0, "Bearer better");
+    assert_eq!(form(&bench.call().1)["claims"], CLAIMS);
+    // Nobody else's does.
+    assert_eq!(asks_anew(&mut bench, &entra_user("carol")), Some(None));
+}
+
+/// What the client gets when the provider wants the user to act, `more` in its answer.
+fn provider_wants_the_user(token: &str, more: Value) -> LocalAnswer {
+    let mut bench = Bench::ready();
+    let first = exchange(&mut bench, token, "first");
+    is(reason(&instead(&mut bench, &first, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
+    let refusal = answer_with(400, &[], &with(json!({"error": "interaction_required"}), more));
+    answered(bench.exchange(bearer("/github", token), &refusal))
+}
+
+#[test]
+fn what_only_the_user_can_satisfy_is_relayed_to_clients_that_understand_it() {
+    let able = ENTRA_KEY.token(&with(alice(), json!({"xms_cc": ["cp1"]})));
+    let theirs = r#"{"access_token":{"other":{"essential":true}}}"#;
+    for (more, relayed) in [(json!({"claims": theirs}), theirs), (json!({}), CLAIMS)] {
+        let answer = provider_wants_the_user(&able, more.clone());
+        assert_eq!(answer.status, 401);
+        let challenge = header(&answer, "www-authenticate").unwrap();
+        use base64::Engine as _;
+        let claims = base64::prelude::BASE64_STANDARD.encode(relayed);
+        assert!(challenge.contains(r#"error="insufficient_claims""#), "{challenge}");
+        assert!(challenge.ends_with(&format!(r#"claims="{claims}""#)), "{challenge}");
+        assert!(challenge.contains("https://mcp.acme.example/.well-known/"), "{challenge}");
+
+        let answer = provider_wants_the_user(&alice_token(), more);
+        is(reason(&answer), (403, "interaction_required"));
+        assert_eq!(header(&answer, "www-authenticate"), None);
+    }
+}
+
+#[test]
+fn claims_that_the_provider_takes_for_a_mistake_are_not_asked_for_again() {
+    let mut bench = Bench::ready();
+    let token = alice_token();
+    let first = exchange(&mut bench, &token, "first");
+    instead(&mut bench, &first, &answer(401, &[&challenge(CLAIMS)]));
+    let mistake = answer_with(400, &[], &json!({"error": "invalid_request"}));
+    is(refused(bench.exchange(bearer("/github", &token), &mistake)), (502, "exchange_misconfigured"));
+    bench.advance(30);
+    assert_eq!(asks_anew(&mut bench, &token), Some(None));
+}
+
+#[test]
+fn a_provider_that_knows_no_claims_is_asked_for_none() {
+    let mut bench = Bench::ready();
+    let token = bob_token();
+    let first = exchange(&mut bench, &token, "first");
+    is(reason(&instead(&mut bench, &first, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
+    assert_eq!(asks_anew(&mut bench, &token), Some(None));
+}
+
+#[test]
+fn a_challenge_that_is_nonsense_is_a_rejection_like_others() {
+    for value in [&b"Bearer error=\"insufficient_claims\", claims=\"%%%\""[..], b"\xff\xfe", b"", b"\",=\\"] {
+        let mut bench = Bench::ready();
+        let token = alice_token();
+        let first = exchange(&mut bench, &token, "first");
+        let headers = vec![("www-authenticate".to_owned(), value.to_vec()); 3];
+        is(reason(&instead(&mut bench, &first, &Answer { status: 401, headers, body: Vec::new() })), AGAIN);
+        assert_eq!(asks_anew(&mut bench, &token), Some(None));
+    }
+}
+
+#[test]
+fn a_clock_that_went_back_does_not_keep_a_rejected_token() {
+    let mut bench = Bench::ready();
+    let token = alice_token();
+    bench.advance(3000);
+    let first = exchange(&mut bench, &token, "first");
+    is(rejected(&mut bench, &first), AGAIN);
+    bench.now = NOW;
+    let second = exchange(&mut bench, &token, "second");
+    is(rejected(&mut bench, &second), AGAIN);
+}
+
+#[test]
+fn no_text_of_the_upstreams_reaches_the_client() {
+    let mut bench = Bench::ready();
+    let first = exchange(&mut bench, &alice_token(), "first");
+    let answer = instead(&mut bench, &first, &answer(401, &["Bearer realm=\"XYZZY\", error=\"XYZZY\""]));
+    assert!(!format!("{answer:?}").contains("XYZZY"));
+}
+
+#[test]
+fn a_dropped_token_is_not_handed_back_by_another_worker() {
+    let shared = SharedMap::default();
+    let [mut one, mut other] = [0, 1].map(|_| Bench::beside(&configuration(), &shared));
+    one.tick();
+    one.serve_keys();
+    other.tick();
+    let token = alice_token();
+    let first = exchange(&mut one, &token, "first");
+    let (authorization, others_first) = warm(&mut other, &token);
+    assert_eq!(authorization, "Bearer first", "workers share it");
+
+    is(rejected(&mut one, &first), AGAIN);
+    exchange(&mut one, &token, "second");
+    other.now = one.now;
+    // It has the old one still, learns that it is no good, and finds the next.
+    let (authorization, _) = warm(&mut other, &token);
+    assert_eq!(authorization, "Bearer first");
+    is(rejected(&mut other, &others_first), AGAIN);
+    assert_eq!(warm(&mut other, &token).0, "Bearer second");
+    other.no_call();
+}
