@@ -98,11 +98,16 @@ impl Host {
         self.close(request.0);
     }
 
-    /// The upstream answers a forwarded request, which ends it. Gives the headers as the client gets them.
+    /// The upstream answers a forwarded request, which ends it. Gives the headers as the client gets them; where the
+    /// filter answers instead, the outcome says what.
     pub fn respond<N: AsRef<[u8]>, V: AsRef<[u8]>>(&mut self, request: StreamId, headers: &[(N, V)]) -> Headers {
         let forwarded = matches!(self.outcomes.get(&request.0), Some(Outcome::Forwarded(_)));
         assert!(forwarded, "only a forwarded request gets a response of the upstream");
         let response = headers.iter().map(|(name, value)| (name, value)).collect();
+        if let Some(stream) = self.store.data_mut().streams.get_mut(&request.0) {
+            stream.applied = false;
+            stream.responds = true;
+        }
         let response = self.response(request.0, response);
         self.close(request.0);
         response
@@ -300,7 +305,9 @@ impl Host {
         for (name, value) in answer.headers.iter() {
             headers.add(name, value);
         }
-        let headers = self.response(id, headers);
+        // In the place of a response, Envoy's own answer bypasses the filters.
+        let responds = self.store.data().streams.get(&id).is_some_and(|stream| stream.responds);
+        let headers = if responds { headers } else { self.response(id, headers) };
         self.outcomes.insert(id, Outcome::Answered(Answer { headers, ..answer }));
         self.close(id);
     }
@@ -310,9 +317,12 @@ impl Host {
         if let Some(stream) = self.store.data_mut().streams.get_mut(&id) {
             stream.response = Some(headers);
         }
-        self.call("proxy_on_response_headers", id, &[id, count, 1]);
+        let action = self.call("proxy_on_response_headers", id, &[id, count, 1]);
+        let held = action.is_some_and(|action| action != action::CONTINUE);
         let stream = self.store.data_mut().streams.get_mut(&id);
-        stream.and_then(|stream| stream.response.take()).unwrap_or_default()
+        let response = stream.and_then(|stream| stream.response.take());
+        assert!(!held || response.is_none(), "the filter held a response that it did not answer itself");
+        response.unwrap_or_default()
     }
 
     fn close(&mut self, id: u32) {

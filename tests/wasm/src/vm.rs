@@ -217,6 +217,8 @@ pub(crate) struct Stream {
     pub(crate) has_body: bool,
     pub(crate) acts: Vec<Act>,
     pub(crate) applied: bool,
+    /// Whether the upstream has answered.
+    pub(crate) responds: bool,
     pub(crate) counts: Counts,
 }
 

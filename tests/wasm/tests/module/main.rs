@@ -11,5 +11,6 @@ mod flow;
 mod hostile;
 mod secrets;
 mod signatures;
+mod upstream;
 mod waiting;
 mod workers;
