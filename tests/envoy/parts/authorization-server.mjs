@@ -152,7 +152,7 @@ export class AuthorizationServer {
    * An access token of this server for a user at a resource, signed by the library; bound, if a proof came with the request,
    * to the key of that. `ctx.state.tokenType` says which.
    */
-  async issueAccessToken(ctx, { accountId, resource, scopes, extra }) {
+  async issueAccessToken(ctx, { accountId, resource, scopes, extra, wanted }) {
     const token = new this.provider.AccessToken({
       accountId,
       client: ctx.oidc.client,
@@ -173,6 +173,8 @@ export class AuthorizationServer {
       throw new errors.InvalidDpopProof('The DPoP proof JWT header is missing.');
     }
     ctx.state.tokenType = token.tokenType;
+    // Claims for the dialect, which the library would not keep.
+    token.wanted = wanted;
     const value = await token.save();
     secrets.add(value);
     return value;

@@ -90,6 +90,7 @@ export const entra = {
             preferred_username: account.login,
             scp: short.filter(Boolean).join(' '),
             sub: pairwise(account, aud),
+            ...token.wanted,
             ...(server.settings.canAnswerClaimsChallenges.includes(token.clientId)
               ? { xms_cc: ['cp1'] }
               : {}),
@@ -210,8 +211,15 @@ async function onBehalfOf(server, ctx) {
     expires_in: server.accessTokenSeconds,
     ext_expires_in: server.accessTokenSeconds,
     ...(server.settings.refreshIn && { refresh_in: server.settings.refreshIn }),
-    access_token: await server.issueAccessToken(ctx, { accountId: account.id, resource, scopes }),
+    access_token: await server.issueAccessToken(ctx, { accountId: account.id, resource, scopes, wanted: wanted(ctx) }),
   };
+}
+
+/** The authentication contexts that the parameter `claims` asks for; the user is taken to have passed them. */
+function wanted({ oidc: { params } }) {
+  if (params.claims === undefined) return undefined;
+  const { acrs } = JSON.parse(params.claims).access_token;
+  return acrs && { acrs: [acrs.value] };
 }
 
 function requested(server, scope) {

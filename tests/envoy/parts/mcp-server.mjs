@@ -9,8 +9,9 @@ import { secrets } from './leaks.mjs';
 
 /**
  * @param {{issuer: string, audience: string, jwksUri: string, headers?: object}[]} trusted
- * Returns `{port, url, requests, tokens, stop}`; `requests` has method, path and header names of everything
- * that arrived, accepted or not, and `identity` where the token was good; `tokens` has the good ones.
+ * Returns `{port, url, requests, tokens, reject, stop}`; `requests` has method, path and header names of everything
+ * that arrived, accepted or not, and `identity` where the token was good; `tokens` has the good ones. `reject(answer)`
+ * has the server answer good tokens by itself from then on: `answer(response, claims)` says whether it has.
  */
 export async function startMcpServer(trusted) {
   const issuers = new Map(
@@ -21,6 +22,7 @@ export async function startMcpServer(trusted) {
   );
   const requests = [];
   const tokens = new Set();
+  let rejects = () => false;
 
   async function verify(authorization) {
     const [scheme, token, ...rest] = (authorization ?? '').split(' ');
@@ -37,6 +39,7 @@ export async function startMcpServer(trusted) {
       scopes: [payload.scp ?? payload.scope ?? []].flat().join(' ').split(' ').filter(Boolean),
       expiresAt: payload.exp,
       extra: { audience: payload.aud, issuer: payload.iss, subject: payload.sub },
+      claims: payload,
     };
   }
 
@@ -65,6 +68,9 @@ export async function startMcpServer(trusted) {
     tokens.add(request.auth.token);
     secrets.add(request.auth.token);
     entry.identity = { ...request.auth.extra, scopes: request.auth.scopes };
+    const { claims, ...auth } = request.auth;
+    request.auth = auth;
+    if (rejects(response, { ...claims, token: auth.token })) return undefined;
     return handle(request, response);
   });
   await new Promise((resolve, reject) => {
@@ -77,6 +83,9 @@ export async function startMcpServer(trusted) {
     url: `http://127.0.0.1:${port}/mcp`,
     requests,
     tokens,
+    reject(answer = () => false) {
+      rejects = answer;
+    },
     async stop() {
       await mcp.close();
       server.closeAllConnections();

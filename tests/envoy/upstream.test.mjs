@@ -1,0 +1,245 @@
+// Upstreams that reject the token that was exchanged for them.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { assertSoundAndSilent, challengeOf } from './parts/expect.mjs';
+import { refusesWith } from './parts/faults.mjs';
+import { METADATA_URL, startGateway, startParts } from './parts/gateway.mjs';
+import { signIn } from './parts/login.mjs';
+
+const CLAIMS = '{"access_token":{"acrs":{"essential":true,"value":"c1"}}}';
+const ELSEWHERE = 'Bearer resource_metadata="https://elsewhere.example/x", scope="theirs", error="invalid_token"';
+const WANTS_CLAIMS = `Bearer realm="", error="insufficient_claims", claims="${btoa(CLAIMS)}"`;
+
+let parts;
+let gateway;
+let number = 0;
+const newcomer = async (name = 'entra', options = {}) => {
+  number += 1;
+  const { accessToken } = await signIn(parts[name], `rejected${number}@${name}.example`, options);
+  return accessToken;
+};
+
+before(async () => {
+  parts = await startParts();
+  gateway = await startGateway(parts, { change: (filter) => (filter.open_paths = ['/healthz']) });
+});
+after(async () => {
+  await gateway?.stop();
+  await parts?.stop();
+});
+
+/** How many exchanges, with which `claims`, `act` costs. */
+async function exchangesOf(act, name = 'entra') {
+  const { length } = parts[name].forMcp.exchanges;
+  await act();
+  return parts[name].forMcp.exchanges.slice(length).map(({ values }) => values.claims);
+}
+
+async function rejecting(answer, act) {
+  parts.mcp.reject(answer);
+  try {
+    await act();
+  } finally {
+    parts.mcp.reject();
+  }
+}
+
+/** A 401 with these headers, for those of whom `whom` holds. */
+const unauthorized =
+  (headers, whom = () => true) =>
+  (response, claims) => {
+    if (!whom(claims)) return false;
+    response.writeHead(401, headers).end('of the upstream');
+    return true;
+  };
+
+function assertIs(answer, status, reason) {
+  assert.equal(answer.status, status, answer.text);
+  assert.equal(answer.json.reason, reason);
+  assert.equal(answer.headers['content-type'], 'application/json');
+  assert.equal(answer.headers['www-authenticate'], undefined);
+  assert.doesNotMatch(JSON.stringify(answer.headers) + answer.text, /elsewhere|theirs|of the upstream/);
+  assert.equal(answer.headers['retry-after'], status === 503 ? '1' : undefined);
+}
+
+describe('an upstream that rejects a token', () => {
+  for (const name of ['entra', 'okta']) {
+    for (const [what, headers] of [
+      ['as it should', { 'www-authenticate': ELSEWHERE }],
+      ['without saying why', { 'content-type': 'text/plain', 'mcp-session-id': 'theirs' }],
+    ]) {
+      it(`${name}: once, ${what}: the next request is served with another`, async () => {
+        const token = await newcomer(name);
+        assert.equal((await gateway.call(token)).status, 200);
+        const rejected = new Set();
+        const first = ({ token: exchanged }) => {
+          if (rejected.size === 0) rejected.add(exchanged);
+          return rejected.has(exchanged);
+        };
+        await rejecting(unauthorized(headers, first), async () => {
+          const exchanges = await exchangesOf(async () => {
+            assertIs(await gateway.call(token), 503, 'upstream_rejected_token');
+            for (let round = 0; round < 3; round += 1) assert.equal((await gateway.call(token)).status, 200);
+          }, name);
+          assert.deepEqual(exchanges, [undefined]);
+        });
+      });
+    }
+  }
+
+  it('in answer to the very first request, which had to wait for the token', async () => {
+    const token = await newcomer();
+    await rejecting(unauthorized({ 'www-authenticate': ELSEWHERE }), async () => {
+      assertIs(await gateway.call(token), 503, 'upstream_rejected_token');
+    });
+    assert.deepEqual(await exchangesOf(async () => assert.equal((await gateway.call(token)).status, 200)), [undefined]);
+  });
+
+  it('always: one exchange in a minute, whoever is at fault', async () => {
+    const token = await newcomer();
+    await rejecting(unauthorized({ 'www-authenticate': ELSEWHERE }), async () => {
+      const exchanges = await exchangesOf(async () => {
+        assertIs(await gateway.call(token), 503, 'upstream_rejected_token');
+        for (let round = 0; round < 20; round += 1) {
+          assertIs(await gateway.call(token), 502, 'upstream_rejects_tokens');
+        }
+      });
+      assert.equal(exchanges.length, 2);
+    });
+    assert.deepEqual(await exchangesOf(async () => assert.equal((await gateway.call(token)).status, 200)), []);
+  });
+
+  it('of many requests at once: one exchange, and whoever comes again is served', async () => {
+    const token = await newcomer();
+    assert.equal((await gateway.call(token)).status, 200);
+    const rejected = new Set();
+    const first = ({ token: exchanged }) => {
+      if (rejected.size === 0) rejected.add(exchanged);
+      return rejected.has(exchanged);
+    };
+    await rejecting(unauthorized({ 'www-authenticate': ELSEWHERE }, first), async () => {
+      const exchanges = await exchangesOf(async () => {
+        const answers = await Promise.all(Array.from({ length: 40 }, () => gateway.call(token)));
+        assert.ok(answers.some(({ status }) => status === 503));
+        for (const answer of answers) {
+          if (answer.status !== 200) assertIs(answer, 503, 'upstream_rejected_token');
+        }
+        assert.equal((await gateway.call(token)).status, 200);
+      });
+      assert.equal(exchanges.length, 1);
+    });
+  });
+
+  it('with a body that is long or never ends, or to a HEAD: the client gets its answer all the same', async () => {
+    const bodies = [
+      (response) => response.end('x'.repeat(3_000_000)),
+      (response) => response.write('of the upstream'),
+    ];
+    for (const body of bodies) {
+      const token = await newcomer();
+      const answer = (response) => {
+        response.writeHead(401, { 'www-authenticate': ELSEWHERE });
+        body(response);
+        return true;
+      };
+      await rejecting(answer, async () => assertIs(await gateway.call(token), 503, 'upstream_rejected_token'));
+      assert.equal((await gateway.call(token)).status, 200);
+    }
+    const token = await newcomer();
+    await rejecting(unauthorized({ 'www-authenticate': ELSEWHERE }), async () => {
+      const headers = { authorization: `Bearer ${token}` };
+      const { status, text } = await gateway.send({ method: 'HEAD', headers });
+      assert.deepEqual([status, text], [503, '']);
+    });
+    assert.equal((await gateway.call(token)).status, 200);
+  });
+});
+
+describe('an upstream that wants claims', () => {
+  const lacks = ({ acrs = [] }) => !acrs.includes('c1');
+
+  it('gets them where the provider gives them, from the next request on', async () => {
+    const token = await newcomer();
+    await rejecting(unauthorized({ 'www-authenticate': WANTS_CLAIMS }, lacks), async () => {
+      const exchanges = await exchangesOf(async () => {
+        assertIs(await gateway.call(token), 503, 'upstream_rejected_token');
+        for (let round = 0; round < 3; round += 1) assert.equal((await gateway.call(token)).status, 200);
+      });
+      assert.deepEqual(exchanges, [undefined, CLAIMS]);
+    });
+  });
+
+  for (const [what, client, status] of [
+    ['is told so, if it understands it', 'mcpClient', 401],
+    ['gets 403 if it does not understand it', 'oldClient', 403],
+  ]) {
+    it(`and a provider that wants the user for them: the client ${what}`, async () => {
+      const token = await newcomer('entra', { client: parts.entra.ids[client] });
+      const theirs = '{"access_token":{"capolids":{"essential":true,"values":["a"]}}}';
+      await rejecting(unauthorized({ 'www-authenticate': WANTS_CLAIMS }, lacks), async () => {
+        assertIs(await gateway.call(token), 503, 'upstream_rejected_token');
+        const repair = parts.entra.forMcp.fail('token', refusesWith('interaction_required', { claims: theirs }));
+        try {
+          for (let round = 0; round < 2; round += 1) {
+            const answer = await gateway.call(token);
+            assert.equal(answer.status, status);
+            assert.equal(answer.json.reason, 'interaction_required');
+            const { error, claims, resource_metadata } = challengeOf(answer) ?? {};
+            assert.deepEqual(
+              [error, claims && atob(claims), resource_metadata],
+              status === 401 ? ['insufficient_claims', theirs, METADATA_URL] : [undefined, undefined, undefined],
+            );
+          }
+        } finally {
+          repair();
+        }
+        assert.equal(parts.entra.forMcp.exchanges.at(-1).values.claims, CLAIMS);
+      });
+    });
+  }
+});
+
+describe('answers that are none of the filter’s business', () => {
+  it('other statuses go on as they are, but for the challenge', async () => {
+    const token = await newcomer();
+    for (const status of [200, 302, 400, 403, 404, 407, 429, 500, 503]) {
+      const answer = (response) => {
+        response.writeHead(status, { 'www-authenticate': ELSEWHERE, 'x-theirs': 'yes' }).end('of the upstream');
+        return true;
+      };
+      await rejecting(answer, async () => {
+        const seen = await gateway.call(token);
+        assert.deepEqual([seen.status, seen.text], [status, 'of the upstream']);
+        assert.deepEqual([seen.headers['x-theirs'], seen.headers['www-authenticate']], ['yes', undefined]);
+      });
+    }
+    assert.deepEqual(await exchangesOf(() => gateway.call(token)), []);
+  });
+
+  it('a stream of events arrives as it is', async () => {
+    const token = await newcomer();
+    const events = (response) => {
+      response.writeHead(200, { 'content-type': 'text/event-stream' });
+      response.write('data: 1\n\n');
+      setTimeout(() => response.end('data: 2\n\n'), 50);
+      return true;
+    };
+    await rejecting(events, async () => {
+      const { status, headers, text } = await gateway.call(token);
+      assert.deepEqual([status, headers['content-type'], text], [200, 'text/event-stream', 'data: 1\n\ndata: 2\n\n']);
+    });
+  });
+
+  it('what is answered on an open path is not looked at', async () => {
+    const { status, text } = await gateway.send({ path: '/healthz' });
+    assert.deepEqual([status, text], [200, 'ok\n']);
+  });
+});
+
+it('all of it is counted, nothing trapped, and nothing secret can be seen', async () => {
+  await gateway.settled();
+  assert.ok((await gateway.decisions('upstream_rejected_token')) > 0);
+  assert.ok((await gateway.decisions('upstream_rejects_tokens')) >= 20);
+  await assertSoundAndSilent(gateway);
+});
