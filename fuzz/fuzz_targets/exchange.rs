@@ -40,7 +40,15 @@ fuzz_target!(|text: &[u8]| CONFIG.with(|config| {
     for (index, provider) in config.providers.iter().enumerate() {
         let target = config.resources[0].targets[index].as_ref().unwrap();
         let token_endpoint = &Url::parse("https://login.example/token").unwrap();
-        let request = TokenRequest { provider, target, token_endpoint, subject, which: Which::Current, assertion: None, nonce: None };
+        let request = TokenRequest {
+            provider,
+            target,
+            token_endpoint,
+            subject,
+            which: Which::Current,
+            assertion: None,
+            nonce: None,
+        };
         match request.read(&reply, NOW) {
             Ok(issued) => {
                 let usual: Value = serde_json::from_slice(&body).expect("read what is not JSON");
