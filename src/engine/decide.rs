@@ -252,7 +252,8 @@ impl<'a> Facts<'a> {
                 Err(Refusal::because(Reason::ProviderAnswerInvalid, detail).into())
             }
             Exchanged::Issued { authorization, is_due } => {
-                self.sent = Some(Sent { key, provider: caller.provider, resource, at: now });
+                let is_proved = matches!(target.presentation, Presentation::Dpop { .. });
+                self.sent = Some(Sent { key, provider: caller.provider, resource, at: now, is_proved });
                 let may_renew = is_due && self.known.circuits.may_renew(caller.provider, tenant, &key, now);
                 let renewal = match may_renew.then(|| need(true)).transpose() {
                     Ok(renewal) => renewal,

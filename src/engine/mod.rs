@@ -299,11 +299,10 @@ impl Engine {
     }
 
     /// The upstream of a resource, by its index, has answered with these `DPoP-Nonce` fields: the next proof for it has
-    /// the nonce in it (RFC 9449 sections 8.2 and 9).
-    pub fn upstream_nonce<'a>(&mut self, resource: usize, fields: impl Iterator<Item = &'a [u8]>) {
-        if self.config.resources.get(resource).is_some_and(Resource::takes_proofs) {
-            self.known.nonces.learn(nonces::Server::Upstream(resource), fields);
-        }
+    /// the nonce in it (RFC 9449 sections 8.2 and 9). Whether there is one.
+    pub fn upstream_nonce<'a>(&mut self, resource: usize, fields: impl Iterator<Item = &'a [u8]>) -> bool {
+        self.config.resources.get(resource).is_some_and(Resource::takes_proofs)
+            && self.known.nonces.learn(nonces::Server::Upstream(resource), fields)
     }
 
     /// A request has left before its step came.

@@ -43,13 +43,13 @@ impl Nonces {
         self.0.iter().find(|(owner, _)| owner.is(server)).map(|(_, nonce)| nonce)
     }
 
-    /// Takes in what an answer's `DPoP-Nonce` says, good answer or bad. Whether that is another nonce than before.
+    /// Takes in what an answer's `DPoP-Nonce` says, good answer or bad. Whether there is a nonce.
     pub(super) fn learn<'a>(&mut self, server: Server<'_>, fields: impl Iterator<Item = &'a [u8]>) -> bool {
         let Some(nonce) = prover::nonce(fields) else {
             return false;
         };
         if self.of(server).is_some_and(|known| **known == *nonce) {
-            return false;
+            return true;
         }
         self.0.retain(|(owner, _)| !owner.is(server));
         if self.0.len() >= MOST_SERVERS {
@@ -83,7 +83,7 @@ mod tests {
             assert!(learn(&mut nonces, server, "first"));
         }
         assert_eq!(nonces.of(Server::Upstream(0)), None);
-        assert!(!learn(&mut nonces, 1, "first") && learn(&mut nonces, 1, "second"));
+        assert!(learn(&mut nonces, 1, "first") && !learn(&mut nonces, 1, "a b") && learn(&mut nonces, 1, "second"));
         assert_eq!(nonces.of(Server::Upstream(1)).map(|nonce| &**nonce), Some("second"));
         assert_eq!(nonces.0.len(), MOST_SERVERS);
     }

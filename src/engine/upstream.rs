@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::audit::About;
 use super::exchanged::TokenKey;
 use super::known::{Cache, cache};
+use super::nonces;
 use super::{Engine, Progress, Step};
 use crate::http::Answer;
 use crate::mcp::challenge;
@@ -28,12 +29,19 @@ pub struct Sent {
     pub(super) provider: usize,
     pub(super) resource: usize,
     pub(super) at: UnixTime,
+    /// Whether a proof went with it.
+    pub(super) is_proved: bool,
 }
 
 impl Sent {
     /// When it did.
     pub const fn at(&self) -> UnixTime {
         self.at
+    }
+
+    /// Whether a proof went with it, so that a nonce may be in the answer.
+    pub const fn is_proved(&self) -> bool {
+        self.is_proved
     }
 }
 
@@ -63,6 +71,8 @@ enum Fate {
     Dropped,
     /// It is not the one in use any more: what was sent with it was under way when it was dropped.
     Gone,
+    /// It is as good as before: only the proof was not.
+    Kept,
     /// It stays in use: another was asked for not long ago, and was no better.
     Stays,
 }
@@ -110,23 +120,32 @@ impl Engine {
     /// What it says in `WWW-Authenticate` is meant for us: a client that followed it would sign in for the upstream, and
     /// come back with a token that is not for this resource.
     pub fn upstream_answered(&mut self, sent: &Sent, answer: &Answer, now: UnixTime) -> Response {
+        let has_nonce = sent.is_proved && self.upstream_nonce(sent.resource, nonces::fields(answer));
         if answer.status != 401 {
-            return Response::PassOn { remove: &["www-authenticate"] };
+            let remove: &[_] = if sent.is_proved { &["www-authenticate", "dpop-nonce"] } else { &["www-authenticate"] };
+            return Response::PassOn { remove };
         }
         self.observe(now);
         let provider = self.config.providers.get(sent.provider);
         let takes_claims = provider.is_some_and(|provider| provider.profile.takes_claims());
         let claims = challenge::wanted_claims(answer).filter(|_| takes_claims);
-        let wants = if claims.is_some() { " wants=claims" } else { "" };
+        let is_for_nonce = has_nonce && challenge::wants_nonce(answer);
+        let wants = match (is_for_nonce, &claims) {
+            (true, _) => " wants=nonce",
+            (false, Some(_)) => " wants=claims",
+            (false, None) => "",
+        };
         let detail = format!("provider={}{wants}", provider.map_or("-", |provider| &provider.name));
-        let fate = self.known.rejections.fate(sent, now);
+        let fate = if is_for_nonce { Fate::Kept } else { self.known.rejections.fate(sent, now) };
         if matches!(fate, Fate::Dropped)
             && let Some(authorization) = self.known.drop_issued(sent.key, claims, now)
         {
             self.pool().withdraw(&sent.key, &authorization, now);
         }
         let refusal = match fate {
-            Fate::Dropped | Fate::Gone => Refusal::because(Reason::UpstreamRejectedToken, detail).retry_after(AGAIN),
+            Fate::Dropped | Fate::Gone | Fate::Kept => {
+                Refusal::because(Reason::UpstreamRejectedToken, detail).retry_after(AGAIN)
+            }
             Fate::Stays => Refusal::because(Reason::UpstreamRejectsTokens, detail),
         };
         let about = About { resource: Some(sent.resource), ..About::default() };

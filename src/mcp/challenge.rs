@@ -83,6 +83,14 @@ pub fn wanted_claims(answer: &Answer) -> Option<String> {
     fields.filter_map(|(_, value)| std::str::from_utf8(value).ok()).find_map(claims_of)
 }
 
+/// Whether an upstream has nothing against a token but that its proof lacks the nonce of the `DPoP-Nonce` field (RFC 9449
+/// section 9).
+pub fn wants_nonce(answer: &Answer) -> bool {
+    const ERROR: &[u8] = b"use_dpop_nonce";
+    let mut fields = answer.headers.iter().filter(|(name, _)| name == "www-authenticate");
+    fields.any(|(_, value)| value.windows(ERROR.len()).any(|window| window == ERROR))
+}
+
 /// RFC 9110 section 11.6.1: challenges and their parameters are parts of one list.
 fn claims_of(field: &str) -> Option<String> {
     let (mut is_quoted, mut is_escaped) = (false, false);

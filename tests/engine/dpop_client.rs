@@ -8,8 +8,8 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jwt_simple::algorithms::{ECDSAP256KeyPairLike as _, ES256KeyPair, ES384KeyPair, Ed25519KeyPair};
 use onbehalf::config::Config;
 use onbehalf::crypto::{Algorithm, Software};
-use onbehalf::engine::{Sample, Step};
-use onbehalf::http::{Call, CallFailure, HeaderEdits, Reply, Request, Url};
+use onbehalf::engine::{Response, Sample, Step};
+use onbehalf::http::{Answer, Call, CallFailure, HeaderEdits, Reply, Request, Url};
 use onbehalf::idp::{Subject, TokenRequest, Which};
 use onbehalf::token::dpop;
 use serde_json::{Value, json};
@@ -543,4 +543,58 @@ fn a_worker_presents_the_token_that_another_has_got_and_one_with_another_key_doe
     let mut third = Bench::beside(&with_key(&other, "ES256", json!({"presented_as": "dpop"})), &shared).with_keys();
     third.wait(bearer("/github", &bob_token()));
     assert_eq!(third.call().1.method, "POST");
+}
+
+/// What is made of an upstream's answer to a request that went on with these edits.
+fn answered_with(bench: &mut Bench, edits: &HeaderEdits, status: u16, headers: &[(&str, &str)]) -> Response {
+    let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
+    let answer = Answer { status, headers, body: Vec::new() };
+    let sent = edits.sent.expect("what it was sent with");
+    bench.now = bench.now.plus(Duration::from_millis(1));
+    bench.engine.upstream_answered(&sent, &answer, bench.now)
+}
+
+#[test]
+fn an_upstream_that_wants_a_nonce_gets_it_with_the_next_request_and_the_same_token() {
+    let mut bench = bench();
+    let edits = forwarded(bench.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
+    // Those that were under way at once are told the same.
+    for _ in [1, 2] {
+        let wish = [("www-authenticate", "DPoP error=\"use_dpop_nonce\", algs=\"ES256\""), ("dpop-nonce", "u1")];
+        let Response::Instead(step) = answered_with(&mut bench, &edits, 401, &wish) else {
+            panic!("it went on");
+        };
+        let answer = answered(step);
+        assert_eq!((answer.status, header(&answer, "retry-after")), (503, Some("1")));
+        assert!(header(&answer, "dpop-nonce").is_none() && header(&answer, "www-authenticate").is_none());
+    }
+    let edits = goes_on(&mut bench, bearer("/github", &bob_token()));
+    assert_eq!(edits.authorization.as_ref().unwrap().reveal(), "DPoP up");
+    assert_eq!(claims(&proof(&edits))["nonce"], "u1");
+    // A good answer brings another; it is for us, and not for the client.
+    let Response::PassOn { remove } = answered_with(&mut bench, &edits, 200, &[("dpop-nonce", "u2")]) else {
+        panic!("a good answer was replaced");
+    };
+    assert!(remove.contains(&"dpop-nonce"));
+    let edits = goes_on(&mut bench, bearer("/github", &bob_token()));
+    assert_eq!(claims(&proof(&edits))["nonce"], "u2");
+    bench.no_call();
+    // Without a nonce, or with another error, it is the token that is not good.
+    for headers in [&[("www-authenticate", "DPoP error=\"use_dpop_nonce\"")][..], &[("dpop-nonce", "u3")]] {
+        let mut bench = self::bench();
+        let edits = forwarded(bench.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
+        assert!(matches!(answered_with(&mut bench, &edits, 401, headers), Response::Instead(_)));
+        bench.wait(bearer("/github", &bob_token()));
+        assert_eq!(bench.call().1.method, "POST");
+    }
+}
+
+#[test]
+fn what_a_resource_without_proofs_says_of_nonces_is_the_clients() {
+    let mut bench = Bench::ready();
+    let edits = forwarded(bench.exchange(bearer("/github", &bob_token()), &issued("up")));
+    let Response::PassOn { remove } = answered_with(&mut bench, &edits, 200, &[("dpop-nonce", "u")]) else {
+        panic!("a good answer was replaced");
+    };
+    assert!(!remove.contains(&"dpop-nonce"));
 }

@@ -117,6 +117,23 @@ describe('with proofs for the API', () => {
     assert.equal(answer.status, 200, JSON.stringify(api.requests.at(-1)));
   });
 
+  it('a nonce that the API wants is in the next proof, and gets no further', async (t) => {
+    const token = await somebody();
+    assert.equal((await ask(gateway, token)).answer.status, 200);
+    t.after(() => (api.nonce = undefined));
+    api.nonce = 'the-first';
+    const { answer } = await ask(gateway, token);
+    assert.equal(answer.status, 503, answer.text);
+    assert.equal(answer.headers['dpop-nonce'], undefined);
+    for (const _ of [1, 2]) {
+      const { answer, exchanges } = await ask(gateway, token);
+      assert.equal(answer.status, 200, JSON.stringify(api.requests.at(-1)));
+      assert.equal(answer.json.nonce, 'the-first');
+      assert.equal(answer.headers['dpop-nonce'], undefined);
+      assert.deepEqual(exchanges, [], 'the token is as good as before');
+    }
+  });
+
   it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));
 });
 
@@ -153,7 +170,7 @@ it('the URL in a proof is the API’s own where it has another', async (t) => {
   t.after(() => gateway.stop());
   const token = await somebody();
   const { answer } = await ask(gateway, token, { path: '/mcp/a?x' });
-  assert.equal(answer.status, 401);
+  assert.equal(answer.json.reason, 'upstream_rejected_token', answer.text);
   assert.deepEqual(api.requests.at(-1), { wrong: 'htu https://api.internal/mcp/a' });
   const { url } = api;
   t.after(() => (api.url = url));
@@ -169,7 +186,7 @@ it('a resource that presents Bearer does not get a bound token, and the log says
   assert.equal(answer.status, 502, answer.text);
   assert.equal(answer.json.reason, 'provider_answer_invalid');
   assert.equal(api.requests.length, arrived);
-  await until(() => /token_type is DPoP: .*presented_as: dpop.*switch off/.test(gateway.envoy.log), 'the log names the remedy');
+  await until(() => /token_type is DPoP.*presented_as: dpop.*switch off/.test(gateway.envoy.log), 'the log names the remedy');
   await assertSoundAndSilent(gateway);
 });
 
