@@ -138,6 +138,10 @@ impl Profile for EntraObo {
         )
     }
 
+    fn takes_claims(&self) -> bool {
+        true
+    }
+
     fn target(&self, provider: &Provider, exchange: RawExchange) -> Result<Target, Mistake> {
         if !exchange.audiences.is_empty() {
             return Err((".audience", "a value".to_owned(), "none: the target goes into resource or scopes"));

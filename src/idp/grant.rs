@@ -35,7 +35,7 @@ pub(super) const UNBOUND: &str = "token_type is Bearer, and the upstream gets a 
 pub(super) const WRONG_TYPE: &str = "issued_token_type is not what was asked for";
 
 /// The token that is handed in.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Subject<'a> {
     /// Itself.
     pub token: &'a str,

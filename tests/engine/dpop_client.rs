@@ -437,7 +437,7 @@ fn the_log_says_what_to_do_where_a_token_is_not_of_the_kind_that_the_resource_pr
             provider: &config.providers[1],
             target: config.resources[0].targets[1].as_ref().unwrap(),
             token_endpoint: &Url::parse(TOKEN_ENDPOINT).unwrap(),
-            subject: Subject { token: "subject", is_id_token: false, claims: None },
+            subject: Subject { token: "subject", is_id_token: false, ..Subject::default() },
             which: Which::Current,
             nonce: None,
             assertion: None,

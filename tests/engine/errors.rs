@@ -28,7 +28,7 @@ fn read(config: &Config, profile: &str, reply: &Reply) -> Fault {
         provider: &config.providers[index],
         target: config.resources[0].targets[index].as_ref().unwrap(),
         token_endpoint: &Url::parse("https://login.example/token").unwrap(),
-        subject: Subject { token: "subject-token", is_id_token: false, claims: None },
+        subject: Subject { token: "subject-token", is_id_token: false, ..Subject::default() },
         which: Which::Current,
         nonce: None,
         assertion: None,

@@ -428,7 +428,7 @@ fn line(reply: &Reply) -> String {
         provider: &config.providers[0],
         target: config.resources[0].targets[0].as_ref().unwrap(),
         token_endpoint: &Url::parse("https://login.entra.example/token").unwrap(),
-        subject: Subject { token: &alice_token(), is_id_token: false, claims: None },
+        subject: Subject { token: &alice_token(), is_id_token: false, ..Subject::default() },
         which: Which::Current,
         nonce: None,
         assertion: None,
