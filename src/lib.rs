@@ -3,8 +3,11 @@
 //!
 //! # The contract
 //!
-//! 1. The inbound token never reaches the upstream: it is exchanged, or the request is refused. There is no
-//!    fall-back to the inbound token, to a service account or to another user's token.
+//! 1. The inbound token never reaches the upstream: it is exchanged or removed, or the request is refused. There is
+//!    no fall-back to the inbound token, to a service account or to another user's token. The one way around is the
+//!    operator's word for one resource and the users of one provider (`token: forwarded` with the profile `none`), of
+//!    which the log warns: what they come with goes on as it came, once it is validated, and nothing is ever exchanged
+//!    for it.
 //! 2. A request is decided by pure code ([`engine`]), which does no I/O, reads no clock and does not know that
 //!    proxy-wasm exists.
 //! 3. What a request lacks (keys, a token) is fetched once for everyone who lacks it, by the root context, and

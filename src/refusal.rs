@@ -117,6 +117,8 @@ reasons! {
     SubjectTokenMissing => ("subject_token_missing", 401, "invalid_token", WithError, Caller, "The ID token that must come with the access token is missing, or there are several.");
     SubjectTokenInvalid => ("subject_token_invalid", 401, "invalid_token", WithError, Caller, "The ID token that came with the access token is not valid.");
     SubjectMismatch => ("subject_mismatch", 401, "invalid_token", WithError, Caller, "The ID token and the access token belong to different users.");
+    ActorNotAllowed => ("actor_not_allowed", 403, "access_denied", No, Caller, "The token says who may act for its user, and that is not this proxy.");
+    ActorTokenMissing => ("actor_token_missing", 502, "server_error", No, Operator, "This proxy lacks the token by which it acts for users; its operator finds the reason in the log.");
     KeysUnavailable => ("keys_unavailable", 503, "temporarily_unavailable", No, Operator, "The identity provider's keys could not be fetched; try again.");
     ExchangeRejected => ("exchange_rejected", 401, "invalid_token", WithError, Caller, "The identity provider does not accept the token any more; get a new one.");
     InteractionRequired => ("interaction_required", 403, "access_denied", No, Caller, "The identity provider wants the user to act: sign in again and pass its checks (consent, a second factor, an accepted device), or open interaction_uri if there is one; then try again.");

@@ -6,13 +6,16 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use onbehalf::config::Config;
 use onbehalf::http::{Answer, Reply, Url};
-use onbehalf::idp::{Subject, TokenRequest, Which};
-use onbehalf_fuzz::support::NOW;
+use onbehalf::idp::{Leg, Subject, TokenRequest, Which};
+use onbehalf_fuzz::support::{NOW, SECRET, configuration};
 use onbehalf_fuzz::world::{CALLERS, IdToken, config, has_a_secret};
-use serde_json::Value;
+use serde_json::{Value, json};
+
+/// What the first of two calls has brought.
+const ASSERTION: &str = "the.first.brought";
 
 thread_local! {
-    static CONFIG: Config = config(IdToken::None, 0);
+    static CONFIGS: [Config; 2] = [config(IdToken::None, 0), of_two_calls()];
 }
 
 fn read(text: &[u8]) -> Option<Answer> {
@@ -30,14 +33,29 @@ fn read(text: &[u8]) -> Option<Answer> {
     None
 }
 
-fuzz_target!(|text: &[u8]| CONFIG.with(|config| {
+/// The same with a provider whose exchange takes two.
+fn of_two_calls() -> Config {
+    let mut configuration = configuration();
+    let okta = &mut configuration["identity_providers"]["okta-eu"];
+    okta["profile"] = json!("id_jag");
+    okta["client"]["authentication"] = json!({"method": "client_secret_basic", "secret": {"env": "SECRET"}});
+    configuration["resources"][0]["exchange"]["okta-eu"] = json!({"audience": "https://acme.okta.example/oauth2/aus1",
+        "authorization_server": {"token_endpoint": "https://acme.okta.example/oauth2/aus1/v1/token"}});
+    Config::parse(configuration.to_string().as_bytes(), &|_| Some(SECRET.to_owned())).unwrap()
+}
+
+fuzz_target!(|text: &[u8]| CONFIGS.with(|configs| {
     let Some(answer) = read(text) else {
         return;
     };
     let (status, body) = (answer.status, answer.body.clone());
     let reply = Reply::Answer(answer);
-    let subject = Subject { token: CALLERS[0].token, is_id_token: false, claims: None };
-    for (index, provider) in config.providers.iter().enumerate() {
+    let subject = Subject { token: CALLERS[0].token, is_id_token: false, claims: None, actor: None };
+    let providers =
+        configs.iter().flat_map(|config| config.providers.iter().enumerate().map(move |found| (config, found)));
+    for ((config, (index, provider)), leg) in
+        providers.flat_map(|found| [(found, Leg::First), (found, Leg::Second(ASSERTION))])
+    {
         let target = config.resources[0].targets[index].as_ref().unwrap();
         let token_endpoint = &Url::parse("https://login.example/token").unwrap();
         let request = TokenRequest {
@@ -48,15 +66,24 @@ fuzz_target!(|text: &[u8]| CONFIG.with(|config| {
             which: Which::Current,
             assertion: None,
             nonce: None,
+            leg,
         };
         match request.read(&reply, NOW) {
             Ok(issued) => {
                 let usual: Value = serde_json::from_slice(&body).expect("read what is not JSON");
                 let token = issued.access_token.reveal();
                 assert_eq!((status, usual["access_token"].as_str()), (200, Some(token)));
-                assert!(usual["token_type"].as_str().unwrap().eq_ignore_ascii_case("bearer"));
+                let kind = usual["token_type"].as_str().unwrap().to_ascii_lowercase();
+                if request.is_first_of_two() {
+                    assert!(matches!(kind.as_str(), "n_a" | "bearer"));
+                    assert_eq!(usual["issued_token_type"], "urn:ietf:params:oauth:token-type:id-jag");
+                } else {
+                    assert_eq!(kind, "bearer");
+                    assert_ne!(usual["issued_token_type"], "urn:ietf:params:oauth:token-type:id-jag");
+                }
                 assert!(matches!(token.len(), 1..=32_768) && token.bytes().all(|byte| matches!(byte, 0x21..=0x7e)));
                 assert_ne!(token, subject.token);
+                assert!(token != ASSERTION || matches!(leg, Leg::First));
                 assert!(issued.lifetime > Duration::ZERO && issued.lifetime <= Duration::from_secs(7 * 24 * 3600));
             }
             Err(fault) => {

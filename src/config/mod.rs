@@ -4,6 +4,7 @@
 //! sees nothing but that line of Envoy's log (`envoy --mode validate` prints it too).
 
 mod client;
+mod exchange;
 mod fields;
 mod protobuf;
 mod provider;
@@ -17,9 +18,10 @@ use std::time::Duration;
 use crate::audit::Subjects;
 use crate::shared::SharedKey;
 pub use client::{AssertionSource, CertificateHeader, Client, ClientAuthentication, ClientSecret};
+pub use exchange::{Actor, ActorSource, RawAuthorizationServer, RawExchange};
 use fields::Fields;
 pub use provider::{Provider, SubjectToken, TokenSource};
-pub use resource::{Bound, Dpop, RawExchange, Resource};
+pub use resource::{Bound, Dpop, Resource};
 
 /// How many tokens a worker remembers when the operator does not say.
 const DEFAULT_CACHED_TOKENS: u32 = 10_000;
@@ -45,6 +47,8 @@ pub struct Config {
     pub resources: Vec<Resource>,
     /// Every scope that one of them asks for, once.
     pub scopes: Vec<Rc<str>>,
+    /// The header fields in which Envoy puts tokens of actors.
+    pub actor_headers: Vec<String>,
     /// Paths that are forwarded without a token, exactly as listed.
     pub open_paths: Vec<String>,
     /// The most verified tokens that are remembered.
@@ -129,7 +133,7 @@ impl Config {
         )?;
         let mut warnings = Vec::new();
         let providers = provider::build_all(&root, env, &mut warnings)?;
-        let resources = resource::build_all(&root, &providers, &mut warnings)?;
+        let resources = resource::build_all(&root, &providers, env, &mut warnings)?;
         let open_paths = root.texts("open_paths")?;
         for (index, path) in open_paths.iter().enumerate() {
             if !crate::path::is_normal(path) {
@@ -153,15 +157,20 @@ impl Config {
         };
         let tokens = |name: &str, least: u32| size(name, least, MOST_CACHED_TOKENS, DEFAULT_CACHED_TOKENS, "tokens");
         let audit = audit(&root)?;
-        let shared_key = shared_key(&root, &providers, env, &mut warnings)?;
+        let shared_key = shared_key(&root, &providers, &resources, env, &mut warnings)?;
         let mut scopes: Vec<Rc<str>> = Vec::new();
         for scope in resources.iter().flat_map(|resource| &resource.scopes) {
             if !scopes.iter().any(|known| **known == **scope) {
                 scopes.push(scope.as_str().into());
             }
         }
+        let targets = resources.iter().flat_map(|resource| resource.targets.iter().flatten());
+        let mut actor_headers: Vec<String> =
+            targets.filter_map(|target| target.actor.as_ref()?.header().map(str::to_owned)).collect();
+        actor_headers.dedup();
         Ok(Self {
             scopes,
+            actor_headers,
             verified_tokens: tokens("verified_tokens", 0)?,
             verified_bytes: size("verified_bytes", 0, u32::MAX, DEFAULT_CACHED_BYTES, "bytes")?,
             // Waiting requests get their token from the cache of exchanged ones: it cannot be switched off.
@@ -204,10 +213,14 @@ fn audit(root: &Fields<'_>) -> Result<Audit, ConfigError> {
 fn shared_key(
     root: &Fields<'_>,
     providers: &[Provider],
+    resources: &[Resource],
     env: client::Environment<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<SharedKey, ConfigError> {
-    let secrets: Vec<&[u8]> = providers.iter().filter_map(|provider| provider.client.authentication.secret()).collect();
+    let targets = resources.iter().flat_map(|resource| resource.targets.iter().flatten());
+    let elsewhere = targets.filter_map(|target| target.second.as_ref()?.client.as_ref());
+    let clients = providers.iter().filter_map(|provider| provider.client.as_ref()).chain(elsewhere);
+    let secrets: Vec<&[u8]> = clients.filter_map(|client| client.authentication.secret()).collect();
     if !root.has("shared_secret") && secrets.is_empty() {
         let expected = "{env: NAME} with a random secret (openssl rand -base64 32 makes one): workers share keys and tokens in memory that other plugins can read and write, and no client here has a secret to protect that with";
         return Err(ConfigError::new("shared_secret", "nothing", expected));

@@ -53,8 +53,8 @@ pub struct Provider {
     pub jwks_uri: Option<Url>,
     /// Where tokens are exchanged, if not discovered.
     pub token_endpoint: Option<Url>,
-    /// Who we are to it.
-    pub client: Client,
+    /// Who we are to it. `None`: it is asked for no tokens.
+    pub client: Option<Client>,
     /// What is exchanged.
     pub subject_token: SubjectToken,
     /// For how long keys are trusted that could not be fetched again.
@@ -96,7 +96,11 @@ impl SubjectToken {
 impl Provider {
     /// Whether its token endpoint is the one that its metadata has for mutual TLS (RFC 8705 section 5), if that has one.
     pub fn wants_mtls_alias(&self) -> bool {
-        self.token_endpoint.is_none() && matches!(self.client.authentication, ClientAuthentication::MutualTls)
+        self.token_endpoint.is_none()
+            && self
+                .client
+                .as_ref()
+                .is_some_and(|client| matches!(client.authentication, ClientAuthentication::MutualTls))
     }
 
     /// Whether a metadata document that names `issuer` is this provider's.
@@ -154,7 +158,7 @@ pub(super) fn build_all(
         providers.push(provider);
     }
     for provider in &providers {
-        if let Some(header) = provider.client.authentication.header()
+        if let Some(header) = provider.client.as_ref().and_then(|client| client.authentication.header())
             && providers.iter().any(|other| other.subject_token.header() == Some(header))
         {
             return Err(ConfigError::new(
@@ -210,7 +214,7 @@ fn build(
         jwks: jwks(fields)?,
         jwks_uri: optional_url("jwks_uri")?,
         token_endpoint: optional_url("token_endpoint")?,
-        client: client::build(fields, env, warnings)?,
+        client: client(fields, profile, env, warnings)?,
         subject_token: match fields.object("subject_token", &["type", "header", "cookie", "audiences"])? {
             Some(fields) => subject_token(&fields)?,
             None => SubjectToken::AccessToken,
@@ -222,6 +226,25 @@ fn build(
     };
     profile.check(&provider).map_err(|(field, found, expected)| ConfigError::new(fields.at(field), found, expected))?;
     Ok(provider)
+}
+
+/// The client, where the profile exchanges; where it does not, nothing may stand there that it would be for.
+fn client(
+    fields: &Fields<'_>,
+    profile: &'static dyn Profile,
+    env: Environment<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Client>, ConfigError> {
+    if profile.exchanges() {
+        return client::build(fields, env, warnings).map(Some);
+    }
+    match ["client", "token_endpoint", "retries"].iter().find(|name| fields.has(name)) {
+        Some(name) => {
+            let expected = format!("nothing: {} exchanges no tokens", profile.name());
+            Err(ConfigError::new(fields.at(name), "a value", expected))
+        }
+        None => Ok(None),
+    }
 }
 
 /// The issuer with a word in the place of its tenant, and the tenants, where there are several.

@@ -1,13 +1,13 @@
 use std::time::Duration;
 
+use super::client::Environment;
+use super::exchange::Actor;
 use super::fields::Fields;
-use super::{ConfigError, Provider, SubjectToken, check_scopes};
+use super::{ConfigError, Provider, SubjectToken, check_scopes, exchange};
 use crate::http::Url;
-use crate::idp::{Presentation, Target};
-use crate::json;
+use crate::idp::{Presentation, Target, Unexchanged};
 use crate::mcp::metadata;
 use crate::path;
-use crate::secret::Secret;
 
 /// Something behind Envoy that has tokens of its own: an MCP server, an API (RFC 9728 section 1.2).
 #[derive(Debug)]
@@ -61,37 +61,18 @@ pub struct Dpop {
 /// How far the time of a proof may be from now, if the operator does not say.
 const DEFAULT_PROOF_AGE: u32 = 300;
 
-/// What to ask a provider for, as the operator wrote it; which fields make sense is the profile's to say.
-#[derive(Debug, Default)]
-pub struct RawExchange {
-    /// `audience`: none, one, or several.
-    pub audiences: Vec<String>,
-    /// `resource`: none, one, or several.
-    pub resources: Vec<String>,
-    /// `scopes`.
-    pub scopes: Vec<String>,
-    /// `requested_token_type`.
-    pub requested_token_type: Option<String>,
-    /// `claims`: JSON text.
-    pub claims: Option<String>,
-    /// Parameters that no profile knows, none of them one that it does.
-    pub parameters: Vec<(String, Secret)>,
-}
-
 const FIELDS: [&str; 6] = ["url", "scopes", "scopes_supported", "dpop", "certificate_bound_tokens", "exchange"];
-
-const EXCHANGE_FIELDS: [&str; 8] =
-    ["audience", "resource", "scopes", "requested_token_type", "claims", "parameters", "presented_as", "upstream_url"];
 
 /// Every resource, as listed.
 pub(super) fn build_all(
     root: &Fields<'_>,
     providers: &[Provider],
+    env: Environment<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Resource>, ConfigError> {
     let mut resources: Vec<Resource> = Vec::new();
     for fields in root.objects("resources", &FIELDS)? {
-        let resource = build(&fields, providers, warnings)?;
+        let resource = build(&fields, providers, env, warnings)?;
         let same = |other: &Resource| {
             other.url.authority() == resource.url.authority()
                 && path::without_final_slash(other.url.path()) == path::without_final_slash(resource.url.path())
@@ -108,7 +89,12 @@ pub(super) fn build_all(
     Ok(resources)
 }
 
-fn build(fields: &Fields<'_>, providers: &[Provider], warnings: &mut Vec<String>) -> Result<Resource, ConfigError> {
+fn build(
+    fields: &Fields<'_>,
+    providers: &[Provider],
+    env: Environment<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Resource, ConfigError> {
     let text = fields.required_text("url", "the https URL that clients use")?;
     let url = Url::parse(text).map_err(|problem| {
         ConfigError::new(fields.at("url"), super::shown(text, problem), "the https URL that clients use")
@@ -144,7 +130,7 @@ fn build(fields: &Fields<'_>, providers: &[Provider], warnings: &mut Vec<String>
     let certificates = bound(fields, "certificate_bound_tokens")?;
     let path_of_scopes = fields.at("scopes");
     let mut targets: Vec<Option<Target>> = providers.iter().map(|_| None).collect();
-    for (name, fields) in fields.named_objects("exchange", &EXCHANGE_FIELDS)? {
+    for (name, fields) in fields.named_objects("exchange", &exchange::FIELDS)? {
         let found = providers.iter().zip(targets.iter_mut()).find(|(provider, _)| *provider.name == *name);
         let Some((provider, slot)) = found else {
             let names: Vec<&str> = providers.iter().map(|provider| &*provider.name).collect();
@@ -167,123 +153,30 @@ fn build(fields: &Fields<'_>, providers: &[Provider], warnings: &mut Vec<String>
                 return Err(lacks("that it is bound"));
             }
         }
-        let exchange = RawExchange {
-            audiences: fields.one_or_more("audience")?,
-            resources: fields.one_or_more("resource")?,
-            scopes: scopes(&fields, "scopes")?,
-            requested_token_type: fields.text("requested_token_type")?.map(str::to_owned),
-            claims: claims(&fields, provider)?,
-            parameters: parameters(&fields)?,
-        };
         for (index, scope) in needed.iter().enumerate() {
             let doubt = provider.profile.doubt(scope);
             warnings.extend(doubt.map(|doubt| format!("{path_of_scopes}[{index}]: with {name}, {doubt}")));
         }
-        let target = provider.profile.target(provider, exchange);
-        let target = target.map_err(|(field, found, expected)| {
-            ConfigError::new(format!("{}{field}", fields.path()), found, expected)
-        })?;
-        *slot = Some(Target { presentation: presentation(&fields, provider)?, ..target });
+        let target = exchange::build(&fields, provider, env, warnings)?;
+        let actor = target.actor.as_ref().and_then(Actor::header);
+        if actor.is_some() && providers.iter().any(|other| other.subject_token.header() == actor) {
+            let path = fields.at("actor_token.header");
+            let expected = "a field of its own, which Envoy itself puts there";
+            return Err(ConfigError::new(path, "the field in which callers send ID tokens", expected));
+        }
+        if target.unexchanged == Some(Unexchanged::Forwarded) {
+            let path = fields.at("token");
+            if dpop.mode != Bound::Off || certificates != Bound::Off {
+                let expected = "removed, or a resource without dpop and certificate_bound_tokens: nobody behind here could prove to hold a bound token";
+                return Err(ConfigError::new(path, "\"forwarded\"", expected));
+            }
+            warnings.push(format!(
+                "{path}: the callers' own tokens reach the upstream, which can use them as those callers wherever they are accepted"
+            ));
+        }
+        *slot = Some(target);
     }
     Ok(Resource { url, scopes: needed, scopes_supported, dpop, certificates, targets })
-}
-
-/// What the operator wants to be in the token (OpenID Connect Core section 5.5).
-fn claims(fields: &Fields<'_>, provider: &Provider) -> Result<Option<String>, ConfigError> {
-    let Some(claims) = fields.any_object("claims")? else {
-        return Ok(None);
-    };
-    let wrong = |found: &str, expected: &str| Err(ConfigError::new(fields.at("claims"), found, expected));
-    if !provider.profile.takes_claims() {
-        return wrong("a value", "none: this profile has no such parameter");
-    }
-    let is_well_formed = !claims.is_empty() && claims.members().all(|(_, value)| value.as_object().is_some());
-    if !is_well_formed {
-        return wrong("another form", "an object of objects, such as {access_token: {xms_cc: {values: [cp1]}}}");
-    }
-    Ok(Some(json::text(claims.members().map(|(name, value)| (name, value.clone())))))
-}
-
-/// Parameters of token requests that are set by fields of their own, or by the exchange itself.
-const RESERVED: [&str; 31] = [
-    "access_token",
-    "actor_token",
-    "actor_token_type",
-    "assertion",
-    "audience",
-    "auth_req_id",
-    "claims",
-    "client_assertion",
-    "client_assertion_type",
-    "client_id",
-    "client_secret",
-    "code",
-    "code_verifier",
-    "device_code",
-    "grant_type",
-    "password",
-    "redirect_uri",
-    "refresh_token",
-    "request",
-    "request_uri",
-    "requested_issuer",
-    "requested_subject",
-    "requested_token_type",
-    "requested_token_use",
-    "resource",
-    "scope",
-    "subject_issuer",
-    "subject_token",
-    "subject_token_type",
-    "token",
-    "username",
-];
-
-/// Parameters that the operator's provider wants beside those that are known (RFC 6749 section 8.2).
-fn parameters(fields: &Fields<'_>) -> Result<Vec<(String, Secret)>, ConfigError> {
-    let named = fields.named_texts("parameters")?;
-    // RFC 6749 appendix A, `param-name`; some servers take `.` and `-` for `_`.
-    let is_name = |name: &str| {
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
-    };
-    let is_reserved = |name: &str| RESERVED.contains(&name.to_ascii_lowercase().replace(['.', '-'], "_").as_str());
-    let expected = "names of letters, digits, -, . and _ that no other field sets and the exchange does not either";
-    for (name, _) in &named {
-        // Somebody may have written a secret where its name should be.
-        let found = match (is_name(name), is_reserved(name)) {
-            (true, false) => continue,
-            (_, true) => format!("the name {name:?}"),
-            (false, false) => "a name that is none".to_owned(),
-        };
-        return Err(ConfigError::new(fields.at("parameters"), found, expected));
-    }
-    Ok(named.into_iter().map(|(name, value)| (name, Secret::new(value))).collect())
-}
-
-/// How the exchanged token goes to the upstream.
-fn presentation(fields: &Fields<'_>, provider: &Provider) -> Result<Presentation, ConfigError> {
-    const SCHEMES: &str = "bearer or dpop";
-    match fields.text("presented_as")? {
-        None | Some("bearer") if fields.has("upstream_url") => {
-            let expected = "nothing: only proofs (presented_as: dpop) name the URL of the upstream";
-            Err(ConfigError::new(fields.at("upstream_url"), "a value", expected))
-        }
-        None | Some("bearer") => Ok(Presentation::Bearer),
-        Some("dpop") if provider.client.dpop.is_none() => {
-            let expected = format!("bearer, or a key in identity_providers.{}.client.dpop", provider.name);
-            Err(ConfigError::new(fields.at("presented_as"), "\"dpop\"", expected))
-        }
-        Some("dpop") => {
-            let url = |text: &str| {
-                let expected = "the https URL that the upstream has for itself";
-                Url::parse(text).map_err(|problem| {
-                    ConfigError::new(fields.at("upstream_url"), super::shown(text, problem), expected)
-                })
-            };
-            Ok(Presentation::Dpop { url: fields.text("upstream_url")?.map(url).transpose()? })
-        }
-        Some(other) => Err(ConfigError::new(fields.at("presented_as"), format!("{other:?}"), SCHEMES)),
-    }
 }
 
 const BOUND: &str = "off, optional or required";

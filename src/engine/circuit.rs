@@ -6,6 +6,7 @@ use super::exchanged::TokenKey;
 use super::issuer::{Board, jittered};
 use crate::config::Provider;
 use crate::crypto::Crypto;
+use crate::idp::Target;
 use crate::refusal::Reason;
 use crate::time::UnixTime;
 
@@ -35,7 +36,23 @@ pub(super) struct Circuits(Vec<(Endpoint, State)>);
 #[derive(Clone, PartialEq, Eq)]
 pub(super) struct Endpoint {
     pub(super) provider: usize,
+    /// See [`place`].
     pub(super) tenant: Option<String>,
+}
+
+/// The tenant, and the host of the authorization server of the resource, where that is another than the provider's: what
+/// exchanges that end there meet says nothing of others.
+pub(super) fn place(tenant: Option<&str>, elsewhere: Option<&str>) -> Option<String> {
+    match elsewhere {
+        None => tenant.map(str::to_owned),
+        Some(host) => Some([tenant.unwrap_or_default(), " ", host].concat()),
+    }
+}
+
+/// The host that [`place`] wants to know.
+pub(super) fn elsewhere<'a>(provider: &Provider, target: &'a Target) -> Option<&'a str> {
+    let host = target.second.as_ref()?.token_endpoint.authority();
+    (host != provider.issuer.authority()).then_some(host)
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -182,7 +199,7 @@ impl Circuits {
 }
 
 impl Watch<'_> {
-    /// There is one for each tenant that is configured.
+    /// There is one for each tenant that is configured, and each host of an authorization server of resources.
     fn name(&self, endpoint: &Endpoint) -> String {
         let tenant = endpoint.tenant.as_deref().unwrap_or_default();
         let parts = [&*self.provider.name, self.provider.issuer.as_str(), &*self.provider.cluster, tenant];

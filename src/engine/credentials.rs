@@ -158,12 +158,18 @@ pub(super) fn client_assertion(request: &Request, header: &str) -> Result<Secret
 
 /// The ID token that comes with the access token: exactly one, in the configured place.
 pub(super) fn subject_token<'a>(request: &'a Request, source: &TokenSource) -> Option<&'a str> {
-    let value = match source {
-        TokenSource::Header(name) => {
-            only(request.fields().filter(|(field, _)| *field == name.as_bytes()).map(|(_, value)| value))
-        }
-        TokenSource::Cookie(name) => only(cookies(request).filter_map(|pair| cookie_value(pair, name))),
-    }?;
+    match source {
+        TokenSource::Header(name) => header_token(request, name),
+        TokenSource::Cookie(name) => only(cookies(request).filter_map(|pair| cookie_value(pair, name))).and_then(token),
+    }
+}
+
+/// The token in a header field: exactly one.
+pub(super) fn header_token<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
+    only(request.fields().filter(|(field, _)| *field == name.as_bytes()).map(|(_, value)| value)).and_then(token)
+}
+
+fn token(value: &[u8]) -> Option<&str> {
     if value.len() > MAX_TOKEN_BYTES || !is_b64token(value) {
         return None;
     }
@@ -175,14 +181,13 @@ fn only<T>(mut values: impl Iterator<Item = T>) -> Option<T> {
     values.next().is_none().then_some(value)
 }
 
-/// Whether a field brings an ID token, or a client's assertion.
+/// Whether a field brings an ID token, a client's assertion, or an actor's token.
 fn is_ours(config: &Config, name: &[u8]) -> bool {
+    let is = |header: &str| header.as_bytes() == name;
     config.providers.iter().any(|provider| {
-        [provider.subject_token.header(), provider.client.authentication.header()]
-            .into_iter()
-            .flatten()
-            .any(|header| header.as_bytes() == name)
-    })
+        let client = provider.client.as_ref().and_then(|client| client.authentication.header());
+        [provider.subject_token.header(), client].into_iter().flatten().any(is)
+    }) || config.actor_headers.iter().any(|header| is(header))
 }
 
 fn subject_cookies(config: &Config) -> impl Iterator<Item = &str> {

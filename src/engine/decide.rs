@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::actor;
 use super::audit::{About, Cache};
+use super::circuit::{elsewhere, place};
 use super::credentials::{Credential, Head, QUERY_TOKEN, check_form, client_assertion, has_query_token, subject_token};
 use super::exchanged::{Exchanged, Shape, TokenKey};
 use super::known::{Known, Role};
@@ -14,10 +16,10 @@ use super::select::{Selected, select};
 use super::upstream::Sent;
 use super::verified::Verified;
 use crate::audit::quoted;
-use crate::config::{Bound, Config, Provider, Resource, SubjectToken, TokenSource};
+use crate::config::{Actor, Bound, Client, Config, Provider, Resource, SubjectToken, TokenSource};
 use crate::crypto::{Algorithm, Crypto};
-use crate::http::{HeaderEdits, LocalAnswer, Request};
-use crate::idp::{Endpoints, Presentation, Recognition, Subject, Target};
+use crate::http::{HeaderEdits, LocalAnswer, Request, Url};
+use crate::idp::{Endpoints, Presentation, Recognition, Subject, Target, Unexchanged};
 use crate::json::Object;
 use crate::mcp::challenge::Scheme;
 use crate::mcp::metadata;
@@ -48,15 +50,26 @@ pub(super) struct Facts<'a> {
 
 /// A request that is through.
 pub(super) enum Outcome {
-    /// On to the upstream: with an exchanged token, or on an open path without any.
+    /// On to the upstream.
     Forward {
         edits: HeaderEdits,
-        exchanged: bool,
+        passage: Passage,
         /// The exchange of a token that goes on for this request, and should be followed by another before it ends.
         renewal: Option<Box<TokenNeed>>,
     },
     /// A metadata document instead.
     Metadata(LocalAnswer),
+}
+
+/// How a request is through.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Passage {
+    /// With a token that its own was exchanged for.
+    Exchanged,
+    /// With none, or with its own: what the operator wants where none is exchanged.
+    Unexchanged,
+    /// On an open path, without any.
+    Open,
 }
 
 /// A request that is not, or not yet.
@@ -91,8 +104,12 @@ pub(super) struct TokenNeed {
     /// What the upstream wants the token to have in it, see [`Subject::claims`].
     pub(super) claims: Option<Box<str>>,
     pub(super) tenant: Option<String>,
+    /// The host of the authorization server of the resource, where that is another than the provider's.
+    pub(super) elsewhere: Option<Box<str>>,
     pub(super) subject_expires: UnixTime,
     pub(super) takes_claims_challenge: bool,
+    /// The actor's token, where it came with the request.
+    pub(super) actor: Option<Secret>,
 }
 
 /// Decides, as far as the facts go. Fails closed: there is no way to `Forward` but through the last line, or by
@@ -114,7 +131,7 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
             }
             return Ok(Outcome::Forward {
                 edits: head.edits(request, config, None, None),
-                exchanged: false,
+                passage: Passage::Open,
                 renewal: None,
             });
         }
@@ -131,23 +148,24 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
     let resource = config.resources.get(index).ok_or_else(|| refuse(Refusal::new(Reason::UnknownResource)))?;
 
     let credential = head.credential().map_err(refuse)?;
-    let Admitted { authorization, proof, renewal } = facts
+    let Admitted { passage, authorization, proof, renewal } = facts
         .admit(request, index, resource, &head, &credential, now)
         .map_err(|verdict| verdict.with(credential.scheme))?;
-    let mut edits = head.edits(request, config, Some(authorization), proof);
+    let mut edits = head.edits(request, config, authorization, proof);
     edits.sent = facts.sent;
-    Ok(Outcome::Forward { edits, exchanged: true, renewal })
+    Ok(Outcome::Forward { edits, passage, renewal })
 }
 
 /// What a request goes on with.
 struct Admitted {
-    authorization: Secret,
+    passage: Passage,
+    authorization: Option<Secret>,
     proof: Option<Secret>,
     renewal: Option<Box<TokenNeed>>,
 }
 
 impl<'a> Facts<'a> {
-    /// From the token that came to the one for the upstream.
+    /// From the token that came to the one for the upstream, if it gets one.
     fn admit(
         &mut self,
         request: &Request,
@@ -165,14 +183,25 @@ impl<'a> Facts<'a> {
         let key = &self.config.shared_key;
         let possession = possession::check(resource, request, head, credential, &caller, self.crypto, key, now)?;
         let (provider, target) = authorize(self.config, resource, &caller)?;
-        let (authorization, renewal) =
-            self.exchange(request, index, credential.token, &caller, provider, target, now)?;
+        let (passage, authorization, renewal) = match target.unexchanged {
+            None => {
+                let (token, next) = self.exchange(request, index, credential.token, &caller, provider, target, now)?;
+                (Passage::Exchanged, Some(token), next)
+            }
+            Some(Unexchanged::Removed) => (Passage::Unexchanged, None, None),
+            Some(Unexchanged::Forwarded) => {
+                (Passage::Unexchanged, Some(Secret::new(format!("Bearer {}", credential.token))), None)
+            }
+        };
         // Last, because what comes before may be done again for a request that has to wait.
         if let Some(possession) = possession {
             possession.claim(self.shared, key, now)?;
         }
         let (at, nonces) = ((index, resource), &self.known.nonces);
-        let proof = match presentation::prove(at, provider, target, head, &authorization, nonces, self.crypto, now) {
+        let made = authorization.as_ref().map_or(Proof::Needless, |authorization| {
+            presentation::prove(at, provider, target, head, authorization, nonces, self.crypto, now)
+        });
+        let proof = match made {
             Proof::Needless => None,
             Proof::Made(proof) => Some(proof),
             Proof::Missing => {
@@ -181,7 +210,7 @@ impl<'a> Facts<'a> {
                 return Err(Refusal::because(Reason::ExchangeMisconfigured, detail).into());
             }
         };
-        Ok(Admitted { authorization, proof, renewal })
+        Ok(Admitted { passage, authorization, proof, renewal })
     }
 
     /// Who is calling: the token is verified, or was before and is still in force.
@@ -214,6 +243,7 @@ impl<'a> Facts<'a> {
             None => (caller.as_ref(), token),
             Some((verified, id_token)) => (verified.as_ref(), *id_token),
         };
+        actor::check(subject.may_act.as_deref(), provider, target)?;
         let is_id_token = id_token.is_some() || matches!(provider.subject_token, SubjectToken::IdToken);
         let shape = |endpoints: &Endpoints| shape(provider, endpoints, target, is_id_token);
         let shape = self.known.issuer_mut(caller.provider).and_then(|issuer| issuer.shape(resource, shape));
@@ -226,7 +256,7 @@ impl<'a> Facts<'a> {
             }));
         };
         let key = subject.key_for(resource, || TokenKey::of(shape, subject_token));
-        let need = |is_renewal| {
+        let need = |is_renewal| -> Result<_, Refusal> {
             Ok(Box::new(TokenNeed {
                 key,
                 provider: caller.provider,
@@ -238,11 +268,13 @@ impl<'a> Facts<'a> {
                 assertion: assertion(request, provider)?,
                 claims: self.known.rejections.claims(&key),
                 tenant: caller.caller.tenant.clone(),
+                elsewhere: elsewhere(provider, target).map(Box::from),
                 subject_expires: subject.expires,
                 takes_claims_challenge: caller.caller.takes_claims_challenge,
+                actor: actor::token(request, provider, target)?.map(|token| Secret::new(token.to_owned())),
             }))
         };
-        let tenant = caller.caller.tenant.as_deref();
+        let place = || place(caller.caller.tenant.as_deref(), elsewhere(provider, target));
         match self.known.exchanges.get(&key, now) {
             // A provider that hands back what it got is misconfigured; the contract does not rest on its being right.
             Exchanged::Issued { authorization, .. }
@@ -254,7 +286,7 @@ impl<'a> Facts<'a> {
             Exchanged::Issued { authorization, is_due } => {
                 let is_proved = matches!(target.presentation, Presentation::Dpop { .. });
                 self.sent = Some(Sent { key, provider: caller.provider, resource, at: now, is_proved });
-                let may_renew = is_due && self.known.circuits.may_renew(caller.provider, tenant, &key, now);
+                let may_renew = is_due && self.known.circuits.may_renew(caller.provider, place().as_deref(), &key, now);
                 let renewal = match may_renew.then(|| need(true)).transpose() {
                     Ok(renewal) => renewal,
                     Err(refusal) => {
@@ -271,7 +303,7 @@ impl<'a> Facts<'a> {
                 self.about.cache = Some(Cache::Remembered);
                 Err(refusal.into())
             }
-            Exchanged::Unknown => Err(match self.known.circuits.closed(caller.provider, tenant, now) {
+            Exchanged::Unknown => Err(match self.known.circuits.closed(caller.provider, place().as_deref(), now) {
                 Some((reason, pause)) => {
                     let detail = "because=\"so the provider answered other exchanges\"";
                     Refusal::because(reason, detail).retry_after(pause).into()
@@ -490,7 +522,7 @@ fn authorize<'c>(
 
 /// The client's assertion, where requests bring it. It shapes no token: it proves the same client, whichever it is.
 fn assertion(request: &Request, provider: &Provider) -> Result<Option<Secret>, Refusal> {
-    let Some(header) = provider.client.authentication.header() else {
+    let Some(header) = provider.client.as_ref().and_then(|client| client.authentication.header()) else {
         return Ok(None);
     };
     client_assertion(request, header).map(Some).map_err(|because| {
@@ -500,16 +532,17 @@ fn assertion(request: &Request, provider: &Provider) -> Result<Option<Secret>, R
 }
 
 /// Everything that shapes the exchanged token, beside the token that is handed in: who asks whom, and with which parameters.
-fn shape(provider: &Provider, endpoints: &Endpoints, target: &Target, is_id_token: bool) -> Shape {
-    let subject = Subject { token: "", is_id_token, claims: None };
+fn shape<'a>(provider: &'a Provider, endpoints: &'a Endpoints, target: &'a Target, is_id_token: bool) -> Shape {
+    let subject = Subject { token: "", is_id_token, claims: None, actor: None };
+    let id = |client: Option<&'a Client>| client.map_or("", |client| client.id.as_str());
     let whom = [
         &*provider.name,
         provider.profile.name(),
         provider.issuer.as_str(),
-        endpoints.token_endpoint.as_str(),
-        &provider.client.id,
+        endpoints.token_endpoint.as_ref().map_or("", Url::as_str),
+        id(provider.client.as_ref()),
         // Whether it is bound, and to which key.
-        provider.client.dpop.as_ref().map_or("", Prover::thumbprint),
+        target.issued_to(provider).and_then(|client| client.dpop.as_ref()).map_or("", Prover::thumbprint),
         match target.presentation {
             Presentation::Bearer => Scheme::Bearer.name(),
             Presentation::Dpop { .. } => Scheme::Dpop.name(),
@@ -517,9 +550,15 @@ fn shape(provider: &Provider, endpoints: &Endpoints, target: &Target, is_id_toke
     ];
     let known = provider.profile.parameters(target, subject);
     let known = known.iter().map(|(name, value)| (*name, &**value));
+    let second = target
+        .second
+        .iter()
+        .flat_map(|server| [server.token_endpoint.as_str(), id(server.client.as_ref().or(provider.client.as_ref()))]);
+    // Of an actor whose token comes with the requests, who that is; the token itself changes.
+    let actor = target.actor.iter().flat_map(Actor::identity);
     let own = target.parameters.iter().map(|(name, value)| (name.as_str(), value.reveal()));
     let with = known.chain(own).flat_map(|(name, value)| [name, value]);
-    Shape::of(whom.into_iter().chain(with))
+    Shape::of(whom.into_iter().chain(second).chain(actor).chain(with))
 }
 
 /// What a log line shows of a text that a stranger wrote.
@@ -575,7 +614,8 @@ mod tests {
             );
             let env = |_: &str| pem.map(str::to_owned);
             let config = Config::parse(text.as_bytes(), &env).unwrap();
-            let endpoints = Endpoints { jwks_uri: None, token_endpoint: Url::parse("https://i.example/t").unwrap() };
+            let endpoints =
+                Endpoints { jwks_uri: None, token_endpoint: Some(Url::parse("https://i.example/t").unwrap()) };
             let (provider, target) = (&config.providers[0], config.resources[0].targets[0].as_ref().unwrap());
             TokenKey::of(&shape(provider, &endpoints, target, false), "subject")
         };

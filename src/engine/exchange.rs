@@ -5,10 +5,11 @@ use std::time::Duration;
 use super::decide::TokenNeed;
 use super::known::Known;
 use super::nonces::{self, Nonces, Server};
-use crate::config::{Config, Provider};
+use crate::config::Config;
 use crate::crypto::Crypto;
 use crate::http::{Call, CallFailure, Reply, Url};
-use crate::idp::{Fault, Issued, Subject, TokenRequest, Which};
+use crate::idp::{Fault, Issued, Leg, Subject, TokenRequest, Which};
+use crate::secret::Secret;
 use crate::time::UnixTime;
 use crate::token::prover;
 
@@ -16,12 +17,17 @@ use crate::token::prover;
 pub(super) struct Exchange {
     pub(super) need: Box<TokenNeed>,
     token_endpoint: Url,
-    /// By which of its secrets the client is proved.
+    /// What the first of two requests has brought for the second. It is good for one use: a call that has to be made
+    /// again after that starts with the first.
+    brought: Option<Secret>,
+    /// By which of its secrets the client is proved, at the provider and at the authorization server of the resource.
     which: Which,
+    which_at_second: Which,
     /// Whether the call may be made once more where nobody answers it.
     may_retry: bool,
     /// Whether the call before brought nothing but a nonce for this one.
     is_for_nonce: bool,
+    is_for_nonce_at_second: bool,
     /// When its first call was made: all of them together have the provider's time.
     began: UnixTime,
 }
@@ -42,9 +48,18 @@ impl Exchange {
         let endpoints = known.issuer(need.provider)?.endpoints.as_ref()?;
         let provider = config.providers.get(need.provider)?;
         let tenant = need.tenant.as_deref();
-        let token_endpoint = provider.profile.token_endpoint(provider, &endpoints.token_endpoint, tenant)?;
-        let may_retry = provider.retries;
-        Some(Self { need, token_endpoint, which: Which::Current, may_retry, is_for_nonce: false, began: now })
+        let token_endpoint = provider.profile.token_endpoint(provider, endpoints.token_endpoint.as_ref()?, tenant)?;
+        Some(Self {
+            need,
+            token_endpoint,
+            brought: None,
+            which: Which::Current,
+            which_at_second: Which::Current,
+            may_retry: provider.retries,
+            is_for_nonce: false,
+            is_for_nonce_at_second: false,
+            began: now,
+        })
     }
 
     /// How long it has taken.
@@ -68,58 +83,96 @@ impl Exchange {
         crypto: &dyn Crypto,
         now: UnixTime,
     ) -> Next {
-        let Some(provider) = config.providers.get(self.need.provider) else {
-            return Next::Failed(Fault::no_answer(CallFailure::NotSent));
-        };
-        if let (Some(_), Reply::Answer(answer)) = (&provider.client.dpop, reply) {
-            nonces.learn(Server::TokenEndpoint(&self.token_endpoint), nonces::fields(answer));
+        if let Reply::Answer(answer) = reply
+            && let Some(endpoint) =
+                self.request(config, nonces).filter(TokenRequest::has_proof).map(|it| it.endpoint().clone())
+        {
+            nonces.learn(Server::TokenEndpoint(&endpoint), nonces::fields(answer));
         }
         let Some(request) = self.request(config, nonces) else {
             return Next::Failed(Fault::no_answer(CallFailure::NotSent));
         };
         let fault = match request.read(reply, now) {
-            Ok(issued) => {
-                let outcome = match self.which {
-                    Which::Current => "ok",
-                    Which::Previous => "ok_with_previous_secret",
+            Ok(issued) if request.is_first_of_two() => {
+                let second = Self { brought: Some(issued.access_token), ..self };
+                return match second.call(config, nonces, crypto, now) {
+                    Some(call) => Next::Call(second, call),
+                    None => Next::Failed(second.not_made(config, nonces, now)),
                 };
-                return Next::Issued { issued, outcome };
+            }
+            Ok(issued) => {
+                let is_known = [self.which, self.which_at_second].iter().all(|which| *which == Which::Current);
+                return Next::Issued { issued, outcome: if is_known { "ok" } else { "ok_with_previous_secret" } };
             }
             Err(fault) => fault,
         };
-        let again = self.again(provider, reply, &fault);
+        let again = self.again(&request, reply, &fault);
         match again.and_then(|again| again.call(config, nonces, crypto, now).map(|call| (again, call))) {
             Some((again, call)) => Next::Call(again, call),
             None => Next::Failed(fault),
         }
     }
 
+    /// Why there is no call.
+    fn not_made(&self, config: &Config, nonces: &Nonces, now: UnixTime) -> Fault {
+        let request = self.request(config, nonces);
+        let is_late = request.as_ref().is_some_and(|request| request.provider.timeout <= self.took(now));
+        let fault = Fault::no_answer(if is_late { CallFailure::TimedOut } else { CallFailure::NotSent });
+        match request {
+            Some(request) => request.located(fault),
+            None => fault,
+        }
+    }
+
     /// The call that may bring what this one did not.
-    fn again(self, provider: &Provider, reply: &Reply, fault: &Fault) -> Option<Self> {
+    fn again(&self, request: &TokenRequest<'_>, reply: &Reply, fault: &Fault) -> Option<Self> {
+        let name = &request.provider.name;
         if fault.is_invalid_client()
-            && self.which == Which::Current
-            && provider.client.authentication.has_previous_secret()
+            && request.which == Which::Current
+            && request.client().is_some_and(|client| client.authentication.has_previous_secret())
         {
-            log::warn!("provider={} does not know the secret, previous_secret is tried: {fault}", provider.name);
-            return Some(Self { which: Which::Previous, is_for_nonce: false, ..self });
+            log::warn!("provider={name} does not know the secret, previous_secret is tried: {fault}");
+            let is_one_client = request.target.second.as_ref().is_some_and(|server| server.client.is_none());
+            let (which, which_at_second) = match request.leg {
+                Leg::First if is_one_client => (Which::Previous, Which::Previous),
+                Leg::First => (Which::Previous, self.which_at_second),
+                Leg::Second(_) => (self.which, Which::Previous),
+            };
+            return Some(Self { which, which_at_second, ..self.restarted() });
         }
         // It is known by now, and in the next proof.
         let has_nonce = matches!(reply, Reply::Answer(answer) if prover::nonce(nonces::fields(answer)).is_some());
-        if fault.is_nonce_wanted() && has_nonce && !self.is_for_nonce && provider.client.dpop.is_some() {
-            log::debug!("provider={} is asked once more, with its nonce", provider.name);
-            return Some(Self { is_for_nonce: true, ..self });
+        let is_second = matches!(request.leg, Leg::Second(_));
+        let was_for_nonce = if is_second { self.is_for_nonce_at_second } else { self.is_for_nonce };
+        if fault.is_nonce_wanted() && has_nonce && !was_for_nonce && request.has_proof() {
+            log::debug!("provider={name} is asked once more, with its nonce");
+            return Some(match is_second {
+                true => Self { is_for_nonce_at_second: true, ..self.restarted() },
+                false => Self { is_for_nonce: true, ..self.restarted() },
+            });
         }
         // Nobody has answered, and there is time: a connection that was kept open too long, mostly.
         if self.may_retry && matches!(reply, Reply::Failed(CallFailure::NoConnection)) {
-            log::debug!("provider={} is asked once more: {fault}", provider.name);
-            return Some(Self { may_retry: false, is_for_nonce: false, ..self });
+            log::debug!("provider={name} is asked once more: {fault}");
+            return Some(Self { may_retry: false, ..self.restarted() });
         }
         None
     }
 
+    /// The same at its first call.
+    fn restarted(&self) -> Self {
+        Self {
+            need: self.need.clone(),
+            token_endpoint: self.token_endpoint.clone(),
+            brought: None,
+            is_for_nonce: false,
+            ..*self
+        }
+    }
+
     fn request<'a>(&'a self, config: &'a Config, nonces: &'a Nonces) -> Option<TokenRequest<'a>> {
         let target = config.resources.get(self.need.resource)?.targets.get(self.need.provider)?.as_ref()?;
-        Some(TokenRequest {
+        let request = TokenRequest {
             provider: config.providers.get(self.need.provider)?,
             target,
             token_endpoint: &self.token_endpoint,
@@ -127,10 +180,14 @@ impl Exchange {
                 token: self.need.subject.reveal(),
                 is_id_token: self.need.is_id_token,
                 claims: self.need.claims.as_deref(),
+                actor: self.need.actor.as_ref().map(Secret::reveal),
             },
-            which: self.which,
+            which: if self.brought.is_some() { self.which_at_second } else { self.which },
             assertion: self.need.assertion.as_ref(),
-            nonce: nonces.of(Server::TokenEndpoint(&self.token_endpoint)).map(|nonce| &**nonce),
-        })
+            nonce: None,
+            leg: self.brought.as_ref().map_or(Leg::First, |brought| Leg::Second(brought.reveal())),
+        };
+        let nonce = nonces.of(Server::TokenEndpoint(request.endpoint())).map(|nonce| &**nonce);
+        Some(TokenRequest { nonce, ..request })
     }
 }

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::RequestId;
 use super::audit::{About, Cache};
-use super::circuit::{Endpoint, Watch};
+use super::circuit::{self, Endpoint, Watch};
 use super::counters::Counters;
 use super::decide::{Need, TokenNeed};
 use super::exchange::{self, Exchange};
@@ -20,7 +20,7 @@ use crate::audit::Record;
 use crate::config::{Config, Provider};
 use crate::crypto::Crypto;
 use crate::http::{Call, Reply, Url};
-use crate::idp::{Blame, Document, Endpoints, Fault, trace_of};
+use crate::idp::{Blame, Document, Endpoints, Fault, Target, trace_of};
 use crate::refusal::{Refusal, log_at};
 use crate::secret::Secret;
 use crate::time::UnixTime;
@@ -329,7 +329,7 @@ impl<'a> Landing<'a> {
                     exchange::Next::Issued { issued, outcome } => {
                         let mut record = told(&need.about(), self.config, outcome, flight.waiters.len(), took);
                         record.add("lifetime_s", &issued.lifetime.as_secs().to_string());
-                        record.add("trace", &trace_of(provider, reply));
+                        record.add("trace", &trace_of(provider, need.target(self.config), reply));
                         log::info!("{record}");
                         self.counters.exchanged(need.provider, outcome, took);
                         self.known.circuits.served(&need.endpoint(), &self.watch(provider, now));
@@ -468,9 +468,14 @@ impl Need {
 }
 
 impl TokenNeed {
+    /// What it is for.
+    fn target<'a>(&self, config: &'a Config) -> Option<&'a Target> {
+        config.resources.get(self.resource)?.targets.get(self.provider)?.as_ref()
+    }
+
     /// Where it is exchanged.
     pub(super) fn endpoint(&self) -> Endpoint {
-        Endpoint { provider: self.provider, tenant: self.tenant.clone() }
+        Endpoint { provider: self.provider, tenant: circuit::place(self.tenant.as_deref(), self.elsewhere.as_deref()) }
     }
 
     /// For whom, and for what.

@@ -417,17 +417,17 @@ fn document_name(name: &str) -> String {
 /// The endpoints, a line each, then the JWK Set as it came.
 fn write_document(endpoints: &Endpoints, jwks: &[u8]) -> Vec<u8> {
     let jwks_uri = endpoints.jwks_uri.as_ref().map_or("", Url::as_str);
-    [jwks_uri.as_bytes(), b"\n", endpoints.token_endpoint.as_str().as_bytes(), b"\n", jwks].concat()
+    let token_endpoint = endpoints.token_endpoint.as_ref().map_or("", Url::as_str);
+    [jwks_uri.as_bytes(), b"\n", token_endpoint.as_bytes(), b"\n", jwks].concat()
 }
 
 fn read_document(document: &[u8], provider: &Provider) -> Option<(Endpoints, KeySet)> {
     let mut parts = document.splitn(3, |byte| *byte == b'\n');
-    let mut url = || std::str::from_utf8(parts.next()?).ok();
-    let jwks_uri = match url()? {
-        "" => None,
-        text => Some(Url::parse(text).ok()?),
+    let mut url = || match std::str::from_utf8(parts.next()?).ok()? {
+        "" => Some(None),
+        text => Some(Some(Url::parse(text).ok()?)),
     };
-    let endpoints = Endpoints { jwks_uri, token_endpoint: Url::parse(url()?).ok()? };
+    let endpoints = Endpoints { jwks_uri: url()?, token_endpoint: url()? };
     let keys = match &provider.jwks {
         Some(keys) => keys.clone(),
         None => KeySet::read(parts.next()?)?.0,

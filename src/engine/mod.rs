@@ -5,6 +5,7 @@
 //! else who lacks it, and is decided again from the top when the flight has landed. The flight belongs to
 //! nobody: it goes on when the request that started it has left.
 
+mod actor;
 mod audit;
 mod circuit;
 mod counters;
@@ -41,7 +42,7 @@ use crate::shared::Shared;
 use crate::time::UnixTime;
 use audit::{About, Cache};
 use circuit::Watch;
-use decide::{Facts, Need, Outcome, Stop, TokenNeed};
+use decide::{Facts, Need, Outcome, Passage, Stop, TokenNeed};
 use exchange::Exchange;
 use flight::{Elsewhere, Flight, Flights, Join, Landing, Operation, Purpose, told};
 use issuer::{Board, Cause, Claim, Worker};
@@ -350,7 +351,7 @@ impl Engine {
             let about = About { resource, caller, cache: progress.cache.or(cache) };
             match decided {
                 Ok(mut outcome) => {
-                    if let Outcome::Forward { edits, exchanged: true, renewal } = &mut outcome {
+                    if let Outcome::Forward { edits, passage: Passage::Exchanged, renewal } = &mut outcome {
                         if about.cache != Some(Cache::Hit) || self.config.audit.hits {
                             let took = now.since(progress.since);
                             edits.audit = about.record(&self.config, &[("event", "forwarded")], took);
@@ -361,6 +362,13 @@ impl Engine {
                         if let Some(need) = renewal.take() {
                             self.renew(need, now);
                         }
+                    }
+                    // As many as there are requests, like those whose token was in the cache.
+                    if let Outcome::Forward { edits, passage: Passage::Unexchanged, .. } = &mut outcome
+                        && self.config.audit.hits
+                    {
+                        let took = now.since(progress.since);
+                        edits.audit = about.record(&self.config, &[("event", "forwarded")], took);
                     }
                     return self.finish(outcome);
                 }
@@ -541,11 +549,10 @@ impl Engine {
 
     fn finish(&mut self, outcome: Outcome) -> Step {
         match outcome {
-            Outcome::Forward { edits, exchanged, .. } => {
-                if exchanged {
-                    self.counters.forwarded()
-                } else {
-                    self.counters.open_path()
+            Outcome::Forward { edits, passage, .. } => {
+                match passage {
+                    Passage::Exchanged | Passage::Unexchanged => self.counters.forwarded(),
+                    Passage::Open => self.counters.open_path(),
                 }
                 Step::Forward(edits)
             }

@@ -44,7 +44,7 @@ pub(super) fn prove(
             access_token: Some(authorization.reveal().strip_prefix("DPoP ")?),
             nonce: nonces.of(Server::Upstream(index)).map(|nonce| &**nonce),
         };
-        provider.client.dpop.as_ref()?.prove(purpose, crypto, now)
+        target.issued_to(provider)?.dpop.as_ref()?.prove(purpose, crypto, now)
     };
     make().map_or(Proof::Missing, Proof::Made)
 }

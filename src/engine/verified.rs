@@ -9,7 +9,7 @@ use super::exchanged::TokenKey;
 use super::known::{Cache, cache};
 use crate::idp::Caller;
 use crate::time::UnixTime;
-use crate::token::{Claims, Confirmation};
+use crate::token::{Claims, Confirmation, Party};
 
 /// A token that was found good.
 pub(super) struct Verified {
@@ -21,6 +21,8 @@ pub(super) struct Verified {
     pub(super) scopes: Vec<Rc<str>>,
     /// What whoever presents it must prove to have.
     pub(super) confirmation: Option<Confirmation>,
+    /// Who may act for its user, if it says so.
+    pub(super) may_act: Option<Box<Party>>,
     /// `exp`.
     pub(super) expires: UnixTime,
     /// `exp` and the leeway.
@@ -99,6 +101,7 @@ impl Verified {
             caller,
             scopes: scopes.iter().filter(|scope| granted.contains(&&***scope)).cloned().collect(),
             confirmation: claims.confirmation,
+            may_act: claims.may_act.map(Box::new),
             expires: claims.expires,
             accepted_until: claims.expires.plus(leeway),
             keys: RefCell::default(),

@@ -172,9 +172,13 @@ pub(super) fn without_error(status: u16, problem: &str) -> Option<&'static Entry
     entries.find(|entry| entry.error == problem || entry.error.is_empty())
 }
 
-/// Every profile with the failures that it adds to [`COMMON`], for the page.
+/// Every profile with the failures that it adds to [`COMMON`], for the page; none with those of a profile before it.
 pub fn failures() -> impl Iterator<Item = (&'static dyn Profile, &'static [Entry])> {
-    PROFILES.into_iter().map(|profile| (profile, profile.failures()))
+    let is_own = |(at, profile): &(usize, &dyn Profile)| {
+        let mut before = PROFILES.into_iter().take(*at);
+        profile.failures().is_empty() || !before.any(|other| std::ptr::eq(other.failures(), profile.failures()))
+    };
+    PROFILES.into_iter().enumerate().filter(is_own).map(|(_, profile)| (profile, profile.failures()))
 }
 
 use Act::{Operator, Provider, User};

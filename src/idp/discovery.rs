@@ -10,8 +10,8 @@ use crate::path::without_final_slash;
 pub struct Endpoints {
     /// `jwks_uri`. `None`: the operator wrote the keys down.
     pub jwks_uri: Option<Url>,
-    /// `token_endpoint`.
-    pub token_endpoint: Url,
+    /// `token_endpoint`. `None`: nothing is exchanged there.
+    pub token_endpoint: Option<Url>,
 }
 
 /// A metadata document, in the order in which they are asked for.
@@ -42,7 +42,9 @@ impl Endpoints {
         if provider.jwks_uri.is_none() && provider.jwks.is_none() {
             return None;
         }
-        Some(Self { jwks_uri: provider.jwks_uri.clone(), token_endpoint: provider.token_endpoint.clone()? })
+        let is_missing = provider.profile.exchanges() && provider.token_endpoint.is_none();
+        (!is_missing)
+            .then(|| Self { jwks_uri: provider.jwks_uri.clone(), token_endpoint: provider.token_endpoint.clone() })
     }
 
     /// Reads the metadata document; what the operator set by hand has precedence.
@@ -77,7 +79,10 @@ impl Endpoints {
                 Some(_) => None,
                 None => Some(endpoint(&document, "jwks_uri", &provider.jwks_uri)?),
             },
-            token_endpoint: endpoint(aliases.unwrap_or(&document), "token_endpoint", &provider.token_endpoint)?,
+            token_endpoint: match provider.profile.exchanges() {
+                true => Some(endpoint(aliases.unwrap_or(&document), "token_endpoint", &provider.token_endpoint)?),
+                false => None,
+            },
         })
     }
 }

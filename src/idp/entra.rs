@@ -53,7 +53,10 @@ impl Profile for EntraObo {
             return Err(("tenants", format!("{tenant:?}"), "tenant ids (GUIDs, in lower case as tokens have them)"));
         }
         // A token of another app would be refused as an assertion, each time.
-        if let Some(audience) = provider.audiences.iter().find(|audience| !is_of_client(audience, &provider.client.id))
+        if let Some(audience) = provider
+            .audiences
+            .iter()
+            .find(|audience| provider.client.as_ref().is_some_and(|client| !is_of_client(audience, &client.id)))
         {
             let expected = "what `aud` is in tokens for the app of client.id: its id (v2.0), or its App ID URI such as api://{client id} (v1.0); Entra exchanges no others (AADSTS500131)";
             return Err(("audiences", format!("{audience:?}"), expected));
@@ -138,8 +141,8 @@ impl Profile for EntraObo {
         )
     }
 
-    fn takes_claims(&self) -> bool {
-        true
+    fn exchange_fields(&self) -> &'static [&'static str] {
+        &["audience", "resource", "scopes", "requested_token_type", "claims", "parameters"]
     }
 
     fn target(&self, provider: &Provider, exchange: RawExchange) -> Result<Target, Mistake> {

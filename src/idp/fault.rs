@@ -7,9 +7,9 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Profile;
-use super::catalogue::{self, Entry, Symptoms};
-use crate::config::Provider;
+use super::catalogue::{self, Act, Entry, Symptoms};
+use super::{Profile, Target};
+use crate::config::{Client, Provider};
 use crate::http::{Answer, CallFailure, Reply, Url};
 use crate::json::{self, Object, Value};
 use crate::refusal::Reason;
@@ -94,12 +94,31 @@ pub struct Fault {
     codes: Box<str>,
     trace: Box<str>,
     known: Option<&'static Entry>,
+    /// The host of the authorization server of the resource, where the fault is at that one.
+    second: Option<Box<str>>,
 }
 
 impl Fault {
+    /// The same at the second of two requests, at that host. What was handed in there is of the provider's making, minutes
+    /// old at most: that it is not taken is nothing that the caller could mend with another token.
+    pub(super) fn of_second_leg(mut self, host: &str) -> Self {
+        if self.blame == Blame::Token {
+            self.blame = Blame::Operator;
+            // What to do about a caller's token is no remedy here.
+            self.known = self.known.filter(|entry| entry.act == Act::Operator);
+        }
+        self.second = Some(host.into());
+        self
+    }
+
     /// Whether the provider wants fewer requests, whoever they are for (RFC 6585 section 4).
     pub fn is_rate_limit(&self) -> bool {
         self.status == Some(429)
+    }
+
+    /// The host of the authorization server of the resource, where the fault is at that one and not at the provider.
+    pub fn second_host(&self) -> Option<&str> {
+        self.second.as_deref()
     }
 
     /// Whether the provider does not know the client by what it was proved with (RFC 6749 section 5.2).
@@ -122,8 +141,8 @@ impl Fault {
     }
 
     /// The answer was 200, and is of no use.
-    pub(super) fn unusable_answer(problem: &'static str, provider: &Provider, answer: &Answer) -> Self {
-        let trace = trace(provider, answer, None);
+    pub(super) fn unusable_answer(problem: &'static str, asked: Asked<'_>, answer: &Answer) -> Self {
+        let trace = trace(asked, answer, None);
         Self { trace, ..Self::without_error(Blame::Nonsense, answer.status, problem) }
     }
 
@@ -138,6 +157,7 @@ impl Fault {
             codes: Box::default(),
             trace: Box::default(),
             known: catalogue::without_error(status, problem),
+            second: None,
         }
     }
 }
@@ -145,6 +165,9 @@ impl Fault {
 /// For a log line: status, error code, the provider's own codes, its trace id, who must act and what to do.
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(host) = &self.second {
+            write!(f, "leg=2 host={host:?} ")?;
+        }
         write!(f, "error={:?}", self.error)?;
         if let Some(status) = self.status {
             write!(f, " status={status}")?;
@@ -163,7 +186,8 @@ impl fmt::Display for Fault {
 }
 
 /// Reads an answer other than 200 (RFC 6749 section 5.2, RFC 8693 section 2.2.2).
-pub(super) fn read(provider: &Provider, answer: &Answer, now: UnixTime) -> Fault {
+pub(super) fn read(asked: Asked<'_>, answer: &Answer, now: UnixTime) -> Fault {
+    let provider = asked.provider;
     let profile = provider.profile;
     let body = json::object(&answer.body);
     let member = |name: &str| body.as_ref().and_then(|body| body.string(name));
@@ -177,17 +201,18 @@ pub(super) fn read(provider: &Provider, answer: &Answer, now: UnixTime) -> Fault
         member("claims").filter(|text| text.len() <= LONGEST_CLAIMS && json::object(text.as_bytes()).is_some());
     let interaction_uri = member("interaction_uri").filter(|text| is_at_provider(text, provider));
     let mut codes: Vec<String> = numbers.iter().map(u32::to_string).collect();
-    codes.extend(suberror.map(|suberror| printable(suberror, provider)));
+    codes.extend(suberror.map(|suberror| asked.printable(suberror)));
     Fault {
         blame,
         retry_after: retry_after(answer, now),
         claims: claims.map(str::to_owned),
         interaction_uri: interaction_uri.map(Into::into),
         status: Some(answer.status),
-        error: if error.is_empty() { "not an OAuth error response".into() } else { printable(error, provider).into() },
+        error: if error.is_empty() { "not an OAuth error response".into() } else { asked.printable(error).into() },
         codes: codes.join(",").into(),
-        trace: trace(provider, answer, body.as_ref()),
+        trace: trace(asked, answer, body.as_ref()),
         known: catalogue::find(profile, &symptoms),
+        second: None,
     }
 }
 
@@ -223,24 +248,36 @@ fn numbers(body: Option<&Object<'_>>) -> Vec<u32> {
 }
 
 /// What names a request in the provider's own logs, from the header of its answer; empty if nothing does.
-pub fn trace_of(provider: &Provider, reply: &Reply) -> Box<str> {
+pub fn trace_of(provider: &Provider, target: Option<&Target>, reply: &Reply) -> Box<str> {
+    let client = target.and_then(|target| target.issued_to(provider));
     match reply {
-        Reply::Answer(answer) => trace(provider, answer, None),
+        Reply::Answer(answer) => trace(Asked { provider, client }, answer, None),
         Reply::Failed(_) => "".into(),
     }
 }
 
-fn trace(provider: &Provider, answer: &Answer, body: Option<&Object<'_>>) -> Box<str> {
+fn trace(asked: Asked<'_>, answer: &Answer, body: Option<&Object<'_>>) -> Box<str> {
     let in_body = |name: &str| body.and_then(|body| body.string(name));
-    let mut fields = provider.profile.trace_fields().iter();
+    let mut fields = asked.provider.profile.trace_fields().iter();
     let found = fields.find_map(|name| in_body(name).or_else(|| answer.header(name)));
-    found.map(|text| printable(text, provider)).unwrap_or_default().into()
+    found.map(|text| asked.printable(text)).unwrap_or_default().into()
 }
 
-/// At most 64 characters of which codes and ids are made; none of a text that repeats the client's secret.
-fn printable(text: &str, provider: &Provider) -> String {
-    if provider.client.authentication.secret().is_some_and(|secret| catalogue::has(text, secret)) {
-        return String::new();
+/// Whom a request was to, and the client that it was made for.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) provider: &'a Provider,
+    pub(super) client: Option<&'a Client>,
+}
+
+impl Asked<'_> {
+    /// At most 64 characters of which codes and ids are made; none of a text that repeats a client's secret.
+    fn printable(self, text: &str) -> String {
+        let clients = [self.client, self.provider.client.as_ref()].into_iter().flatten();
+        let mut secrets = clients.filter_map(|client| client.authentication.secret());
+        if secrets.any(|secret| catalogue::has(text, secret)) {
+            return String::new();
+        }
+        text.chars().filter(|c| c.is_ascii_alphanumeric() || "_-.".contains(*c)).take(64).collect()
     }
-    text.chars().filter(|c| c.is_ascii_alphanumeric() || "_-.".contains(*c)).take(64).collect()
 }

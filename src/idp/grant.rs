@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::client_auth::{Which, prove};
+use super::fault::Asked;
 use super::fault::{self, Fault};
 use super::rfc8693::{ACCESS_TOKEN, JWT};
-use super::{Presentation, Target};
-use crate::config::Provider;
+use super::{AuthorizationServer, Presentation, Target, id_jag};
+use crate::config::{Client, Provider};
 use crate::crypto::Crypto;
 use crate::http::{Answer, Call, Reply, Url};
 use crate::json::{self, Object, Value};
@@ -46,6 +47,17 @@ pub struct Subject<'a> {
     /// profile does not take claims ([`Profile::takes_claims`](super::Profile::takes_claims)). It is no part of the key
     /// under which the token is kept: what is asked for in this way takes the place of what was there.
     pub claims: Option<&'a str>,
+    /// The token of the party that acts, where it comes with the request ([`ActorSource::Header`](crate::config::ActorSource)).
+    pub actor: Option<&'a str>,
+}
+
+/// Which of the requests of an exchange.
+#[derive(Clone, Copy)]
+pub enum Leg<'a> {
+    /// The one to the provider.
+    First,
+    /// The one to the authorization server of the resource ([`Target::second`]), with the token that the first has brought.
+    Second(&'a str),
 }
 
 /// A token for the upstream.
@@ -68,7 +80,7 @@ pub struct TokenRequest<'a> {
     pub provider: &'a Provider,
     /// For what.
     pub target: &'a Target,
-    /// Where.
+    /// Where, if it is the first leg.
     pub token_endpoint: &'a Url,
     /// On whose behalf.
     pub subject: Subject<'a>,
@@ -78,18 +90,52 @@ pub struct TokenRequest<'a> {
     pub assertion: Option<&'a Secret>,
     /// The nonce that the endpoint has given last for proofs (RFC 9449 section 8).
     pub nonce: Option<&'a str>,
+    /// Which request it is.
+    pub leg: Leg<'a>,
 }
 
 impl TokenRequest<'_> {
+    /// Who is to be proved, and how.
+    pub fn client(&self) -> Option<&Client> {
+        match self.leg {
+            Leg::First => self.provider.client.as_ref(),
+            Leg::Second(_) => self.target.issued_to(self.provider),
+        }
+    }
+
+    /// Whether what it brings is for another request, not for the upstream.
+    pub const fn is_first_of_two(&self) -> bool {
+        matches!(self.leg, Leg::First) && self.target.second.is_some()
+    }
+
+    /// Whether a proof goes with it (RFC 9449 section 5).
+    pub fn has_proof(&self) -> bool {
+        self.client().is_some_and(|client| client.dpop.is_some())
+    }
+
+    /// Where it goes.
+    pub fn endpoint(&self) -> &Url {
+        self.second().map_or(self.token_endpoint, |server| &server.token_endpoint)
+    }
+
+    fn second(&self) -> Option<&AuthorizationServer> {
+        self.target.second.as_ref().filter(|_| matches!(self.leg, Leg::Second(_)))
+    }
+
     /// The call, made anew for every attempt. `None` when the client could not prove itself.
     pub fn call(&self, timeout: Duration, crypto: &dyn Crypto, now: UnixTime) -> Option<Call> {
-        let Self { provider, target, token_endpoint, subject, which, assertion, nonce } = *self;
-        let proof = prove(&provider.client, which, assertion, token_endpoint, crypto, now)?;
+        let Self { provider, target, subject, nonce, .. } = *self;
+        let (client, second, token_endpoint) = (self.client()?, self.second(), self.endpoint());
+        let proof = prove(client, self.which, self.assertion, token_endpoint, crypto, now)?;
+        let (parameters, own) = match self.leg {
+            Leg::First => (provider.profile.parameters(target, subject), target.parameters.as_slice()),
+            Leg::Second(assertion) => (id_jag::second_parameters(assertion), [].as_slice()),
+        };
         let mut form = form_urlencoded::Serializer::new(String::new());
-        for (name, value) in provider.profile.parameters(target, subject) {
+        for (name, value) in parameters {
             form.append_pair(name, &value);
         }
-        for (name, value) in &target.parameters {
+        for (name, value) in own {
             form.append_pair(name, value.reveal());
         }
         for (name, value) in &proof.fields {
@@ -100,12 +146,12 @@ impl TokenRequest<'_> {
             ("accept", Secret::new("application/json".to_owned())),
         ];
         headers.extend(proof.authorization.map(|value| ("authorization", value)));
-        if let Some(prover) = &provider.client.dpop {
+        if let Some(prover) = &client.dpop {
             let purpose = Purpose { method: "POST", url: token_endpoint.as_str(), access_token: None, nonce };
             headers.push(("dpop", prover.prove(purpose, crypto, now)?));
         }
         Some(Call {
-            cluster: provider.cluster.clone(),
+            cluster: second.and_then(|server| server.cluster.as_ref()).unwrap_or(&provider.cluster).clone(),
             method: "POST",
             url: token_endpoint.clone(),
             headers,
@@ -115,14 +161,24 @@ impl TokenRequest<'_> {
         })
     }
 
-    /// Reads what came back: a token that can be sent on, or whose fault it is that there is none.
+    /// Reads what came back: a token that can be used, or whose fault it is that there is none.
     pub fn read(&self, reply: &Reply, now: UnixTime) -> Result<Issued, Fault> {
-        match reply {
+        let asked = Asked { provider: self.provider, client: self.client() };
+        let read = match reply {
             Reply::Answer(answer) if answer.status == 200 => {
-                self.read_success(answer).map_err(|problem| Fault::unusable_answer(problem, self.provider, answer))
+                self.read_success(answer).map_err(|problem| Fault::unusable_answer(problem, asked, answer))
             }
-            Reply::Answer(answer) => Err(fault::read(self.provider, answer, now)),
+            Reply::Answer(answer) => Err(fault::read(asked, answer, now)),
             Reply::Failed(failure) => Err(Fault::no_answer(*failure)),
+        };
+        read.map_err(|fault| self.located(fault))
+    }
+
+    /// A fault of this request, which says of the second that it was that.
+    pub fn located(&self, fault: Fault) -> Fault {
+        match self.second() {
+            Some(server) => fault.of_second_leg(server.token_endpoint.authority()),
+            None => fault,
         }
     }
 
@@ -135,16 +191,26 @@ impl TokenRequest<'_> {
         if access_token.len() > MOST_TOKEN_BYTES {
             return Err("the access_token is longer than 32 KiB");
         }
-        if access_token == self.subject.token {
+        let is_handed_in = match self.leg {
+            Leg::First => access_token == self.subject.token,
+            Leg::Second(assertion) => access_token == self.subject.token || access_token == assertion,
+        };
+        if is_handed_in {
             return Err(HANDED_BACK);
         }
         let scheme = self.scheme(&response)?;
+        let issued = response.get("issued_token_type").map(|issued| issued.as_str().unwrap_or_default());
+        let wanted = match self.leg {
+            Leg::First => self.target.requested_token_type.as_deref().unwrap_or(ACCESS_TOKEN),
+            Leg::Second(_) => ACCESS_TOKEN,
+        };
         // RFC 8693 section 2.2.1 requires it; RFC 7523 knows nothing of it. Where it stands, it must be right.
-        if let Some(issued) = response.get("issued_token_type") {
-            let wanted = self.target.requested_token_type.as_deref().unwrap_or(ACCESS_TOKEN);
-            if !issued.as_str().is_some_and(|issued| issued == wanted || issued == JWT) {
-                return Err(WRONG_TYPE);
-            }
+        let is_right = match issued {
+            None => !self.is_first_of_two(),
+            Some(issued) => issued == wanted || (issued == JWT && !self.is_first_of_two()),
+        };
+        if !is_right {
+            return Err(WRONG_TYPE);
         }
         let lifetime = match response.get("expires_in") {
             None => DEFAULT_LIFETIME,
@@ -158,7 +224,12 @@ impl TokenRequest<'_> {
     fn scheme(&self, response: &Object<'_>) -> Result<Scheme, &'static str> {
         let kind = response.string("token_type").unwrap_or_default();
         let is = |scheme: Scheme| kind.eq_ignore_ascii_case(scheme.name());
-        let has_key = self.provider.client.dpop.is_some();
+        let has_key = self.client().is_some_and(|client| client.dpop.is_some());
+        if self.is_first_of_two() {
+            // RFC 8693 section 2.2.1: `N_A`, as it is no access token; some servers say Bearer of it. It is not presented.
+            let is_known = kind.eq_ignore_ascii_case("N_A") || is(Scheme::Bearer);
+            return if is_known { Ok(Scheme::Bearer) } else { Err("token_type is neither N_A nor Bearer") };
+        }
         match &self.target.presentation {
             Presentation::Bearer if is(Scheme::Bearer) => Ok(Scheme::Bearer),
             Presentation::Dpop { .. } if is(Scheme::Dpop) && has_key => Ok(Scheme::Dpop),

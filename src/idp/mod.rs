@@ -10,27 +10,39 @@ mod discovery;
 mod entra;
 mod fault;
 mod grant;
+mod id_jag;
 mod jwt_bearer;
+mod none;
 mod okta;
+mod okta_xaa;
 mod rfc8693;
 
 use std::borrow::Cow;
 use std::fmt::Debug;
+use std::rc::Rc;
 
 pub use catalogue::{Act, COMMON, Entry, Sign, failures};
 pub use client_auth::{Assertion, Which};
 pub use discovery::{Document, Endpoints};
 pub use fault::{Blame, Fault, trace_of};
-pub use grant::{Issued, Subject, TokenRequest};
+pub use grant::{Issued, Leg, Subject, TokenRequest};
 
-use crate::config::{Provider, RawExchange};
+use crate::config::{Actor, Client, Provider, RawExchange};
 use crate::http::Url;
 use crate::json::Object;
 use crate::secret::Secret;
 use crate::token::{Claims, Header, Rejection, TokenError};
 
 /// The profiles that a configuration can name.
-static PROFILES: [&dyn Profile; 4] = [&entra::EntraObo, &okta::OktaObo, &rfc8693::Rfc8693, &jwt_bearer::JwtBearer];
+static PROFILES: [&dyn Profile; 7] = [
+    &entra::EntraObo,
+    &okta::OktaObo,
+    &okta_xaa::OktaXaa,
+    &id_jag::IdJag,
+    &rfc8693::Rfc8693,
+    &jwt_bearer::JwtBearer,
+    &none::Nothing,
+];
 
 /// A mistake in the configuration: the field (behind what the caller prefixes), what was found, what is expected.
 pub type Mistake = (&'static str, String, &'static str);
@@ -43,6 +55,11 @@ pub trait Profile: Debug + Sync {
     /// Its name in the configuration.
     fn name(&self) -> &'static str;
 
+    /// Whether callers' tokens are exchanged at all.
+    fn exchanges(&self) -> bool {
+        true
+    }
+
     /// Refuses a provider that the profile cannot work with; the field is relative to the provider.
     fn check(&self, _provider: &Provider) -> Result<(), Mistake> {
         Ok(())
@@ -53,9 +70,14 @@ pub trait Profile: Debug + Sync {
         None
     }
 
+    /// The fields of a resource's `exchange` that it has a use for, beside those of how the token is presented.
+    fn exchange_fields(&self) -> &'static [&'static str] {
+        &["audience", "resource", "scopes", "requested_token_type", "parameters"]
+    }
+
     /// Whether it knows the parameter `claims`.
     fn takes_claims(&self) -> bool {
-        false
+        self.exchange_fields().contains(&"claims")
     }
 
     /// What to ask for, from what the operator wrote; the field is empty or begins with a dot.
@@ -119,10 +141,23 @@ pub struct Target {
     pub requested_token_type: Option<String>,
     /// `claims` (OpenID Connect Core section 5.5): JSON text, if it is sent.
     pub claims: Option<String>,
-    /// Whatever else the operator wants to be sent.
+    /// Who acts for the user, if that is said by a token (`actor_token`, RFC 8693 section 2.1).
+    pub actor: Option<Actor>,
+    /// Where the token that the provider issues is handed in for the one for the upstream, if it is not that itself.
+    pub second: Option<AuthorizationServer>,
+    /// What becomes of the caller's token where none is exchanged for it.
+    pub unexchanged: Option<Unexchanged>,
+    /// Whatever else the operator wants to be sent to the provider.
     pub parameters: Vec<(String, Secret)>,
     /// How the token goes to the resource.
     pub presentation: Presentation,
+}
+
+impl Target {
+    /// The client that the token for the upstream is issued to, if one is.
+    pub fn issued_to<'a>(&'a self, provider: &'a Provider) -> Option<&'a Client> {
+        self.second.as_ref().and_then(|server| server.client.as_ref()).or(provider.client.as_ref())
+    }
 }
 
 /// How an exchanged token goes to its resource.
@@ -136,6 +171,26 @@ pub enum Presentation {
         /// What the server behind Envoy takes for its URL, if not the resource's.
         url: Option<Url>,
     },
+}
+
+/// What becomes of a token for which no other is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unexchanged {
+    /// It stays here, and the upstream gets none.
+    Removed,
+    /// The upstream gets it as it came: only where the operator says so.
+    Forwarded,
+}
+
+/// The authorization server of a resource, where that is another than the provider.
+#[derive(Debug)]
+pub struct AuthorizationServer {
+    /// Where it issues tokens.
+    pub token_endpoint: Url,
+    /// Envoy's cluster for calls to it, if not the provider's.
+    pub cluster: Option<Rc<str>>,
+    /// Who we are to it, if not who we are to the provider.
+    pub client: Option<Client>,
 }
 
 /// Whose a token's `iss` is.

@@ -22,9 +22,7 @@ impl Profile for OktaObo {
             let expected = "the issuer of a custom authorization server (…/oauth2/default), or subject_token of type id_token without header and cookie: nobody but Okta can validate access tokens of the org server";
             return Err(("issuer", "the org authorization server".to_owned(), expected));
         }
-        let path = provider.issuer.path();
-        let is_custom = path.strip_prefix("/oauth2/").is_some_and(|id| !id.is_empty() && !id.contains('/'));
-        if !is_custom && !path.is_empty() {
+        if !is_custom_server(&provider.issuer) && !provider.issuer.path().is_empty() {
             let expected = "https://{domain}/oauth2/{id of the authorization server}, or https://{domain} for the org server, without anything behind it";
             return Err(("issuer", format!("{:?}", provider.issuer.as_str()), expected));
         }
@@ -62,13 +60,7 @@ impl Profile for OktaObo {
     }
 
     fn target(&self, _provider: &Provider, exchange: RawExchange) -> Result<Target, Mistake> {
-        let service_cannot = |scope: &String| {
-            matches!(scope.as_str(), "openid" | "offline_access" | "profile" | "email" | "address" | "phone")
-        };
-        if exchange.scopes.iter().any(service_cannot) {
-            let expected = "scopes of the target: openid, profile, email, address, phone and offline_access are refused in an exchange";
-            return Err((".scopes", "a scope of OpenID Connect".to_owned(), expected));
-        }
+        check_scopes(&exchange.scopes)?;
         let target = rfc8693::target(exchange)?;
         if target.audiences.len() != 1 {
             let found = if target.audiences.is_empty() { "nothing" } else { "several" };
@@ -128,8 +120,24 @@ impl Profile for OktaObo {
     }
 }
 
+pub(super) fn check_scopes(scopes: &[String]) -> Result<(), Mistake> {
+    let is_of_login = |scope: &String| {
+        matches!(scope.as_str(), "openid" | "offline_access" | "profile" | "email" | "address" | "phone")
+    };
+    if scopes.iter().any(is_of_login) {
+        let expected = "scopes of the target: openid, profile, email, address, phone and offline_access are refused in an exchange";
+        return Err((".scopes", "a scope of OpenID Connect".to_owned(), expected));
+    }
+    Ok(())
+}
+
+/// Whether it is an issuer such as `https://acme.okta.com/oauth2/default`.
+pub(super) fn is_custom_server(issuer: &Url) -> bool {
+    issuer.path().strip_prefix("/oauth2/").is_some_and(|id| !id.is_empty() && !id.contains('/'))
+}
+
 /// Such as `https://acme.okta.com`: not below `/oauth2/`.
-fn is_org_server(issuer: &Url) -> bool {
+pub(super) fn is_org_server(issuer: &Url) -> bool {
     issuer.path().is_empty() || issuer.path() == "/"
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Caller, Mistake, Parameters, Profile, RawExchange, Subject, Target, scope_parameter};
-use crate::config::Provider;
+use crate::config::{Actor, ActorSource, Provider};
 use crate::token::{Claims, Header, Rejection, TokenError};
 
 /// RFC 8693 section 3.
@@ -18,6 +18,10 @@ pub(super) struct Rfc8693;
 impl Profile for Rfc8693 {
     fn name(&self) -> &'static str {
         "rfc8693"
+    }
+
+    fn exchange_fields(&self) -> &'static [&'static str] {
+        &["audience", "resource", "scopes", "requested_token_type", "actor_token", "parameters"]
     }
 
     fn target(&self, _provider: &Provider, exchange: RawExchange) -> Result<Target, Mistake> {
@@ -94,8 +98,8 @@ pub(super) fn target(exchange: RawExchange) -> Result<Target, Mistake> {
         resources: exchange.resources,
         scope: scope_parameter(&exchange.scopes),
         requested_token_type,
-        claims: None,
         parameters: exchange.parameters,
+        actor: exchange.actor,
         ..Target::default()
     })
 }
@@ -120,6 +124,14 @@ pub(super) fn parameters<'a>(target: &'a Target, subject: Subject<'a>) -> Parame
         ("subject_token", subject.token.into()),
         ("subject_token_type", subject_token_type.into()),
     ];
+    if let Some(Actor { source, token_type, .. }) = &target.actor {
+        let token = match source {
+            ActorSource::Fixed(token) => Some(token.reveal()),
+            ActorSource::Header(_) => subject.actor,
+        };
+        parameters.extend(token.map(|token| ("actor_token", token.into())));
+        parameters.push(("actor_token_type", token_type.into()));
+    }
     parameters.extend(targets(target));
     parameters
 }

@@ -22,6 +22,8 @@ pub struct Claims<'a> {
     pub scopes: Option<Vec<&'a str>>,
     /// `cnf` (RFC 7800 section 3.1): what whoever presents the token must prove to have.
     pub confirmation: Option<Confirmation>,
+    /// `may_act` (RFC 8693 section 4.4): who may act for the subject, if that is said.
+    pub may_act: Option<Party>,
     /// All members, for what only one kind of provider says.
     pub members: &'a Object<'a>,
 }
@@ -34,6 +36,17 @@ pub struct Confirmation {
     /// `x5t#S256`: the SHA-256 of the certificate by which the holder proves itself in TLS, in base64url (RFC 8705 section
     /// 3.1).
     pub certificate_thumbprint: Option<String>,
+}
+
+/// Somebody, by the claims that RFC 8693 sections 4.1 and 4.3 have for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Party {
+    /// `sub`.
+    pub subject: Option<String>,
+    /// `client_id`.
+    pub client_id: Option<String>,
+    /// `iss`, in whose words the others are.
+    pub issuer: Option<String>,
 }
 
 impl<'a> Claims<'a> {
@@ -62,7 +75,8 @@ impl<'a> Claims<'a> {
         let issued_at = numeric_date(members, "iat").map_err(|()| TokenError::Claims("iat is not a time"))?;
         let scopes = scopes(members)?;
         let confirmation = confirmation(members)?;
-        Ok(Self { issuer, subject, audiences, expires, not_before, issued_at, scopes, confirmation, members })
+        let may_act = may_act(members)?;
+        Ok(Self { issuer, subject, audiences, expires, not_before, issued_at, scopes, confirmation, may_act, members })
     }
 
     /// The member `name` if it is a string.
@@ -102,17 +116,34 @@ fn scopes<'a>(members: &'a Object<'a>) -> Result<Option<Vec<&'a str>>, TokenErro
 }
 
 fn confirmation(members: &Object<'_>) -> Result<Option<Confirmation>, TokenError> {
-    let wrong = || TokenError::Claims("cnf is of a wrong type");
-    let Some(value) = members.get("cnf") else {
-        return Ok(None);
+    let wrong = TokenError::Claims("cnf is of a wrong type");
+    texts(members, "cnf", ["jkt", "x5t#S256"], wrong).map(|found| {
+        found.map(|[key_thumbprint, certificate_thumbprint]| Confirmation { key_thumbprint, certificate_thumbprint })
+    })
+}
+
+fn may_act(members: &Object<'_>) -> Result<Option<Party>, TokenError> {
+    let wrong = TokenError::Claims("may_act is of a wrong type");
+    texts(members, "may_act", ["sub", "client_id", "iss"], wrong)
+        .map(|found| found.map(|[subject, client_id, issuer]| Party { subject, client_id, issuer }))
+}
+
+/// Members of an object in `name` that are strings if they are there.
+fn texts<const N: usize>(
+    members: &Object<'_>,
+    name: &str,
+    names: [&str; N],
+    wrong: TokenError,
+) -> Result<Option<[Option<String>; N]>, TokenError> {
+    let object = match members.get(name) {
+        None => return Ok(None),
+        Some(Value::Object(object)) => object,
+        Some(_) => return Err(wrong),
     };
-    let methods = value.as_object().ok_or_else(wrong)?;
-    let text = |name: &str| match methods.get(name) {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text.as_ref().to_owned())),
-        Some(_) => Err(wrong()),
-    };
-    Ok(Some(Confirmation { key_thumbprint: text("jkt")?, certificate_thumbprint: text("x5t#S256")? }))
+    if names.iter().any(|name| object.get(name).is_some_and(|value| value.as_str().is_none())) {
+        return Err(wrong);
+    }
+    Ok(Some(names.map(|name| object.string(name).map(str::to_owned))))
 }
 
 fn strings<'a>(values: &'a [Value<'a>]) -> Option<Vec<&'a str>> {
@@ -184,6 +215,10 @@ mod tests {
             r#"{"iss":"i","aud":"a","exp":1,"cnf":"jkt"}"#,
             r#"{"iss":"i","aud":"a","exp":1,"cnf":{"jkt":1}}"#,
             r#"{"iss":"i","aud":"a","exp":1,"cnf":{"x5t#S256":null}}"#,
+            r#"{"iss":"i","aud":"a","exp":1,"may_act":"gateway"}"#,
+            r#"{"iss":"i","aud":"a","exp":1,"may_act":null}"#,
+            r#"{"iss":"i","aud":"a","exp":1,"may_act":{"sub":["gateway"]}}"#,
+            r#"{"iss":"i","aud":"a","exp":1,"may_act":{"sub":"gateway","iss":null}}"#,
         ] {
             read(claims, |read| assert!(matches!(read, Err(TokenError::Claims(_))), "{claims}"));
         }

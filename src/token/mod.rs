@@ -13,7 +13,7 @@ mod verify;
 
 use std::borrow::Cow;
 
-pub use claims::{Claims, Confirmation};
+pub use claims::{Claims, Confirmation, Party};
 pub use compact::{Compact, Header, MAX_TOKEN_BYTES, is_compact};
 pub use jwk::{Key, KeySet, Selection};
 pub use verify::{Expected, Signed, check, verify};

@@ -24,6 +24,13 @@ fn options_at(pointer: &str) -> BTreeSet<String> {
     let key = json!({"key": {"env": "OKTA_PRIVATE_KEY"}, "algorithm": "ES256"});
     configuration["identity_providers"]["okta-eu"]["client"]["dpop"] = key;
     configuration["identity_providers"]["okta-eu"]["subject_token"] = json!({"type": "access_token"});
+    configuration["identity_providers"]["okta-eu"]["profile"] = json!("id_jag");
+    configuration["resources"][0]["exchange"]["okta-eu"] = json!({"audience": "https://auth.example",
+        "authorization_server": {"token_endpoint": "https://acme.okta.example/token"}});
+    if pointer.contains("actor_token") {
+        configuration["identity_providers"]["okta-eu"]["profile"] = json!("rfc8693");
+        configuration["resources"][0]["exchange"]["okta-eu"] = json!({"audience": "a", "actor_token": {}});
+    }
     configuration.pointer_mut(pointer).unwrap()["no_such_field"] = Value::Bool(true);
     let error = Config::parse(configuration.to_string().as_bytes(), &environment).unwrap_err();
     error.expected.strip_prefix("only ").unwrap_or_else(|| panic!("{error}")).split(", ").map(str::to_owned).collect()
@@ -42,17 +49,20 @@ fn the_table_of_options_has_every_option_and_no_other() {
         ("….", "/resources/0".to_owned()),
         ("….dpop.", "/resources/0/dpop".to_owned()),
         ("….exchange.*.", "/resources/0/exchange/okta-eu".to_owned()),
+        ("….exchange.*.actor_token.", "/resources/0/exchange/okta-eu/actor_token".to_owned()),
+        ("….exchange.*.authorization_server.", "/resources/0/exchange/okta-eu/authorization_server".to_owned()),
         ("audit.", "/audit".to_owned()),
         ("cache.", "/cache".to_owned()),
     ];
     // An object is documented by its members.
-    let objects = ["audit", "cache", "client", "dpop", "authentication", "subject_token"];
+    let objects =
+        ["audit", "cache", "client", "dpop", "authentication", "subject_token", "authorization_server", "actor_token"];
     let mut options = BTreeSet::new();
     for (prefix, pointer) in levels {
         options.extend(
             options_at(&pointer)
                 .into_iter()
-                .filter(|name| !objects.contains(&name.as_str()))
+                .filter(|name| !objects.contains(&name.as_str()) || prefix.ends_with("authorization_server."))
                 .map(|name| format!("{prefix}{name}")),
         );
     }

@@ -10,7 +10,7 @@ use onbehalf::config::Config;
 use onbehalf::crypto::{Algorithm, Software};
 use onbehalf::engine::{Response, Sample, Step};
 use onbehalf::http::{Answer, Call, CallFailure, HeaderEdits, Reply, Request, Url};
-use onbehalf::idp::{Subject, TokenRequest, Which};
+use onbehalf::idp::{Leg, Subject, TokenRequest, Which};
 use onbehalf::token::dpop;
 use serde_json::{Value, json};
 
@@ -438,6 +438,7 @@ fn the_log_says_what_to_do_where_a_token_is_not_of_the_kind_that_the_resource_pr
             target: config.resources[0].targets[1].as_ref().unwrap(),
             token_endpoint: &Url::parse(TOKEN_ENDPOINT).unwrap(),
             subject: Subject { token: "subject", is_id_token: false, ..Subject::default() },
+            leg: Leg::First,
             which: Which::Current,
             nonce: None,
             assertion: None,

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use onbehalf::config::Config;
 use onbehalf::http::{CallFailure, Reply, Url};
-use onbehalf::idp::{self, Act, Blame, COMMON, Entry, Fault, Profile, Sign, Subject, TokenRequest, Which};
+use onbehalf::idp::{self, Act, Blame, COMMON, Entry, Fault, Leg, Profile, Sign, Subject, TokenRequest, Which};
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -29,6 +29,7 @@ fn read(config: &Config, profile: &str, reply: &Reply) -> Fault {
         target: config.resources[0].targets[index].as_ref().unwrap(),
         token_endpoint: &Url::parse("https://login.example/token").unwrap(),
         subject: Subject { token: "subject-token", is_id_token: false, ..Subject::default() },
+        leg: Leg::First,
         which: Which::Current,
         nonce: None,
         assertion: None,
@@ -291,7 +292,8 @@ What a client gets depends on the status, `error`, `suberror` and `claims` alone
 the sentence and nothing else: they are not part of any contract, and change. *Again*: whether the same request may succeed
 later without anybody doing anything; such a refusal has a `Retry-After`. `interaction_required` is a 401 `insufficient_claims`
 challenge where the provider sent `claims` and the client takes them (`xms_cc` with `cp1`), and its body has `interaction_uri`
-where the provider sent one that is on its own host.
+where the provider sent one that is on its own host. At the second of two requests (`leg=2` in the log), `invalid_grant` is the
+operator's concern, and a 502 `exchange_misconfigured`: what was handed in there is the provider's own word.
 
 ";
 

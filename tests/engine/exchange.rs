@@ -8,7 +8,7 @@ use jwt_simple::common::VerificationOptions;
 use onbehalf::config::Config;
 use onbehalf::engine::Step;
 use onbehalf::http::{Call, CallFailure, Reply, Url};
-use onbehalf::idp::{Subject, TokenRequest, Which};
+use onbehalf::idp::{Leg, Subject, TokenRequest, Which};
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -429,6 +429,7 @@ fn line(reply: &Reply) -> String {
         target: config.resources[0].targets[0].as_ref().unwrap(),
         token_endpoint: &Url::parse("https://login.entra.example/token").unwrap(),
         subject: Subject { token: &alice_token(), is_id_token: false, ..Subject::default() },
+        leg: Leg::First,
         which: Which::Current,
         nonce: None,
         assertion: None,

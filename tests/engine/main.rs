@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, missing_docs, reason = "a test binary has no public surface")]
 
 mod abuse;
+mod actor;
 mod attacks;
 mod audit;
 mod cache;
@@ -25,5 +26,7 @@ mod sharing;
 mod simulation;
 mod support;
 mod tokens;
+mod unexchanged;
 mod upstream;
 mod workers;
+mod xaa;

@@ -52,6 +52,9 @@ struct World {
     calls: Vec<(FlightId, Call, UnixTime)>,
     /// What the providers issued: the token, for which caller's token and target, and until when.
     issued: HashMap<String, (String, String, u64)>,
+    /// What the first of two calls has brought: for which caller's token and target, and which were used.
+    assertions: HashMap<String, (String, String)>,
+    used: HashSet<String>,
     serial: u64,
     forwarded: usize,
     refused: BTreeMap<String, usize>,
@@ -65,6 +68,12 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut random = Random(seed);
         let mut configuration = configuration();
+        // Of every other world, one provider's tokens take two calls.
+        let bobs_target = if seed % 2 == 0 { "com.acme.github" } else { "https://acme.okta.example/oauth2/aus1" };
+        if seed % 2 == 1 {
+            configuration["identity_providers"]["okta-eu"]["profile"] = json!("okta_xaa");
+            configuration["resources"][0]["exchange"]["okta-eu"]["audience"] = json!(bobs_target);
+        }
         configuration["cache"] =
             json!({"verified_tokens": 8 + random.below(40), "exchanged_tokens": 1 + random.below(40)});
         let mut callers = Vec::new();
@@ -93,7 +102,7 @@ impl World {
             callers.push(Caller {
                 token: OKTA_KEY.token(&claims),
                 path: "/github",
-                target: Some("com.acme.github"),
+                target: Some(bobs_target),
                 expires: exp,
             });
         }
@@ -115,6 +124,8 @@ impl World {
             waiting: BTreeMap::new(),
             calls: Vec::new(),
             issued: HashMap::new(),
+            assertions: HashMap::new(),
+            used: HashSet::new(),
             serial: 0,
             forwarded: 0,
             refused: BTreeMap::new(),
@@ -124,19 +135,28 @@ impl World {
         }
     }
 
+    /// For which caller's token a call at a token endpoint is, and for what.
+    fn wanted(&self, form: &HashMap<String, String>) -> (String, String) {
+        let token = form.get("assertion").or_else(|| form.get("subject_token")).unwrap();
+        self.assertions.get(token).cloned().unwrap_or_else(|| {
+            let target = form.get("audience").or_else(|| form.get("scope")).unwrap();
+            (token.clone(), target.clone())
+        })
+    }
+
     fn collect_calls(&mut self) {
         while let Some((flight, call)) = self.bench.engine.next_call() {
             if call.method == "POST" {
-                self.exchanges += 1;
                 let form = form(&call);
-                let subject = form.get("assertion").or_else(|| form.get("subject_token")).unwrap();
-                let caller = self.callers.iter().find(|caller| caller.token == *subject).unwrap();
+                let (subject, _) = self.wanted(&form);
+                match form.get("assertion").filter(|assertion| self.assertions.contains_key(*assertion)) {
+                    Some(assertion) => assert!(self.used.insert(assertion.clone()), "an assertion was used twice"),
+                    None => self.exchanges += 1,
+                }
+                let caller = self.callers.iter().find(|caller| caller.token == subject).unwrap();
                 assert!(caller.target.is_some(), "a hostile token was sent to a provider");
-                let host = if subject.len() % 2 < 2 && form.contains_key("assertion") {
-                    "login.entra.example"
-                } else {
-                    "acme.okta.example"
-                };
+                let is_entra = form.contains_key("requested_token_use");
+                let host = if is_entra { "login.entra.example" } else { "acme.okta.example" };
                 assert_eq!(call.url.authority(), host, "a token went to another provider than its issuer");
             } else {
                 *self.key_calls.entry(call.url.as_str().to_owned()).or_default() += 1;
@@ -154,9 +174,7 @@ impl World {
             let purpose = if call.method == "GET" {
                 call.url.authority().to_owned()
             } else {
-                let form = form(call);
-                let subject = form.get("assertion").or_else(|| form.get("subject_token")).unwrap();
-                let target = form.get("audience").or_else(|| form.get("scope")).unwrap();
+                let (subject, target) = self.wanted(&form(call));
                 format!("{subject} {target}")
             };
             assert!(purposes.insert(purpose), "the same is fetched twice at once");
@@ -239,9 +257,14 @@ impl World {
             return provider_document(call);
         }
         let form = form(call);
-        let subject = form.get("assertion").or_else(|| form.get("subject_token")).unwrap().clone();
-        let target = form.get("audience").or_else(|| form.get("scope")).unwrap().clone();
+        let (subject, target) = self.wanted(&form);
         self.serial += 1;
+        if let Some(kind) = form.get("requested_token_type") {
+            let assertion = format!("assertion-{}", self.serial);
+            self.assertions.insert(assertion.clone(), (subject, target));
+            let body = json!({"access_token": assertion, "token_type": "N_A", "issued_token_type": kind});
+            return answer_with(200, &[], &body);
+        }
         let token = format!("up-{}", self.serial);
         let lifetime = [1, 5, 60, 3600][self.random.below(4)];
         self.issued.insert(token.clone(), (subject, target, self.bench.now.secs() + lifetime));
@@ -295,17 +318,20 @@ impl World {
 
 #[test]
 fn whatever_happens_the_contract_holds() {
-    let (mut forwarded, mut exchanges, mut refused) = (0, 0, BTreeMap::<String, usize>::new());
+    let (mut forwarded, mut exchanges, mut assertions) = (0, 0, 0);
+    let mut refused = BTreeMap::<String, usize>::new();
     for seed in 0..60 {
         let mut world = World::new(seed);
         let run = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.run(600)));
         assert!(run.is_ok(), "with seed {seed}");
         forwarded += world.forwarded;
         exchanges += world.exchanges;
+        assertions += world.used.len();
         for (reason, number) in world.refused {
             *refused.entry(reason).or_default() += number;
         }
     }
+    assert!(assertions > 200, "{assertions} assertions were used");
     // The simulation would prove little if it never got anywhere.
     assert!(
         forwarded > 3000 && exchanges > 1000 && exchanges < forwarded,
@@ -330,7 +356,7 @@ fn whatever_happens_the_contract_holds() {
 
 #[test]
 fn without_trouble_each_token_is_exchanged_once_for_each_target() {
-    let mut world = World::new(7);
+    let mut world = World::new(8);
     world.callers.retain(|caller| caller.target.is_some() && caller.expires > NOW.secs() + 3000);
     world.bench = Bench::new(&configuration());
     let pairs: HashSet<_> = world.callers.iter().map(|caller| (caller.token.clone(), caller.target)).collect();

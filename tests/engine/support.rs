@@ -246,6 +246,12 @@ impl Bench {
         Self::of(Engine::new(parse(configuration), Box::new(Software), Box::new(shared.clone())))
     }
 
+    pub fn with_environment(configuration: &Value, environment: &dyn Fn(&str) -> Option<String>) -> Self {
+        let config = Config::parse(configuration.to_string().as_bytes(), environment);
+        let config = config.unwrap_or_else(|error| panic!("{error}"));
+        Self::of(Engine::new(config, Box::new(Software), Box::new(SharedMap::default())))
+    }
+
     pub fn of(engine: Engine) -> Self {
         Self { engine, now: NOW, ids: 0, held: Vec::new() }
     }

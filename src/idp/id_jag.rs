@@ -1,0 +1,111 @@
+//! Identity Assertion JWT Authorization Grant (draft-ietf-oauth-identity-assertion-authz-grant): the provider exchanges
+//! the user's token for an assertion (ID-JAG) to the authorization server of the resource, which may be another company's
+//! and takes it as a grant (RFC 7523).
+
+use super::{
+    AuthorizationServer, Caller, Mistake, Parameters, Profile, RawExchange, Subject, Target, jwt_bearer, rfc8693,
+};
+use crate::config::{ClientAuthentication, Provider, SubjectToken};
+use crate::http::Url;
+use crate::token::{Claims, Header, Rejection};
+
+/// The type of what the first request is for.
+pub(super) const ID_JAG: &str = "urn:ietf:params:oauth:token-type:id-jag";
+
+/// Any provider that follows the draft.
+#[derive(Debug)]
+pub(super) struct IdJag;
+
+impl Profile for IdJag {
+    fn name(&self) -> &'static str {
+        "id_jag"
+    }
+
+    fn check(&self, provider: &Provider) -> Result<(), Mistake> {
+        check(provider)
+    }
+
+    fn exchange_fields(&self) -> &'static [&'static str] {
+        FIELDS
+    }
+
+    fn target(&self, provider: &Provider, exchange: RawExchange) -> Result<Target, Mistake> {
+        target(provider, exchange, |_| None)
+    }
+
+    fn caller(&self, provider: &Provider, header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection> {
+        rfc8693::Rfc8693.caller(provider, header, claims)
+    }
+
+    fn id_token_caller(&self, claims: &Claims<'_>) -> Result<Caller, Rejection> {
+        rfc8693::Rfc8693.id_token_caller(claims)
+    }
+
+    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Parameters<'a> {
+        rfc8693::parameters(target, subject)
+    }
+}
+
+pub(super) const FIELDS: &[&str] = &["audience", "resource", "scopes", "authorization_server", "parameters"];
+
+/// An ID token is for the very client that exchanges it.
+pub(super) fn check(provider: &Provider) -> Result<(), Mistake> {
+    let (field, audiences) = match &provider.subject_token {
+        SubjectToken::AccessToken => return Ok(()),
+        SubjectToken::IdToken => ("audiences", &provider.audiences),
+        SubjectToken::IdTokenBeside { audiences, .. } => ("subject_token.audiences", audiences),
+    };
+    let id = provider.client.as_ref().map(|client| &client.id);
+    if audiences.iter().any(|audience| Some(audience) != id) {
+        let expected = "the id of the client that exchanges, alone: an ID token of another client is refused there";
+        return Err((field, "another client".to_owned(), expected));
+    }
+    Ok(())
+}
+
+/// What to ask for; `own_endpoint` gives the token endpoint of an issuer whose own is known from it.
+pub(super) fn target(
+    provider: &Provider,
+    exchange: RawExchange,
+    own_endpoint: impl FnOnce(&Url) -> Option<Url>,
+) -> Result<Target, Mistake> {
+    const AUDIENCE: &str = "the issuer of the resource's authorization server, one https URL";
+    let [audience] = exchange.audiences.as_slice() else {
+        let found = if exchange.audiences.is_empty() { "nothing" } else { "several" };
+        return Err((".audience", found.to_owned(), AUDIENCE));
+    };
+    let issuer = Url::parse(audience).map_err(|problem| (".audience", format!("a text that {problem}"), AUDIENCE))?;
+    let server = exchange.authorization_server;
+    let token_endpoint = server.token_endpoint.or_else(|| own_endpoint(&issuer)).ok_or_else(|| {
+        let expected = "the token endpoint of the server whose issuer audience is";
+        (".authorization_server.token_endpoint", "nothing".to_owned(), expected)
+    })?;
+    let is_elsewhere = token_endpoint.authority() != provider.issuer.authority();
+    if is_elsewhere && server.cluster.is_none() {
+        let expected = "a cluster of its own: the token endpoint is on another host than the provider";
+        return Err((".authorization_server.cluster", "nothing".to_owned(), expected));
+    }
+    if server.client.is_none() {
+        match provider.client.as_ref().map(|client| &client.authentication) {
+            Some(ClientAuthentication::PrivateKeyJwt { audience: None, .. }) => {}
+            Some(ClientAuthentication::PrivateKeyJwt { audience: Some(_), .. }) => {
+                let expected =
+                    "a client of its own, as the provider's has an audience for its assertions: two servers want two";
+                return Err((".authorization_server.client", "nothing".to_owned(), expected));
+            }
+            _ if is_elsewhere => {
+                let expected = "a client of its own: the provider's secret is nothing for another host";
+                return Err((".authorization_server.client", "nothing".to_owned(), expected));
+            }
+            _ => {}
+        }
+    }
+    let second = AuthorizationServer { token_endpoint, cluster: server.cluster, client: server.client };
+    let first = rfc8693::target(RawExchange { authorization_server: Default::default(), ..exchange })?;
+    Ok(Target { requested_token_type: Some(ID_JAG.to_owned()), second: Some(second), ..first })
+}
+
+/// The parameters of the second request. What is asked for stands in the assertion: a `scope` beside it is refused.
+pub(super) fn second_parameters(assertion: &str) -> Parameters<'_> {
+    vec![("grant_type", jwt_bearer::GRANT.into()), ("assertion", assertion.into())]
+}

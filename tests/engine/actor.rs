@@ -1,0 +1,249 @@
+//! Who acts for a user: the token that says so, and whether the user's token lets it.
+
+use onbehalf::config::Config;
+use onbehalf::http::Request;
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+const FIXED: &str = "actor.from-the.environment";
+
+fn variable(name: &str) -> Option<String> {
+    match name {
+        "ACTOR_TOKEN" => Some(format!("{FIXED}\n")),
+        "TWO_WORDS" => Some("two words".to_owned()),
+        _ => environment(name),
+    }
+}
+
+/// A server that follows RFC 8693, whose exchange is for the first resource.
+fn with_actor(actor: Value) -> Value {
+    let mut configuration = configuration();
+    configuration["identity_providers"]["okta-eu"]["profile"] = json!("rfc8693");
+    let exchange = with(json!({"audience": "com.acme.github"}), json!({"actor_token": actor}));
+    configuration["resources"][0]["exchange"]["okta-eu"] = exchange;
+    configuration
+}
+
+fn header_actor() -> Value {
+    json!({"header": "X-Actor", "type": JWT})
+}
+
+fn bench(configuration: &Value) -> Bench {
+    Bench::with_environment(configuration, &variable).with_keys()
+}
+
+fn user(changes: Value) -> String {
+    OKTA_KEY.token(&with(bob(), changes))
+}
+
+fn from(token: &str, actors: &[&str]) -> Request {
+    let bearer = format!("Bearer {token}");
+    let mut fields = vec![("authorization", &*bearer)];
+    fields.extend(actors.iter().map(|actor| ("x-actor", *actor)));
+    request("POST", "/github", &fields)
+}
+
+#[test]
+fn an_actors_token_of_the_environment_is_sent_with_its_type() {
+    let mut bench = bench(&with_actor(json!({"env": "ACTOR_TOKEN", "type": JWT})));
+    bench.wait(from(&bob_token(), &["not-looked-at"]));
+    let sent = form(&bench.call().1);
+    assert_eq!((&*sent["actor_token"], &*sent["actor_token_type"]), (FIXED, JWT));
+}
+
+#[test]
+fn an_actors_token_in_a_header_is_sent_and_goes_no_further() {
+    let mut bench = bench(&with_actor(header_actor()));
+    let id = bench.wait(from(&bob_token(), &["opaque-actor"]));
+    let (flight, call) = bench.call();
+    assert_eq!(form(&call)["actor_token"], "opaque-actor");
+    let steps = bench.reply(flight, &issued("for-github"));
+    assert_eq!(steps[0].0, id);
+    let edits = forwarded(steps.into_iter().next().unwrap().1);
+    assert!(edits.remove.contains(&"x-actor".to_owned()));
+    // On every path, as the header is Envoy's.
+    let open = request("GET", "/healthz", &[("x-actor", "opaque-actor")]);
+    assert!(forwarded(bench.ask(open)).remove.contains(&"x-actor".to_owned()));
+}
+
+#[test]
+fn a_fresh_token_of_the_same_actor_is_no_reason_to_exchange_again() {
+    let mut bench = bench(&with_actor(header_actor()));
+    let token = user(json!({"exp": NOW.secs() + 86_400}));
+    assert_eq!(authorization(bench.exchange(from(&token, &["first"]), &issued("for-github"))), "Bearer for-github");
+    assert_eq!(authorization(bench.ask(from(&token, &["second"]))), "Bearer for-github");
+    assert_eq!(authorization(bench.ask(from(&token, &[]))), "Bearer for-github");
+    bench.no_call();
+    // The next exchange is made with the one that there is then; without one it is left for later.
+    bench.advance(3500);
+    assert_eq!(authorization(bench.ask(from(&token, &[]))), "Bearer for-github");
+    bench.no_call();
+    bench.advance(11);
+    assert_eq!(authorization(bench.ask(from(&token, &["third"]))), "Bearer for-github");
+    assert_eq!(form(&bench.call().1)["actor_token"], "third");
+}
+
+#[test]
+fn another_actor_of_the_operators_gets_another_token() {
+    let mut configuration = with_actor(json!({"header": "x-actor", "type": JWT, "subject": "one"}));
+    let mut second = configuration["resources"][0].clone();
+    second["url"] = json!("https://mcp.acme.example/second");
+    second["exchange"]["okta-eu"]["actor_token"]["subject"] = json!("two");
+    configuration["resources"].as_array_mut().unwrap().push(second);
+    let mut bench = bench(&configuration);
+    let step = bench.exchange(from(&bob_token(), &["opaque"]), &issued("by-one"));
+    assert_eq!(authorization(step), "Bearer by-one");
+    let bearer = format!("Bearer {}", bob_token());
+    let fields = [("authorization", &*bearer), ("x-actor", "opaque")];
+    let step = bench.exchange(request("POST", "/second", &fields), &issued("by-two"));
+    assert_eq!(authorization(step), "Bearer by-two");
+}
+
+#[test]
+fn without_exactly_one_token_of_the_actor_nothing_is_exchanged() {
+    let mut bench = bench(&with_actor(header_actor()));
+    for actors in [&[][..], &["one", "two"], &["two words"], &[""], &["one,two"]] {
+        let step = bench.ask(from(&bob_token(), actors));
+        assert_eq!(refused(step), (502, "actor_token_missing".to_owned()), "{actors:?}");
+        bench.no_call();
+    }
+}
+
+#[test]
+fn a_token_that_says_to_be_another_actors_goes_nowhere() {
+    let actor = json!({"header": "x-actor", "type": JWT, "subject": "agent", "issuer": "https://workload.example"});
+    let jwt = |claims: Value| OTHER_KEY.token(&claims);
+    for (claims, is_taken) in [
+        (json!({"sub": "agent", "iss": "https://workload.example"}), true),
+        (json!({"sub": "another", "iss": "https://workload.example"}), false),
+        (json!({"sub": "agent", "iss": "https://another.example"}), false),
+        (json!({"iss": "https://workload.example"}), false),
+        (json!({"sub": ["agent"], "iss": "https://workload.example"}), false),
+    ] {
+        let mut bench = bench(&with_actor(actor.clone()));
+        let (_, step) = bench.send(from(&bob_token(), &[&jwt(claims.clone())]));
+        if is_taken {
+            assert!(form(&bench.call().1).contains_key("actor_token"));
+        } else {
+            assert_eq!(refused(step).1, "actor_token_missing", "{claims}");
+        }
+    }
+}
+
+/// Whether a token with this `may_act` is exchanged.
+fn is_exchanged(configuration: &Value, may_act: &Value) -> bool {
+    let mut bench = bench(configuration);
+    let (_, step) = bench.send(from(&user(json!({"may_act": may_act})), &["opaque"]));
+    match bench.engine.next_call() {
+        Some(_) => true,
+        None => {
+            assert_eq!(refused(step), (403, "actor_not_allowed".to_owned()), "{may_act}");
+            false
+        }
+    }
+}
+
+#[test]
+fn a_token_that_names_who_may_act_is_exchanged_by_that_one_only() {
+    let configuration = with_actor(Value::Null);
+    for (may_act, expected) in [
+        (json!({"sub": "0oa1"}), true),
+        (json!({"sub": "0oa1", "iss": OKTA}), true),
+        (json!({"sub": "0oa1", "client_id": "0oa1"}), true),
+        (json!({"client_id": "0oa1"}), true),
+        (json!({"client_id": "0oa1", "iss": OKTA}), true),
+        (json!({"sub": "0oa2"}), false),
+        (json!({"sub": "0oa1", "client_id": "0oa2"}), false),
+        (json!({"sub": "0oa2", "client_id": "0oa1"}), false),
+        (json!({"sub": "0oa1", "iss": "https://another.example"}), false),
+        (json!({"iss": OKTA}), false),
+        (json!({"email": "gateway@acme.example"}), false),
+        (json!({}), false),
+    ] {
+        assert_eq!(is_exchanged(&configuration, &may_act), expected, "{may_act}");
+    }
+}
+
+#[test]
+fn where_an_actors_token_is_sent_its_subject_is_who_must_be_named() {
+    let named = with_actor(json!({"header": "x-actor", "type": JWT, "subject": "agent"}));
+    let of_another_issuer = with_actor(
+        json!({"env": "ACTOR_TOKEN", "type": JWT, "subject": "agent", "issuer": "https://workload.example"}),
+    );
+    let unnamed = with_actor(header_actor());
+    for (configuration, may_act, expected) in [
+        (&named, json!({"sub": "agent"}), true),
+        (&named, json!({"sub": "agent", "iss": OKTA, "client_id": "0oa1"}), true),
+        (&named, json!({"sub": "0oa1"}), false),
+        (&of_another_issuer, json!({"sub": "agent", "iss": "https://workload.example"}), true),
+        (&of_another_issuer, json!({"sub": "agent", "iss": OKTA}), false),
+        (&unnamed, json!({"sub": "agent"}), false),
+        (&unnamed, json!({"sub": "0oa1"}), false),
+        (&unnamed, json!({"client_id": "0oa1"}), true),
+    ] {
+        assert_eq!(is_exchanged(configuration, &may_act), expected, "{may_act}");
+    }
+}
+
+#[test]
+fn who_may_act_is_asked_also_of_an_id_token_beside_and_of_a_token_that_is_in_the_cache() {
+    let mut configuration = with_actor(Value::Null);
+    configuration["identity_providers"]["okta-eu"]["subject_token"] =
+        json!({"type": "id_token", "header": "x-id-token", "audiences": ["login-client"]});
+    let bearer = format!("Bearer {}", user(json!({"sub": "00ubob"})));
+    let mut bench = bench(&configuration);
+    let id_token = OKTA_KEY.token(&with(bob_id(), json!({"may_act": {"sub": "0oa2"}})));
+    for _ in 0..2 {
+        let fields = [("authorization", &*bearer), ("x-id-token", &*id_token)];
+        assert_eq!(refused(bench.ask(request("POST", "/github", &fields))).1, "actor_not_allowed");
+    }
+    bench.no_call();
+}
+
+#[test]
+fn a_may_act_that_cannot_be_read_is_no_permission() {
+    let mut bench = bench(&with_actor(Value::Null));
+    for may_act in [json!("0oa1"), json!([{"sub": "0oa1"}]), json!({"sub": 1}), Value::Bool(true)] {
+        let step = bench.ask(from(&user(json!({"may_act": may_act})), &[]));
+        assert_eq!(refused(step), (401, "invalid_claims".to_owned()), "{may_act}");
+    }
+}
+
+#[test]
+fn an_actors_token_is_configured_in_one_way() {
+    let at = |actor: Value| {
+        let mut whole = with_actor(actor);
+        whole["identity_providers"]["okta-eu"]["subject_token"] =
+            json!({"type": "id_token", "header": "x-id-token", "audiences": ["login-client"]});
+        let whole = whole.to_string();
+        Config::parse(whole.as_bytes(), &variable).map(|_| ()).map_err(|error| {
+            assert!(!error.to_string().contains("two words"), "{error}");
+            error.path.replace("resources[0].exchange.okta-eu.actor_token", "…")
+        })
+    };
+    for (actor, path) in [
+        (json!({"type": JWT}), "…"),
+        (json!({"env": "ACTOR_TOKEN", "header": "x-actor", "type": JWT}), "…"),
+        (json!({"env": "ACTOR_TOKEN"}), "….type"),
+        (json!({"header": "x-actor", "type": "jwt"}), "….type"),
+        (json!({"env": "NOT_SET", "type": JWT}), "….env"),
+        (json!({"env": "TWO_WORDS", "type": JWT}), "….env"),
+        (json!({"header": "authorization", "type": JWT}), "….header"),
+        (json!({"header": "x actor", "type": JWT}), "….header"),
+        (json!({"header": "x-id-token", "type": JWT}), "….header"),
+        (json!({"header": "x-actor", "type": JWT, "sub": "agent"}), "….sub"),
+    ] {
+        assert_eq!(at(actor.clone()), Err(path.to_owned()), "{actor}");
+    }
+    assert_eq!(
+        at(json!({"header": "x-actor", "type": JWT, "subject": "agent", "issuer": "https://w.example"})),
+        Ok(())
+    );
+    // Others have no such parameter.
+    let mut configuration = configuration();
+    configuration["resources"][0]["exchange"]["okta-eu"]["actor_token"] = header_actor();
+    let error = Config::parse(configuration.to_string().as_bytes(), &variable).unwrap_err();
+    assert_eq!(error.path, "resources[0].exchange.okta-eu.actor_token");
+}
