@@ -10,11 +10,18 @@ import { filled, METADATA_PATH, startGateway, startParts } from './parts/gateway
 const FOLDER = new URL('../../envoy-config/', import.meta.url);
 const RECIPES = {
   okta: { providers: ['okta'] },
+  'okta-xaa': { providers: ['okta'] },
   entra: { providers: ['entra'] },
   'okta-and-entra': { providers: ['entra', 'okta'] },
   'okta-sds': { providers: ['okta'], has: { oktaSecret: true } },
   'entra-workload-identity': { providers: ['entra'], has: { entraFederation: true } },
 };
+
+/** What a user of a provider comes with. */
+async function tokenOf(parts, recipe, name) {
+  if (name === 'entra') return (await parts.alice()).accessToken;
+  return recipe === 'okta-xaa' ? parts.bobsIdToken() : (await parts.bob()).accessToken;
+}
 
 it('there is a test for each recipe', () => {
   const folders = readdirSync(FOLDER, { withFileTypes: true }).filter((entry) => entry.isDirectory());
@@ -59,18 +66,20 @@ for (const [recipe, { providers, has }] of Object.entries(RECIPES)) {
       const gateway = await startGateway(parts, { recipe });
       try {
         for (const name of ['entra', 'okta']) {
-          const { accessToken } = await (name === 'entra' ? parts.alice() : parts.bob());
+          const token = await tokenOf(parts, recipe, name);
           if (providers.includes(name)) {
-            const seen = await gateway.whoami(accessToken);
+            const seen = await gateway.whoami(token);
             assert.equal(seen.issuer, parts[name].forMcp.issuer);
           } else {
-            const answer = await gateway.call(accessToken);
+            const answer = await gateway.call(token);
             assert.equal(answer.status, 401);
             assert.equal(answer.json.reason, 'unknown_issuer');
           }
         }
         const scope =
-          providers.join() === 'entra' ? `api://${parts.entra.ids.gateway}/mcp:read` : 'mcp:read';
+          providers.join() === 'entra'
+            ? `api://${parts.entra.ids.gateway}/mcp:read`
+            : recipe === 'okta-xaa' ? 'openid' : 'mcp:read';
         await assertRefused(
           gateway,
           { reason: 'no_credentials', status: 401, error: 'unauthorized', challenge: 'bare', scope },
@@ -79,7 +88,7 @@ for (const [recipe, { providers, has }] of Object.entries(RECIPES)) {
         const metadata = await gateway.send({ path: METADATA_PATH });
         assert.deepEqual(
           metadata.json.authorization_servers,
-          providers.map((name) => parts[name].signIn.issuer),
+          providers.map((name) => (recipe === 'okta-xaa' ? parts.okta.org : parts[name].signIn).issuer),
         );
         assert.deepEqual(metadata.json.scopes_supported, [scope]);
         await assertSoundAndSilent(gateway);
@@ -101,8 +110,7 @@ for (const [recipe, { providers, has }] of Object.entries(RECIPES)) {
         },
       });
       try {
-        const { accessToken } = await (providers[0] === 'entra' ? parts.alice() : parts.bob());
-        const answer = await impostor.call(accessToken);
+        const answer = await impostor.call(await tokenOf(parts, recipe, providers[0]));
         assert.equal(answer.status, 503, answer.text);
         assert.equal(answer.json.reason, 'keys_unavailable');
         const failures = await impostor.envoy.stats('ssl.fail_verify_san');

@@ -707,6 +707,31 @@ describe('bound tokens', () => {
   });
 });
 
+describe('who acts', () => {
+  let own;
+  before(async () => {
+    own = await startGateway(parts, {
+      change: ({ identity_providers, resources }) => {
+        identity_providers.okta.profile = 'rfc8693';
+        const type = 'urn:ietf:params:oauth:token-type:jwt';
+        resources[0].exchange.okta.actor_token = { header: 'x-actor-token', type, subject: 'agent' };
+      },
+    });
+  });
+  after(() => own?.stop());
+
+  it('a token that names somebody else as the actor', async () => {
+    const token = await signed(parts.okta.signIn, bob.accessToken, { may_act: { sub: 'another' } });
+    const row = { reason: 'actor_not_allowed', status: 403, error: 'access_denied' };
+    await refused(row, () => own.call(token, { 'x-actor-token': 'opaque' }), own);
+  });
+
+  it('without the token by which the proxy acts', async () => {
+    const row = { reason: 'actor_token_missing', status: 502, error: 'server_error' };
+    await refused(row, () => own.call(bob.accessToken), own);
+  });
+});
+
 describe('all in all', () => {
   it('every reason that the filter knows has been reached', () => {
     const source = readFileSync(new URL('../../src/refusal.rs', import.meta.url), 'utf8');

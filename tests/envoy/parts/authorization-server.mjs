@@ -5,7 +5,7 @@
 // that it lacks and the looks that a dialect (okta.mjs, entra.mjs, rfc8693.mjs) gives to tokens, keys,
 // metadata and errors.
 
-import { createHash, createPublicKey, generateKeyPairSync, randomBytes } from 'node:crypto';
+import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes } from 'node:crypto';
 import { CompactSign, compactVerify, createLocalJWKSet, decodeProtectedHeader } from 'jose';
 import Provider, { errors } from 'oidc-provider';
 // What its own grants do with a proof; it offers that to others by no other way.
@@ -152,13 +152,12 @@ export class AuthorizationServer {
    * An access token of this server for a user at a resource, signed by the library; bound, if a proof came with the request,
    * to the key of that. `ctx.state.tokenType` says which.
    */
-  async issueAccessToken(ctx, { accountId, resource, scopes, extra, wanted }) {
+  async issueAccessToken(ctx, { accountId, resource, scopes, act, wanted }) {
     const token = new this.provider.AccessToken({
       accountId,
       client: ctx.oidc.client,
       scope: scopes.join(' '),
       gty: ctx.oidc.params.grant_type,
-      extra,
       expiresIn: this.accessTokenSeconds,
     });
     token.resourceServer = new this.provider.ResourceServer(
@@ -175,6 +174,7 @@ export class AuthorizationServer {
     ctx.state.tokenType = token.tokenType;
     // Claims for the dialect, which the library would not keep.
     token.wanted = wanted;
+    token.act = act;
     const value = await token.save();
     secrets.add(value);
     return value;
@@ -448,6 +448,18 @@ function describeAssertion(assertion) {
   } catch {
     return { unreadable: true };
   }
+}
+
+/** The form fields by which a client with a private key proves itself (RFC 7523 section 2.2). */
+export async function clientAssertion(pem, { client, audience, kid, alg }) {
+  const now = Math.floor(Date.now() / 1000);
+  const claims = { iss: client, sub: client, aud: audience, iat: now, exp: now + 60, jti: randomBytes(16).toString('hex') };
+  return {
+    client_assertion_type: 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer',
+    client_assertion: await new CompactSign(Buffer.from(JSON.stringify(claims)))
+      .setProtectedHeader({ alg, kid })
+      .sign(createPrivateKey(pem)),
+  };
 }
 
 /** The public half of a PEM private key as a JWK, as an operator registers it. */

@@ -9,7 +9,7 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import YAML from 'yaml';
-import { registeredKey } from './authorization-server.mjs';
+import { clientAssertion, registeredKey } from './authorization-server.mjs';
 import { ofClient, throwAwayAuthority } from './certificate.mjs';
 import { MODULE, scratchFolder, startEnvoy, validate } from './envoy.mjs';
 import { startEntra, startOkta } from './identity-provider.mjs';
@@ -108,14 +108,16 @@ export async function startParts({
     trust(okta, RESOURCE),
   ]);
 
+  const proveAgent = (audience) =>
+    clientAssertion(oktaKey, { client: okta.ids.agent, audience, kid: 'onbehalf', alg: oktaAlgorithm });
+
   return {
     authority,
     caFile,
     entra,
     okta,
     mcp,
-    servers: [entra.signIn, okta.signIn, okta.forMcp, okta.other],
-    authority,
+    servers: [entra.signIn, okta.signIn, okta.forMcp, okta.other, okta.org],
     workloadToken,
     projected,
     provideOktaSecret,
@@ -150,10 +152,23 @@ export async function startParts({
       ENTRA_MCP_APP_ID: entra.ids.mcpServer,
       OKTA_DOMAIN: okta.host.name,
       OKTA_CLIENT_ID: okta.ids.serviceApp,
+      OKTA_AGENT_ID: okta.ids.agent,
       OKTA_MCP_SERVER_ID: okta.ids.mcpServer,
     },
     alice: (options) => signIn(entra, 'alice@contoso.example', options),
     bob: (options) => signIn(okta, 'bob@acme.example', options),
+    /** Bob's ID token of the org server, for the agent that the gateway is. */
+    async bobsIdToken(login = 'bob@acme.example') {
+      const agent = okta.ids.agent;
+      const { idToken } = await signIn(okta, login, {
+        server: okta.org,
+        client: agent,
+        scopes: [],
+        prove: (audience) => proveAgent(audience),
+      });
+      return idToken;
+    },
+    proveAgent,
     async stop() {
       await Promise.all([entra.host.down(), okta.host.down(), this.mcp.stop(), workloads?.stop()]);
     },

@@ -111,8 +111,9 @@ const machineClient = (client_id, client_secret) => ({
 
 /**
  * An Okta org with two custom authorization servers: `default`, where people sign in to the gateway, and
- * another one, whose tokens are for the MCP server and which trusts `default`. `serviceApp` is what is
- * registered for the gateway: token_endpoint_auth_method and jwks or client_secret.
+ * another one, whose tokens are for the MCP server and which trusts `default`; beside them the org server, which
+ * issues assertions to the other one for an agent. `serviceApp` is what is registered for the gateway, as a service
+ * app and as an agent: token_endpoint_auth_method and jwks or client_secret.
  */
 export async function startOkta({ authority, domain = 'acme.okta.com', audience, scopes, serviceApp }) {
   const host = await new Host(domain).start(authority);
@@ -120,6 +121,7 @@ export async function startOkta({ authority, domain = 'acme.okta.com', audience,
   const ids = {
     mcpClient: '0oamcpclient',
     serviceApp: '0oagateway',
+    agent: 'wlp0gateway',
     batch: '0oabatch',
     mcpServer: 'aus1mcpserver',
   };
@@ -134,17 +136,30 @@ export async function startOkta({ authority, domain = 'acme.okta.com', audience,
       redirect_uris: [],
       ...serviceApp,
     },
+    {
+      ...publicClient(ids.agent),
+      grant_types: [
+        'authorization_code',
+        'urn:ietf:params:oauth:grant-type:token-exchange',
+        'urn:ietf:params:oauth:grant-type:jwt-bearer',
+      ],
+      ...serviceApp,
+    },
   ];
-  const server = (name, settings) =>
+  const server = (name, settings, path = `/oauth2/${name}`) =>
     new AuthorizationServer({
       name: `Okta ${name}`,
-      issuer: `https://${domain}/oauth2/${name}`,
-      mount: `/oauth2/${name}`,
+      issuer: `https://${domain}${path}`,
+      mount: path || '/oauth2',
       dialect: okta,
       clients,
       accounts,
       settings: { trusts: [], ...settings },
     });
+  const org = server('org', {
+    resources: [{ identifier: `https://${domain}`, audience: `https://${domain}`, scopes: ['okta.users.read'] }],
+    connections: [],
+  }, '');
   const signIn = server('default', {
     resources: [
       { identifier: 'api://default', audience: 'api://default', scopes: ['mcp:read', 'mcp:write'] },
@@ -153,12 +168,15 @@ export async function startOkta({ authority, domain = 'acme.okta.com', audience,
   const forMcp = server(ids.mcpServer, {
     resources: [{ identifier: audience, audience, scopes }],
     trusts: [signIn],
+    assertionsOf: [org],
   });
+  org.settings.connections.push({ issuer: forMcp.issuer, resource: audience, scopes });
   const other = server('aus2other', {
     resources: [{ identifier: 'api://other', audience: 'api://other', scopes: ['mcp:read'] }],
   });
-  host.servers = [signIn, forMcp, other];
-  return { host, signIn, forMcp, other, ids, batchSecret, scopePrefix: '' };
+  // The org server last: its paths are the beginnings of theirs.
+  host.servers = [signIn, forMcp, other, org];
+  return { host, accounts, org, signIn, forMcp, other, ids, batchSecret, scopePrefix: '' };
 }
 
 /**

@@ -9,11 +9,18 @@ import { secrets } from './leaks.mjs';
  * Signs a user in and returns `{accessToken, idToken, expiresIn}`.
  * @param {object} provider what startOkta, startEntra or startRfc8693 returned
  * @param {string[]} scopes short names, such as mcp:read
+ * @param prove gives the form fields by which a client that is not public proves itself at a token endpoint
  */
 export async function signIn(
   provider,
   username,
-  { scopes = ['mcp:read'], server = provider.signIn, client = provider.ids.mcpClient, prefix } = {},
+  {
+    scopes = ['mcp:read'],
+    server = provider.signIn,
+    client = provider.ids.mcpClient,
+    prefix,
+    prove = async () => ({}),
+  } = {},
 ) {
   const browser = browserOf(provider.host);
   const verifier = randomBytes(32).toString('base64url');
@@ -49,6 +56,7 @@ export async function signIn(
       code: callback.get('code'),
       redirect_uri: REDIRECT_URI,
       code_verifier: verifier,
+      ...(await prove(server.urls.token)),
     },
   });
   return tokens(answer, username);

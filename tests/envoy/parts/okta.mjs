@@ -2,10 +2,14 @@
 
 import { failure, directory } from './authorization-server.mjs';
 import { createHash, randomBytes } from 'node:crypto';
+import { decodeProtectedHeader } from 'jose';
 
 const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
 const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token';
 const ID_TOKEN = 'urn:ietf:params:oauth:token-type:id_token';
+const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer';
+export const ID_JAG = 'urn:ietf:params:oauth:token-type:id-jag';
+const ID_JAG_SECONDS = 300;
 
 const STATUS = { invalid_client: 401, server_error: 500 };
 const TEXT = {
@@ -109,8 +113,10 @@ export const okta = {
         'subject_token',
         'subject_token_type',
       ],
-      handle: exchange,
+      handle: (server, ctx) =>
+        server.settings.connections ? issueIdJag(server, ctx) : exchange(server, ctx),
     },
+    [JWT_BEARER]: { parameters: ['assertion', 'scope'], handle: redeemIdJag },
   },
 };
 
@@ -146,6 +152,79 @@ async function exchange(server, ctx) {
     access_token,
     scope: scopes.join(' '),
     issued_token_type: ACCESS_TOKEN,
+  };
+}
+
+/** What the org server does for an agent (Cross App Access): an assertion to a server that it has a connection to. */
+async function issueIdJag(server, ctx) {
+  const { audience, scope, resource, subject_token, subject_token_type, requested_token_type } =
+    ctx.oidc.params;
+  const { clientId } = ctx.oidc.client;
+  if (requested_token_type !== ID_JAG) {
+    throw failure('invalid_request', "The 'requested_token_type' is invalid.");
+  }
+  if (subject_token_type !== ID_TOKEN) {
+    throw failure('invalid_request', "The 'subject_token_type' is invalid or not supported.");
+  }
+  const subject = await verifiedSubject(server, subject_token);
+  if (subject.aud !== clientId) throw failure('invalid_request', "The 'subject_token' is invalid.");
+  const connection = server.settings.connections.find(({ issuer }) => issuer === audience);
+  if (!connection) throw failure('invalid_target', "The 'audience' is invalid.");
+  if (resource && resource !== connection.resource) {
+    throw failure('invalid_target', "The 'resource' is invalid.");
+  }
+  const scopes = (scope ?? '').split(' ').filter(Boolean);
+  if (!scopes.length || scopes.some((wanted) => !connection.scopes.includes(wanted))) {
+    throw failure('invalid_scope', TEXT.invalid_scope);
+  }
+  const now = Math.floor(Date.now() / 1000);
+  const assertion = await server.sign(
+    {
+      jti: `IDAAG.${randomBytes(24).toString('base64url')}`,
+      iss: server.issuer,
+      sub: subject.sub,
+      aud: audience,
+      client_id: connection.clientId ?? clientId,
+      iat: now,
+      exp: now + ID_JAG_SECONDS,
+      scope: scopes.join(' '),
+      ...(resource && { resource }),
+    },
+    { typ: 'oauth-id-jag+jwt' },
+  );
+  ctx.body = {
+    token_type: 'N_A',
+    expires_in: ID_JAG_SECONDS,
+    access_token: assertion,
+    issued_token_type: ID_JAG,
+  };
+}
+
+/** What the authorization server of a resource does with it: once, for that client, and with the scopes that it has. */
+async function redeemIdJag(server, ctx) {
+  const { assertion, scope } = ctx.oidc.params;
+  if (scope !== undefined) throw failure('invalid_request', 'id_jag_scopes_in_request');
+  let claims;
+  for (const issuer of server.settings.assertionsOf ?? []) {
+    claims ??= await issuer.verify(assertion).catch(() => undefined);
+  }
+  const no = (text) => failure('invalid_grant', text);
+  if (!claims) throw no('The assertion is invalid.');
+  if (decodeProtectedHeader(assertion).typ !== 'oauth-id-jag+jwt') throw no('id_jag_invalid_type');
+  if (claims.aud !== server.issuer) throw no('id_jag_invalid_audience');
+  if (claims.client_id !== ctx.oidc.client.clientId) throw no('id_jag_invalid_client');
+  if (claims.exp - claims.iat > ID_JAG_SECONDS) throw no('id_jag_lifetime_too_long');
+  server.usedAssertions ??= new Set();
+  if (server.usedAssertions.has(claims.jti)) throw no('id_jag_replayed');
+  server.usedAssertions.add(claims.jti);
+  const [resource] = server.settings.resources;
+  const scopes = claims.scope.split(' ').filter((granted) => resource.scopes.includes(granted));
+  if (!scopes.length) throw failure('invalid_scope', TEXT.invalid_scope);
+  ctx.body = {
+    token_type: 'Bearer',
+    expires_in: server.accessTokenSeconds,
+    access_token: await server.issueAccessToken(ctx, { accountId: claims.sub, resource, scopes }),
+    scope: scopes.join(' '),
   };
 }
 

@@ -19,7 +19,9 @@ export const rfc8693 = {
   metadata: (standard) => standard,
   resourceOfScopes: (server) => server.settings.resources[0].identifier,
   longScope: (_resource, scope) => scope,
-  accessToken() {},
+  accessToken(_server, token, jwt) {
+    if (token.act) jwt.payload.act = token.act;
+  },
   idToken: (_server, account) => ({ sub: account.id }),
   error: (error, { status, text } = {}) => ({
     status: status ?? (error === 'invalid_client' ? 401 : 400),
@@ -29,6 +31,8 @@ export const rfc8693 = {
   grants: {
     [TOKEN_EXCHANGE]: {
       parameters: [
+        'actor_token',
+        'actor_token_type',
         'audience',
         'requested_token_type',
         'resource',
@@ -39,6 +43,7 @@ export const rfc8693 = {
       async handle(server, ctx) {
         const { audience, resource: wanted, scope, subject_token, subject_token_type } =
           ctx.oidc.params;
+        const { actor_token, actor_token_type } = ctx.oidc.params;
         if (subject_token_type !== `${TOKEN_TYPE}access_token`) {
           throw failure('invalid_request', 'subject_token_type is not supported');
         }
@@ -47,6 +52,17 @@ export const rfc8693 = {
           subject = await server.verify(subject_token);
         } catch {
           throw failure('invalid_request', 'subject_token is not valid');
+        }
+        let actor;
+        if (actor_token || actor_token_type) {
+          if (actor_token_type !== `${TOKEN_TYPE}jwt`) {
+            throw failure('invalid_request', 'actor_token_type is not supported');
+          }
+          try {
+            actor = await server.verify(actor_token);
+          } catch {
+            throw failure('invalid_request', 'actor_token is not valid');
+          }
         }
         const resource = server.settings.resources.find(
           (known) => known.audience === audience || known.identifier === wanted,
@@ -58,6 +74,7 @@ export const rfc8693 = {
             accountId: subject.sub,
             resource,
             scopes,
+            act: actor && { sub: actor.sub },
           }),
           issued_token_type: `${TOKEN_TYPE}access_token`,
           token_type: ctx.state.tokenType,
