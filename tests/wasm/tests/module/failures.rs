@@ -8,14 +8,30 @@ use crate::support::{keys, ready, reason, send, send_waiting, settle, setup, tok
 
 /// What becomes of a request whose exchange is answered so.
 fn exchange_answered(reply: Reply) -> Outcome {
+    answered_each_time(reply, 1)
+}
+
+/// The same where it takes so many calls.
+fn answered_each_time(reply: Reply, times: usize) -> Outcome {
     let mut host = ready();
     let token = token::entra("alice", host.world().now()).sign();
     let request = send_waiting(&mut host, &token);
-    let calls = host.calls();
-    assert_eq!(calls.len(), 1);
-    host.answer(calls[0].id, reply);
-    assert!(host.calls().is_empty(), "an exchange is not repeated by itself");
+    let mut answered = 0;
+    while let Some(call) = host.calls().pop() {
+        answered += 1;
+        host.answer(call.id, reply.clone());
+    }
+    assert_eq!(answered, times, "calls");
     host.outcome(request)
+}
+
+#[test]
+fn a_call_whose_connection_broke_is_made_once_more() {
+    for reply in [Reply::refused(), Reply::reset()] {
+        let answer = answered_each_time(reply, 2).answer();
+        assert_eq!((reason(&answer).as_str(), answer.status), ("provider_unavailable", 503));
+        assert!(answer.headers.get("retry-after").is_some());
+    }
 }
 
 #[test]
@@ -25,8 +41,6 @@ fn each_kind_of_bad_answer_has_its_refusal() {
     let huge = format!(r#"{{"access_token":"{}","token_type":"Bearer"}}"#, "a".repeat(2 << 20));
     let cases = [
         (Reply::timeout(), "provider_unavailable", 503),
-        (Reply::refused(), "provider_unavailable", 503),
-        (Reply::reset(), "provider_unavailable", 503),
         (Reply::new(500, "text/html", "<html>oops</html>"), "provider_unavailable", 503),
         (error(503, "temporarily_unavailable"), "provider_unavailable", 503),
         (Reply::new(302, "text/html", "").header("location", "https://evil.example/"), "provider_unavailable", 503),

@@ -158,6 +158,10 @@ fn a_client_that_leaves_while_its_answer_is_underway_harms_nobody() {
         };
         host.answer(call.id, reply);
     }
+    // Those whose connection broke are asked for once more.
+    for call in host.calls() {
+        host.answer(call.id, Reply::timeout());
+    }
     for (number, request) in requests.into_iter().enumerate() {
         let left = number % 3 == 0;
         assert_eq!(verdict(&host.outcome(request)) == "left", left, "{number}");

@@ -35,17 +35,39 @@ fn each_worker_is_woken_by_its_own_requests_only() {
 fn a_worker_in_trouble_does_not_touch_the_others() {
     let world = World::default();
     let (mut first, mut second) = (worker(&world, ""), worker(&world, ""));
-    let token = token::entra("alice", world.now()).sign();
-    let (stuck, fine) = (send_waiting(&mut first, &token), send_waiting(&mut second, &token));
+    let [alice, bob] = ["alice", "bob"].map(|user| token::entra(user, world.now()).sign());
+    let (stuck, fine) = (send_waiting(&mut first, &alice), send_waiting(&mut second, &bob));
     let call = second.calls().remove(0);
-    second.answer(call.id, Reply::json(issued(&token).to_string()));
+    second.answer(call.id, Reply::json(issued(&bob).to_string()));
     assert_eq!(verdict(&second.outcome(fine)), "forwarded");
     assert_eq!(first.outcome(stuck), Outcome::Waiting, "a reply belongs to the worker that asked");
     let call = first.calls().remove(0);
     first.answer(call.id, Reply::timeout());
     assert_eq!(verdict(&first.outcome(stuck)), "provider_unavailable");
-    let again = send_waiting(&mut second, &token);
+    let again = send_waiting(&mut second, &bob);
     assert_eq!(verdict(&second.outcome(again)), "forwarded");
+}
+
+#[test]
+fn one_worker_exchanges_for_another_that_waits_meanwhile() {
+    let world = World::default();
+    let (mut first, mut second) = (worker(&world, ""), worker(&world, ""));
+    let token = token::entra("alice", world.now()).sign();
+    let asks = send_waiting(&mut first, &token);
+    let waits = send_waiting(&mut second, &token);
+    assert!(second.calls().is_empty());
+    second.tick();
+    assert_eq!(second.outcome(waits), Outcome::Waiting);
+    settle(&mut first, &mut [&mut entra()]);
+    second.tick();
+    for (host, request) in [(&first, asks), (&second, waits)] {
+        let headers = host.outcome(request).forwarded();
+        assert_eq!(headers.text("authorization"), Some(format!("Bearer {}", exchanged(&token)).as_str()));
+    }
+    // Another plugin's memory is another's.
+    let mut apart = worker(&world, "another");
+    send_waiting(&mut apart, &token);
+    assert_eq!(apart.calls().len(), 1);
 }
 
 #[test]
@@ -58,7 +80,8 @@ fn metrics_of_all_workers_add_up() {
         host.tick();
     }
     assert_eq!(world.counter("onbehalf.decisions.reason.forwarded"), 3);
-    assert_eq!(world.counter("onbehalf.exchanges.provider.okta-eu.outcome.ok"), 3);
+    assert_eq!(world.counter("onbehalf.exchanges.provider.okta-eu.outcome.ok"), 1);
+    assert_eq!(world.counter("onbehalf.token_cache.result.shared"), 2);
 }
 
 #[test]
