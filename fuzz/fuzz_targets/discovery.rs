@@ -19,7 +19,10 @@ fuzz_target!(|body: &[u8]| CONFIG.with(|config| {
         let document: Value = serde_json::from_slice(body).expect("read what is not JSON");
         assert_eq!(document["issuer"].as_str(), Some(provider.issuer.as_str()));
         let jwks_uri = endpoints.jwks_uri.as_ref().expect("keys that nobody wrote down are fetched");
-        for (name, url) in [("jwks_uri", jwks_uri), ("token_endpoint", &endpoints.token_endpoint)] {
+        for (name, url) in [
+            ("jwks_uri", jwks_uri),
+            ("token_endpoint", &endpoints.token_endpoint.clone().expect("an endpoint to exchange at")),
+        ] {
             assert_eq!(document[name].as_str(), Some(url.as_str()));
             // What a reader would call the host, who knows nothing of URLs but where they are cut.
             let rest = url.as_str().get("https://".len()..).expect("a scheme");

@@ -94,31 +94,26 @@ pub struct Fault {
     codes: Box<str>,
     trace: Box<str>,
     known: Option<&'static Entry>,
-    /// The host of the authorization server of the resource, where the fault is at that one.
-    second: Option<Box<str>>,
+    /// Whether it is at the authorization server of the resource, and not at the provider.
+    is_at_second: bool,
 }
 
 impl Fault {
-    /// The same at the second of two requests, at that host. What was handed in there is of the provider's making, minutes
+    /// The same at the second of two requests. What was handed in there is of the provider's making, minutes
     /// old at most: that it is not taken is nothing that the caller could mend with another token.
-    pub(super) fn of_second_leg(mut self, host: &str) -> Self {
+    pub(super) fn of_second_leg(mut self) -> Self {
         if self.blame == Blame::Token {
             self.blame = Blame::Operator;
             // What to do about a caller's token is no remedy here.
             self.known = self.known.filter(|entry| entry.act == Act::Operator);
         }
-        self.second = Some(host.into());
+        self.is_at_second = true;
         self
     }
 
     /// Whether the provider wants fewer requests, whoever they are for (RFC 6585 section 4).
     pub fn is_rate_limit(&self) -> bool {
         self.status == Some(429)
-    }
-
-    /// The host of the authorization server of the resource, where the fault is at that one and not at the provider.
-    pub fn second_host(&self) -> Option<&str> {
-        self.second.as_deref()
     }
 
     /// Whether the provider does not know the client by what it was proved with (RFC 6749 section 5.2).
@@ -157,7 +152,7 @@ impl Fault {
             codes: Box::default(),
             trace: Box::default(),
             known: catalogue::without_error(status, problem),
-            second: None,
+            is_at_second: false,
         }
     }
 }
@@ -165,8 +160,8 @@ impl Fault {
 /// For a log line: status, error code, the provider's own codes, its trace id, who must act and what to do.
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(host) = &self.second {
-            write!(f, "leg=2 host={host:?} ")?;
+        if self.is_at_second {
+            f.write_str("leg=2 ")?;
         }
         write!(f, "error={:?}", self.error)?;
         if let Some(status) = self.status {
@@ -212,7 +207,7 @@ pub(super) fn read(asked: Asked<'_>, answer: &Answer, now: UnixTime) -> Fault {
         codes: codes.join(",").into(),
         trace: trace(asked, answer, body.as_ref()),
         known: catalogue::find(profile, &symptoms),
-        second: None,
+        is_at_second: false,
     }
 }
 

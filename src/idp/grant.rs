@@ -176,10 +176,7 @@ impl TokenRequest<'_> {
 
     /// A fault of this request, which says of the second that it was that.
     pub fn located(&self, fault: Fault) -> Fault {
-        match self.second() {
-            Some(server) => fault.of_second_leg(server.token_endpoint.authority()),
-            None => fault,
-        }
+        if self.second().is_some() { fault.of_second_leg() } else { fault }
     }
 
     fn read_success(&self, answer: &Answer) -> Result<Issued, &'static str> {

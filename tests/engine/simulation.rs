@@ -69,8 +69,9 @@ impl World {
         let mut random = Random(seed);
         let mut configuration = configuration();
         // Of every other world, one provider's tokens take two calls.
-        let bobs_target = if seed % 2 == 0 { "com.acme.github" } else { "https://acme.okta.example/oauth2/aus1" };
-        if seed % 2 == 1 {
+        let bobs_target =
+            if seed.is_multiple_of(2) { "com.acme.github" } else { "https://acme.okta.example/oauth2/aus1" };
+        if !seed.is_multiple_of(2) {
             configuration["identity_providers"]["okta-eu"]["profile"] = json!("okta_xaa");
             configuration["resources"][0]["exchange"]["okta-eu"]["audience"] = json!(bobs_target);
         }

@@ -54,7 +54,8 @@ export function seenIn({ operator, client }, exposed = []) {
   const wanted = new Set([...secrets].flatMap(traces).filter((trace) => !spared.has(trace)));
   const found = {};
   for (const [place, text] of Object.entries({ ...operator, ...client })) {
-    const tokens = place in operator ? (text.match(COMPACT_JWS) ?? []) : [];
+    const isShown = (token) => traces(token).every((trace) => spared.has(trace));
+    const tokens = (place in operator ? (text.match(COMPACT_JWS) ?? []) : []).filter((token) => !isShown(token));
     const count = inText(wanted, text).size + tokens.length;
     if (count) found[place] = count;
   }
