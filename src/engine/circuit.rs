@@ -13,7 +13,7 @@ use crate::time::UnixTime;
 /// A provider that throttles is left in peace for so long at most: one user may have been the cause.
 const LONGEST_THROTTLE: Duration = Duration::from_secs(60);
 
-/// So many exchanges in a row without service, and not all of one token, and nobody asks for a while.
+/// So many exchanges in a row without service, and not all of one user's, and nobody asks for a while.
 const OUTAGES: u32 = 3;
 
 /// The longest pause after outages, in seconds.
@@ -40,19 +40,18 @@ pub(super) struct Endpoint {
     pub(super) tenant: Option<String>,
 }
 
-/// The tenant, and the host of the authorization server of the resource, where that is another than the provider's: what
-/// exchanges that end there meet says nothing of others.
+/// The tenant, and the endpoint of the authorization server of the resource, where exchanges end at one of its own: what
+/// they meet there says nothing of others.
 pub(super) fn place(tenant: Option<&str>, elsewhere: Option<&str>) -> Option<String> {
     match elsewhere {
         None => tenant.map(str::to_owned),
-        Some(host) => Some([tenant.unwrap_or_default(), " ", host].concat()),
+        Some(endpoint) => Some([tenant.unwrap_or_default(), " ", endpoint].concat()),
     }
 }
 
-/// The host that [`place`] wants to know.
-pub(super) fn elsewhere<'a>(provider: &Provider, target: &'a Target) -> Option<&'a str> {
-    let host = target.second.as_ref()?.token_endpoint.authority();
-    (host != provider.issuer.authority()).then_some(host)
+/// The endpoint that [`place`] wants to know.
+pub(super) fn elsewhere(target: &Target) -> Option<&str> {
+    target.second.as_ref().map(|second| second.token_endpoint.as_str())
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -63,11 +62,14 @@ struct State {
     throttles: bool,
     /// How many exchanges in a row it has not served.
     outages: u32,
-    /// A part of the first one's key, and whether another's was not served either.
-    first: [u8; 4],
+    /// Who was the last of them, and whether there were others.
+    last: User,
     several: bool,
     written: UnixTime,
 }
+
+/// A user, by a part of a digest.
+type User = [u8; 4];
 
 /// What a worker does with what it learns.
 pub(super) struct Watch<'a> {
@@ -94,26 +96,36 @@ impl Circuits {
         self.0.clear();
     }
 
-    /// Takes over what other workers know, and makes an exchange that is about to start the only one where the last ones have
-    /// failed. Whether it may start.
-    pub(super) fn enter(&mut self, endpoint: &Endpoint, watch: &Watch<'_>) -> bool {
+    /// Takes over what other workers know, and makes an exchange for `user` that is about to start the only one where the last
+    /// ones have failed. The error: it may not, why, and for how long.
+    pub(super) fn enter(
+        &mut self,
+        endpoint: &Endpoint,
+        user: &str,
+        watch: &Watch<'_>,
+    ) -> Result<(), (Reason, Duration)> {
         let now = watch.now;
         for _ in 0..MOST_TRIES {
             let (state, version) = watch.read(endpoint);
             self.set(endpoint, state);
-            if now < state.until {
-                return false;
+            if let Some(closed) = self.closed(endpoint.provider, endpoint.tenant.as_deref(), now) {
+                return Err(closed);
             }
             if state.outages < OUTAGES || !state.several {
-                return true;
+                return Ok(());
+            }
+            // Whom it did not serve last is not the one to find out whether it serves others.
+            let others_first = state.until.plus(Duration::from_secs(LONGEST_BACKOFF.into()));
+            if now < others_first && state.last == watch.user(user) {
+                return Err((Reason::ProviderUnavailable, others_first.since(now)));
             }
             let probed = State { until: now.plus(watch.provider.timeout), throttles: false, written: now, ..state };
             if watch.board.shared.put(&watch.name(endpoint), &watch.seal(endpoint, probed), version) {
                 self.set(endpoint, probed);
-                return true;
+                break;
             }
         }
-        true
+        Ok(())
     }
 
     /// Which providers nobody asks, as far as is known here.
@@ -133,10 +145,9 @@ impl Circuits {
         self.change(endpoint, watch, |state| State { until: state.until.max(until), throttles: true, ..state });
     }
 
-    /// It gave no service to an exchange for `key`. How long that one waits for the next.
-    pub(super) fn out(&mut self, endpoint: &Endpoint, key: &TokenKey, watch: &Watch<'_>) -> Duration {
-        let [a, b, c, d, ..] = *key.bytes();
-        let first = [a, b, c, d];
+    /// It gave no service to an exchange for `user`. How long that one waits for the next.
+    pub(super) fn out(&mut self, endpoint: &Endpoint, user: &str, watch: &Watch<'_>) -> Duration {
+        let last = watch.user(user);
         let random = jittered(Duration::from_secs(1), watch.crypto);
         let pause = |outages: u32| {
             let doubled = 1_u32.checked_shl(outages.saturating_sub(1)).unwrap_or(LONGEST_BACKOFF).min(LONGEST_BACKOFF);
@@ -144,13 +155,12 @@ impl Circuits {
         };
         let state = self.change(endpoint, watch, |state| {
             let outages = state.outages.saturating_add(1);
-            let is_first = state.outages == 0;
-            let several = !is_first && (state.several || state.first != first);
+            let several = state.outages > 0 && (state.several || state.last != last);
             let closes = outages >= OUTAGES && several;
             State {
                 outages,
                 several,
-                first: if is_first { first } else { state.first },
+                last,
                 until: if closes { watch.now.plus(pause(outages)) } else { state.until.min(watch.now) },
                 throttles: false,
                 ..state
@@ -208,6 +218,11 @@ impl Watch<'_> {
         format!("onbehalf.circuit.{code}")
     }
 
+    fn user(&self, user: &str) -> User {
+        let code = self.board.key.code(&[b"user", user.as_bytes()]);
+        code.first_chunk().copied().unwrap_or_default()
+    }
+
     fn read(&self, endpoint: &Endpoint) -> (State, crate::shared::Version) {
         let name = self.name(endpoint);
         let (record, version) = self.board.shared.get(&name);
@@ -230,14 +245,14 @@ impl State {
     fn write(&self) -> Vec<u8> {
         let times = [self.until, self.written].map(|time| time.millis().to_le_bytes());
         let flags = [u8::from(self.throttles), u8::from(self.several)];
-        [times.as_flattened(), &self.outages.to_le_bytes(), &self.first, &flags].concat()
+        [times.as_flattened(), &self.outages.to_le_bytes(), &self.last, &flags].concat()
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
         let (until, rest) = bytes.split_first_chunk()?;
         let (written, rest) = rest.split_first_chunk()?;
         let (outages, rest) = rest.split_first_chunk()?;
-        let (first, flags) = rest.split_first_chunk()?;
+        let (last, flags) = rest.split_first_chunk()?;
         let [throttles, several] = *flags else {
             return None;
         };
@@ -246,7 +261,7 @@ impl State {
             until: time(until),
             written: time(written),
             outages: u32::from_le_bytes(*outages),
-            first: *first,
+            last: *last,
             throttles: throttles != 0,
             several: several != 0,
         })

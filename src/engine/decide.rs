@@ -268,13 +268,13 @@ impl<'a> Facts<'a> {
                 assertion: assertion(request, provider)?,
                 claims: self.known.rejections.claims(&key),
                 tenant: caller.caller.tenant.clone(),
-                elsewhere: elsewhere(provider, target).map(Box::from),
+                elsewhere: elsewhere(target).map(Box::from),
                 subject_expires: subject.expires,
                 takes_claims_challenge: caller.caller.takes_claims_challenge,
                 actor: actor::token(request, provider, target)?.map(|token| Secret::new(token.to_owned())),
             }))
         };
-        let place = || place(caller.caller.tenant.as_deref(), elsewhere(provider, target));
+        let place = || place(caller.caller.tenant.as_deref(), elsewhere(target));
         match self.known.exchanges.get(&key, now) {
             // A provider that hands back what it got is misconfigured; the contract does not rest on its being right.
             Exchanged::Issued { authorization, .. }

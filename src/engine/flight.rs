@@ -377,7 +377,7 @@ impl<'a> Landing<'a> {
         if fault.is_rate_limit() {
             self.known.circuits.throttled(&endpoint, pause, &watch);
         } else if fault.blame == Blame::Unavailable {
-            let backoff = self.known.circuits.out(&endpoint, &need.key, &watch);
+            let backoff = self.known.circuits.out(&endpoint, &need.caller.caller.user, &watch);
             pause = fault.retry_after.unwrap_or(backoff);
         } else if fault.blame != Blame::Throttled {
             self.known.circuits.served(&endpoint, &watch);

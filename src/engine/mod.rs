@@ -58,6 +58,9 @@ const MOST_WAITING: usize = 1024;
 /// How many tokens are renewed at once in one worker.
 const MOST_RENEWALS: usize = 32;
 
+/// For how many things that other workers do it is looked in one tick: each takes some microseconds.
+const MOST_LOOKS: usize = 64;
+
 /// When to look again for a token that another worker is renewing.
 const RENEWED_ELSEWHERE: Duration = Duration::from_secs(2);
 
@@ -95,6 +98,8 @@ pub struct Engine {
     calls: VecDeque<(FlightId, Call)>,
     counters: Counters,
     latest: UnixTime,
+    /// For what another worker does it was looked last.
+    looked: Option<FlightId>,
 }
 
 struct Waiting {
@@ -141,6 +146,7 @@ impl Engine {
             calls: VecDeque::new(),
             counters: Counters::default(),
             latest: UnixTime::default(),
+            looked: None,
         }
     }
 
@@ -188,9 +194,13 @@ impl Engine {
             }
         }
         let mut steps = Vec::new();
-        for (flight, elsewhere) in self.flights.elsewhere() {
-            if !self.goes_on(elsewhere, now)
-                && let Some(flight) = self.flights.take(flight)
+        let elsewhere = self.flights.elsewhere();
+        let next = elsewhere.partition_point(|(flight, _)| Some(*flight) <= self.looked);
+        let in_turn = elsewhere.iter().skip(next).chain(elsewhere.iter().take(next));
+        for (flight, elsewhere) in in_turn.take(MOST_LOOKS) {
+            self.looked = Some(*flight);
+            if !self.goes_on(*elsewhere, now)
+                && let Some(flight) = self.flights.take(*flight)
             {
                 steps.extend(self.decide_again(flight.waiters, now));
             }
@@ -440,26 +450,26 @@ impl Engine {
                 }
             }
             Need::Token(need) => match self.claim_token(&need, false, now) {
-                Some(pool::Claim::Found(exchange)) => {
+                Ok(pool::Claim::Found(exchange)) => {
                     self.counters.cache_shared();
                     progress.cache = Some(Cache::Shared);
                     self.known.exchanges.take_over(need.key, exchange, now);
                     return Served::Decide;
                 }
-                Some(pool::Claim::Others) => {
+                Ok(pool::Claim::Others) => {
                     self.counters.cache_joined();
                     progress.cache = Some(Cache::Joined);
                     let operation = Operation::TokenElsewhere { provider: need.provider, key: need.key };
                     self.flights.put(Flight { operation, waiters: vec![id], started: now });
                     Ok(())
                 }
-                Some(pool::Claim::Ours) => {
+                Ok(pool::Claim::Ours) => {
                     self.counters.cache_miss();
                     progress.cache = Some(Cache::Miss);
                     self.exchange(need, Some(id), now)
                 }
                 // The provider is to be left in peace, as another worker has found.
-                None => return Served::Decide,
+                Err(refusal) => Err(refusal),
             },
         };
         match started {
@@ -468,19 +478,23 @@ impl Engine {
         }
     }
 
-    /// Who exchanges a token; `None`: nobody, for now.
-    fn claim_token(&mut self, need: &TokenNeed, renews: bool, now: UnixTime) -> Option<pool::Claim> {
-        let provider = self.config.providers.get(need.provider)?;
+    /// Who exchanges a token. The error: nobody, for now.
+    fn claim_token(&mut self, need: &TokenNeed, renews: bool, now: UnixTime) -> Result<pool::Claim, Refusal> {
+        let Some(provider) = self.config.providers.get(need.provider) else {
+            return Err(Refusal::new(Reason::NoExchange));
+        };
         let claim = self.pool().claim(&need.key, renews, provider.timeout.saturating_add(GRACE), now);
         if matches!(claim, pool::Claim::Ours) {
             let board = Board { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
             let watch = Watch { board, crypto: self.crypto.as_ref(), provider, now };
-            if !self.known.circuits.enter(&need.endpoint(), &watch) {
+            if let Err((reason, pause)) = self.known.circuits.enter(&need.endpoint(), &need.caller.caller.user, &watch)
+            {
                 self.pool().publish(&need.key, self.known.exchanges.peek(&need.key, now), now);
-                return None;
+                let because = "because=\"so the provider answered other exchanges\"";
+                return Err(Refusal::because(reason, because).retry_after(pause));
             }
         }
-        Some(claim)
+        Ok(claim)
     }
 
     /// Starts an exchange. The error: its first call could not even be made.
@@ -505,12 +519,12 @@ impl Engine {
         }
         let key = need.key;
         match self.claim_token(&need, true, now) {
-            Some(pool::Claim::Found(exchange)) => {
+            Ok(pool::Claim::Found(exchange)) => {
                 self.counters.cache_shared();
                 self.known.exchanges.take_over(key, exchange, now);
             }
-            Some(pool::Claim::Others) => self.known.exchanges.leave_renewal(&key, RENEWED_ELSEWHERE, now),
-            Some(pool::Claim::Ours) => {
+            Ok(pool::Claim::Others) => self.known.exchanges.leave_renewal(&key, RENEWED_ELSEWHERE, now),
+            Ok(pool::Claim::Ours) => {
                 self.counters.cache_renewed();
                 let about = need.about();
                 if let Err(refusal) = self.exchange(need, None, now) {
@@ -521,7 +535,7 @@ impl Engine {
                     self.known.exchanges.put_failed(key, refusal, true, Duration::ZERO, now);
                 }
             }
-            None => {}
+            Err(_) => {}
         }
     }
 

@@ -191,8 +191,16 @@ impl Pool<'_> {
         };
         let mut others: Vec<Sealed<'_>> =
             entries(record).filter(|sealed| *sealed.tag != place.tag && is_in_force(sealed)).collect();
+        let most = TOKENS_OF_A_RECORD.saturating_sub(1);
+        if others.len() > most {
+            // What somebody else has put there, with an end that is far away, goes first.
+            others.retain(|sealed| {
+                let place = Place { name: place.name.clone(), tag: *sealed.tag };
+                self.board.key.decrypt(&place.context(sealed.until), sealed.content).is_some()
+            });
+        }
         others.sort_by_key(|sealed| u32::from_le_bytes(sealed.until));
-        let surplus = others.len().saturating_sub(TOKENS_OF_A_RECORD.saturating_sub(1));
+        let surplus = others.len().saturating_sub(most);
         let mut next = Vec::with_capacity(record.len().saturating_add(2048));
         for sealed in others.iter().skip(surplus) {
             sealed.write(&mut next);

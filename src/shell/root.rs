@@ -69,7 +69,8 @@ pub(super) struct Root {
     metrics: Metrics,
     /// How often the host is asked to tick.
     tick: Duration,
-    /// When the age of keys was told last.
+    /// When counters were handed over last, and when the age of keys was.
+    handed: UnixTime,
     aged: UnixTime,
 }
 
@@ -88,6 +89,7 @@ impl Root {
             calls: FxHashMap::default(),
             metrics: Metrics::default(),
             tick: TICK,
+            handed: UnixTime::default(),
             aged: UnixTime::default(),
         }
     }
@@ -118,6 +120,11 @@ impl Root {
 
     /// Hands over what was counted, and now and then how old the keys are.
     fn hand_over_counters(&mut self, now: UnixTime) {
+        // Not while ticks come one after another.
+        if now >= self.handed && now.since(self.handed) < TICK.saturating_sub(SOON) {
+            return;
+        }
+        self.handed = now;
         let counted = self.with_engine(|engine| (engine.counters().take(), engine.counters().take_durations()));
         if let Some((samples, durations)) = counted {
             self.metrics.record(samples, durations);
@@ -212,10 +219,7 @@ impl RootContext for Root {
         let steps = self.with_engine(|engine| engine.tick(now));
         self.perform(steps.unwrap_or_default());
         self.dispatch_calls();
-        // Not while ticks come one after another.
-        if self.tick == TICK {
-            self.hand_over_counters(now);
-        }
+        self.hand_over_counters(now);
         self.adjust_tick();
     }
 

@@ -419,6 +419,90 @@ fn a_token_that_is_never_served_waits_longer_and_longer_and_keeps_nobody_else_ou
 }
 
 #[test]
+fn one_user_with_two_tokens_or_targets_closes_nothing_for_others() {
+    let shared = SharedMap::default();
+    let [mut first, mut second]: [Bench; 2] = workers(&shared);
+    let scopes = json!({"scp": "mcp.read mcp.admin"});
+    for (path, number) in [("/github", 1), ("/github/admin", 1), ("/github", 2), ("/github/admin", 2)] {
+        let claims = crate::support::with(crate::support::with(alice(), scopes.clone()), json!({"uti": number}));
+        let token = ENTRA_KEY.token(&claims);
+        assert_eq!(refused(first.exchange(bearer(path, &token), &answer(500, b""))).1, "provider_unavailable");
+    }
+    assert_eq!(authorization(second.exchange(github(&entra_user("other")), &issued("up"))), "Bearer up");
+}
+
+#[test]
+fn whom_a_provider_did_not_serve_last_does_not_find_out_whether_it_serves_others() {
+    let shared = SharedMap::default();
+    let [mut bench]: [Bench; 1] = workers(&shared);
+    for user in ["a", "b", "ill"] {
+        refused(bench.exchange(github(&entra_user(user)), &answer(503, b"")));
+    }
+    bench.advance(4);
+    let again = ENTRA_KEY.token(&crate::support::with(alice(), json!({"oid": "ill", "uti": "another"})));
+    let answer = answered(bench.ask(github(&again)));
+    assert_eq!((answer.status, header(&answer, "retry-after")), (503, Some("30")));
+    assert_eq!(authorization(bench.exchange(github(&entra_user("well")), &issued("up"))), "Bearer up");
+    // Where nobody else comes, it is that one after all.
+    for user in ["a2", "b2", "ill"] {
+        let token = ENTRA_KEY.token(&crate::support::with(alice(), json!({"oid": user, "uti": "third"})));
+        refused(bench.exchange(github(&token), &crate::support::answer(503, b"")));
+    }
+    bench.advance(34);
+    bench.wait(github(&again));
+}
+
+#[test]
+fn junk_in_a_record_makes_room_first() {
+    let shared = SharedMap::default();
+    let mut configuration = configuration();
+    configuration["cache"] = json!({"shared_tokens": 1});
+    let [mut first, mut second]: [Bench; 2] = with(&configuration, &shared);
+    authorization(first.exchange(github(&entra_user("a")), &issued("up-a")));
+    let far = u32::try_from(NOW.secs() + 7 * 86_400).unwrap().to_le_bytes();
+    shared.overwrite(|name, value| {
+        for number in 0..15_u8 {
+            if name.contains("tokens") {
+                value.extend([&[number; 16][..], &far, &40_u32.to_le_bytes(), &[7; 40]].concat());
+            }
+        }
+    });
+    for user in ["b", "c", "d"] {
+        authorization(first.exchange(github(&entra_user(user)), &issued(&format!("up-{user}"))));
+    }
+    for user in ["a", "b", "c", "d"] {
+        assert_eq!(authorization(second.ask(github(&entra_user(user)))), format!("Bearer up-{user}"));
+    }
+}
+
+#[test]
+fn those_who_wait_for_other_workers_are_looked_after_in_turn() {
+    let shared = SharedMap::default();
+    let [mut first, mut second]: [Bench; 2] = workers(&shared);
+    let users: Vec<String> = (0..150).map(|user| entra_user(&format!("user-{user}"))).collect();
+    for token in &users {
+        first.wait(github(token));
+        second.wait(github(token));
+    }
+    let mut calls = Vec::new();
+    while let Some(call) = first.engine.next_call() {
+        calls.push(call);
+    }
+    // Those that came last are served first.
+    for (flight, _) in calls.drain(100..) {
+        first.reply(flight, &issued("up"));
+    }
+    let served: usize = (0..3).map(|_| second.tick().len()).sum();
+    assert_eq!(served, 50);
+    for (flight, _) in calls {
+        first.reply(flight, &issued("up"));
+    }
+    let served: usize = (0..2).map(|_| second.tick().len()).sum();
+    assert_eq!(served, 100);
+    assert!(!second.engine.is_impatient());
+}
+
+#[test]
 fn nobody_waits_longer_than_the_longest_wait() {
     let shared = SharedMap::default();
     let mut configuration = configuration();
