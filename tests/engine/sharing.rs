@@ -300,6 +300,27 @@ fn a_record_in_anothers_place_gives_nobody_a_token() {
     }
 }
 
+#[test]
+fn entries_of_one_record_that_change_their_heads_give_nobody_a_token() {
+    let shared = SharedMap::default();
+    let mut configuration = configuration();
+    configuration["cache"] = json!({"shared_tokens": 1});
+    let [mut first, mut second]: [Bench; 2] = with(&configuration, &shared);
+    let users = ["a", "b"].map(entra_user);
+    for (number, token) in users.iter().enumerate() {
+        authorization(first.exchange(github(token), &issued(&format!("up-{number}"))));
+    }
+    shared.overwrite(|name, value| {
+        if name.contains("tokens") {
+            let [one, other] = <[Vec<u8>; 2]>::try_from(entries(value)).unwrap();
+            *value = [&other[..16], &one[16..], &one[..16], &other[16..]].concat();
+        }
+    });
+    for token in &users {
+        assert_eq!(authorization(second.exchange(github(token), &issued("again"))), "Bearer again");
+    }
+}
+
 /// The entries of a record: a tag of 16 bytes, four bytes of time, four of length, and so much.
 fn entries(mut record: &[u8]) -> Vec<Vec<u8>> {
     let mut entries = Vec::new();
