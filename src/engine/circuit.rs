@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::board::{Board, jittered};
 use super::exchanged::TokenKey;
-use super::issuer::{Board, jittered};
 use crate::config::Provider;
 use crate::crypto::Crypto;
 use crate::idp::Target;

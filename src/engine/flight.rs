@@ -8,12 +8,12 @@ use rustc_hash::FxHashMap;
 
 use super::RequestId;
 use super::audit::{About, Cache};
+use super::board::Board;
 use super::circuit::{self, Endpoint, Watch};
 use super::counters::Counters;
 use super::decide::{Need, TokenNeed};
 use super::exchange::{self, Exchange};
 use super::exchanged::TokenKey;
-use super::issuer::Board;
 use super::known::Known;
 use super::pool::Pool;
 use crate::audit::Record;

@@ -7,6 +7,7 @@
 
 mod actor;
 mod audit;
+mod board;
 mod circuit;
 mod counters;
 mod credentials;
@@ -21,6 +22,7 @@ mod pool;
 mod possession;
 mod presentation;
 mod replay;
+mod schedule;
 mod select;
 mod upstream;
 mod verified;
@@ -41,11 +43,12 @@ use crate::refusal::{Reason, Refusal, log_at};
 use crate::shared::Shared;
 use crate::time::UnixTime;
 use audit::{About, Cache};
+use board::{Board, Worker};
 use circuit::Watch;
 use decide::{Facts, Need, Outcome, Passage, Stop, TokenNeed};
 use exchange::Exchange;
 use flight::{Elsewhere, Flight, Flights, Join, Landing, Operation, Purpose, told};
-use issuer::{Board, Cause, Claim, Worker};
+use issuer::{Cause, Claim};
 use known::Known;
 use pool::Pool;
 

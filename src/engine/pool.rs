@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
+use super::board::{Board, Worker};
 use super::exchanged::{Exchange, TokenKey};
-use super::issuer::{Board, Worker};
 use crate::crypto::Crypto;
 use crate::secret::Secret;
 use crate::time::UnixTime;

@@ -75,7 +75,7 @@ describe('with an authorization server of the same org', () => {
       gateway.call(token),
     );
     restore();
-    const line = gateway.envoy.log.split('\n').find((text) => text.includes('reason=exchange_misconfigured'));
+    const line = gateway.envoy.log.split('\n').findLast((text) => text.includes('reason=exchange_misconfigured'));
     assert.match(line, /leg=2 error="invalid_grant" status=400/);
   });
 
