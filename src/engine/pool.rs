@@ -18,9 +18,6 @@ const TOKENS_OF_A_RECORD: usize = 16;
 /// How often a record is written again that another worker has written meanwhile.
 const MOST_TRIES: usize = 32;
 
-/// The longest lease: an exchange of a minute, and the grace.
-const LONGEST_LEASE: Duration = Duration::from_secs(65);
-
 /// Nothing is in force for longer: lifetimes that are believed are shorter.
 const LONGEST: Duration = Duration::from_secs(8 * 24 * 3600);
 
@@ -239,7 +236,7 @@ impl Entry {
     }
 
     fn is_leased(&self, now: UnixTime) -> bool {
-        now < self.leased_until && self.leased_until <= now.plus(LONGEST_LEASE)
+        now < self.leased_until
     }
 
     /// The second from which on nothing of it is in force.

@@ -164,6 +164,27 @@ fn one_worker_renews_and_the_others_take_the_next_token_over() {
 }
 
 #[test]
+fn a_renewal_that_fails_is_anothers_to_make_again() {
+    let shared = SharedMap::default();
+    let [mut first, mut second]: [Bench; 2] = workers(&shared);
+    let token = day();
+    authorization(first.exchange(github(&token), &issued("one")));
+    authorization(second.ask(github(&token)));
+    first.advance(3300);
+    authorization(first.ask(github(&token)));
+    let (flight, _) = first.call();
+    first.reply(flight, &answer(503, b""));
+    second.advance(3312);
+    for _ in 0..2 {
+        // It finds that it was tried here a while ago, and that it is time again.
+        assert_eq!(authorization(second.ask(github(&token))), "Bearer one");
+    }
+    let (flight, _) = second.call();
+    assert!(second.reply(flight, &issued("two")).is_empty());
+    assert_eq!(authorization(second.ask(github(&token))), "Bearer two");
+}
+
+#[test]
 fn a_renewal_that_the_provider_denies_ends_the_token_at_all_workers_that_look() {
     let shared = SharedMap::default();
     let [mut first, mut second]: [Bench; 2] = workers(&shared);
