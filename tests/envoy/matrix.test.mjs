@@ -4,10 +4,10 @@
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { after, before, describe, it } from 'node:test';
-import { registeredKey } from './parts/authorization-server.mjs';
+import { clientAssertion, registeredKey } from './parts/authorization-server.mjs';
 import { ofClient } from './parts/certificate.mjs';
 import { assertSoundAndSilent } from './parts/expect.mjs';
-import { RESOURCE, startGateway, startParts, wasmOf } from './parts/gateway.mjs';
+import { basic, bootstrapOf, MCP_HOST, RESOURCE, startGateway, startParts, WORKLOAD, wasmOf } from './parts/gateway.mjs';
 import { startEntra, startOkta, startRfc8693 } from './parts/identity-provider.mjs';
 import { inPem, keysFor } from './parts/keys.mjs';
 import { signIn } from './parts/login.mjs';
@@ -15,6 +15,10 @@ import { until } from './parts/until.mjs';
 import { startUpstream } from './parts/upstream.mjs';
 
 const CROWD = 10;
+/** Where users come with ID tokens: those have no scopes, which a resource may want. */
+const ID_TOKENS = '/with-id-tokens';
+const JWT = 'urn:ietf:params:oauth:token-type:jwt';
+
 const SECRETS = [{ method: 'client_secret_basic' }, { method: 'client_secret_post' }];
 const KEYS = ['ES256', 'RS256', 'PS256', 'EdDSA'].map((algorithm) => ({ method: 'private_key_jwt', algorithm }));
 const CERTIFICATES = [['x5t#S256'], ['x5t#S256', 'x5t', 'x5c']].map((certificate) => ({
@@ -22,45 +26,60 @@ const CERTIFICATES = [['x5t#S256'], ['x5t#S256', 'x5t', 'x5c']].map((certificate
   algorithm: 'PS256',
   certificate,
 }));
+const MUTUAL_TLS = [{ method: 'tls_client_auth' }, { method: 'self_signed_tls_client_auth' }];
+const ASSERTIONS = ['variable', 'header'].map((from) => ({ method: 'client_assertion', from }));
+const UPSTREAM = { method: 'upstream' };
 
 /** With DPoP at the token endpoint and for the upstream; without, it is off. */
 const BOUND = [
   { ...SECRETS[0], dpop: 'EdDSA' },
   { ...KEYS[0], dpop: 'ES256' },
+  { ...UPSTREAM, dpop: 'ES256' },
+];
+
+/** With a token of who acts for the user. */
+const ACTING = [
+  { ...SECRETS[0], actor: 'agent' },
+  { ...KEYS[0], actor: 'agent', dpop: 'ES256' },
 ];
 
 /**
  * By profile: the client authentications that it allows, a provider of its own for each of them, and what to ask it for.
- * A provider is started with `method`, and the `secret`, the `jwks`, or the `certificate` of the client; with `dpop` it must prove a
- * key of its own.
+ * A provider is started with what `CREDENTIALS` registers; with `dpop` it must prove a key of its own.
  */
 const PROFILES = {
   entra_obo: {
-    authentications: [...SECRETS, ...CERTIFICATES],
-    start: ({ authority, method, secret, certificate }) => startEntra({ authority, method, clientSecret: secret, certificate }),
+    authentications: [...SECRETS, ...CERTIFICATES, ...ASSERTIONS, UPSTREAM],
+    start: ({ authority, method, secret, certificate, federation }) =>
+      startEntra({ authority, method, clientSecret: secret, certificate, federation }),
     client: ({ ids }) => ids.gateway,
     subjectAudience: ({ ids }) => ids.gateway,
     audience: ({ ids }) => ids.mcpServer,
     exchange: ({ ids }) => ({ resource: `api://${ids.mcpServer}` }),
   },
   okta_obo: {
-    authentications: [...SECRETS, ...KEYS, { ...KEYS[0], certificate: ['x5t#S256', 'x5c'] }, ...BOUND],
-    start: ({ authority, number, method, secret, jwks, dpop }) =>
-      startOkta({
-        authority,
-        domain: `matrix${number}.okta.com`,
-        audience: RESOURCE,
-        scopes: ['mcp:call'],
-        serviceApp: { token_endpoint_auth_method: method, dpop_bound_access_tokens: dpop, ...(jwks ? { jwks } : { client_secret: secret }) },
-      }),
+    authentications: [...SECRETS, ...KEYS, { ...KEYS[0], certificate: ['x5t#S256', 'x5c'] }, UPSTREAM, ...BOUND],
+    start: org,
     more: ({ forMcp }) => ({ token_endpoint: forMcp.urls.token }),
     client: ({ ids }) => ids.serviceApp,
     subjectAudience: () => 'api://default',
     audience: () => RESOURCE,
     exchange: () => ({ audience: RESOURCE, scopes: ['mcp:call'] }),
   },
+  okta_xaa: {
+    ...inTwoCalls(),
+    exchange: ({ forMcp }) => ({ audience: forMcp.issuer, resource: RESOURCE, scopes: ['mcp:call'] }),
+  },
+  id_jag: {
+    ...inTwoCalls(),
+    exchange: ({ forMcp }) => ({
+      audience: forMcp.issuer,
+      scopes: ['mcp:call'],
+      authorization_server: { token_endpoint: forMcp.urls.token },
+    }),
+  },
   rfc8693: {
-    authentications: [...SECRETS, ...KEYS, ...BOUND],
+    authentications: [...SECRETS, ...KEYS, ...MUTUAL_TLS, ASSERTIONS[0], UPSTREAM, ...BOUND, ...ACTING],
     start: plain,
     client: ({ ids }) => ids.gateway,
     subjectAudience: () => 'https://gateway.example',
@@ -68,7 +87,7 @@ const PROFILES = {
     exchange: () => ({ audience: RESOURCE, scopes: ['mcp:call'] }),
   },
   jwt_bearer: {
-    authentications: [...SECRETS, ...KEYS, ...BOUND],
+    authentications: [...SECRETS, ...KEYS, ...MUTUAL_TLS, ASSERTIONS[0], UPSTREAM, ...BOUND],
     start: plain,
     client: ({ ids }) => ids.gateway,
     subjectAudience: () => 'https://gateway.example',
@@ -77,8 +96,44 @@ const PROFILES = {
   },
 };
 
-function plain({ method, secret, jwks, dpop }) {
-  return startRfc8693({ method, clientSecret: secret, jwks, dpop, audience: RESOURCE, scopes: ['mcp:call'] });
+function org({ authority, number, method, secret, jwks, dpop }) {
+  return startOkta({
+    authority,
+    domain: `matrix${number}.okta.com`,
+    audience: RESOURCE,
+    scopes: ['mcp:call'],
+    serviceApp: { token_endpoint_auth_method: method, dpop_bound_access_tokens: dpop, ...(jwks ? { jwks } : { client_secret: secret }) },
+  });
+}
+
+/** An ID token of the org server becomes an assertion there, and that a token at the server for MCP. */
+function inTwoCalls() {
+  return {
+    authentications: [...SECRETS, ...KEYS, UPSTREAM, ...BOUND],
+    async start(row) {
+      const provider = await org({ ...row, dpop: false });
+      const { forMcp, ids } = provider;
+      // A client that must prove a key would have to do so for ID tokens, too.
+      forMcp.clients = structuredClone(forMcp.clients);
+      forMcp.register(ids.agent, { dpop_bound_access_tokens: row.dpop });
+      return { ...provider, signIn: provider.org, legs: [provider.org, provider.forMcp] };
+    },
+    more: () => ({ subject_token: { type: 'id_token' } }),
+    client: ({ ids }) => ids.agent,
+    subjectAudience: ({ ids }) => ids.agent,
+    audience: () => RESOURCE,
+    path: ID_TOKENS,
+    async subject({ provider, prove }, user) {
+      const { idToken } = await signIn(provider, user, { client: provider.ids.agent, scopes: [], ...prove });
+      return idToken;
+    },
+  };
+}
+
+function plain({ authority, number, method, secret, jwks, client, dpop }) {
+  // Only by TLS there are certificates.
+  const secure = client && { authority, domain: `matrix${number}.plain.example`, client };
+  return startRfc8693({ method, clientSecret: secret, jwks, dpop, audience: RESOURCE, scopes: ['mcp:call'], ...secure });
 }
 
 const ROWS = Object.entries(PROFILES)
@@ -87,8 +142,79 @@ const ROWS = Object.entries(PROFILES)
     ...row,
     number,
     id: `row${number}`,
-    title: [row.profile, 'with', row.method, row.algorithm, ...(row.certificate ?? []), row.dpop && `and DPoP ${row.dpop}`].filter(Boolean).join(' '),
+    title: [
+      ...[row.profile, 'with', row.method, row.algorithm, ...(row.certificate ?? []), row.from && `from a ${row.from}`],
+      ...[row.actor && 'and an actor', row.dpop && `and DPoP ${row.dpop}`],
+    ]
+      .filter(Boolean)
+      .join(' '),
   }));
+
+/**
+ * By method: what is registered of a client, what the gateway gets in variables, how it is configured, how calls then look at
+ * the provider. What is made a second time, or is not `known`, is a credential that the provider does not know.
+ */
+const CREDENTIALS = {
+  client_secret_basic: withSecret,
+  client_secret_post: withSecret,
+  private_key_jwt: withKey,
+  tls_client_auth: (row, known) => {
+    const name = `${row.id}.client.example`;
+    const { cert, key } = parts.authority.issue([known ? name : 'another.client.example']);
+    return { registered: { client: { tls_client_auth_san_dns: name } }, variables: { CERTIFICATE: cert, KEY: key }, looks: 'none' };
+  },
+  self_signed_tls_client_auth: () => {
+    const keys = keysFor('ES256');
+    const { pem, thumbprint } = ofClient('gateway', keys);
+    const jwk = { ...keys.publicKey.export({ format: 'jwk' }), 'x5t#S256': thumbprint };
+    return { registered: { client: { jwks: { keys: [jwk] } } }, variables: { CERTIFICATE: pem, KEY: inPem(keys.privateKey) }, looks: 'none' };
+  },
+  client_assertion: (row, known) => {
+    const { id, from, profile } = row;
+    const options = { assertion: from === 'header' ? { header: `x-${id}` } : { env: `${id}_ASSERTION` } };
+    const looks = 'private_key_jwt';
+    if (profile === 'entra_obo') {
+      const { federation } = parts.entra.forMcp.settings;
+      const token = () => parts.workloadToken({ subject: known ? WORKLOAD : 'system:serviceaccount:mcp:other' });
+      return { registered: { federation }, variables: async () => ({ ASSERTION: await token() }), options, looks };
+    }
+    const key = inPem(keysFor('RS256').privateKey);
+    const named = { kid: id, alg: 'RS256' };
+    const variables = async ({ ids, forMcp }) => {
+      const fields = await clientAssertion(key, { client: ids.gateway, audience: forMcp.urls.token, ...named });
+      return { ASSERTION: fields.client_assertion };
+    };
+    return { registered: { method: looks, jwks: { keys: [registeredKey(key, named)] } }, variables, options, looks };
+  },
+  upstream: (row) => {
+    const secret = randomBytes(18).toString('base64url');
+    const looks = 'client_secret_basic';
+    const variables = (provider) => ({ SECRET: basic(PROFILES[row.profile].client(provider), secret) });
+    return { registered: { method: looks, secret }, variables, looks };
+  },
+};
+
+function withSecret({ id }) {
+  const secret = `~+&=%/: ${randomBytes(18).toString('base64url')}`;
+  return { registered: { secret }, variables: { SECRET: secret }, options: { secret: { env: `${id}_SECRET` } } };
+}
+
+function withKey({ id, algorithm, certificate }) {
+  const keys = keysFor(algorithm);
+  const KEY = inPem(keys.privateKey);
+  const jwk = registeredKey(KEY, { kid: id, alg: algorithm });
+  const { pem, thumbprint } = certificate ? ofClient('gateway', keys) : {};
+  return {
+    registered: { jwks: { keys: [jwk] }, certificate: certificate && { thumbprint, jwk } },
+    variables: { KEY, ...(certificate && { CERTIFICATE: pem }) },
+    options: {
+      algorithm,
+      key: { env: `${id}_KEY` },
+      key_id: id,
+      ...(certificate && { certificate: { env: `${id}_CERTIFICATE` }, certificate_header: certificate }),
+    },
+  };
+}
 
 let parts;
 let gateway;
@@ -96,14 +222,14 @@ let gateway;
 let impostor;
 
 before(async () => {
-  parts = await startParts();
+  parts = await startParts({ entraFederation: true });
   await parts.mcp.stop();
   await Promise.all(ROWS.map(startRow));
   const trusted = ROWS.map(({ provider: { host, forMcp } }) => {
     const { url: jwksUri, headers } = host.reach(forMcp.urls.keys);
     return { issuer: forMcp.issuer, jwksUri, headers };
   });
-  parts.mcp = await startUpstream(trusted, { '/mcp': null });
+  parts.mcp = await startUpstream(trusted, { '/mcp': null, [ID_TOKENS]: null });
   gateway = await startGateway(parts, { change, env: Object.assign({}, ...ROWS.map(({ env }) => env)) });
   impostor = await startGateway(parts, { change, env: Object.assign({}, ...ROWS.map(({ wrongEnv }) => wrongEnv)) });
 });
@@ -116,32 +242,52 @@ after(async () => {
 
 /** Makes the credential of a row, and one that is wrong, and a provider that knows the first. */
 async function startRow(row) {
-  const { id, method, algorithm } = row;
-  const credential = () => {
-    const env = row.dpop ? { [`${id}_DPOP`]: inPem(keysFor(row.dpop).privateKey) } : {};
-    if (!algorithm) return { env: { ...env, [`${id}_SECRET`]: `~+&=%/: ${randomBytes(18).toString('base64url')}` } };
-    const keys = keysFor(algorithm);
-    env[`${id}_KEY`] = inPem(keys.privateKey);
-    const certificate = row.certificate && ofClient('gateway', keys);
-    if (certificate) env[`${id}_CERTIFICATE`] = certificate.pem;
-    const jwk = registeredKey(env[`${id}_KEY`], { kid: id, alg: algorithm });
-    return { env, jwks: { keys: [jwk] }, certificate: certificate && { thumbprint: certificate.thumbprint, jwk } };
-  };
-  const { env, ...registered } = credential();
-  Object.assign(row, { env, wrongEnv: credential().env });
+  const { id, number, method, profile, dpop, actor } = row;
+  const [right, wrong] = [CREDENTIALS[method](row, true), CREDENTIALS[method](row, false)];
   const { authority } = parts;
-  const secret = env[`${id}_SECRET`];
-  row.provider = await PROFILES[row.profile].start({ ...registered, authority, number: row.number, method, secret, dpop: Boolean(row.dpop) });
+  row.provider = await PROFILES[profile].start({ authority, number, method, dpop: Boolean(dpop), ...right.registered });
+  const { provider } = row;
+  const variables = async ({ variables: of }) => {
+    const all = typeof of === 'function' ? await of(provider) : of;
+    return { ...all, ...(dpop && { DPOP: inPem(keysFor(dpop).privateKey) }) };
+  };
+  const named = (all) => Object.fromEntries(Object.entries(all).map(([name, value]) => [`${id}_${name}`, value]));
+  row.env = named(await variables(right));
+  row.wrongEnv = named(await variables(wrong));
+  if (actor) {
+    // Here it is the actor that the provider does not know.
+    const token = (server) => server.sign({ iss: provider.signIn.issuer, sub: actor, exp: Math.floor(Date.now() / 1000) + 3600 });
+    row.env = { ...row.env, ...named({ ACTOR: await token(provider.signIn) }) };
+    row.wrongEnv = { ...row.env, ...named({ ACTOR: await token(parts.okta.signIn) }) };
+  }
+  row.authentication = { method, ...right.options };
+  row.looks = right.looks ?? method;
+  row.prove = asAgent(row, right.registered);
+}
+
+/** How a user’s application proves itself that signs in to the org server, where it is the gateway’s. */
+function asAgent({ id, algorithm, looks, env, provider: { ids } }, { secret }) {
+  const client = ids.agent;
+  return {
+    client_secret_basic: { headers: { authorization: `Basic ${basic(encodeURIComponent(client), encodeURIComponent(secret))}` } },
+    client_secret_post: { prove: async () => ({ client_secret: secret }) },
+    private_key_jwt: { prove: (audience) => clientAssertion(env[`${id}_KEY`], { client, audience, kid: id, alg: algorithm }) },
+  }[looks];
 }
 
 /** Puts all rows into the recipe instead of what it has. */
 function change(filter, bootstrap) {
-  const { clusters } = bootstrap.static_resources;
+  const { clusters, listeners } = bootstrap.static_resources;
   const secure = JSON.stringify(clusters.find(({ name }) => name === 'okta'));
+  const secrets = [];
   filter.identity_providers = {};
-  filter.resources[0].exchange = {};
+  const [usual] = filter.resources;
+  usual.exchange = {};
+  const forIdTokens = { url: `https://${MCP_HOST}${ID_TOKENS}`, exchange: {} };
+  filter.resources.push(forIdTokens);
+  filter.shared_secret = { env: 'ONBEHALF_SHARED_SECRET' };
   for (const row of ROWS) {
-    const { provider, id, profile } = row;
+    const { provider, id, profile, authentication, dpop, actor } = row;
     const of = PROFILES[profile];
     filter.identity_providers[id] = {
       profile,
@@ -149,70 +295,101 @@ function change(filter, bootstrap) {
       cluster: id,
       audiences: [of.subjectAudience(provider)],
       ...of.more?.(provider),
-      client: {
-        id: of.client(provider),
-        authentication: authenticationOf(row),
-        ...(row.dpop && { dpop: { key: { env: `${id}_DPOP` }, algorithm: row.dpop } }),
-      },
+      client: { id: of.client(provider), authentication, ...(dpop && { dpop: { key: { env: `${id}_DPOP` }, algorithm: dpop } }) },
     };
-    filter.resources[0].exchange[id] = { ...of.exchange(provider), ...(row.dpop && { presented_as: 'dpop' }) };
+    (of.path ? forIdTokens : usual).exchange[id] = {
+      ...of.exchange(provider),
+      ...(dpop && { presented_as: 'dpop' }),
+      ...(actor && { actor_token: { env: `${id}_ACTOR`, type: JWT, subject: actor } }),
+    };
     const cluster = JSON.parse(secure.replaceAll(parts.okta.host.name, provider.host.name));
     const [endpoint] = cluster.load_assignment.endpoints[0].lb_endpoints;
     endpoint.endpoint.address.socket_address.port_value = provider.host.tlsPort ?? provider.host.port;
     if (!provider.host.tlsPort) delete cluster.transport_socket;
     cluster.load_assignment.cluster_name = id;
+    const { http_filters } = listeners[0].filter_chains[0].filters[0].typed_config;
+    secrets.push(...provenByEnvoy(row, cluster, http_filters));
     clusters.push({ ...cluster, name: id });
   }
-  wasmOf(bootstrap).vm_config.environment_variables.host_env_keys = ROWS.flatMap(({ env }) => Object.keys(env));
+  bootstrap.static_resources.secrets = secrets;
+  const isOfFilter = (name) => JSON.stringify(filter).includes(`"env":"${name}"`);
+  const all = [parts.env, ...ROWS.map(({ env }) => env)].flatMap(Object.keys);
+  wasmOf(bootstrap).vm_config.environment_variables.host_env_keys = all.filter(isOfFilter);
 }
 
-function authenticationOf({ id, method, algorithm, certificate }) {
-  if (!algorithm) return { method, secret: { env: `${id}_SECRET` } };
-  return {
-    method,
-    algorithm,
-    key: { env: `${id}_KEY` },
-    key_id: id,
-    ...(certificate && { certificate: { env: `${id}_CERTIFICATE` }, certificate_header: certificate }),
-  };
+/** What Envoy does for a client, as the recipes for it do; gives the secrets that it has for that. */
+function provenByEnvoy({ id, method, from }, cluster, http_filters) {
+  const inVariable = (name) => ({ environment_variable: `${id}_${name}` });
+  const secret = (name) => ({ name: id, generic_secret: { secret: inVariable(name) } });
+  if (method.endsWith('tls_client_auth')) {
+    const { common_tls_context } = cluster.transport_socket.typed_config;
+    common_tls_context.tls_certificates = [{ certificate_chain: inVariable('CERTIFICATE'), private_key: inVariable('KEY') }];
+  } else if (method === 'upstream') {
+    const recipe = bootstrapOf('okta-sds', parts).static_resources.clusters.find(({ name }) => name === 'okta');
+    const options = recipe.typed_extension_protocol_options;
+    const [{ typed_config }] = Object.values(options)[0].http_filters;
+    typed_config.extension_config.typed_config.credential.typed_config.credential = { name: id };
+    cluster.typed_extension_protocol_options = options;
+    return [secret('SECRET')];
+  } else if (from === 'header') {
+    const [listener] = bootstrapOf('entra-workload-identity', parts).static_resources.listeners;
+    const [injector] = listener.filter_chains[0].filters[0].typed_config.http_filters;
+    Object.assign(injector.typed_config.credential.typed_config, { header: `x-${id}`, credential: { name: id } });
+    http_filters.unshift(injector);
+    return [secret('ASSERTION')];
+  }
+  return [];
 }
+
+const call = ({ profile }, through, token) => through.call(token, {}, { path: PROFILES[profile].path });
 
 /** What is answered when the keys are there. */
-const answered = (through, token) =>
+const answered = (row, through, token) =>
   until(async () => {
-    const answer = await through.call(token);
+    const answer = await call(row, through, token);
     return answer.json.reason !== 'keys_unavailable' && answer;
   }, 'the keys are there');
+
+/** A token of somebody who has not been there before. */
+async function subjectOf(row, user) {
+  const { subject } = PROFILES[row.profile];
+  return subject ? subject(row, user) : (await signIn(row.provider, user)).accessToken;
+}
 
 for (const row of ROWS) {
   describe(row.title, () => {
     it('is one exchange for all requests of a user, proved as configured', async () => {
-      const { provider } = row;
-      const { accessToken } = await signIn(provider, `user-of-${row.id}`);
-      await answered(gateway, accessToken);
-      const all = await Promise.all(Array.from({ length: CROWD }, () => gateway.call(accessToken)));
+      const { provider, method, looks, algorithm, dpop, actor } = row;
+      const token = await subjectOf(row, `user-of-${row.id}`);
+      await answered(row, gateway, token);
+      const all = await Promise.all(Array.from({ length: CROWD }, () => call(row, gateway, token)));
       const expected = PROFILES[row.profile].audience(provider);
       for (const { status, text, json } of all) {
         assert.deepEqual([status, json.issuer, [json.audience].flat()], [200, provider.forMcp.issuer, [expected]], text);
+        assert.deepEqual([json.user, json.actor, json.scheme], [`user-of-${row.id}`, actor, dpop ? 'DPoP' : 'Bearer']);
       }
-      assert.deepEqual([...new Set(all.map(({ json }) => json.user))], [`user-of-${row.id}`]);
-      const { exchanges } = provider.forMcp;
-      assert.deepEqual([...new Set(all.map(({ json }) => json.scheme))], [row.dpop ? 'DPoP' : 'Bearer']);
-      // The first call learns the nonce that proofs must have.
-      assert.deepEqual(exchanges.map(({ status, error }) => error ?? status), row.dpop ? ['use_dpop_nonce', 200] : [200]);
-      for (const { clientAuthentication, assertion, proof } of exchanges) {
-        assert.deepEqual([clientAuthentication, assertion?.alg, Boolean(proof)], [row.method, row.algorithm, Boolean(row.dpop)]);
+      for (const server of provider.legs ?? [provider.forMcp]) {
+        const { exchanges } = server;
+        // The first call learns the nonce that proofs must have; an assertion is not handed in twice, so there is another.
+        const wantsNonce = server === provider.forMcp;
+        const calls = !dpop ? [200] : [wantsNonce ? 'use_dpop_nonce' : 200, 200];
+        assert.deepEqual(exchanges.map(({ status, error }) => error ?? status), calls);
+        for (const { clientAuthentication, assertion, proof, parameters } of exchanges) {
+          assert.deepEqual([clientAuthentication, Boolean(proof)], [looks, Boolean(dpop)]);
+          if (method === 'private_key_jwt') assert.equal(assertion.alg, algorithm);
+          if (method === 'upstream') assert.ok(!parameters.some((name) => name.startsWith('client_')), parameters.join());
+        }
       }
     });
 
     it('gets nothing with a credential that the provider does not know', async () => {
-      const { length } = row.provider.forMcp.exchanges;
+      const [first] = row.provider.legs ?? [row.provider.forMcp];
+      const { length } = first.exchanges;
       const { requests } = parts.mcp.counts;
-      const { accessToken } = await signIn(row.provider, `victim-of-${row.id}`);
-      const answer = await answered(impostor, accessToken);
+      const answer = await answered(row, impostor, await subjectOf(row, `victim-of-${row.id}`));
       assert.deepEqual([answer.status, answer.json.reason], [502, 'exchange_misconfigured']);
-      const errors = row.provider.forMcp.exchanges.slice(length).map(({ error }) => error);
-      assert.deepEqual(errors, ['invalid_client']);
+      const errors = first.exchanges.slice(length).map(({ error }) => error);
+      assert.deepEqual(errors, [row.actor ? 'invalid_request' : 'invalid_client']);
       assert.equal(parts.mcp.counts.requests, requests);
     });
   });

@@ -406,8 +406,20 @@ export function failure(error, text, dialect) {
   return thrown;
 }
 
+// They take long to make: a process with dozens of servers uses them again.
+const MOST_KEY_PAIRS = 40;
+const keyPairs = [];
+let keysMade = 0;
+
+function keyPair() {
+  const at = keysMade % MOST_KEY_PAIRS;
+  keysMade += 1;
+  keyPairs[at] ??= generateKeyPairSync('rsa', { modulusLength: 2048 });
+  return keyPairs[at];
+}
+
 function newKey(dialect, issuer) {
-  const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+  const { publicKey, privateKey } = keyPair();
   const bare = publicKey.export({ format: 'jwk' });
   const asPublished = dialect.publishKey({ bare, publicKey, privateKey, issuer });
   const { kid } = asPublished;

@@ -241,12 +241,23 @@ export async function startEntra({ authority, clientSecret, certificate, federat
 }
 
 /**
- * A provider with nothing of its own. The issuer is the loopback address; or, with an authority, a host by TLS that asks for
+ * A provider with nothing of its own. The issuer is the loopback address; or, with an authority, a host (`domain`) by TLS that asks for
  * its clients’ certificates, where `client` is what is registered for the gateway. `jwks`: the gateway's, for private_key_jwt. `dpop`: it
  * must prove a key of its own.
  */
-export async function startRfc8693({ method, clientSecret, jwks, dpop = false, audience, scopes, authority, client, metadata }) {
-  const name = authority ? 'login.plain.example' : '127.0.0.1';
+export async function startRfc8693({
+  method,
+  clientSecret,
+  jwks,
+  dpop = false,
+  audience,
+  scopes,
+  authority,
+  domain = 'login.plain.example',
+  client,
+  metadata,
+}) {
+  const name = authority ? domain : '127.0.0.1';
   const host = await new Host(name).start(authority, { asksForCertificates: true });
   const ids = { mcpClient: 'mcp-client', gateway: 'gateway' };
   const server = new AuthorizationServer({

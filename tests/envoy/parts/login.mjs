@@ -9,7 +9,8 @@ import { secrets } from './leaks.mjs';
  * Signs a user in and returns `{accessToken, idToken, expiresIn}`.
  * @param {object} provider what startOkta, startEntra or startRfc8693 returned
  * @param {string[]} scopes short names, such as mcp:read
- * @param prove gives the form fields by which a client that is not public proves itself at a token endpoint
+ * @param prove gives the form fields by which a client that is not public proves itself at a token endpoint; or else by
+ *   `headers`
  */
 export async function signIn(
   provider,
@@ -20,6 +21,7 @@ export async function signIn(
     client = provider.ids.mcpClient,
     prefix,
     prove = async () => ({}),
+    headers = {},
   } = {},
 ) {
   const browser = browserOf(provider.host);
@@ -50,6 +52,7 @@ export async function signIn(
   }
 
   const answer = await browser(server.urls.token, {
+    headers,
     form: {
       grant_type: 'authorization_code',
       client_id: client,
@@ -85,7 +88,7 @@ function tokens(answer, who) {
 /** GET and POST with cookies, redirects left alone. */
 function browserOf(host) {
   const cookies = new Map();
-  return async (url, { form } = {}) => {
+  return async (url, { form, headers = {} } = {}) => {
     const target = host.reach(url);
     const response = await fetch(target.url, {
       method: form ? 'POST' : 'GET',
@@ -93,6 +96,7 @@ function browserOf(host) {
       redirect: 'manual',
       headers: {
         ...target.headers,
+        ...headers,
         cookie: [...cookies].map(([name, value]) => `${name}=${value}`).join('; '),
       },
     });

@@ -216,14 +216,15 @@ async function redeemIdJag(server, ctx) {
   if (claims.exp - claims.iat > ID_JAG_SECONDS) throw no('id_jag_lifetime_too_long');
   server.usedAssertions ??= new Set();
   if (server.usedAssertions.has(claims.jti)) throw no('id_jag_replayed');
-  server.usedAssertions.add(claims.jti);
   const [resource] = server.settings.resources;
   const scopes = claims.scope.split(' ').filter((granted) => resource.scopes.includes(granted));
   if (!scopes.length) throw failure('invalid_scope', TEXT.invalid_scope);
+  const access_token = await server.issueAccessToken(ctx, { accountId: claims.sub, resource, scopes });
+  server.usedAssertions.add(claims.jti);
   ctx.body = {
-    token_type: 'Bearer',
+    token_type: ctx.state.tokenType,
     expires_in: server.accessTokenSeconds,
-    access_token: await server.issueAccessToken(ctx, { accountId: claims.sub, resource, scopes }),
+    access_token,
     scope: scopes.join(' '),
   };
 }

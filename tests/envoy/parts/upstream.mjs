@@ -51,7 +51,7 @@ export async function startUpstream(trusted, audiences) {
         mistaken.push(`${expected} got a token of ${user}`);
         return answer(409, { user });
       }
-      return answer(200, { scheme: claims.scheme, issuer: claims.iss, audience: claims.aud, subject: claims.sub, user, scopes: claims.scp ?? claims.scope });
+      return answer(200, { scheme: claims.scheme, issuer: claims.iss, audience: claims.aud, subject: claims.sub, user, actor: claims.act?.sub, scopes: claims.scp ?? claims.scope });
     } catch (error) {
       mistaken.push(error.message);
       return answer(401, { error: 'invalid_token' });
