@@ -1,11 +1,15 @@
 //! Workers of one process that exchange for each other: one call for all of them, and nobody else reads what it brought.
 
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::time::Duration;
 
 use onbehalf::audit::Record;
-use onbehalf::engine::{FlightId, RequestId, Sample, Step};
+use onbehalf::crypto::Software;
+use onbehalf::engine::{Engine, FlightId, RequestId, Sample, Step};
 use onbehalf::http::{Call, CallFailure, LocalAnswer, Reply};
+use onbehalf::shared::{Shared, Version};
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -563,6 +567,255 @@ fn nobody_waits_longer_than_the_longest_wait() {
     first.reply(flight, &issued("up"));
     let steps = second.tick();
     assert_eq!(steps.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [late]);
+}
+
+#[test]
+fn what_is_shared_serves_no_caller_whose_token_is_over() {
+    let shared = SharedMap::default();
+    let [mut first, mut second]: [Bench; 2] = workers(&shared);
+    // The provider's lasts for an hour more.
+    let token = ENTRA_KEY.token(&crate::support::with(alice(), json!({"exp": NOW.secs() + 600})));
+    authorization(first.exchange(github(&token), &issued("up")));
+    second.advance(569);
+    assert_eq!(authorization(second.ask(github(&token))), "Bearer up");
+    second.advance(1);
+    second.wait(github(&token));
+    let (flight, _) = second.call();
+    assert_eq!(second.reply(flight, &TIMED_OUT).len(), 1);
+    // Clocks may differ by a minute. Also a worker that has seen nothing of it does not serve it, with the record of then.
+    let [mut third]: [Bench; 1] = workers(&shared);
+    for bench in [&mut first, &mut second, &mut third] {
+        bench.now = NOW.plus(Duration::from_secs(660));
+        assert_eq!(refused(bench.ask(github(&token))), (401, "expired".to_owned()));
+        bench.no_call();
+    }
+}
+
+#[test]
+fn who_lost_a_scope_does_not_get_it_back_from_another_worker() {
+    let shared = SharedMap::default();
+    let [mut first, mut second]: [Bench; 2] = workers(&shared);
+    let with_scopes =
+        |scopes: &str, more: &str| ENTRA_KEY.token(&crate::support::with(alice(), json!({"scp": scopes, "uti": more})));
+    authorization(first.exchange(github(&with_scopes("mcp.read", "1")), &issued("up")));
+    assert_eq!(refused(second.ask(github(&with_scopes("mcp.write", "2")))), (403, "insufficient_scope".to_owned()));
+    second.no_call();
+    // With another token the same user is somebody new.
+    second.wait(github(&with_scopes("mcp.read", "3")));
+    assert!(exchanges(&mut second));
+    // And what is shared for one resource opens no other.
+    assert_eq!(refused(second.ask(bearer("/github/admin", &with_scopes("mcp.read", "1")))).1, "insufficient_scope");
+}
+
+#[test]
+fn a_refusal_that_is_shared_is_one_tokens_and_one_resources() {
+    let shared = SharedMap::default();
+    let [mut first, mut second]: [Bench; 2] = workers(&shared);
+    let alices =
+        |more: &str| ENTRA_KEY.token(&crate::support::with(alice(), json!({"scp": "mcp.read mcp.admin", "uti": more})));
+    let denied = answer_with(400, &[], &json!({"error": "access_denied"}));
+    assert_eq!(refused(first.exchange(github(&alices("1")), &denied)).1, "exchange_denied");
+    assert_eq!(refused(second.ask(github(&alices("1")))).1, "exchange_denied");
+    let admin = bearer("/github/admin", &alices("1"));
+    assert_eq!(authorization(second.exchange(admin, &issued("admin"))), "Bearer admin");
+    for (token, issue) in [(alices("2"), "hers"), (entra_user("mallory"), "mallorys"), (bob_token(), "bobs")] {
+        assert_eq!(authorization(second.exchange(github(&token), &issued(issue))), format!("Bearer {issue}"));
+    }
+    assert_eq!(refused(second.ask(github(&alices("1")))).1, "exchange_denied");
+}
+
+#[test]
+fn users_in_the_same_place_of_the_same_record_have_their_own_tokens() {
+    let shared = SharedMap::default();
+    let mut configuration = configuration();
+    configuration["cache"] = json!({"shared_tokens": 1});
+    let [mut first, mut second, mut third]: [Bench; 3] = with(&configuration, &shared);
+    let users: Vec<String> = (0..16).map(|user| entra_user(&format!("user-{user}"))).collect();
+    // There is one record, and all are in it, half of them with a refusal.
+    for (user, token) in users.iter().enumerate() {
+        let denied = answer_with(400, &[], &json!({"error": "access_denied"}));
+        drop(first.exchange(github(token), &if user % 2 == 0 { issued(&format!("up-{user}")) } else { denied }));
+    }
+    assert_eq!(shared.names().iter().filter(|name| name.contains("tokens")).count(), 1);
+    let found = |bench: &mut Bench, user: usize| match user % 2 {
+        0 => assert_eq!(authorization(bench.ask(github(&users[user]))), format!("Bearer up-{user}")),
+        _ => assert_eq!(refused(bench.ask(github(&users[user]))).1, "exchange_denied"),
+    };
+    (0..16).for_each(|user| found(&mut second, user));
+    // Should another's tag be the same as well, what is under it is nobody's: it is bound to its place, and the key to its token.
+    shared.overwrite(|name, value| {
+        if name.contains("tokens") {
+            let all = entries(value);
+            let swap = |number: usize| [&all[number ^ 2][..16], &all[number][16..]].concat();
+            *value = (0..all.len()).flat_map(swap).collect();
+        }
+    });
+    for token in &users {
+        third.wait(github(token));
+        assert!(exchanges(&mut third));
+    }
+}
+
+/// Shared memory in which another writer is quicker than ours, so many times.
+#[derive(Clone)]
+struct Contested {
+    map: SharedMap,
+    lost: Rc<Cell<u32>>,
+    meanwhile: Rc<dyn Fn(&SharedMap, &str)>,
+}
+
+impl Contested {
+    fn new(map: &SharedMap, meanwhile: impl Fn(&SharedMap, &str) + 'static) -> Self {
+        Self { map: map.clone(), lost: Rc::default(), meanwhile: Rc::new(meanwhile) }
+    }
+
+    fn worker(&self, configuration: &Value) -> Bench {
+        Bench::of(Engine::new(parse(configuration), Box::new(Software), Box::new(self.clone()))).with_keys()
+    }
+}
+
+impl Shared for Contested {
+    fn get(&self, name: &str) -> (Option<Vec<u8>>, Version) {
+        self.map.get(name)
+    }
+
+    fn put(&self, name: &str, value: &[u8], version: Version) -> bool {
+        if name.contains("tokens") && self.lost.get() > 0 {
+            self.lost.set(self.lost.get() - 1);
+            (self.meanwhile)(&self.map, name);
+            assert!(!self.map.put(name, value, version), "somebody was quicker");
+            return false;
+        }
+        self.map.put(name, value, version)
+    }
+}
+
+/// Writes what is there once more, or an empty record.
+fn touch(map: &SharedMap, name: &str) {
+    let (value, version) = map.get(name);
+    assert!(map.put(name, &value.unwrap_or_default(), version));
+}
+
+#[test]
+fn a_conflict_in_any_attempt_costs_nobody_a_token() {
+    let token = alice_token();
+    for lost in [1, 2, 31, 32, 33, u32::MAX] {
+        let shared = SharedMap::default();
+        let contested = Contested::new(&shared, touch);
+        let mut bench = contested.worker(&configuration());
+        contested.lost.set(lost);
+        bench.wait(github(&token));
+        let (flight, _) = bench.call();
+        contested.lost.set(lost);
+        let steps = bench.reply(flight, &issued("up"));
+        assert_eq!(authorization(steps.into_iter().next().unwrap().1), "Bearer up", "{lost}");
+        assert_eq!(authorization(bench.ask(github(&token))), "Bearer up", "{lost}");
+        bench.no_call();
+        // With the last of its attempts it has shared it; after that each has its own.
+        let [mut other]: [Bench; 1] = workers(&shared);
+        match lost {
+            ..32 => assert_eq!(authorization(other.ask(github(&token))), "Bearer up", "{lost}"),
+            _ => assert_eq!(authorization(other.exchange(github(&token), &issued("again"))), "Bearer again", "{lost}"),
+        }
+    }
+}
+
+#[test]
+fn a_conflict_with_other_users_loses_none_of_their_tokens() {
+    let shared = SharedMap::default();
+    let mut configuration = configuration();
+    configuration["cache"] = json!({"shared_tokens": 1});
+    let [other]: [Bench; 1] = with(&configuration, &shared);
+    let other = Rc::new(RefCell::new((other, 0)));
+    let meanwhile = {
+        let other = Rc::clone(&other);
+        move |_: &SharedMap, _: &str| {
+            let (bench, user) = &mut *other.borrow_mut();
+            *user += 1;
+            authorization(bench.exchange(github(&entra_user(&format!("u{user}"))), &issued(&format!("up-{user}"))));
+        }
+    };
+    let contested = Contested::new(&shared, meanwhile);
+    let mut bench = contested.worker(&configuration);
+    let token = alice_token();
+    contested.lost.set(3);
+    bench.wait(github(&token));
+    let (flight, _) = bench.call();
+    contested.lost.set(3);
+    bench.reply(flight, &issued("up"));
+    let [mut third]: [Bench; 1] = with(&configuration, &shared);
+    assert_eq!(authorization(third.ask(github(&token))), "Bearer up");
+    assert_eq!(other.borrow().1, 6);
+    for user in 1..=6 {
+        assert_eq!(authorization(third.ask(github(&entra_user(&format!("u{user}"))))), format!("Bearer up-{user}"));
+    }
+}
+
+#[test]
+fn who_loses_the_race_for_a_lease_does_not_exchange_and_takes_over_what_is_brought() {
+    let shared = SharedMap::default();
+    let [other]: [Bench; 1] = workers(&shared);
+    let other = Rc::new(RefCell::new(other));
+    let token = alice_token();
+    let meanwhile = {
+        let (other, token) = (Rc::clone(&other), token.clone());
+        move |_: &SharedMap, _: &str| {
+            other.borrow_mut().wait(github(&token));
+        }
+    };
+    let contested = Contested::new(&shared, meanwhile);
+    let mut bench = contested.worker(&configuration());
+    contested.lost.set(1);
+    let id = bench.wait(github(&token));
+    bench.no_call();
+    let (flight, _) = other.borrow_mut().call();
+    other.borrow_mut().reply(flight, &issued("up"));
+    let mut steps = bench.tick();
+    assert_eq!(steps.len(), 1);
+    let (answered, step) = steps.remove(0);
+    assert_eq!((answered, authorization(step)), (id, "Bearer up".to_owned()));
+    bench.no_call();
+}
+
+#[test]
+fn records_that_vanish_or_come_back_at_any_moment_give_nobody_anothers_token() {
+    let shared = SharedMap::default();
+    let mut configuration = configuration();
+    configuration["cache"] = json!({"shared_tokens": 1});
+    let [mut first, mut second, mut third, mut fourth]: [Bench; 4] = with(&configuration, &shared);
+    let token = alice_token();
+    let erase = || {
+        shared.overwrite(|name, value| {
+            if name.contains("tokens") {
+                value.clear();
+            }
+        });
+    };
+    // The lease: both exchange, and each request has what its worker brought.
+    first.wait(github(&token));
+    erase();
+    second.wait(github(&token));
+    let replies = [(&mut first, "one"), (&mut second, "two")].map(|(bench, issue)| {
+        let (flight, _) = bench.call();
+        bench.reply(flight, &issued(issue)).into_iter().map(|(_, step)| authorization(step)).collect::<Vec<_>>()
+    });
+    assert_eq!(replies, [["Bearer one"], ["Bearer two"]]);
+    // The token: who has it keeps it.
+    erase();
+    assert_eq!(authorization(first.ask(github(&token))), "Bearer one");
+    // What a record of before holds is in force to its own end at most, and for its own user.
+    let of_before = shared.copy();
+    let short = answer_with(200, &[], &json!({"access_token": "short", "token_type": "Bearer", "expires_in": 600}));
+    authorization(first.exchange(github(&entra_user("carol")), &short));
+    let with_carol = shared.copy();
+    shared.put_back(&of_before);
+    second.wait(github(&entra_user("carol")));
+    assert!(exchanges(&mut second));
+    shared.put_back(&with_carol);
+    assert_eq!(authorization(third.ask(github(&entra_user("carol")))), "Bearer short");
+    fourth.advance(570);
+    fourth.wait(github(&entra_user("carol")));
+    assert!(exchanges(&mut fourth));
 }
 
 /// Many workers, users and failures in an order that nobody thought of. What the provider sees: never two calls for the same
