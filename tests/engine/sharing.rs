@@ -661,8 +661,11 @@ fn users_in_the_same_place_of_the_same_record_have_their_own_tokens() {
 struct Contested {
     map: SharedMap,
     lost: Rc<Cell<u32>>,
-    meanwhile: Rc<dyn Fn(&SharedMap, &str)>,
+    meanwhile: Rc<Meanwhile>,
 }
+
+/// What the other writer does to the record of that name.
+type Meanwhile = dyn Fn(&SharedMap, &str);
 
 impl Contested {
     fn new(map: &SharedMap, meanwhile: impl Fn(&SharedMap, &str) + 'static) -> Self {
