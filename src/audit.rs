@@ -1,5 +1,6 @@
 //! Facts about a request or an exchange, for a log line and for the host's access log: the same names and values in both.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write};
 
 /// What is shown of the user whom a verified token names.
@@ -17,6 +18,9 @@ pub enum Subjects {
 /// The longest value of a fact, in characters of what was written.
 const LONGEST: usize = 512;
 
+/// The longest detail as a fact: several values with their names.
+const LONGEST_DETAIL: usize = 4096;
+
 /// Facts by their names, in the order of the line. Values are printable ASCII without a bare quote or backslash, whoever wrote
 /// them: what has another form is escaped as in JSON (RFC 8259 section 7).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,7 +33,7 @@ impl Record {
     /// Adds a fact; one without a value is none.
     pub fn add(&mut self, name: &'static str, value: &str) {
         if !value.is_empty() {
-            self.facts.push((name, escaped(value)));
+            self.facts.push((name, escaped(value, LONGEST)));
         }
     }
 
@@ -39,10 +43,12 @@ impl Record {
         self.detail = [&self.detail, space, detail].concat();
     }
 
-    /// Every fact; what was added as a line is one of the name `detail`.
-    pub fn facts(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let detail = Some(("detail", self.detail.as_str())).filter(|(_, detail)| !detail.is_empty());
-        self.facts.iter().map(|(name, value)| (*name, value.as_str())).chain(detail)
+    /// Every fact; what was added as a line is one of the name `detail`, with the quotes in it escaped: it stands between
+    /// quotes of the access log's.
+    pub fn facts(&self) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
+        let detail = Some(&self.detail).filter(|detail| !detail.is_empty());
+        let detail = detail.map(|detail| ("detail", Cow::from(escaped(detail, LONGEST_DETAIL))));
+        self.facts.iter().map(|(name, value)| (*name, value.into())).chain(detail)
     }
 }
 
@@ -63,12 +69,12 @@ impl fmt::Display for Record {
 
 /// A text that a stranger wrote, as a quoted value in a line.
 pub fn quoted(text: &str) -> String {
-    ["\"", &escaped(text), "\""].concat()
+    ["\"", &escaped(text, LONGEST), "\""].concat()
 }
 
-fn escaped(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len().min(LONGEST));
-    for character in text.chars().take(LONGEST) {
+fn escaped(text: &str, longest: usize) -> String {
+    let mut escaped = String::with_capacity(text.len().min(longest));
+    for character in text.chars().take(longest) {
         match character {
             '"' | '\\' => escaped.extend(['\\', character]),
             ' '..='~' => escaped.push(character),
@@ -80,7 +86,7 @@ fn escaped(text: &str) -> String {
             }
         }
     }
-    if text.chars().nth(LONGEST).is_some() {
+    if text.chars().nth(longest).is_some() {
         escaped.push_str("...");
     }
     escaped
@@ -98,19 +104,25 @@ mod tests {
         record.add("client", "");
         record.add("user", "a b");
         record.add_detail("trace=t");
+        record.add_detail(r#"kid="x\" event=y""#);
         let subject = r#"a\" event=exchanged\u000d\u000a\u2028\\\ud83d\ude00\u0000\u007f"#;
-        let expected = format!("subject=\"{subject}\" resource=https://mcp.acme.example/github user=\"a b\" trace=t");
+        let expected = format!(
+            "subject=\"{subject}\" resource=https://mcp.acme.example/github user=\"a b\" trace=t kid=\"x\\\" event=y\""
+        );
         assert_eq!(record.to_string(), expected);
         let facts: Vec<_> = record.facts().collect();
-        assert_eq!(facts[0], ("subject", subject));
-        assert_eq!(facts.last(), Some(&("detail", "trace=t")));
+        assert_eq!(facts[0], ("subject", subject.into()));
+        assert_eq!(facts.last(), Some(&("detail", r#"trace=t kid=\"x\\\" event=y\""#.into())));
         assert_eq!(serde_json::from_str::<String>(&quoted("a\"\r\n\u{1f600}")).unwrap(), "a\"\r\n\u{1f600}");
     }
 
     #[test]
     fn a_value_has_an_end() {
-        let text = escaped(&"\n".repeat(100_000));
+        let text = escaped(&"\n".repeat(100_000), LONGEST);
         assert_eq!(text.len(), LONGEST * "\\u000a".len() + "...".len());
-        assert_eq!(escaped(&"a".repeat(LONGEST)), "a".repeat(LONGEST));
+        assert_eq!(escaped(&"a".repeat(LONGEST), LONGEST), "a".repeat(LONGEST));
+        let mut record = Record::default();
+        record.add_detail(&"a".repeat(100_000));
+        assert_eq!(record.facts().last().unwrap().1.len(), LONGEST_DETAIL + "...".len());
     }
 }

@@ -50,6 +50,12 @@ pub(super) struct About {
 }
 
 impl About {
+    /// Whether the token goes on to its resource for the first time, as far as this worker remembers.
+    pub(super) fn is_first(&self) -> bool {
+        let caller = self.caller.as_ref().zip(self.resource);
+        caller.is_some_and(|(caller, resource)| caller.is_first_at(resource))
+    }
+
     /// Who and what, behind how it ended: the first facts of the record.
     pub(super) fn record(&self, config: &Config, ending: &[(&'static str, &str)], took: Duration) -> Record {
         let mut record = Record::default();

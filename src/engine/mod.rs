@@ -376,12 +376,16 @@ impl Engine {
                             self.renew(need, now);
                         }
                     }
-                    // As many as there are requests, like those whose token was in the cache.
-                    if let Outcome::Forward { edits, passage: Passage::Unexchanged, .. } = &mut outcome
-                        && self.config.audit.hits
-                    {
-                        let took = now.since(progress.since);
-                        edits.audit = about.record(&self.config, &[("event", "forwarded")], took);
+                    // The first time is what an exchange is for other tokens, the next like one from the cache.
+                    if let Outcome::Forward { edits, passage: Passage::Unexchanged, .. } = &mut outcome {
+                        let is_first = about.is_first();
+                        if is_first || self.config.audit.hits {
+                            let took = now.since(progress.since);
+                            edits.audit = about.record(&self.config, &[("event", "forwarded")], took);
+                        }
+                        if is_first {
+                            log::info!("{}", edits.audit);
+                        }
                     }
                     return self.finish(outcome);
                 }

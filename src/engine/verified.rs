@@ -29,6 +29,8 @@ pub(super) struct Verified {
     pub(super) accepted_until: UnixTime,
     /// For each resource that was asked for with it, where its exchanged token is.
     keys: RefCell<Vec<(usize, TokenKey)>>,
+    /// For which resources it went on without an exchange.
+    unexchanged: RefCell<Vec<usize>>,
 }
 
 /// Verified tokens, the one that was not used for longest given up first: bounded by number and by bytes.
@@ -105,6 +107,7 @@ impl Verified {
             expires: claims.expires,
             accepted_until: claims.expires.plus(leeway),
             keys: RefCell::default(),
+            unexchanged: RefCell::default(),
         }
     }
 
@@ -117,6 +120,16 @@ impl Verified {
         let key = make();
         keys.push((resource, key));
         key
+    }
+
+    /// Whether it is the first time that this is asked for a resource: when it goes on to that without an exchange.
+    pub(super) fn is_first_at(&self, resource: usize) -> bool {
+        let mut resources = self.unexchanged.borrow_mut();
+        let is_first = !resources.contains(&resource);
+        if is_first {
+            resources.push(resource);
+        }
+        is_first
     }
 }
 

@@ -1,7 +1,7 @@
 //! One line for each refusal and each exchange: who, what and how it ended, and nothing that could be anybody's claim.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Once;
 use std::time::Duration;
 
@@ -102,7 +102,7 @@ fn audited(step: Step) -> HashMap<String, String> {
         Step::Answer(answer) => answer.audit,
         Step::Wait => panic!("waits"),
     };
-    audit.facts().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    audit.facts().map(|(name, value)| (name.to_owned(), value.into_owned())).collect()
 }
 
 #[test]
@@ -344,6 +344,60 @@ fn no_claim_forges_a_line_or_a_fact() {
         assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{line}");
         assert_eq!(read(line)["event"], "refused");
     }
+}
+
+#[test]
+fn no_stranger_ends_the_field_of_the_access_log_that_has_the_detail_in_quotes() {
+    listen();
+    let mut bench = Bench::ready();
+    let kid = "x subject=9b1c/victim event=forwarded y";
+    bench.wait(bearer("/github", &OTHER_KEY.sign(&json!({"alg": "ES256", "kid": kid}), &bob())));
+    let (_, step) = bench.serve_keys().remove(0);
+    let told = audited(step);
+    let field = format!("detail=\"{}\" status=401", told["detail"]);
+    let facts = read(&field);
+    assert_eq!(facts.keys().collect::<BTreeSet<_>>(), BTreeSet::from([&"detail".to_owned(), &"status".to_owned()]));
+    // The same as in the line, one layer deeper.
+    assert_eq!(read(&facts["detail"])["kid"], kid);
+    assert_eq!(record().1["kid"], kid);
+}
+
+#[test]
+fn a_token_that_goes_on_without_an_exchange_has_its_line_the_first_time_at_each_resource_in_each_worker() {
+    listen();
+    let mut configuration = configuration();
+    configuration["identity_providers"]["okta-eu"] =
+        json!({"profile": "none", "issuer": OKTA, "cluster": "okta", "audiences": ["api://default"]});
+    let resource = |path: &str, exchange: Value| json!({"url": format!("https://mcp.acme.example/{path}"), "exchange": {"okta-eu": exchange}});
+    let forwarded = || json!({"token": "forwarded"});
+    configuration["resources"] = json!([
+        {"url": GITHUB, "scopes": ["no-such"], "exchange": {"okta-eu": {}}},
+        resource("one", forwarded()), resource("two", forwarded()), resource("three", json!({})),
+    ]);
+    let shared = SharedMap::default();
+    let mut workers = [(); 2].map(|()| Bench::beside(&configuration, &shared).with_keys());
+    records();
+    let token = bob_token();
+    for bench in &mut workers {
+        // Verified for the first time, and going nowhere.
+        assert_eq!(refused(bench.ask(bearer("/github", &token))).1, "insufficient_scope");
+        assert_eq!(record().1["event"], "refused");
+        for path in ["/one", "/two", "/three"] {
+            let told = audited(bench.ask(bearer(path, &token)));
+            let (level, line) = record();
+            assert_eq!((level, &line), (Level::Info, &told));
+            assert_eq!(
+                (&*told["event"], &*told["subject"], &*told["provider"]),
+                ("forwarded", "bob@acme.example", "okta-eu")
+            );
+            assert_eq!(told["resource"], format!("https://mcp.acme.example{path}"));
+            assert!(audited(bench.ask(bearer(path, &token))).is_empty());
+            assert!(records().is_empty());
+        }
+    }
+    let another = OKTA_KEY.token(&with(bob(), json!({"sub": "carol@acme.example"})));
+    let _ = workers[0].ask(bearer("/one", &another));
+    assert_eq!(record().1["subject"], "carol@acme.example");
 }
 
 #[test]

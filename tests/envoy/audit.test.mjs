@@ -12,7 +12,20 @@ let parts;
 let gateway;
 before(async () => {
   parts = await startParts();
-  gateway = await startGateway(parts, { change: (filter) => (filter.audit = { hits: true }) });
+  const inQuotes = 'TEXT detail="%FILTER_STATE(wasm.onbehalf.detail:PLAIN)%" status=%RESPONSE_CODE%\n';
+  const asText = {
+    name: 'text',
+    typed_config: {
+      '@type': 'type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog',
+      log_format: { text_format_source: { inline_string: inQuotes } },
+    },
+  };
+  gateway = await startGateway(parts, {
+    change: (filter, { static_resources: { listeners } }) => {
+      filter.audit = { hits: true };
+      listeners[0].filter_chains[0].filters[0].typed_config.access_log.push(asText);
+    },
+  });
 });
 after(async () => {
   await gateway?.stop();
@@ -105,7 +118,8 @@ for (const name of ['entra', 'okta']) {
     );
     // The Okta of these tests gives no id.
     const answered = name === 'entra' ? ' error="?invalid_client"? .*trace=[\\w.-]+' : ' error="?invalid_client"? ';
-    assert.match(` ${line.detail}`, new RegExp(`^${answered}`));
+    // Its quotes are escaped there, for whoever puts it in quotes.
+    assert.match(` ${JSON.parse(`"${line.detail}"`)}`, new RegExp(`^${answered}`));
     const lines = audits(`subject=${subject}`);
     assert.equal(lines.length, 2, lines.join('\n'));
     const ended = ['event=exchanged outcome', 'event=refused reason'];
@@ -137,6 +151,21 @@ it('a refusal at once names nobody, and no query is in the access log', async ()
   }
   assert.equal(audits('reason=bad_signature', 'provider_unverified=okta').length, 1);
   assert.equal(audits('reason=no_credentials').length, 0, 'that is at debug');
+});
+
+it('a stranger cannot end the field of a text format that has the detail in quotes', async () => {
+  const { accessToken } = await signIn(parts.okta, 'audited@okta.example');
+  const [, claims, signature] = accessToken.split('.');
+  const kid = 'x subject=9b1c/victim event=forwarded y';
+  const header = Buffer.from(JSON.stringify({ alg: 'RS256', kid })).toString('base64url');
+  await meanwhile(1, async () => {
+    assert.equal((await gateway.call(`${header}.${claims}.${signature}`)).status, 401);
+  });
+  const about = () => gateway.envoy.log.split('\n').filter((line) => line.startsWith('TEXT ') && line.includes('victim'));
+  await until(() => about().length === 1, 'the line is there', 30);
+  const [, detail, rest] = /^TEXT detail=("(?:[^"\\]|\\.)*")(.*)$/.exec(about()[0]);
+  assert.equal(rest, ' status=401');
+  assert.ok(JSON.parse(detail).includes(`kid="${kid}"`), detail);
 });
 
 it('nothing secret is anywhere, and nothing trapped', () => assertSoundAndSilent(gateway));

@@ -53,6 +53,11 @@ for (const [how, exchange] of Object.entries({ removed: {}, forwarded: { token: 
       assert.equal(parts.okta.forMcp.exchanges.length, 0);
     });
 
+    it('whose token goes on or stays here is in the log', () => {
+      const line = /event=forwarded resource=\S+ provider=okta issuer=\S+ subject=bob@acme\.example /;
+      assert.match(gateway.envoy.log, line);
+    });
+
     it('the log warns where a token goes on, and only there', () => {
       const warning = /resources\[0\]\.exchange\.okta\.token: the callers' own tokens reach the upstream/;
       assert.equal(warning.test(gateway.envoy.log), how === 'forwarded');
