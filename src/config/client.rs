@@ -5,7 +5,7 @@ use sha1::Sha1;
 
 use super::ConfigError;
 use super::fields::Fields;
-use super::provider::header_name;
+use super::provider::own_header_name;
 use crate::crypto::{Algorithm, SigningKey, pem};
 use crate::secret::Secret;
 use crate::token::is_compact;
@@ -201,13 +201,7 @@ fn assertion(
                 .push(format!("{path}: it is read once, when Envoy starts; use header for an assertion that rotates"));
             Ok(AssertionSource::Environment(assertion))
         }
-        (None, Some(name)) if name.to_ascii_lowercase().starts_with("x-") => {
-            Ok(AssertionSource::Header(header_name(&fields.at("header"), name)?))
-        }
-        (None, Some(name)) => {
-            let expected = "a name that begins with x-, of a field that a filter in front of this one puts there";
-            Err(ConfigError::new(fields.at("header"), format!("{name:?}"), expected))
-        }
+        (None, Some(name)) => Ok(AssertionSource::Header(own_header_name(&fields.at("header"), name)?)),
         _ => Err(ConfigError::new(fields.path(), "none or both of env and header", "{env: NAME}, or {header: x-…}")),
     }
 }

@@ -3,10 +3,12 @@ use std::rc::Rc;
 use super::client::{self, Client, Environment};
 use super::fields::Fields;
 use super::{ConfigError, Provider, check_scopes, provider, shown};
+use crate::crypto::Algorithm;
 use crate::http::Url;
 use crate::idp::{Presentation, Target, Unexchanged};
 use crate::json;
 use crate::secret::Secret;
+use crate::token::prover::Prover;
 
 /// What to ask a provider for, as the operator wrote it; which fields make sense is the profile's to say.
 #[derive(Debug, Default)]
@@ -131,7 +133,7 @@ pub(super) fn build(
     let target = profile
         .target(provider, exchange)
         .map_err(|(field, found, expected)| ConfigError::new(format!("{}{field}", fields.path()), found, expected))?;
-    Ok(Target { presentation: presentation(fields, provider, &target)?, ..target })
+    Ok(Target { presentation: presentation(fields, provider, &target, warnings)?, ..target })
 }
 
 fn actor(fields: &Fields<'_>, env: Environment<'_>) -> Result<Option<Actor>, ConfigError> {
@@ -149,7 +151,7 @@ fn actor(fields: &Fields<'_>, env: Environment<'_>) -> Result<Option<Actor>, Con
             })?;
             ActorSource::Fixed(Secret::new(token))
         }
-        (None, Some(name)) => ActorSource::Header(provider::header_name(&actor.at("header"), name)?),
+        (None, Some(name)) => ActorSource::Header(provider::own_header_name(&actor.at("header"), name)?),
         _ => {
             let expected = "{env: NAME} or {header: name}, with a type";
             return Err(ConfigError::new(actor.path(), "none or both of env and header", expected));
@@ -161,6 +163,11 @@ fn actor(fields: &Fields<'_>, env: Environment<'_>) -> Result<Option<Actor>, Con
     }
     let optional = |name: &str| actor.text(name).map(|text| text.map(str::to_owned));
     let (subject, issuer) = (optional("subject")?, optional("issuer")?);
+    if matches!(source, ActorSource::Header(_)) && subject.is_none() {
+        let expected =
+            "`sub` of the tokens in header: they must be of one actor, whose exchanged tokens are kept for the next";
+        return Err(ConfigError::new(actor.at("subject"), "nothing", expected));
+    }
     Ok(Some(Actor { source, token_type: token_type.to_owned(), subject, issuer }))
 }
 
@@ -268,15 +275,21 @@ fn parameters(fields: &Fields<'_>) -> Result<Vec<(String, Secret)>, ConfigError>
 }
 
 /// How the exchanged token goes to the upstream.
-fn presentation(fields: &Fields<'_>, provider: &Provider, target: &Target) -> Result<Presentation, ConfigError> {
+fn presentation(
+    fields: &Fields<'_>,
+    provider: &Provider,
+    target: &Target,
+    warnings: &mut Vec<String>,
+) -> Result<Presentation, ConfigError> {
     const SCHEMES: &str = "bearer or dpop";
+    let prover = target.issued_to(provider).and_then(|client| client.dpop.as_ref());
     match fields.text("presented_as")? {
         None | Some("bearer") if fields.has("upstream_url") => {
             let expected = "nothing: only proofs (presented_as: dpop) name the URL of the upstream";
             Err(ConfigError::new(fields.at("upstream_url"), "a value", expected))
         }
         None | Some("bearer") => Ok(Presentation::Bearer),
-        Some("dpop") if target.issued_to(provider).is_none_or(|client| client.dpop.is_none()) => {
+        Some("dpop") if prover.is_none() => {
             let expected = match target.second.as_ref().and_then(|server| server.client.as_ref()) {
                 None => format!("bearer, or a key in identity_providers.{}.client.dpop", provider.name),
                 Some(_) => "bearer, or a key in dpop of authorization_server.client".to_owned(),
@@ -284,6 +297,14 @@ fn presentation(fields: &Fields<'_>, provider: &Provider, target: &Target) -> Re
             Err(ConfigError::new(fields.at("presented_as"), "\"dpop\"", expected))
         }
         Some("dpop") => {
+            let algorithm = prover.map(Prover::algorithm);
+            if let Some(algorithm) = algorithm.filter(|it| !matches!(it, Algorithm::Es256 | Algorithm::Es384)) {
+                warnings.push(format!(
+                    "{}: each request to the upstream takes a signature, which is slow with {} (and in the module itself with PS* and EdDSA); use an ES256 key",
+                    fields.at("presented_as"),
+                    algorithm.name()
+                ));
+            }
             let url = |text: &str| {
                 let expected = "the https URL that the upstream has for itself";
                 Url::parse(text)

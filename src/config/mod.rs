@@ -233,6 +233,11 @@ fn shared_key(
         let expected = format!("at least {FEWEST_SHARED_CHARACTERS} (openssl rand -base64 32 makes a good one)");
         return Err(ConfigError::new("shared_secret", "fewer characters", expected));
     }
+    if own.is_none() && secrets.iter().all(|secret| secret.len() < FEWEST_SHARED_CHARACTERS) {
+        warnings.push(format!(
+            "shared_secret: it is not set, and every client secret has less than {FEWEST_SHARED_CHARACTERS} characters: whoever sees a DPoP-Nonce, a hashed subject or Envoy's shared data can try what they are"
+        ));
+    }
     let own = own.as_ref().map(|own| own.reveal().as_bytes());
     Ok(SharedKey::of(own.into_iter().chain(secrets)))
 }

@@ -337,11 +337,21 @@ fn is_token(text: &str) -> bool {
 
 pub(super) fn header_name(path: &str, name: &str) -> Result<String, ConfigError> {
     let lower = name.to_ascii_lowercase();
-    let reserved = ["authorization", "cookie", "host", "connection", "content-length", "transfer-encoding", "te"];
+    let reserved =
+        ["authorization", "cookie", "dpop", "host", "connection", "content-length", "transfer-encoding", "te"];
     if !is_token(&lower) || reserved.contains(&lower.as_str()) {
         return Err(ConfigError::new(path, format!("{name:?}"), "the name of a header field of its own"));
     }
     Ok(lower)
+}
+
+/// The same of a field that Envoy itself puts there, and no client may mean something by.
+pub(super) fn own_header_name(path: &str, name: &str) -> Result<String, ConfigError> {
+    if name.to_ascii_lowercase().starts_with("x-") {
+        return header_name(path, name);
+    }
+    let expected = "a name that begins with x-, of a field that a filter in front of this one puts there";
+    Err(ConfigError::new(path, format!("{name:?}"), expected))
 }
 
 fn cookie_name(path: &str, name: &str) -> Result<String, ConfigError> {

@@ -4,7 +4,7 @@
 use super::credentials::header_token;
 use crate::config::{Actor, ActorSource, Provider};
 use crate::http::Request;
-use crate::idp::Target;
+use crate::idp::{ID_TOKEN, JWT, Target};
 use crate::refusal::{Reason, Refusal};
 use crate::token::{Compact, Party};
 
@@ -37,13 +37,14 @@ pub(super) fn check(may_act: Option<&Party>, provider: &Provider, target: &Targe
 }
 
 /// The actor's token that comes with the request, where it comes with that. What it says of itself is not verified here,
-/// the provider does that; but one that says to be another's than the configured actor's goes nowhere.
+/// the provider does that; but one that says to be another's than the configured actor's goes nowhere, nor does one that
+/// we read in another way than the provider may, or not at all. Only an opaque one says nothing of itself.
 pub(super) fn token<'r>(
     request: &'r Request,
     provider: &Provider,
     target: &Target,
 ) -> Result<Option<&'r str>, Refusal> {
-    let Some(Actor { source: ActorSource::Header(name), subject, issuer, .. }) = &target.actor else {
+    let Some(Actor { source: ActorSource::Header(name), token_type, subject, issuer }) = &target.actor else {
         return Ok(None);
     };
     let no = |because: &str| {
@@ -53,12 +54,18 @@ pub(super) fn token<'r>(
     let Some(token) = header_token(request, name) else {
         return no("not one token is there: an earlier filter of Envoy's must put it there, in place of what came");
     };
-    if let Ok(claims) = Compact::parse(token, |_| None).as_ref().map(Compact::claims)
-        && let Ok(claims) = claims
-    {
-        let is = |name: &str, wanted: &Option<String>| wanted.is_none() || claims.string(name) == wanted.as_deref();
-        if !is("sub", subject) || !is("iss", issuer) {
-            return no("it is of another actor than the configured one");
+    let is_said = subject.is_some() || issuer.is_some();
+    let may_be_opaque = token.matches('.').count() < 2 && ![JWT, ID_TOKEN].contains(&token_type.as_str());
+    if is_said && !may_be_opaque {
+        let is_theirs = Compact::parse(token, |_| None).and_then(|compact| {
+            let claims = compact.claims()?;
+            let is = |name: &str, wanted: &Option<String>| wanted.is_none() || claims.string(name) == wanted.as_deref();
+            Ok(is("sub", subject) && is("iss", issuer))
+        });
+        match is_theirs {
+            Ok(true) => {}
+            Ok(false) => return no("it is of another actor than the configured one"),
+            Err(_) => return no("whose it is cannot be read: it is no plain signed JWT"),
         }
     }
     Ok(Some(token))

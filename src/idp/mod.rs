@@ -26,6 +26,7 @@ pub use client_auth::{Assertion, Which};
 pub use discovery::{Document, Endpoints};
 pub use fault::{Blame, Fault, trace_of};
 pub use grant::{Issued, Leg, Subject, TokenRequest};
+pub(crate) use rfc8693::{ID_TOKEN, JWT};
 
 use crate::config::{Actor, Client, Provider, RawExchange};
 use crate::http::Url;

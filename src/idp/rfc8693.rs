@@ -8,9 +8,9 @@ use crate::token::{Claims, Header, Rejection, TokenError};
 
 /// RFC 8693 section 3.
 pub(super) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
-const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
+pub(crate) const ID_TOKEN: &str = "urn:ietf:params:oauth:token-type:id_token";
 /// RFC 8693 section 3: a JWT, which an access token may be.
-pub(super) const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+pub(crate) const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 
 #[derive(Debug)]
 pub(super) struct Rfc8693;

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use super::dpop::hash;
-use crate::crypto::{Crypto, SigningKey};
+use crate::crypto::{Algorithm, Crypto, SigningKey};
 use crate::json::{self, Object, Value};
 use crate::secret::Secret;
 use crate::time::UnixTime;
@@ -49,6 +49,11 @@ impl Prover {
     /// The key's thumbprint (RFC 7638), which is `jkt` of the tokens that are bound to it.
     pub fn thumbprint(&self) -> &str {
         &self.thumbprint
+    }
+
+    /// What it signs with.
+    pub const fn algorithm(&self) -> Algorithm {
+        self.key.algorithm()
     }
 
     /// A proof, good for one request. `None` when the host has no randomness or the key does not sign.

@@ -1,5 +1,7 @@
 //! Who acts for a user: the token that says so, and whether the user's token lets it.
 
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use onbehalf::config::Config;
 use onbehalf::http::Request;
 use serde_json::{Value, json};
@@ -7,6 +9,7 @@ use serde_json::{Value, json};
 use crate::support::*;
 
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
+const OPAQUE: &str = "urn:ietf:params:oauth:token-type:access_token";
 const FIXED: &str = "actor.from-the.environment";
 
 fn variable(name: &str) -> Option<String> {
@@ -27,7 +30,7 @@ fn with_actor(actor: Value) -> Value {
 }
 
 fn header_actor() -> Value {
-    json!({"header": "X-Actor", "type": JWT})
+    json!({"header": "X-Actor", "type": OPAQUE, "subject": "agent"})
 }
 
 fn bench(configuration: &Value) -> Bench {
@@ -87,7 +90,7 @@ fn a_fresh_token_of_the_same_actor_is_no_reason_to_exchange_again() {
 
 #[test]
 fn another_actor_of_the_operators_gets_another_token() {
-    let mut configuration = with_actor(json!({"header": "x-actor", "type": JWT, "subject": "one"}));
+    let mut configuration = with_actor(json!({"header": "x-actor", "type": OPAQUE, "subject": "one"}));
     let mut second = configuration["resources"][0].clone();
     second["url"] = json!("https://mcp.acme.example/second");
     second["exchange"]["okta-eu"]["actor_token"]["subject"] = json!("two");
@@ -132,6 +135,49 @@ fn a_token_that_says_to_be_another_actors_goes_nowhere() {
     }
 }
 
+#[test]
+fn an_actors_token_that_cannot_be_read_goes_nowhere_unless_it_is_opaque() {
+    let claims = json!({"sub": "agent-b"});
+    let signed = |header: Value| OTHER_KEY.sign(&with(json!({"alg": "ES256"}), header), &claims);
+    let own = OTHER_KEY.sign(&json!({"alg": "ES256"}), &json!({"sub": "agent-a"}));
+    let encoded = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+    let header = encoded(r#"{"alg":"ES256"}"#);
+    let twice = format!("{header}.{}.AA", encoded(r#"{"sub":"agent-a","sub":"agent-b"}"#));
+    let names_twice = format!("{}.{}.AA", encoded(r#"{"alg":"ES256","alg":"ES384"}"#), encoded(&claims.to_string()));
+    let padded = format!("{}=", signed(json!({})));
+    let is_sent = |actor: &Value, token: &str| {
+        let mut bench = bench(&with_actor(actor.clone()));
+        let (_, step) = bench.send(from(&bob_token(), &[token]));
+        match bench.engine.next_call() {
+            Some((_, call)) => form(&call)["actor_token"] == token,
+            None => {
+                assert_eq!(refused(step), (502, "actor_token_missing".to_owned()), "{token}");
+                false
+            }
+        }
+    };
+    for token_type in [JWT, OPAQUE, "urn:ietf:params:oauth:token-type:id_token"] {
+        let actor = json!({"header": "x-actor", "type": token_type, "subject": "agent-a"});
+        assert!(is_sent(&actor, &own));
+        for token in [
+            signed(json!({})),
+            signed(json!({"cty": "JWT"})),
+            signed(json!({"crit": ["exp"]})),
+            signed(json!({"kid": 1})),
+            twice.clone(),
+            names_twice.clone(),
+            padded.clone(),
+            format!("{}.AA", signed(json!({}))),
+            "a.b.c.d.e".to_owned(),
+        ] {
+            assert!(!is_sent(&actor, &token), "{token_type} {token}");
+        }
+        for token in ["opaque", "opaque.in-two"] {
+            assert_eq!(is_sent(&actor, token), token_type == OPAQUE, "{token_type} {token}");
+        }
+    }
+}
+
 /// Whether a token with this `may_act` is exchanged.
 fn is_exchanged(configuration: &Value, may_act: &Value) -> bool {
     let mut bench = bench(configuration);
@@ -168,11 +214,11 @@ fn a_token_that_names_who_may_act_is_exchanged_by_that_one_only() {
 
 #[test]
 fn where_an_actors_token_is_sent_its_subject_is_who_must_be_named() {
-    let named = with_actor(json!({"header": "x-actor", "type": JWT, "subject": "agent"}));
+    let named = with_actor(header_actor());
     let of_another_issuer = with_actor(
         json!({"env": "ACTOR_TOKEN", "type": JWT, "subject": "agent", "issuer": "https://workload.example"}),
     );
-    let unnamed = with_actor(header_actor());
+    let unnamed = with_actor(json!({"env": "ACTOR_TOKEN", "type": JWT}));
     for (configuration, may_act, expected) in [
         (&named, json!({"sub": "agent"}), true),
         (&named, json!({"sub": "agent", "iss": OKTA, "client_id": "0oa1"}), true),
@@ -232,7 +278,11 @@ fn an_actors_token_is_configured_in_one_way() {
         (json!({"env": "TWO_WORDS", "type": JWT}), "….env"),
         (json!({"header": "authorization", "type": JWT}), "….header"),
         (json!({"header": "x actor", "type": JWT}), "….header"),
-        (json!({"header": "x-id-token", "type": JWT}), "….header"),
+        (json!({"header": "actor", "type": JWT, "subject": "agent"}), "….header"),
+        (json!({"header": "dpop", "type": JWT, "subject": "agent"}), "….header"),
+        (json!({"header": "x-id-token", "type": JWT, "subject": "agent"}), "….header"),
+        (json!({"header": "x-actor", "type": JWT}), "….subject"),
+        (json!({"header": "x-actor", "type": JWT, "issuer": "https://w.example"}), "….subject"),
         (json!({"header": "x-actor", "type": JWT, "sub": "agent"}), "….sub"),
     ] {
         assert_eq!(at(actor.clone()), Err(path.to_owned()), "{actor}");

@@ -640,3 +640,28 @@ fn workers_share_with_those_who_have_the_same_secrets_all_of_them() {
         assert_eq!(bench.engine.next_call().is_none(), same, "{first} {second}");
     }
 }
+
+#[test]
+fn the_log_warns_where_all_that_the_key_of_shared_memory_is_made_of_is_short() {
+    let short = "k".repeat(31);
+    let is_warned = |secrets: [&str; 2], shared: bool| {
+        let mut whole = configuration();
+        for (name, secret) in ["entra-us", "okta-eu"].into_iter().zip(secrets) {
+            whole["identity_providers"][name]["client"]["authentication"] =
+                json!({"method": "client_secret_post", "secret": {"inline": secret}});
+        }
+        if shared {
+            whole["shared_secret"] = json!({"inline": "0123456789abcdef0123456789abcdef"});
+        }
+        let warnings = parse(&whole).warnings;
+        let warning: Vec<&String> = warnings.iter().filter(|text| text.starts_with("shared_secret: ")).collect();
+        assert!(warning.iter().all(|text| !text.contains(&short)));
+        !warning.is_empty()
+    };
+    let long = "k".repeat(32);
+    assert!(is_warned([&short, "s"], false));
+    assert!(!is_warned([&short, &long], false));
+    assert!(!is_warned([&short, "s"], true));
+    // A private key is no short secret.
+    assert!(parse(&configuration()).warnings.is_empty());
+}

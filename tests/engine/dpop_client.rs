@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use jwt_simple::algorithms::{ECDSAP256KeyPairLike as _, ES256KeyPair, ES384KeyPair, Ed25519KeyPair};
+use jwt_simple::algorithms::{ECDSAP256KeyPairLike as _, ES256KeyPair, ES384KeyPair, Ed25519KeyPair, RS256KeyPair};
 use onbehalf::config::Config;
 use onbehalf::crypto::{Algorithm, Software};
 use onbehalf::engine::{Response, Sample, Step};
@@ -598,4 +598,21 @@ fn what_a_resource_without_proofs_says_of_nonces_is_the_clients() {
         panic!("a good answer was replaced");
     };
     assert!(!remove.contains(&"dpop-nonce"));
+}
+
+#[test]
+fn the_log_warns_of_a_key_whose_signatures_are_slow_where_each_request_takes_one() {
+    let warnings = |pem: &str, algorithm: &str, exchange: Value| parse(&with_key(pem, algorithm, exchange)).warnings;
+    let of = |pem: &str, algorithm: &str, exchange: Value| {
+        let warnings = warnings(pem, algorithm, exchange);
+        warnings.into_iter().filter(|text| text.starts_with("resources[0].exchange.okta-eu.presented_as: ")).collect()
+    };
+    let rsa = RS256KeyPair::generate(2048).unwrap().to_pem().unwrap();
+    for algorithm in ["RS256", "PS256", "PS512"] {
+        let found: Vec<String> = of(&rsa, algorithm, json!({"presented_as": "dpop"}));
+        assert!(found.len() == 1 && found[0].contains(algorithm) && found[0].contains("ES256"), "{found:?}");
+        // A token request is no request of a client's.
+        assert_eq!(of(&rsa, algorithm, json!({})), [""; 0]);
+    }
+    assert_eq!(of(&pem(), "ES256", json!({"presented_as": "dpop"})), [""; 0]);
 }
