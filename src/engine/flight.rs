@@ -365,6 +365,8 @@ impl<'a> Landing<'a> {
     ) {
         let reason = fault.blame.reason();
         let pause = match fault.blame {
+            // Who can act at once comes back at once.
+            Blame::UserMustAct if fault.interaction_uri.is_some() => 10,
             Blame::UserMustAct => 120,
             Blame::NotAllowed => 60,
             Blame::Token | Blame::Operator => 30,

@@ -100,12 +100,15 @@ pub struct Fault {
 
 impl Fault {
     /// The same at the second of two requests. What was handed in there is of the provider's making, minutes
-    /// old at most: that it is not taken is nothing that the caller could mend with another token.
-    pub(super) fn of_second_leg(mut self) -> Self {
-        if self.blame == Blame::Token {
+    /// old at most: that it is not taken is nothing that the caller could mend with another token. Nor does another
+    /// host than the provider's send users anywhere: they would come back with the same, as often as it likes.
+    pub(super) fn of_second_leg(mut self, is_elsewhere: bool) -> Self {
+        if self.blame == Blame::Token || (is_elsewhere && self.blame == Blame::UserMustAct) {
             self.blame = Blame::Operator;
             // What to do about a caller's token is no remedy here.
             self.known = self.known.filter(|entry| entry.act == Act::Operator);
+            self.claims = None;
+            self.interaction_uri = None;
         }
         self.is_at_second = true;
         self

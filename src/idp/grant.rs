@@ -176,7 +176,10 @@ impl TokenRequest<'_> {
 
     /// A fault of this request, which says of the second that it was that.
     pub fn located(&self, fault: Fault) -> Fault {
-        if self.second().is_some() { fault.of_second_leg() } else { fault }
+        match self.second() {
+            None => fault,
+            Some(server) => fault.of_second_leg(server.token_endpoint.authority() != self.provider.issuer.authority()),
+        }
     }
 
     fn read_success(&self, answer: &Answer) -> Result<Issued, &'static str> {

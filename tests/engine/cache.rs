@@ -80,9 +80,11 @@ fn a_token_that_ends_at_once_still_serves_those_who_waited() {
 
 #[test]
 fn a_refusal_is_remembered_for_as_long_as_it_makes_sense() {
-    let cases: [(Value, u16, u64); 5] = [
+    let with_page = json!({"error": "interaction_required", "interaction_uri": "https://login.entra.example/consent"});
+    let cases: [(Value, u16, u64); 6] = [
         (json!({"error": "invalid_grant"}), 400, 30),
         (json!({"error": "interaction_required"}), 400, 120),
+        (with_page, 400, 10),
         (json!({"error": "access_denied"}), 400, 60),
         (json!({"error": "invalid_client"}), 401, 30),
         (json!({}), 503, 1),

@@ -293,7 +293,8 @@ the sentence and nothing else: they are not part of any contract, and change. *A
 later without anybody doing anything; such a refusal has a `Retry-After`. `interaction_required` is a 401 `insufficient_claims`
 challenge where the provider sent `claims` and the client takes them (`xms_cc` with `cp1`), and its body has `interaction_uri`
 where the provider sent one that is on its own host. At the second of two requests (`leg=2` in the log), `invalid_grant` is the
-operator's concern, and a 502 `exchange_misconfigured`: what was handed in there is the provider's own word.
+operator's concern, and a 502 `exchange_misconfigured`: what was handed in there is the provider's own word. So is
+`interaction_required` there, if that server is on another host than the provider: no user is sent anywhere by it.
 
 ";
 

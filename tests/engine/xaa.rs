@@ -293,6 +293,24 @@ fn an_assertion_that_is_not_taken_is_the_operators_concern_and_no_fault_of_the_u
 }
 
 #[test]
+fn another_companys_server_sends_no_user_anywhere() {
+    let body = json!({"error": "interaction_required", "claims": r#"{"access_token":{}}"#,
+        "interaction_uri": "https://acme.okta.example/consent"});
+    let reply = answer_with(400, &[], &body);
+    let mut bench = ready(&elsewhere());
+    let (_, flight, _) = bench.at_second(&user("00ubob"));
+    let answer = answered(bench.only_step(flight, &reply));
+    assert_eq!(answer.status, 502);
+    assert!(answer.body.contains("exchange_misconfigured") && !answer.body.contains("consent"), "{}", answer.body);
+    assert!(answer.headers.iter().all(|(name, _)| *name != "www-authenticate"));
+    // The provider itself may, at either of its servers.
+    let mut bench = ready(&xaa());
+    let (_, flight, _) = bench.at_second(&user("00ubob"));
+    let answer = answered(bench.only_step(flight, &reply));
+    assert!(answer.status == 403 && answer.body.contains("https://acme.okta.example/consent"), "{}", answer.body);
+}
+
+#[test]
 fn a_line_about_the_second_call_says_so_and_has_no_remedy_for_a_callers_token() {
     let config = parse(&elsewhere());
     let target = config.resources[0].targets[0].as_ref().unwrap();
@@ -320,6 +338,9 @@ fn a_line_about_the_second_call_says_so_and_has_no_remedy_for_a_callers_token() 
     let text = second.to_string();
     assert!(text.starts_with("leg=2 error=\"invalid_grant\" status=400"), "{text}");
     assert!(!text.contains("act=user"), "{text}");
+    let wants_the_user = line(Leg::Second("jag"), "interaction_required");
+    assert!(wants_the_user.blame == Blame::Operator && wants_the_user.claims.is_none(), "{wants_the_user}");
+    assert!(!wants_the_user.to_string().contains("act=user"), "{wants_the_user}");
     // No text that repeats the secret of the client there.
     assert!(!text.contains("their-secret"), "{text}");
 }
