@@ -13,7 +13,7 @@ use super::known::{Known, Role};
 use super::possession;
 use super::presentation::{self, Proof};
 use super::select::{Selected, select};
-use super::upstream::Sent;
+use super::upstream::{Sent, SentToken};
 use super::verified::Verified;
 use crate::audit::quoted;
 use crate::config::{Actor, Bound, Client, Config, Provider, Resource, SubjectToken, TokenSource};
@@ -44,7 +44,7 @@ pub(super) struct Facts<'a> {
     pub(super) shared: &'a dyn Shared,
     /// What was found out, for whoever tells of it.
     pub(super) about: About,
-    /// With what the request goes on, if it does with a token.
+    /// With what the request goes on, if its answer is to be looked at.
     pub(super) sent: Option<Sent>,
 }
 
@@ -188,7 +188,10 @@ impl<'a> Facts<'a> {
                 let (token, next) = self.exchange(request, index, credential.token, &caller, provider, target, now)?;
                 (Passage::Exchanged, Some(token), next)
             }
-            Some(Unexchanged::Removed) => (Passage::Unexchanged, None, None),
+            Some(Unexchanged::Removed) => {
+                self.sent = Some(self.sent(None, caller.provider, index, false, now));
+                (Passage::Unexchanged, None, None)
+            }
             Some(Unexchanged::Forwarded) => {
                 (Passage::Unexchanged, Some(Secret::new(format!("Bearer {}", credential.token))), None)
             }
@@ -266,7 +269,7 @@ impl<'a> Facts<'a> {
                 subject: Secret::new(subject_token.to_owned()),
                 is_id_token,
                 assertion: assertion(request, provider)?,
-                claims: self.known.rejections.claims(&key),
+                claims: self.known.rejections.claims(resource, &key),
                 tenant: caller.caller.tenant.clone(),
                 elsewhere: elsewhere(target).map(Box::from),
                 subject_expires: subject.expires,
@@ -283,9 +286,9 @@ impl<'a> Facts<'a> {
                 let detail = format!("because={:?}", "the caller's own token came back");
                 Err(Refusal::because(Reason::ProviderAnswerInvalid, detail).into())
             }
-            Exchanged::Issued { authorization, is_due } => {
+            Exchanged::Issued { authorization, mark, is_due } => {
                 let is_proved = matches!(target.presentation, Presentation::Dpop { .. });
-                self.sent = Some(Sent { key, provider: caller.provider, resource, at: now, is_proved });
+                self.sent = Some(self.sent(Some(SentToken { key, mark }), caller.provider, resource, is_proved, now));
                 let may_renew = is_due && self.known.circuits.may_renew(caller.provider, place().as_deref(), &key, now);
                 let renewal = match may_renew.then(|| need(true)).transpose() {
                     Ok(renewal) => renewal,
@@ -311,6 +314,11 @@ impl<'a> Facts<'a> {
                 None => need(false).map_or_else(Verdict::from, |need| Verdict::Need(Need::Token(need))),
             }),
         }
+    }
+
+    fn sent(&self, token: Option<SentToken>, provider: usize, resource: usize, is_proved: bool, now: UnixTime) -> Sent {
+        let takes_proofs = self.config.resources.get(resource).is_some_and(|resource| resource.dpop.mode != Bound::Off);
+        Sent { token, provider, resource, at: now, is_proved, hides_nonce: is_proved || takes_proofs }
     }
 
     /// The ID token that comes with the access token, verified as such and of the same user.

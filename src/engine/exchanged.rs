@@ -25,6 +25,17 @@ const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct TokenKey([u8; 32]);
 
+/// By what an exchanged token is known again: a digest, so that it can be remembered for longer than the token.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark([u8; 16]);
+
+impl Mark {
+    /// Of the value for `authorization`.
+    fn of(authorization: &str) -> Self {
+        Self(hmac_sha256::Hash::hash(authorization.as_bytes()).first_chunk().copied().unwrap_or_default())
+    }
+}
+
 /// What an exchange has brought.
 #[derive(Clone)]
 pub(super) enum Exchange {
@@ -32,6 +43,8 @@ pub(super) enum Exchange {
     Issued {
         /// The value for `authorization`.
         authorization: Secret,
+        /// Made with it, so that no request has to.
+        mark: Mark,
         until: UnixTime,
         /// When to ask for the next one, if that may be good for longer.
         renew_from: Option<UnixTime>,
@@ -41,6 +54,18 @@ pub(super) enum Exchange {
 }
 
 impl Exchange {
+    fn issued(authorization: String, until: UnixTime, renew_from: Option<UnixTime>) -> Self {
+        Self::Issued { mark: Mark::of(&authorization), authorization: Secret::new(authorization), until, renew_from }
+    }
+
+    /// Of a token.
+    pub(super) const fn mark(&self) -> Option<Mark> {
+        match self {
+            Self::Issued { mark, .. } => Some(*mark),
+            Self::Failed { .. } => None,
+        }
+    }
+
     pub(super) const fn until(&self) -> UnixTime {
         match self {
             Self::Issued { until, .. } | Self::Failed { until, .. } => *until,
@@ -55,7 +80,7 @@ impl Exchange {
     /// As text, for another worker.
     pub(super) fn write(&self) -> Zeroizing<String> {
         let members = match self {
-            Self::Issued { authorization, until, renew_from } => {
+            Self::Issued { authorization, until, renew_from, .. } => {
                 let mut members = vec![("token", authorization.reveal().into()), ("until", until.millis().into())];
                 members.extend(renew_from.map(|from| ("renew", from.millis().into())));
                 members
@@ -75,9 +100,7 @@ impl Exchange {
         let time = |name: &str| members.get(name).and_then(Value::as_u64).map(UnixTime::from_millis);
         let until = time("until")?;
         Some(match members.string("token") {
-            Some(token) => {
-                Self::Issued { authorization: Secret::new(token.to_owned()), until, renew_from: time("renew") }
-            }
+            Some(token) => Self::issued(token.to_owned(), until, time("renew")),
             None => Self::Failed { refusal: Refusal::from_members(&members)?, until },
         })
     }
@@ -88,6 +111,7 @@ pub(super) enum Exchanged {
     Issued {
         /// The value for `authorization`.
         authorization: Secret,
+        mark: Mark,
         /// Whether it is time to ask for the next one.
         is_due: bool,
     },
@@ -136,8 +160,9 @@ impl Exchanges {
 
     pub(super) fn get(&mut self, key: &TokenKey, now: UnixTime) -> Exchanged {
         match self.exchanges.get(key) {
-            Some(Exchange::Issued { authorization, until, renew_from }) if now < *until => Exchanged::Issued {
+            Some(Exchange::Issued { authorization, mark, until, renew_from }) if now < *until => Exchanged::Issued {
                 authorization: authorization.clone(),
+                mark: *mark,
                 is_due: renew_from.is_some_and(|from| from <= now),
             },
             Some(Exchange::Failed { refusal, until }) if now < *until => {
@@ -154,12 +179,18 @@ impl Exchanges {
     }
 
     /// Remembers a token until its own end or its subject's, whichever is earlier, less a margin; but at least so
-    /// long that those who wait for it get it.
-    pub(super) fn put_issued(&mut self, key: TokenKey, issued: &Issued, subject_expires: UnixTime, now: UnixTime) {
+    /// long that those who wait for it get it. Whether it does: one that is there may be good for longer.
+    pub(super) fn put_issued(
+        &mut self,
+        key: TokenKey,
+        issued: &Issued,
+        subject_expires: UnixTime,
+        now: UnixTime,
+    ) -> bool {
         let end = now.plus(issued.lifetime);
         let margin = MARGIN.min(issued.lifetime.checked_div(4).unwrap_or_default());
         let until = end.min(subject_expires).minus(margin).max(now.plus(Duration::from_secs(1)));
-        let authorization = Secret::new(format!("{} {}", issued.scheme.name(), issued.access_token.reveal()));
+        let authorization = format!("{} {}", issued.scheme.name(), issued.access_token.reveal());
         // One that ends with its subject would be followed by one that does, too.
         let is_worth_it = end.plus(WORTH_RENEWING) < subject_expires;
         let fifth = until.since(now).checked_div(5).unwrap_or_default();
@@ -173,32 +204,43 @@ impl Exchanges {
         {
             // Some providers hand out less than they did.
             *renew_from = Some(now.plus(RENEWAL_PAUSE));
-            return;
+            return false;
         }
-        self.exchanges.put(key, Exchange::Issued { authorization, until, renew_from });
+        self.exchanges.put(key, Exchange::issued(authorization, until, renew_from));
+        true
     }
 
-    /// A token is not good any more, and this was it. That there is none, and why, stays.
-    pub(super) fn drop_issued(&mut self, key: &TokenKey) -> Option<Secret> {
-        let Some(Exchange::Issued { authorization, .. }) = self.exchanges.peek(key) else {
-            return None;
-        };
-        let authorization = authorization.clone();
-        self.exchanges.pop(key);
-        Some(authorization)
+    /// Which token is in use.
+    pub(super) fn mark(&self, key: &TokenKey) -> Option<Mark> {
+        self.exchanges.peek(key).and_then(Exchange::mark)
+    }
+
+    /// A token is not good any more. That there is none, and why, stays.
+    pub(super) fn drop_issued(&mut self, key: &TokenKey) {
+        if self.mark(key).is_some() {
+            self.exchanges.pop(key);
+        }
     }
 
     /// Remembers that there is no token, for `pause`. Where that says nothing of the token that is there and still good, it
-    /// stays: there is only no next one yet.
-    pub(super) fn put_failed(&mut self, key: TokenKey, refusal: Refusal, keeps: bool, pause: Duration, now: UnixTime) {
+    /// stays: there is only no next one yet. Whether that is remembered.
+    pub(super) fn put_failed(
+        &mut self,
+        key: TokenKey,
+        refusal: Refusal,
+        keeps: bool,
+        pause: Duration,
+        now: UnixTime,
+    ) -> bool {
         if let Some(Exchange::Issued { until, renew_from, .. }) = self.exchanges.peek_mut(&key)
             && now < *until
             && keeps
         {
             *renew_from = Some(now.plus(pause.max(RENEWAL_PAUSE)));
-            return;
+            return false;
         }
         self.exchanges.put(key, Exchange::Failed { refusal, until: now.plus(pause) });
+        true
     }
 }
 

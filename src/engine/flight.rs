@@ -318,7 +318,7 @@ impl<'a> Landing<'a> {
             Operation::KeysElsewhere { .. } | Operation::TokenElsewhere { .. } => Next::Done(flight.waiters),
             Operation::Exchange(exchange) => {
                 let (need, took) = (exchange.need.clone(), exchange.took(now));
-                match exchange.land(reply, self.config, &mut self.known.nonces, self.crypto, now) {
+                let is_new = match exchange.land(reply, self.config, &mut self.known.nonces, self.crypto, now) {
                     exchange::Next::Call(next, call) => {
                         let operation = Operation::Exchange(next);
                         return Next::Call(Box::new((
@@ -333,13 +333,16 @@ impl<'a> Landing<'a> {
                         log::info!("{record}");
                         self.counters.exchanged(need.provider, outcome, took);
                         self.known.circuits.served(&need.endpoint(), &self.watch(provider, now));
-                        self.known.exchanges.put_issued(need.key, &issued, need.subject_expires, now);
+                        self.known.exchanges.put_issued(need.key, &issued, need.subject_expires, now)
                     }
                     exchange::Next::Failed(fault) => {
-                        self.no_token(&need, provider, &fault, flight.waiters.len(), took, now);
+                        self.no_token(&need, provider, &fault, flight.waiters.len(), took, now)
                     }
+                };
+                match self.known.exchanges.peek(&need.key, now) {
+                    Some(brought) if is_new => self.pool().publish(&need.key, brought, now),
+                    kept => self.pool().give_back(&need.key, kept, now),
                 }
-                self.pool().publish(&need.key, self.known.exchanges.peek(&need.key, now), now);
                 Next::Done(flight.waiters)
             }
         }
@@ -349,11 +352,13 @@ impl<'a> Landing<'a> {
         Watch { board: self.board, crypto: self.crypto, provider, now }
     }
 
-    fn pool(&self) -> Pool<'a> {
-        Pool { board: self.board, crypto: self.crypto, room: self.config.shared_tokens }
+    fn pool(&self) -> Pool<'_> {
+        let rejections = &self.known.rejections;
+        Pool { board: self.board, crypto: self.crypto, rejections, room: self.config.shared_tokens }
     }
 
-    /// The exchange for `need` failed: remembers that for a while, by whose fault it is.
+    /// The exchange for `need` failed: remembers that for a while, by whose fault it is. Whether it does: a token that is
+    /// there may be as good as before.
     pub(super) fn no_token(
         &mut self,
         need: &TokenNeed,
@@ -362,7 +367,7 @@ impl<'a> Landing<'a> {
         waiters: usize,
         took: Duration,
         now: UnixTime,
-    ) {
+    ) -> bool {
         let reason = fault.blame.reason();
         let pause = match fault.blame {
             // Who can act at once comes back at once.
@@ -396,7 +401,7 @@ impl<'a> Landing<'a> {
             refusal.claims = fault.claims.clone().or_else(|| need.claims.clone().map(Into::into));
         }
         if fault.blame == Blame::Operator {
-            self.known.rejections.forget_claims(&need.key);
+            self.known.rejections.forget_claims(need.resource, &need.key);
         }
         if fault.blame == Blame::UserMustAct {
             refusal.interaction_uri.clone_from(&fault.interaction_uri);
@@ -404,7 +409,7 @@ impl<'a> Landing<'a> {
         self.counters.exchanged(need.provider, reason.label(), took);
         // These say nothing of the user: a token that is there is as good as before.
         let keeps = matches!(fault.blame, Blame::Operator | Blame::Throttled | Blame::Unavailable | Blame::Nonsense);
-        self.known.exchanges.put_failed(need.key, refusal, keeps, pause, now);
+        self.known.exchanges.put_failed(need.key, refusal, keeps, pause, now)
     }
 
     /// Keys of a provider are there, with how they came and for how long they may be taken as they are.

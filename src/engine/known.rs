@@ -9,14 +9,12 @@ use lru::LruCache;
 use rustc_hash::FxBuildHasher;
 
 use super::circuit::Circuits;
-use super::exchanged::{Exchanges, TokenKey};
+use super::exchanged::Exchanges;
 use super::issuer::{Change, IssuerState};
 use super::nonces::Nonces;
 use super::upstream::Rejections;
 use super::verified::{Verified, VerifiedTokens, is_same};
 use crate::config::Config;
-use crate::secret::Secret;
-use crate::time::UnixTime;
 use crate::token::Header;
 
 /// How many headers are remembered, and of what length: each is compared with that of every token.
@@ -54,7 +52,7 @@ impl Known {
             exchanges: Exchanges::new(config.exchanged_tokens),
             circuits: Circuits::default(),
             nonces: Nonces::default(),
-            rejections: Rejections::new(config.exchanged_tokens),
+            rejections: Rejections::new(config.exchanged_tokens, config.resources.len()),
         }
     }
 
@@ -77,13 +75,6 @@ impl Known {
         self.exchanges.clock_went_back();
         self.circuits.clock_went_back();
         self.rejections.clock_went_back();
-    }
-
-    /// The upstream of a token rejects it: it is not used any more, and the next one should have `claims` in it. Gives what
-    /// the value for `authorization` was.
-    pub(super) fn drop_issued(&mut self, key: TokenKey, claims: Option<String>, now: UnixTime) -> Option<Secret> {
-        self.rejections.put(key, claims, now);
-        self.exchanges.drop_issued(&key)
     }
 
     /// The header that a first segment stands for, if a token with it was verified not long ago.

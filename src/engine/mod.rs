@@ -261,7 +261,8 @@ impl Engine {
     }
 
     fn pool(&self) -> Pool<'_> {
-        Pool { board: self.board(), crypto: self.crypto.as_ref(), room: self.config.shared_tokens }
+        let (crypto, rejections) = (self.crypto.as_ref(), &self.known.rejections);
+        Pool { board: self.board(), crypto, rejections, room: self.config.shared_tokens }
     }
 
     /// Keeps the keys of a provider fresh.
@@ -496,7 +497,7 @@ impl Engine {
             let watch = Watch { board, crypto: self.crypto.as_ref(), provider, now };
             if let Err((reason, pause)) = self.known.circuits.enter(&need.endpoint(), &need.caller.caller.user, &watch)
             {
-                self.pool().publish(&need.key, self.known.exchanges.peek(&need.key, now), now);
+                self.pool().give_back(&need.key, self.known.exchanges.peek(&need.key, now), now);
                 let because = "because=\"so the provider answered other exchanges\"";
                 return Err(Refusal::because(reason, because).retry_after(pause));
             }
@@ -513,7 +514,7 @@ impl Engine {
             None => Err(Refusal::new(Reason::KeysUnavailable).retry_after(Duration::from_secs(1))),
         };
         if started.is_err() {
-            self.pool().publish(&key, self.known.exchanges.peek(&key, now), now);
+            self.pool().give_back(&key, self.known.exchanges.peek(&key, now), now);
         }
         started
     }

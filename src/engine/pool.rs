@@ -7,9 +7,9 @@
 use std::time::Duration;
 
 use super::board::{Board, Worker};
-use super::exchanged::{Exchange, TokenKey};
+use super::exchanged::{Exchange, Mark, TokenKey};
+use super::upstream::Rejections;
 use crate::crypto::Crypto;
-use crate::secret::Secret;
 use crate::time::UnixTime;
 
 /// How many tokens a record has room for.
@@ -28,6 +28,8 @@ const CLOCK_JITTER: Duration = Duration::from_secs(5);
 pub(super) struct Pool<'a> {
     pub(super) board: Board<'a>,
     pub(super) crypto: &'a dyn Crypto,
+    /// What is not taken over, whoever puts it there.
+    pub(super) rejections: &'a Rejections,
     /// How many tokens there is room for; 0: each worker has its own only.
     pub(super) room: usize,
 }
@@ -71,7 +73,7 @@ impl Pool<'_> {
         for _ in 0..MOST_TRIES {
             let (record, version) = self.board.shared.get(&place.name);
             let record = record.unwrap_or_default();
-            let entry = self.find(&place, &record, now);
+            let entry = self.good(key, self.find(&place, &record, now));
             let exchange = match entry {
                 Some(Entry { exchange: Some(exchange), .. }) if !(renews && exchange.is_due(now)) => {
                     return Claim::Found(exchange);
@@ -94,7 +96,7 @@ impl Pool<'_> {
     pub(super) fn look(&self, key: &TokenKey, now: UnixTime) -> Claim {
         let entry = self.place(key).and_then(|place| {
             let record = self.board.shared.get(&place.name).0?;
-            self.find(&place, &record, now)
+            self.good(key, self.find(&place, &record, now))
         });
         match entry {
             Some(Entry { exchange: Some(exchange), .. }) if !exchange.is_due(now) => Claim::Found(exchange),
@@ -104,18 +106,20 @@ impl Pool<'_> {
     }
 
     /// An exchange of ours is over: what it has brought is for all, and the lease is given back.
-    pub(super) fn publish(&self, key: &TokenKey, brought: Option<&Exchange>, now: UnixTime) {
+    pub(super) fn publish(&self, key: &TokenKey, brought: &Exchange, now: UnixTime) {
+        let is_token = |exchange: &Exchange| exchange.mark().is_some();
         self.change(key, now, |entry| {
             let is_ours = entry.leased_by == self.board.worker;
-            let is_token = |exchange: Option<&Exchange>| matches!(exchange, Some(Exchange::Issued { .. }));
-            if !is_ours && !is_token(brought) && (entry.is_leased(now) || is_token(entry.exchange.as_ref())) {
+            if !is_ours && !is_token(brought) && (entry.is_leased(now) || entry.exchange.as_ref().is_some_and(is_token))
+            {
                 // The lease was over, and another worker has taken it: what comes of that counts.
                 return false;
             }
             match (&entry.exchange, brought) {
                 // Some providers hand out less than they did.
-                (Some(Exchange::Issued { until, .. }), Some(Exchange::Issued { until: ours, .. })) if ours < until => {}
-                _ => entry.exchange = brought.cloned(),
+                (Some(Exchange::Issued { until, mark, .. }), Exchange::Issued { until: ours, .. })
+                    if ours < until && !self.rejections.has(key, *mark) => {}
+                _ => entry.exchange = Some(brought.clone()),
             }
             if is_ours {
                 entry.leased_until = UnixTime::default();
@@ -124,16 +128,41 @@ impl Pool<'_> {
         });
     }
 
-    /// A token is not good any more: nobody takes it over. One that another worker has brought since then stays.
-    pub(super) fn withdraw(&self, key: &TokenKey, rejected: &Secret, now: UnixTime) {
+    /// An exchange of ours has brought nothing: the lease is given back. Of `kept`, which is still good here, only says when
+    /// to ask for the next one, and only if it is what is there: it may have been withdrawn.
+    pub(super) fn give_back(&self, key: &TokenKey, kept: Option<&Exchange>, now: UnixTime) {
         self.change(key, now, |entry| {
-            let is_it = matches!(&entry.exchange, Some(Exchange::Issued { authorization, .. })
-                if authorization.reveal() == rejected.reveal());
+            let is_ours = entry.leased_by == self.board.worker;
+            if is_ours {
+                entry.leased_until = UnixTime::default();
+                if let (
+                    Some(Exchange::Issued { mark: there, renew_from, .. }),
+                    Some(Exchange::Issued { mark, renew_from: next, .. }),
+                ) = (&mut entry.exchange, kept)
+                    && there == mark
+                {
+                    *renew_from = *next;
+                }
+            }
+            is_ours
+        });
+    }
+
+    /// A token is not good any more: nobody takes it over. One that another worker has brought since then stays.
+    pub(super) fn withdraw(&self, key: &TokenKey, rejected: Mark, now: UnixTime) {
+        self.change(key, now, |entry| {
+            let is_it = entry.exchange.as_ref().and_then(Exchange::mark) == Some(rejected);
             if is_it {
                 entry.exchange = None;
             }
             is_it
         });
+    }
+
+    /// An entry without a token that was rejected: by mistake or by intent, it may be there again.
+    fn good(&self, key: &TokenKey, entry: Option<Entry>) -> Option<Entry> {
+        let is_rejected = |exchange: &Exchange| exchange.mark().is_some_and(|mark| self.rejections.has(key, mark));
+        entry.map(|entry| Entry { exchange: entry.exchange.filter(|exchange| !is_rejected(exchange)), ..entry })
     }
 
     /// Changes what stands there for `key`, if `change` says that it has.

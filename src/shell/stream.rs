@@ -56,8 +56,9 @@ impl Stream {
     fn answered(&self) -> Option<Response> {
         let sent = if self.waits.get() { self.worker.take_resumed(self.id) } else { self.sent.take() }?;
         let is_for_us = headers::response_field("www-authenticate").is_some()
-            || (sent.is_proved() && headers::response_field("dpop-nonce").is_some())
-            || (self.worker.may_look(&sent)
+            || (sent.hides_nonce() && headers::response_field("dpop-nonce").is_some())
+            || (sent.has_token()
+                && self.worker.may_look(&sent)
                 && headers::response_field(":status").is_some_and(|status| status == b"401"));
         if !is_for_us {
             return None;
