@@ -616,3 +616,18 @@ fn the_log_warns_of_a_key_whose_signatures_are_slow_where_each_request_takes_one
     }
     assert_eq!(of(&pem(), "ES256", json!({"presented_as": "dpop"})), [""; 0]);
 }
+
+#[test]
+fn a_client_that_proves_itself_to_us_gets_no_nonce_of_the_upstreams() {
+    for (mode, hidden) in [("off", false), ("optional", true)] {
+        let mut configuration = configuration();
+        configuration["resources"][0]["dpop"] = json!({"mode": mode});
+        let mut bench = Bench::new(&configuration).with_keys();
+        let edits = forwarded(bench.exchange(bearer("/github", &bob_token()), &issued("up")));
+        assert_eq!(edits.sent.unwrap().hides_nonce(), hidden);
+        let Response::PassOn { remove } = answered_with(&mut bench, &edits, 200, &[("dpop-nonce", "u")]) else {
+            panic!("a good answer was replaced");
+        };
+        assert_eq!(remove.contains(&"dpop-nonce"), hidden, "{mode}");
+    }
+}

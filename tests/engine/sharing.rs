@@ -189,6 +189,26 @@ fn a_renewal_that_fails_is_anothers_to_make_again() {
 }
 
 #[test]
+fn a_renewal_that_fails_is_not_tried_by_the_next_worker_at_once() {
+    let shared = SharedMap::default();
+    let [mut first, mut second]: [Bench; 2] = workers(&shared);
+    let token = day();
+    authorization(first.exchange(github(&token), &issued("one")));
+    authorization(second.ask(github(&token)));
+    for bench in [&mut first, &mut second] {
+        bench.advance(3300);
+    }
+    authorization(first.ask(github(&token)));
+    let (flight, _) = first.call();
+    first.reply(flight, &answer_with(400, &[], &json!({"error": "temporarily_unavailable"})));
+    assert_eq!(authorization(second.ask(github(&token))), "Bearer one");
+    second.no_call();
+    second.advance(11);
+    assert_eq!(authorization(second.ask(github(&token))), "Bearer one");
+    assert!(exchanges(&mut second));
+}
+
+#[test]
 fn a_renewal_that_the_provider_denies_ends_the_token_at_all_workers_that_look() {
     let shared = SharedMap::default();
     let [mut first, mut second]: [Bench; 2] = workers(&shared);

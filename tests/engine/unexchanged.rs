@@ -1,7 +1,8 @@
 //! Tokens that are validated and exchanged for nothing.
 
 use onbehalf::config::Config;
-use onbehalf::engine::Sample;
+use onbehalf::engine::{Response, Sample};
+use onbehalf::http::Answer;
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -54,6 +55,31 @@ fn a_token_is_removed_unless_the_resource_says_otherwise() {
         assert!(edits.authorization.is_none());
         bench.no_call();
     }
+}
+
+#[test]
+fn what_the_upstream_wants_of_nobodys_token_is_not_for_the_client() {
+    for (dpop, expected) in [
+        (json!({"mode": "off"}), &["www-authenticate"][..]),
+        (json!({"mode": "optional"}), &["www-authenticate", "dpop-nonce"]),
+    ] {
+        let mut configuration = unexchanged(json!({}));
+        configuration["resources"][0]["dpop"] = dpop;
+        let mut bench = ready(&configuration);
+        let sent = forwarded(bench.ask(bearer(PATH, &bob_token()))).sent.expect("its answer is looked at");
+        let fields = ["www-authenticate", "dpop-nonce"].map(|name| (name.to_owned(), b"theirs".to_vec()));
+        for status in [200, 401, 403] {
+            let answer = Answer { status, headers: fields.to_vec(), body: Vec::new() };
+            match bench.engine.upstream_answered(&sent, &answer, bench.now) {
+                Response::PassOn { remove } => assert_eq!(remove, expected),
+                Response::Instead(_) => panic!("{status}: there is no token to exchange anew"),
+            }
+        }
+        assert!(forwarded(bench.ask(bearer(PATH, &bob_token()))).authorization.is_none());
+    }
+    // The caller's own token is the upstream's to judge.
+    let mut bench = ready(&unexchanged(json!({"token": "forwarded"})));
+    assert!(forwarded(bench.ask(bearer(PATH, &bob_token()))).sent.is_none());
 }
 
 #[test]

@@ -317,3 +317,280 @@ fn a_dropped_token_is_not_handed_back_by_another_worker() {
     assert_eq!(warm(&mut other, &token).0, "Bearer second");
     other.no_call();
 }
+
+fn users(count: usize) -> Vec<String> {
+    (0..count).map(|user| entra_user(&format!("user-{user}"))).collect()
+}
+
+/// A request with that token, and the exchange that it may need, which brings `upstream`. Whether it was needed.
+fn served(bench: &mut Bench, token: &str, upstream: &str) -> (Sent, bool) {
+    later(bench);
+    let (_, step) = bench.send(bearer("/github", token));
+    if !matches!(step, Step::Wait) {
+        return (sent(step).1, false);
+    }
+    let (flight, _) = bench.call();
+    (sent(bench.reply(flight, &issued(upstream)).remove(0).1).1, true)
+}
+
+#[test]
+fn an_upstream_that_rejects_everybodys_tokens_does_not_drain_the_provider() {
+    let mut bench = Bench::ready();
+    let users = users(100);
+    for token in &users {
+        exchange(&mut bench, token, "first");
+    }
+    let mut exchanges = 0;
+    let mut answers = Vec::new();
+    for second in 1..=59 {
+        bench.now = NOW.plus(std::time::Duration::from_secs(second));
+        for token in &users {
+            let (sent, is_exchanged) = served(&mut bench, token, "next");
+            exchanges += u32::from(is_exchanged);
+            answers.push(rejected(&mut bench, &sent));
+        }
+    }
+    assert_eq!(exchanges, 16, "what is dropped before anybody comes back");
+    is(answers.first().unwrap().clone(), AGAIN);
+    assert!(answers.iter().skip(200).all(|answer| *answer == (502, NO_USE.1.to_owned())), "{answers:?}");
+    // Another resource has another upstream.
+    let token = ENTRA_KEY.token(&with(alice(), json!({"scp": "mcp.read mcp.admin"})));
+    let admin = sent(bench.exchange(bearer("/github/admin", &token), &issued("admin"))).1;
+    is(rejected(&mut bench, &admin), AGAIN);
+}
+
+#[test]
+fn an_upstream_that_rejects_tokens_of_users_who_seldom_come_does_not_drain_the_provider_either() {
+    let mut bench = Bench::ready();
+    let users = users(100);
+    let mut exchanges = 0;
+    for minute in 0..5 {
+        for (user, token) in users.iter().enumerate() {
+            let second = minute * 90 + user as u64 / 2;
+            bench.now = NOW.plus(std::time::Duration::from_millis(second * 1000 + user as u64));
+            let (sent, is_exchanged) = served(&mut bench, token, "next");
+            exchanges += usize::from(is_exchanged);
+            rejected(&mut bench, &sent);
+        }
+    }
+    // Their first, one after it was dropped, and a few to see that it is no better.
+    assert!((200..220).contains(&exchanges), "{exchanges}");
+}
+
+#[test]
+fn everybody_gets_another_token_where_that_is_better() {
+    let mut bench = Bench::ready();
+    let users = users(40);
+    for token in &users {
+        exchange(&mut bench, token, "first");
+    }
+    let mut exchanges = 0;
+    for second in 1..=3 {
+        bench.now = NOW.plus(std::time::Duration::from_secs(second));
+        for token in &users {
+            let (authorization, sent) = match bench.send(bearer("/github", token)) {
+                (_, Step::Wait) => {
+                    exchanges += 1;
+                    let (flight, _) = bench.call();
+                    sent(bench.reply(flight, &issued("better")).remove(0).1)
+                }
+                (_, step) => sent(step),
+            };
+            if authorization == "Bearer first" {
+                is(rejected(&mut bench, &sent), AGAIN);
+            }
+        }
+    }
+    for token in &users {
+        let (_, is_exchanged) = served(&mut bench, token, "better");
+        exchanges += u32::from(is_exchanged);
+    }
+    assert_eq!(exchanges, 40);
+    assert!(users.iter().all(|token| warm(&mut bench, token).0 == "Bearer better"));
+}
+
+#[test]
+fn an_upstream_that_rejects_everything_is_tried_again_after_the_minute() {
+    let mut bench = Bench::ready();
+    let users = users(4);
+    for token in &users[..3] {
+        let first = exchange(&mut bench, token, "first");
+        is(rejected(&mut bench, &first), AGAIN);
+        let second = exchange(&mut bench, token, "second");
+        is(rejected(&mut bench, &second), NO_USE);
+    }
+    let fourth = exchange(&mut bench, &users[3], "fourth");
+    is(rejected(&mut bench, &fourth), NO_USE);
+    let (authorization, fourth) = warm(&mut bench, &users[3]);
+    assert_eq!(authorization, "Bearer fourth", "it stays in use");
+    bench.advance(60);
+    is(rejected(&mut bench, &fourth), AGAIN);
+    assert_eq!(asks_anew(&mut bench, &users[3]), Some(None));
+}
+
+#[test]
+fn one_users_rejected_tokens_keep_nobody_else_from_another() {
+    let mut bench = Bench::ready();
+    let (one, other) = (entra_user("one"), entra_user("other"));
+    let first = exchange(&mut bench, &one, "first");
+    is(rejected(&mut bench, &first), AGAIN);
+    let second = exchange(&mut bench, &one, "second");
+    for _ in 0..100 {
+        is(rejected(&mut bench, &second), NO_USE);
+    }
+    let others = exchange(&mut bench, &other, "others");
+    is(rejected(&mut bench, &others), AGAIN);
+    exchange(&mut bench, &other, "better");
+}
+
+const OTHER_CLAIMS: &str = r#"{"access_token":{"acrs":{"essential":true,"value":"c2"}}}"#;
+
+#[test]
+fn other_claims_that_are_wanted_soon_are_asked_for_once() {
+    let mut bench = Bench::ready();
+    let token = alice_token();
+    let first = exchange(&mut bench, &token, "first");
+    is(rejected(&mut bench, &first), AGAIN);
+    let second = exchange(&mut bench, &token, "second");
+    is(reason(&instead(&mut bench, &second, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
+    later(&mut bench);
+    bench.wait(bearer("/github", &token));
+    let (flight, call) = bench.call();
+    assert_eq!(form(&call)["claims"], CLAIMS);
+    let third = sent(bench.reply(flight, &issued("third")).remove(0).1).1;
+    // One that always wants something else is an upstream that rejects everything, but what it wants is not forgotten.
+    later(&mut bench);
+    let (_, third_again) = warm(&mut bench, &token);
+    assert!(third_again.at() > third.at());
+    is(reason(&instead(&mut bench, &third_again, &answer(401, &[&challenge(OTHER_CLAIMS)]))), NO_USE);
+    bench.advance(60);
+    let (_, late) = warm(&mut bench, &token);
+    is(rejected(&mut bench, &late), AGAIN);
+    assert_eq!(asks_anew(&mut bench, &token), Some(Some(OTHER_CLAIMS.to_owned())));
+}
+
+#[test]
+fn a_renewal_that_was_under_way_when_claims_were_wanted_is_followed_by_an_exchange_with_them() {
+    let mut bench = Bench::ready();
+    let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 86_400})));
+    exchange(&mut bench, &token, "first");
+    bench.advance(3300);
+    let (_, first) = warm(&mut bench, &token);
+    let (renewal, call) = bench.call();
+    assert!(!form(&call).contains_key("claims"));
+    is(reason(&instead(&mut bench, &first, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
+    later(&mut bench);
+    bench.reply(renewal, &issued("without"));
+    later(&mut bench);
+    let (authorization, without) = warm(&mut bench, &token);
+    assert_eq!(authorization, "Bearer without");
+    is(reason(&instead(&mut bench, &without, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
+    assert_eq!(asks_anew(&mut bench, &token), Some(Some(CLAIMS.to_owned())));
+}
+
+#[test]
+fn a_token_that_was_renewed_meanwhile_is_not_dropped_for_the_one_before() {
+    let mut bench = Bench::ready();
+    let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 86_400})));
+    exchange(&mut bench, &token, "first");
+    bench.advance(3300);
+    let (_, first) = warm(&mut bench, &token);
+    let (renewal, _) = bench.call();
+    bench.reply(renewal, &issued("second"));
+    is(rejected(&mut bench, &first), AGAIN);
+    assert_eq!(warm(&mut bench, &token).0, "Bearer second");
+}
+
+#[test]
+fn claims_that_one_upstream_wants_are_not_forgotten_for_those_of_another() {
+    let mut bench = Bench::ready();
+    let token = alice_token();
+    let first = exchange(&mut bench, &token, "first");
+    is(reason(&instead(&mut bench, &first, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
+    for user in 0..300 {
+        let token = ENTRA_KEY.token(&with(alice(), json!({"oid": format!("u{user}"), "scp": "mcp.read mcp.admin"})));
+        bench.advance(u64::from(user % 10 == 0));
+        let admin = sent(bench.exchange(bearer("/github/admin", &token), &issued("admin"))).1;
+        is(reason(&instead(&mut bench, &admin, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
+    }
+    assert_eq!(asks_anew(&mut bench, &token), Some(Some(CLAIMS.to_owned())));
+}
+
+#[test]
+fn a_dropped_token_is_withdrawn_that_had_no_place_here_any_more() {
+    let shared = SharedMap::default();
+    let mut configuration = configuration();
+    configuration["cache"] = json!({"exchanged_tokens": 1});
+    let mut bench = Bench::beside(&configuration, &shared).with_keys();
+    let token = alice_token();
+    let first = exchange(&mut bench, &token, "first");
+    exchange(&mut bench, &entra_user("carol"), "carols");
+    is(rejected(&mut bench, &first), AGAIN);
+    // Another worker, which has rejected nothing, does not find it either.
+    let mut other = Bench::beside(&configuration, &shared);
+    other.now = bench.now;
+    other.tick();
+    assert_eq!(asks_anew(&mut other, &token), Some(None));
+}
+
+#[test]
+fn a_renewal_that_fails_does_not_bring_a_dropped_token_back() {
+    let shared = SharedMap::default();
+    let [mut one, mut other] = [0, 1].map(|_| Bench::beside(&configuration(), &shared));
+    one.tick();
+    one.serve_keys();
+    other.tick();
+    let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 86_400})));
+    exchange(&mut one, &token, "first");
+    warm(&mut other, &token);
+    for bench in [&mut one, &mut other] {
+        bench.advance(3300);
+    }
+    assert_eq!(warm(&mut other, &token).0, "Bearer first");
+    let (renewal, _) = other.call();
+    let (_, first) = warm(&mut one, &token);
+    is(rejected(&mut one, &first), AGAIN);
+    later(&mut other);
+    other.reply(renewal, &unavailable());
+    assert_eq!(warm(&mut other, &token).0, "Bearer first", "it does not know better yet");
+    // Neither who has rejected it, nor who has never seen it, finds it.
+    let mut third = Bench::beside(&configuration(), &shared);
+    third.now = other.now.plus(std::time::Duration::from_secs(1));
+    third.tick();
+    assert_eq!(asks_anew(&mut third, &token), Some(None));
+}
+
+fn unavailable() -> onbehalf::http::Reply {
+    answer_with(503, &[], &json!({}))
+}
+
+#[test]
+fn a_dropped_token_that_somebody_puts_back_is_not_taken_over() {
+    let shared = SharedMap::default();
+    let mut bench = Bench::beside(&configuration(), &shared).with_keys();
+    let token = alice_token();
+    let first = exchange(&mut bench, &token, "first");
+    let before = shared.copy();
+    is(rejected(&mut bench, &first), AGAIN);
+    shared.put_back(&before);
+    exchange(&mut bench, &token, "second");
+    // And what has come since then replaces it, though it ends no later.
+    let mut other = Bench::beside(&configuration(), &shared);
+    other.now = bench.now;
+    other.tick();
+    assert_eq!(warm(&mut other, &token).0, "Bearer second");
+}
+
+#[test]
+fn a_clock_that_went_back_does_not_make_a_rejected_token_good() {
+    let shared = SharedMap::default();
+    let mut bench = Bench::beside(&configuration(), &shared).with_keys();
+    let token = alice_token();
+    let first = exchange(&mut bench, &token, "first");
+    let before = shared.copy();
+    bench.advance(100);
+    is(rejected(&mut bench, &first), AGAIN);
+    bench.now = NOW.plus(std::time::Duration::from_secs(10));
+    shared.put_back(&before);
+    exchange(&mut bench, &token, "second");
+}
