@@ -490,7 +490,9 @@ fn a_renewal_that_was_under_way_when_claims_were_wanted_is_followed_by_an_exchan
 
 #[test]
 fn a_token_that_was_renewed_meanwhile_is_not_dropped_for_the_one_before() {
-    let mut bench = Bench::ready();
+    let mut configuration = configuration();
+    configuration["cache"] = json!({"shared_tokens": 0});
+    let mut bench = Bench::new(&configuration).with_keys();
     let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 86_400})));
     exchange(&mut bench, &token, "first");
     bench.advance(3300);

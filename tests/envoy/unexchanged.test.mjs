@@ -45,6 +45,8 @@ for (const [how, exchange] of Object.entries({ removed: {}, forwarded: { token: 
       assert.equal(arrived.headerNames.includes('authorization'), how === 'forwarded');
       // A server that wants a token refuses the request by itself.
       assert.equal(answer.status, how === 'forwarded' ? 200 : 401, answer.text);
+      // What it wants then is nothing that the client should follow.
+      assert.equal(answer.headers['www-authenticate'], undefined);
       if (how === 'forwarded') {
         const seen = await gateway.whoami(bob.accessToken);
         assert.equal(seen.issuer, parts.okta.signIn.issuer);
