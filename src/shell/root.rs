@@ -120,8 +120,8 @@ impl Root {
 
     /// Hands over what was counted, and now and then how old the keys are.
     fn hand_over_counters(&mut self, now: UnixTime) {
-        // Not while ticks come one after another.
-        if now >= self.handed && now.since(self.handed) < TICK.saturating_sub(SOON) {
+        // Not so often while ticks come one after another.
+        if self.tick != TICK && now >= self.handed && now.since(self.handed) < TICK {
             return;
         }
         self.handed = now;

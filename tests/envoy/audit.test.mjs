@@ -21,8 +21,7 @@ before(async () => {
     },
   };
   gateway = await startGateway(parts, {
-    change: (filter, { static_resources: { listeners } }) => {
-      filter.audit = { hits: true };
+    change: (_filter, { static_resources: { listeners } }) => {
       listeners[0].filter_chains[0].filters[0].typed_config.access_log.push(asText);
     },
   });
@@ -97,6 +96,8 @@ for (const name of ['entra', 'okta']) {
         },
       );
       assert.ok(line.client);
+      assert.deepEqual([line.address, line.response_details], ['127.0.0.1', 'via_upstream']);
+      assert.match(line.request_id, /^[0-9a-f-]{36}$/);
     }
     const exchanged = audits('outcome=ok', `provider=${name}`, `subject=${subject}`, 'waiters=2', 'cache=miss');
     assert.equal(exchanged.length, 1, exchanged.join('\n'));
