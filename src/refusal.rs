@@ -121,7 +121,7 @@ reasons! {
     ActorTokenMissing => ("actor_token_missing", 502, "server_error", No, Operator, "This proxy lacks the token by which it acts for users; its operator finds the reason in the log.");
     KeysUnavailable => ("keys_unavailable", 503, "temporarily_unavailable", No, Operator, "The identity provider's keys could not be fetched; try again.");
     ExchangeRejected => ("exchange_rejected", 401, "invalid_token", WithError, Caller, "The identity provider does not accept the token any more; get a new one.");
-    InteractionRequired => ("interaction_required", 403, "access_denied", No, Caller, "The identity provider wants the user to act: sign in again and pass its checks (consent, a second factor, an accepted device), or open interaction_uri if there is one; then try again.");
+    InteractionRequired => ("interaction_required", 403, "access_denied", No, Caller, "The identity provider wants the user to act: sign in again and pass its checks (a second factor, an accepted device), or open interaction_uri if there is one, or have an administrator consent; then try again.");
     ExchangeDenied => ("exchange_denied", 403, "access_denied", No, Caller, "The identity provider denies this user access to the resource.");
     ExchangeMisconfigured => ("exchange_misconfigured", 502, "server_error", No, Operator, "The identity provider refused this proxy's request; its operator finds the reason in the log.");
     ProviderThrottled => ("provider_throttled", 503, "temporarily_unavailable", No, Operator, "The identity provider is limiting requests; try again later.");

@@ -3,9 +3,9 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use rsa::sha2::{Digest as _, Sha256};
 use sha1::Sha1;
 
-use super::ConfigError;
 use super::fields::Fields;
 use super::provider::own_header_name;
+use super::{ConfigError, either, find_placeholders};
 use crate::crypto::{Algorithm, SigningKey, pem};
 use crate::secret::Secret;
 use crate::token::is_compact;
@@ -115,6 +115,8 @@ impl ClientAuthentication {
     }
 }
 
+const METHODS: &str = "client_secret_basic, client_secret_post, private_key_jwt, tls_client_auth, self_signed_tls_client_auth, client_assertion or upstream";
+
 /// The client that exchanges at a provider.
 pub(super) fn build(
     provider: &Fields<'_>,
@@ -122,14 +124,26 @@ pub(super) fn build(
     warnings: &mut Vec<String>,
 ) -> Result<Client, ConfigError> {
     let fields = provider.required_object("client", &["id", "authentication", "dpop"])?;
-    Ok(Client {
-        id: fields.required_text("id", "the client id that the provider gave")?.to_owned(),
-        authentication: authentication(&fields.required_object("authentication", &FIELDS)?, env, warnings)?,
-        dpop: match fields.object("dpop", &["key", "algorithm"])? {
-            Some(fields) => Some(Prover::new(signing_key(&fields, env, warnings)?)),
-            None => None,
-        },
-    })
+    let id = fields.required_text("id", "the client id that the provider gave")?.to_owned();
+    find_placeholders(&fields.at("id"), Some(&id), warnings);
+    let Some(own) = fields.object("authentication", &FIELDS)? else {
+        let expected = format!("an object with a method, which is {METHODS}, and what that needs");
+        return Err(ConfigError::new(fields.at("authentication"), "nothing", expected));
+    };
+    let authentication = authentication(&own, env, warnings)?;
+    let dpop = match fields.object("dpop", &["key", "algorithm"])? {
+        Some(fields) => {
+            let key = signing_key(&fields, env, warnings)?;
+            if let ClientAuthentication::PrivateKeyJwt { key: other, .. } = &authentication
+                && other.public_jwk() == key.public_jwk()
+            {
+                warnings.push(format!("{}: the key of authentication, too; take one of its own", fields.at("key")));
+            }
+            Some(Prover::new(key))
+        }
+        None => None,
+    };
+    Ok(Client { id, authentication, dpop })
 }
 
 fn authentication(
@@ -137,7 +151,6 @@ fn authentication(
     env: Environment<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<ClientAuthentication, ConfigError> {
-    const METHODS: &str = "client_secret_basic, client_secret_post, private_key_jwt, tls_client_auth, self_signed_tls_client_auth, client_assertion or upstream";
     let method = fields.required_text("method", METHODS)?;
     let uses: &[&str] = match method {
         "client_secret_basic" | "client_secret_post" => &["secret", "previous_secret"],
@@ -148,7 +161,11 @@ fn authentication(
     };
     let is_unused = |name: &&&str| **name != "method" && !uses.contains(name) && fields.has(name);
     if let Some(name) = FIELDS.iter().find(is_unused) {
-        return Err(ConfigError::new(fields.at(name), "a value", format!("nothing: {method} does not use it")));
+        return Err(ConfigError::new(
+            fields.at(name),
+            "a value",
+            format!("nothing: method {method:?} does not use it"),
+        ));
     }
     match method {
         "client_secret_basic" | "client_secret_post" => {
@@ -202,7 +219,11 @@ fn assertion(
             Ok(AssertionSource::Environment(assertion))
         }
         (None, Some(name)) => Ok(AssertionSource::Header(own_header_name(&fields.at("header"), name)?)),
-        _ => Err(ConfigError::new(fields.path(), "none or both of env and header", "{env: NAME}, or {header: x-…}")),
+        _ => Err(ConfigError::new(
+            fields.path(),
+            either(fields.has("env"), ["env", "header"]),
+            "{env: NAME}, or {header: x-…}",
+        )),
     }
 }
 
@@ -296,7 +317,11 @@ pub(super) fn secret(
             warnings.push(format!("{path}: a secret in the configuration is shown by Envoy's /config_dump; use env"));
             Ok(Secret::new(value.to_owned()))
         }
-        _ => Err(ConfigError::new(fields.path(), "none or both of env and inline", "{env: NAME}, or {inline: value}")),
+        _ => Err(ConfigError::new(
+            fields.path(),
+            either(fields.has("env"), ["env", "inline"]),
+            "{env: NAME}, or {inline: value}",
+        )),
     }
 }
 

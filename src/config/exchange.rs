@@ -2,7 +2,7 @@ use std::rc::Rc;
 
 use super::client::{self, Client, Environment};
 use super::fields::Fields;
-use super::{ConfigError, Provider, check_scopes, provider, shown};
+use super::{ConfigError, Provider, check_scopes, either, find_placeholders, provider, shown};
 use crate::crypto::Algorithm;
 use crate::http::Url;
 use crate::idp::{Presentation, Target, Unexchanged};
@@ -114,7 +114,7 @@ pub(super) fn build(
     let taken = profile.exchange_fields();
     let is_taken = |name: &str| taken.contains(&name) || (PRESENTATION.contains(&name) && profile.exchanges());
     if let Some(name) = FIELDS.iter().find(|name| fields.has(name) && !is_taken(name)) {
-        let expected = format!("nothing: {} does not use it", profile.name());
+        let expected = format!("nothing: profile {:?} does not use it", profile.name());
         return Err(ConfigError::new(fields.at(name), "a value", expected));
     }
     let scopes = fields.texts("scopes")?;
@@ -130,10 +130,21 @@ pub(super) fn build(
         token: token(fields)?,
         parameters: parameters(fields)?,
     };
+    find_placeholders(&fields.at("audience"), &exchange.audiences, warnings);
+    find_placeholders(&fields.at("resource"), &exchange.resources, warnings);
+    find_placeholders(&fields.at("scopes"), &exchange.scopes, warnings);
     let target = profile
         .target(provider, exchange)
         .map_err(|(field, found, expected)| ConfigError::new(format!("{}{field}", fields.path()), found, expected))?;
-    Ok(Target { presentation: presentation(fields, provider, &target, warnings)?, ..target })
+    let presentation = presentation(fields, provider, &target, warnings)?;
+    let is_bound = target.issued_to(provider).is_some_and(|client| client.dpop.is_some());
+    if is_bound && matches!(presentation, Presentation::Bearer) {
+        warnings.push(format!(
+            "{}: not dpop, although the client has a key in dpop: tokens that are bound to that are refused",
+            fields.at("presented_as")
+        ));
+    }
+    Ok(Target { presentation, ..target })
 }
 
 fn actor(fields: &Fields<'_>, env: Environment<'_>) -> Result<Option<Actor>, ConfigError> {
@@ -154,7 +165,7 @@ fn actor(fields: &Fields<'_>, env: Environment<'_>) -> Result<Option<Actor>, Con
         (None, Some(name)) => ActorSource::Header(provider::own_header_name(&actor.at("header"), name)?),
         _ => {
             let expected = "{env: NAME} or {header: name}, with a type";
-            return Err(ConfigError::new(actor.path(), "none or both of env and header", expected));
+            return Err(ConfigError::new(actor.path(), either(actor.has("env"), ["env", "header"]), expected));
         }
     };
     let token_type = actor.required_text("type", TYPE)?;

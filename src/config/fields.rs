@@ -26,7 +26,9 @@ impl<'a> Fields<'a> {
                 let is_shown =
                     !known.contains(&"inline") && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'_'));
                 let path = if is_shown { self.at(name) } else { self.path.clone() };
-                Err(ConfigError::new(path, "a field that does not exist", expected))
+                let near = known.iter().filter(|_| is_shown).filter_map(|known| Some((apart(name, known)?, known)));
+                let near = near.min().map_or(String::new(), |(_, known)| format!(" (did you mean {known}?)"));
+                Err(ConfigError::new(path, format!("a field that does not exist{near}"), expected))
             }
             None => Ok(self),
         }
@@ -180,6 +182,17 @@ impl<'a> Fields<'a> {
         let members = value.as_object().ok_or_else(|| self.wrong(name, value, expected))?;
         Ok(Self { path: self.at(name), members })
     }
+}
+
+/// How many characters of two names are different in between what they begin and end with in common. `None`: too many.
+fn apart(name: &str, known: &str) -> Option<usize> {
+    let same = |(a, b): &(u8, u8)| a == b;
+    let begin = name.bytes().zip(known.bytes()).take_while(same).count();
+    let ends = [name, known].map(|text| text.bytes().skip(begin).rev());
+    let [end, other] = ends;
+    let common = begin.saturating_add(end.zip(other).take_while(same).count());
+    let apart = name.len().max(known.len()).saturating_sub(common);
+    (apart <= 2 && apart < common).then_some(apart)
 }
 
 /// What a value is, without showing it: it may be a secret in a wrong place.

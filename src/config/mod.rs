@@ -229,9 +229,11 @@ fn shared_key(
         true => Some(client::secret(root, "shared_secret", env, warnings)?),
         false => None,
     };
-    if own.as_ref().is_some_and(|own| own.reveal().chars().count() < FEWEST_SHARED_CHARACTERS) {
+    if let Some(count) =
+        own.as_ref().map(|own| own.reveal().chars().count()).filter(|count| *count < FEWEST_SHARED_CHARACTERS)
+    {
         let expected = format!("at least {FEWEST_SHARED_CHARACTERS} (openssl rand -base64 32 makes a good one)");
-        return Err(ConfigError::new("shared_secret", "fewer characters", expected));
+        return Err(ConfigError::new("shared_secret", format!("{count} characters"), expected));
     }
     if own.is_none() && secrets.iter().all(|secret| secret.len() < FEWEST_SHARED_CHARACTERS) {
         warnings.push(format!(
@@ -248,6 +250,25 @@ fn shown(url: &str, problem: &str) -> String {
         format!("something with an @ in it, which {problem}")
     } else {
         format!("{url:?}, which {problem}")
+    }
+}
+
+/// What is there where one of two fields should be.
+fn either(is_first: bool, [first, second]: [&str; 2]) -> String {
+    if is_first { format!("both {first} and {second}") } else { format!("neither {first} nor {second}") }
+}
+
+/// Warns of words of recipes, which the operator should have filled in: `CLIENT_ID`, also in `api://CLIENT_ID`.
+fn find_placeholders(path: &str, texts: impl IntoIterator<Item = impl AsRef<str>>, warnings: &mut Vec<String>) {
+    let is_part = |part: &str| !part.is_empty() && part.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9'));
+    let is_placeholder = |word: &&str| {
+        word.contains('_') && word.starts_with(|first: char| first.is_ascii_uppercase()) && word.split('_').all(is_part)
+    };
+    for text in texts {
+        let mut words = text.as_ref().split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
+        if let Some(word) = words.find(is_placeholder) {
+            warnings.push(format!("{path}: {word} looks like a word of a recipe that is still to be replaced"));
+        }
     }
 }
 

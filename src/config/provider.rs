@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::client::{self, Client, ClientAuthentication, Environment};
 use super::fields::Fields;
-use super::{ConfigError, shown};
+use super::{ConfigError, either, find_placeholders, shown};
 use crate::http::Url;
 use crate::idp::{self, Profile};
 use crate::token::KeySet;
@@ -200,6 +200,8 @@ fn build(
     if audiences.is_empty() {
         return Err(ConfigError::new(fields.at("audiences"), "none", "a list of what `aud` of the callers' tokens is"));
     }
+    find_placeholders(&fields.at("audiences"), &audiences, warnings);
+    find_placeholders(&fields.at("token_endpoint"), fields.text("token_endpoint")?, warnings);
     let seconds = |field: &str, least: u32, most: u32, default: u32| {
         let seconds = fields.number(field, least, most, "seconds")?.unwrap_or(default);
         Ok(Duration::from_secs(seconds.into()))
@@ -240,7 +242,7 @@ fn client(
     }
     match ["client", "token_endpoint", "retries"].iter().find(|name| fields.has(name)) {
         Some(name) => {
-            let expected = format!("nothing: {} exchanges no tokens", profile.name());
+            let expected = format!("nothing: profile {:?} exchanges no tokens", profile.name());
             Err(ConfigError::new(fields.at(name), "a value", expected))
         }
         None => Ok(None),
@@ -315,7 +317,7 @@ fn subject_token(fields: &Fields<'_>) -> Result<SubjectToken, ConfigError> {
                 _ => {
                     return Err(ConfigError::new(
                         fields.path(),
-                        "none or both of header and cookie",
+                        either(cookie.is_some(), ["header", "cookie"]),
                         "the one that carries the ID token, with its audiences; or neither and no audiences, where it is the token in `authorization`",
                     ));
                 }

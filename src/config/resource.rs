@@ -142,15 +142,19 @@ fn build(
         };
         if matches!(provider.subject_token, SubjectToken::IdToken) {
             // Nobody of that provider could come in.
-            let lacks = |what: &str| {
-                let found = format!("a wish that no ID token of {name} can meet: {what}");
-                ConfigError::new(fields.path(), found, "a resource of its own for users with ID tokens")
+            let lacks = |what: &str, expected: &str| {
+                let found = format!("{what}, where users of {name} come with ID tokens");
+                ConfigError::new(
+                    fields.path(),
+                    found,
+                    format!("{expected}, or a resource of their own for these users"),
+                )
             };
             if !needed.is_empty() {
-                return Err(lacks("scopes"));
+                return Err(lacks("scopes of the resource", "no scopes (remove scopes: ID tokens carry none)"));
             }
             if dpop.mode == Bound::Required || certificates == Bound::Required {
-                return Err(lacks("that it is bound"));
+                return Err(lacks("a token that must be bound", "none required (ID tokens are not bound)"));
             }
         }
         for (index, scope) in needed.iter().enumerate() {

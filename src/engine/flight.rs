@@ -433,14 +433,14 @@ impl<'a> Landing<'a> {
 
     fn no_keys(&mut self, index: usize, provider: &Provider, problem: &str, url: Option<&Url>, now: UnixTime) {
         if let Some(issuer) = self.known.issuer_mut(index) {
-            let kept = if issuer.keys.is_some() { "; what is there stays" } else { "" };
-            log::warn!(
-                "could not fetch {} of provider={} url={} cluster={}: {problem}{kept}",
-                if provider.jwks.is_some() { "the token endpoint" } else { "keys" },
-                provider.name,
-                url.map_or("-", Url::as_str),
-                provider.cluster,
-            );
+            let mut record = Record::default();
+            record.add("event", if provider.jwks.is_some() { "metadata_failed" } else { "keys_failed" });
+            record.add("provider", &provider.name);
+            record.add("url", url.map_or("", Url::as_str));
+            record.add("cluster", &provider.cluster);
+            record.add("error", problem);
+            record.add("keys", if issuer.keys.is_some() { "kept" } else { "none" });
+            log::warn!("{record}");
             issuer.failed(&self.board, self.crypto, now);
         }
         self.counters.keys_refreshed(index, false);

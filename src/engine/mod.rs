@@ -283,7 +283,8 @@ impl Engine {
             && self.claim(index, Cause::Due, now) == Claim::Ours
             && let Err(refusal) = self.start(Operation::keys(index, false, &self.config, &self.known), None, now)
         {
-            log::warn!("could not fetch keys: {refusal}");
+            let name = self.config.providers.get(index).map_or("", |provider| &*provider.name);
+            log::warn!("event=keys_failed provider={name} {refusal}");
         }
     }
 

@@ -66,6 +66,9 @@ pub struct Entry {
     /// The `suberror` that usually comes with a number.
     #[cfg(not(target_arch = "wasm32"))]
     pub suberror: &'static str,
+    /// Whether only the second of two requests fails so.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub is_at_second: bool,
 }
 
 impl Entry {
@@ -86,7 +89,19 @@ impl Entry {
             cause,
             #[cfg(not(target_arch = "wasm32"))]
             suberror: "",
+            #[cfg(not(target_arch = "wasm32"))]
+            is_at_second: false,
         }
+    }
+
+    /// The same, at the second of two requests only.
+    #[cfg_attr(target_arch = "wasm32", expect(unused_mut, reason = "for the page only"))]
+    pub(super) const fn at_second(mut self) -> Self {
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            self.is_at_second = true;
+        }
+        self
     }
 
     /// The same, usually with that `suberror`.
@@ -256,13 +271,13 @@ pub static COMMON: &[Entry] = &[
         (400, "invalid_dpop_proof", Sign::None),
         "the client is registered to prove a key with each token request (DPoP), and this one had no valid proof",
         Operator,
-        "Switch off that the app must send DPoP proofs with token requests.",
+        "Set client.dpop and presented_as: dpop, or switch DPoP off for the app; where they are set, check the clock of this host.",
     ),
     Entry::new(
         (400, "use_dpop_nonce", Sign::None),
         "the same; the server wants a nonce in the proof",
         Operator,
-        "Switch off that the app must send DPoP proofs with token requests.",
+        "Set client.dpop and presented_as: dpop, which sends the nonce, too, or switch DPoP off for the app.",
     ),
     Entry::new(
         (400, "temporarily_unavailable", Sign::None),

@@ -77,7 +77,8 @@ pub(super) fn target(
     let issuer = Url::parse(audience).map_err(|problem| (".audience", format!("a text that {problem}"), AUDIENCE))?;
     let server = exchange.authorization_server;
     let token_endpoint = server.token_endpoint.or_else(|| own_endpoint(&issuer)).ok_or_else(|| {
-        let expected = "the token endpoint of the server whose issuer audience is";
+        let expected =
+            "a URL: audience is another server than the provider, such as another company's, and its token_endpoint must be set";
         (".authorization_server.token_endpoint", "nothing".to_owned(), expected)
     })?;
     let is_elsewhere = token_endpoint.authority() != provider.issuer.authority();

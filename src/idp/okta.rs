@@ -302,7 +302,8 @@ static FAILURES: &[Entry] = &[
         "`scope` in the second request with an ID-JAG, which has its scopes in it",
         Operator,
         "Ask for scopes in the first request only.",
-    ),
+    )
+    .at_second(),
     Entry::new(
         (400, "invalid_request", Words(&["delegation link"])),
         "no delegation link lets this client act with that user's access token",
@@ -314,13 +315,15 @@ static FAILURES: &[Entry] = &[
         "an ID-JAG is good once, and this one arrived twice",
         Operator,
         "Switch off retries on the way to Okta: an assertion is good once.",
-    ),
+    )
+    .at_second(),
     Entry::new(
         (400, "invalid_grant", Words(&["id-jag", "JWT Bearer Grant"])),
         "the ID-JAG has expired, lives too long, or is of another issuer, client or audience",
         Operator,
         "Check audience (the issuer of the resource's server) and the clock of this host.",
-    ),
+    )
+    .at_second(),
     Entry::new(
         (400, "invalid_grant", Any),
         "the caller's token has expired, or the session behind it was ended",

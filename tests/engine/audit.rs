@@ -241,7 +241,18 @@ fn of_a_token_that_is_not_verified_no_line_says_whose_it_is() {
     bench.wait(bearer("/github", &alice_token()));
     let (flight, _) = bench.call();
     bench.reply(flight, &Reply::Failed(CallFailure::NoConnection));
-    let (level, facts) = record();
+    let mut records = records();
+    let (level, facts) = records.pop().unwrap();
+    let document = format!("{ENTRA}/.well-known/openid-configuration");
+    let failed = self::facts(&[
+        ("event", "keys_failed"),
+        ("provider", "entra-us"),
+        ("url", &document),
+        ("cluster", "entra"),
+        ("error", "no connection, or it broke"),
+        ("keys", "none"),
+    ]);
+    assert_eq!(records, [(Level::Warn, failed)]);
     assert_eq!(
         (level, &*facts["reason"], &*facts["provider_unverified"]),
         (Level::Warn, "keys_unavailable", "entra-us")

@@ -525,8 +525,8 @@ fn a_token_in_use_outlives_a_bad_assertion_and_is_renewed_with_the_next_good_one
 fn an_assertion_comes_from_one_place_that_is_its_own() {
     let at = |assertion: Value| error(&json!({"method": "client_assertion", "assertion": assertion}));
     for (assertion, path, found) in [
-        (json!({}), "assertion", "none or both"),
-        (json!({"env": "A", "header": "x-a"}), "assertion", "none or both"),
+        (json!({}), "assertion", "neither env nor header"),
+        (json!({"env": "A", "header": "x-a"}), "assertion", "both env and header"),
         (json!({"inline": ASSERTION}), "assertion.inline", "a field that does not exist"),
         (json!({"header": "authorization"}), "assertion.header", "\"authorization\""),
         (json!({"header": "x a"}), "assertion.header", "\"x a\""),

@@ -289,3 +289,151 @@ fn a_secret_that_stands_alone_is_told_its_form() {
     let error = error(&changed("/identity_providers/entra-us/client/authentication/secret", json!("hunter2")));
     assert!(error.to_string().contains("env") && !error.to_string().contains("hunter2"), "{error}");
 }
+
+#[test]
+fn a_word_of_a_recipe_that_is_not_replaced_is_warned_about() {
+    for (pointer, value, path, word) in [
+        (
+            "/identity_providers/okta-eu/client/id",
+            json!("OKTA_CLIENT_ID"),
+            "identity_providers.okta-eu.client.id",
+            "OKTA_CLIENT_ID",
+        ),
+        (
+            "/identity_providers/okta-eu/audiences",
+            json!(["a", "api://OKTA_MCP_SERVER_ID2/x"]),
+            "identity_providers.okta-eu.audiences",
+            "OKTA_MCP_SERVER_ID2",
+        ),
+        (
+            "/identity_providers/okta-eu/token_endpoint",
+            json!("https://acme.okta.example/oauth2/OKTA_MCP_SERVER_ID/v1/token"),
+            "identity_providers.okta-eu.token_endpoint",
+            "OKTA_MCP_SERVER_ID",
+        ),
+        (
+            "/resources/0/exchange/entra-us",
+            json!({"resource": "api://ENTRA_MCP_APP_ID"}),
+            "resources[0].exchange.entra-us.resource",
+            "ENTRA_MCP_APP_ID",
+        ),
+        (
+            "/resources/0/exchange/okta-eu/audience",
+            json!("https://MCP_HOST/mcp"),
+            "resources[0].exchange.okta-eu.audience",
+            "MCP_HOST",
+        ),
+        (
+            "/resources/0/exchange/okta-eu/scopes",
+            json!(["read", "MCP_SCOPE"]),
+            "resources[0].exchange.okta-eu.scopes",
+            "MCP_SCOPE",
+        ),
+    ] {
+        let warnings = parse(&changed(pointer, value)).warnings;
+        assert_eq!(
+            warnings,
+            [format!("{path}: {word} looks like a word of a recipe that is still to be replaced")],
+            "{pointer}"
+        );
+    }
+    for id in ["0oaAB_CD", "GATEWAY", "gateway_ID", "_A_B", "A__B", "1A_B", "a.b_c"] {
+        assert!(parse(&changed("/identity_providers/okta-eu/client/id", json!(id))).warnings.is_empty(), "{id}");
+    }
+    assert!(parse(&configuration()).warnings.is_empty());
+}
+
+#[test]
+fn a_key_for_proofs_that_nothing_uses_or_that_has_another_use_is_warned_about() {
+    let with_key = |name: &str, presented_as: &str| {
+        let key = json!({"key": {"env": name}, "algorithm": "ES256"});
+        let mut configuration = changed("/identity_providers/okta-eu/client/dpop", key);
+        for resource in configuration["resources"].as_array_mut().unwrap() {
+            if let Some(target) = resource.pointer_mut("/exchange/okta-eu") {
+                target["presented_as"] = json!(presented_as);
+            }
+        }
+        let own = jwt_simple::algorithms::ES256KeyPair::generate().to_pem().unwrap();
+        let env = |name: &str| if name == "OWN_KEY" { Some(own.clone()) } else { environment(name) };
+        Config::parse(configuration.to_string().as_bytes(), &env).unwrap().warnings
+    };
+    assert!(with_key("OWN_KEY", "dpop").is_empty());
+    let unused = with_key("OWN_KEY", "bearer");
+    assert!(
+        !unused.is_empty() && unused.iter().all(|warning| warning.contains(".presented_as: not dpop")),
+        "{unused:?}"
+    );
+    assert_eq!(
+        with_key("OKTA_PRIVATE_KEY", "dpop"),
+        ["identity_providers.okta-eu.client.dpop.key: the key of authentication, too; take one of its own"]
+    );
+}
+
+#[test]
+fn an_unknown_field_is_told_the_nearest_one() {
+    let entra = "/identity_providers/entra-us";
+    for (pointer, near) in [
+        ("/identity_provider", Some("identity_providers")),
+        ("/resuorces", Some("resources")),
+        ("/resource", Some("resources")),
+        (&format!("{entra}/isuer"), Some("issuer")),
+        (&format!("{entra}/jwks_url"), Some("jwks_uri")),
+        (&format!("{entra}/client/ids"), Some("id")),
+        (&format!("{entra}/scopes"), None),
+        (&format!("{entra}/x"), None),
+        (&format!("{entra}/client/authentication/secrets"), Some("secret")),
+        (&format!("{entra}/client/authentication/secret/inlin"), None),
+    ] {
+        let found = error(&changed(pointer, json!({}))).found.clone();
+        let expected = near.map_or(String::new(), |near| format!(" (did you mean {near}?)"));
+        assert_eq!(found, format!("a field that does not exist{expected}"), "{pointer}");
+    }
+}
+
+#[test]
+fn an_error_says_which_of_two_it_was_and_what_to_do() {
+    let okta = "/identity_providers/okta-eu";
+    let short = json!({"inline": "1234567"});
+    let of_users = json!({"type": "id_token", "audiences": ["a"]});
+    let none = json!({"profile": "none", "issuer": OKTA, "cluster": "okta", "audiences": ["a"], "retries": 1});
+    let xaa = |scopes: Value, exchange: Value| {
+        let mut configuration = configuration();
+        configuration["identity_providers"]["okta-eu"]["profile"] = json!("okta_xaa");
+        configuration["identity_providers"]["okta-eu"]["subject_token"] = json!({"type": "id_token"});
+        configuration["identity_providers"]["okta-eu"]["audiences"] = json!(["0oa1"]);
+        configuration["resources"] =
+            json!([{"url": "https://mcp.acme.example", "scopes": scopes, "exchange": {"okta-eu": exchange}}]);
+        configuration
+    };
+    let elsewhere = json!({"audience": "https://auth.todo.example", "scopes": ["x"]});
+    for (configuration, words) in [
+        (
+            changed("/identity_providers/entra-us/client/authentication/secret", json!({})),
+            "found neither env nor inline",
+        ),
+        (
+            changed("/identity_providers/entra-us/client/authentication/secret", json!({"env": "A", "inline": "b"})),
+            "found both env and inline",
+        ),
+        (
+            changed(&format!("{okta}/client/authentication"), json!({"method": "client_assertion", "assertion": {}})),
+            "found neither env nor header",
+        ),
+        (changed(&format!("{okta}/subject_token"), of_users), "found neither header nor cookie"),
+        (
+            changed(&format!("{okta}/client/authentication"), Value::Null),
+            "found nothing, expected an object with a method, which is client_secret_basic,",
+        ),
+        (changed("/shared_secret", short), "found 7 characters"),
+        (changed(okta, none), "profile \"none\" exchanges no tokens"),
+        (
+            changed("/identity_providers/entra-us/client/authentication/key_id", json!("k")),
+            "method \"client_secret_post\" does not use it",
+        ),
+        (xaa(json!(["x"]), elsewhere.clone()), "remove scopes: ID tokens carry none"),
+        (xaa(json!([]), elsewhere), "such as another company's, and its token_endpoint must be set"),
+    ] {
+        let error = error(&configuration).to_string();
+        assert!(error.contains(words), "{words}: {error}");
+    }
+}

@@ -23,13 +23,17 @@ fn config_of(profile: &str) -> Config {
 
 /// What is made of an answer by the provider with that profile.
 fn read(config: &Config, profile: &str, reply: &Reply) -> Fault {
+    read_at(Leg::First, config, profile, reply)
+}
+
+fn read_at(leg: Leg<'_>, config: &Config, profile: &str, reply: &Reply) -> Fault {
     let index = config.providers.iter().position(|provider| provider.profile.name() == profile).unwrap();
     let request = TokenRequest {
         provider: &config.providers[index],
         target: config.resources[0].targets[index].as_ref().unwrap(),
         token_endpoint: &Url::parse("https://login.example/token").unwrap(),
         subject: Subject { token: "subject-token", is_id_token: false, ..Subject::default() },
-        leg: Leg::First,
+        leg,
         which: Which::Current,
         nonce: None,
         assertion: None,
@@ -88,6 +92,26 @@ fn every_failure_that_is_listed_is_explained_as_it_is_listed() {
         }
     }
     assert!(explained > 150, "{explained}");
+}
+
+#[test]
+fn what_only_the_second_request_fails_with_is_explained_there_as_it_is_listed() {
+    let mut configuration = configuration();
+    configuration["identity_providers"]["okta-eu"]["profile"] = json!("okta_xaa");
+    let target = json!({"audience": "https://acme.okta.example/oauth2/aus1", "scopes": ["read"]});
+    configuration["resources"][0]["exchange"]["okta-eu"] = target;
+    let config = parse(&configuration);
+    let mut explained = 0;
+    for (profile, entry) in entries().into_iter().filter(|(_, entry)| entry.is_at_second) {
+        for reply in answers(entry) {
+            let fault = read_at(Leg::Second("assertion"), &config, "okta_xaa", &reply);
+            let line = fault.to_string();
+            assert!(line.ends_with(&format!(" act={} remedy={:?}", entry.act.text(), entry.remedy)), "{line}");
+            assert_eq!(fault.blame, at_second(entry.blame(profile).unwrap()), "{entry:?}");
+            explained += 1;
+        }
+    }
+    assert_eq!(explained, 4);
 }
 
 #[test]
@@ -305,7 +329,10 @@ fn page() -> String {
     let rfc8693 = idp::failures().find(|(profile, _)| profile.name() == "rfc8693").unwrap().0;
     for (profile, entries) in idp::failures().filter(|(_, entries)| !entries.is_empty()) {
         let name = profile.name();
-        table(&mut page, &format!("{} (`{name}`)", titles.get(name).unwrap_or(&name)), profile, entries);
+        let has_them = |name: &&str| std::ptr::eq(idp::profile(name).unwrap().failures(), entries);
+        let all = idp::profile_names();
+        let names: Vec<String> = all.split(", ").filter(has_them).map(|name| format!("`{name}`")).collect();
+        table(&mut page, &format!("{} ({})", titles.get(name).unwrap_or(&name), names.join(", ")), profile, entries);
     }
     table(&mut page, "Any provider", rfc8693, COMMON);
     page
@@ -327,11 +354,12 @@ fn table(page: &mut String, title: &str, profile: &dyn Profile, entries: &[Entry
             Act::Operator => "the operator",
             Act::Provider => "the provider",
         };
-        let blame = entry.blame(profile);
+        let blame = entry.blame(profile).map(|blame| if entry.is_at_second { at_second(blame) } else { blame });
         let again = if blame.is_some_and(Blame::is_retryable) { "yes" } else { "no" };
         writeln!(
             page,
-            "| {} | {} | {} | {who} | {} | {again} | {} |",
+            "| {}{} | {} | {} | {who} | {} | {again} | {} |",
+            if entry.is_at_second { "second request: " } else { "" },
             came(entry),
             sign(entry),
             entry.cause,
@@ -341,6 +369,11 @@ fn table(page: &mut String, title: &str, profile: &dyn Profile, entries: &[Entry
         .unwrap();
     }
     page.push('\n');
+}
+
+/// What a failure becomes there.
+fn at_second(blame: Blame) -> Blame {
+    if blame == Blame::Token { Blame::Operator } else { blame }
 }
 
 /// The answer as it came.
