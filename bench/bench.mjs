@@ -75,6 +75,7 @@ async function throughput() {
     'jwt_authn, cached': [jwtAuthn({ jwt_cache_config: { jwt_cache_size: USERS * 10 } })],
     'jwt_authn': [jwtAuthn({})],
     'onbehalf, warm': [onbehalf('warm')],
+    'onbehalf, warm, audited': [onbehalf('audited', { audit: { hits: true } })],
     ...(existsSync(BEFORE) && { 'onbehalf before, warm': [onbehalf('before', {}, BEFORE)] }),
     'onbehalf, cold RS256': [onbehalf('cold', uncached)],
     'jwt_authn, ES256': [jwtAuthn({})],
@@ -109,6 +110,7 @@ async function throughput() {
   const ratio = (one, other) => figure('ratio', measured[one].rates.map((rate, round) => rate / measured[other].rates[round]));
   figures.warm_vs_empty_wasm = ratio('onbehalf, warm', 'empty wasm filter');
   figures.warm_vs_jwt_authn_cached = ratio('onbehalf, warm', 'jwt_authn, cached');
+  figures.audit_hits_vs_warm = ratio('onbehalf, warm, audited', 'onbehalf, warm');
   if (measured['onbehalf before, warm']) figures.warm_vs_before = ratio('onbehalf, warm', 'onbehalf before, warm');
   // What no Wasm filter can do better than, on this machine.
   figures.empty_wasm_vs_jwt_authn_cached = ratio('empty wasm filter', 'jwt_authn, cached');
