@@ -5,7 +5,7 @@ use sha1::Sha1;
 
 use super::fields::Fields;
 use super::provider::own_header_name;
-use super::{ConfigError, either, find_placeholders};
+use super::{ConfigError, either, find_placeholder};
 use crate::crypto::{Algorithm, SigningKey, pem};
 use crate::secret::Secret;
 use crate::token::is_compact;
@@ -125,7 +125,7 @@ pub(super) fn build(
 ) -> Result<Client, ConfigError> {
     let fields = provider.required_object("client", &["id", "authentication", "dpop"])?;
     let id = fields.required_text("id", "the client id that the provider gave")?.to_owned();
-    find_placeholders(&fields.at("id"), Some(&id), warnings);
+    find_placeholder(&fields.at("id"), &id, warnings);
     let Some(own) = fields.object("authentication", &FIELDS)? else {
         let expected = format!("an object with a method, which is {METHODS}, and what that needs");
         return Err(ConfigError::new(fields.at("authentication"), "nothing", expected));

@@ -259,16 +259,20 @@ fn either(is_first: bool, [first, second]: [&str; 2]) -> String {
 }
 
 /// Warns of words of recipes, which the operator should have filled in: `CLIENT_ID`, also in `api://CLIENT_ID`.
-fn find_placeholders(path: &str, texts: impl IntoIterator<Item = impl AsRef<str>>, warnings: &mut Vec<String>) {
+fn find_placeholders(path: &str, texts: &[String], warnings: &mut Vec<String>) {
+    for text in texts {
+        find_placeholder(path, text, warnings);
+    }
+}
+
+fn find_placeholder(path: &str, text: &str, warnings: &mut Vec<String>) {
     let is_part = |part: &str| !part.is_empty() && part.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9'));
     let is_placeholder = |word: &&str| {
         word.contains('_') && word.starts_with(|first: char| first.is_ascii_uppercase()) && word.split('_').all(is_part)
     };
-    for text in texts {
-        let mut words = text.as_ref().split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
-        if let Some(word) = words.find(is_placeholder) {
-            warnings.push(format!("{path}: {word} looks like a word of a recipe that is still to be replaced"));
-        }
+    let mut words = text.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
+    if let Some(word) = words.find(is_placeholder) {
+        warnings.push(format!("{path}: {word} looks like a word of a recipe that is still to be replaced"));
     }
 }
 

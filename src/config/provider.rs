@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::client::{self, Client, ClientAuthentication, Environment};
 use super::fields::Fields;
-use super::{ConfigError, either, find_placeholders, shown};
+use super::{ConfigError, either, find_placeholder, find_placeholders, shown};
 use crate::http::Url;
 use crate::idp::{self, Profile};
 use crate::token::KeySet;
@@ -201,7 +201,7 @@ fn build(
         return Err(ConfigError::new(fields.at("audiences"), "none", "a list of what `aud` of the callers' tokens is"));
     }
     find_placeholders(&fields.at("audiences"), &audiences, warnings);
-    find_placeholders(&fields.at("token_endpoint"), fields.text("token_endpoint")?, warnings);
+    find_placeholder(&fields.at("token_endpoint"), fields.text("token_endpoint")?.unwrap_or_default(), warnings);
     let seconds = |field: &str, least: u32, most: u32, default: u32| {
         let seconds = fields.number(field, least, most, "seconds")?.unwrap_or(default);
         Ok(Duration::from_secs(seconds.into()))
