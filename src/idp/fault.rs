@@ -232,10 +232,16 @@ fn is_at_provider(text: &str, provider: &Provider) -> bool {
     url.scheme() == "https" && (is_of(&provider.issuer) || provider.token_endpoint.as_ref().is_some_and(is_of))
 }
 
-/// RFC 9110 section 10.2.3 in seconds, or the UTC second at which a rate limit's window ends.
+/// RFC 9110 section 10.2.3, in seconds or as a date; or the UTC second at which a rate limit's window ends.
 fn retry_after(answer: &Answer, now: UnixTime) -> Option<Duration> {
-    let number = |name: &str| answer.header(name).and_then(|text| text.trim().parse::<u64>().ok());
-    let seconds = number("retry-after").or_else(|| Some(number("x-rate-limit-reset")?.saturating_sub(now.secs())))?;
+    let text = |name: &str| answer.header(name).map(str::trim);
+    let until = |second: u64| second.saturating_sub(now.secs());
+    let date = |text: &str| {
+        let since = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+        Some(until(since.as_secs()))
+    };
+    let seconds = text("retry-after").and_then(|text| text.parse().ok().or_else(|| date(text)));
+    let seconds = seconds.or_else(|| text("x-rate-limit-reset")?.parse().ok().map(until))?;
     Some(Duration::from_secs(seconds.clamp(1, LONGEST_PAUSE)))
 }
 

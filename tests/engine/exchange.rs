@@ -397,7 +397,11 @@ fn a_pause_that_the_provider_asks_for_is_passed_on_within_bounds() {
     assert_eq!(pause("retry-after", "7"), "7");
     assert_eq!(pause("retry-after", "0"), "1");
     assert_eq!(pause("retry-after", "99999"), "120");
-    assert_eq!(pause("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT"), "10");
+    // NOW is 2027-01-15 08:00:00.
+    assert_eq!(pause("retry-after", "Fri, 15 Jan 2027 08:00:25 GMT"), "25");
+    assert_eq!(pause("retry-after", "Wed, 21 Oct 2026 07:28:00 GMT"), "1");
+    assert_eq!(pause("retry-after", "Fri, 31 Dec 9999 23:59:59 GMT"), "120");
+    assert_eq!(pause("retry-after", "tomorrow"), "10");
     assert_eq!(pause("x-rate-limit-reset", &(NOW.secs() + 20).to_string()), "20");
     assert_eq!(pause("x-rate-limit-reset", "5"), "1");
 }
