@@ -343,8 +343,10 @@ async function start(listeners) {
   return envoy;
 }
 
-function pin(pid, cpu) {
-  return run('taskset', ['--all-tasks', '--pid', '--cpu-list', String(cpu), String(pid)]);
+async function pin(pid, cpu) {
+  const tasks = () => run('taskset', ['--all-tasks', '--pid', '--cpu-list', String(cpu), String(pid)]);
+  // A thread may end while they are listed.
+  await tasks().catch(tasks);
 }
 
 function onbehalf(name, more = {}, module = MODULE, authentication = CLIENT_SECRET) {
