@@ -140,14 +140,8 @@ impl Exchanges {
         self.exchanges.peek(key).filter(|exchange| now < exchange.until())
     }
 
-    /// Takes over what another worker has found, unless what is here is better.
-    pub(super) fn take_over(&mut self, key: TokenKey, theirs: Exchange, now: UnixTime) {
-        if let (Some(Exchange::Issued { until: ours, .. }), Exchange::Issued { until, .. }) =
-            (self.peek(&key, now), &theirs)
-            && until < ours
-        {
-            return;
-        }
+    /// Takes over what another worker has found, also a token that ends sooner than the one here: the others have that one.
+    pub(super) fn take_over(&mut self, key: TokenKey, theirs: Exchange) {
         self.exchanges.put(key, theirs);
     }
 

@@ -71,7 +71,7 @@ impl Engine {
                 pool::Claim::Others => true,
                 pool::Claim::Ours => false,
                 pool::Claim::Found(exchange) => {
-                    self.known.exchanges.take_over(key, exchange, now);
+                    self.known.exchanges.take_over(key, exchange);
                     false
                 }
             },
@@ -127,7 +127,7 @@ impl Engine {
                 Ok(pool::Claim::Found(exchange)) => {
                     self.counters.cache_shared();
                     progress.cache = Some(Cache::Shared);
-                    self.known.exchanges.take_over(need.key, exchange, now);
+                    self.known.exchanges.take_over(need.key, exchange);
                     return Served::Decide;
                 }
                 Ok(pool::Claim::Others) => {
@@ -195,7 +195,7 @@ impl Engine {
         match self.claim_token(&need, true, now) {
             Ok(pool::Claim::Found(exchange)) => {
                 self.counters.cache_shared();
-                self.known.exchanges.take_over(key, exchange, now);
+                self.known.exchanges.take_over(key, exchange);
             }
             Ok(pool::Claim::Others) => self.known.exchanges.leave_renewal(&key, RENEWED_ELSEWHERE, now),
             Ok(pool::Claim::Ours) => {
@@ -209,7 +209,10 @@ impl Engine {
                     self.known.exchanges.put_failed(key, refusal, true, Duration::ZERO, now);
                 }
             }
-            Err(_) => {}
+            // Nor does every request ask whether it may.
+            Err(refusal) => {
+                self.known.exchanges.leave_renewal(&key, refusal.retry_after.unwrap_or(RENEWED_ELSEWHERE), now)
+            }
         }
     }
 

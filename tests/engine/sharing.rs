@@ -168,27 +168,6 @@ fn one_worker_renews_and_the_others_take_the_next_token_over() {
 }
 
 #[test]
-fn a_renewal_that_fails_is_anothers_to_make_again() {
-    let shared = SharedMap::default();
-    let [mut first, mut second]: [Bench; 2] = workers(&shared);
-    let token = day();
-    authorization(first.exchange(github(&token), &issued("one")));
-    authorization(second.ask(github(&token)));
-    first.advance(3300);
-    authorization(first.ask(github(&token)));
-    let (flight, _) = first.call();
-    first.reply(flight, &answer(503, b""));
-    second.advance(3312);
-    for _ in 0..2 {
-        // It finds that it was tried here a while ago, and that it is time again.
-        assert_eq!(authorization(second.ask(github(&token))), "Bearer one");
-    }
-    let (flight, _) = second.call();
-    assert!(second.reply(flight, &issued("two")).is_empty());
-    assert_eq!(authorization(second.ask(github(&token))), "Bearer two");
-}
-
-#[test]
 fn a_renewal_that_fails_is_not_tried_by_the_next_worker_at_once() {
     let shared = SharedMap::default();
     let [mut first, mut second]: [Bench; 2] = workers(&shared);
@@ -206,6 +185,33 @@ fn a_renewal_that_fails_is_not_tried_by_the_next_worker_at_once() {
     second.advance(11);
     assert_eq!(authorization(second.ask(github(&token))), "Bearer one");
     assert!(exchanges(&mut second));
+}
+
+#[test]
+fn a_next_token_that_ends_sooner_is_taken_over_too_and_not_looked_for_again() {
+    let shared = SharedMap::default();
+    let [mut first, mut second]: [Bench; 2] = workers(&shared);
+    let token = day();
+    let good_for = |token: &str, seconds: u64| {
+        answer_with(200, &[], &json!({"access_token": token, "token_type": "Bearer", "expires_in": seconds}))
+    };
+    authorization(first.exchange(github(&token), &good_for("long", 3600)));
+    // The other worker lacks it, and shared memory as well, as when its records were full.
+    shared.overwrite(|name, value| {
+        if name.contains("tokens") {
+            value.clear();
+        }
+    });
+    for bench in [&mut first, &mut second] {
+        bench.advance(3300);
+    }
+    authorization(second.exchange(github(&token), &good_for("short", 200)));
+    assert_eq!(authorization(first.ask(github(&token))), "Bearer long");
+    let counted = first.engine.counters().take();
+    assert!(counted.contains(&(Sample::TokenCache("shared"), 1)), "{counted:?}");
+    assert_eq!(authorization(first.ask(github(&token))), "Bearer short");
+    assert!(!first.engine.counters().take().contains(&(Sample::TokenCache("shared"), 1)));
+    first.no_call();
 }
 
 #[test]
@@ -516,6 +522,28 @@ fn whom_a_provider_did_not_serve_last_does_not_find_out_whether_it_serves_others
     }
     bench.advance(34);
     bench.wait(github(&again));
+}
+
+#[test]
+fn a_renewal_that_others_are_to_try_first_is_not_claimed_at_each_request() {
+    let shared = SharedMap::default();
+    let [mut bench]: [Bench; 1] = workers(&shared);
+    let token = day();
+    authorization(bench.exchange(github(&token), &issued("one")));
+    bench.advance(3300);
+    for user in ["a", "b"] {
+        let token = ENTRA_KEY.token(&crate::support::with(alice(), json!({"oid": user, "exp": NOW.secs() + 9000})));
+        refused(bench.exchange(github(&token), &answer(503, b"")));
+    }
+    assert_eq!(authorization(bench.ask(github(&token))), "Bearer one");
+    let (flight, _) = bench.call();
+    assert!(bench.reply(flight, &answer(503, b"")).is_empty());
+    bench.advance(12);
+    assert_eq!(authorization(bench.ask(github(&token))), "Bearer one");
+    let records = shared.versions();
+    assert_eq!(authorization(bench.ask(github(&token))), "Bearer one");
+    assert_eq!(shared.versions(), records, "nothing was claimed again");
+    bench.no_call();
 }
 
 #[test]

@@ -223,6 +223,11 @@ impl SharedMap {
         }
     }
 
+    /// How often each record was written.
+    pub fn versions(&self) -> HashMap<String, u32> {
+        self.0.borrow().iter().map(|(name, (_, version))| (name.clone(), *version)).collect()
+    }
+
     pub fn names(&self) -> Vec<String> {
         self.0.borrow().keys().cloned().collect()
     }
