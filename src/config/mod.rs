@@ -47,8 +47,8 @@ pub struct Config {
     pub resources: Vec<Resource>,
     /// Every scope that one of them asks for, once.
     pub scopes: Vec<Rc<str>>,
-    /// The header fields in which Envoy puts tokens of actors.
-    pub actor_headers: Vec<String>,
+    /// The header fields that bring ID tokens, assertions of clients, and tokens of actors: none of them goes on.
+    pub own_headers: Vec<String>,
     /// Paths that are forwarded without a token, exactly as listed.
     pub open_paths: Vec<String>,
     /// The most verified tokens that are remembered.
@@ -165,12 +165,17 @@ impl Config {
             }
         }
         let targets = resources.iter().flat_map(|resource| resource.targets.iter().flatten());
-        let mut actor_headers: Vec<String> =
-            targets.filter_map(|target| target.actor.as_ref()?.header().map(str::to_owned)).collect();
-        actor_headers.dedup();
+        let of_actors = targets.filter_map(|target| target.actor.as_ref()?.header());
+        let of_providers = providers.iter().flat_map(|provider| {
+            let client = provider.client.as_ref().and_then(|client| client.authentication.header());
+            [provider.subject_token.header(), client].into_iter().flatten()
+        });
+        let mut own_headers: Vec<String> = of_actors.chain(of_providers).map(str::to_owned).collect();
+        own_headers.sort_unstable();
+        own_headers.dedup();
         Ok(Self {
             scopes,
-            actor_headers,
+            own_headers,
             verified_tokens: tokens("verified_tokens", 0)?,
             verified_bytes: size("verified_bytes", 0, u32::MAX, DEFAULT_CACHED_BYTES, "bytes")?,
             // Waiting requests get their token from the cache of exchanged ones: it cannot be switched off.

@@ -37,7 +37,7 @@ pub(super) struct Circuits(Vec<(Endpoint, State)>);
 pub(super) struct Endpoint {
     pub(super) provider: usize,
     /// See [`place`].
-    pub(super) tenant: Option<String>,
+    pub(super) place: Option<String>,
 }
 
 /// The tenant, and the endpoint of the authorization server of the resource, where exchanges end at one of its own: what
@@ -81,15 +81,15 @@ pub(super) struct Watch<'a> {
 
 impl Circuits {
     /// For how long nobody asks, and why.
-    pub(super) fn closed(&self, provider: usize, tenant: Option<&str>, now: UnixTime) -> Option<(Reason, Duration)> {
-        let state = self.state(provider, tenant).filter(|state| now < state.until)?;
+    pub(super) fn closed(&self, provider: usize, place: Option<&str>, now: UnixTime) -> Option<(Reason, Duration)> {
+        let state = self.state(provider, place).filter(|state| now < state.until)?;
         let reason = if state.throttles { Reason::ProviderThrottled } else { Reason::ProviderUnavailable };
         Some((reason, state.until.since(now)))
     }
 
     /// Whether a token may be renewed now.
-    pub(super) fn may_renew(&self, provider: usize, tenant: Option<&str>, key: &TokenKey, now: UnixTime) -> bool {
-        self.closed(provider, tenant, now.minus(key.share_of(AFTERWARDS))).is_none()
+    pub(super) fn may_renew(&self, provider: usize, place: Option<&str>, key: &TokenKey, now: UnixTime) -> bool {
+        self.closed(provider, place, now.minus(key.share_of(AFTERWARDS))).is_none()
     }
 
     pub(super) fn clock_went_back(&mut self) {
@@ -108,7 +108,7 @@ impl Circuits {
         for _ in 0..MOST_TRIES {
             let (state, version) = watch.read(endpoint);
             self.set(endpoint, state);
-            if let Some(closed) = self.closed(endpoint.provider, endpoint.tenant.as_deref(), now) {
+            if let Some(closed) = self.closed(endpoint.provider, endpoint.place.as_deref(), now) {
                 return Err(closed);
             }
             if state.outages < OUTAGES || !state.several {
@@ -172,7 +172,7 @@ impl Circuits {
     /// It has answered an exchange.
     pub(super) fn served(&mut self, endpoint: &Endpoint, watch: &Watch<'_>) {
         let is_out = |state: &State| state.outages > 0;
-        if self.state(endpoint.provider, endpoint.tenant.as_deref()).is_some_and(is_out) {
+        if self.state(endpoint.provider, endpoint.place.as_deref()).is_some_and(is_out) {
             self.change(endpoint, watch, |state| match state.throttles {
                 // What it said to another exchange meanwhile.
                 true => State { outages: 0, several: false, ..state },
@@ -194,8 +194,8 @@ impl Circuits {
         next
     }
 
-    fn state(&self, provider: usize, tenant: Option<&str>) -> Option<&State> {
-        let is = |endpoint: &Endpoint| endpoint.provider == provider && endpoint.tenant.as_deref() == tenant;
+    fn state(&self, provider: usize, place: Option<&str>) -> Option<&State> {
+        let is = |endpoint: &Endpoint| endpoint.provider == provider && endpoint.place.as_deref() == place;
         self.0.iter().find(|(endpoint, _)| is(endpoint)).map(|(_, state)| state)
     }
 
@@ -211,8 +211,8 @@ impl Circuits {
 impl Watch<'_> {
     /// There is one for each tenant that is configured, and each host of an authorization server of resources.
     fn name(&self, endpoint: &Endpoint) -> String {
-        let tenant = endpoint.tenant.as_deref().unwrap_or_default();
-        let parts = [&*self.provider.name, self.provider.issuer.as_str(), &*self.provider.cluster, tenant];
+        let place = endpoint.place.as_deref().unwrap_or_default();
+        let parts = [&*self.provider.name, self.provider.issuer.as_str(), &*self.provider.cluster, place];
         let code = self.board.key.code(&parts.map(str::as_bytes));
         let code: String = code.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         format!("onbehalf.circuit.{code}")

@@ -46,6 +46,7 @@ pub(super) struct Credential<'a> {
 impl<'a> Head<'a> {
     pub(super) fn read(request: &'a Request, config: &Config) -> Self {
         let mut head = Self::default();
+        let is_ours = |name: &[u8]| config.own_headers.iter().any(|header| header.as_bytes() == name);
         for (name, value) in request.fields() {
             match name {
                 b":method" => head.method = value,
@@ -66,7 +67,7 @@ impl<'a> Head<'a> {
                 }
                 // Names by which some servers let a client choose another path than the one that was decided about.
                 b"x-original-url" | b"x-rewrite-url" => head.remove(name),
-                _ if name.starts_with(b"x-onbehalf-") || is_ours(config, name) => head.remove(name),
+                _ if name.starts_with(b"x-onbehalf-") || is_ours(name) => head.remove(name),
                 _ => {}
             }
         }
@@ -179,15 +180,6 @@ fn token(value: &[u8]) -> Option<&str> {
 fn only<T>(mut values: impl Iterator<Item = T>) -> Option<T> {
     let value = values.next()?;
     values.next().is_none().then_some(value)
-}
-
-/// Whether a field brings an ID token, a client's assertion, or an actor's token.
-fn is_ours(config: &Config, name: &[u8]) -> bool {
-    let is = |header: &str| header.as_bytes() == name;
-    config.providers.iter().any(|provider| {
-        let client = provider.client.as_ref().and_then(|client| client.authentication.header());
-        [provider.subject_token.header(), client].into_iter().flatten().any(is)
-    }) || config.actor_headers.iter().any(|header| is(header))
 }
 
 fn subject_cookies(config: &Config) -> impl Iterator<Item = &str> {

@@ -482,7 +482,7 @@ impl TokenNeed {
 
     /// Where it is exchanged.
     pub(super) fn endpoint(&self) -> Endpoint {
-        Endpoint { provider: self.provider, tenant: circuit::place(self.tenant.as_deref(), self.elsewhere.as_deref()) }
+        Endpoint { provider: self.provider, place: circuit::place(self.tenant.as_deref(), self.elsewhere.as_deref()) }
     }
 
     /// For whom, and for what.
