@@ -170,9 +170,12 @@ impl Config {
             let client = provider.client.as_ref().and_then(|client| client.authentication.header());
             [provider.subject_token.header(), client].into_iter().flatten()
         });
-        let mut own_headers: Vec<String> = of_actors.chain(of_providers).map(str::to_owned).collect();
-        own_headers.sort_unstable();
-        own_headers.dedup();
+        let mut own_headers: Vec<String> = Vec::new();
+        for header in of_actors.chain(of_providers) {
+            if !own_headers.iter().any(|known| known == header) {
+                own_headers.push(header.to_owned());
+            }
+        }
         Ok(Self {
             scopes,
             own_headers,
