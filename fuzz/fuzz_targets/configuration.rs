@@ -33,7 +33,8 @@ fuzz_target!(|bytes: &[u8]| {
         .map(|resource| (resource.url.authority().to_owned(), resource.url.path().to_owned()))
         .collect();
     let mut engine = Engine::new(config, Box::new(Software), Box::new(SharedMap::default()));
-    assert!(engine.tick(NOW).is_empty());
+    engine.tick(NOW);
+    assert!(engine.next_step(NOW).is_none());
     for (id, (authority, path)) in (0..).zip(asked) {
         for (number, prefix) in (0..).zip(["", "/.well-known/oauth-protected-resource"]) {
             let path = if prefix.is_empty() && path.is_empty() { "/".to_owned() } else { format!("{prefix}{path}") };

@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use crate::refusal::Reason;
 
+/// The most durations that are kept until they are fetched: each is a hostcall then. Of more, those that come later are not
+/// recorded.
+const MOST_DURATIONS: usize = 4096;
+
 /// A number that goes to a metric of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sample {
@@ -81,7 +85,9 @@ impl Counters {
 
     pub(super) fn exchanged(&mut self, provider: usize, outcome: &'static str, took: Duration) {
         self.count(Sample::Exchanges(provider, outcome));
-        self.durations.push((provider, took));
+        if self.durations.len() < MOST_DURATIONS {
+            self.durations.push((provider, took));
+        }
     }
 
     pub(super) fn keys_refreshed(&mut self, provider: usize, ok: bool) {

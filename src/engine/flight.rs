@@ -131,6 +131,10 @@ impl Flights {
         Some(flight)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.flights.len()
+    }
+
     /// How many are for nobody who waits.
     pub(super) fn of_nobody(&self) -> usize {
         self.flights.values().filter(|flight| flight.waiters.is_empty()).count()

@@ -89,6 +89,8 @@ pub struct Engine {
     known: Known,
     flights: Flights,
     waiting: FxHashMap<RequestId, Waiting>,
+    /// Requests whose wait is over, in the order in which it ended. Those that have left meanwhile are in it, too.
+    ready: VecDeque<RequestId>,
     calls: VecDeque<(FlightId, Call)>,
     counters: Counters,
     latest: UnixTime,
@@ -100,8 +102,18 @@ struct Waiting {
     request: Request,
     progress: Progress,
     about: About,
-    /// What it waits for.
-    purpose: Purpose,
+    state: WaitState,
+}
+
+/// The wait of a request, from its beginning to the moment at which its step is handed out.
+#[derive(Clone, Copy)]
+enum WaitState {
+    /// It waits for a flight.
+    For(Purpose),
+    /// Its flight has landed: it is decided again.
+    Landed,
+    /// Its time is over: it is refused.
+    TooLong,
 }
 
 /// How far a request has come.
@@ -127,6 +139,7 @@ impl Engine {
             known,
             flights: Flights::default(),
             waiting: FxHashMap::default(),
+            ready: VecDeque::new(),
             calls: VecDeque::new(),
             counters: Counters::default(),
             latest: UnixTime::default(),
@@ -140,11 +153,11 @@ impl Engine {
         self.run(id, request, Progress { decisions: 0, since: now, cache: None }, now)
     }
 
-    /// A call has ended. The steps of those who waited for it come back.
-    pub fn reply(&mut self, flight: FlightId, reply: &Reply, now: UnixTime) -> Vec<(RequestId, Step)> {
+    /// A call has ended. The steps of those who waited for it come from [`next_step`](Self::next_step).
+    pub fn reply(&mut self, flight: FlightId, reply: &Reply, now: UnixTime) {
         self.observe(now);
         let Some(flight) = self.flights.take(flight) else {
-            return Vec::new();
+            return;
         };
         let mut landing = Landing {
             config: &self.config,
@@ -157,15 +170,14 @@ impl Engine {
             flight::Next::Call(next) => {
                 let (flight, call) = *next;
                 self.launch(flight, call);
-                Vec::new()
             }
-            flight::Next::Done(waiters) => self.decide_again(waiters, now),
+            flight::Next::Done(waiters) => self.end_wait(waiters, WaitState::Landed),
         }
     }
 
     /// Time has passed: what other workers have found is taken over, keys that are due are fetched, and calls that the host
-    /// has forgotten are given up.
-    pub fn tick(&mut self, now: UnixTime) -> Vec<(RequestId, Step)> {
+    /// has forgotten are given up. Steps come from [`next_step`](Self::next_step).
+    pub fn tick(&mut self, now: UnixTime) {
         self.observe(now);
         for index in 0..self.config.providers.len() {
             self.look_after(index, now);
@@ -177,7 +189,6 @@ impl Engine {
                 self.known.circuits.look(&endpoint, &watch);
             }
         }
-        let mut steps = Vec::new();
         let elsewhere = self.flights.elsewhere();
         let next = elsewhere.partition_point(|(flight, _)| Some(*flight) <= self.looked);
         let in_turn = elsewhere.iter().skip(next).chain(elsewhere.iter().take(next));
@@ -186,34 +197,73 @@ impl Engine {
             if !self.goes_on(*elsewhere, now)
                 && let Some(flight) = self.flights.take(*flight)
             {
-                steps.extend(self.decide_again(flight.waiters, now));
+                self.end_wait(flight.waiters, WaitState::Landed);
             }
         }
         let overdue = self.flights.overdue(now, |provider| {
             self.config.providers.get(provider).map_or(GRACE, |provider| provider.timeout.saturating_add(GRACE))
         });
         for flight in overdue {
-            steps.extend(self.reply(flight, &Reply::Failed(CallFailure::TimedOut), now));
+            self.reply(flight, &Reply::Failed(CallFailure::TimedOut), now);
         }
-        steps.extend(self.tired(now));
-        steps
+        self.expire_waiting(now);
     }
 
-    /// Requests that have waited for as long as they may.
-    fn tired(&mut self, now: UnixTime) -> Vec<(RequestId, Step)> {
-        let is_tired = |waiting: &Waiting| now.since(waiting.progress.since) >= self.config.longest_wait;
-        let mut tired: Vec<RequestId> =
-            self.waiting.iter().filter(|(_, waiting)| is_tired(waiting)).map(|(id, _)| *id).collect();
-        tired.sort_unstable();
-        let answer = |id: RequestId| {
-            let Waiting { progress, about, purpose, .. } = self.waiting.remove(&id)?;
-            self.flights.leave(purpose, id);
-            let about = About { cache: progress.cache, ..about };
-            let because = "because=\"it has waited for longest_wait_seconds\"";
-            let refusal = Refusal::because(Reason::ProviderUnavailable, because).retry_after(Duration::from_secs(1));
-            Some((id, self.refuse(&refusal, &about, progress, now)))
-        };
-        tired.into_iter().filter_map(answer).collect()
+    /// Ends the wait of requests that have waited for as long as they may.
+    fn expire_waiting(&mut self, now: UnixTime) {
+        let mut expired: Vec<(RequestId, Purpose)> = Vec::new();
+        for (id, waiting) in &self.waiting {
+            if let WaitState::For(purpose) = waiting.state
+                && now.since(waiting.progress.since) >= self.config.longest_wait
+            {
+                expired.push((*id, purpose));
+            }
+        }
+        expired.sort_unstable_by_key(|(id, _)| *id);
+        for (id, purpose) in &expired {
+            self.flights.leave(*purpose, *id);
+        }
+        self.end_wait(expired.into_iter().map(|(id, _)| id), WaitState::TooLong);
+    }
+
+    /// Lets requests go on, in that order, when [`next_step`](Self::next_step) comes to them.
+    fn end_wait(&mut self, ids: impl IntoIterator<Item = RequestId>, state: WaitState) {
+        for id in ids {
+            if let Some(waiting) = self.waiting.get_mut(&id) {
+                waiting.state = state;
+                self.ready.push_back(id);
+            }
+        }
+    }
+
+    /// The step of the next request whose wait is over; [`Step::Wait`], if it waits for something else now. `None`: there is no
+    /// such request.
+    ///
+    /// Requests are decided one at a time, so that the host lets as few of them go in one callback as it can bear
+    /// (docs/adr/0018): each answer runs the response callbacks of all filters before the next one is sent.
+    pub fn next_step(&mut self, now: UnixTime) -> Option<(RequestId, Step)> {
+        while let Some(id) = self.ready.pop_front() {
+            let Some(Waiting { request, progress, about, state }) = self.waiting.remove(&id) else {
+                continue;
+            };
+            let step = match state {
+                WaitState::TooLong => {
+                    let about = About { cache: progress.cache, ..about };
+                    let because = "because=\"it has waited for longest_wait_seconds\"";
+                    let refusal = Refusal::because(Reason::ProviderUnavailable, because);
+                    self.refuse(&refusal.retry_after(Duration::from_secs(1)), &about, progress, now)
+                }
+                WaitState::For(_) | WaitState::Landed => self.run(id, request, progress, now),
+            };
+            return Some((id, step));
+        }
+        None
+    }
+
+    /// Whether there are calls to make or steps to hand out: see [`next_call`](Self::next_call) and
+    /// [`next_step`](Self::next_step).
+    pub fn has_work(&self) -> bool {
+        !self.calls.is_empty() || !self.ready.is_empty()
     }
 
     fn board(&self) -> Board<'_> {
@@ -250,8 +300,8 @@ impl Engine {
 
     /// A request has left before its step came.
     pub fn gone(&mut self, id: RequestId) {
-        if let Some(waiting) = self.waiting.remove(&id) {
-            self.flights.leave(waiting.purpose, id);
+        if let Some(Waiting { state: WaitState::For(purpose), .. }) = self.waiting.remove(&id) {
+            self.flights.leave(purpose, id);
         }
     }
 
@@ -323,7 +373,8 @@ impl Engine {
                     progress.decisions = progress.decisions.saturating_add(1);
                     match self.serve(id, need, &mut progress, now) {
                         Served::Waits(purpose) => {
-                            self.waiting.insert(id, Waiting { request, progress, about, purpose });
+                            let state = WaitState::For(purpose);
+                            self.waiting.insert(id, Waiting { request, progress, about, state });
                             return Step::Wait;
                         }
                         Served::Decide => last = about,
@@ -335,24 +386,6 @@ impl Engine {
         let because = "because=\"the request still lacks what was fetched for it\"";
         let refusal = Refusal::because(Reason::ProviderUnavailable, because).retry_after(Duration::from_secs(1));
         self.refuse(&refusal, &last, progress, now)
-    }
-
-    fn decide_again(&mut self, waiters: Vec<RequestId>, now: UnixTime) -> Vec<(RequestId, Step)> {
-        let mut steps = Vec::with_capacity(waiters.len());
-        for id in waiters {
-            if let Some(waiting) = self.waiting.remove(&id) {
-                let step = self.run(id, waiting.request, waiting.progress, now);
-                if !matches!(step, Step::Wait) {
-                    steps.push((id, step));
-                }
-            }
-        }
-        steps
-    }
-
-    /// Whether there are calls to make, see [`next_call`](Self::next_call).
-    pub fn has_calls(&self) -> bool {
-        !self.calls.is_empty()
     }
 
     fn finish(&mut self, outcome: Outcome) -> Step {

@@ -17,6 +17,10 @@ use crate::time::UnixTime;
 /// The most requests that wait in one worker.
 const MOST_WAITING: usize = 1024;
 
+/// The most flights that a worker has up. Their number is that of the waiting requests and the renewals, unless clients leave:
+/// their flights go on without them.
+const MOST_FLIGHTS: usize = MOST_WAITING + 2 * MOST_RENEWALS;
+
 /// How many tokens are renewed at once in one worker.
 const MOST_RENEWALS: usize = 32;
 
@@ -106,6 +110,7 @@ impl Engine {
                 return Served::Waits(purpose);
             }
             Join::Full => return overloaded(),
+            Join::NoFlight if self.flights.len() >= MOST_FLIGHTS => return overloaded(),
             Join::NoFlight => {}
         }
         let started = match need {

@@ -23,6 +23,13 @@ const TICK: Duration = Duration::from_secs(1);
 /// The same while requests wait for what another worker fetches: nothing tells a worker what others do.
 const SOON: Duration = Duration::from_millis(10);
 
+/// The most requests that are let go, and callouts that are made, from one turn of Envoy's event loop to the next.
+///
+/// Envoy sends a local reply, resumes a request and reports a callout that failed at once only when the callback of the module is
+/// over, one inside the other: the callbacks that the first one causes in this module send the next one. Some 300 of them
+/// overflow V8's stack, fewer with other filters in the chain (docs/adr/0018).
+const MOST_ACTIONS: usize = 32;
+
 /// What the root context and the streams of a worker share.
 pub(super) struct Worker {
     pub(super) engine: RefCell<Option<Engine>>,
@@ -31,6 +38,8 @@ pub(super) struct Worker {
     /// The queue by which a stream wakes the root, which alone may dispatch calls: the SDK hands a reply to the
     /// context that was active at dispatch and drops it if that has gone.
     queue: Cell<Option<u32>>,
+    /// The root has been woken and has not run yet.
+    is_woken: Cell<bool>,
     /// With what requests went on that were held before, until they are answered or gone: only the root knew.
     resumed: RefCell<FxHashMap<u32, Sent>>,
     /// When the last request came of whose answer the status was read.
@@ -48,11 +57,15 @@ impl Worker {
         self.looked.replace(sent.at()) != sent.at()
     }
 
-    /// Makes `on_queue_ready` run soon.
+    /// Makes `on_queue_ready` run in the next turn of the event loop.
     pub(super) fn wake(&self) {
-        let sent = self.queue.get().is_some_and(|queue| hostcalls::enqueue_shared_queue(queue, Some(b"calls")).is_ok());
+        if self.is_woken.get() {
+            return;
+        }
+        let sent = self.queue.get().is_some_and(|queue| hostcalls::enqueue_shared_queue(queue, Some(b"work")).is_ok());
+        self.is_woken.set(sent);
         if !sent {
-            // The tick finds the calls, a little later.
+            // The tick finds the work, a little later.
             log::debug!("the root could not be woken");
         }
     }
@@ -66,6 +79,8 @@ pub(super) struct Root {
     worker: Rc<Worker>,
     /// Calls that are out, by the host's token: whose they are, and how much of an answer is read.
     calls: FxHashMap<u32, (FlightId, usize)>,
+    /// How many more actions the host may be given before its event loop turns.
+    actions_left: usize,
     metrics: Metrics,
     /// How often the host is asked to tick.
     tick: Duration,
@@ -80,6 +95,7 @@ impl Root {
             engine: RefCell::new(None),
             takes_certificates: Cell::new(false),
             queue: Cell::new(None),
+            is_woken: Cell::new(false),
             resumed: RefCell::default(),
             looked: Cell::default(),
         };
@@ -87,6 +103,7 @@ impl Root {
             id,
             worker: Rc::new(worker),
             calls: FxHashMap::default(),
+            actions_left: MOST_ACTIONS,
             metrics: Metrics::default(),
             tick: TICK,
             handed: UnixTime::default(),
@@ -98,21 +115,60 @@ impl Root {
         self.worker.engine.try_borrow_mut().ok().and_then(|mut engine| engine.as_mut().map(act))
     }
 
-    /// Makes every call that the engine has for us. One that cannot be sent lands at once, which may give more.
-    fn dispatch_calls(&mut self) {
-        while let Some((flight, call)) = self.with_engine(Engine::next_call).flatten() {
-            match send(&call) {
-                Some(token) => {
-                    self.calls.insert(token, (flight, call.most_bytes));
+    /// Makes the calls that the engine has for us and lets requests go whose wait is over, as many as the host can bear; the
+    /// next turn of its event loop goes on with the rest.
+    fn work(&mut self) {
+        let now = now();
+        let mut has_left = false;
+        while let Some(left) = self.actions_left.checked_sub(1) {
+            if let Some((flight, call)) = self.with_engine(Engine::next_call).flatten() {
+                self.actions_left = left;
+                match send(&call) {
+                    Some(token) => {
+                        self.calls.insert(token, (flight, call.most_bytes));
+                    }
+                    None => self.land(flight, &Reply::Failed(CallFailure::NotSent), now),
                 }
-                None => self.land(flight, &Reply::Failed(CallFailure::NotSent)),
+            } else if let Some((id, step)) = self.with_engine(|engine| engine.next_step(now)).flatten() {
+                self.actions_left = left;
+                has_left |= self.let_go(id, step);
+            } else {
+                break;
             }
         }
+        if has_left && hostcalls::set_effective_context(self.id).is_err() {
+            log::error!("the root context is gone");
+        }
+        if self.with_engine(|engine| engine.has_work()).unwrap_or(false) {
+            self.worker.wake();
+        }
+    }
+
+    /// Does with a waiting request what `step` says. One that has left meanwhile is no context any more, and is skipped. Whether
+    /// the effective context is another one now.
+    fn let_go(&self, RequestId(id): RequestId, step: Step) -> bool {
+        if matches!(step, Step::Wait) || hostcalls::set_effective_context(id).is_err() {
+            return false;
+        }
+        if let Step::Forward(HeaderEdits { sent: Some(sent), .. }) = &step
+            && let Ok(mut resumed) = self.worker.resumed.try_borrow_mut()
+        {
+            resumed.insert(id, *sent);
+        }
+        stream::perform(step, true);
+        true
+    }
+
+    /// The event loop has turned: nothing that was asked of the host in its last turn is left.
+    fn turn(&mut self) {
+        self.actions_left = MOST_ACTIONS;
+        self.worker.is_woken.set(false);
     }
 
     /// Ticks sooner while somebody waits for what another worker fetches.
     fn adjust_tick(&mut self) {
-        let tick = if self.with_engine(|engine| engine.is_impatient()).unwrap_or(false) { SOON } else { TICK };
+        let is_soon = self.with_engine(|engine| engine.is_impatient() || engine.has_work()).unwrap_or(false);
+        let tick = if is_soon { SOON } else { TICK };
         if tick != self.tick && hostcalls::set_tick_period(tick).is_ok() {
             self.tick = tick;
         }
@@ -136,30 +192,8 @@ impl Root {
         }
     }
 
-    fn land(&self, flight: FlightId, reply: &Reply) {
-        let now = now();
-        let steps = self.with_engine(|engine| engine.reply(flight, reply, now));
-        self.perform(steps.unwrap_or_default());
-    }
-
-    /// Lets waiting requests go. One that has left meanwhile is no context any more, and is skipped.
-    fn perform(&self, steps: Vec<(RequestId, Step)>) {
-        if steps.is_empty() {
-            return;
-        }
-        for (RequestId(id), step) in steps {
-            if hostcalls::set_effective_context(id).is_ok() {
-                if let Step::Forward(HeaderEdits { sent: Some(sent), .. }) = &step
-                    && let Ok(mut resumed) = self.worker.resumed.try_borrow_mut()
-                {
-                    resumed.insert(id, *sent);
-                }
-                stream::perform(step, true);
-            }
-        }
-        if hostcalls::set_effective_context(self.id).is_err() {
-            log::error!("the root context is gone");
-        }
+    fn land(&self, flight: FlightId, reply: &Reply, now: UnixTime) {
+        self.with_engine(|engine| engine.reply(flight, reply, now));
     }
 }
 
@@ -169,8 +203,8 @@ impl Context for Root {
             return;
         };
         let reply = read_reply(headers, body_size, most_bytes);
-        self.land(flight, &reply);
-        self.dispatch_calls();
+        self.land(flight, &reply, now());
+        self.work();
         self.adjust_tick();
     }
 }
@@ -216,16 +250,17 @@ impl RootContext for Root {
 
     fn on_tick(&mut self) {
         let now = now();
-        let steps = self.with_engine(|engine| engine.tick(now));
-        self.perform(steps.unwrap_or_default());
-        self.dispatch_calls();
+        self.turn();
+        self.with_engine(|engine| engine.tick(now));
+        self.work();
         self.hand_over_counters(now);
         self.adjust_tick();
     }
 
     fn on_queue_ready(&mut self, queue: u32) {
+        self.turn();
         while let Ok(Some(_)) = hostcalls::dequeue_shared_queue(queue) {}
-        self.dispatch_calls();
+        self.work();
         self.adjust_tick();
     }
 

@@ -28,7 +28,7 @@ impl Stream {
         Self { id: RequestId(id), worker, waits: Cell::new(false), sent: Cell::new(None) }
     }
 
-    /// What to do with the request, and whether the root has calls to make.
+    /// What to do with the request, and whether the root has work.
     fn decide(&self) -> (Step, bool) {
         let mut request = Request::from_pairs(headers::pairs(MapType::HttpRequestHeaders));
         if self.worker.takes_certificates.get() {
@@ -41,7 +41,7 @@ impl Stream {
         match engine.as_mut() {
             Some(engine) => {
                 let step = engine.request(self.id, request, now);
-                (step, engine.has_calls())
+                (step, engine.has_work())
             }
             None => (unavailable(), false),
         }
@@ -85,14 +85,14 @@ impl Context for Stream {}
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
-        let (step, has_calls) = self.decide();
+        let (step, has_work) = self.decide();
         let waits = matches!(step, Step::Wait);
         self.waits.set(waits);
         if let Step::Forward(edits) = &step {
             self.sent.set(edits.sent);
         }
         // Who waits for another worker's call makes the root tick sooner.
-        if waits || has_calls {
+        if waits || has_work {
             self.worker.wake();
         }
         perform(step, false)

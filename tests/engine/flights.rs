@@ -1,6 +1,6 @@
 //! One call for everyone who lacks the same thing, whoever leaves meanwhile.
 
-use onbehalf::engine::{RequestId, Sample};
+use onbehalf::engine::{RequestId, Sample, Step};
 
 use crate::support::*;
 
@@ -62,6 +62,66 @@ fn all_who_wait_get_the_refusal_of_the_one_call() {
         assert_eq!(refused(step).1, "provider_unavailable");
     }
     bench.no_call();
+}
+
+#[test]
+fn waiting_requests_go_one_at_a_time_in_the_order_of_their_coming() {
+    let mut bench = Bench::ready();
+    let token = alice_token();
+    let ids: Vec<RequestId> = (0..50).map(|_| bench.wait(bearer("/github", &token))).collect();
+    let (flight, _) = bench.call();
+    bench.engine.reply(flight, &issued("up"), bench.now);
+    for (number, id) in ids.iter().enumerate() {
+        assert!(bench.engine.has_work());
+        assert_eq!(bench.engine.waiting(), ids.len() - number, "who has no step yet takes a place");
+        let (next, step) = bench.engine.next_step(bench.now).expect("a step");
+        assert_eq!((next, authorization(step).as_str()), (*id, "Bearer up"));
+    }
+    assert!(!bench.engine.has_work() && bench.engine.next_step(bench.now).is_none());
+}
+
+#[test]
+fn a_request_that_leaves_before_its_step_is_passed_over() {
+    let mut bench = Bench::ready();
+    let token = alice_token();
+    let [first, second, third] = [(); 3].map(|()| bench.wait(bearer("/github", &token)));
+    let (flight, _) = bench.call();
+    bench.engine.reply(flight, &issued("up"), bench.now);
+    bench.engine.gone(first);
+    bench.engine.gone(third);
+    let steps = bench.steps();
+    assert_eq!(steps.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [second]);
+    assert_eq!(bench.engine.waiting(), 0);
+}
+
+#[test]
+fn a_request_whose_step_is_due_is_not_refused_for_its_wait() {
+    let mut bench = Bench::ready();
+    let id = bench.wait(bearer("/github", &alice_token()));
+    let (flight, _) = bench.call();
+    bench.engine.reply(flight, &issued("up"), bench.now);
+    bench.advance(31);
+    let mut steps = bench.tick();
+    assert_eq!(steps.len(), 1);
+    let (next, step) = steps.remove(0);
+    assert_eq!((next, authorization(step).as_str()), (id, "Bearer up"));
+}
+
+#[test]
+fn calls_of_clients_that_leave_are_bounded() {
+    let mut bench = Bench::ready();
+    let leave = |bench: &mut Bench, user: usize| match bench.send(bearer("/github", &entra_user(&format!("u{user}")))) {
+        (id, Step::Wait) => {
+            bench.engine.gone(id);
+            None
+        }
+        (_, step) => Some(refused(step).1),
+    };
+    let refusal = (0..2000).find_map(|user| leave(&mut bench, user).map(|reason| (user, reason)));
+    assert_eq!(refusal, Some((1088, "overloaded".to_owned())));
+    let (flight, _) = bench.call();
+    bench.reply(flight, &issued("up"));
+    assert_eq!(leave(&mut bench, 3000), None, "one place is free again");
 }
 
 #[test]

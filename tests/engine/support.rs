@@ -277,7 +277,15 @@ impl Bench {
     }
 
     pub fn tick(&mut self) -> Vec<(RequestId, Step)> {
-        self.engine.tick(self.now)
+        self.engine.tick(self.now);
+        self.steps()
+    }
+
+    /// Every step of requests whose wait is over, in order.
+    pub fn steps(&mut self) -> Vec<(RequestId, Step)> {
+        let (engine, now) = (&mut self.engine, self.now);
+        let steps = std::iter::from_fn(|| engine.next_step(now));
+        steps.filter(|(_, step)| !matches!(step, Step::Wait)).collect()
     }
 
     pub fn send(&mut self, request: Request) -> (RequestId, Step) {
@@ -309,7 +317,8 @@ impl Bench {
     }
 
     pub fn reply(&mut self, flight: FlightId, reply: &Reply) -> Vec<(RequestId, Step)> {
-        self.engine.reply(flight, reply, self.now)
+        self.engine.reply(flight, reply, self.now);
+        self.steps()
     }
 
     /// Answers every outstanding call that is for discovery or keys as the two providers do.
