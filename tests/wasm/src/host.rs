@@ -146,11 +146,19 @@ impl Host {
     /// Delivers the wake-ups of this VM's queues until none is left, and says how many there were.
     pub fn run_queue(&mut self) -> usize {
         let mut delivered = 0;
-        while let Some(ready) = self.store.data().world.next_ready(self.store.data().number) {
-            self.call("proxy_on_queue_ready", ready.root, &[ready.root, ready.queue]);
+        while self.run_queue_once() {
             delivered += 1;
         }
         delivered
+    }
+
+    /// Delivers one wake-up of this VM's queues; says whether there was one.
+    pub fn run_queue_once(&mut self) -> bool {
+        let Some(ready) = self.store.data().world.next_ready(self.store.data().number) else {
+            return false;
+        };
+        self.call("proxy_on_queue_ready", ready.root, &[ready.root, ready.queue]);
+        true
     }
 
     /// Fires the timer, if the filter has set one; says whether it had.
@@ -226,18 +234,25 @@ impl Host {
         let function = self.instance.get_func(&mut self.store, name)?;
         let arguments: Vec<Val> = arguments.iter().map(|value| Val::I32(value.cast_signed())).collect();
         let mut results = vec![Val::I32(0); function.ty(&self.store).results().len()];
-        self.store.data_mut().current = context;
-        self.store.data_mut().effective = 0;
+        let vm = self.store.data_mut();
+        if vm.depth == 0 {
+            vm.actions = 0;
+        }
+        vm.depth += 1;
+        vm.current = context;
+        vm.effective = 0;
         let called = function.call(&mut self.store, &arguments, &mut results);
         self.store.data_mut().current = 0;
         self.store.data_mut().effective = 0;
         if let Err(error) = called {
             self.died(name, &format!("{error:#}"));
+            self.store.data_mut().depth -= 1;
             return None;
         }
         if name != "proxy_on_request_headers" && name != "proxy_on_request_body" {
             self.carry_out();
         }
+        self.store.data_mut().depth -= 1;
         Some(results.first().and_then(Val::i32).unwrap_or_default())
     }
 
@@ -272,6 +287,7 @@ impl Host {
             let acts = std::mem::take(&mut stream.acts);
             let twice = stream.applied || acts.len() > 1;
             stream.applied = true;
+            self.store.data_mut().act();
             assert!(!twice, "request {id} was decided twice, last by {acts:?}\nlog:\n{}", self.log_text());
             match acts.into_iter().next() {
                 Some(Act::Continue) => self.forward(id),

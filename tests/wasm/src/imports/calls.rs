@@ -43,6 +43,8 @@ pub(super) fn http_call(
     if vm.current != vm.root {
         vm.fault("a call-out dispatched while a request was current: the SDK drops the reply when that request leaves");
     }
+    // Envoy reports a call that fails at once as soon as the callback is over.
+    vm.act();
     let id = CallId(vm.next_call);
     vm.next_call += 1;
     vm.calls.insert(id, Call { id, cluster, headers, body, timeout });

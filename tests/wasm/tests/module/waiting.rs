@@ -1,6 +1,6 @@
 //! Requests that wait for the same thing, and clients that do not wait.
 
-use onbehalf_wasm_tests::{Module, Outcome, Reply};
+use onbehalf_wasm_tests::{Host, Module, Outcome, Reply, StreamId};
 use serde_json::json;
 
 use crate::support::provider::{self, entra, exchanged, issued, okta};
@@ -40,6 +40,7 @@ fn the_first_asker_leaves_and_the_others_are_answered() {
     host.leave(requests[0]);
     host.leave(requests[30]);
     host.answer(calls[0].id, Reply::json(issued(&token).to_string()));
+    host.run_queue();
     for (number, request) in requests.into_iter().enumerate() {
         match host.outcome(request) {
             Outcome::Left => assert!(number == 0 || number == 30),
@@ -49,6 +50,48 @@ fn the_first_asker_leaves_and_the_others_are_answered() {
             }
         }
     }
+}
+
+/// How many of them are decided.
+fn decided(host: &Host, requests: &[StreamId]) -> usize {
+    requests.iter().filter(|request| host.outcome(**request) != Outcome::Waiting).count()
+}
+
+#[test]
+fn waiting_requests_go_32_in_a_turn_in_the_order_of_their_coming() {
+    let mut host = ready();
+    let token = token::entra("alice", host.world().now()).sign();
+    let requests: Vec<_> = (0..256).map(|_| send_waiting(&mut host, &token)).collect();
+    let calls = host.calls();
+    host.answer(calls[0].id, Reply::json(issued(&token).to_string()));
+    let mut gone = 0;
+    loop {
+        let now_gone = decided(&host, &requests);
+        assert!(now_gone - gone <= 32, "{} went in one turn", now_gone - gone);
+        assert_eq!(decided(&host, &requests[..now_gone]), now_gone, "not in order");
+        gone = now_gone;
+        if !host.run_queue_once() {
+            break;
+        }
+    }
+    assert_eq!(gone, requests.len(), "the rest was forgotten");
+}
+
+#[test]
+fn the_timer_lets_no_more_requests_go_than_any_other_turn() {
+    let mut host = setup(Module::filter(), &provider::configuration()).start();
+    let now = host.world().now();
+    let forged: Vec<_> = (0..500)
+        .map(|n| send_waiting(&mut host, &token::entra(&format!("m{n}"), now).signed_with(&[1; 256])))
+        .collect();
+    let waiting: Vec<_> = forged.into_iter().filter(|request| host.outcome(*request) == Outcome::Waiting).collect();
+    assert_eq!(waiting.len(), 256, "half of the places, for one of two providers");
+    // Nobody answers, and the host forgets the calls.
+    host.advance(16);
+    let gone = decided(&host, &waiting);
+    assert!((1..=32).contains(&gone), "{gone} went, beside calls that are made once more");
+    host.run_queue();
+    assert_eq!(decided(&host, &waiting), waiting.len());
 }
 
 #[test]
