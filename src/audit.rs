@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
+use std::rc::Rc;
 
 /// What is shown of the user whom a verified token names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,6 +15,38 @@ pub enum Subjects {
     /// Nothing.
     None,
 }
+
+/// Who calls what, made once for a token and a resource: each fact by its path in the host's filter state.
+pub type CallerFacts = Rc<[(&'static str, Rc<str>)]>;
+
+/// The filter state of a request that goes on.
+#[derive(Default)]
+pub enum FilterState {
+    /// Nobody is known: an open path.
+    #[default]
+    Nothing,
+    /// The caller, whose exchanged token was in the cache.
+    Caller(CallerFacts),
+    /// The caller, and how the request came to go on.
+    Record(Record),
+}
+
+impl FilterState {
+    /// Every fact by its name, without the prefix that it has in the host.
+    pub fn facts(&self) -> Vec<(&str, Cow<'_, str>)> {
+        match self {
+            Self::Nothing => Vec::new(),
+            Self::Caller(facts) => facts
+                .iter()
+                .map(|(path, value)| (path.strip_prefix(PREFIX).unwrap_or(path), (&**value).into()))
+                .collect(),
+            Self::Record(record) => record.facts().collect(),
+        }
+    }
+}
+
+/// The paths of facts begin with it in the host's filter state, behind the host's own `wasm.`.
+pub const PREFIX: &str = "onbehalf.";
 
 /// The longest value of a fact, in characters of what was written.
 const LONGEST: usize = 512;
@@ -65,6 +98,16 @@ impl fmt::Display for Record {
         }
         Ok(())
     }
+}
+
+/// A text that a stranger wrote, as the value of a fact.
+pub fn value(text: &str) -> Rc<str> {
+    escaped(text, LONGEST).into()
+}
+
+/// Whether [`value`] keeps the whole of a text.
+pub fn is_whole(text: &str) -> bool {
+    text.chars().nth(LONGEST).is_none()
 }
 
 /// A text that a stranger wrote, as a quoted value in a line.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::Uri;
 
-use crate::audit::Record;
+use crate::audit::{FilterState, Record};
 use crate::engine::Sent;
 use crate::secret::Secret;
 
@@ -15,7 +15,7 @@ use crate::secret::Secret;
 /// The text is kept as written: an issuer is compared code point by code point (OpenID Connect Discovery 4.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
-    text: String,
+    text: Rc<str>,
     authority: String,
     path: String,
     https: bool,
@@ -53,12 +53,17 @@ impl Url {
         let authority = authority.strip_suffix(default_port).unwrap_or(&authority).to_owned();
         // `Uri` gives `/` for an empty path, which a resource identifier does not have (RFC 9728 section 3.1).
         let path = if text.ends_with('/') || uri.path() != "/" { uri.path().to_owned() } else { String::new() };
-        Ok(Self { text: text.to_owned(), authority, path, https })
+        Ok(Self { text: text.into(), authority, path, https })
     }
 
     /// As it was written.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// The same, to be kept.
+    pub fn shared(&self) -> Rc<str> {
+        self.text.clone()
     }
 
     /// Host and port, lower case, without the scheme's own port.
@@ -156,8 +161,8 @@ pub struct HeaderEdits {
     pub cookie: Option<Vec<u8>>,
     /// A new value for `dpop`: that we hold the key of the token in `authorization`.
     pub proof: Option<Secret>,
-    /// What the access log is told of the request.
-    pub audit: Record,
+    /// Who is calling, for other filters and the access log.
+    pub filter_state: FilterState,
     /// What to come back with when the upstream answers, if it is of interest then.
     pub sent: Option<Sent>,
 }

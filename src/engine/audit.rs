@@ -1,5 +1,6 @@
 //! Who, what and how it ended: what is said of a refusal, of an exchange, and of a request that went on.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -7,8 +8,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use super::verified::Verified;
-use crate::audit::{Record, Subjects};
-use crate::config::Config;
+use crate::audit::{self, CallerFacts, Record, Subjects};
+use crate::config::{Config, Provider};
 
 /// Whence a request's token came, or did not come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +57,30 @@ impl About {
         caller.is_some_and(|(caller, resource)| caller.is_first_at(resource))
     }
 
+    /// Who is calling what: the same for each request with that token, and made once.
+    pub(super) fn caller_facts(&self, config: &Config) -> Option<CallerFacts> {
+        let (caller, index) = self.caller.as_ref().zip(self.resource)?;
+        let provider = config.providers.get(caller.provider)?;
+        let resource = config.resources.get(index)?;
+        let facts = || {
+            let mut facts: Vec<(&'static str, Rc<str>)> = Vec::with_capacity(8);
+            if config.audit.hits {
+                facts.push(("onbehalf.event", "forwarded".into()));
+                facts.push(("onbehalf.cache", Cache::Hit.label().into()));
+            }
+            facts.push(("onbehalf.resource", resource.url.shared()));
+            facts.push(("onbehalf.provider", provider.name.clone()));
+            facts.push(("onbehalf.issuer", caller.issuer.clone().unwrap_or_else(|| provider.issuer.shared())));
+            facts.extend(subject(config, caller, provider).map(|subject| ("onbehalf.subject", audit::value(&subject))));
+            let of_caller = [("onbehalf.client", &caller.caller.client), ("onbehalf.tenant", &caller.caller.tenant)];
+            for (path, text) in of_caller {
+                facts.extend(text.as_deref().filter(|text| !text.is_empty()).map(|text| (path, audit::value(text))));
+            }
+            facts.into()
+        };
+        Some(caller.facts_at(index, facts))
+    }
+
     /// Who and what, behind how it ended: the first facts of the record.
     pub(super) fn record(&self, config: &Config, ending: &[(&'static str, &str)], took: Duration) -> Record {
         let mut record = Record::default();
@@ -67,22 +92,32 @@ impl About {
         if let Some(caller) = &self.caller
             && let Some(provider) = config.providers.get(caller.provider)
         {
-            let issuer = caller.issuer.as_deref().unwrap_or(provider.issuer.as_str());
-            let user = caller.caller.user.as_str();
             record.add("provider", &provider.name);
-            record.add("issuer", issuer);
-            match config.audit.subjects {
-                Subjects::Plain => record.add("subject", user),
-                Subjects::Hashed => record.add("subject", &digest(config, issuer, user)),
-                Subjects::None => {}
-            }
+            record.add("issuer", issuer(caller, provider));
+            record.add("subject", &subject(config, caller, provider).unwrap_or_default());
             record.add("client", caller.caller.client.as_deref().unwrap_or_default());
+            record.add("tenant", caller.caller.tenant.as_deref().unwrap_or_default());
             let target = resource.and_then(|resource| resource.targets.get(caller.provider)?.as_ref());
             record.add("scopes", target.and_then(|target| target.scope.as_deref()).unwrap_or_default());
         }
         record.add("cache", self.cache.map_or("", Cache::label));
         record.add("latency_ms", &took.as_millis().to_string());
         record
+    }
+}
+
+fn issuer<'a>(caller: &'a Verified, provider: &'a Provider) -> &'a str {
+    caller.issuer.as_deref().unwrap_or(provider.issuer.as_str())
+}
+
+/// The user, as the operator wants users to be shown. Filters decide by it, so it is never cut: a digest stands for one that
+/// is too long.
+fn subject<'a>(config: &Config, caller: &'a Verified, provider: &Provider) -> Option<Cow<'a, str>> {
+    let user = caller.caller.user.as_str();
+    match config.audit.subjects {
+        Subjects::None => None,
+        Subjects::Plain if audit::is_whole(user) => Some(user.into()),
+        Subjects::Plain | Subjects::Hashed => Some(digest(config, issuer(caller, provider), user).into()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What of a request's header matters here: the token, what must not go on to the upstream.
 
-use crate::audit::Record;
+use crate::audit::FilterState;
 use crate::config::{Config, SubjectToken, TokenSource};
 use crate::http::{HeaderEdits, Request};
 use crate::mcp::challenge::Scheme;
@@ -133,7 +133,7 @@ impl<'a> Head<'a> {
                 }
             }
         }
-        HeaderEdits { authorization, remove, cookie, proof, audit: Record::default(), sent: None }
+        HeaderEdits { authorization, remove, cookie, proof, filter_state: FilterState::Nothing, sent: None }
     }
 }
 

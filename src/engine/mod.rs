@@ -37,6 +37,7 @@ pub use counters::{Counters, Sample};
 pub use flight::FlightId;
 pub use upstream::{Response, Sent};
 
+use crate::audit::FilterState;
 use crate::config::{Config, Resource};
 use crate::crypto::Crypto;
 use crate::http::{Call, CallFailure, HeaderEdits, LocalAnswer, Reply, Request};
@@ -343,27 +344,32 @@ impl Engine {
             let about = About { resource, caller, cache: progress.cache.or(cache) };
             match decided {
                 Ok(mut outcome) => {
-                    if let Outcome::Forward { edits, passage: Passage::Exchanged, renewal } = &mut outcome {
-                        if about.cache != Some(Cache::Hit) || self.config.audit.hits {
-                            let took = now.since(progress.since);
-                            edits.audit = about.record(&self.config, &[("event", "forwarded")], took);
+                    if let Outcome::Forward { edits, passage, renewal } = &mut outcome
+                        && *passage != Passage::Open
+                    {
+                        let is_first = *passage == Passage::Unexchanged && about.is_first();
+                        let is_remembered = match passage {
+                            Passage::Exchanged => about.cache == Some(Cache::Hit),
+                            Passage::Unexchanged | Passage::Open => !is_first,
+                        };
+                        edits.filter_state = match about.caller_facts(&self.config).filter(|_| is_remembered) {
+                            Some(facts) => FilterState::Caller(facts),
+                            None => {
+                                let took = now.since(progress.since);
+                                FilterState::Record(about.record(&self.config, &[("event", "forwarded")], took))
+                            }
+                        };
+                        // The first time is what an exchange is for other tokens, the next like one from the cache.
+                        if let FilterState::Record(record) = &edits.filter_state
+                            && is_first
+                        {
+                            log::info!("{record}");
                         }
-                        if progress.decisions == 0 {
+                        if *passage == Passage::Exchanged && progress.decisions == 0 {
                             self.counters.cache_hit();
                         }
                         if let Some(need) = renewal.take() {
                             self.renew(need, now);
-                        }
-                    }
-                    // The first time is what an exchange is for other tokens, the next like one from the cache.
-                    if let Outcome::Forward { edits, passage: Passage::Unexchanged, .. } = &mut outcome {
-                        let is_first = about.is_first();
-                        if is_first || self.config.audit.hits {
-                            let took = now.since(progress.since);
-                            edits.audit = about.record(&self.config, &[("event", "forwarded")], took);
-                        }
-                        if is_first {
-                            log::info!("{}", edits.audit);
                         }
                     }
                     return self.finish(outcome);

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::exchanged::TokenKey;
 use super::known::{Cache, cache};
+use crate::audit::CallerFacts;
 use crate::idp::Caller;
 use crate::time::UnixTime;
 use crate::token::{Claims, Confirmation, Party};
@@ -15,7 +16,7 @@ use crate::token::{Claims, Confirmation, Party};
 pub(super) struct Verified {
     pub(super) provider: usize,
     /// `iss` in the provider's own spelling, where it has several issuers.
-    pub(super) issuer: Option<Box<str>>,
+    pub(super) issuer: Option<Rc<str>>,
     pub(super) caller: Caller,
     /// Of its scopes, those that some resource asks for: a token may have thousands.
     pub(super) scopes: Vec<Rc<str>>,
@@ -27,10 +28,20 @@ pub(super) struct Verified {
     pub(super) expires: UnixTime,
     /// `exp` and the leeway.
     pub(super) accepted_until: UnixTime,
-    /// For each resource that was asked for with it, where its exchanged token is.
-    keys: RefCell<Vec<(usize, TokenKey)>>,
-    /// For which resources it went on without an exchange.
-    unexchanged: RefCell<Vec<usize>>,
+    /// Each resource that was asked for with it.
+    uses: RefCell<Vec<Use>>,
+}
+
+/// A resource that was asked for with a token, and what was found out once for all requests.
+#[derive(Default)]
+struct Use {
+    resource: usize,
+    /// Where its exchanged token is.
+    key: Option<TokenKey>,
+    /// Who is calling what.
+    facts: Option<CallerFacts>,
+    /// Whether it went on without an exchange.
+    is_forwarded: bool,
 }
 
 /// Verified tokens, the one that was not used for longest given up first: bounded by number and by bytes.
@@ -44,7 +55,7 @@ pub(super) struct VerifiedTokens {
 type Entry = (Box<str>, Rc<Verified>);
 
 /// What an entry takes beside its token, roughly: itself, its claims, and where its exchanged tokens are.
-const ENTRY_BYTES: usize = 400;
+const ENTRY_BYTES: usize = 600;
 
 impl VerifiedTokens {
     pub(super) fn new(most: usize, most_bytes: usize) -> Self {
@@ -106,30 +117,34 @@ impl Verified {
             may_act: claims.may_act.map(Box::new),
             expires: claims.expires,
             accepted_until: claims.expires.plus(leeway),
-            keys: RefCell::default(),
-            unexchanged: RefCell::default(),
+            uses: RefCell::default(),
         }
     }
 
     /// The key of its exchanged token for a resource; `make` is called the first time.
     pub(super) fn key_for(&self, resource: usize, make: impl FnOnce() -> TokenKey) -> TokenKey {
-        let mut keys = self.keys.borrow_mut();
-        if let Some((_, key)) = keys.iter().find(|(index, _)| *index == resource) {
-            return *key;
-        }
-        let key = make();
-        keys.push((resource, key));
-        key
+        self.at(resource, |at| *at.key.get_or_insert_with(make))
+    }
+
+    /// Who is calling a resource with it; `make` is called the first time.
+    pub(super) fn facts_at(&self, resource: usize, make: impl FnOnce() -> CallerFacts) -> CallerFacts {
+        self.at(resource, |at| at.facts.get_or_insert_with(make).clone())
     }
 
     /// Whether it is the first time that this is asked for a resource: when it goes on to that without an exchange.
     pub(super) fn is_first_at(&self, resource: usize) -> bool {
-        let mut resources = self.unexchanged.borrow_mut();
-        let is_first = !resources.contains(&resource);
-        if is_first {
-            resources.push(resource);
+        self.at(resource, |at| !std::mem::replace(&mut at.is_forwarded, true))
+    }
+
+    fn at<T>(&self, resource: usize, act: impl FnOnce(&mut Use) -> T) -> T {
+        let mut uses = self.uses.borrow_mut();
+        if let Some(at) = uses.iter_mut().find(|at| at.resource == resource) {
+            return act(at);
         }
-        is_first
+        let mut at = Use { resource, ..Use::default() };
+        let found = act(&mut at);
+        uses.push(at);
+        found
     }
 }
 

@@ -131,16 +131,15 @@ pub(super) fn perform(step: Step, paused: bool) -> Action {
     match step {
         Step::Wait => Action::Pause,
         Step::Answer(answer) => {
-            filter_state::tell(&answer.audit);
+            filter_state::tell_record(&answer.audit);
             send(&answer);
             Action::Pause
         }
         Step::Forward(edits) => {
-            if !edit(&edits) {
+            if !edit(&edits) || !filter_state::tell(&edits.filter_state) {
                 send(&not_edited());
                 return Action::Pause;
             }
-            filter_state::tell(&edits.audit);
             if paused && hostcalls::resume_http_request().is_err() {
                 log::error!("a request could not be resumed");
             }
@@ -179,7 +178,8 @@ fn unavailable() -> Step {
     Step::Answer(LocalAnswer { status: 503, headers: Vec::new(), body: String::new(), audit: Record::default() })
 }
 
-/// The host refused an edit. A request half edited could carry the caller's own token.
+/// The host refused an edit. A request half edited could carry the caller's own token, and one without filter state could get
+/// past a rule that looks for its caller.
 fn not_edited() -> LocalAnswer {
     LocalAnswer { status: 500, headers: Vec::new(), body: String::new(), audit: Record::default() }
 }

@@ -6,6 +6,7 @@ use std::sync::Once;
 use std::time::Duration;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use onbehalf::audit::FilterState;
 use onbehalf::engine::Step;
 use onbehalf::http::CallFailure;
 use onbehalf::http::Reply;
@@ -90,6 +91,7 @@ fn of_alice(more: &[(&str, &str)]) -> HashMap<String, String> {
         ("issuer", ENTRA),
         ("subject", ALICE),
         ("client", "client"),
+        ("tenant", TENANT),
         ("scopes", "api://github/.default"),
     ]);
     all.extend(facts(more));
@@ -97,12 +99,12 @@ fn of_alice(more: &[(&str, &str)]) -> HashMap<String, String> {
 }
 
 fn audited(step: Step) -> HashMap<String, String> {
-    let audit = match step {
-        Step::Forward(edits) => edits.audit,
-        Step::Answer(answer) => answer.audit,
+    let state = match step {
+        Step::Forward(edits) => edits.filter_state,
+        Step::Answer(answer) => FilterState::Record(answer.audit),
         Step::Wait => panic!("waits"),
     };
-    audit.facts().map(|(name, value)| (name.to_owned(), value.into_owned())).collect()
+    state.facts().into_iter().map(|(name, value)| (name.to_owned(), value.into_owned())).collect()
 }
 
 #[test]
@@ -133,7 +135,7 @@ fn an_exchange_says_who_what_how_long_and_by_which_name_the_provider_knows_it() 
 }
 
 #[test]
-fn of_requests_served_from_the_cache_the_access_log_is_told_if_the_operator_wants_it() {
+fn a_cached_call_has_its_caller_in_filter_state_and_no_line() {
     listen();
     for hits in [false, true] {
         let mut configuration = configuration();
@@ -141,11 +143,50 @@ fn of_requests_served_from_the_cache_the_access_log_is_told_if_the_operator_want
         let mut bench = Bench::new(&configuration).with_keys();
         authorization(bench.exchange(bearer("/github", &alice_token()), &issued("one")));
         records();
-        let told = audited(bench.ask(bearer("/github", &alice_token())));
-        let expected = of_alice(&[("event", "forwarded"), ("cache", "hit"), ("latency_ms", "0")]);
-        assert_eq!(told, if hits { expected } else { HashMap::new() });
-        assert!(records().is_empty(), "such a request has no line");
+        let mut expected = of_alice(if hits { &[("event", "forwarded"), ("cache", "hit")] } else { &[] });
+        expected.remove("scopes");
+        for _ in 0..2 {
+            assert_eq!(audited(bench.ask(bearer("/github", &alice_token()))), expected);
+            assert!(records().is_empty(), "such a request has no line");
+        }
     }
+}
+
+#[test]
+fn cached_calls_of_two_users_to_two_resources_are_told_apart() {
+    listen();
+    let mut configuration = configuration();
+    configuration["resources"][1]["scopes"] = json!([]);
+    let mut bench = Bench::new(&configuration).with_keys();
+    let users = ["alice", "carol"].map(|user| (format!("{TENANT}/{user}"), entra_user(user)));
+    for path in ["/github", "/github/admin"] {
+        for (_, token) in &users {
+            authorization(bench.exchange(bearer(path, token), &issued("one")));
+        }
+    }
+    for (path, resource) in [("/github", GITHUB.to_owned()), ("/github/admin", format!("{GITHUB}/admin"))] {
+        for (subject, token) in &users {
+            let told = audited(bench.ask(bearer(path, token)));
+            assert_eq!((&told["subject"], &told["resource"]), (subject, &resource));
+        }
+    }
+    assert!(audited(bench.ask(request("GET", "/healthz", &[]))).is_empty(), "nobody calls on an open path");
+}
+
+#[test]
+fn users_with_long_names_are_told_apart_in_filter_state() {
+    listen();
+    let of = |user: &str| {
+        let token = OKTA_KEY.token(&with(bob(), json!({"uid": user})));
+        let mut bench = Bench::ready();
+        let first = audited(bench.exchange(bearer("/github", &token), &issued("one")));
+        let cached = audited(bench.ask(bearer("/github", &token)));
+        assert_eq!(first["subject"], cached["subject"], "the same before and after");
+        first["subject"].clone()
+    };
+    let common = "x".repeat(512);
+    assert_eq!(of(&common), common);
+    assert_ne!(of(&format!("{common}y")), of(&format!("{common}z")));
 }
 
 #[test]
@@ -402,7 +443,8 @@ fn a_token_that_goes_on_without_an_exchange_has_its_line_the_first_time_at_each_
                 ("forwarded", "bob@acme.example", "okta-eu")
             );
             assert_eq!(told["resource"], format!("https://mcp.acme.example{path}"));
-            assert!(audited(bench.ask(bearer(path, &token))).is_empty());
+            let again = audited(bench.ask(bearer(path, &token)));
+            assert_eq!((&again["subject"], &again["resource"]), (&told["subject"], &told["resource"]));
             assert!(records().is_empty());
         }
     }
