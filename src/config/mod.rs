@@ -38,6 +38,10 @@ const MOST_CACHED_TOKENS: u32 = 1_000_000;
 /// The fewest characters of a secret of which the key of shared memory may be made: whoever reads a record can try short ones.
 const FEWEST_SHARED_CHARACTERS: usize = 32;
 
+/// Cookies in which Envoy's `oauth2` filter keeps tokens, by its default names
+/// (envoy.extensions.filters.http.oauth2.v3.OAuth2Credentials.CookieNames).
+const TOKEN_COOKIES: [&str; 3] = ["BearerToken", "IdToken", "RefreshToken"];
+
 /// Everything the operator decided.
 #[derive(Debug)]
 pub struct Config {
@@ -47,8 +51,11 @@ pub struct Config {
     pub resources: Vec<Resource>,
     /// Every scope that one of them asks for, once.
     pub scopes: Vec<Rc<str>>,
-    /// The header fields that bring ID tokens, assertions of clients, and tokens of actors: none of them goes on.
+    /// The header fields that bring ID tokens, assertions of clients, and tokens of actors, and others that the operator keeps
+    /// from upstreams: none of them goes on.
     pub own_headers: Vec<String>,
+    /// The cookies that bring ID tokens, and others that the operator keeps from upstreams.
+    pub own_cookies: Vec<String>,
     /// Paths that are forwarded without a token, exactly as listed.
     pub open_paths: Vec<String>,
     /// The most verified tokens that are remembered.
@@ -129,6 +136,8 @@ impl Config {
                 "audit",
                 "longest_wait_seconds",
                 "shared_secret",
+                "request_headers_to_remove",
+                "request_cookies_to_remove",
             ],
         )?;
         let mut warnings = Vec::new();
@@ -176,9 +185,21 @@ impl Config {
                 own_headers.push(header.to_owned());
             }
         }
+        for (index, name) in root.texts("request_headers_to_remove")?.iter().enumerate() {
+            own_headers.push(provider::header_name(&format!("request_headers_to_remove[{index}]"), name)?);
+        }
+        let mut own_cookies: Vec<String> = TOKEN_COOKIES.map(str::to_owned).to_vec();
+        own_cookies.extend(providers.iter().filter_map(|provider| match &provider.subject_token {
+            SubjectToken::IdTokenBeside { source: TokenSource::Cookie(name), .. } => Some(name.clone()),
+            _ => None,
+        }));
+        for (index, name) in root.texts("request_cookies_to_remove")?.iter().enumerate() {
+            own_cookies.push(provider::cookie_name(&format!("request_cookies_to_remove[{index}]"), name)?);
+        }
         Ok(Self {
             scopes,
             own_headers,
+            own_cookies,
             verified_tokens: tokens("verified_tokens", 0)?,
             verified_bytes: size("verified_bytes", 0, u32::MAX, DEFAULT_CACHED_BYTES, "bytes")?,
             // Waiting requests get their token from the cache of exchanged ones: it cannot be switched off.

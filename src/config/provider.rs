@@ -356,7 +356,7 @@ pub(super) fn own_header_name(path: &str, name: &str) -> Result<String, ConfigEr
     Err(ConfigError::new(path, format!("{name:?}"), expected))
 }
 
-fn cookie_name(path: &str, name: &str) -> Result<String, ConfigError> {
+pub(super) fn cookie_name(path: &str, name: &str) -> Result<String, ConfigError> {
     if is_token(name) {
         Ok(name.to_owned())
     } else {

@@ -1,7 +1,8 @@
 //! What of a request's header matters here: the token, what must not go on to the upstream.
 
+use super::token_copies::{TokenCopies, is_token_field};
 use crate::audit::FilterState;
-use crate::config::{Config, SubjectToken, TokenSource};
+use crate::config::{Config, TokenSource};
 use crate::http::{HeaderEdits, Request};
 use crate::mcp::challenge::Scheme;
 use crate::refusal::{Reason, Refusal};
@@ -10,7 +11,8 @@ use crate::token::{MAX_TOKEN_BYTES, is_compact};
 
 /// For the log, where a second credential was.
 const SEVERAL_FIELDS: &str = "because=\"several authorization fields\"";
-pub(super) const QUERY_TOKEN: &str = "because=\"access_token in the query\"";
+const TOKEN_IN_TARGET: &str = "because=\"the token in path or query, too\"";
+const QUERY_TOKEN: &str = "because=\"access_token in the query\"";
 
 /// The fields that are looked at, found in one pass.
 #[derive(Default)]
@@ -24,6 +26,8 @@ pub(super) struct Head<'a> {
     /// Names of fields that the upstream must not see.
     remove: Vec<String>,
     has_cookie: bool,
+    /// The length of the longest value in which a token may be.
+    longest: usize,
 }
 
 /// The `DPoP` field (RFC 9449 section 4.1).
@@ -46,7 +50,6 @@ pub(super) struct Credential<'a> {
 impl<'a> Head<'a> {
     pub(super) fn read(request: &'a Request, config: &Config) -> Self {
         let mut head = Self::default();
-        let is_ours = |name: &[u8]| config.own_headers.iter().any(|header| header.as_bytes() == name);
         for (name, value) in request.fields() {
             match name {
                 b":method" => head.method = value,
@@ -56,7 +59,6 @@ impl<'a> Head<'a> {
                     head.several_authorizations |= head.authorization.is_some();
                     head.authorization = Some(value);
                 }
-                b"cookie" => head.has_cookie = true,
                 b"dpop" => {
                     head.proof = match head.proof {
                         Proof::None => Proof::One(value),
@@ -65,29 +67,31 @@ impl<'a> Head<'a> {
                     // The proof is for the token that is left behind here.
                     head.remove(name);
                 }
-                // Names by which some servers let a client choose another path than the one that was decided about.
-                b"x-original-url" | b"x-rewrite-url" => head.remove(name),
-                _ if name.starts_with(b"x-onbehalf-") || is_ours(name) => head.remove(name),
-                _ => {}
+                _ if stays_here(name, config) => head.remove(name),
+                _ => {
+                    head.has_cookie |= name == b"cookie";
+                    head.longest = head.longest.max(value.len());
+                }
             }
         }
         head
     }
 
     fn remove(&mut self, name: &[u8]) {
-        self.remove.push(String::from_utf8_lossy(name).into_owned());
+        let name = String::from_utf8_lossy(name);
+        if !self.remove.iter().any(|known| *known == name) {
+            self.remove.push(name.into_owned());
+        }
     }
 
     /// The one token (RFC 6750 section 2.1, RFC 9449 section 7.1). Tokens in the query are never accepted (MCP
     /// "Authorization"). What it is made of is not looked at: whoever cannot read it as a token asks [`check_form`].
-    pub(super) fn credential(&self) -> Result<Credential<'a>, Refusal> {
+    pub(super) fn credential(&self, config: &Config) -> Result<Credential<'a>, Refusal> {
         let malformed = || Refusal::new(Reason::MalformedCredentials);
         if self.several_authorizations {
             return Err(Refusal::because(Reason::SeveralCredentials, SEVERAL_FIELDS));
         }
-        if has_query_token(self.target) {
-            return Err(Refusal::because(Reason::SeveralCredentials, QUERY_TOKEN));
-        }
+        self.check_target(config)?;
         let value = match self.authorization {
             None | Some([]) => return Err(Refusal::new(Reason::NoCredentials)),
             Some(value) => value,
@@ -110,31 +114,84 @@ impl<'a> Head<'a> {
         Ok(Credential { scheme, token, proof: self.proof })
     }
 
+    /// Refuses a token in path or query, from where it cannot be taken away: any `access_token`, and the one that is in
+    /// `authorization`, too.
+    pub(super) fn check_target(&self, config: &Config) -> Result<(), Refusal> {
+        if has_query_token(self.target) {
+            return Err(Refusal::because(Reason::SeveralCredentials, QUERY_TOKEN));
+        }
+        if TokenCopies::of(self.authorization, config).has_signature(self.target) {
+            return Err(Refusal::because(Reason::SeveralCredentials, TOKEN_IN_TARGET));
+        }
+        Ok(())
+    }
+
     /// What is changed before the request goes on: `authorization` replaced or removed, with a proof of ours or without,
     /// and nothing left of what was only meant for us.
     pub(super) fn edits(
-        self,
+        mut self,
         request: &Request,
         config: &Config,
         authorization: Option<Secret>,
         proof: Option<Secret>,
     ) -> HeaderEdits {
-        let mut remove = self.remove;
+        let copies = TokenCopies::of(self.authorization, config);
+        let may_have_copies = self.longest >= copies.shortest();
+        if may_have_copies {
+            for (name, value) in request.fields() {
+                if !matches!(name, b":path" | b"authorization" | b"cookie") && copies.is_in(value) {
+                    self.remove(name);
+                }
+            }
+        }
         let mut cookie = None;
-        let names: Vec<&str> = if self.has_cookie { subject_cookies(config).collect() } else { Vec::new() };
-        if !names.is_empty() {
-            let is_ours = |pair: &[u8]| names.iter().any(|name| cookie_value(pair, name).is_some());
-            if cookies(request).any(is_ours) {
-                let kept: Vec<&[u8]> = cookies(request).filter(|pair| !is_ours(pair)).collect();
+        if self.has_cookie {
+            let stays_here = |pair: &[u8]| {
+                config.own_cookies.iter().any(|name| cookie_value(pair, name).is_some())
+                    || (may_have_copies && copies.is_in(pair))
+            };
+            if cookies(request).any(stays_here) {
+                let kept: Vec<&[u8]> = cookies(request).filter(|pair| !stays_here(pair)).collect();
                 if kept.is_empty() {
-                    remove.push("cookie".to_owned());
+                    self.remove(b"cookie");
                 } else {
                     cookie = Some(kept.join(&b"; "[..]));
                 }
             }
         }
+        let remove = self.remove;
         HeaderEdits { authorization, remove, cookie, proof, filter_state: FilterState::Nothing, sent: None }
     }
+}
+
+/// Whether no field of that name goes on, whatever is in it.
+fn stays_here(name: &[u8], config: &Config) -> bool {
+    match name {
+        // Names by which some servers let a client choose another path than the one that was decided about.
+        b"x-original-url" | b"x-rewrite-url" => true,
+        _ => {
+            name.starts_with(b"x-onbehalf-")
+                || is_token_field(name)
+                || config.own_headers.iter().any(|header| header.as_bytes() == name)
+        }
+    }
+}
+
+/// Names of trailer fields that do not go on. No credential is read from trailers here, but a server may merge them with the
+/// header (RFC 9110 section 6.5.1).
+pub(super) fn trailers_to_remove(trailers: &Request, config: &Config) -> Vec<String> {
+    let copies = TokenCopies::of(None, config);
+    let mut names = Vec::new();
+    for (name, value) in trailers.fields() {
+        let goes = matches!(name, b"authorization" | b"cookie" | b"dpop") || stays_here(name, config);
+        if goes || copies.is_in(value) {
+            let name = String::from_utf8_lossy(name).into_owned();
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    names
 }
 
 /// Whether it is one credential at all, token or not.
@@ -182,13 +239,6 @@ fn only<T>(mut values: impl Iterator<Item = T>) -> Option<T> {
     values.next().is_none().then_some(value)
 }
 
-fn subject_cookies(config: &Config) -> impl Iterator<Item = &str> {
-    config.providers.iter().filter_map(|provider| match &provider.subject_token {
-        SubjectToken::IdTokenBeside { source: TokenSource::Cookie(name), .. } => Some(name.as_str()),
-        _ => None,
-    })
-}
-
 /// The `name=value` pairs of every cookie field (RFC 6265 section 4.2.1).
 fn cookies(request: &Request) -> impl Iterator<Item = &[u8]> {
     let fields = request.fields().filter(|(name, _)| *name == b"cookie");
@@ -225,7 +275,7 @@ fn is_b64token(token: &[u8]) -> bool {
 
 /// Whether the query has an `access_token` (RFC 6750 section 2.3), however it is escaped; also for servers that take `;` for the
 /// end of a parameter, or white space off a name, or `.` and a space for `_`, or `[]` behind it for a list.
-pub(super) fn has_query_token(target: &[u8]) -> bool {
+fn has_query_token(target: &[u8]) -> bool {
     let Some(start) = target.iter().position(|byte| *byte == b'?') else {
         return false;
     };

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::actor;
 use super::audit::{About, Cache};
 use super::circuit::{elsewhere, place};
-use super::credentials::{Credential, Head, QUERY_TOKEN, check_form, client_assertion, has_query_token, subject_token};
+use super::credentials::{Credential, Head, check_form, client_assertion, subject_token};
 use super::exchanged::{Exchanged, Shape, TokenKey};
 use super::known::{Known, Role};
 use super::possession;
@@ -126,9 +126,7 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
             return Err(refuse(Refusal::because(Reason::UnknownResource, detail)));
         }
         Some(Selected::Open) => {
-            if has_query_token(head.target) {
-                return Err(refuse(Refusal::because(Reason::SeveralCredentials, QUERY_TOKEN)));
-            }
+            head.check_target(config).map_err(refuse)?;
             return Ok(Outcome::Forward {
                 edits: head.edits(request, config, None, None),
                 passage: Passage::Open,
@@ -147,7 +145,7 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
     facts.about.resource = Some(index);
     let resource = config.resources.get(index).ok_or_else(|| refuse(Refusal::new(Reason::UnknownResource)))?;
 
-    let credential = head.credential().map_err(refuse)?;
+    let credential = head.credential(config).map_err(refuse)?;
     let Admitted { passage, authorization, proof, renewal } = facts
         .admit(request, index, resource, &head, &credential, now)
         .map_err(|verdict| verdict.with(credential.scheme))?;

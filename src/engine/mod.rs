@@ -25,6 +25,7 @@ mod replay;
 mod schedule;
 mod select;
 mod supply;
+mod token_copies;
 mod upstream;
 mod verified;
 
@@ -297,6 +298,11 @@ impl Engine {
     pub fn upstream_nonce<'a>(&mut self, resource: usize, fields: impl Iterator<Item = &'a [u8]>) -> bool {
         self.config.resources.get(resource).is_some_and(Resource::takes_proofs)
             && self.known.nonces.learn(nonces::Server::Upstream(resource), fields)
+    }
+
+    /// Names of the fields in a request's trailers that do not go on.
+    pub fn trailers(&self, trailers: &Request) -> Vec<String> {
+        credentials::trailers_to_remove(trailers, &self.config)
     }
 
     /// A request has left before its step came.

@@ -98,6 +98,22 @@ impl HttpContext for Stream {
         perform(step, false)
     }
 
+    fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
+        let trailers = Request::from_pairs(headers::pairs(MapType::HttpRequestTrailers));
+        let names = match self.worker.engine.try_borrow() {
+            Ok(engine) => engine.as_ref().map(|engine| engine.trailers(&trailers)),
+            Err(_) => None,
+        };
+        let is_clean = names.is_some_and(|names| {
+            names.iter().all(|name| hostcalls::remove_map_value(MapType::HttpRequestTrailers, name).is_ok())
+        });
+        if is_clean {
+            return Action::Continue;
+        }
+        send(&not_edited());
+        Action::Pause
+    }
+
     fn on_http_response_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
         match self.answered() {
             None => Action::Continue,

@@ -25,6 +25,7 @@ mod refusals;
 mod sharing;
 mod simulation;
 mod support;
+mod token_copies;
 mod tokens;
 mod unexchanged;
 mod upstream;

@@ -1,0 +1,174 @@
+//! Tokens of the caller's outside of `authorization`: none of them goes on.
+
+use std::collections::BTreeSet;
+
+use onbehalf::http::{HeaderEdits, Request};
+use serde_json::json;
+
+use crate::support::*;
+
+/// The edits of a request with these fields beside its token, once the exchanged token is in the cache.
+fn edits(bench: &mut Bench, token: &str, more: &[(&str, &str)]) -> HeaderEdits {
+    let authorization = format!("Bearer {token}");
+    let fields = [&[("authorization", authorization.as_str())], more].concat();
+    forwarded(bench.ask(request("POST", "/github", &fields)))
+}
+
+/// A worker that has exchanged a token.
+fn warm(configuration: &serde_json::Value, token: &str) -> Bench {
+    let mut bench = Bench::new(configuration).with_keys();
+    authorization(bench.exchange(bearer("/github", token), &issued("up")));
+    bench
+}
+
+fn removed(edits: &HeaderEdits) -> BTreeSet<&str> {
+    edits.remove.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn the_callers_token_goes_on_in_no_other_field() {
+    let token = alice_token();
+    let mut bench = warm(&configuration(), &token);
+    for value in [
+        token.clone(),
+        format!("Bearer {token}"),
+        format!("\"{token}\""),
+        format!("{{\"access_token\":\"{token}\",\"n\":1}}"),
+        format!("https://mcp.acme.example/callback?token={token}&state=1"),
+        format!("s:{token}.{}", "m".repeat(43)),
+        token.rsplit('.').next().unwrap().to_owned(),
+    ] {
+        let edits = edits(&mut bench, &token, &[("x-token", &value), ("referer", "https://mcp.acme.example/")]);
+        assert_eq!(removed(&edits), BTreeSet::from(["x-token"]), "{}", value.len());
+        assert!(edits.cookie.is_none());
+    }
+}
+
+#[test]
+fn a_field_goes_once_however_often_it_stands() {
+    let token = alice_token();
+    let mut bench = warm(&configuration(), &token);
+    let edits = edits(
+        &mut bench,
+        &token,
+        &[("x-a", &token), ("x-a", "other"), ("x-onbehalf-user", "me"), ("x-onbehalf-user", "you")],
+    );
+    assert_eq!(edits.remove.len(), 2);
+    assert_eq!(removed(&edits), BTreeSet::from(["x-a", "x-onbehalf-user"]));
+}
+
+#[test]
+fn the_fields_of_well_known_proxies_stay_here_whatever_is_in_them() {
+    let token = alice_token();
+    let mut bench = warm(&configuration(), &token);
+    let names = [
+        "proxy-authorization",
+        "x-forwarded-access-token",
+        "x-forwarded-id-token",
+        "x-auth-request-access-token",
+        "x-auth-request-id-token",
+        "x-amzn-oidc-accesstoken",
+        "x-amzn-oidc-data",
+        "x-ms-token-aad-refresh-token",
+    ];
+    let fields: Vec<_> = names.iter().map(|name| (*name, "opaque")).collect();
+    assert_eq!(removed(&edits(&mut bench, &token, &fields)), BTreeSet::from(names));
+    let open = forwarded(bench.ask(request("GET", "/healthz", &fields)));
+    assert_eq!(removed(&open), BTreeSet::from(names), "on an open path, too");
+}
+
+#[test]
+fn cookies_with_tokens_stay_here_and_the_others_go_on() {
+    let token = alice_token();
+    let mut bench = warm(&configuration(), &token);
+    let id_token = OKTA_KEY.token(&bob_id());
+    let foreign = OTHER_KEY.token(&with(bob_id(), json!({"iss": "https://another.example"})));
+    let cookies = format!(
+        "a=1; BearerToken=opaque; session={token}; IdToken=x; RefreshToken=opaque; hint={id_token}; theirs={foreign}; b=2"
+    );
+    let kept = edits(&mut bench, &token, &[("cookie", &cookies)]).cookie.unwrap();
+    assert_eq!(String::from_utf8(kept).unwrap(), format!("a=1; theirs={foreign}; b=2"));
+    let edits = edits(&mut bench, &token, &[("cookie", "BearerToken=opaque")]);
+    assert!(removed(&edits).contains("cookie") && edits.cookie.is_none());
+}
+
+#[test]
+fn a_jwt_of_a_configured_provider_goes_on_in_no_field() {
+    let token = alice_token();
+    let mut bench = warm(&configuration(), &token);
+    let another = OKTA_KEY.token(&with(bob(), json!({"sub": "carol@acme.example"})));
+    let unsigned = format!("{}.", another.rsplit_once('.').unwrap().0);
+    let foreign = OTHER_KEY.token(&with(bob(), json!({"iss": "https://another.example"})));
+    for (value, stays) in [(&another, true), (&unsigned, true), (&foreign, false)] {
+        let edits = edits(&mut bench, &token, &[("x-assertion", &format!("Bearer {value}"))]);
+        assert_eq!(removed(&edits).contains("x-assertion"), stays, "{value}");
+    }
+    let many = [foreign.as_str(); 9].join(" ");
+    assert!(removed(&edits(&mut bench, &token, &[("x-many", &many)])).contains("x-many"), "more than is read");
+}
+
+#[test]
+fn the_operator_keeps_other_fields_and_cookies_from_upstreams() {
+    let token = alice_token();
+    let mut configuration = configuration();
+    configuration["request_headers_to_remove"] = json!(["x-session"]);
+    configuration["request_cookies_to_remove"] = json!(["sid"]);
+    let mut bench = warm(&configuration, &token);
+    let edits = edits(&mut bench, &token, &[("x-session", "s"), ("cookie", "a=1; sid=s")]);
+    assert_eq!(removed(&edits), BTreeSet::from(["x-session"]));
+    assert_eq!(edits.cookie.as_deref(), Some(&b"a=1"[..]));
+}
+
+#[test]
+fn ordinary_fields_go_on_as_they_are() {
+    let token = alice_token();
+    let mut bench = warm(&configuration(), &token);
+    let agent =
+        "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/142.0.0.0 Safari/537.36 "
+            .repeat(3);
+    let encoded = "QUFB".repeat(500);
+    let edits = edits(
+        &mut bench,
+        &token,
+        &[
+            ("user-agent", &agent),
+            ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"),
+            ("x-blob", &encoded),
+            ("x-dots", &"a.b.".repeat(200)),
+            ("x-eyj", &"eyJ.".repeat(8)),
+            ("cookie", &format!("session={encoded}; a=1")),
+        ],
+    );
+    assert_eq!((removed(&edits), edits.cookie.as_deref()), (BTreeSet::new(), None));
+}
+
+#[test]
+fn the_callers_token_in_path_or_query_is_a_second_credential() {
+    let token = alice_token();
+    let mut bench = warm(&configuration(), &token);
+    let authorization = format!("Bearer {token}");
+    for path in [format!("/github?t={token}"), format!("/github/{token}/x"), format!("/healthz?t={token}")] {
+        let step = bench.ask(request("GET", &path, &[("authorization", &authorization)]));
+        assert_eq!(refused(step), (400, "several_credentials".to_owned()), "{path}");
+    }
+}
+
+#[test]
+fn trailers_bring_no_credential_to_the_upstream() {
+    let bench = Bench::ready();
+    let token = alice_token();
+    let fields: Vec<(&str, &[u8])> = vec![
+        ("grpc-status", b"0"),
+        ("authorization", b"Basic x"),
+        ("dpop", b"x"),
+        ("cookie", b"a=1"),
+        ("x-onbehalf-user", b"me"),
+        ("x-onbehalf-user", b"you"),
+        ("x-original-url", b"/"),
+        ("x-checksum", b"abc"),
+        ("x-copy", token.as_bytes()),
+    ];
+    let names = bench.engine.trailers(&Request::new(&fields));
+    assert_eq!(names, ["authorization", "dpop", "cookie", "x-onbehalf-user", "x-original-url", "x-copy"]);
+    assert!(bench.engine.trailers(&Request::new(&[])).is_empty());
+}
