@@ -16,6 +16,9 @@ pub trait Shared {
 
     /// Puts `value` there if what stands there still has that version. Whether it did.
     fn put(&self, name: &str, value: &[u8], version: Version) -> bool;
+
+    /// Puts `message` into a worker's queue, by the host's number. Whether it did.
+    fn enqueue(&self, queue: u32, message: &[u8]) -> bool;
 }
 
 /// The version of a value. That of one that does not exist fits only as long as it does not.

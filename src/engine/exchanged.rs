@@ -22,14 +22,22 @@ const WORTH_RENEWING: Duration = Duration::from_secs(60);
 const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
 
 /// A digest of everything that shapes an exchanged token.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct TokenKey([u8; 32]);
 
 /// By what an exchanged token is known again: a digest, so that it can be remembered for longer than the token.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Mark([u8; 16]);
 
 impl Mark {
+    pub(super) const fn bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    pub(super) const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// Of the value for `authorization`.
     fn of(authorization: &str) -> Self {
         Self(hmac_sha256::Hash::hash(authorization.as_bytes()).first_chunk().copied().unwrap_or_default())
@@ -258,6 +266,10 @@ impl Shape {
 const SIGNATURE_END: usize = 43;
 
 impl TokenKey {
+    pub(super) const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     pub(super) const fn bytes(&self) -> &[u8; 32] {
         &self.0
     }

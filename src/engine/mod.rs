@@ -8,6 +8,7 @@
 mod actor;
 mod audit;
 mod board;
+mod broadcast;
 mod circuit;
 mod counters;
 mod credentials;
@@ -47,6 +48,7 @@ use crate::shared::Shared;
 use crate::time::UnixTime;
 use audit::{About, Cache};
 use board::{Board, Worker};
+use broadcast::Broadcast;
 use circuit::Watch;
 use decide::{Facts, Outcome, Passage, Stop};
 use flight::{Flights, Landing, Purpose};
@@ -88,6 +90,7 @@ pub struct Engine {
     shared: Box<dyn Shared>,
     /// Who we are among those who share memory.
     worker: Worker,
+    broadcast: Broadcast,
     known: Known,
     flights: Flights,
     waiting: FxHashMap<RequestId, Waiting>,
@@ -138,6 +141,7 @@ impl Engine {
             config,
             crypto,
             shared,
+            broadcast: Broadcast::default(),
             known,
             flights: Flights::default(),
             waiting: FxHashMap::default(),
@@ -147,6 +151,13 @@ impl Engine {
             latest: UnixTime::default(),
             looked: None,
         }
+    }
+
+    /// The host has a queue for this worker, by its number: what other workers put in comes back to
+    /// [`message`](Self::message).
+    pub fn listen(&mut self, queue: u32, now: UnixTime) {
+        let board = Board { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
+        self.broadcast.listen(queue, &board, now);
     }
 
     /// A request has come in.
@@ -181,6 +192,8 @@ impl Engine {
     /// has forgotten are given up. Steps come from [`next_step`](Self::next_step).
     pub fn tick(&mut self, now: UnixTime) {
         self.observe(now);
+        let board = Board { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
+        self.broadcast.keep_listed(&board, now);
         for index in 0..self.config.providers.len() {
             self.look_after(index, now);
         }

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::audit::About;
+use super::broadcast::{self, TokenRejected};
 use super::exchanged::{Mark, TokenKey};
 use super::known::{Cache, cache};
 use super::nonces;
@@ -174,6 +175,21 @@ impl Rejections {
         self.resources.iter_mut().for_each(Tally::clock_went_back);
     }
 
+    /// Another worker has dropped a token. A message that comes late changes nothing.
+    pub(super) fn learn(&mut self, rejected: &TokenRejected, now: UnixTime) {
+        let at = rejected.at.min(now);
+        if self.dropped.peek(&rejected.key).is_none_or(|dropped| dropped.at <= at) {
+            let dropped = Dropped { at, mark: rejected.mark, is_for_claims: rejected.is_for_claims };
+            self.dropped.put(rejected.key, dropped);
+        }
+    }
+
+    /// What other workers have to know of a token that was dropped.
+    fn dropped(&self, key: &TokenKey) -> Option<TokenRejected> {
+        let Dropped { at, mark, is_for_claims } = *self.dropped.peek(key)?;
+        Some(TokenRejected { key: *key, mark, at, is_for_claims })
+    }
+
     /// Whether that token was the last to be dropped.
     pub(super) fn has(&self, key: &TokenKey, mark: Mark) -> bool {
         self.dropped.peek(key).is_some_and(|dropped| dropped.mark == mark)
@@ -232,6 +248,17 @@ impl Rejections {
 }
 
 impl Engine {
+    /// Another worker has sent a message. One that no worker with this configuration has sent is nothing.
+    pub fn message(&mut self, message: &[u8], now: UnixTime) {
+        self.observe(now);
+        if let Some(rejected) = broadcast::open(&self.config.shared_key, message) {
+            self.known.rejections.learn(&rejected, now);
+            if self.known.exchanges.mark(&rejected.key) == Some(rejected.mark) {
+                self.known.exchanges.drop_issued(&rejected.key);
+            }
+        }
+    }
+
     /// The upstream has answered a request that went on so.
     ///
     /// What it says in `WWW-Authenticate` is meant for us: a client that followed it would sign in for the upstream, and
@@ -263,6 +290,9 @@ impl Engine {
         if matches!(fate, Fate::Dropped) {
             self.known.exchanges.drop_issued(&token.key);
             self.pool().withdraw(&token.key, token.mark, now);
+            if let Some(rejected) = self.known.rejections.dropped(&token.key) {
+                self.broadcast.send(&rejected, &self.board(), now);
+            }
         }
         let refusal = match fate {
             Fate::Dropped | Fate::Gone | Fate::Kept => {

@@ -30,13 +30,19 @@ const SOON: Duration = Duration::from_millis(10);
 /// overflow V8's stack, fewer with other filters in the chain (docs/adr/0018).
 const MOST_ACTIONS: usize = 32;
 
+/// The most items that are taken out of the queue in one turn.
+const MOST_MESSAGES: usize = 64;
+
+/// The item by which a worker wakes its own root.
+const WAKE_UP: &[u8] = b"work";
+
 /// What the root context and the streams of a worker share.
 pub(super) struct Worker {
     pub(super) engine: RefCell<Option<Engine>>,
     /// Whether anything is to be known of the client's certificate.
     pub(super) takes_certificates: Cell<bool>,
-    /// The queue by which a stream wakes the root, which alone may dispatch calls: the SDK hands a reply to the
-    /// context that was active at dispatch and drops it if that has gone.
+    /// The queue by which other workers send messages and a stream wakes the root. The root alone may dispatch calls: the SDK
+    /// hands a reply to the context that was active at dispatch and drops it if that has gone.
     queue: Cell<Option<u32>>,
     /// The root has been woken and has not run yet.
     is_woken: Cell<bool>,
@@ -62,7 +68,7 @@ impl Worker {
         if self.is_woken.get() {
             return;
         }
-        let sent = self.queue.get().is_some_and(|queue| hostcalls::enqueue_shared_queue(queue, Some(b"work")).is_ok());
+        let sent = self.queue.get().is_some_and(|queue| hostcalls::enqueue_shared_queue(queue, Some(WAKE_UP)).is_ok());
         self.is_woken.set(sent);
         if !sent {
             // The tick finds the work, a little later.
@@ -243,7 +249,11 @@ impl RootContext for Root {
             self.worker.queue.set(hostcalls::register_shared_queue(&format!("onbehalf.{unique:032x}")).ok());
         }
         self.worker.takes_certificates.set(config.takes_certificates());
-        self.worker.engine.replace(Some(Engine::new(config, Box::new(crypto), Box::new(HostShared))));
+        let mut engine = Engine::new(config, Box::new(crypto), Box::new(HostShared));
+        if let Some(queue) = self.worker.queue.get() {
+            engine.listen(queue, now());
+        }
+        self.worker.engine.replace(Some(engine));
         self.tick = TICK;
         hostcalls::set_tick_period(TICK).is_ok()
     }
@@ -259,7 +269,15 @@ impl RootContext for Root {
 
     fn on_queue_ready(&mut self, queue: u32) {
         self.turn();
-        while let Ok(Some(_)) = hostcalls::dequeue_shared_queue(queue) {}
+        let now = now();
+        // The host calls once for each item: those that are left have a call of their own.
+        for _ in 0..MOST_MESSAGES {
+            match hostcalls::dequeue_shared_queue(queue) {
+                Ok(Some(message)) if message != WAKE_UP => self.with_engine(|engine| engine.message(&message, now)),
+                Ok(Some(_)) => None,
+                Ok(None) | Err(_) => break,
+            };
+        }
         self.work();
         self.adjust_tick();
     }

@@ -2,7 +2,7 @@ use proxy_wasm::hostcalls;
 
 use crate::shared::{Shared, Version};
 
-/// The host's shared data: one map for all VMs with the same `vm_id`.
+/// The host's shared data, one map for all VMs with the same `vm_id`, and their queues.
 pub(super) struct HostShared;
 
 /// A version that no value has: the host creates what is missing under it, and overwrites nothing.
@@ -16,5 +16,9 @@ impl Shared for HostShared {
 
     fn put(&self, name: &str, value: &[u8], version: Version) -> bool {
         hostcalls::set_shared_data(name, Some(value), Some(version.0.unwrap_or(NONE))).is_ok()
+    }
+
+    fn enqueue(&self, queue: u32, message: &[u8]) -> bool {
+        hostcalls::enqueue_shared_queue(queue, Some(message)).is_ok()
     }
 }

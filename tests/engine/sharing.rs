@@ -739,6 +739,10 @@ impl Shared for Contested {
         }
         self.map.put(name, value, version)
     }
+
+    fn enqueue(&self, queue: u32, message: &[u8]) -> bool {
+        self.map.enqueue(queue, message)
+    }
 }
 
 /// Writes what is there once more, or an empty record.

@@ -177,7 +177,10 @@ pub fn form(call: &Call) -> HashMap<String, String> {
 
 /// The memory that workers of one process share, as Envoy has it.
 #[derive(Clone, Default)]
-pub struct SharedMap(Rc<RefCell<Records>>);
+pub struct SharedMap(Rc<RefCell<Records>>, Rc<RefCell<Queues>>);
+
+/// The items of each queue, by its number.
+type Queues = Vec<Vec<Vec<u8>>>;
 
 /// Value and version, by name.
 type Records = HashMap<String, (Vec<u8>, u32)>;
@@ -199,6 +202,12 @@ impl Shared for SharedMap {
         map.insert(name.to_owned(), (value.to_vec(), found.unwrap_or(0) + 1));
         true
     }
+
+    fn enqueue(&self, queue: u32, message: &[u8]) -> bool {
+        let mut queues = self.1.borrow_mut();
+        let found = queues.get_mut(queue as usize);
+        found.map(|queue| queue.push(message.to_vec())).is_some()
+    }
 }
 
 impl SharedMap {
@@ -208,6 +217,18 @@ impl SharedMap {
             change(name, value);
             *version += 1;
         }
+    }
+
+    /// A queue of its own for a worker.
+    pub fn register_queue(&self) -> u32 {
+        let mut queues = self.1.borrow_mut();
+        queues.push(Vec::new());
+        u32::try_from(queues.len() - 1).unwrap()
+    }
+
+    /// Takes out what is in a queue.
+    pub fn dequeue(&self, queue: u32) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.1.borrow_mut()[queue as usize])
     }
 
     /// Every value, for [`put_back`](Self::put_back).
@@ -239,6 +260,8 @@ pub struct Bench {
     pub now: UnixTime,
     ids: u32,
     held: Vec<(FlightId, Call)>,
+    /// What it shares with other workers, and its queue there.
+    shared: Option<(SharedMap, u32)>,
 }
 
 impl Bench {
@@ -248,7 +271,29 @@ impl Bench {
 
     /// Another worker of a process.
     pub fn beside(configuration: &Value, shared: &SharedMap) -> Self {
-        Self::of(Engine::new(parse(configuration), Box::new(Software), Box::new(shared.clone())))
+        let mut bench = Self::of(Engine::new(parse(configuration), Box::new(Software), Box::new(shared.clone())));
+        let queue = shared.register_queue();
+        bench.engine.listen(queue, bench.now);
+        bench.shared = Some((shared.clone(), queue));
+        bench
+    }
+
+    pub fn shared_memory(&self) -> SharedMap {
+        self.shared.as_ref().expect("a worker among others").0.clone()
+    }
+
+    pub fn queue(&self) -> u32 {
+        self.shared.as_ref().expect("a worker among others").1
+    }
+
+    /// Delivers what other workers have sent; how many messages there were.
+    pub fn messages(&mut self) -> usize {
+        let (shared, queue) = self.shared.as_ref().expect("a worker among others");
+        let messages = shared.dequeue(*queue);
+        for message in &messages {
+            self.engine.message(message, self.now);
+        }
+        messages.len()
     }
 
     pub fn with_environment(configuration: &Value, environment: &dyn Fn(&str) -> Option<String>) -> Self {
@@ -258,7 +303,7 @@ impl Bench {
     }
 
     pub fn of(engine: Engine) -> Self {
-        Self { engine, now: NOW, ids: 0, held: Vec::new() }
+        Self { engine, now: NOW, ids: 0, held: Vec::new(), shared: None }
     }
 
     /// The configuration above, its keys fetched.

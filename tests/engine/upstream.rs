@@ -295,13 +295,19 @@ fn no_text_of_the_upstreams_reaches_the_client() {
     assert!(!format!("{answer:?}").contains("XYZZY"));
 }
 
+/// Workers of one process.
+fn workers<const N: usize>() -> [Bench; N] {
+    let shared = SharedMap::default();
+    let mut workers = [(); N].map(|()| Bench::beside(&configuration(), &shared));
+    workers[0].tick();
+    workers[0].serve_keys();
+    workers.iter_mut().for_each(|worker| drop(worker.tick()));
+    workers
+}
+
 #[test]
 fn a_dropped_token_is_not_handed_back_by_another_worker() {
-    let shared = SharedMap::default();
-    let [mut one, mut other] = [0, 1].map(|_| Bench::beside(&configuration(), &shared));
-    one.tick();
-    one.serve_keys();
-    other.tick();
+    let [mut one, mut other] = workers();
     let token = alice_token();
     let first = exchange(&mut one, &token, "first");
     let (authorization, others_first) = warm(&mut other, &token);
@@ -310,12 +316,114 @@ fn a_dropped_token_is_not_handed_back_by_another_worker() {
     is(rejected(&mut one, &first), AGAIN);
     exchange(&mut one, &token, "second");
     other.now = one.now;
-    // It has the old one still, learns that it is no good, and finds the next.
+    // Where the message has not come yet, it has the old one still, learns that it is no good, and finds the next.
     let (authorization, _) = warm(&mut other, &token);
     assert_eq!(authorization, "Bearer first");
     is(rejected(&mut other, &others_first), AGAIN);
     assert_eq!(warm(&mut other, &token).0, "Bearer second");
     other.no_call();
+}
+
+#[test]
+fn a_rejected_token_is_dropped_by_all_workers() {
+    let [mut one, mut two, mut three, mut four] = workers();
+    let token = alice_token();
+    let first = exchange(&mut one, &token, "first");
+    let others_first = warm(&mut two, &token).1;
+    for other in [&mut three, &mut four] {
+        assert_eq!(warm(other, &token).0, "Bearer first");
+    }
+    is(rejected(&mut one, &first), AGAIN);
+    for other in [&mut two, &mut three, &mut four] {
+        assert_eq!(other.messages(), 1);
+        other.now = one.now;
+    }
+    assert_eq!(one.messages(), 0, "it knows by itself");
+    // The first that is asked exchanges, and the others have what it brings.
+    exchange(&mut three, &token, "second");
+    for other in [&mut one, &mut two, &mut four] {
+        other.now = three.now;
+        assert_eq!(warm(other, &token).0, "Bearer second");
+        other.no_call();
+    }
+    // What was under way meanwhile says nothing of the next one.
+    is(rejected(&mut two, &others_first), AGAIN);
+    assert_eq!(warm(&mut two, &token).0, "Bearer second");
+}
+
+#[test]
+fn a_token_is_exchanged_anew_once_in_a_minute_by_all_workers_together() {
+    let [mut one, mut two] = workers();
+    let token = alice_token();
+    let first = exchange(&mut one, &token, "first");
+    is(rejected(&mut one, &first), AGAIN);
+    let _ = two.messages();
+    two.now = one.now;
+    let second = exchange(&mut two, &token, "second");
+    is(rejected(&mut two, &second), NO_USE);
+    assert_eq!(warm(&mut two, &token).0, "Bearer second");
+    assert_eq!(one.messages(), 0, "nothing was dropped");
+}
+
+#[test]
+fn a_message_that_no_worker_has_sent_drops_nothing() {
+    let [mut one, mut two] = workers();
+    let token = alice_token();
+    let first = exchange(&mut one, &token, "first");
+    warm(&mut two, &token);
+    is(rejected(&mut one, &first), AGAIN);
+    let (shared, queue) = (two.shared_memory(), two.queue());
+    let message = shared.dequeue(queue).remove(0);
+    for length in 0..message.len() {
+        two.engine.message(&message[..length], two.now);
+    }
+    for at in 0..message.len() {
+        let mut forged = message.clone();
+        forged[at] ^= 1;
+        two.engine.message(&forged, two.now);
+    }
+    two.engine.message(&vec![0; 100_000], two.now);
+    assert_eq!(warm(&mut two, &token).0, "Bearer first");
+    two.engine.message(&message, two.now);
+    assert_eq!(asks_anew(&mut two, &token), Some(None));
+}
+
+#[test]
+fn a_late_message_drops_no_newer_token() {
+    let [mut one, mut two] = workers();
+    let token = alice_token();
+    let first = exchange(&mut one, &token, "first");
+    warm(&mut two, &token);
+    is(rejected(&mut one, &first), AGAIN);
+    let (shared, queue) = (two.shared_memory(), two.queue());
+    let message = shared.dequeue(queue).remove(0);
+    two.engine.message(&message, two.now);
+    one.now = one.now.plus(std::time::Duration::from_secs(61));
+    let second = exchange(&mut one, &token, "second");
+    two.now = one.now;
+    assert_eq!(warm(&mut two, &token).0, "Bearer second");
+    two.engine.message(&message, two.now);
+    assert_eq!(warm(&mut two, &token).0, "Bearer second");
+    // Nor does it make the next rejection a second one within a minute.
+    is(rejected(&mut one, &second), AGAIN);
+}
+
+#[test]
+fn a_worker_that_has_ended_is_told_nothing() {
+    let [mut one, mut two] = workers();
+    let token = alice_token();
+    one.advance(91);
+    one.tick();
+    let first = exchange(&mut one, &token, "first");
+    is(rejected(&mut one, &first), AGAIN);
+    assert_eq!(two.messages(), 0);
+    // One that comes back to life is in the list again.
+    two.now = one.now;
+    two.tick();
+    let bob = bob_token();
+    let first = exchange(&mut one, &bob, "first");
+    is(rejected(&mut one, &first), AGAIN);
+    assert_eq!(two.messages(), 1);
 }
 
 fn users(count: usize) -> Vec<String> {

@@ -88,6 +88,29 @@ describe('an upstream that rejects a token', () => {
     }
   }
 
+  it('once, where four workers have the token: one 503, one exchange', async () => {
+    const four = await startGateway(parts, { concurrency: 4 });
+    try {
+      const token = await newcomer();
+      // A new connection each: every worker gets some.
+      for (let call = 0; call < 60; call += 1) assert.equal((await four.call(token)).status, 200);
+      const rejected = new Set();
+      const first = ({ token: exchanged }) => {
+        if (rejected.size === 0) rejected.add(exchanged);
+        return rejected.has(exchanged);
+      };
+      await rejecting(unauthorized({ 'www-authenticate': ELSEWHERE }, first), async () => {
+        const exchanges = await exchangesOf(async () => {
+          assertIs(await four.call(token), 503, 'upstream_rejected_token');
+          for (let call = 0; call < 60; call += 1) assert.equal((await four.call(token)).status, 200, `call ${call}`);
+        });
+        assert.deepEqual(exchanges, [undefined]);
+      });
+    } finally {
+      await four.stop();
+    }
+  });
+
   it('in answer to the very first request, which had to wait for the token', async () => {
     const token = await newcomer();
     await rejecting(unauthorized({ 'www-authenticate': ELSEWHERE }), async () => {
