@@ -128,6 +128,11 @@ impl Request {
         Self::from_pairs(pairs)
     }
 
+    /// The memory that the fields take.
+    pub const fn bytes(&self) -> usize {
+        self.pairs.len()
+    }
+
     /// Every field, in order; those up to where the buffer is no header map.
     pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let (count, rest) = self.pairs.split_first_chunk().unwrap_or((&[0; 4], &[]));

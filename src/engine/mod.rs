@@ -62,6 +62,9 @@ const MOST_DECISIONS: u8 = 8;
 /// For how many things that other workers do it is looked in one tick: each takes some microseconds.
 const MOST_LOOKS: usize = 64;
 
+/// The most calls that are given up in one tick, each with a line in the log and a record to write.
+const MOST_OVERDUE: usize = 64;
+
 /// How far the clock may go back without being taken for another clock.
 const CLOCK_JITTER: Duration = Duration::from_secs(5);
 
@@ -94,6 +97,8 @@ pub struct Engine {
     known: Known,
     flights: Flights,
     waiting: FxHashMap<RequestId, Waiting>,
+    /// The bytes of the headers of all that wait.
+    waiting_bytes: usize,
     /// Requests whose wait is over, in the order in which it ended. Those that have left meanwhile are in it, too.
     ready: VecDeque<RequestId>,
     calls: VecDeque<(FlightId, Call)>,
@@ -145,6 +150,7 @@ impl Engine {
             known,
             flights: Flights::default(),
             waiting: FxHashMap::default(),
+            waiting_bytes: 0,
             ready: VecDeque::new(),
             calls: VecDeque::new(),
             counters: Counters::default(),
@@ -218,7 +224,7 @@ impl Engine {
         let overdue = self.flights.overdue(now, |provider| {
             self.config.providers.get(provider).map_or(GRACE, |provider| provider.timeout.saturating_add(GRACE))
         });
-        for flight in overdue {
+        for flight in overdue.into_iter().take(MOST_OVERDUE) {
             self.reply(flight, &Reply::Failed(CallFailure::TimedOut), now);
         }
         self.expire_waiting(now);
@@ -258,7 +264,7 @@ impl Engine {
     /// (docs/adr/0018): each answer runs the response callbacks of all filters before the next one is sent.
     pub fn next_step(&mut self, now: UnixTime) -> Option<(RequestId, Step)> {
         while let Some(id) = self.ready.pop_front() {
-            let Some(Waiting { request, progress, about, state }) = self.waiting.remove(&id) else {
+            let Some(Waiting { request, progress, about, state }) = self.remove_waiting(id) else {
                 continue;
             };
             let step = match state {
@@ -273,6 +279,12 @@ impl Engine {
             return Some((id, step));
         }
         None
+    }
+
+    fn remove_waiting(&mut self, id: RequestId) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&id)?;
+        self.waiting_bytes = self.waiting_bytes.saturating_sub(waiting.request.bytes());
+        Some(waiting)
     }
 
     /// Whether there are calls to make or steps to hand out: see [`next_call`](Self::next_call) and
@@ -320,7 +332,7 @@ impl Engine {
 
     /// A request has left before its step came.
     pub fn gone(&mut self, id: RequestId) {
-        if let Some(Waiting { state: WaitState::For(purpose), .. }) = self.waiting.remove(&id) {
+        if let Some(Waiting { state: WaitState::For(purpose), .. }) = self.remove_waiting(id) {
             self.flights.leave(purpose, id);
         }
     }
@@ -396,8 +408,9 @@ impl Engine {
                 Err(Stop::Refuse(refusal)) => return self.refuse(&refusal, &about, progress, now),
                 Err(Stop::Need(need)) => {
                     progress.decisions = progress.decisions.saturating_add(1);
-                    match self.serve(id, need, &mut progress, now) {
+                    match self.serve(id, need, request.bytes(), &mut progress, now) {
                         Served::Waits(purpose) => {
+                            self.waiting_bytes = self.waiting_bytes.saturating_add(request.bytes());
                             let state = WaitState::For(purpose);
                             self.waiting.insert(id, Waiting { request, progress, about, state });
                             return Step::Wait;

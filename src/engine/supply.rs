@@ -17,6 +17,9 @@ use crate::time::UnixTime;
 /// The most requests that wait in one worker.
 const MOST_WAITING: usize = 1024;
 
+/// The most bytes of headers that they have. Envoy takes 60 KiB for one request, or more if the operator wants it.
+const MOST_WAITING_BYTES: usize = 64 * 1024 * 1024;
+
 /// The most flights that a worker has up. Their number is that of the waiting requests and the renewals, unless clients leave:
 /// their flights go on without them.
 const MOST_FLIGHTS: usize = MOST_WAITING + 2 * MOST_RENEWALS;
@@ -93,9 +96,16 @@ impl Engine {
     }
 
     /// Lets a request wait for what it needs, and sees to it that somebody fetches that.
-    pub(super) fn serve(&mut self, id: RequestId, need: Need, progress: &mut Progress, now: UnixTime) -> Served {
+    pub(super) fn serve(
+        &mut self,
+        id: RequestId,
+        need: Need,
+        bytes: usize,
+        progress: &mut Progress,
+        now: UnixTime,
+    ) -> Served {
         let overloaded = || Served::No(Refusal::new(Reason::Overloaded).retry_after(Duration::from_secs(1)));
-        if self.waiting.len() >= MOST_WAITING {
+        if self.waiting.len() >= MOST_WAITING || self.waiting_bytes.saturating_add(bytes) > MOST_WAITING_BYTES {
             return overloaded();
         }
         let purpose = need.purpose();

@@ -125,6 +125,29 @@ fn calls_of_clients_that_leave_are_bounded() {
 }
 
 #[test]
+fn waiting_requests_have_no_more_than_64_mib_of_headers() {
+    let mut bench = Bench::new(&configuration());
+    let large = "x".repeat(8 * 1024 * 1024);
+    let of =
+        |token: &str| request("POST", "/github", &[("authorization", &format!("Bearer {token}")), ("x-large", &large)]);
+    let token = alice_token();
+    let ids: Vec<RequestId> = (0..7).map(|_| bench.wait(of(&token))).collect();
+    assert_eq!(refused(bench.ask(of(&token))), (503, "overloaded".to_owned()));
+    bench.wait(bearer("/github", &token));
+    bench.engine.gone(ids[0]);
+    bench.wait(of(&token));
+    bench.tick();
+    bench.serve_keys_until_post();
+    let (flight, _) = bench.call();
+    assert_eq!(bench.reply(flight, &issued("up")).len(), 8);
+    // They are counted no more.
+    let token = entra_user("carol");
+    for _ in 0..7 {
+        bench.wait(of(&token));
+    }
+}
+
+#[test]
 fn a_reply_counts_once() {
     let mut bench = Bench::ready();
     bench.wait(bearer("/github", &alice_token()));
