@@ -64,13 +64,14 @@ impl About {
         let resource = config.resources.get(index)?;
         let facts = || {
             let mut facts: Vec<(&'static str, Rc<str>)> = Vec::with_capacity(8);
+            // Each is a hostcall for each request: what no filter decides by is for the access log only.
             if config.audit.hits {
                 facts.push(("onbehalf.event", "forwarded".into()));
                 facts.push(("onbehalf.cache", Cache::Hit.label().into()));
+                facts.push(("onbehalf.issuer", caller.issuer.clone().unwrap_or_else(|| provider.issuer.shared())));
             }
             facts.push(("onbehalf.resource", resource.url.shared()));
             facts.push(("onbehalf.provider", provider.name.clone()));
-            facts.push(("onbehalf.issuer", caller.issuer.clone().unwrap_or_else(|| provider.issuer.shared())));
             facts.extend(subject(config, caller, provider).map(|subject| ("onbehalf.subject", audit::value(&subject))));
             let of_caller = [("onbehalf.client", &caller.caller.client), ("onbehalf.tenant", &caller.caller.tenant)];
             for (path, text) in of_caller {
