@@ -101,3 +101,18 @@ impl Counters {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_an_end() {
+        let mut counters = Counters::default();
+        (0..10_000).for_each(|_| counters.exchanged(0, "ok", Duration::ZERO));
+        assert_eq!(counters.take_durations().len(), MOST_DURATIONS);
+        assert!(counters.take().contains(&(Sample::Exchanges(0, "ok"), 10_000)), "but all are counted");
+        counters.exchanged(0, "ok", Duration::ZERO);
+        assert_eq!(counters.take_durations().len(), 1);
+    }
+}

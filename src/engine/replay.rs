@@ -134,6 +134,10 @@ mod tests {
             self.0.borrow_mut().insert(name.to_owned(), value.to_vec());
             true
         }
+
+        fn enqueue(&self, _queue: u32, _message: &[u8]) -> bool {
+            false
+        }
     }
 
     const NOW: UnixTime = UnixTime::from_secs(1_800_000_000);

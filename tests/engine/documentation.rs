@@ -228,5 +228,5 @@ fn every_attack_has_tests_and_every_test_that_is_named_is_there() {
         }
         assert!(named > 0, "{row}");
     }
-    assert_eq!(numbers, (1..=24).collect());
+    assert_eq!(numbers, (1..=25).collect());
 }
