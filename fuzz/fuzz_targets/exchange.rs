@@ -6,7 +6,8 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use onbehalf::config::Config;
 use onbehalf::http::{Answer, Reply, Url};
-use onbehalf::idp::{Leg, Subject, TokenRequest, Which};
+use onbehalf::idp::{Accepted, Leg, Subject, TokenRequest, Which};
+use onbehalf::token::Compact;
 use onbehalf_fuzz::support::{NOW, SECRET, configuration};
 use onbehalf_fuzz::world::{CALLERS, IdToken, config, has_a_secret};
 use serde_json::{Value, json};
@@ -68,7 +69,8 @@ fuzz_target!(|text: &[u8]| CONFIGS.with(|configs| {
             nonce: None,
             leg,
         };
-        match request.read(&reply, NOW) {
+        let audiences: Vec<&str> = provider.audiences.iter().map(String::as_str).collect();
+        match request.read(&reply, &[Accepted { provider, audiences: audiences.clone() }], NOW) {
             Ok(issued) => {
                 let usual: Value = serde_json::from_slice(&body).expect("read what is not JSON");
                 let token = issued.access_token.reveal();
@@ -84,6 +86,16 @@ fuzz_target!(|text: &[u8]| CONFIGS.with(|configs| {
                 assert!(matches!(token.len(), 1..=32_768) && token.bytes().all(|byte| matches!(byte, 0x21..=0x7e)));
                 assert_ne!(token, subject.token);
                 assert!(token != ASSERTION || matches!(leg, Leg::First));
+                if let (Ok(compact), Leg::First) = (Compact::parse(token, |_| None), leg)
+                    && let Ok(claims) = compact.claims()
+                {
+                    let is_ours = |audience: &str| audiences.contains(&audience);
+                    let several = claims.get("aud").and_then(|audience| audience.as_array());
+                    let mut several = several.into_iter().flatten().filter_map(|audience| audience.as_str());
+                    assert!(!claims.string("aud").is_some_and(is_ours) && !several.any(is_ours), "good for the proxy");
+                    assert!(!claims.has("at_hash") && !claims.has("events"), "no access token");
+                }
+                assert!(issued.end(NOW) > NOW);
                 assert!(issued.lifetime > Duration::ZERO && issued.lifetime <= Duration::from_secs(7 * 24 * 3600));
             }
             Err(fault) => {

@@ -8,7 +8,7 @@ use super::actor;
 use super::audit::{About, Cache};
 use super::circuit::{elsewhere, place};
 use super::credentials::{Credential, Head, check_form, client_assertion, subject_token};
-use super::exchanged::{Exchanged, Shape, TokenKey};
+use super::exchanged::{Exchanged, Shape, SubjectEnds, TokenKey};
 use super::known::{Known, Role};
 use super::possession;
 use super::presentation::{self, Proof};
@@ -106,7 +106,7 @@ pub(super) struct TokenNeed {
     pub(super) tenant: Option<String>,
     /// The host of the authorization server of the resource, where that is another than the provider's.
     pub(super) elsewhere: Option<Box<str>>,
-    pub(super) subject_expires: UnixTime,
+    pub(super) subject_ends: SubjectEnds,
     pub(super) takes_claims_challenge: bool,
     /// The actor's token, where it came with the request.
     pub(super) actor: Option<Secret>,
@@ -270,7 +270,7 @@ impl<'a> Facts<'a> {
                 claims: self.known.rejections.claims(resource, &key),
                 tenant: caller.caller.tenant.clone(),
                 elsewhere: elsewhere(target).map(Box::from),
-                subject_expires: subject.expires,
+                subject_ends: SubjectEnds { expires: subject.expires, accepted_until: subject.accepted_until },
                 takes_claims_challenge: caller.caller.takes_claims_challenge,
                 actor: actor::token(request, provider, target)?.map(|token| Secret::new(token.to_owned())),
             }))

@@ -8,7 +8,7 @@ use super::nonces::{self, Nonces, Server};
 use crate::config::Config;
 use crate::crypto::Crypto;
 use crate::http::{Call, CallFailure, Reply, Url};
-use crate::idp::{Fault, Issued, Leg, Subject, TokenRequest, Which};
+use crate::idp::{Accepted, Fault, Issued, Leg, Subject, TokenRequest, Which};
 use crate::secret::Secret;
 use crate::time::UnixTime;
 use crate::token::prover;
@@ -92,7 +92,7 @@ impl Exchange {
         let Some(request) = self.request(config, nonces) else {
             return Next::Failed(Fault::no_answer(CallFailure::NotSent));
         };
-        let fault = match request.read(reply, now) {
+        let fault = match request.read(reply, &accepted(config), now) {
             Ok(issued) if request.is_first_of_two() => {
                 let second = Self { brought: Some(issued.access_token), ..self };
                 return match second.call(config, nonces, crypto, now) {
@@ -190,4 +190,10 @@ impl Exchange {
         let nonce = nonces.of(Server::TokenEndpoint(request.endpoint())).map(|nonce| &**nonce);
         Some(TokenRequest { nonce, ..request })
     }
+}
+
+/// The tokens with which one can come in here: each provider's, for whichever resource.
+fn accepted(config: &Config) -> Vec<Accepted<'_>> {
+    let of = |provider| Accepted { provider, audiences: provider.audiences.iter().map(String::as_str).collect() };
+    config.providers.iter().map(of).collect()
 }

@@ -12,11 +12,14 @@ use crate::refusal::Refusal;
 use crate::secret::Secret;
 use crate::time::UnixTime;
 
-/// How long before its end an exchanged token is not used any more.
+/// How long before its end an exchanged token makes room for the next one.
 const MARGIN: Duration = Duration::from_secs(30);
 
 /// How much later than the token its subject must end for a next one to be worth a call.
 const WORTH_RENEWING: Duration = Duration::from_secs(60);
+
+/// Those who wait for a token get it within so long.
+const HANDED_OUT: Duration = Duration::from_secs(1);
 
 /// For how long at least a token is not asked for again that is not needed yet.
 const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
@@ -114,6 +117,15 @@ impl Exchange {
     }
 }
 
+/// The ends of the token that is handed in.
+#[derive(Clone, Copy)]
+pub(super) struct SubjectEnds {
+    /// `exp`.
+    pub(super) expires: UnixTime,
+    /// The end of its use here: `exp` and the leeway.
+    pub(super) accepted_until: UnixTime,
+}
+
 /// What a look-up for an exchanged token gives.
 pub(super) enum Exchanged {
     Issued {
@@ -180,21 +192,31 @@ impl Exchanges {
         }
     }
 
-    /// Remembers a token until its own end or its subject's, whichever is earlier, less a margin; but at least so
-    /// long that those who wait for it get it. Whether it does: one that is there may be good for longer.
+    /// Remembers a token until its own end, less a margin, but no longer than its subject is accepted. The margin is there
+    /// for the next token: one that would end with the subject as well is no reason for another exchange, so the token is
+    /// used to its end then.
+    ///
+    /// `asked`: the time of the call. A lifetime counts from the answer (RFC 6749 section 5.1), which came no sooner.
+    ///
+    /// `false`: a token stays in use that is good for longer.
     pub(super) fn put_issued(
         &mut self,
         key: TokenKey,
         issued: &Issued,
-        subject_expires: UnixTime,
+        subject: SubjectEnds,
+        asked: UnixTime,
         now: UnixTime,
     ) -> bool {
-        let end = now.plus(issued.lifetime);
-        let margin = MARGIN.min(issued.lifetime.checked_div(4).unwrap_or_default());
-        let until = end.min(subject_expires).minus(margin).max(now.plus(Duration::from_secs(1)));
-        let authorization = format!("{} {}", issued.scheme.name(), issued.access_token.reveal());
+        let asked = asked.min(now);
+        let end = issued.end(asked);
         // One that ends with its subject would be followed by one that does, too.
-        let is_worth_it = end.plus(WORTH_RENEWING) < subject_expires;
+        let is_worth_it = end.plus(WORTH_RENEWING) < subject.expires;
+        let quarter = end.since(asked).checked_div(4).unwrap_or_default();
+        let margin = if is_worth_it { MARGIN.min(quarter) } else { Duration::ZERO };
+        // However slow the answer was, those who wait for it get it.
+        let at_least = issued.end(now).min(now.plus(HANDED_OUT));
+        let until = end.minus(margin).min(subject.accepted_until).max(at_least);
+        let authorization = format!("{} {}", issued.scheme.name(), issued.access_token.reveal());
         let fifth = until.since(now).checked_div(5).unwrap_or_default();
         // Users who came at the same moment are not renewed at the same moment.
         let latest = until.minus(fifth).plus(key.share_of(fifth.checked_div(2).unwrap_or_default()));
@@ -204,8 +226,9 @@ impl Exchanges {
             && now < *better
             && until < *better
         {
-            // Some providers hand out less than they did.
-            *renew_from = Some(now.plus(RENEWAL_PAUSE));
+            // Some providers hand out less than they did: the next one is worth a call when it would end later.
+            let from = better.minus(fifth).max(now.plus(RENEWAL_PAUSE));
+            *renew_from = Some(from).filter(|from| *from < *better);
             return false;
         }
         self.exchanges.put(key, Exchange::issued(authorization, until, renew_from));

@@ -332,12 +332,12 @@ impl<'a> Landing<'a> {
                     }
                     exchange::Next::Issued { issued, outcome } => {
                         let mut record = told(&need.about(), self.config, outcome, flight.waiters.len(), took);
-                        record.add("lifetime_s", &issued.lifetime.as_secs().to_string());
+                        record.add("lifetime_s", &issued.end(now).since(now).as_secs().to_string());
                         record.add("trace", &trace_of(provider, need.target(self.config), reply));
                         log::info!("{record}");
                         self.counters.exchanged(need.provider, outcome, took);
                         self.known.circuits.served(&need.endpoint(), &self.watch(provider, now));
-                        self.known.exchanges.put_issued(need.key, &issued, need.subject_expires, now)
+                        self.known.exchanges.put_issued(need.key, &issued, need.subject_ends, flight.started, now)
                     }
                     exchange::Next::Failed(fault) => {
                         self.no_token(&need, provider, &fault, flight.waiters.len(), took, now)

@@ -4,7 +4,7 @@
 //! number or a word that changes at the provider changes a sentence in our log at most.
 
 use super::fault::{Blame, blame};
-use super::{PROFILES, Profile, grant};
+use super::{PROFILES, Profile, grant, issued};
 use crate::http::CallFailure;
 
 /// Who must act.
@@ -364,10 +364,46 @@ pub static COMMON: &[Entry] = &[
         "Have the provider bind the app's tokens (DPoP), or leave presented_as: dpop out.",
     ),
     Entry::new(
-        (200, grant::HANDED_BACK, Sign::None),
-        "the server gave back the very token that it got",
+        (200, issued::HANDED_BACK, Sign::None),
+        "the server gave back the very token that it got, as it was or in another spelling",
         Operator,
         "Have the server exchange tokens instead of returning them.",
+    ),
+    Entry::new(
+        (200, issued::FOR_THIS_PROXY, Sign::None),
+        "`aud` is one of the `audiences` by which tokens come in here, and the exchange did not ask for that: the server ignores what it was asked for, and the upstream could come back with the token as its user",
+        Operator,
+        "Have the server issue the app tokens for the upstream, and name that in audience, resource or scopes; where tokens for this proxy are meant, name its own audience there.",
+    ),
+    Entry::new(
+        (200, issued::FOR_THE_SAME, Sign::None),
+        "`iss` and `aud` are those of the token that was handed in, and the exchange did not ask for that audience: the server ignores what it was asked for",
+        Operator,
+        "Have the server issue the app tokens for the upstream, and name that in audience, resource or scopes.",
+    ),
+    Entry::new(
+        (200, issued::EXPIRED, Sign::None),
+        "`exp` of the token is over",
+        Operator,
+        "Check the clock of this host and of the server, and how long its tokens are good for.",
+    ),
+    Entry::new(
+        (200, issued::ID_TOKEN, Sign::None),
+        "`nonce`, `at_hash` or `typ` say that it is an ID token, which is for a client to read and not for an upstream",
+        Operator,
+        "Have the server issue access tokens to the app.",
+    ),
+    Entry::new(
+        (200, issued::NO_ACCESS_TOKEN, Sign::None),
+        "`typ` or `events` say that it is another token than one for an upstream",
+        Operator,
+        "Have the server issue access tokens to the app.",
+    ),
+    Entry::new(
+        (200, issued::OF_ANOTHER, Sign::None),
+        "`oid` (Entra) or `uid` (Okta) is not that of the user whose token was handed in",
+        Operator,
+        "Report it to the provider: it mixed up two users.",
     ),
     Entry::new(
         (200, grant::WRONG_TYPE, Sign::None),

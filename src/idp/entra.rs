@@ -243,6 +243,23 @@ impl Profile for EntraObo {
         }
     }
 
+    /// An app is `api://{client id}` where it is asked for, and its client id in the `aud` of v2.0 tokens.
+    fn is_same_audience(&self, one: &str, other: &str) -> bool {
+        let bare = |name: &'_ str| -> String {
+            let name = name.trim_end_matches('/');
+            name.strip_prefix("api://").filter(|id| is_guid(id)).unwrap_or(name).to_owned()
+        };
+        bare(one) == bare(other)
+    }
+
+    /// `oid` is the same in tokens for all apps of a tenant.
+    fn is_of_another_user(&self, issued: &Object<'_>, subject: &Object<'_>) -> bool {
+        let is = |name: &str, is_same: bool| {
+            issued.string(name).zip(subject.string(name)).is_some_and(|(one, other)| (one == other) == is_same)
+        };
+        is("tid", true) && is("oid", false)
+    }
+
     fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Parameters<'a> {
         let mut parameters = vec![
             ("grant_type", jwt_bearer::GRANT.into()),

@@ -8,7 +8,9 @@ use std::fmt;
 use std::time::Duration;
 
 use super::catalogue::{self, Act, Entry, Symptoms};
+use super::issued::Problem;
 use super::{Profile, Target};
+use crate::audit::quoted;
 use crate::config::{Client, Provider};
 use crate::http::{Answer, CallFailure, Reply, Url};
 use crate::json::{self, Object, Value};
@@ -93,6 +95,8 @@ pub struct Fault {
     error: Box<str>,
     codes: Box<str>,
     trace: Box<str>,
+    /// The audience of a token that came, if that is what is wrong.
+    audience: Box<str>,
     known: Option<&'static Entry>,
     /// Whether it is at the authorization server of the resource, and not at the provider.
     is_at_second: bool,
@@ -139,9 +143,9 @@ impl Fault {
     }
 
     /// The answer was 200, and is of no use.
-    pub(super) fn unusable_answer(problem: &'static str, asked: Asked<'_>, answer: &Answer) -> Self {
-        let trace = trace(asked, answer, None);
-        Self { trace, ..Self::without_error(Blame::Nonsense, answer.status, problem) }
+    pub(super) fn unusable_answer(problem: Problem, asked: Asked<'_>, answer: &Answer) -> Self {
+        let (trace, audience) = (trace(asked, answer, None), problem.audience.into());
+        Self { trace, audience, ..Self::without_error(Blame::Nonsense, answer.status, problem.text) }
     }
 
     fn without_error(blame: Blame, status: u16, problem: &'static str) -> Self {
@@ -154,13 +158,14 @@ impl Fault {
             error: problem.into(),
             codes: Box::default(),
             trace: Box::default(),
+            audience: Box::default(),
             known: catalogue::without_error(status, problem),
             is_at_second: false,
         }
     }
 }
 
-/// For a log line: status, error code, the provider's own codes, its trace id, who must act and what to do.
+/// For a log line: status, error code, the provider's own codes, its trace id, a wrong audience, who must act and what to do.
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_at_second {
@@ -175,6 +180,9 @@ impl fmt::Display for Fault {
         }
         if !self.trace.is_empty() {
             write!(f, " trace={}", self.trace)?;
+        }
+        if !self.audience.is_empty() {
+            write!(f, " aud={}", quoted(&self.audience))?;
         }
         match self.known {
             Some(entry) => write!(f, " act={} remedy={:?}", entry.act.text(), entry.remedy),
@@ -209,6 +217,7 @@ pub(super) fn read(asked: Asked<'_>, answer: &Answer, now: UnixTime) -> Fault {
         error: if error.is_empty() { "not an OAuth error response".into() } else { asked.printable(error).into() },
         codes: codes.join(",").into(),
         trace: trace(asked, answer, body.as_ref()),
+        audience: Box::default(),
         known: catalogue::find(profile, &symptoms),
         is_at_second: false,
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::client_auth::{Which, prove};
 use super::fault::Asked;
 use super::fault::{self, Fault};
+use super::issued::{self, Accepted, HANDED_BACK, Problem};
 use super::rfc8693::{ACCESS_TOKEN, JWT};
 use super::{AuthorizationServer, Presentation, Target, id_jag};
 use crate::config::{Client, Provider};
@@ -29,7 +30,6 @@ const MOST_TOKEN_BYTES: usize = 32 * 1024;
 const LONGEST_LIFETIME: u64 = 7 * 24 * 3600;
 
 /// What is wrong with an answer and has an entry of its own in the catalogue.
-pub(super) const HANDED_BACK: &str = "the token that was handed in came back";
 pub(super) const NOT_BEARER: &str = "token_type is not Bearer";
 pub(super) const BOUND: &str = "token_type is DPoP, and the upstream gets a bearer token";
 pub(super) const UNBOUND: &str = "token_type is Bearer, and the upstream gets a bound token";
@@ -67,10 +67,20 @@ pub struct Issued {
     pub access_token: Secret,
     /// How it is presented.
     pub scheme: Scheme,
-    /// How long it is good for.
+    /// How long it is good for, from the answer on.
     pub lifetime: Duration,
+    /// `exp` of a token that is a JWT.
+    pub expires: Option<UnixTime>,
     /// After how long the provider wants it to be renewed, if it says so (`refresh_in`).
     pub refresh_in: Option<Duration>,
+}
+
+impl Issued {
+    /// The end of a token whose lifetime began at `start`: of the two that the answer may give, the earlier one.
+    pub fn end(&self, start: UnixTime) -> UnixTime {
+        let end = start.plus(self.lifetime);
+        self.expires.map_or(end, |expires| expires.min(end))
+    }
 }
 
 /// A request at a token endpoint, with everything that shapes it and the reading of its answer.
@@ -118,6 +128,19 @@ impl TokenRequest<'_> {
         self.second().map_or(self.token_endpoint, |server| &server.token_endpoint)
     }
 
+    /// Whether it goes to the authorization server of the resource.
+    pub(super) const fn is_second(&self) -> bool {
+        matches!(self.leg, Leg::Second(_))
+    }
+
+    /// The assertion that the first of two requests has brought for this one.
+    pub(super) const fn assertion_of_first(&self) -> Option<&str> {
+        match self.leg {
+            Leg::First => None,
+            Leg::Second(assertion) => Some(assertion),
+        }
+    }
+
     fn second(&self) -> Option<&AuthorizationServer> {
         self.target.second.as_ref().filter(|_| matches!(self.leg, Leg::Second(_)))
     }
@@ -161,12 +184,14 @@ impl TokenRequest<'_> {
         })
     }
 
-    /// Reads what came back: a token that can be used, or whose fault it is that there is none.
-    pub fn read(&self, reply: &Reply, now: UnixTime) -> Result<Issued, Fault> {
+    /// Reads what came back: a token that can be used, or whose fault it is that there is none. `accepted`: the tokens that
+    /// come in here, none of which may go out.
+    pub fn read(&self, reply: &Reply, accepted: &[Accepted<'_>], now: UnixTime) -> Result<Issued, Fault> {
         let asked = Asked { provider: self.provider, client: self.client() };
         let read = match reply {
             Reply::Answer(answer) if answer.status == 200 => {
-                self.read_success(answer).map_err(|problem| Fault::unusable_answer(problem, asked, answer))
+                let issued = self.read_success(answer, accepted, now);
+                issued.map_err(|problem| Fault::unusable_answer(problem, asked, answer))
             }
             Reply::Answer(answer) => Err(fault::read(asked, answer, now)),
             Reply::Failed(failure) => Err(Fault::no_answer(*failure)),
@@ -182,21 +207,21 @@ impl TokenRequest<'_> {
         }
     }
 
-    fn read_success(&self, answer: &Answer) -> Result<Issued, &'static str> {
+    fn read_success(&self, answer: &Answer, accepted: &[Accepted<'_>], now: UnixTime) -> Result<Issued, Problem> {
         let response = json::object(&answer.body).ok_or("the answer is not a JSON object with distinct names")?;
         let access_token = response.string("access_token").ok_or("there is no access_token")?;
         if access_token.is_empty() || !access_token.bytes().all(|byte| matches!(byte, 0x21..=0x7E)) {
-            return Err("the access_token cannot stand in a header");
+            return Err("the access_token cannot stand in a header".into());
         }
         if access_token.len() > MOST_TOKEN_BYTES {
-            return Err("the access_token is longer than 32 KiB");
+            return Err("the access_token is longer than 32 KiB".into());
         }
         let is_handed_in = match self.leg {
             Leg::First => access_token == self.subject.token,
             Leg::Second(assertion) => access_token == self.subject.token || access_token == assertion,
         };
         if is_handed_in {
-            return Err(HANDED_BACK);
+            return Err(HANDED_BACK.into());
         }
         let scheme = self.scheme(&response)?;
         let issued = response.get("issued_token_type").map(|issued| issued.as_str().unwrap_or_default());
@@ -210,14 +235,15 @@ impl TokenRequest<'_> {
             Some(issued) => issued == wanted || (issued == JWT && !self.is_first_of_two()),
         };
         if !is_right {
-            return Err(WRONG_TYPE);
+            return Err(WRONG_TYPE.into());
         }
+        let expires = issued::look(self, access_token, accepted, now)?;
         let lifetime = match response.get("expires_in") {
             None => DEFAULT_LIFETIME,
             Some(value) => seconds(value).ok_or("expires_in is not a number of seconds above zero")?,
         };
         let refresh_in = response.get("refresh_in").and_then(seconds);
-        Ok(Issued { access_token: Secret::new(access_token.to_owned()), scheme, lifetime, refresh_in })
+        Ok(Issued { access_token: Secret::new(access_token.to_owned()), scheme, lifetime, expires, refresh_in })
     }
 
     /// How the token is to be presented (RFC 6749 section 7.1), if that is how its resource gets it.

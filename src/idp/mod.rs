@@ -11,6 +11,7 @@ mod entra;
 mod fault;
 mod grant;
 mod id_jag;
+mod issued;
 mod jwt_bearer;
 mod none;
 mod okta;
@@ -26,6 +27,7 @@ pub use client_auth::{Assertion, Which};
 pub use discovery::{Document, Endpoints};
 pub use fault::{Blame, Fault, trace_of};
 pub use grant::{Issued, Leg, Subject, TokenRequest};
+pub use issued::Accepted;
 pub(crate) use rfc8693::{ID_TOKEN, JWT};
 
 use crate::config::{Actor, Client, Provider, RawExchange};
@@ -103,6 +105,17 @@ pub trait Profile: Debug + Sync {
     /// How a token of the provider's comes to have another audience than ours, and what to do.
     fn wrong_audience(&self, _provider: &Provider, _claims: &Claims<'_>) -> &'static str {
         "the client asked for a token for something else: it must ask for one of the audiences that are configured, or its own is missing there"
+    }
+
+    /// Whether two names of an audience are of the same app.
+    fn is_same_audience(&self, one: &str, other: &str) -> bool {
+        one == other
+    }
+
+    /// Whether an issued token is of another user than the one that was handed in, by claims that name a user in the same way
+    /// in both. `sub` does not: it may be another for each client (OpenID Connect Core section 8.1), and another server's own.
+    fn is_of_another_user(&self, _issued: &Object<'_>, _subject: &Object<'_>) -> bool {
+        false
     }
 
     /// Where a token of that tenant is exchanged, if not at the provider's one endpoint.

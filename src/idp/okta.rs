@@ -101,6 +101,12 @@ impl Profile for OktaObo {
         }
     }
 
+    /// `uid` is the same at all authorization servers of an org, and `sub` of its ID tokens.
+    fn is_of_another_user(&self, issued: &Object<'_>, subject: &Object<'_>) -> bool {
+        let user = if subject.has("cid") { subject.string("uid") } else { subject.string("sub") };
+        issued.string("uid").zip(user).is_some_and(|(one, other)| one != other)
+    }
+
     fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Parameters<'a> {
         rfc8693::parameters(target, subject)
     }

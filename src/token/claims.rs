@@ -91,7 +91,7 @@ impl<'a> Claims<'a> {
 }
 
 /// RFC 7519 section 2 allows fractions. Negative, or beyond what a double counts exactly: not a time.
-pub(super) fn numeric_date(members: &Object<'_>, name: &str) -> Result<Option<UnixTime>, ()> {
+pub(crate) fn numeric_date(members: &Object<'_>, name: &str) -> Result<Option<UnixTime>, ()> {
     const LATEST: f64 = 9_007_199_254_740_992.0;
     let Some(value) = members.get(name) else {
         return Ok(None);

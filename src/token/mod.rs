@@ -13,6 +13,7 @@ mod verify;
 
 use std::borrow::Cow;
 
+pub(crate) use claims::numeric_date;
 pub use claims::{Claims, Confirmation, Party};
 pub use compact::{Compact, Header, MAX_TOKEN_BYTES, is_compact};
 pub use jwk::{Key, KeySet, Selection};

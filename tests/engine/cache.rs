@@ -1,5 +1,7 @@
 //! When an exchanged token, or the lack of one, is remembered, and for whom.
 
+use std::time::Duration;
+
 use onbehalf::engine::Step;
 use serde_json::{Value, json};
 
@@ -60,14 +62,65 @@ fn a_token_is_used_until_thirty_seconds_before_its_end() {
 }
 
 #[test]
-fn a_token_does_not_outlive_the_one_that_it_was_exchanged_for() {
+fn a_token_is_used_for_as_long_as_its_subject_token_is_accepted() {
     let mut bench = Bench::ready();
     let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 100})));
     authorization(bench.exchange(bearer("/github", &token), &issued("up")));
-    bench.advance(69);
+    // Clocks may differ by a minute.
+    bench.advance(159);
     assert!(!is_exchanged_again(&mut bench, &token));
     bench.advance(1);
-    assert!(is_exchanged_again(&mut bench, &token));
+    assert_eq!(refused(bench.ask(bearer("/github", &token))), (401, "expired".to_owned()));
+    bench.no_call();
+}
+
+/// How many exchanges it takes to call twice a second for so many half seconds, with a subject token for `subject` seconds.
+/// `lifetime` gives that of a token which is issued so many milliseconds after the start.
+fn exchanges_of(subject: u64, calls: u64, lifetime: impl Fn(u64) -> Value) -> usize {
+    let mut bench = Bench::ready();
+    let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + subject})));
+    let mut exchanges = 0;
+    for half_second in 0..calls {
+        let since = half_second * 500;
+        bench.now = NOW.plus(Duration::from_millis(since));
+        let (_, mut step) = bench.send(bearer("/github", &token));
+        while let Some((flight, call)) = bench.engine.next_call() {
+            assert_eq!(call.method, "POST");
+            exchanges += 1;
+            let body =
+                with(json!({"access_token": format!("up-{exchanges}"), "token_type": "Bearer"}), lifetime(since));
+            for (_, next) in bench.reply(flight, &answer_with(200, &[], &body)) {
+                step = next;
+            }
+        }
+        authorization(step);
+    }
+    exchanges
+}
+
+#[test]
+fn the_last_seconds_of_a_subject_token_cost_one_exchange() {
+    let an_hour = |_| json!({"expires_in": 3600});
+    assert_eq!(exchanges_of(28, 40, an_hour), 1);
+    assert_eq!(exchanges_of(60, 115, an_hour), 1);
+    // Until it is not accepted any more.
+    assert_eq!(exchanges_of(28, 176, an_hour), 1);
+    // Some providers hand out no more than what is left of the token that is handed in, in whole seconds.
+    let what_is_left = |subject: u64| move |since: u64| json!({"expires_in": (subject * 1000 - since) / 1000});
+    assert_eq!(exchanges_of(28, 56, what_is_left(28)), 1);
+    assert_eq!(exchanges_of(60, 120, what_is_left(60)), 1);
+    assert_eq!(exchanges_of(600, 1200, what_is_left(600)), 1);
+}
+
+#[test]
+fn short_tokens_are_exchanged_as_often_as_they_end() {
+    let of = |seconds: u64| move |_: u64| json!({"expires_in": seconds});
+    // A quarter of a short token's time is left for the next one to come in, as long as that may be good for a minute more.
+    assert_eq!(exchanges_of(600, 120, of(60)), 2, "one, and one ahead");
+    // Near the end of the subject token each is used whole.
+    assert_eq!(exchanges_of(30, 56, of(7)), 4);
+    assert_eq!(exchanges_of(30, 57, of(7)), 5);
+    assert_eq!(exchanges_of(60, 120, of(60)), 1);
 }
 
 #[test]
@@ -173,7 +226,7 @@ fn a_clock_that_goes_back_does_not_keep_a_provider_throttled() {
     let mut bench = Bench::ready();
     let reply = answer_with(429, &[("retry-after", "60")], &json!({}));
     refused(bench.exchange(bearer("/github", &alice_token()), &reply));
-    bench.now = bench.now.minus(std::time::Duration::from_secs(600));
+    bench.now = bench.now.minus(Duration::from_secs(600));
     let early = ENTRA_KEY.token(&with(alice(), json!({"oid": "early", "iat": null, "nbf": null})));
     authorization(bench.exchange(bearer("/github", &early), &issued("early")));
 }

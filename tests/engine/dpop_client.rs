@@ -444,7 +444,7 @@ fn the_log_says_what_to_do_where_a_token_is_not_of_the_kind_that_the_resource_pr
             assertion: None,
         };
         let body = json!({"access_token": "up", "token_type": kind, "expires_in": 3600});
-        request.read(&answer_with(200, &[], &body), NOW).unwrap_err().to_string()
+        request.read(&answer_with(200, &[], &body), &[], NOW).unwrap_err().to_string()
     };
     let bound = problem(&config(json!({})), "DPoP");
     assert!(bound.contains("presented_as: dpop") && bound.contains("switch off"), "{bound}");

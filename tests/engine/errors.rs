@@ -38,7 +38,7 @@ fn read_at(leg: Leg<'_>, config: &Config, profile: &str, reply: &Reply) -> Fault
         nonce: None,
         assertion: None,
     };
-    request.read(reply, NOW).unwrap_err()
+    request.read(reply, &[], NOW).unwrap_err()
 }
 
 /// Every entry with its profile; those of any provider with each.

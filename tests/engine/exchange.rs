@@ -438,7 +438,7 @@ fn line(reply: &Reply) -> String {
         nonce: None,
         assertion: None,
     };
-    request.read(reply, NOW).unwrap_err().to_string()
+    request.read(reply, &[], NOW).unwrap_err().to_string()
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod errors;
 mod exchange;
 mod flights;
 mod forwarding;
+mod issued;
 mod keys;
 mod metadata;
 mod possession;

@@ -407,7 +407,7 @@ proptest! {
         let subject = Subject { token: &handed_in, is_id_token: false, claims: None, actor: None };
         let token_endpoint = &Url::parse("https://login.entra.example/token").unwrap();
         let request = TokenRequest { provider, target, token_endpoint, subject, which: Which::Current, assertion: None, nonce: None, leg: Leg::First };
-        let issued = request.read(&reply, NOW);
+        let issued = request.read(&reply, &[], NOW);
         let is_bearer = kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));
         let seconds = lifetime.as_u64().or_else(|| lifetime.as_str()?.parse().ok()).unwrap_or_default();
         let fits = matches!(token.len(), 1..=32_768) && token.bytes().all(|byte| byte.is_ascii_graphic());
@@ -545,6 +545,85 @@ proptest! {
             None
         };
         prop_assert_eq!(verdict.err(), expected);
+    }
+
+    /// Each exchange is one that lifetimes force, so no other way of calling would have taken fewer.
+    #[test]
+    fn a_token_is_exchanged_when_none_is_there_and_is_used_before_its_end(
+        subject in prop_oneof![1..120_u64, 1..4000_u64],
+        lifetimes in vec(prop_oneof![1..100_u64, 1..4000_u64], 1..6),
+        ends_with_subject in any::<bool>(),
+        is_jwt in any::<bool>(),
+        latency in prop_oneof![Just(0), 0..3000_u64],
+        pauses in vec(prop_oneof![0..1000_u64, 0..30_000_u64, 0..600_000_u64], 1..150),
+    ) {
+        let shared = SharedMap::default();
+        let mut workers = [(); 2].map(|()| Bench::beside(&configuration(), &shared).with_keys());
+        let subject = subject * 1000;
+        let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + subject / 1000})));
+        // What was issued at the provider: the token, when it was asked for, and how long it is good for.
+        let mut issued: Vec<(String, u64, u64)> = Vec::new();
+        let mut time = 0;
+        for (number, pause) in pauses.into_iter().enumerate() {
+            time += pause;
+            if time >= subject + 60_000 {
+                break;
+            }
+            let bench = &mut workers[number % 2];
+            bench.now = NOW.plus(Duration::from_millis(time));
+            let (id, mut step) = bench.send(bearer("/github", &token));
+            let waits = matches!(step, Step::Wait);
+            while let Some((flight, call)) = bench.engine.next_call() {
+                prop_assert_eq!(call.method, "POST");
+                // For how long a token is used, where the next one may be good for a minute more and so is worth a call.
+                let is_worth_it = |asked: u64, lifetime: u64| asked + lifetime + 60_000 < subject;
+                let usable = |asked, lifetime: u64| match is_worth_it(asked, lifetime) {
+                    true => lifetime - (lifetime / 4).min(30_000),
+                    false => lifetime,
+                };
+                let until = |(_, asked, lifetime): &&(String, u64, u64)| asked + usable(*asked, *lifetime);
+                if let Some((_, asked, lifetime)) = issued.iter().max_by_key(until) {
+                    let all = usable(*asked, *lifetime);
+                    let ahead = if waits || !is_worth_it(*asked, *lifetime) { 0 } else { all / 5 };
+                    prop_assert!(time + 1 + ahead >= asked + all, "asked for again after {} of {} ms", time - asked, lifetime);
+                    // One that would end sooner is not asked for again to no avail.
+                    let (_, last, lifetime) = issued.last().unwrap();
+                    let ahead = if waits { 0 } else { usable(*last, *lifetime) / 5 };
+                    prop_assert!(time + 1 + ahead >= asked + all, "asked for again after {} ms", time - last);
+                }
+                let asked = time;
+                time += latency;
+                bench.now = NOW.plus(Duration::from_millis(time));
+                let left = (subject.saturating_sub(asked) / 1000).max(1);
+                let lifetime = lifetimes[issued.len() % lifetimes.len()];
+                let lifetime = if ends_with_subject { lifetime.min(left) } else { lifetime };
+                let expires = UnixTime::from_secs((NOW.millis() + asked).div_ceil(1000) + lifetime);
+                let claims = json!({"n": issued.len(), "aud": "api://github", "exp": expires.secs()});
+                let (next, lifetime, expires_in) = match is_jwt {
+                    true => (ENTRA_KEY.token(&claims), expires.millis() - NOW.millis() - asked, 9000),
+                    false => (format!("up-{}", issued.len()), lifetime * 1000, lifetime),
+                };
+                issued.push((next.clone(), asked, lifetime));
+                let body = json!({"access_token": next, "token_type": "Bearer", "expires_in": expires_in});
+                for (of, next) in bench.reply(flight, &answer_with(200, &[], &body)) {
+                    prop_assert_eq!(of, id);
+                    step = next;
+                }
+            }
+            match step {
+                Step::Forward(edits) => {
+                    let authorization = edits.authorization.unwrap();
+                    let sent = authorization.reveal().strip_prefix("Bearer ").unwrap();
+                    let (_, asked, lifetime) = issued.iter().find(|(token, ..)| token == sent).unwrap();
+                    // A lifetime begins when the provider answers, if it is not written into the token.
+                    let slack = if is_jwt { 0 } else { latency };
+                    prop_assert!(time < asked + lifetime + slack, "sent {} ms after its end", time - asked - lifetime);
+                }
+                // The provider took longer than the token that it gave, or than the caller's own lasted.
+                Step::Answer(answer) => prop_assert!(latency > 0, "{:?}", answer),
+                Step::Wait => prop_assert!(false, "nobody waits"),
+            }
+        }
     }
 
     #[test]

@@ -328,7 +328,7 @@ fn a_line_about_the_second_call_says_so_and_has_no_remedy_for_a_callers_token() 
             leg,
         };
         let body = json!({"error": error, "suberror": "their-secret"});
-        request.read(&answer_with(400, &[], &body), NOW).unwrap_err()
+        request.read(&answer_with(400, &[], &body), &[], NOW).unwrap_err()
     };
     let first = line(Leg::First, "invalid_grant");
     assert_eq!(first.blame, Blame::Token);

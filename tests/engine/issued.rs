@@ -1,0 +1,424 @@
+//! Issued tokens that can be read: one that is good for this proxy itself, or is of no use to the upstream, does not go on.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use onbehalf::engine::Step;
+use serde_json::{Value, json};
+
+use crate::support::*;
+
+/// What Okta issues for the upstream.
+fn for_github() -> Value {
+    json!({"iss": OKTA, "aud": "com.acme.github", "sub": "bob@acme.example", "uid": "00ubob", "cid": "0oa1",
+        "jti": "AT.2", "scp": ["github.read"], "iat": NOW.secs(), "exp": NOW.secs() + 3600})
+}
+
+fn okta(changes: Value) -> String {
+    OKTA_KEY.token(&with(for_github(), changes))
+}
+
+/// Bob's request, for which the provider issues that token.
+fn of(configuration: &Value, token: &str) -> Step {
+    Bench::new(configuration).with_keys().exchange(bearer("/github", &bob_token()), &issued(token))
+}
+
+fn goes_on(configuration: &Value, token: &str) {
+    assert_eq!(authorization(of(configuration, token)), format!("Bearer {token}"), "{token}");
+}
+
+/// The detail of the line about a token that does not go on.
+fn line(step: Step) -> String {
+    let answer = answered(step);
+    let body: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!((answer.status, body["reason"].as_str()), (502, Some("provider_answer_invalid")));
+    answer.audit.to_string()
+}
+
+/// Another profile and another target for Bob.
+fn exchanging(profile: &str, exchange: Value) -> Value {
+    let mut configuration = configuration();
+    configuration["identity_providers"]["okta-eu"]["profile"] = json!(profile);
+    configuration["resources"][0]["exchange"]["okta-eu"] = exchange;
+    configuration
+}
+
+fn encode(part: impl AsRef<[u8]>) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(part)
+}
+
+#[test]
+fn a_token_for_this_proxy_itself_does_not_go_on() {
+    for audience in [
+        json!("api://default"),
+        json!(["api://default"]),
+        json!(["com.acme.github", "api://default"]),
+        json!([7, "com.acme.github", null, "api://default"]),
+    ] {
+        let line = line(of(&configuration(), &okta(json!({"aud": audience}))));
+        let expected = "error=\"the token is for this proxy itself, and so for all that it guards\" status=200 aud=\"api://default\" act=operator remedy=\"Have the server issue";
+        assert!(line.contains(expected), "{line}");
+        assert!(line.starts_with("event=refused reason=provider_answer_invalid resource="), "{line}");
+    }
+    // Whoever has signed it, and whatever else it says or does not.
+    let claims = with(for_github(), json!({"aud": "api://default"}));
+    for token in [
+        OTHER_KEY.token(&claims),
+        OKTA_KEY.sign(&json!({"alg": "none"}), &claims),
+        OKTA_KEY.sign(&json!({}), &claims),
+        OKTA_KEY.sign(&json!({"alg": "ES256", "crit": ["x"], "typ": "at+jwt"}), &claims),
+        format!("{}.{}.", encode("{}"), encode(claims.to_string())),
+        format!("{}=.{}==.AA", encode("{}"), encode(claims.to_string())),
+        OKTA_KEY.token(&with(claims.clone(), json!({"iss": "https://alias.okta.example"}))),
+        OKTA_KEY.token(&json!({"aud": "api://default"})),
+    ] {
+        line(of(&configuration(), &token));
+    }
+}
+
+#[test]
+fn a_token_of_another_audience_and_one_that_cannot_be_read_go_on() {
+    for audience in [
+        json!("com.acme.github"),
+        json!(["com.acme.github", "https://acme.okta.example"]),
+        json!("api://default/"),
+        json!("API://default"),
+        json!(null),
+        json!([]),
+        json!({"api://default": 1}),
+    ] {
+        goes_on(&configuration(), &okta(json!({"aud": audience})));
+    }
+    let ours = encode(json!({"aud": "api://default"}).to_string());
+    let header = encode(r#"{"alg":"ES256"}"#);
+    for token in [
+        "opaque".to_owned(),
+        format!("{header}.{ours}"),
+        // A JWE has five segments.
+        format!("{header}.{ours}.AA.AA.AA"),
+        format!("{header}.{ours}.AA.AA"),
+        format!("{header}.{}.AA", encode("no JSON")),
+        format!("{}.{ours}.AA", encode("no JSON")),
+        format!("{header}.{}.AA", encode(r#"["aud"]"#)),
+        format!("{header}.!{ours}.AA"),
+        "..".to_owned(),
+        "v4.public.AAAA".to_owned(),
+    ] {
+        goes_on(&configuration(), &token);
+    }
+}
+
+#[test]
+fn a_token_for_this_proxy_goes_on_where_that_is_what_was_asked_for() {
+    let for_us = okta(json!({"aud": "api://default"}));
+    for (profile, exchange) in [
+        ("okta_obo", json!({"audience": "api://default", "scopes": ["read"]})),
+        ("rfc8693", json!({"audience": ["other", "api://default"]})),
+        ("rfc8693", json!({"resource": "api://default"})),
+        ("rfc8693", json!({"scopes": ["a", "api://default/read"]})),
+        ("jwt_bearer", json!({"parameters": {"target": "api://default"}})),
+    ] {
+        goes_on(&exchanging(profile, exchange), &for_us);
+    }
+    for (profile, exchange) in [
+        ("rfc8693", json!({"audience": ["other", "api://default/read"]})),
+        ("rfc8693", json!({"scopes": ["read", "api://default"]})),
+        ("rfc8693", json!({"scopes": ["api://default/read/more"]})),
+        ("jwt_bearer", json!({"parameters": {"target": "default"}})),
+    ] {
+        line(of(&exchanging(profile, exchange), &for_us));
+    }
+    // All names of this proxy are asked for with one of them.
+    let mut configuration = exchanging("rfc8693", json!({"audience": "gateway"}));
+    configuration["identity_providers"]["okta-eu"]["audiences"] = json!(["api://default", "gateway"]);
+    goes_on(&configuration, &for_us);
+}
+
+const APP: &str = "0f0e0d0c-1111-4222-8333-444455556666";
+
+#[test]
+fn an_app_of_entra_is_asked_for_by_its_uri_and_issued_for_by_its_id() {
+    let uri = format!("api://{APP}");
+    let for_app = ENTRA_KEY.token(&with(alice(), json!({"aud": APP, "azp": "gateway-id"})));
+    let of = |audiences: Value, exchange: Value| {
+        let mut configuration = configuration();
+        let entra = &mut configuration["identity_providers"]["entra-us"];
+        entra["client"]["id"] = json!(APP);
+        entra["audiences"] = audiences.clone();
+        configuration["resources"][0]["exchange"]["entra-us"] = exchange;
+        let token = ENTRA_KEY.token(&with(alice(), json!({"aud": audiences[0]})));
+        Bench::new(&configuration).with_keys().exchange(bearer("/github", &token), &issued(&for_app))
+    };
+    for (audiences, exchange) in [
+        (json!([APP]), json!({"resource": uri})),
+        (json!([APP]), json!({"scopes": [format!("{uri}/read")]})),
+        (json!([APP, uri]), json!({"scopes": [format!("{APP}/.default")]})),
+    ] {
+        assert_eq!(authorization(of(audiences, exchange)), format!("Bearer {for_app}"));
+    }
+    for (audiences, exchange) in [
+        (json!([APP]), json!({"resource": "api://github"})),
+        (json!([APP, uri]), json!({"scopes": ["api://github/read"]})),
+        (json!([uri, APP]), json!({"scopes": ["User.Read"]})),
+    ] {
+        assert!(line(of(audiences, exchange)).contains(&format!("aud={APP:?}")));
+    }
+}
+
+#[test]
+fn a_token_that_another_provider_here_would_accept_does_not_go_on() {
+    let of_entra = |changes: Value| ENTRA_KEY.token(&with(with(alice(), json!({"oid": "bob"})), changes));
+    assert!(line(of(&configuration(), &of_entra(json!({})))).contains("aud=\"api://gateway\""));
+    goes_on(&configuration(), &of_entra(json!({"aud": "api://default-of-another"})));
+    goes_on(&configuration(), &of_entra(json!({"iss": "https://login.elsewhere.example"})));
+}
+
+#[test]
+fn a_token_with_issuer_and_audience_of_the_id_token_does_not_go_on() {
+    let mut configuration = exchanging("rfc8693", json!({"scopes": ["github.read"]}));
+    let subject = json!({"type": "id_token", "header": "x-id-token", "audiences": ["login-client"]});
+    configuration["identity_providers"]["okta-eu"]["subject_token"] = subject;
+    let of = |configuration: &Value, changes: Value| {
+        let claims = json!({"iss": OKTA, "aud": "login-client", "sub": "bob@acme.example", "exp": NOW.secs() + 60});
+        let id_token = OKTA_KEY.token(&with(claims, json!({"nonce": "n"})));
+        let token = bob_token();
+        let fields = [("authorization", format!("Bearer {token}")), ("x-id-token", id_token)];
+        let fields = fields.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let mut bench = Bench::new(configuration).with_keys();
+        bench.exchange(request("POST", "/github", &fields), &issued(&okta(changes)))
+    };
+    for audience in [json!("login-client"), json!(["login-client"])] {
+        let line = line(of(&configuration, json!({"aud": audience})));
+        assert!(
+            line.contains("issuer and the audience of the one that was handed in") && line.contains("login-client")
+        );
+    }
+    for changes in [
+        json!({"aud": ["login-client", "github"]}),
+        json!({"aud": "login-client", "iss": "https://other.example"}),
+        json!({"aud": "github"}),
+        json!({"aud": null}),
+    ] {
+        forwarded(of(&configuration, changes));
+    }
+    let mut asking = configuration;
+    asking["resources"][0]["exchange"]["okta-eu"]["audience"] = json!("login-client");
+    forwarded(of(&asking, json!({"aud": "login-client"})));
+}
+
+#[test]
+fn the_callers_token_in_another_spelling_does_not_go_on() {
+    let token = bob_token();
+    let parts: Vec<&str> = token.split('.').collect();
+    let [header, payload, signature] = parts[..] else { panic!("not three segments") };
+    let spaced = encode(bob().to_string().replacen(':', " : ", 1));
+    // Where this proxy's own audience is asked for, its audience does not tell.
+    let configuration = exchanging("okta_obo", json!({"audience": "api://default", "scopes": ["read"]}));
+    for again in [
+        token.clone(),
+        format!("{header}.{payload}.{}", &signature[..80]),
+        format!("{token}="),
+        format!("{header}=.{payload}.{signature}"),
+        format!("{header}.{payload}==.{signature}"),
+        format!("{header}.{payload}."),
+        format!("{header}.{spaced}.{signature}"),
+        OKTA_KEY.sign(&json!({"alg": "ES256", "kid": "okta-2"}), &bob()),
+        format!("x.{token}"),
+        format!("\"{token}\""),
+    ] {
+        let step = Bench::new(&configuration).with_keys().exchange(bearer("/github", &token), &issued(&again));
+        assert!(line(step).contains("the token that was handed in came back"), "{again}");
+    }
+    let next = OKTA_KEY.token(&with(bob(), json!({"jti": "AT.2"})));
+    let step = Bench::new(&configuration).with_keys().exchange(bearer("/github", &token), &issued(&next));
+    assert_eq!(authorization(step), format!("Bearer {next}"));
+}
+
+#[test]
+fn another_kind_of_token_does_not_go_on() {
+    for claims in [
+        json!({"at_hash": "h"}),
+        json!({"c_hash": "h"}),
+        json!({"nonce": "n"}),
+        json!({"typ": "ID"}),
+        json!({"token_use": "id"}),
+        json!({"typ": "Bearer", "at_hash": "h"}),
+    ] {
+        assert!(line(of(&configuration(), &okta(claims))).contains("the token is an ID token"));
+    }
+    for claims in [
+        json!({"typ": "Refresh"}),
+        json!({"typ": "Offline"}),
+        json!({"typ": "Logout"}),
+        json!({"token_use": "refresh"}),
+        json!({"events": {}}),
+    ] {
+        assert!(line(of(&configuration(), &okta(claims))).contains("another kind, such as a refresh token"));
+    }
+    for typ in ["logout+jwt", "application/secevent+jwt", "DPoP+jwt", "oauth-id-jag+jwt"] {
+        let token = OKTA_KEY.sign(&json!({"alg": "ES256", "typ": typ}), &for_github());
+        assert!(line(of(&configuration(), &token)).contains("another kind, such as a refresh token"), "{typ}");
+    }
+    // A stronger sign wins.
+    for (typ, claims) in [
+        ("JWT", json!({"typ": "Bearer", "nonce": "n"})),
+        ("at+jwt", json!({"nonce": "n"})),
+        ("application/at+jwt", json!({"nonce": "n"})),
+        ("JWT", json!({"token_use": "access", "nonce": "n"})),
+        ("JWT", json!({"typ": "DPoP"})),
+        ("txntoken+jwt", json!({})),
+        ("JWT", json!({"sid": "s", "auth_time": 1, "scope": "openid"})),
+    ] {
+        goes_on(&configuration(), &OKTA_KEY.sign(&json!({"alg": "ES256", "typ": typ}), &with(for_github(), claims)));
+    }
+}
+
+#[test]
+fn a_token_of_another_user_does_not_go_on_where_that_can_be_told() {
+    assert!(line(of(&configuration(), &okta(json!({"uid": "00ucarol"})))).contains("the token is of another user"));
+    // `sub` may be another for each client.
+    goes_on(&configuration(), &okta(json!({"sub": "pairwise"})));
+    goes_on(&configuration(), &okta(json!({"uid": null})));
+    goes_on(&exchanging("rfc8693", json!({"audience": "com.acme.github"})), &okta(json!({"uid": "00ucarol"})));
+    let alices = |changes: Value| {
+        let claims = with(with(alice(), json!({"aud": "api://github", "sub": "pairwise-2"})), changes);
+        let token = ENTRA_KEY.token(&claims);
+        Bench::ready().exchange(bearer("/github", &alice_token()), &issued(&token))
+    };
+    assert!(line(alices(json!({"oid": "carol"}))).contains("the token is of another user"));
+    for changes in [json!({}), json!({"oid": null}), json!({"oid": "guest", "tid": "another"})] {
+        forwarded(alices(changes));
+    }
+}
+
+#[test]
+fn a_user_who_comes_with_an_id_token_is_compared_by_it() {
+    let mut configuration = configuration();
+    let okta_eu = &mut configuration["identity_providers"]["okta-eu"];
+    okta_eu["subject_token"] = json!({"type": "id_token"});
+    okta_eu["audiences"] = json!(["login-client"]);
+    configuration["resources"][0]["scopes"] = json!([]);
+    let of = |token: &str| {
+        let bobs = OKTA_KEY.token(&bob_id());
+        Bench::new(&configuration).with_keys().exchange(bearer("/github", &bobs), &issued(token))
+    };
+    forwarded(of(&okta(json!({}))));
+    assert!(line(of(&okta(json!({"uid": "00ucarol"})))).contains("the token is of another user"));
+}
+
+#[test]
+fn a_token_that_has_expired_does_not_go_on_and_none_is_used_past_its_exp() {
+    for exp in [json!(NOW.secs()), json!(NOW.secs() - 1), json!(0), json!(1.5)] {
+        assert!(line(of(&configuration(), &okta(json!({"exp": exp})))).contains("the token has expired"), "{exp}");
+    }
+    for exp in [json!(null), json!("soon"), json!(-1), json!(NOW.secs() as f64 + 0.5)] {
+        goes_on(&configuration(), &okta(json!({"exp": exp})));
+    }
+    // Of `expires_in`, which is an hour, and `exp`, the earlier one counts, less a margin.
+    let subject = OKTA_KEY.token(&with(bob(), json!({"exp": NOW.secs() + 86_400})));
+    for (exp, last) in [(3, 2), (100, 74), (600, 569), (7200, 3569)] {
+        let mut bench = Bench::ready();
+        let token = okta(json!({"exp": NOW.secs() + exp}));
+        authorization(bench.exchange(bearer("/github", &subject), &issued(&token)));
+        let is_used = |second: &u64| {
+            bench.now = NOW.plus(Duration::from_secs(*second));
+            matches!(bench.ask(bearer("/github", &subject)), Step::Forward(_))
+        };
+        assert_eq!((1..7200).take_while(is_used).last(), Some(last), "{exp}");
+    }
+}
+
+#[test]
+fn a_renewal_that_brings_a_token_for_this_proxy_leaves_the_one_in_use() {
+    let mut bench = Bench::ready();
+    let subject = OKTA_KEY.token(&with(bob(), json!({"exp": NOW.secs() + 86_400})));
+    let good = okta(json!({}));
+    authorization(bench.exchange(bearer("/github", &subject), &issued(&good)));
+    bench.advance(3300);
+    authorization(bench.ask(bearer("/github", &subject)));
+    let (flight, _) = bench.call();
+    let later = json!({"aud": "api://default", "exp": NOW.secs() + 9000});
+    assert!(bench.reply(flight, &issued(&okta(later))).is_empty());
+    assert_eq!(authorization(bench.ask(bearer("/github", &subject))), format!("Bearer {good}"));
+}
+
+const ID_JAG: &str = "urn:ietf:params:oauth:token-type:id-jag";
+const SERVER: &str = "https://acme.okta.example/oauth2/aus1";
+
+/// An exchange of two requests, and the reply to each.
+fn of_two(configuration: &Value, assertion: &str, token: &str) -> Step {
+    let mut bench = Bench::new(configuration).with_keys();
+    bench.wait(bearer("/github", &bob_token()));
+    let (flight, _) = bench.call();
+    let body = json!({"access_token": assertion, "token_type": "N_A", "issued_token_type": ID_JAG});
+    let mut steps = bench.reply(flight, &answer_with(200, &[], &body));
+    if steps.is_empty() {
+        let (flight, _) = bench.call();
+        steps = bench.reply(flight, &issued(token));
+    }
+    steps.remove(0).1
+}
+
+#[test]
+fn both_tokens_of_two_requests_are_looked_at() {
+    let configuration = exchanging("okta_xaa", json!({"audience": SERVER, "scopes": ["read"]}));
+    let jag = |changes: Value| {
+        let claims =
+            json!({"iss": "https://acme.okta.example", "aud": SERVER, "sub": "00ubob", "exp": NOW.secs() + 300});
+        OKTA_KEY.sign(&json!({"alg": "ES256", "typ": "oauth-id-jag+jwt"}), &with(claims, changes))
+    };
+    let of_server = |changes: Value| okta(with(json!({"iss": SERVER, "aud": "github"}), changes));
+    let token = of_server(json!({"uid": "00uofanotherorg"}));
+    assert_eq!(authorization(of_two(&configuration, &jag(json!({})), &token)), format!("Bearer {token}"));
+    // That server has its own names for what it issues tokens for.
+    let of_default = of_server(json!({"aud": "api://default"}));
+    assert_eq!(authorization(of_two(&configuration, &jag(json!({})), &of_default)), format!("Bearer {of_default}"));
+    for (assertion, token, problem) in [
+        (jag(json!({"aud": "api://default"})), &token, "for this proxy itself"),
+        (jag(json!({"exp": NOW.secs()})), &token, "has expired"),
+        (okta(json!({"at_hash": "h"})), &token, "an ID token"),
+        (jag(json!({})), &okta(json!({"aud": "api://default"})), "for this proxy itself"),
+        (jag(json!({})), &of_server(json!({"exp": NOW.secs()})), "has expired"),
+        (jag(json!({})), &of_server(json!({"nonce": "n"})), "an ID token"),
+        (jag(json!({})), &jag(json!({"jti": "another"})), "another kind"),
+    ] {
+        assert!(line(of_two(&configuration, &assertion, token)).contains(problem), "{problem}");
+    }
+    // The assertion itself, with another signature.
+    let assertion = jag(json!({}));
+    let respelled = format!("{}.AAAA", assertion.rsplit_once('.').unwrap().0);
+    let line = line(of_two(&configuration, &assertion, &respelled));
+    assert!(line.contains("leg=2 error=\"the token that was handed in came back\""), "{line}");
+}
+
+#[test]
+fn no_token_is_too_odd_to_be_looked_at() {
+    let payload = |text: &str| format!("{}.{}.AAAA", encode(r#"{"alg":"ES256"}"#), encode(text));
+    let deep = format!(r#"{{"aud":"api://default","x":{}1{}}}"#, "[".repeat(5000), "]".repeat(5000));
+    let twice = r#"{"aud":"com.acme.github","aud":"api://default"}"#;
+    // As callers' tokens, these would be refused for their form: they are good for nothing here.
+    for text in
+        [deep.as_str(), twice, r#"{"aud":"api://default","x":1e999}"#, r#"{"aud":"api://default","x":"\ud800"}"#]
+    {
+        let token = payload(text);
+        goes_on(&configuration(), &token);
+        let as_callers = Bench::ready().ask(bearer("/github", &token));
+        assert_eq!(refused(as_callers).1, "malformed_token", "{text}");
+    }
+    let many: Vec<String> = (0..3000).map(|number| format!("\"a{number}\"")).collect();
+    line(of(&configuration(), &payload(&format!(r#"{{"aud":[{},"api://default"]}}"#, many.join(",")))));
+    let most = 32 * 1024;
+    let long = payload(&format!(r#"{{"x":"{}","aud":"api://default"}}"#, "x".repeat(most * 3 / 4 - 60)));
+    assert!((most - 64..=most).contains(&long.len()), "{}", long.len());
+    line(of(&configuration(), &long));
+    assert!(line(of(&configuration(), &payload(&"x".repeat(most)))).contains("longer than 32 KiB"));
+}
+
+#[test]
+fn what_a_token_says_stands_in_the_log_escaped() {
+    let mut configuration = configuration();
+    configuration["identity_providers"]["okta-eu"]["audiences"] = json!(["api://default", "a\" event=\u{2028}b"]);
+    let line = line(of(&configuration, &okta(json!({"aud": "a\" event=\u{2028}b"}))));
+    assert!(line.contains(r#"aud="a\" event=\u2028b" act=operator"#), "{line}");
+}
