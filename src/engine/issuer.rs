@@ -36,6 +36,8 @@ pub(super) struct IssuerState {
     fetched: UnixTime,
     /// What is known of the schedule that all workers share.
     schedule: Schedule,
+    /// Whether this VM has had a request.
+    pub(super) serves: bool,
     /// What the records are called that workers share; nothing is fetched, and so nothing shared, where it is missing.
     name: Option<Box<str>>,
     /// For how long keys are trusted that could not be fetched again; those that the operator wrote down do not age.
@@ -95,6 +97,7 @@ impl IssuerState {
             generation: 0,
             fetched: UnixTime::default(),
             schedule: Schedule::default(),
+            serves: false,
             name: (!is_fixed).then(|| format!("onbehalf.keys.{code}").into()),
             oldest: provider.jwks.is_none().then_some(provider.oldest_keys),
             lease: provider.timeout.saturating_add(GRACE),
@@ -115,7 +118,8 @@ impl IssuerState {
     /// shared schedule says (its document may be unreadable, or too old for this worker's configuration).
     pub(super) fn is_due(&self, now: UnixTime) -> bool {
         let is_bare = self.keys.is_none() || self.endpoints.is_none();
-        self.name.is_some() && (now >= self.schedule.due || (is_bare && self.schedule.failures == 0))
+        let is_needed = is_bare && self.schedule.failures == 0 && self.schedule.may_try(self.serves, now);
+        self.name.is_some() && (is_needed || self.schedule.is_due(self.serves, now))
     }
 
     /// How long until keys are fetched again, if a fetch has failed just now.
@@ -126,7 +130,7 @@ impl IssuerState {
     /// Whether a `kid` that is not in the set may wait for a fetch: for one that is under way, or for one of its own.
     pub(super) fn may_refetch(&self, now: UnixTime) -> bool {
         let is_free = now >= self.schedule.refetch_from && self.pause(now).is_none();
-        self.name.is_some() && (is_free || now < self.schedule.leased_until)
+        self.name.is_some() && (is_free || now < self.schedule.lease_end(self.serves))
     }
 
     /// How old the keys are, where they can age.
@@ -134,14 +138,15 @@ impl IssuerState {
         (self.oldest.is_some() && self.keys.is_some()).then(|| now.since(self.fetched))
     }
 
-    /// Whether another worker is fetching, as far as is known here.
+    /// Whether another worker is fetching and is left to it, as far as is known here.
     pub(super) fn is_fetched_by_others(&self, board: &Board<'_>, now: UnixTime) -> bool {
-        now < self.schedule.leased_until && self.schedule.leased_by != board.worker
+        now < self.schedule.lease_end(self.serves) && self.schedule.leased_by != board.worker
     }
 
     /// Every span that was measured by an old clock ends.
     pub(super) fn clock_went_back(&mut self) {
         self.schedule.due = UnixTime::default();
+        self.schedule.idle_due = UnixTime::default();
         self.schedule.refetch_from = UnixTime::default();
         self.schedule.leased_until = UnixTime::default();
     }
@@ -227,6 +232,9 @@ impl IssuerState {
             let mut next = self.schedule;
             next.leased_by = board.worker;
             next.leased_until = now.plus(self.lease);
+            next.leased_from = now;
+            next.is_lease_idle = !self.serves;
+            next.is_served |= self.serves;
             if cause == Cause::UnknownKey {
                 next.refetch_from = now.plus(REFETCH);
             }
@@ -251,6 +259,7 @@ impl IssuerState {
                 return;
             };
             next.leased_until = now.plus(self.lease);
+            next.leased_from = now;
             if board.put_schedule(&name, next, version) {
                 self.schedule = next;
                 return;
@@ -278,19 +287,29 @@ impl IssuerState {
         self.fetched = now;
         self.ended(board, now, Some(&document), |schedule| {
             schedule.failures = 0;
+            schedule.idle_failures = 0;
+            schedule.idle_due = UnixTime::default();
             schedule.fetched = now;
             schedule.due = due;
         });
         change
     }
 
-    /// Keys could not be fetched; what is there stays.
+    /// Keys could not be fetched; what is there stays. In an idle VM that says nothing to those that serve.
     pub(super) fn failed(&mut self, board: &Board<'_>, crypto: &dyn Crypto, now: UnixTime) {
-        let pause = 1_u32.checked_shl(self.schedule.failures).unwrap_or(LONGEST_BACKOFF).min(LONGEST_BACKOFF);
+        let serves = self.serves;
+        let failures = if serves { self.schedule.failures } else { self.schedule.idle_failures };
+        let pause = 1_u32.checked_shl(failures).unwrap_or(LONGEST_BACKOFF).min(LONGEST_BACKOFF);
         let due = now.plus(jittered(Duration::from_secs(pause.into()), crypto));
-        self.ended(board, now, None, |schedule| {
-            schedule.failures = schedule.failures.saturating_add(1);
-            schedule.due = due;
+        self.ended(board, now, None, |schedule| match serves {
+            true => {
+                schedule.failures = schedule.failures.saturating_add(1);
+                schedule.due = due;
+            }
+            false => {
+                schedule.idle_failures = schedule.idle_failures.saturating_add(1);
+                schedule.idle_due = due;
+            }
         });
     }
 

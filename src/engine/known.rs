@@ -31,6 +31,8 @@ pub(super) struct Known {
     pub(super) rejections: Rejections,
     /// Headers of tokens that were verified, by their segment. There is one for each key that an issuer signs with.
     headers: Vec<(Box<str>, Rc<Header>)>,
+    /// Whether this VM has had a request: that of Envoy's main thread never has.
+    serves: bool,
 }
 
 /// Which of the two roles a verified token has. One token is never taken for the other.
@@ -49,6 +51,7 @@ impl Known {
             bearer_tokens: VerifiedTokens::new(config.verified_tokens, config.verified_bytes),
             id_tokens: VerifiedTokens::new(config.verified_tokens, config.verified_bytes),
             headers: Vec::new(),
+            serves: false,
             exchanges: Exchanges::new(config.exchanged_tokens),
             circuits: Circuits::default(),
             nonces: Nonces::default(),
@@ -67,6 +70,14 @@ impl Known {
     /// Every issuer, in the order of the providers.
     pub(super) fn issuers(&self) -> &[IssuerState] {
         &self.issuers
+    }
+
+    /// A request has come to this VM.
+    pub(super) fn serve(&mut self) {
+        if !self.serves {
+            self.serves = true;
+            self.issuers.iter_mut().for_each(|issuer| issuer.serves = true);
+        }
     }
 
     /// Every span that was measured by the old clock ends.

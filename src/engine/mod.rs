@@ -169,6 +169,7 @@ impl Engine {
     /// A request has come in.
     pub fn request(&mut self, id: RequestId, request: Request, now: UnixTime) -> Step {
         self.observe(now);
+        self.known.serve();
         self.run(id, request, Progress { decisions: 0, since: now, cache: None }, now)
     }
 

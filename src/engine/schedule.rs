@@ -22,6 +22,12 @@ pub(super) const REFETCH: Duration = Duration::from_secs(30);
 /// The longest lease: a call of a minute, and the grace.
 pub(super) const LONGEST_LEASE: Duration = Duration::from_secs(65);
 
+/// For how long those who wait leave a fetch to an idle VM, from each of its calls on. An ordinary fetch is over by then.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How much later than a VM that serves an idle one fetches keys again: every VM looks once in a second.
+const STANDING_BACK: Duration = Duration::from_secs(5);
+
 /// When an issuer was asked, and when it may be asked again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Schedule {
@@ -35,11 +41,20 @@ pub(super) struct Schedule {
     pub(super) fetched: UnixTime,
     /// When to fetch keys, for the first time or again.
     pub(super) due: UnixTime,
+    /// How many fetches in a row have failed in idle VMs, and when these may try again. A VM is idle that never had a request:
+    /// that of Envoy's main thread, where not every cluster can be reached, and a worker's before its first one.
+    pub(super) idle_failures: u32,
+    pub(super) idle_due: UnixTime,
     /// From when on an unknown `kid` may cause a fetch.
     pub(super) refetch_from: UnixTime,
     /// Who is fetching, and until when the others let it.
     pub(super) leased_by: Worker,
     pub(super) leased_until: UnixTime,
+    /// When its current call was made, and whether it is idle.
+    pub(super) leased_from: UnixTime,
+    pub(super) is_lease_idle: bool,
+    /// Whether a VM that serves has fetched keys, or tried to: there is one.
+    pub(super) is_served: bool,
 }
 
 impl Board<'_> {
@@ -98,28 +113,56 @@ pub(super) fn read_document(document: &[u8], provider: &Provider) -> Option<(End
 
 impl Schedule {
     fn write(&self) -> Vec<u8> {
-        let times = [self.fetched, self.due, self.refetch_from, self.leased_until].map(UnixTime::millis);
-        let numbers = [self.generation, self.ended, self.failures.into()];
+        let times = [self.fetched, self.due, self.refetch_from, self.leased_until, self.idle_due, self.leased_from];
+        let times = times.map(UnixTime::millis);
+        let failures = [self.failures, self.idle_failures].map(u64::from);
+        let flags = [self.is_lease_idle, self.is_served].map(u64::from);
+        let numbers = [[self.generation, self.ended], failures, flags].concat();
         let mut bytes: Vec<u8> = numbers.into_iter().chain(times).flat_map(u64::to_le_bytes).collect();
         bytes.extend(self.leased_by);
         bytes
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
-        let (numbers, leased_by) = bytes.split_first_chunk::<56>()?;
+        let (numbers, leased_by) = bytes.split_first_chunk::<96>()?;
         let (numbers, _) = numbers.as_chunks::<8>();
-        let [generation, ended, failures, fetched, due, refetch_from, leased_until] =
-            <[[u8; 8]; 7]>::try_from(numbers).ok()?.map(u64::from_le_bytes);
+        let numbers = <[[u8; 8]; 12]>::try_from(numbers).ok()?.map(u64::from_le_bytes);
+        let [generation, ended, failures, idle_failures, is_lease_idle, is_served, times @ ..] = numbers;
+        let [fetched, due, refetch_from, leased_until, idle_due, leased_from] = times.map(UnixTime::from_millis);
         Some(Self {
             generation,
             ended,
             failures: u32::try_from(failures).ok()?,
-            fetched: UnixTime::from_millis(fetched),
-            due: UnixTime::from_millis(due),
-            refetch_from: UnixTime::from_millis(refetch_from),
-            leased_until: UnixTime::from_millis(leased_until),
+            fetched,
+            due,
+            idle_failures: u32::try_from(idle_failures).ok()?,
+            idle_due,
+            refetch_from,
             leased_by: leased_by.try_into().ok()?,
+            leased_until,
+            leased_from,
+            is_lease_idle: is_lease_idle != 0,
+            is_served: is_served != 0,
         })
+    }
+
+    /// Until when a VM leaves the fetch to whoever has the lease, if that is another.
+    pub(super) fn lease_end(&self, serves: bool) -> UnixTime {
+        match self.is_lease_idle && serves {
+            true => self.leased_until.min(self.leased_from.plus(PATIENCE)),
+            false => self.leased_until,
+        }
+    }
+
+    /// Whether a VM may fetch keys that are due. Those that serve go first, and idle ones have a pause of their own.
+    pub(super) fn is_due(&self, serves: bool, now: UnixTime) -> bool {
+        let standing_back = if self.is_served && !serves { STANDING_BACK } else { Duration::ZERO };
+        now >= self.due.plus(standing_back) && self.may_try(serves, now)
+    }
+
+    /// Whether a VM may try at all: no failure of an idle one keeps one that serves from it.
+    pub(super) fn may_try(&self, serves: bool, now: UnixTime) -> bool {
+        serves || now >= self.idle_due
     }
 
     /// Whether less had happened when it was written.
@@ -130,14 +173,17 @@ impl Schedule {
     /// The same without a point in time that is further away than it can have been set: the clock has gone back since.
     fn within(self, now: UnixTime) -> Self {
         let sane = |time: UnixTime, most: Duration| if time > now.plus(most) { UnixTime::default() } else { time };
+        let jitter = Duration::from_secs(5);
         Self {
-            fetched: sane(self.fetched, Duration::from_secs(5)).min(now),
+            fetched: sane(self.fetched, jitter).min(now),
             due: match self.failures {
                 0 => sane(self.due, LONGEST_REFRESH),
                 _ => sane(self.due, Duration::from_secs(LONGEST_BACKOFF.into())),
             },
             refetch_from: sane(self.refetch_from, REFETCH),
             leased_until: sane(self.leased_until, LONGEST_LEASE),
+            leased_from: sane(self.leased_from, jitter),
+            idle_due: sane(self.idle_due, Duration::from_secs(LONGEST_BACKOFF.into())),
             ..self
         }
     }
@@ -158,6 +204,11 @@ mod tests {
             refetch_from: UnixTime::from_millis(6),
             leased_by: [7; 16],
             leased_until: UnixTime::from_millis(8),
+            leased_from: UnixTime::from_millis(9),
+            is_lease_idle: true,
+            is_served: false,
+            idle_failures: 10,
+            idle_due: UnixTime::from_millis(11),
         };
         let written = schedule.write();
         assert_eq!(Schedule::read(&written), Some(schedule));

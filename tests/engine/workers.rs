@@ -1,8 +1,10 @@
 //! Several workers of one process: what one of them has fetched or seen counts for all.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use onbehalf::engine::Step;
+use onbehalf::engine::{FlightId, Step};
 use onbehalf::http::{Call, Reply};
 use serde_json::json;
 
@@ -102,17 +104,230 @@ fn who_waits_for_what_another_worker_fetches_is_served_when_it_is_there() {
 fn a_worker_that_dies_while_it_fetches_is_replaced_by_the_next() {
     let shared = SharedMap::default();
     let [mut dead, mut other]: [Bench; 2] = workers(&shared);
-    dead.tick();
+    dead.wait(bearer("/github", &alice_token()));
     drop(dead);
     other.wait(bearer("/github", &alice_token()));
     other.no_call();
     // A call of ten seconds, and some grace.
     other.advance(14);
     other.tick();
-    other.no_call();
+    let is_entra = |(_, call): &(FlightId, Call)| call.url.as_str().contains("entra");
+    assert!(!calls(&mut other).iter().any(is_entra));
     other.advance(2);
     other.tick();
-    assert_eq!(other.call().1.method, "GET");
+    assert!(calls(&mut other).iter().any(is_entra));
+}
+
+/// Every call that a worker has to make now.
+fn calls(bench: &mut Bench) -> Vec<(FlightId, Call)> {
+    std::iter::from_fn(|| bench.engine.next_call()).collect()
+}
+
+/// One provider, for what is told of the other as well.
+fn entra_alone() -> serde_json::Value {
+    let mut configuration = configuration();
+    configuration["identity_providers"].as_object_mut().unwrap().remove("okta-eu");
+    for resource in configuration["resources"].as_array_mut().unwrap() {
+        resource["exchange"].as_object_mut().unwrap().remove("okta-eu");
+    }
+    configuration
+}
+
+/// The same, its keys written down, so that only its endpoints are fetched.
+fn with_keys_inline() -> serde_json::Value {
+    let mut configuration = entra_alone();
+    let keys: serde_json::Value = serde_json::from_slice(&key_set(&[&ENTRA_KEY])).unwrap();
+    configuration["identity_providers"]["entra-us"]["jwks"] = keys;
+    configuration
+}
+
+fn github() -> onbehalf::http::Request {
+    bearer("/github", &alice_token())
+}
+
+#[test]
+fn a_failure_of_an_idle_vm_keeps_nobody_waiting() {
+    for configuration in [entra_alone(), with_keys_inline()] {
+        let shared = SharedMap::default();
+        let [mut main, mut worker, mut other]: [Bench; 3] =
+            std::array::from_fn(|_| Bench::beside(&configuration, &shared));
+        // The main thread reaches nothing, and takes its time between attempts.
+        for _ in 0..40 {
+            main.tick();
+            serve_with(&mut main, |_| TIMED_OUT);
+            main.advance(1);
+        }
+        for bench in [&mut worker, &mut other] {
+            bench.now = main.now;
+            bench.tick();
+            bench.no_call();
+        }
+        worker.wait(github());
+        worker.serve_keys_until_post();
+        assert_eq!(worker.call().1.method, "POST");
+        // What it has found is for all, also for those that had failed.
+        for bench in [&mut other, &mut main] {
+            bench.tick();
+            bench.no_call();
+        }
+        other.wait(github());
+        assert_eq!(other.call().1.method, "POST");
+    }
+}
+
+#[test]
+fn who_waits_for_an_idle_vm_tries_when_that_fails() {
+    let shared = SharedMap::default();
+    let [mut main, mut worker]: [Bench; 2] = std::array::from_fn(|_| Bench::beside(&entra_alone(), &shared));
+    main.tick();
+    let (flight, _) = main.call();
+    worker.wait(github());
+    worker.no_call();
+    assert!(worker.tick().is_empty());
+    worker.no_call();
+    main.reply(flight, &TIMED_OUT);
+    assert!(worker.tick().is_empty());
+    worker.serve_keys_until_post();
+    assert_eq!(worker.call().1.method, "POST");
+}
+
+#[test]
+fn a_new_key_is_looked_for_although_an_idle_vm_hangs() {
+    let shared = SharedMap::default();
+    let [mut main, mut worker]: [Bench; 2] = std::array::from_fn(|_| Bench::beside(&entra_alone(), &shared));
+    main.tick();
+    serve(&mut main);
+    for bench in [&mut main, &mut worker] {
+        bench.advance(3600);
+    }
+    main.tick();
+    main.call();
+    let token = OTHER_KEY.token(&with(alice(), json!({"exp": worker.now.secs() + 600})));
+    worker.wait(bearer("/github", &token));
+    worker.no_call();
+    worker.advance(2);
+    assert!(worker.tick().is_empty());
+    serve_with(&mut worker, |call| if call.method == "GET" { with_another_key(call) } else { TIMED_OUT });
+    let token = OTHER_KEY.token(&with(alice(), json!({"exp": worker.now.secs() + 601})));
+    worker.wait(bearer("/github", &token));
+    assert_eq!(worker.call().1.method, "POST");
+    // And where there is none, the caller is told so.
+    let unknown =
+        OKTA_KEY.sign(&json!({"alg": "ES256", "kid": "nobodys"}), &with(alice(), json!({"exp": NOW.secs() + 9000})));
+    assert_eq!(refused(worker.ask(bearer("/github", &unknown))).1, "unknown_key");
+}
+
+#[test]
+fn a_fetch_of_an_idle_vm_that_hangs_is_left_after_two_seconds() {
+    let shared = SharedMap::default();
+    let [mut main, mut worker, mut other]: [Bench; 3] = std::array::from_fn(|_| Bench::beside(&entra_alone(), &shared));
+    main.tick();
+    let (hanging, _) = main.call();
+    for bench in [&mut worker, &mut other] {
+        bench.wait(github());
+        bench.now = NOW.plus(Duration::from_millis(1999));
+        assert!(bench.tick().is_empty());
+        bench.no_call();
+        bench.now = NOW.plus(Duration::from_millis(2000));
+    }
+    assert!(worker.tick().is_empty());
+    let (flight, call) = worker.call();
+    assert_eq!(call.method, "GET");
+    // One of those who wait, and no more.
+    assert!(other.tick().is_empty());
+    other.no_call();
+    // Another one may still come to serve: it waits for the worker.
+    other.advance(1);
+    other.wait(github());
+    other.no_call();
+    // The end of the first one changes nothing.
+    main.advance(12);
+    main.reply(hanging, &TIMED_OUT);
+    assert!(worker.reply(flight, &provider_document(&call)).is_empty());
+    worker.serve_keys_until_post();
+    assert!(other.tick().is_empty());
+    assert_eq!(other.call().1.method, "POST");
+}
+
+#[test]
+fn a_fetch_of_an_idle_vm_that_goes_on_is_waited_for() {
+    let shared = SharedMap::default();
+    let [mut main, mut worker]: [Bench; 2] = std::array::from_fn(|_| Bench::beside(&entra_alone(), &shared));
+    main.tick();
+    let (flight, call) = main.call();
+    worker.wait(github());
+    for bench in [&mut main, &mut worker] {
+        bench.now = NOW.plus(Duration::from_millis(1900));
+    }
+    main.reply(flight, &provider_document(&call));
+    for bench in [&mut main, &mut worker] {
+        bench.now = NOW.plus(Duration::from_millis(3800));
+        bench.tick();
+    }
+    worker.no_call();
+    let (flight, call) = main.call();
+    main.reply(flight, &provider_document(&call));
+    worker.tick();
+    assert_eq!(worker.call().1.method, "POST", "one fetch for both");
+}
+
+#[test]
+fn keys_are_fetched_again_by_those_that_serve() {
+    let shared = SharedMap::default();
+    let [mut main, mut worker, mut other]: [Bench; 3] = std::array::from_fn(|_| Bench::beside(&entra_alone(), &shared));
+    main.tick();
+    serve_with(&mut main, |_| TIMED_OUT);
+    for bench in [&mut worker, &mut other] {
+        bench.wait(github());
+        bench.serve_keys_until_post();
+    }
+    let mut fetches = 0;
+    for _ in 0..3 * 3600 {
+        for bench in [&mut main, &mut other, &mut worker] {
+            bench.advance(1);
+            bench.tick();
+        }
+        main.no_call();
+        // Its own looks come in the same second.
+        fetches += serve(&mut other).len() + serve(&mut worker).len();
+    }
+    assert!((6..=8).contains(&fetches), "{fetches}");
+    let age = other.engine.key_ages(other.now)[0].1;
+    assert!(age <= Duration::from_secs(3600), "{age:?}");
+    // Where none of them is left, it does so itself.
+    drop((worker, other));
+    let mut waited = 0;
+    let call = loop {
+        main.advance(1);
+        main.tick();
+        if let Some(call) = main.engine.next_call() {
+            break call;
+        }
+        waited += 1;
+        assert!(waited < 3700, "nobody fetches");
+    };
+    assert_eq!(call.1.method, "GET");
+}
+
+#[test]
+fn a_refresh_that_fails_in_an_idle_vm_is_made_by_a_worker_at_once() {
+    let shared = SharedMap::default();
+    let [mut main, mut worker]: [Bench; 2] = std::array::from_fn(|_| Bench::beside(&entra_alone(), &shared));
+    main.tick();
+    serve(&mut main);
+    // Nobody has needed a fetch in the worker yet, so the main thread looks as early as it does.
+    worker.wait(github());
+    assert_eq!(worker.call().1.method, "POST");
+    for bench in [&mut main, &mut worker] {
+        bench.advance(3600);
+    }
+    main.tick();
+    serve_with(&mut main, |_| TIMED_OUT);
+    worker.tick();
+    assert_eq!(serve(&mut worker).len(), 2, "metadata and keys");
+    main.advance(1);
+    main.tick();
+    main.no_call();
 }
 
 #[test]
@@ -142,7 +357,7 @@ fn a_clock_that_goes_back_while_fetches_fail_does_not_put_the_next_one_off() {
         serve_with(&mut first, |_| TIMED_OUT);
         first.advance(60);
     }
-    second.now = NOW.minus(std::time::Duration::from_secs(3600));
+    second.now = NOW.minus(Duration::from_secs(3600));
     second.tick();
     assert_eq!(second.call().1.method, "GET", "a pause of a minute has not begun an hour ahead");
 }
@@ -161,8 +376,16 @@ fn a_failed_fetch_is_repeated_by_one_worker_and_not_by_each() {
     }
     // At 0, 1, 3, 7, 15, 31 and 63 seconds, by a jitter of a tenth sooner.
     assert!((7..=8).contains(&calls), "{calls}");
-    let answer = answered(workers[2].ask(bearer("/github", &alice_token())));
-    assert_eq!((answer.status, header(&answer, "retry-after").is_some()), (503, true));
+    // None of them has had a request: somebody who waits is reason enough for one more.
+    workers[2].wait(bearer("/github", &alice_token()));
+    let (flight, _) = workers[2].call();
+    let mut steps = workers[2].reply(flight, &TIMED_OUT);
+    assert_eq!(refused(steps.remove(0).1), (503, "keys_unavailable".to_owned()));
+    for bench in &mut workers {
+        let answer = answered(bench.ask(bearer("/github", &alice_token())));
+        assert_eq!((answer.status, header(&answer, "retry-after")), (503, Some("1")));
+        bench.no_call();
+    }
 }
 
 #[test]
@@ -188,7 +411,7 @@ fn a_flood_of_unknown_keys_causes_one_fetch_an_issuer_in_thirty_seconds_in_the_w
         if number % 100 == 0 {
             for bench in &mut workers {
                 fetches += serve(bench).len();
-                bench.now = NOW.plus(std::time::Duration::from_millis(number as u64 * 29_000 / 10_000));
+                bench.now = NOW.plus(Duration::from_millis(number as u64 * 29_000 / 10_000));
                 bench.tick();
             }
         }
@@ -275,7 +498,7 @@ fn a_clock_that_goes_back_keeps_nobody_waiting_for_a_lease() {
     let [mut dead, mut other]: [Bench; 2] = workers(&shared);
     dead.tick();
     drop(dead);
-    other.now = NOW.minus(std::time::Duration::from_secs(86_400 * 30));
+    other.now = NOW.minus(Duration::from_secs(86_400 * 30));
     other.tick();
     assert_eq!(other.call().1.method, "GET", "a lease from the future is none");
 }
@@ -376,7 +599,7 @@ fn who_waits_for_another_worker_does_not_wait_for_an_old_clock() {
     second.wait(bearer("/github", &alice_token()));
     // What would say that the lease is over is lost, and the clock by which it began is set right by a day.
     shared.overwrite(|_, value| value.truncate(1));
-    second.now = NOW.minus(std::time::Duration::from_secs(86_400));
+    second.now = NOW.minus(Duration::from_secs(86_400));
     let mut steps = second.tick();
     assert_eq!(steps.len(), 1, "it is decided, by the clock that counts now");
     assert_eq!(refused(steps.remove(0).1).1, "not_yet_valid");
