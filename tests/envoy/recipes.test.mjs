@@ -1,23 +1,36 @@
-// Each folder of envoy-config/ runs as it is, filled in.
+// Each folder of envoy-config/ runs as it is, filled in, and lets people in who come with an MCP client and nothing but its URL and
+// the client ID that was registered for it.
 
 import assert from 'node:assert/strict';
 import { readFileSync, readdirSync } from 'node:fs';
 import { after, before, describe, it } from 'node:test';
 import { MODULE, validate } from './parts/envoy.mjs';
 import { assertRefused, assertSoundAndSilent } from './parts/expect.mjs';
-import { filled, METADATA_PATH, startGateway, startParts } from './parts/gateway.mjs';
+import { ENTRA_PATH, filled, MCP_HOST, metadataPathOf, OKTA_PATH, startGateway, startParts } from './parts/gateway.mjs';
 
 const FOLDER = new URL('../../envoy-config/', import.meta.url);
+/** Of each: where the users of a provider come in, and what `startParts` needs for it. */
 const RECIPES = {
-  okta: { providers: ['okta'] },
-  'okta-xaa': { providers: ['okta'] },
-  entra: { providers: ['entra'] },
-  'okta-and-entra': { providers: ['entra', 'okta'] },
-  'okta-sds': { providers: ['okta'], has: { oktaSecret: true } },
-  'entra-workload-identity': { providers: ['entra'], has: { entraFederation: true } },
+  okta: { paths: { okta: '/mcp' } },
+  'okta-xaa': { paths: { okta: '/mcp' } },
+  entra: { paths: { entra: '/mcp' } },
+  'okta-and-entra': { paths: { entra: ENTRA_PATH, okta: OKTA_PATH } },
+  'okta-sds': { paths: { okta: '/mcp' }, has: { oktaSecret: true } },
+  'entra-workload-identity': { paths: { entra: '/mcp' }, has: { entraFederation: true } },
 };
+const PEOPLE = { entra: 'alice@contoso.example', okta: 'bob@acme.example' };
 
-/** What a user of a provider comes with. */
+/** What clients ask for. */
+const scopeOf = (recipe, name, path) =>
+  name === 'entra' ? `https://${MCP_HOST}${path}/mcp:read` : recipe === 'okta-xaa' ? 'openid' : 'mcp:read';
+
+/** Who is asked for tokens. */
+const serverOf = (parts, recipe, name) => (recipe === 'okta-xaa' ? parts.okta.org : parts[name].signIn);
+
+/** Who stands in front of the gateway with the agent's client ID and key; elsewhere an MCP client with its own. */
+const agent = ({ okta, proveAgent }) => ({ server: okta.org, clientId: okta.ids.agent, prove: proveAgent, sendsIdToken: true });
+
+/** What a user of a provider comes with who has signed in elsewhere. */
 async function tokenOf(parts, recipe, name) {
   if (name === 'entra') return (await parts.alice()).accessToken;
   return recipe === 'okta-xaa' ? parts.bobsIdToken() : (await parts.bob()).accessToken;
@@ -28,7 +41,7 @@ it('there is a test for each recipe', () => {
   assert.deepEqual(folders.map(({ name }) => name).sort(), Object.keys(RECIPES).sort());
 });
 
-for (const [recipe, { providers, has }] of Object.entries(RECIPES)) {
+for (const [recipe, { paths, has }] of Object.entries(RECIPES)) {
   describe(`envoy-config/${recipe}`, () => {
     let parts;
     before(async () => {
@@ -62,35 +75,43 @@ for (const [recipe, { providers, has }] of Object.entries(RECIPES)) {
       assert.ok(ok, output);
     });
 
-    it('serves its users, publishes its metadata and refuses everybody else', async () => {
+    for (const [name, path] of Object.entries(paths)) {
+      it(`signs users of ${name} in by an MCP client, and serves them`, async () => {
+        const gateway = await startGateway(parts, { recipe });
+        try {
+          const client = { path, provider: parts[name], ...(recipe === 'okta-xaa' && agent(parts)) };
+          const { seen, idToken, authorization } = await gateway.visit(PEOPLE[name], client);
+          assert.equal(seen.issuer, parts[name].forMcp.issuer);
+          const { searchParams } = authorization;
+          assert.equal(searchParams.get('resource'), `https://${MCP_HOST}${path}`);
+          assert.equal(searchParams.get('scope'), `${scopeOf(recipe, name, path)} offline_access`);
+          assert.equal(idToken !== undefined, recipe === 'okta-xaa');
+          await assertSoundAndSilent(gateway);
+        } finally {
+          await gateway.stop();
+        }
+      });
+    }
+
+    it('publishes its metadata and refuses everybody else', async () => {
       const gateway = await startGateway(parts, { recipe });
       try {
-        for (const name of ['entra', 'okta']) {
-          const token = await tokenOf(parts, recipe, name);
-          if (providers.includes(name)) {
-            const seen = await gateway.whoami(token);
-            assert.equal(seen.issuer, parts[name].forMcp.issuer);
-          } else {
-            const answer = await gateway.call(token);
-            assert.equal(answer.status, 401);
-            assert.equal(answer.json.reason, 'unknown_issuer');
-          }
+        for (const [name, path] of Object.entries(paths)) {
+          const metadata = `https://${MCP_HOST}${metadataPathOf(path)}`;
+          const scope = scopeOf(recipe, name, path);
+          const document = await gateway.send({ path: metadataPathOf(path) });
+          assert.deepEqual(document.json.authorization_servers, [serverOf(parts, recipe, name).issuer]);
+          assert.deepEqual(document.json.scopes_supported, [scope]);
+          await assertRefused(
+            gateway,
+            { reason: 'no_credentials', status: 401, error: 'unauthorized', challenge: 'bare', scope, metadata },
+            () => gateway.call(undefined, {}, { path }),
+          );
+          const stranger = name === 'entra' ? 'okta' : 'entra';
+          const answer = await gateway.call(await tokenOf(parts, recipe, stranger), {}, { path });
+          const expected = stranger in paths ? [403, 'no_exchange'] : [401, 'unknown_issuer'];
+          assert.deepEqual([answer.status, answer.json.reason], expected);
         }
-        const scope =
-          providers.join() === 'entra'
-            ? `api://${parts.entra.ids.gateway}/mcp:read`
-            : recipe === 'okta-xaa' ? 'openid' : 'mcp:read';
-        await assertRefused(
-          gateway,
-          { reason: 'no_credentials', status: 401, error: 'unauthorized', challenge: 'bare', scope },
-          () => gateway.call(undefined),
-        );
-        const metadata = await gateway.send({ path: METADATA_PATH });
-        assert.deepEqual(
-          metadata.json.authorization_servers,
-          providers.map((name) => (recipe === 'okta-xaa' ? parts.okta.org : parts[name].signIn).issuer),
-        );
-        assert.deepEqual(metadata.json.scopes_supported, [scope]);
         await assertSoundAndSilent(gateway);
       } finally {
         await gateway.stop();
@@ -110,7 +131,8 @@ for (const [recipe, { providers, has }] of Object.entries(RECIPES)) {
         },
       });
       try {
-        const answer = await impostor.call(await tokenOf(parts, recipe, providers[0]));
+        const [[name, path]] = Object.entries(paths);
+        const answer = await impostor.call(await tokenOf(parts, recipe, name), {}, { path });
         assert.equal(answer.status, 503, answer.text);
         assert.equal(answer.json.reason, 'keys_unavailable');
         const failures = await impostor.envoy.stats('ssl.fail_verify_san');

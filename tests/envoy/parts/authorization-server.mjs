@@ -2,14 +2,16 @@
 //
 // The library does what matters for a test to mean something: client authentication (with replay
 // detection of client assertions), PKCE, sessions, codes, keys, signatures. Ours are only the grants
-// that it lacks and the looks that a dialect (okta.mjs, entra.mjs, rfc8693.mjs) gives to tokens, keys,
-// metadata and errors.
+// that it lacks, the looks that a dialect (okta.mjs, entra.mjs, rfc8693.mjs) gives to tokens, keys,
+// metadata and errors, and what its product refuses where the library would not.
 
 import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes } from 'node:crypto';
 import { CompactSign, compactVerify, createLocalJWKSet, decodeProtectedHeader } from 'jose';
 import Provider, { errors } from 'oidc-provider';
 // What its own grants do with a proof; it offers that to others by no other way.
 import validateDpop, { checkDpopReplay } from 'oidc-provider/lib/helpers/validate_dpop.js';
+// The parameters of its own grants, from which it lets nobody take one away.
+import internalsOf from 'oidc-provider/lib/helpers/weak_cache.js';
 import { secrets } from './leaks.mjs';
 
 export { errors };
@@ -69,7 +71,8 @@ export class AuthorizationServer {
   /** Which endpoint a request path is for, or undefined. */
   endpoint(path) {
     const issuerPath = new URL(this.issuer).pathname.replace(/\/$/, '');
-    if (path === `${issuerPath}/.well-known/openid-configuration`) return 'discovery';
+    if (this.dialect.metadataPaths(issuerPath).includes(path)) return 'discovery';
+    if (path.includes('/.well-known/')) return undefined;
     const { token, jwks } = this.dialect.routes;
     if (path === this.mount + token) return 'token';
     if (path === this.mount + jwks) return 'keys';
@@ -183,7 +186,7 @@ export class AuthorizationServer {
   #resourceServer(resource) {
     return {
       audience: resource.audience,
-      scope: resource.scopes.map((scope) => this.dialect.longScope(resource, scope)).join(' '),
+      scope: (this.dialect.scopesOf?.(this, resource) ?? resource.scopes).join(' '),
       accessTokenFormat: 'jwt',
       accessTokenTTL: this.accessTokenSeconds,
       jwt: { sign: { alg: 'RS256', kid: this.signingKeys[0].kid } },
@@ -198,6 +201,9 @@ export class AuthorizationServer {
 
   #build() {
     const { dialect, settings } = this;
+    const checkSignIn = (ctx) => {
+      if (ctx.oidc.route === 'authorization') dialect.checkSignIn?.(this, ctx.query);
+    };
     const provider = quietly(
       () =>
         new Provider(this.issuer, {
@@ -235,10 +241,14 @@ export class AuthorizationServer {
             ...(settings.mutualTls && { mTLS: MUTUAL_TLS }),
             resourceIndicators: {
               enabled: true,
-              defaultResource: (ctx, _client, oneOf) =>
-                oneOf?.[0] ?? dialect.resourceOfScopes(this, ctx.oidc.params.scope),
+              // One of these two is asked for each sign-in, when client, redirect URI and PKCE have been checked.
+              defaultResource: (ctx, _client, oneOf) => {
+                checkSignIn(ctx);
+                return oneOf?.[0] ?? dialect.resourceOfScopes(this, ctx.oidc.params.scope);
+              },
               useGrantedResource: () => true,
-              getResourceServerInfo: (_ctx, identifier) => {
+              getResourceServerInfo: (ctx, identifier) => {
+                checkSignIn(ctx);
                 const resource = this.resource(identifier);
                 if (!resource) throw new errors.InvalidTarget();
                 return this.#resourceServer(resource);
@@ -246,6 +256,10 @@ export class AuthorizationServer {
             },
           },
           interactions: { url: (_ctx, interaction) => `${this.mount}/login/${interaction.uid}` },
+          renderError: (ctx, { error }) => {
+            ctx.type = 'html';
+            ctx.body = `<p>${inHtml(this.#textOfSignIn(ctx, error))}</p>`;
+          },
           findAccount: (ctx, id) => ({
             accountId: id,
             claims: () => dialect.idToken(this, this.accounts.byId(id), ctx.oidc.client.clientId),
@@ -276,14 +290,27 @@ export class AuthorizationServer {
             Grant: 3600,
             IdToken: 3600,
             Interaction: 600,
+            RefreshToken: 86_400,
             Session: 3600,
           },
         }),
     );
     provider.proxy = true;
-    provider.on('grant.error', (ctx, error) => {
-      ctx.state.error = error;
-    });
+    for (const event of ['grant.error', 'authorization.error']) {
+      provider.on(event, (ctx, error) => {
+        ctx.state.error = error;
+      });
+    }
+    if (dialect.isRedirectUri) {
+      provider.Client.prototype.redirectUriAllowed = function isAllowed(uri) {
+        return this.redirectUris.some((registered) => dialect.isRedirectUri(uri, registered));
+      };
+    }
+    if (dialect.ignoresResource) {
+      // Of sign-ins it is taken away before the library sees it (`#serve`).
+      const { grantTypeParams } = internalsOf(provider);
+      for (const grant of ['authorization_code', 'refresh_token']) grantTypeParams.get(grant).delete('resource');
+    }
     provider.use(async (ctx, next) => {
       await next();
       const route = ctx.oidc?.route;
@@ -291,7 +318,10 @@ export class AuthorizationServer {
         ctx.body = { keys: this.published.map((key) => key.asPublished) };
         ctx.type = 'application/json';
       } else if (route === 'discovery') {
-        ctx.body = { ...dialect.metadata(ctx.body), ...settings.metadata };
+        const kind = ctx.path.split('/').at(-1);
+        ctx.body = { ...dialect.metadata(ctx.body, { server: this, kind }), ...settings.metadata };
+      } else if (route === 'authorization' || route === 'resume') {
+        this.#redirectAsTheProduct(ctx);
       } else if (route === 'token') {
         if (ctx.body?.error) {
           const { status, body } = dialect.error(ctx.body.error, {
@@ -310,6 +340,24 @@ export class AuthorizationServer {
     }
     this.provider = provider;
     this.callback = provider.callback();
+  }
+
+  /** What the product says of a sign-in that it refuses, also where it is the library that does. */
+  #textOfSignIn(ctx, error) {
+    const { ofProduct, error_detail: text, dialect } = ctx.state.error ?? {};
+    return this.dialect.error(error, ofProduct && { text, ...dialect }).body.error_description;
+  }
+
+  /** The way back to the client has the product's words, and `iss` (RFC 9207) only where the product sends it. */
+  #redirectAsTheProduct(ctx) {
+    const location = ctx.response.get('location');
+    const redirectUri = ctx.oidc.params?.redirect_uri;
+    if (!redirectUri || !location.startsWith(redirectUri)) return;
+    const url = new URL(location);
+    if (!this.dialect.sendsIssuer) url.searchParams.delete('iss');
+    const error = url.searchParams.get('error');
+    if (error) url.searchParams.set('error_description', this.#textOfSignIn(ctx, error));
+    ctx.set('location', url.href);
   }
 
   /** Notes a token request that a fault answered. */
@@ -353,11 +401,18 @@ export class AuthorizationServer {
     const url = new URL(request.url, 'http://loopback');
     const login = url.pathname.match(/^(.*)\/login\/[\w-]+$/);
     if (login && login[1] === this.mount) return this.#loginPage(request, response);
+    const own = this.dialect.answers?.(this, request.method, url.pathname.slice(this.mount.length));
+    if (own && endpoint === 'other') {
+      response.writeHead(own.status, own.headers);
+      return response.end(own.body);
+    }
+    if (this.dialect.ignoresResource && request.url.startsWith(this.mount + this.dialect.routes.authorization)) {
+      url.searchParams.delete('resource');
+      request.url = url.pathname + url.search;
+    }
     // The metadata is where the issuer is; the library serves it where the endpoints are.
-    request.url =
-      endpoint === 'discovery'
-        ? '/.well-known/openid-configuration'
-        : request.url.slice(this.mount.length) || '/';
+    const [document] = url.pathname.match(/\/\.well-known\/[\w-]+/) ?? [];
+    request.url = endpoint === 'discovery' ? document : request.url.slice(this.mount.length) || '/';
     request.originalUrl = this.mount + request.url;
     return this.callback(request, response);
   }
@@ -401,9 +456,7 @@ export function failure(error, text, dialect) {
     access_denied: errors.AccessDenied,
   }[error];
   const thrown = Failure ? new Failure(text) : new errors.CustomOIDCProviderError(error, text);
-  thrown.error_detail = text;
-  thrown.dialect = dialect;
-  return thrown;
+  return Object.assign(thrown, { error_detail: text, dialect, ofProduct: true });
 }
 
 // They take long to make: a process with dozens of servers uses them again.
@@ -478,6 +531,8 @@ export async function clientAssertion(pem, { client, audience, kid, alg }) {
 export function registeredKey(pem, { kid, alg }) {
   return { ...createPublicKey(pem).export({ format: 'jwk' }), kid, alg, use: 'sig' };
 }
+
+const inHtml = (text) => text.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
 
 /** The library prints advice for real deployments when a provider is made. */
 function quietly(make) {

@@ -1,4 +1,8 @@
-// What Microsoft Entra ID does in its own way (v2.0 endpoints, documentation of August 2026).
+// What Microsoft Entra ID does in its own way (v2.0 endpoints, documentation of August 2026), and what it lacks and refuses of
+// what MCP clients want: "OpenID Connect on the Microsoft identity platform" (the one metadata document, and its members), "Secure
+// a Model Context Protocol (MCP) server with Microsoft Entra ID" (`resource` is compared with Application ID URIs), "Redirect URI
+// (reply URL) restrictions" (ports of loopback addresses), and "Microsoft Entra authentication and authorization error codes". What
+// Entra answers to a scope without its app is known from reports of users only, who also report that it was taken for Graph's.
 
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { createRemoteJWKSet, jwtVerify } from 'jose';
@@ -8,6 +12,9 @@ import { selfSigned } from './certificate.mjs';
 const JWT_BEARER = 'urn:ietf:params:oauth:grant-type:jwt-bearer';
 const CLIENT_ASSERTION = 'urn:ietf:params:oauth:client-assertion-type';
 
+const GRAPH = '00000003-0000-0000-c000-000000000000';
+const OIDC_SCOPES = ['openid', 'profile', 'email', 'offline_access'];
+
 const CODE = {
   access_denied: [65004, 'User declined to consent to access the app.'],
   consent_required: [65001, 'The user or administrator has not consented to use the application.'],
@@ -16,6 +23,7 @@ const CODE = {
     'Due to a configuration change made by your administrator, you must use multi-factor authentication.',
   ],
   invalid_client: [7000215, 'Invalid client secret provided.'],
+  invalid_redirect_uri: [50011, 'The redirect URI of the request is none of those that the application has.'],
   invalid_grant: [500133, 'Assertion is not within its valid time range.'],
   invalid_request: [900144, 'The request body must contain all required parameters.'],
   invalid_resource: [500011, 'The resource principal was not found in the tenant.'],
@@ -34,7 +42,9 @@ export const entra = {
     authorization: '/oauth2/v2.0/authorize',
     token: '/oauth2/v2.0/token',
     jwks: '/discovery/v2.0/keys',
+    end_session: '/oauth2/v2.0/logout',
   },
+  metadataPaths: (issuerPath) => [`${issuerPath}/.well-known/openid-configuration`],
   idTokenClaims: ['sub', 'oid', 'tid', 'ver', 'preferred_username', 'rh', 'uti'],
 
   // No `alg`, and members that only Entra has.
@@ -53,16 +63,63 @@ export const entra = {
     };
   },
 
-  metadata({ code_challenge_methods_supported: _, ...standard }) {
-    return { ...standard, tenant_region_scope: 'EU', cloud_instance_name: 'microsoftonline.com' };
+  // Of the standard members it has these and no others: no S256, no registration, no public clients, no `iss`.
+  metadata: ({ issuer, jwks_uri, authorization_endpoint, token_endpoint, end_session_endpoint }) => ({
+    token_endpoint,
+    token_endpoint_auth_methods_supported: ['client_secret_post', 'private_key_jwt', 'client_secret_basic'],
+    jwks_uri,
+    response_modes_supported: ['query', 'fragment', 'form_post'],
+    subject_types_supported: ['pairwise'],
+    id_token_signing_alg_values_supported: ['RS256'],
+    response_types_supported: ['code', 'id_token', 'code id_token', 'id_token token'],
+    scopes_supported: OIDC_SCOPES,
+    issuer,
+    request_uri_parameter_supported: false,
+    userinfo_endpoint: 'https://graph.microsoft.com/oidc/userinfo',
+    authorization_endpoint,
+    http_logout_supported: true,
+    frontchannel_logout_supported: true,
+    end_session_endpoint,
+    tenant_region_scope: 'EU',
+    cloud_instance_name: 'microsoftonline.com',
+    cloud_graph_host_name: 'graph.windows.net',
+    msgraph_host: 'graph.microsoft.com',
+  }),
+
+  // The path must match, case and all; the port of a loopback address need not. IPv6 is not taken for one.
+  isRedirectUri(uri, registered) {
+    const portless = (text) => text.replace(/^(http:\/\/(?:localhost|127\.0\.0\.1)):\d+(?=\/|$)/, '$1');
+    return portless(uri) === portless(registered);
   },
 
-  // The scope names the resource: api://{app}/{scope}; there is no `resource` parameter.
-  resourceOfScopes(server, scope = '') {
-    const full = scope.split(' ').find((value) => value.includes('://'));
-    return full?.slice(0, full.lastIndexOf('/'));
+  // The scope names the resource: {Application ID URI}/{scope}. The parameter `resource` must name the same app, if it is there.
+  checkSignIn(server, { scope, resource }) {
+    if (!scope) {
+      const missing = failure('invalid_request', "The request body must contain the parameter 'scope'.", { code: 900144 });
+      throw Object.assign(missing, { allow_redirect: false });
+    }
+    const apps = scope
+      .split(' ')
+      .filter((name) => !OIDC_SCOPES.includes(name))
+      .map((name) => appOfScope(server, name));
+    for (const identifier of [resource ?? []].flat()) {
+      const app = appOf(server, identifier);
+      if (!app || apps.length === 0 || apps.some((audience) => audience !== app.audience)) {
+        throw failure('invalid_target', CODE.invalid_target[1]);
+      }
+    }
   },
-  longScope: (resource, scope) => `${resource.identifier}/${scope}`,
+
+  resourceOfScopes(server, scope = '') {
+    const full = scope.split(' ').find((value) => value.includes('/'));
+    const identifier = full?.slice(0, full.lastIndexOf('/'));
+    return appOf(server, identifier)?.identifier ?? identifier;
+  },
+  // By whichever name of the app.
+  scopesOf: (server, { audience }) =>
+    server.settings.resources
+      .filter((same) => same.audience === audience)
+      .flatMap(({ identifier, scopes }) => [identifier, audience].flatMap((app) => scopes.map((scope) => `${app}/${scope}`))),
 
   accessToken(server, token, jwt) {
     const account = server.accounts.byId(token.accountId);
@@ -109,8 +166,10 @@ export const entra = {
     uti: randomBytes(16).toString('base64url'),
   }),
 
-  error(error, { status, text, code, suberror, claims } = {}) {
+  error(error, { status, text: told, code, suberror, claims } = {}) {
     const [usualCode, usualText] = CODE[error] ?? [900144, error];
+    // The library compares `resource` at the token endpoint, and has words of its own for it.
+    const text = error === 'invalid_target' ? usualText : told;
     const trace_id = randomUUID();
     const correlation_id = randomUUID();
     const timestamp = `${new Date().toISOString().slice(0, 19).replace('T', ' ')}Z`;
@@ -152,6 +211,26 @@ export const entra = {
     },
   },
 };
+
+/** The app that an Application ID URI, or a client ID in the place of one, belongs to. */
+const appOf = (server, identifier) =>
+  server.settings.resources.find((known) => known.identifier === identifier || known.audience === identifier);
+
+/** The client ID of the app that a scope is of. One that names no app would be of Graph. */
+function appOfScope(server, scope) {
+  const at = scope.lastIndexOf('/');
+  const [identifier, name] = [scope.slice(0, Math.max(at, 0)), scope.slice(at + 1)];
+  const app = appOf(server, identifier);
+  if (identifier && !app) {
+    const { tenant } = server.settings;
+    throw failure('invalid_resource', `The resource principal named ${identifier} was not found in the tenant ${tenant}.`);
+  }
+  if (!app || ![...app.scopes, '.default'].includes(name)) {
+    const text = `The application asked for scope '${name}' that does not exist on the resource '${app?.audience ?? GRAPH}'.`;
+    throw failure('invalid_client', text, { code: 650053 });
+  }
+  return app.audience;
+}
 
 /** A federated identity credential: a token of another issuer, of the subject and the audience that are registered. */
 async function checkFederation({ issuer, subject }, { client_assertion, client_assertion_type }) {
@@ -195,8 +274,7 @@ async function onBehalfOf(server, ctx) {
   if (subject.scp === undefined && subject.roles === undefined) {
     throw failure('invalid_grant', "Input id_token cannot be used as 'jwt-bearer' grant.", { code: 240002 });
   }
-  const own = server.settings.resources.find(({ audience }) => audience === clientId);
-  if (subject.aud !== clientId && subject.aud !== own?.identifier) {
+  if (appOf(server, subject.aud)?.audience !== clientId) {
     throw failure('invalid_grant', 'Assertion audience does not match the client app.', { code: 500131 });
   }
   const account = server.accounts.byId(subject.oid);
@@ -228,9 +306,7 @@ function requested(server, scope) {
     name: full.slice(full.lastIndexOf('/') + 1),
   }));
   const [{ identifier }] = wanted;
-  const resource = server.settings.resources.find(
-    (known) => known.identifier === identifier || known.audience === identifier,
-  );
+  const resource = appOf(server, identifier);
   if (!resource) throw failure('invalid_resource', `The resource principal ${identifier} was not found.`);
   if (wanted.some((other) => other.identifier !== identifier)) {
     throw failure('invalid_scope', 'Scopes of more than one resource.', { code: 700022 });

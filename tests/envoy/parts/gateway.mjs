@@ -1,6 +1,6 @@
 // The whole scene: both providers, the MCP server, and Envoy with one of the recipes of envoy-config/.
 //
-// A recipe is used as it is in the repository. Its placeholders are filled in, and these things are
+// A recipe is used as it is in the repository (or, for most tests, with one resource more: `BOTH_AT_ONE_URL`). Its placeholders are filled in, and these things are
 // pointed at this machine (`redirect`): the listener and admin addresses, the module's file, the address
 // and the certificate authority of the provider clusters, the port of the MCP server. TLS to the
 // providers stays, with the names of the recipe.
@@ -9,6 +9,7 @@ import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import YAML from 'yaml';
+import { ENTRA_RESOURCE, MCP_HOST, METADATA_PATH, RESOURCE } from './addresses.mjs';
 import { clientAssertion, registeredKey } from './authorization-server.mjs';
 import { ofClient, throwAwayAuthority } from './certificate.mjs';
 import { MODULE, scratchFolder, startEnvoy, validate } from './envoy.mjs';
@@ -19,13 +20,17 @@ import { startMcpServer } from './mcp-server.mjs';
 import { callTool, send, sendBytes, whoami } from './mcp-client.mjs';
 import { signIn } from './login.mjs';
 import { Projected } from './projected.mjs';
+import { visit } from './sdk-client.mjs';
 import { startWorkloadIssuer } from './workload-issuer.mjs';
 import { until } from './until.mjs';
 
-export const MCP_HOST = 'mcp.example.com';
-export const RESOURCE = `https://${MCP_HOST}/mcp`;
-export const METADATA_PATH = '/.well-known/oauth-protected-resource/mcp';
-export const METADATA_URL = `https://${MCP_HOST}${METADATA_PATH}`;
+export * from './addresses.mjs';
+
+/**
+ * The recipe for both providers with one resource more, the first of all: users of both come in at `/mcp`. MCP clients would all go
+ * to the first of the two providers; a token that somebody has is exchanged whichever it is of.
+ */
+export const BOTH_AT_ONE_URL = 'okta-and-entra, and both at one URL';
 
 /** A file beside a recipe's envoy.yaml, with the folder of secrets that it names here. */
 function beside(file, folder, projected) {
@@ -41,13 +46,17 @@ export const basic = (id, secret) => Buffer.from(`${id}:${secret}`).toString('ba
 /** The subject of the workload that the gateway is. */
 export const WORKLOAD = 'system:serviceaccount:mcp:gateway';
 
-/** Providers and MCP server, which several gateways can use one after the other. */
+/**
+ * Providers and MCP server, which several gateways can use one after the other. The gateway's app at Entra has the URLs of its
+ * resources for Application ID URIs, as the recipes say, unless `entraAppIdUris` makes others of its client ID.
+ */
 export async function startParts({
   oktaAlgorithm = 'ES256',
   oktaDpop = false,
   oktaSecret = false,
   entraCertificate = false,
   entraFederation = false,
+  entraAppIdUris = () => [RESOURCE, ENTRA_RESOURCE],
 } = {}) {
   const authority = throwAwayAuthority();
   const caFile = join(scratchFolder(), 'authority.pem');
@@ -66,6 +75,7 @@ export async function startParts({
 
   const entra = await startEntra({
     authority,
+    appIdUris: entraAppIdUris,
     clientSecret: entraSecret,
     federation: workloads && { issuer: workloads.issuer, subject: WORKLOAD },
     certificate: entraCertificate && {
@@ -164,6 +174,7 @@ export async function startParts({
         server: okta.org,
         client: agent,
         scopes: [],
+        idToken: true,
         prove: (audience) => proveAgent(audience),
       });
       return idToken;
@@ -185,6 +196,13 @@ export function filled(recipe, placeholders) {
 
 /** The filled-in recipe as an object, pointed at this machine. */
 export function bootstrapOf(recipe, parts) {
+  if (recipe === BOTH_AT_ONE_URL) {
+    const both = bootstrapOf('okta-and-entra', parts);
+    const { resources } = filterOf(both);
+    const exchange = Object.assign({}, ...resources.map((resource) => structuredClone(resource.exchange)));
+    resources.unshift({ url: RESOURCE, scopes: ['mcp:read'], exchange });
+    return both;
+  }
   const bootstrap = YAML.parse(filled(recipe, { ...parts.placeholders, ...parts.files }));
   const loopback = (port_value) => ({ socket_address: { address: '127.0.0.1', port_value } });
   bootstrap.admin.address = loopback(0);
@@ -219,7 +237,7 @@ export const filterOf = (bootstrap) => wasmOf(bootstrap).configuration.value;
  */
 export async function startGateway(
   parts,
-  { recipe = 'okta-and-entra', concurrency = 1, change = () => {}, env = {}, exposes } = {},
+  { recipe = BOTH_AT_ONE_URL, concurrency = 1, change = () => {}, env = {}, exposes } = {},
 ) {
   const bootstrap = bootstrapOf(recipe, parts);
   change(filterOf(bootstrap), bootstrap);
@@ -228,7 +246,7 @@ export async function startGateway(
 }
 
 /** `envoy --mode validate` of a recipe after a change. */
-export function validateRecipe(parts, change = () => {}, { recipe = 'okta-and-entra', env } = {}) {
+export function validateRecipe(parts, change = () => {}, { recipe = BOTH_AT_ONE_URL, env } = {}) {
   const bootstrap = bootstrapOf(recipe, parts);
   change(filterOf(bootstrap), bootstrap);
   return validate(bootstrap, env ?? parts.env);
@@ -260,6 +278,22 @@ class Gateway {
   /** A tool call with the official MCP client; answers what the MCP server saw. */
   whoami(token, options = {}) {
     return whoami({ ...this.target, token, ...options });
+  }
+
+  /**
+   * Somebody comes to a path with an MCP client, signs in by it and calls the tool; see sdk-client.mjs. It is the client that is
+   * registered at `provider` (its authorization server `server`), or `clientId`; `null`: none is. The rest is for `visit` there.
+   */
+  visit(username, { path = '/mcp', provider, server = provider.signIn, clientId = provider.ids.mcpClient, ...client }) {
+    const { entra, okta } = this.parts;
+    const reach = (address) => {
+      const { host, pathname, search } = new URL(address);
+      if (host === MCP_HOST) return { url: `http://127.0.0.1:${this.envoy.port}${pathname}${search}`, headers: { host } };
+      const { host: of } = [entra, okta].find((known) => known.host.name === host) ?? {};
+      if (!of) throw new TypeError(`${host} is not on this machine`);
+      return { ...of.reach(address), host: of };
+    };
+    return visit({ ...client, url: `https://${MCP_HOST}${path}`, username, clientId, issuer: server.issuer, reach });
   }
 
   /** How often a counter of the module has been counted up so far. */

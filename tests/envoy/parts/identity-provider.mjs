@@ -1,16 +1,17 @@
 // Identity providers on loopback. One process-local host answers for a name such as
 // login.microsoftonline.com, over TLS with a certificate of a throw-away authority (for Envoy) and over
 // plain HTTP (for the scripts here), so that issuers can have their real form.
+//
+// They lack and refuse what the products lack and refuse. A test that needs a lenient one asks for that by name.
 
 import { randomBytes, randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
+import { PORTLESS_REDIRECT_URI, REDIRECT_URI, RESOURCE } from './addresses.mjs';
 import { AuthorizationServer } from './authorization-server.mjs';
 import { entra, entraDirectory } from './entra.mjs';
 import { okta, oktaDirectory } from './okta.mjs';
 import { plainDirectory, rfc8693 } from './rfc8693.mjs';
-
-export const REDIRECT_URI = 'http://127.0.0.1/callback';
 
 class Host {
   constructor(name) {
@@ -91,14 +92,18 @@ class Host {
   }
 }
 
-const publicClient = (client_id) => ({
+const publicClient = (client_id, redirectUri = PORTLESS_REDIRECT_URI) => ({
   client_id,
   token_endpoint_auth_method: 'none',
   application_type: 'native',
   grant_types: ['authorization_code', 'refresh_token'],
   response_types: ['code'],
-  redirect_uris: [REDIRECT_URI],
+  redirect_uris: [redirectUri],
 });
+
+/** How a client asks for a scope: as it is called, or at Entra together with the resource. */
+const short = (_resource, scope) => scope;
+const long = (resource, scope) => `${resource}/${scope}`;
 
 const machineClient = (client_id, client_secret) => ({
   client_id,
@@ -127,7 +132,7 @@ export async function startOkta({ authority, domain = 'acme.okta.com', audience,
   };
   const batchSecret = randomBytes(24).toString('base64url');
   const clients = [
-    publicClient(ids.mcpClient),
+    publicClient(ids.mcpClient, REDIRECT_URI),
     machineClient(ids.batch, batchSecret),
     {
       client_id: ids.serviceApp,
@@ -137,9 +142,10 @@ export async function startOkta({ authority, domain = 'acme.okta.com', audience,
       ...serviceApp,
     },
     {
-      ...publicClient(ids.agent),
+      ...publicClient(ids.agent, REDIRECT_URI),
       grant_types: [
         'authorization_code',
+        'refresh_token',
         'urn:ietf:params:oauth:grant-type:token-exchange',
         'urn:ietf:params:oauth:grant-type:jwt-bearer',
       ],
@@ -164,6 +170,7 @@ export async function startOkta({ authority, domain = 'acme.okta.com', audience,
     resources: [
       { identifier: 'api://default', audience: 'api://default', scopes: ['mcp:read', 'mcp:write'] },
     ],
+    publishedScopes: ['mcp:read'],
   });
   const forMcp = server(ids.mcpServer, {
     resources: [{ identifier: audience, audience, scopes }],
@@ -176,14 +183,22 @@ export async function startOkta({ authority, domain = 'acme.okta.com', audience,
   });
   // The org server last: its paths are the beginnings of theirs.
   host.servers = [signIn, forMcp, other, org];
-  return { host, accounts, org, signIn, forMcp, other, ids, batchSecret, scopePrefix: '' };
+  return { host, accounts, org, signIn, forMcp, other, ids, batchSecret, resource: RESOURCE, scopeOf: short };
 }
 
 /**
  * An Entra tenant with the gateway's app, the MCP server's app, an unrelated API and two clients. The gateway's app has a
- * federated credential, a certificate, or else a secret, which it sends as `method` says.
+ * federated credential, a certificate, or else a secret, which it sends as `method` says; its Application ID URIs are what
+ * `appIdUris` makes of its client ID.
  */
-export async function startEntra({ authority, clientSecret, certificate, federation, method = 'client_secret_post' }) {
+export async function startEntra({
+  authority,
+  clientSecret,
+  certificate,
+  federation,
+  method = 'client_secret_post',
+  appIdUris = () => [RESOURCE],
+}) {
   const host = await new Host('login.microsoftonline.com').start(authority);
   const tenant = randomUUID();
   const ids = {
@@ -196,12 +211,9 @@ export async function startEntra({ authority, clientSecret, certificate, federat
     batch: randomUUID(),
   };
   const batchSecret = randomBytes(24).toString('base64url');
-  const app = (id, scopes, appRoles = []) => ({
-    identifier: `api://${id}`,
-    audience: id,
-    scopes,
-    appRoles,
-  });
+  const app = (id, scopes, { uris = [`api://${id}`], appRoles = [] } = {}) =>
+    uris.map((identifier) => ({ identifier, audience: id, scopes, appRoles }));
+  const uris = appIdUris(ids.gateway);
   const server = new AuthorizationServer({
     name: 'Entra',
     issuer: `https://login.microsoftonline.com/${tenant}/v2.0`,
@@ -230,14 +242,14 @@ export async function startEntra({ authority, clientSecret, certificate, federat
       certificates: certificate ? [certificate.thumbprint] : [],
       canAnswerClaimsChallenges: [ids.mcpClient],
       resources: [
-        app(ids.gateway, ['mcp:read', 'mcp:write'], ['Mcp.Read.All']),
-        app(ids.mcpServer, ['mcp.call']),
-        app(ids.otherApi, ['mcp:read']),
+        ...app(ids.gateway, ['mcp:read', 'mcp:write'], { uris, appRoles: ['Mcp.Read.All'] }),
+        ...app(ids.mcpServer, ['mcp.call']),
+        ...app(ids.otherApi, ['mcp:read']),
       ],
     },
   });
   host.servers = [server];
-  return { host, signIn: server, forMcp: server, ids, batchSecret, scopePrefix: `api://${ids.gateway}/` };
+  return { host, signIn: server, forMcp: server, ids, batchSecret, resource: uris[0], scopeOf: long };
 }
 
 /**
@@ -286,12 +298,13 @@ export async function startRfc8693({
     settings: {
       mutualTls: Boolean(authority),
       metadata,
+      // The first is this gateway, by the name that clients have for it.
       resources: [
-        { identifier: 'https://gateway.example', audience: 'https://gateway.example', scopes: ['mcp:read'] },
-        { identifier: audience, audience, scopes },
+        { identifier: RESOURCE, audience: 'https://gateway.example', scopes: ['mcp:read'] },
+        { identifier: 'https://upstream.example', audience, scopes },
       ],
     },
   });
   host.servers = [server];
-  return { host, signIn: server, forMcp: server, ids, scopePrefix: '' };
+  return { host, signIn: server, forMcp: server, ids, resource: RESOURCE, scopeOf: short };
 }

@@ -1,14 +1,16 @@
-// Signing in the way an MCP client does it (authorization code, PKCE, public client), with the user's
-// part played by a script instead of a browser.
+// Signing in by a script that sends what an MCP client sends (authorization code, PKCE, public client, resource indicator), with the
+// user's part played instead of a browser. sdk-client.mjs has the same with a real MCP client.
 
 import { createHash, randomBytes } from 'node:crypto';
-import { REDIRECT_URI } from './identity-provider.mjs';
+import { REDIRECT_URI } from './addresses.mjs';
 import { secrets } from './leaks.mjs';
 
 /**
  * Signs a user in and returns `{accessToken, idToken, expiresIn}`.
  * @param {object} provider what startOkta, startEntra or startRfc8693 returned
  * @param {string[]} scopes short names, such as mcp:read
+ * @param {string} resource the resource indicator (RFC 8707): what the metadata of the resource has as `resource`
+ * @param {boolean} idToken whether it asks for an ID token, too, as MCP clients do not
  * @param prove gives the form fields by which a client that is not public proves itself at a token endpoint; or else by
  *   `headers`
  */
@@ -17,9 +19,10 @@ export async function signIn(
   username,
   {
     scopes = ['mcp:read'],
+    resource = provider.resource,
+    idToken = false,
     server = provider.signIn,
     client = provider.ids.mcpClient,
-    prefix,
     prove = async () => ({}),
     headers = {},
   } = {},
@@ -32,21 +35,14 @@ export async function signIn(
     client_id: client,
     response_type: 'code',
     redirect_uri: REDIRECT_URI,
-    scope: ['openid', ...scopes.map((scope) => (prefix ?? provider.scopePrefix) + scope)].join(' '),
+    scope: [...(idToken ? ['openid'] : []), ...scopes.map((scope) => provider.scopeOf(resource, scope))].join(' '),
+    resource,
     state,
     code_challenge: createHash('sha256').update(verifier).digest('base64url'),
     code_challenge_method: 'S256',
   });
 
-  let response = await browser(authorize);
-  for (let hops = 0; !response.location?.startsWith(REDIRECT_URI); hops += 1) {
-    if (hops > 10) throw new Error(`sign-in of ${username} goes in circles`);
-    if (response.location) response = await browser(response.location);
-    else if (response.status === 200) {
-      response = await browser(response.url, { form: { username } });
-    } else throw new Error(`sign-in of ${username} stopped: ${response.status} ${response.text}`);
-  }
-  const callback = new URL(response.location).searchParams;
+  const callback = await playUser(provider.host, authorize, username, browser);
   if (callback.get('state') !== state || !callback.get('code')) {
     throw new Error(`sign-in of ${username} failed: ${callback}`);
   }
@@ -59,10 +55,26 @@ export async function signIn(
       code: callback.get('code'),
       redirect_uri: REDIRECT_URI,
       code_verifier: verifier,
+      resource,
       ...(await prove(server.urls.token)),
     },
   });
   return tokens(answer, username);
+}
+
+/**
+ * The user's part of a sign-in: goes where the client sends the browser, follows redirects, and fills in the form. Returns what arrives
+ * where the client waits; throws where the provider shows a page that leads no further, with its text.
+ */
+export async function playUser(host, url, username, browser = browserOf(host)) {
+  let page = await browser(url);
+  for (let hops = 0; !page.location?.startsWith(`${REDIRECT_URI}?`); hops += 1) {
+    if (hops > 10) throw new Error(`sign-in of ${username} goes in circles`);
+    if (page.location) page = await browser(page.location);
+    else if (page.status === 200) page = await browser(page.url, { form: { username } });
+    else throw new Error(`sign-in of ${username} stopped at ${new URL(page.url).pathname}: ${page.status} ${page.text}`);
+  }
+  return new URL(page.location).searchParams;
 }
 
 /** A token of an application without a user (client_credentials). */

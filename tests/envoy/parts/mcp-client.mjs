@@ -70,10 +70,14 @@ export function sendBytes(port, bytes) {
   });
 }
 
-/** fetch over node:http, which, unlike the built-in one, sends the Host header it is told. */
-function fetchAs(host) {
-  return (url, { method = 'GET', headers, body, signal } = {}) =>
+/**
+ * fetch over node:http, which, unlike the built-in one, sends the Host header it is told. `reach` says where a URL is on this
+ * machine, which header fields say what it is called, and whether it is a provider's (`host`): what that answers has tokens in it.
+ */
+export function fetchBy(reach) {
+  return (address, { method = 'GET', headers, body, signal } = {}) =>
     new Promise((resolve, reject) => {
+      const { url, headers: names, host: provider } = reach(address);
       const { port, pathname, search } = new URL(url);
       const request = httpRequest(
         {
@@ -81,15 +85,17 @@ function fetchAs(host) {
           port,
           path: pathname + search,
           method,
-          headers: { ...Object.fromEntries(new Headers(headers)), host },
+          headers: { ...Object.fromEntries(new Headers(headers)), ...names },
           signal,
           agent: false,
         },
         (response) => {
           const pairs = Object.entries(response.headers).map(([k, v]) => [k, String(v)]);
           const empty = response.statusCode === 204 || response.statusCode === 304;
-          answers.add(response.rawHeaders.join('\n'));
-          response.on('data', (chunk) => answers.add(String(chunk)));
+          if (!provider) {
+            answers.add(response.rawHeaders.join('\n'));
+            response.on('data', (chunk) => answers.add(String(chunk)));
+          }
           resolve(
             new Response(empty ? null : Readable.toWeb(response), {
               status: response.statusCode,
@@ -99,7 +105,7 @@ function fetchAs(host) {
         },
       );
       request.on('error', reject);
-      request.end(body);
+      request.end(body instanceof URLSearchParams ? String(body) : body);
     });
 }
 
@@ -110,7 +116,7 @@ export async function withMcpClient({ port, host, path = '/mcp', token, headers,
     { versionNegotiation: { mode } },
   );
   const transport = new StreamableHTTPClientTransport(new URL(`http://127.0.0.1:${port}${path}`), {
-    fetch: fetchAs(host),
+    fetch: fetchBy((url) => ({ url, headers: { host } })),
     requestInit: { headers: { ...(token ? { authorization: `Bearer ${token}` } : {}), ...headers } },
   });
   try {

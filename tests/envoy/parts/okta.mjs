@@ -1,4 +1,8 @@
-// What Okta does in its own way (developer documentation of August 2026, see docs of the project).
+// What Okta does in its own way (developer documentation of August 2026, see docs of the project), and what it lacks and refuses
+// of what MCP clients want: "OpenID Connect & OAuth 2.0 API" (both places of the metadata, its members, scopes in it only when
+// published), "Dynamic Client Registration" (an administrator's token), "Okta error codes" (E0000005), and the help article
+// "OpenID Connect Sign-in Redirect URI" (compared exactly, port included). Without a resource indicator of its own, it knows an
+// authorization server by the one audience that this has.
 
 import { failure, directory } from './authorization-server.mjs';
 import { createHash, randomBytes } from 'node:crypto';
@@ -18,6 +22,7 @@ const TEXT = {
   interaction_required: 'User interaction is required.',
   invalid_client: 'The client_assertion is invalid.',
   invalid_grant: 'The subject_token has expired.',
+  invalid_redirect_uri: "The 'redirect_uri' parameter must be a Login redirect URI in the client app settings.",
   invalid_request: "The 'subject_token' is invalid.",
   invalid_scope: 'One or more scopes are not configured for the authorization server resource.',
   invalid_target: "The 'audience' is invalid.",
@@ -29,8 +34,23 @@ const TEXT = {
   unsupported_grant_type: 'The authorization grant type is not supported.',
 };
 
+const REGISTRATION = '/v1/clients';
+
 export const okta = {
-  routes: { authorization: '/v1/authorize', token: '/v1/token', jwks: '/v1/keys' },
+  routes: {
+    authorization: '/v1/authorize',
+    token: '/v1/token',
+    jwks: '/v1/keys',
+    userinfo: '/v1/userinfo',
+    end_session: '/v1/logout',
+  },
+  metadataPaths: (issuerPath) => [
+    `${issuerPath}/.well-known/openid-configuration`,
+    `${issuerPath}/.well-known/oauth-authorization-server`,
+    `/.well-known/oauth-authorization-server${issuerPath}`,
+  ],
+  ignoresResource: true,
+  isRedirectUri: (uri, registered) => uri === registered,
   idTokenClaims: ['sub', 'ver', 'jti', 'amr', 'idp', 'preferred_username'],
 
   publishKey: ({ bare }) => ({
@@ -42,11 +62,33 @@ export const okta = {
     n: bare.n,
   }),
 
-  metadata: (standard) => standard,
+  // The registration endpoint is in the metadata of each server, and is the org's.
+  metadata(standard, { server, kind }) {
+    const { authorization_response_iss_parameter_supported: _, userinfo_endpoint, ...members } = standard;
+    const { id_token_signing_alg_values_supported, ...ofOAuth } = members;
+    const published = server.settings.publishedScopes ?? [];
+    return {
+      ...(kind === 'openid-configuration' ? { ...members, userinfo_endpoint } : ofOAuth),
+      registration_endpoint: new URL(`/oauth2${REGISTRATION}`, server.issuer).href,
+      response_modes_supported: ['query', 'fragment', 'form_post', 'okta_post_message'],
+      scopes_supported: ['openid', 'profile', 'email', 'address', 'phone', 'offline_access', ...published],
+    };
+  },
+
+  // Whoever has no administrator's token may register nothing.
+  answers({ issuer }, method, path) {
+    if (method !== 'POST' || path !== REGISTRATION || new URL(issuer).pathname !== '/') return undefined;
+    const errorCode = 'E0000005';
+    const errorId = `oae${randomBytes(16).toString('base64url')}`;
+    return {
+      status: 403,
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ errorCode, errorSummary: 'Invalid session', errorLink: errorCode, errorId, errorCauses: [] }),
+    };
+  },
 
   // An authorization server has one audience, whatever is asked for.
   resourceOfScopes: (server) => server.settings.resources[0].identifier,
-  longScope: (_resource, scope) => scope,
 
   accessToken(server, token, jwt) {
     const account = server.accounts.byId(token.accountId);

@@ -9,6 +9,11 @@ const TOKEN_TYPE = 'urn:ietf:params:oauth:token-type:';
 
 export const rfc8693 = {
   routes: { authorization: '/authorize', token: '/token', jwks: '/jwks' },
+  metadataPaths: (issuerPath) => [
+    `${issuerPath}/.well-known/openid-configuration`,
+    `/.well-known/oauth-authorization-server${issuerPath}`,
+  ],
+  sendsIssuer: true,
   idTokenClaims: ['sub'],
   publishKey: ({ bare }) => ({
     ...bare,
@@ -18,7 +23,6 @@ export const rfc8693 = {
   }),
   metadata: (standard) => standard,
   resourceOfScopes: (server) => server.settings.resources[0].identifier,
-  longScope: (_resource, scope) => scope,
   accessToken(_server, token, jwt) {
     if (token.act) jwt.payload.act = token.act;
   },

@@ -1,0 +1,120 @@
+// A person with an MCP client on the official SDK, who has nothing but a URL and the client ID that somebody has registered for
+// the client. The SDK does what MCP clients do: it reads the refusal, finds the metadata of the resource and of the authorization
+// server, and sends the person there (its `auth()`). The person's browser is played by a script.
+
+import { randomBytes } from 'node:crypto';
+import { Client, StreamableHTTPClientTransport, UnauthorizedError } from '@modelcontextprotocol/client';
+import { REDIRECT_URI } from './addresses.mjs';
+import { secrets } from './leaks.mjs';
+import { playUser } from './login.mjs';
+import { fetchBy } from './mcp-client.mjs';
+
+/** What the client remembers of one server. */
+class Wallet {
+  constructor({ clientId, issuer, prove, sendsIdToken }) {
+    this.sendsIdToken = sendsIdToken;
+    this.client = clientId && { client_id: clientId, issuer };
+    if (prove) {
+      this.addClientAuthentication = async (_headers, form, url) => {
+        for (const [name, value] of Object.entries(await prove(String(url)))) form.set(name, value);
+      };
+    }
+  }
+
+  redirectUrl = REDIRECT_URI;
+
+  clientMetadata = {
+    client_name: 'A person’s MCP client',
+    redirect_uris: [REDIRECT_URI],
+    grant_types: ['authorization_code', 'refresh_token'],
+    response_types: ['code'],
+    token_endpoint_auth_method: 'none',
+  };
+
+  state() {
+    this.expectedState = randomBytes(16).toString('base64url');
+    return this.expectedState;
+  }
+
+  clientInformation() {
+    return this.client;
+  }
+
+  saveClientInformation(client) {
+    this.client = client;
+  }
+
+  tokens() {
+    return this.saved && { ...this.saved, ...(this.sendsIdToken && { access_token: this.saved.id_token }) };
+  }
+
+  saveTokens(tokens) {
+    this.saved = tokens;
+    for (const name of ['access_token', 'id_token', 'refresh_token']) if (tokens[name]) secrets.add(tokens[name]);
+  }
+
+  saveCodeVerifier(verifier) {
+    secrets.add(verifier);
+    this.verifier = verifier;
+  }
+
+  codeVerifier() {
+    return this.verifier;
+  }
+
+  saveDiscoveryState(state) {
+    this.discovered = state;
+  }
+
+  discoveryState() {
+    return this.discovered;
+  }
+
+  redirectToAuthorization(url) {
+    this.authorization = url;
+  }
+}
+
+/**
+ * Signs somebody in who comes to `url`, and lets them call the tool whoami. Returns what the MCP server saw as `seen`, the tokens, where
+ * the person was sent to as `authorization`, and what the client asked for on its way, in order, as `asked`.
+ * @param {function(string): {url, headers, host}} reach where a URL is on this machine; `host`, for a provider's, is what
+ *   startOkta or startEntra returned as that
+ * @param {string} clientId of the client at the authorization server `issuer`; without one it tries to register itself
+ * @param prove gives the form fields by which a client that is not public proves itself at a token endpoint
+ * @param {boolean} sendsIdToken whether it sends the ID token in the place of the access token, as MCP clients do not
+ */
+export async function visit({ url, username, clientId, issuer, prove, sendsIdToken, reach }) {
+  const asked = [];
+  const fetch = fetchBy((address) => {
+    asked.push(String(address));
+    return reach(address);
+  });
+  const wallet = new Wallet({ clientId, issuer, prove, sendsIdToken });
+  const connect = async () => {
+    const client = new Client({ name: 'onbehalf-tests', version: '1.0.0' }, { versionNegotiation: { mode: 'auto' } });
+    const transport = new StreamableHTTPClientTransport(new URL(url), { fetch, authProvider: wallet });
+    try {
+      await client.connect(transport);
+      return { client };
+    } catch (error) {
+      await client.close();
+      if (error instanceof UnauthorizedError && wallet.authorization && !wallet.saved) return { transport };
+      throw error;
+    }
+  };
+
+  const { client: early, transport } = await connect();
+  if (early) throw new Error(`${url} lets people in who have not signed in`);
+  const callback = await playUser(reach(wallet.authorization).host, wallet.authorization, username);
+  if (callback.get('state') !== wallet.expectedState) throw new Error('the answer to another sign-in');
+  await transport.finishAuth(callback);
+  const { client } = await connect();
+  try {
+    const { structuredContent: seen } = await client.callTool({ name: 'whoami', arguments: {} });
+    const { access_token: accessToken, id_token: idToken, refresh_token: refreshToken } = wallet.saved;
+    return { seen, accessToken, idToken, refreshToken, authorization: wallet.authorization, asked };
+  } finally {
+    await client.close();
+  }
+}
