@@ -5,9 +5,8 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { scratchFolder } from './parts/envoy.mjs';
 import { challengeOf } from './parts/expect.mjs';
-import { MCP_HOST, METADATA_PATH, startGateway, startParts } from './parts/gateway.mjs';
+import { ENTRA_PATH, MCP_HOST, metadataPathOf, OKTA_PATH, startGateway, startParts } from './parts/gateway.mjs';
 import { leaks } from './parts/leaks.mjs';
-import { signIn } from './parts/login.mjs';
 import { until } from './parts/until.mjs';
 
 const keep = process.argv.includes('--keep');
@@ -75,22 +74,35 @@ async function politely(act) {
   }
 }
 
+/** How the client of somebody who has signed in found out where, and what it asked for there. */
+function showSignIn({ asked, authorization }) {
+  for (const url of new Set(asked)) detail(`asked  ${url}`);
+  for (const name of ['client_id', 'scope', 'resource', 'code_challenge_method', 'redirect_uri']) {
+    detail(`  ${name} = ${authorization.searchParams.get(name)}`);
+  }
+}
+
 async function story(parts, gateway) {
   const { entra, okta, mcp } = parts;
+  // What people have to know: the URL that their company gave them. The client has the ID that was registered for it.
+  const atEntra = { path: ENTRA_PATH, provider: entra };
+  const atOkta = { path: OKTA_PATH, provider: okta };
 
-  chapter('Alice, whose company signs in with Entra, calls the MCP tool whoami');
-  const alice = await parts.alice();
-  fact('Alice signed in: authorization code with PKCE at Entra', alice.accessToken);
-  const toAlice = await gateway.whoami(alice.accessToken);
-  fact('the MCP server got a token that was issued for it', toAlice.audience === entra.ids.mcpServer);
+  chapter('Alice, whose company signs in with Entra, comes with an MCP client and a URL');
+  const alice = await gateway.signIn('alice@contoso.example', atEntra);
+  fact('the client found Entra, and Alice signed in there: authorization code with PKCE', alice.accessToken);
+  showSignIn(alice);
+  const toAlice = await alice.whoami();
+  fact('she called the tool whoami, and the MCP server got a token that was issued for it', toAlice.audience === entra.ids.mcpServer);
   showSeen(toAlice);
   fact('and not Alice’s own', !mcp.tokens.has(alice.accessToken) && mcp.tokens.size === 1);
 
-  chapter('Bob, whose company signs in with Okta, calls the same tool of the same server');
-  const bob = await parts.bob();
-  fact('Bob signed in: authorization code with PKCE at Okta', bob.accessToken);
-  const toBob = await gateway.whoami(bob.accessToken);
-  fact('the MCP server got a token that was issued for it', toBob.issuer === okta.forMcp.issuer);
+  chapter('Bob, whose company signs in with Okta, comes to the same server');
+  const bob = await gateway.signIn('bob@acme.example', atOkta);
+  fact('the client found Okta, and Bob signed in there: authorization code with PKCE', bob.accessToken);
+  showSignIn(bob);
+  const toBob = await bob.whoami();
+  fact('he called the tool whoami, and the MCP server got a token that was issued for it', toBob.issuer === okta.forMcp.issuer);
   showSeen(toBob);
   const shape = (seen) => Object.keys(seen).sort().join();
   fact('of the same shape: the server has no code that knows which provider it was', shape(toBob) === shape(toAlice));
@@ -102,11 +114,11 @@ async function story(parts, gateway) {
   showExchange(okta.forMcp);
 
   chapter('The second call');
-  for (const [name, token, server] of [
-    ['Alice', alice.accessToken, entra.signIn],
-    ['Bob', bob.accessToken, okta.forMcp],
+  for (const [name, person, server] of [
+    ['Alice', alice, entra.signIn],
+    ['Bob', bob, okta.forMcp],
   ]) {
-    await gateway.whoami(token);
+    await person.whoami();
     fact(`${name} is served from the cache: still one exchange`, server.exchanges.length === 1);
   }
 
@@ -116,53 +128,59 @@ async function story(parts, gateway) {
     Buffer.from(tampered[1], 'base64url').toString().replace('alice@', 'admin@'),
   ).toString('base64url');
   entra.signIn.clockOffsetSeconds = -2 * 3600;
-  const old = await parts.alice();
+  const old = await gateway.signIn('alice@contoso.example', atEntra);
   entra.signIn.clockOffsetSeconds = 0;
-  const elsewhere = await parts.alice({ prefix: `api://${entra.ids.otherApi}/` });
+  // No MCP client asks for these two here: she has them from elsewhere.
+  const elsewhere = await parts.alice({ resource: `api://${entra.ids.otherApi}` });
+  const { idToken } = await parts.alice({ idToken: true });
+  const callAtEntra = (token) => gateway.call(token, {}, atEntra);
   await refusal(gateway, 'no token', { status: 401, reason: 'no_credentials' }, () =>
-    gateway.call(undefined),
+    callAtEntra(undefined),
   );
   await refusal(gateway, 'an expired token', { status: 401, reason: 'expired' }, () =>
-    gateway.call(old.accessToken),
+    callAtEntra(old.accessToken),
   );
   await refusal(gateway, 'a token for another audience', { status: 401, reason: 'wrong_audience' }, () =>
-    gateway.call(elsewhere.accessToken),
+    callAtEntra(elsewhere.accessToken),
   );
   await refusal(gateway, 'a tampered token', { status: 401, reason: 'bad_signature' }, () =>
-    gateway.call(tampered.join('.')),
+    callAtEntra(tampered.join('.')),
   );
   await refusal(
     gateway,
     'an ID token where Entra needs an access token',
     { status: 401, reason: 'id_token_as_access_token' },
-    () => gateway.call(alice.idToken),
+    () => callAtEntra(idToken),
+  );
+  await refusal(gateway, 'a user of the other provider', { status: 403, reason: 'no_exchange' }, () =>
+    callAtEntra(bob.accessToken),
   );
 
   chapter('Both providers go down');
-  const carol = await signIn(entra, 'carol@contoso.example');
-  const dave = await signIn(okta, 'dave@acme.example');
+  const carol = await gateway.signIn('carol@contoso.example', atEntra);
+  const dave = await gateway.signIn('dave@acme.example', atOkta);
   await Promise.all([entra.host.down(), okta.host.down()]);
-  for (const [name, token] of [
-    ['Alice', alice.accessToken],
-    ['Bob', bob.accessToken],
+  for (const [name, { accessToken }, at] of [
+    ['Alice', alice, atEntra],
+    ['Bob', bob, atOkta],
   ]) {
-    const answer = await gateway.call(token);
+    const answer = await gateway.call(accessToken, {}, at);
     fact(`${name}, who was here before, is served`, answer.status === 200, answer.text);
   }
-  for (const [name, { accessToken }] of [
-    ['Carol of Entra', carol],
-    ['Dave of Okta', dave],
+  for (const [name, { accessToken }, at] of [
+    ['Carol of Entra', carol, atEntra],
+    ['Dave of Okta', dave, atOkta],
   ]) {
     await refusal(gateway, `${name}, who is new`, { status: 503, reason: 'provider_unavailable' }, () =>
-      gateway.call(accessToken),
+      gateway.call(accessToken, {}, at),
     );
   }
   await Promise.all([entra.host.up(), okta.host.up()]);
-  for (const [name, { accessToken }] of [
-    ['Carol', carol],
-    ['Dave', dave],
+  for (const [name, { accessToken }, at] of [
+    ['Carol', carol, atEntra],
+    ['Dave', dave, atOkta],
   ]) {
-    const answer = await politely(() => gateway.call(accessToken));
+    const answer = await politely(() => gateway.call(accessToken, {}, at));
     fact(`${name} is served when the provider is back`, answer.status === 200, answer.text);
   }
 
@@ -184,7 +202,7 @@ async function story(parts, gateway) {
   );
   const traps = await gateway.envoy.traps();
   fact('the module never trapped', traps.length === 0, traps.join('; '));
-  return { alice, bob };
+  return { alice: { ...alice, ...atEntra }, bob: { ...bob, ...atOkta } };
 }
 
 function summarise() {
@@ -203,19 +221,19 @@ function stayUp(gateway, users) {
   }
   const url = `http://127.0.0.1:${gateway.envoy.port}`;
   const body = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"whoami","arguments":{}}}';
-  const call = (authorization) =>
+  const call = (path, authorization) =>
     [
-      `curl -i ${url}/mcp -H 'host: ${MCP_HOST}'`,
+      `curl -i ${url}${path} -H 'host: ${MCP_HOST}'`,
       ...authorization,
       `-H 'content-type: application/json' -H 'accept: application/json, text/event-stream'`,
       `-d '${body}'`,
     ].join(' \\\n    ');
   say(`\n${bold('It stays up. Try, in another terminal (the tokens live for an hour):')}\n`);
-  for (const name of Object.keys(users)) {
-    say(`${call([`-H "authorization: Bearer $(cat ${join(folder, name)})"`])}\n`);
+  for (const [name, { path }] of Object.entries(users)) {
+    say(`${call(path, [`-H "authorization: Bearer $(cat ${join(folder, name)})"`])}\n`);
   }
-  say(`${call([])}\n`);
-  say(`curl -i ${url}${METADATA_PATH} -H 'host: ${MCP_HOST}'\n`);
+  say(`${call(ENTRA_PATH, [])}\n`);
+  say(`curl -i ${url}${metadataPathOf(ENTRA_PATH)} -H 'host: ${MCP_HOST}'\n`);
   say(`curl -s http://${gateway.envoy.admin}/stats/prometheus | grep ^onbehalf\n`);
   say(`tail -f ${gateway.envoy.logFile}\n`);
   say(bold('Ctrl-C ends it.'));
@@ -232,7 +250,7 @@ try {
   fact(`an Okta org that answers as https://${parts.okta.host.name}`, parts.okta.host.tlsPort);
   fact(`an Entra tenant that answers as https://${parts.entra.host.name}`, parts.entra.host.tlsPort);
   fact(`an MCP server at ${parts.mcp.url}`, parts.mcp.port);
-  gateway = await startGateway(parts);
+  gateway = await startGateway(parts, { recipe: 'okta-and-entra' });
   fact(`Envoy on port ${gateway.envoy.port} with envoy-config/okta-and-entra/envoy.yaml`, gateway.envoy.port);
   const users = await story(parts, gateway);
   summarise();

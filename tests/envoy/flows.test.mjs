@@ -1,10 +1,10 @@
-// The main job: a user's token in, a token for the MCP server out, for both providers at once.
+// The main job: users of both providers sign in by an MCP client and come in, each at their own URL, and the MCP server gets tokens
+// that are for it.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { assertSoundAndSilent } from './parts/expect.mjs';
-import { RESOURCE, startGateway, startParts } from './parts/gateway.mjs';
-import { signIn } from './parts/login.mjs';
+import { ENTRA_PATH, metadataPathOf, OKTA_PATH, RESOURCE, startGateway, startParts } from './parts/gateway.mjs';
 import { withMcpClient } from './parts/mcp-client.mjs';
 import { until } from './parts/until.mjs';
 
@@ -12,12 +12,16 @@ let parts;
 let gateway;
 let alice;
 let bob;
+/** What somebody has to know who comes: the URL, and the client that is registered. */
+const AT_ENTRA = { path: ENTRA_PATH };
+const AT_OKTA = { path: OKTA_PATH };
 
 before(async () => {
   parts = await startParts();
-  gateway = await startGateway(parts, { change: (filter) => (filter.open_paths = ['/healthz']) });
-  alice = await parts.alice();
-  bob = await parts.bob();
+  AT_ENTRA.provider = parts.entra;
+  AT_OKTA.provider = parts.okta;
+  const change = (filter) => (filter.open_paths = ['/healthz']);
+  gateway = await startGateway(parts, { recipe: 'okta-and-entra', change });
 });
 
 after(async () => {
@@ -27,7 +31,8 @@ after(async () => {
 
 describe('users of both providers', () => {
   it('Alice of Entra reaches the MCP server with a token that Entra issued for it', async () => {
-    const seen = await gateway.whoami(alice.accessToken);
+    alice = await gateway.visit('alice@contoso.example', AT_ENTRA);
+    const { seen } = alice;
     assert.equal(seen.issuer, parts.entra.forMcp.issuer);
     assert.equal(seen.audience, parts.entra.ids.mcpServer);
     assert.deepEqual(seen.scopes, ['mcp.call']);
@@ -35,8 +40,8 @@ describe('users of both providers', () => {
   });
 
   it('Bob of Okta reaches the same server with a token that Okta issued for it', async () => {
-    const seen = await gateway.whoami(bob.accessToken);
-    assert.deepEqual(seen, {
+    bob = await gateway.visit('bob@acme.example', AT_OKTA);
+    assert.deepEqual(bob.seen, {
       issuer: parts.okta.forMcp.issuer,
       audience: RESOURCE,
       subject: 'bob@acme.example',
@@ -44,22 +49,46 @@ describe('users of both providers', () => {
     });
   });
 
+  it('each client found everything by the URL: refusal, both metadata, sign-in', () => {
+    for (const [{ asked }, path, server] of [
+      [alice, ENTRA_PATH, parts.entra.signIn],
+      [bob, OKTA_PATH, parts.okta.signIn],
+    ]) {
+      const hosts = asked.map((url) => new URL(url));
+      assert.deepEqual(hosts.slice(0, 2).map(({ pathname }) => pathname), [path, metadataPathOf(path)]);
+      const ofProvider = hosts.slice(2).filter(({ host }) => host === new URL(server.issuer).host);
+      assert.equal(ofProvider.at(-1).href, server.urls.token);
+      assert.ok(ofProvider.length >= 2, `${asked}`);
+    }
+  });
+
   it('the MCP server never sees the token that the user sent', () => {
-    for (const { accessToken, idToken } of [alice, bob]) {
+    for (const { accessToken, refreshToken } of [alice, bob]) {
+      assert.ok(accessToken && refreshToken);
       assert.ok(!parts.mcp.tokens.has(accessToken));
-      assert.ok(!parts.mcp.tokens.has(idToken));
+      assert.ok(!parts.mcp.tokens.has(refreshToken));
     }
     assert.equal(parts.mcp.tokens.size, 2);
   });
 
+  it('each provider’s users come in at its own URL and not at the other', async () => {
+    for (const [{ accessToken }, { path }] of [
+      [alice, AT_OKTA],
+      [bob, AT_ENTRA],
+    ]) {
+      const answer = await gateway.call(accessToken, {}, { path });
+      assert.deepEqual([answer.status, answer.json.reason], [403, 'no_exchange']);
+    }
+  });
+
   it('clients of the older protocol revision work as well', async () => {
-    const seen = await gateway.whoami(alice.accessToken, { mode: 'legacy' });
+    const seen = await gateway.whoami(alice.accessToken, { ...AT_ENTRA, mode: 'legacy' });
     assert.equal(seen.issuer, parts.entra.forMcp.issuer);
   });
 
   it('progress of a slow tool arrives while it runs', async () => {
     const progress = [];
-    const result = await withMcpClient({ ...gateway.target, token: bob.accessToken }, (client) =>
+    const result = await withMcpClient({ ...gateway.target, ...AT_OKTA, token: bob.accessToken }, (client) =>
       client.callTool(
         { name: 'count', arguments: { to: 3, milliseconds: 100 } },
         { onprogress: (step) => progress.push({ ...step, at: Date.now() }) },
@@ -115,8 +144,7 @@ describe('what the token endpoints get', () => {
   });
 
   it('each assertion has an id of its own', async () => {
-    const carol = await signIn(parts.okta, 'carol@acme.example');
-    await gateway.whoami(carol.accessToken);
+    await gateway.visit('carol@acme.example', AT_OKTA);
     const ids = parts.okta.forMcp.exchanges.map(({ assertion }) => assertion.jti);
     assert.equal(ids.length, 2);
     assert.notEqual(ids[0], ids[1]);
@@ -142,7 +170,7 @@ describe('the cache', () => {
     const { length } = parts.entra.signIn.exchanges;
     await gateway.settled();
     const hits = await gateway.count('token_cache.result.hit');
-    const answer = await gateway.call(alice.accessToken);
+    const answer = await gateway.call(alice.accessToken, {}, AT_ENTRA);
     assert.equal(answer.status, 200);
     assert.equal(parts.entra.signIn.exchanges.length, length);
     await gateway.expectCount('token_cache.result.hit', hits + 1);
@@ -150,18 +178,16 @@ describe('the cache', () => {
 
   it('another token of the same user is exchanged on its own', async () => {
     const { length } = parts.entra.signIn.exchanges;
-    const again = await parts.alice();
-    assert.equal((await gateway.call(again.accessToken)).status, 200);
+    await gateway.visit('alice@contoso.example', AT_ENTRA);
     assert.equal(parts.entra.signIn.exchanges.length, length + 1);
   });
 
   it('users never share a token', async () => {
     const users = await Promise.all(
-      ['dave', 'erin', 'frank'].map((name) => signIn(parts.okta, `${name}@acme.example`)),
+      ['dave', 'erin', 'frank'].map((name) => gateway.visit(`${name}@acme.example`, AT_OKTA)),
     );
-    const seen = await Promise.all(users.map(({ accessToken }) => gateway.whoami(accessToken)));
     assert.deepEqual(
-      seen.map(({ subject }) => subject),
+      users.map(({ seen }) => seen.subject),
       ['dave@acme.example', 'erin@acme.example', 'frank@acme.example'],
     );
   });
@@ -169,11 +195,8 @@ describe('the cache', () => {
 
 describe('what the MCP server gets', () => {
   it('one Authorization line, and none of the headers that a client may not set', async () => {
-    const answer = await gateway.call(alice.accessToken, {
-      'x-onbehalf-user': 'root',
-      'X-OnBehalf-Anything': 'spoofed',
-      'x-other': 'stays',
-    });
+    const headers = { 'x-onbehalf-user': 'root', 'X-OnBehalf-Anything': 'spoofed', 'x-other': 'stays' };
+    const answer = await gateway.call(alice.accessToken, headers, AT_ENTRA);
     assert.equal(answer.status, 200);
     const { headerLines } = parts.mcp.requests.at(-1);
     assert.equal(headerLines.filter((name) => name === 'authorization').length, 1);
@@ -181,16 +204,16 @@ describe('what the MCP server gets', () => {
     assert.ok(headerLines.includes('x-other'));
   });
 
-  it('a path below the resource and a query arrive unchanged', async () => {
-    const answer = await gateway.call(alice.accessToken, {}, { path: '/mcp/sub/tree?x=1&y=%2e' });
+  it('a path below the resource and a query arrive as Envoy’s route says', async () => {
+    const answer = await gateway.call(alice.accessToken, {}, { path: `${ENTRA_PATH}/sub/tree?x=1&y=%2e` });
     assert.equal(answer.status, 200);
     assert.equal(parts.mcp.requests.at(-1).path, '/mcp/sub/tree?x=1&y=%2e');
   });
 
   it('a request body of a megabyte arrives whole, also when the request had to wait', async () => {
-    const fresh = await signIn(parts.entra, 'big@contoso.example');
+    const fresh = await gateway.signIn('big@contoso.example', AT_ENTRA);
     const filler = 'x'.repeat(1024 * 1024);
-    const answer = await gateway.call(fresh.accessToken, {}, { args: { filler } });
+    const answer = await gateway.call(fresh.accessToken, {}, { ...AT_ENTRA, args: { filler } });
     assert.equal(answer.status, 200);
     assert.match(answer.text, /whoami|audience/);
   });

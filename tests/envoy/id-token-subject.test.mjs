@@ -10,7 +10,7 @@ let parts;
 let bob;
 before(async () => {
   parts = await startParts();
-  bob = await parts.bob();
+  bob = await parts.bob({ idToken: true });
 });
 after(() => parts?.stop());
 
@@ -83,7 +83,7 @@ for (const [where, { place, brings, bringsTwo }] of Object.entries(PLACES)) {
     });
 
     it('one of another user is refused, also when both users are in the cache', async () => {
-      const carol = await signIn(parts.okta, 'carol@acme.example');
+      const carol = await signIn(parts.okta, 'carol@acme.example', { idToken: true });
       assert.equal((await gateway.call(carol.accessToken, brings(carol.idToken))).status, 200);
       await assertRefused(
         gateway,

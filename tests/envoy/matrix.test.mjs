@@ -124,7 +124,7 @@ function inTwoCalls() {
     audience: () => RESOURCE,
     path: ID_TOKENS,
     async subject({ provider, prove }, user) {
-      const { idToken } = await signIn(provider, user, { client: provider.ids.agent, scopes: [], ...prove });
+      const { idToken } = await signIn(provider, user, { client: provider.ids.agent, scopes: [], idToken: true, ...prove });
       return idToken;
     },
   };

@@ -87,8 +87,8 @@ before(async () => {
       });
     },
   });
-  alice = await parts.alice();
-  bob = await parts.bob();
+  alice = await parts.alice({ idToken: true });
+  bob = await parts.bob({ idToken: true });
   assert.equal((await gateway.call(alice.accessToken)).status, 200);
   assert.equal((await gateway.call(bob.accessToken)).status, 200);
 });
@@ -240,7 +240,7 @@ describe('tokens that are not good', () => {
   });
 
   it('a token for another audience', async () => {
-    const { accessToken } = await newcomer('entra', { prefix: `api://${parts.entra.ids.otherApi}/` });
+    const { accessToken } = await newcomer('entra', { resource: `api://${parts.entra.ids.otherApi}` });
     await refused(invalidToken('wrong_audience'), () => gateway.call(accessToken));
   });
 
@@ -280,7 +280,7 @@ describe('tokens that are not good', () => {
 describe('good tokens that may not do this', () => {
   it('a token of an application', async () => {
     const row = { reason: 'not_a_user_token', status: 403, error: 'access_denied' };
-    const ofEntra = await machineToken(parts.entra, `api://${parts.entra.ids.gateway}/.default`);
+    const ofEntra = await machineToken(parts.entra, `${parts.entra.resource}/.default`);
     const ofOkta = await machineToken(parts.okta, 'mcp:read');
     await refused(row, () => gateway.call(ofEntra));
     await refused(row, () => gateway.call(ofOkta));
@@ -638,7 +638,7 @@ describe('where an ID token must come with the access token', () => {
   });
 
   it('it belongs to somebody else', async () => {
-    const { idToken } = await newcomer('okta');
+    const { idToken } = await newcomer('okta', { idToken: true });
     await refused(
       invalidToken('subject_mismatch'),
       () => own.call(bob.accessToken, { 'x-id-token': idToken }),

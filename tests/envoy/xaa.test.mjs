@@ -91,7 +91,7 @@ describe('with an authorization server of the same org', () => {
   });
 
   it('an ID token of another client, or an access token, is none of its business', async () => {
-    const { idToken } = await parts.bob({ server: parts.okta.org, scopes: [] });
+    const { idToken } = await parts.bob({ server: parts.okta.org, scopes: [], idToken: true });
     for (const [token, reason] of [
       [idToken, 'wrong_audience'],
       [(await parts.bob()).accessToken, 'unknown_issuer'],

@@ -350,9 +350,9 @@ export class AuthorizationServer {
 
   /** The way back to the client has the product's words, and `iss` (RFC 9207) only where the product sends it. */
   #redirectAsTheProduct(ctx) {
-    const location = ctx.response.get('location');
+    const { location } = ctx.response.headers;
     const redirectUri = ctx.oidc.params?.redirect_uri;
-    if (!redirectUri || !location.startsWith(redirectUri)) return;
+    if (!redirectUri || !location?.startsWith(redirectUri)) return;
     const url = new URL(location);
     if (!this.dialect.sendsIssuer) url.searchParams.delete('iss');
     const error = url.searchParams.get('error');

@@ -1,15 +1,15 @@
 // The whole scene: both providers, the MCP server, and Envoy with one of the recipes of envoy-config/.
 //
-// A recipe is used as it is in the repository (or, for most tests, with one resource more: `BOTH_AT_ONE_URL`). Its placeholders are filled in, and these things are
-// pointed at this machine (`redirect`): the listener and admin addresses, the module's file, the address
-// and the certificate authority of the provider clusters, the port of the MCP server. TLS to the
-// providers stays, with the names of the recipe.
+// A recipe is used as it is in the repository, or, for most tests, with one URL for both providers
+// (`BOTH_AT_ONE_URL`). Its placeholders are filled in, and these things are pointed at this machine: the
+// listener and admin addresses, the module's file, the address and the certificate authority of the
+// provider clusters, the port of the MCP server. TLS to the providers stays, with the names of the recipe.
 
 import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import YAML from 'yaml';
-import { ENTRA_RESOURCE, MCP_HOST, METADATA_PATH, RESOURCE } from './addresses.mjs';
+import { ENTRA_RESOURCE, MCP_HOST, metadataPathOf, RESOURCE } from './addresses.mjs';
 import { clientAssertion, registeredKey } from './authorization-server.mjs';
 import { ofClient, throwAwayAuthority } from './certificate.mjs';
 import { MODULE, scratchFolder, startEnvoy, validate } from './envoy.mjs';
@@ -20,15 +20,15 @@ import { startMcpServer } from './mcp-server.mjs';
 import { callTool, send, sendBytes, whoami } from './mcp-client.mjs';
 import { signIn } from './login.mjs';
 import { Projected } from './projected.mjs';
-import { visit } from './sdk-client.mjs';
+import { signInBySdk } from './sdk-client.mjs';
 import { startWorkloadIssuer } from './workload-issuer.mjs';
 import { until } from './until.mjs';
 
 export * from './addresses.mjs';
 
 /**
- * The recipe for both providers with one resource more, the first of all: users of both come in at `/mcp`. MCP clients would all go
- * to the first of the two providers; a token that somebody has is exchanged whichever it is of.
+ * The recipe for both providers, with one resource in the place of its two: users of both come in at `/mcp`. MCP clients would all
+ * go to the first of the two providers; a token that somebody has already is exchanged at whichever it is of.
  */
 export const BOTH_AT_ONE_URL = 'okta-and-entra, and both at one URL';
 
@@ -198,9 +198,9 @@ export function filled(recipe, placeholders) {
 export function bootstrapOf(recipe, parts) {
   if (recipe === BOTH_AT_ONE_URL) {
     const both = bootstrapOf('okta-and-entra', parts);
-    const { resources } = filterOf(both);
-    const exchange = Object.assign({}, ...resources.map((resource) => structuredClone(resource.exchange)));
-    resources.unshift({ url: RESOURCE, scopes: ['mcp:read'], exchange });
+    const filter = filterOf(both);
+    const exchange = Object.assign({}, ...filter.resources.map((resource) => resource.exchange));
+    filter.resources = [{ url: RESOURCE, scopes: ['mcp:read'], exchange }];
     return both;
   }
   const bootstrap = YAML.parse(filled(recipe, { ...parts.placeholders, ...parts.files }));
@@ -240,9 +240,10 @@ export async function startGateway(
   { recipe = BOTH_AT_ONE_URL, concurrency = 1, change = () => {}, env = {}, exposes } = {},
 ) {
   const bootstrap = bootstrapOf(recipe, parts);
-  change(filterOf(bootstrap), bootstrap);
+  const filter = filterOf(bootstrap);
+  change(filter, bootstrap);
   const envoy = await startEnvoy(bootstrap, { concurrency, env: { ...parts.env, ...env }, exposes });
-  return new Gateway(parts, envoy);
+  return new Gateway(parts, envoy, metadataPathOf(new URL(filter.resources[0].url).pathname));
 }
 
 /** `envoy --mode validate` of a recipe after a change. */
@@ -253,8 +254,8 @@ export function validateRecipe(parts, change = () => {}, { recipe = BOTH_AT_ONE_
 }
 
 class Gateway {
-  constructor(parts, envoy) {
-    Object.assign(this, { parts, envoy });
+  constructor(parts, envoy, metadataPath) {
+    Object.assign(this, { parts, envoy, metadataPath });
     this.target = { port: envoy.port, host: MCP_HOST };
   }
 
@@ -281,10 +282,10 @@ class Gateway {
   }
 
   /**
-   * Somebody comes to a path with an MCP client, signs in by it and calls the tool; see sdk-client.mjs. It is the client that is
-   * registered at `provider` (its authorization server `server`), or `clientId`; `null`: none is. The rest is for `visit` there.
+   * Somebody comes to a path with an MCP client and signs in by it; see sdk-client.mjs. It is the client that is registered at
+   * `provider` (its authorization server `server`), or `clientId`; `null`: none is. The rest is for `signInBySdk` there.
    */
-  visit(username, { path = '/mcp', provider, server = provider.signIn, clientId = provider.ids.mcpClient, ...client }) {
+  signIn(username, { path = '/mcp', provider, server = provider.signIn, clientId = provider.ids.mcpClient, ...client }) {
     const { entra, okta } = this.parts;
     const reach = (address) => {
       const { host, pathname, search } = new URL(address);
@@ -293,7 +294,13 @@ class Gateway {
       if (!of) throw new TypeError(`${host} is not on this machine`);
       return { ...of.reach(address), host: of };
     };
-    return visit({ ...client, url: `https://${MCP_HOST}${path}`, username, clientId, issuer: server.issuer, reach });
+    return signInBySdk({ ...client, url: `https://${MCP_HOST}${path}`, username, clientId, issuer: server.issuer, reach });
+  }
+
+  /** The same, and calls the tool; `seen` is what the MCP server saw. */
+  async visit(username, options) {
+    const signedIn = await this.signIn(username, options);
+    return { ...signedIn, seen: await signedIn.whoami() };
   }
 
   /** How often a counter of the module has been counted up so far. */
@@ -309,7 +316,7 @@ class Gateway {
   /** Waits until the module has handed over all that it has counted before (it does so each second). */
   async settled() {
     const counted = await this.decisions('metadata');
-    await this.send({ path: METADATA_PATH });
+    await this.send({ path: this.metadataPath });
     await until(async () => (await this.decisions('metadata')) > counted, 'counters are handed over', 10);
   }
 

@@ -76,45 +76,54 @@ class Wallet {
 }
 
 /**
- * Signs somebody in who comes to `url`, and lets them call the tool whoami. Returns what the MCP server saw as `seen`, the tokens, where
- * the person was sent to as `authorization`, and what the client asked for on its way, in order, as `asked`.
+ * Signs somebody in who comes to `url`. Returns the tokens, where the person was sent to as `authorization`, what the client asked for
+ * on its way, in order, as `asked`, and `whoami`, which calls that tool with the client and returns what the MCP server saw.
  * @param {function(string): {url, headers, host}} reach where a URL is on this machine; `host`, for a provider's, is what
  *   startOkta or startEntra returned as that
  * @param {string} clientId of the client at the authorization server `issuer`; without one it tries to register itself
  * @param prove gives the form fields by which a client that is not public proves itself at a token endpoint
  * @param {boolean} sendsIdToken whether it sends the ID token in the place of the access token, as MCP clients do not
  */
-export async function visit({ url, username, clientId, issuer, prove, sendsIdToken, reach }) {
+export async function signInBySdk({ url, username, clientId, issuer, prove, sendsIdToken, reach }) {
   const asked = [];
   const fetch = fetchBy((address) => {
     asked.push(String(address));
     return reach(address);
   });
   const wallet = new Wallet({ clientId, issuer, prove, sendsIdToken });
-  const connect = async () => {
-    const client = new Client({ name: 'onbehalf-tests', version: '1.0.0' }, { versionNegotiation: { mode: 'auto' } });
-    const transport = new StreamableHTTPClientTransport(new URL(url), { fetch, authProvider: wallet });
-    try {
-      await client.connect(transport);
-      return { client };
-    } catch (error) {
-      await client.close();
-      if (error instanceof UnauthorizedError && wallet.authorization && !wallet.saved) return { transport };
-      throw error;
-    }
-  };
+  const newClient = () => [
+    new Client({ name: 'onbehalf-tests', version: '1.0.0' }, { versionNegotiation: { mode: 'auto' } }),
+    new StreamableHTTPClientTransport(new URL(url), { fetch, authProvider: wallet }),
+  ];
 
-  const { client: early, transport } = await connect();
-  if (early) throw new Error(`${url} lets people in who have not signed in`);
-  const callback = await playUser(reach(wallet.authorization).host, wallet.authorization, username);
-  if (callback.get('state') !== wallet.expectedState) throw new Error('the answer to another sign-in');
-  await transport.finishAuth(callback);
-  const { client } = await connect();
+  const [client, transport] = newClient();
   try {
-    const { structuredContent: seen } = await client.callTool({ name: 'whoami', arguments: {} });
-    const { access_token: accessToken, id_token: idToken, refresh_token: refreshToken } = wallet.saved;
-    return { seen, accessToken, idToken, refreshToken, authorization: wallet.authorization, asked };
+    await client.connect(transport);
+    throw new Error(`${url} lets people in who have not signed in`);
+  } catch (error) {
+    if (!(error instanceof UnauthorizedError && wallet.authorization)) throw error;
   } finally {
     await client.close();
   }
+  const callback = await playUser(reach(wallet.authorization).host, wallet.authorization, username);
+  if (callback.get('state') !== wallet.expectedState) throw new Error('the answer to another sign-in');
+  await transport.finishAuth(callback);
+
+  const { access_token: accessToken, id_token: idToken, refresh_token: refreshToken } = wallet.saved;
+  return {
+    accessToken,
+    idToken,
+    refreshToken,
+    authorization: wallet.authorization,
+    asked,
+    async whoami() {
+      const [again, connection] = newClient();
+      try {
+        await again.connect(connection);
+        return (await again.callTool({ name: 'whoami', arguments: {} })).structuredContent;
+      } finally {
+        await again.close();
+      }
+    },
+  };
 }

@@ -1,0 +1,320 @@
+// Signing in: what stops an MCP client at Entra and at Okta, and that the stand-ins here stop it as well. A stand-in that is more
+// lenient than the product hides that nobody can come in.
+
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import {
+  ENTRA_PATH,
+  ENTRA_RESOURCE,
+  OKTA_PATH,
+  PORTLESS_REDIRECT_URI,
+  REDIRECT_URI,
+  RESOURCE,
+  startGateway,
+  startParts,
+} from './parts/gateway.mjs';
+import { playUser, signIn } from './parts/login.mjs';
+
+let parts;
+let gateway;
+before(async () => {
+  parts = await startParts();
+  gateway = await startGateway(parts, { recipe: 'okta-and-entra' });
+});
+after(async () => {
+  await gateway?.stop();
+  await parts?.stop();
+});
+
+/** GET or POST at a provider; the answer with its body as text, and redirects left alone. */
+async function ask({ host }, url, form, type = 'application/x-www-form-urlencoded') {
+  const target = host.reach(url);
+  const response = await fetch(target.url, {
+    method: form === undefined ? 'GET' : 'POST',
+    body: form,
+    headers: { ...target.headers, ...(form !== undefined && { 'content-type': type }) },
+    redirect: 'manual',
+  });
+  const location = response.headers.get('location');
+  return { status: response.status, text: await response.text(), location: location && new URL(location, url) };
+}
+
+/** Where an MCP client sends a browser, with these parameters in the place of its own; `undefined` leaves one out. */
+function signInUrl(provider, changes) {
+  const url = new URL(provider.signIn.urls.authorize);
+  const parameters = {
+    client_id: provider.ids.mcpClient,
+    response_type: 'code',
+    redirect_uri: REDIRECT_URI,
+    state: 'the state',
+    code_challenge: 'E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM',
+    code_challenge_method: 'S256',
+    ...changes,
+  };
+  for (const [name, value] of Object.entries(parameters)) if (value !== undefined) url.searchParams.set(name, value);
+  return url;
+}
+const authorize = (provider, changes) => ask(provider, signInUrl(provider, changes));
+
+/** What came back to the client. */
+function returned({ status, location, text }) {
+  assert.equal(status, 303, text);
+  assert.ok(location.href.startsWith(REDIRECT_URI), location.href);
+  return Object.fromEntries(location.searchParams);
+}
+
+/** The form for the user's name. */
+const isAsked = ({ status, location }) => status === 303 && location.pathname.includes('/login/');
+
+describe('an MCP client at Entra', () => {
+  it('is refused with the recipe as it was, whose scope is of an api:// URI', async (t) => {
+    const own = await startParts({ entraAppIdUris: (clientId) => [`api://${clientId}`] });
+    t.after(() => own.stop());
+    const old = await startGateway(own, {
+      recipe: 'entra',
+      change: ({ identity_providers: { entra }, resources: [resource] }) => {
+        entra.audiences = [own.entra.ids.gateway, `api://${own.entra.ids.gateway}`];
+        resource.scopes_supported = [`api://${own.entra.ids.gateway}/mcp:read`];
+      },
+    });
+    t.after(() => old.stop());
+    await assert.rejects(old.signIn('alice@contoso.example', { provider: own.entra }), {
+      code: 'invalid_target',
+      message: /^AADSTS9010010: /,
+    });
+    assert.deepEqual(own.entra.signIn.tokenRequests, []);
+  });
+
+  it('is refused where only the metadata still has the api:// URI', async (t) => {
+    const old = await startGateway(parts, {
+      recipe: 'entra',
+      change: ({ resources: [resource] }) => {
+        resource.scopes_supported = [`api://${parts.entra.ids.gateway}/mcp:read`];
+      },
+    });
+    t.after(() => old.stop());
+    await assert.rejects(old.signIn('alice@contoso.example', { provider: parts.entra }), /AADSTS500011: .*api:/);
+  });
+
+  it('is refused where the metadata has the scope by its short name', async (t) => {
+    const short = await startGateway(parts, {
+      recipe: 'entra',
+      change: ({ resources: [resource] }) => delete resource.scopes_supported,
+    });
+    t.after(() => short.stop());
+    await assert.rejects(short.signIn('alice@contoso.example', { provider: parts.entra }), /AADSTS650053: .*'mcp:read'/);
+  });
+
+  it('cannot register itself', async () => {
+    const stranger = { path: ENTRA_PATH, provider: parts.entra, clientId: null };
+    await assert.rejects(gateway.signIn('alice@contoso.example', stranger), /does not support dynamic client registration/);
+  });
+
+  it('comes in with a registered client ID, and refreshes its token', async () => {
+    const { accessToken, refreshToken, whoami } = await gateway.signIn('alice@contoso.example', {
+      path: ENTRA_PATH,
+      provider: parts.entra,
+    });
+    assert.equal((await whoami()).issuer, parts.entra.forMcp.issuer);
+    const refresh = (token, resource) => {
+      const form = { grant_type: 'refresh_token', client_id: parts.entra.ids.mcpClient, refresh_token: token, resource };
+      return ask(parts.entra, parts.entra.signIn.urls.token, new URLSearchParams(form));
+    };
+    const refreshed = JSON.parse((await refresh(refreshToken, ENTRA_RESOURCE)).text);
+    assert.notEqual(refreshed.access_token, accessToken);
+    assert.equal((await gateway.call(refreshed.access_token, {}, { path: ENTRA_PATH })).status, 200);
+    const { status, text } = await refresh(refreshed.refresh_token, 'https://other.example/mcp');
+    assert.deepEqual([status, JSON.parse(text).error], [400, 'invalid_target']);
+    assert.match(JSON.parse(text).error_description, /^AADSTS9010010: /);
+  });
+});
+
+describe('an MCP client at Okta', () => {
+  it('may not register itself', async () => {
+    const stranger = { path: OKTA_PATH, provider: parts.okta, clientId: null };
+    await assert.rejects(gateway.signIn('bob@acme.example', stranger), /rejected \(HTTP 403\): .*"E0000005"/);
+  });
+});
+
+it('a client of a resource of both providers goes to the first of them only', async (t) => {
+  const both = await startGateway(parts);
+  t.after(() => both.stop());
+  const { json } = await both.send({ path: '/.well-known/oauth-protected-resource/mcp' });
+  assert.deepEqual(json.authorization_servers, [parts.entra.signIn.issuer, parts.okta.signIn.issuer]);
+  // It has a client ID of Okta's, for which it is at the wrong place.
+  const bob = both.signIn('bob@acme.example', { provider: parts.okta });
+  await assert.rejects(bob, /does not support dynamic client registration/);
+});
+
+describe('the stand-in of Entra', () => {
+  const scopeOf = (identifier) => `${identifier}/mcp:read`;
+
+  it('takes a resource that names the app of the scopes, by whichever of its URIs', async () => {
+    for (const [resource, scope] of [
+      [RESOURCE, scopeOf(RESOURCE)],
+      [RESOURCE, `openid ${scopeOf(RESOURCE)} offline_access`],
+      [ENTRA_RESOURCE, scopeOf(RESOURCE)],
+      [RESOURCE, scopeOf(parts.entra.ids.gateway)],
+      [undefined, scopeOf(RESOURCE)],
+      [undefined, 'openid'],
+    ]) {
+      const answer = await authorize(parts.entra, { resource, scope });
+      assert.ok(isAsked(answer), `${resource} ${scope}: ${answer.location}`);
+    }
+  });
+
+  it('refuses any other resource, as the redirect says (AADSTS9010010)', async () => {
+    const other = `api://${parts.entra.ids.otherApi}`;
+    for (const [resource, scope] of [
+      ['https://mcp.example.com/mcp/', scopeOf(RESOURCE)],
+      ['https://mcp.example.com', scopeOf(RESOURCE)],
+      ['https://MCP.example.com/mcp', scopeOf(RESOURCE)],
+      [other, scopeOf(RESOURCE)],
+      [RESOURCE, scopeOf(other)],
+      [RESOURCE, `${scopeOf(RESOURCE)} ${scopeOf(other)}`],
+      [RESOURCE, 'openid'],
+    ]) {
+      const { error, error_description, state, ...others } = returned(await authorize(parts.entra, { resource, scope }));
+      assert.deepEqual([error, state, others], ['invalid_target', 'the state', {}], `${resource} ${scope}`);
+      assert.match(error_description, /^AADSTS9010010: /);
+    }
+  });
+
+  it('refuses scopes that name no app, none of the tenant’s, or none of its scopes', async () => {
+    for (const [scope, error, code] of [
+      ['mcp:read', 'invalid_client', /^AADSTS650053: .*'mcp:read'.*00000003-0000-0000-c000-000000000000/],
+      [`${RESOURCE}/mcp:admin`, 'invalid_client', /^AADSTS650053: .*'mcp:admin'/],
+      [scopeOf('https://unknown.example'), 'invalid_resource', /^AADSTS500011: .*https:\/\/unknown\.example/],
+      [scopeOf(`api://${parts.entra.ids.gateway}`), 'invalid_resource', /^AADSTS500011: /],
+    ]) {
+      const answer = returned(await authorize(parts.entra, { scope, resource: RESOURCE }));
+      assert.equal(answer.error, error, scope);
+      assert.match(answer.error_description, code);
+    }
+  });
+
+  it('shows a page, and redirects nowhere, without a scope or for another path', async () => {
+    const scope = scopeOf(RESOURCE);
+    for (const [changes, code] of [
+      [{ scope: undefined, resource: RESOURCE }, /AADSTS900144: /],
+      [{ scope, redirect_uri: 'http://127.0.0.1:6276/other' }, /AADSTS50011: /],
+      [{ scope, redirect_uri: 'http://localhost:6276/oauth/callback' }, /AADSTS50011: /],
+      [{ scope, redirect_uri: 'https://127.0.0.1:6276/oauth/callback' }, /AADSTS50011: /],
+      [{ scope, redirect_uri: 'http://127.0.0.1.evil.example:6276/oauth/callback' }, /AADSTS50011: /],
+    ]) {
+      const { status, location, text } = await authorize(parts.entra, changes);
+      assert.deepEqual([status, location], [400, null], JSON.stringify(changes));
+      assert.match(text, code);
+    }
+  });
+
+  it('does not look at the port of a loopback address', async () => {
+    for (const redirect_uri of [REDIRECT_URI, PORTLESS_REDIRECT_URI, 'http://127.0.0.1:1/oauth/callback']) {
+      assert.ok(isAsked(await authorize(parts.entra, { scope: scopeOf(RESOURCE), resource: RESOURCE, redirect_uri })));
+    }
+  });
+
+  it('has one metadata document, without much that clients want there', async () => {
+    const { issuer, urls } = parts.entra.signIn;
+    const path = new URL(issuer).pathname;
+    const there = await ask(parts.entra, `${issuer}/.well-known/openid-configuration`);
+    const document = JSON.parse(there.text);
+    assert.deepEqual(
+      [there.status, document.issuer, document.authorization_endpoint, document.token_endpoint],
+      [200, issuer, urls.authorize, urls.token],
+    );
+    for (const member of [
+      'registration_endpoint',
+      'code_challenge_methods_supported',
+      'authorization_response_iss_parameter_supported',
+      'client_id_metadata_document_supported',
+      'grant_types_supported',
+    ]) {
+      assert.ok(!(member in document), member);
+    }
+    assert.ok(!document.token_endpoint_auth_methods_supported.includes('none'));
+    for (const nothing of [
+      `/.well-known/oauth-authorization-server${path}`,
+      `/.well-known/openid-configuration${path}`,
+      `${path}/.well-known/oauth-authorization-server`,
+      `${path.replace('/v2.0', '')}/.well-known/oauth-authorization-server`,
+      '/.well-known/oauth-authorization-server',
+      '/.well-known/openid-configuration',
+    ]) {
+      assert.equal((await ask(parts.entra, new URL(nothing, issuer))).status, 404, nothing);
+    }
+  });
+});
+
+describe('the stand-in of Okta', () => {
+  it('compares redirect URIs exactly, port included, and shows a page for any other', async () => {
+    assert.ok(isAsked(await authorize(parts.okta, { scope: 'mcp:read' })));
+    for (const redirect_uri of [
+      PORTLESS_REDIRECT_URI,
+      'http://127.0.0.1:6277/oauth/callback',
+      'http://localhost:6276/oauth/callback',
+      `${REDIRECT_URI}/`,
+    ]) {
+      const { status, location, text } = await authorize(parts.okta, { scope: 'mcp:read', redirect_uri });
+      assert.deepEqual([status, location], [400, null], redirect_uri);
+      assert.match(text, /must be a Login redirect URI in the client app settings/);
+    }
+  });
+
+  it('does not look at the resource, at either endpoint', async () => {
+    for (const resource of [RESOURCE, 'https://other.example/mcp', 'no URI at all']) {
+      const { accessToken } = await signIn(parts.okta, 'bob@acme.example', { resource });
+      assert.equal((await gateway.call(accessToken, {}, { path: OKTA_PATH })).status, 200);
+    }
+  });
+
+  it('refuses to register a client for whoever is no administrator', async () => {
+    const url = `https://${parts.okta.host.name}/oauth2/v1/clients`;
+    const { status, text } = await ask(parts.okta, url, '{"redirect_uris":["http://127.0.0.1/"]}', 'application/json');
+    const { errorId, ...body } = JSON.parse(text);
+    assert.equal(status, 403);
+    assert.match(errorId, /^oae/);
+    assert.deepEqual(body, {
+      errorCode: 'E0000005',
+      errorSummary: 'Invalid session',
+      errorLink: 'E0000005',
+      errorCauses: [],
+    });
+  });
+
+  it('has its metadata at three places, with the scopes that are published', async () => {
+    for (const [server, path] of [
+      [parts.okta.signIn, '/oauth2/default'],
+      [parts.okta.org, ''],
+    ]) {
+      const published = server === parts.okta.org ? [] : ['mcp:read'];
+      for (const [place, isOidc] of [
+        [`${path}/.well-known/openid-configuration`, true],
+        [`${path}/.well-known/oauth-authorization-server`, false],
+        [`/.well-known/oauth-authorization-server${path}`, false],
+      ]) {
+        const { status, text } = await ask(parts.okta, new URL(place, server.issuer));
+        assert.equal(status, 200, place);
+        const document = JSON.parse(text);
+        assert.equal(document.issuer, server.issuer);
+        assert.equal(document.registration_endpoint, `https://${parts.okta.host.name}/oauth2/v1/clients`);
+        assert.deepEqual(document.code_challenge_methods_supported, ['S256']);
+        assert.ok(document.token_endpoint_auth_methods_supported.includes('none'));
+        assert.deepEqual(document.scopes_supported.filter((scope) => scope.includes(':')), published);
+        assert.equal('userinfo_endpoint' in document, isOidc);
+        assert.ok(!('authorization_response_iss_parameter_supported' in document));
+      }
+      assert.equal((await ask(parts.okta, new URL(`/.well-known/openid-configuration${path}`, server.issuer))).status, path ? 404 : 200);
+    }
+  });
+});
+
+it('neither sends its issuer back with a code', async () => {
+  for (const [provider, scope] of [
+    [parts.entra, `${RESOURCE}/mcp:read`],
+    [parts.okta, 'mcp:read'],
+  ]) {
+    const callback = await playUser(provider.host, signInUrl(provider, { scope }), 'somebody@example.com');
+    assert.deepEqual([...callback.keys()].sort(), ['code', 'state']);
+  }
+});
