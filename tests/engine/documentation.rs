@@ -136,6 +136,7 @@ fn every_file_and_target_that_is_named_is_there() {
         "SECURITY.md",
         "docs/design.md",
         "docs/attacks.md",
+        "docs/clients.md",
         "docs/errors.md",
     ] {
         let text = read(page);
