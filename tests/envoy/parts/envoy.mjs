@@ -153,11 +153,16 @@ class Envoy {
     return Object.fromEntries(lines.filter(([, v]) => /^\d+$/.test(v)).map(([k, v]) => [k, Number(v)]));
   }
 
+  /** A counter or a gauge, or undefined where there is none. */
+  async stat(name) {
+    return (await this.stats(`^${name.replaceAll('.', '\\.')}$`))[name];
+  }
+
   /** What Envoy says when the module has trapped; empty if it never has. */
   async traps() {
     const stats = await this.stats('^wasm\\.');
     const counted = Object.entries(stats).filter(([name, v]) => /vm_reload|fail/.test(name) && v > 0);
-    const logged = this.log.match(/^.*(RuntimeError|panicked|wasm log .*panic|VM .*fail|Wasm VM failed).*$/gim);
+    const logged = this.log.match(/^.*(Uncaught \w*Error|panicked|wasm log .*panic|VM .*fail|Wasm VM failed).*$/gim);
     return [...counted.map(([name, value]) => `${name}: ${value}`), ...(logged ?? [])];
   }
 

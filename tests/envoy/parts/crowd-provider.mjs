@@ -1,0 +1,185 @@
+// Identity providers for crowds. They check a client and its user's token and sign another one, as the real OAuth library does
+// that the other tests rest on, in a fraction of its time: thousands of users want a token in the same moment here.
+
+import { generateKeyPairSync, randomBytes, sign } from 'node:crypto';
+import { createServer } from 'node:http';
+import { createServer as createHttp2Server } from 'node:http2';
+import { secrets } from './leaks.mjs';
+
+const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
+const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token';
+const CLIENT = 'gateway';
+export const AUDIENCE = 'https://gateway.example';
+export const UPSTREAM_AUDIENCE = 'https://upstream.example';
+/** The names of the providers, which are the ends of their issuers, too. */
+export const PROVIDERS = ['one', 'two'];
+
+const encode = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
+
+/**
+ * Two issuers at one address, which take HTTP/1.1 at `port` and HTTP/2 at `http2Port`. What a provider does wrong it does at a
+ * `place` only: a set of endpoints with a name of its own.
+ */
+export async function startCrowdProvider() {
+  const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const kid = randomBytes(8).toString('hex');
+  const jwks = { keys: [{ ...publicKey.export({ format: 'jwk' }), kid, alg: 'ES256', use: 'sig' }] };
+  const secret = randomBytes(24).toString('base64url');
+  const places = new Map();
+  // A token is known again by its own text, which costs no signature.
+  const made = new Map();
+  const claimsOf = new Map();
+  let healthy = true;
+
+  const signed = (claims) => {
+    const input = `${encode({ typ: 'at+jwt', alg: 'ES256', kid })}.${encode(claims)}`;
+    return `${input}.${sign('sha256', Buffer.from(input), { key: privateKey, dsaEncoding: 'ieee-p1363' }).toString('base64url')}`;
+  };
+  const now = () => Math.floor(Date.now() / 1000);
+  const once = (issuer, user, audience, claims) => {
+    const name = `${issuer} ${user} ${audience}`;
+    if (!made.has(name)) {
+      const all = { iss: issuer, sub: user, aud: audience, iat: now(), exp: now() + 3600, ...claims };
+      const token = signed(all);
+      secrets.add(token);
+      made.set(name, token);
+      claimsOf.set(token, all);
+    }
+    return made.get(name);
+  };
+
+  const handle = async (request, response) => {
+    const chunks = [];
+    for await (const chunk of request) chunks.push(chunk);
+    const answer = (status, body) => {
+      if (response.destroyed || response.stream?.destroyed) return;
+      response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+    };
+    const [, endpoint, name, provider] = request.url.split('/');
+    if (endpoint === 'health') return answer(name === 'changing' && healthy ? 200 : 503, {});
+    const place = places.get(name);
+    if (!place) return answer(404, {});
+    const server = { recordFaulty: () => {} };
+    if (endpoint === 'keys') return place.meet('keys', { request, response, server, real: () => answer(200, jwks) });
+    const form = new URLSearchParams(Buffer.concat(chunks).toString());
+    const real = () => exchange(request, form, issuers[provider], answer);
+    return place.meet('token', { request, response, server, real });
+  };
+
+  /** RFC 8693 section 2. */
+  const exchange = ({ headers }, form, issuer, answer) => {
+    const basic = Buffer.from(`${CLIENT}:${encodeURIComponent(secret)}`).toString('base64');
+    if (headers.authorization !== `Basic ${basic}`) return answer(401, { error: 'invalid_client' });
+    if (form.get('grant_type') !== TOKEN_EXCHANGE) return answer(400, { error: 'unsupported_grant_type' });
+    const claims = claimsOf.get(form.get('subject_token'));
+    if (form.get('subject_token_type') !== ACCESS_TOKEN || claims?.iss !== issuer || claims.aud !== AUDIENCE) {
+      return answer(400, { error: 'invalid_request' });
+    }
+    if (form.get('audience') !== UPSTREAM_AUDIENCE) return answer(400, { error: 'invalid_target' });
+    return answer(200, {
+      access_token: once(issuer, claims.sub, UPSTREAM_AUDIENCE, { client_id: CLIENT }),
+      issued_token_type: ACCESS_TOKEN,
+      token_type: 'Bearer',
+      expires_in: 3600,
+    });
+  };
+
+  const plain = await listening(createServer({ keepAliveTimeout: 600_000 }, handle));
+  const http2 = await listening(createHttp2Server(handle));
+  const origin = `http://127.0.0.1:${plain.port}`;
+  const issuers = Object.fromEntries(PROVIDERS.map((name) => [name, `${origin}/${name}`]));
+
+  return {
+    port: plain.port,
+    http2Port: http2.port,
+    secret,
+    claimsOf: (token) => claimsOf.get(token),
+    /** The token that a user of a provider comes with. */
+    token: (user, provider = 'one') => once(issuers[provider], user, AUDIENCE, { client_id: 'client', scope: 'mcp:read' }),
+    /** A token that looks like one of a user’s, signed by nobody with a key that the provider does not have. */
+    forged(number, provider = 'one') {
+      const claims = { iss: issuers[provider], sub: `forged${number}`, aud: AUDIENCE, exp: now() + 3600, client_id: 'client', scope: 'mcp:read' };
+      return `${encode({ typ: 'at+jwt', alg: 'ES256', kid: `unknown${number}` })}.${encode(claims)}.${randomBytes(64).toString('base64url')}`;
+    },
+    place(name) {
+      const place = new Place(name, origin, issuers);
+      places.set(name, place);
+      return place;
+    },
+    /** Whether health checks of a cluster find it well, where they ask for `/health/changing`. */
+    setHealthy(is) {
+      healthy = is;
+    },
+    /** Takes no more connections on the HTTP/1.1 port, until `again`. What is under way goes on. */
+    refuse: () => plain.refuse(),
+    again: () => plain.again(),
+    async stop() {
+      await Promise.all([plain.stop(), http2.stop()]);
+    },
+  };
+}
+
+/** Endpoints of the providers with a name of their own, as what a configuration says of them. */
+class Place {
+  constructor(name, origin, issuers) {
+    Object.assign(this, { name, origin, issuers });
+    this.faults = [];
+    this.asked = { keys: 0, token: 0 };
+  }
+
+  /** One of `identity_providers`. */
+  configuration(provider, changes = {}) {
+    return {
+      profile: 'rfc8693',
+      issuer: this.issuers[provider],
+      cluster: 'provider',
+      audiences: [AUDIENCE],
+      jwks_uri: `${this.origin}/keys/${this.name}/${provider}`,
+      token_endpoint: `${this.origin}/token/${this.name}/${provider}`,
+      timeout_seconds: 60,
+      client: { id: CLIENT, authentication: { method: 'client_secret_basic', secret: { env: 'CROWD_SECRET' } } },
+      ...changes,
+    };
+  }
+
+  /** From now on requests at an endpoint meet a fault (see faults.mjs). Returns a function that puts things right again. */
+  fail(endpoint, behave) {
+    const fault = { endpoint, behave };
+    this.faults.unshift(fault);
+    return () => {
+      this.faults = this.faults.filter((other) => other !== fault);
+    };
+  }
+
+  meet(endpoint, exchange) {
+    this.asked[endpoint] += 1;
+    const fault = this.faults.find((one) => one.endpoint === endpoint);
+    return fault ? fault.behave(exchange) : exchange.real();
+  }
+}
+
+/** A server on a free port of loopback, and how to end all that it does. */
+export async function listening(server) {
+  const open = new Set();
+  const track = (connection) => {
+    open.add(connection);
+    connection.on('close', () => open.delete(connection));
+  };
+  server.on('connection', track);
+  const listen = (port) =>
+    new Promise((resolve, reject) => {
+      server.once('error', reject);
+      server.listen({ port, host: '127.0.0.1', backlog: 4096 }, resolve);
+    });
+  await listen(0);
+  const { port } = server.address();
+  return {
+    port,
+    refuse: () => void server.close(),
+    again: () => listen(port),
+    async stop() {
+      server.close();
+      for (const connection of open) connection.destroy();
+    },
+  };
+}

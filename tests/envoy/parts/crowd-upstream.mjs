@@ -1,0 +1,67 @@
+// The API behind a crowd: it takes a token of the crowd's providers, says whose it is, and keeps streams of events going.
+
+import { createServer } from 'node:http2';
+import { listening, UPSTREAM_AUDIENCE } from './crowd-provider.mjs';
+
+const EVENT_MS = 20;
+
+/**
+ * Answers `{user}` to a good token, 409 where it is not of the user whom the request names (`x-expected-user`), and 401 to
+ * any other. Below `/mcp/open` no token is wanted. A path that ends in `/events` is a stream of numbered events, until its
+ * client names it to `finish` (`x-stream`). `arrivals` has what requests call themselves (`x-number`), as they came.
+ */
+export async function startCrowdUpstream(provider) {
+  const streams = new Map();
+  const arrivals = [];
+  const mistaken = [];
+
+  const userOf = ({ authorization }) => {
+    const claims = provider.claimsOf(authorization?.match(/^Bearer (.*)$/)?.[1]);
+    return claims?.aud === UPSTREAM_AUDIENCE ? claims.sub : undefined;
+  };
+
+  const server = createServer((request, response) => {
+    const answer = (status, body) => response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+    request.resume();
+    const { headers, url } = request;
+    const user = userOf(headers);
+    if (headers['x-number'] !== undefined) arrivals.push(Number(headers['x-number']));
+    if (!url.startsWith('/mcp/open')) {
+      if (user === undefined) {
+        mistaken.push('no good token');
+        return answer(401, {});
+      }
+      if (user !== headers['x-expected-user']) {
+        mistaken.push(`${headers['x-expected-user']} got a token of ${user}`);
+        return answer(409, { user });
+      }
+    }
+    if (!url.endsWith('/events')) return answer(200, { user });
+    const name = headers['x-stream'];
+    response.writeHead(200, { 'content-type': 'text/event-stream' });
+    streams.set(name, { response, next: 0 });
+    response.on('close', () => streams.delete(name));
+  });
+  const { port, stop } = await listening(server);
+  const timer = setInterval(() => {
+    for (const stream of streams.values()) {
+      stream.response.write(`id: ${stream.next}\n\n`);
+      stream.next += 1;
+    }
+  }, EVENT_MS);
+
+  return {
+    port,
+    arrivals,
+    mistaken,
+    /** Ends a stream with an event that says how many there were before. */
+    finish(name) {
+      const stream = streams.get(name);
+      stream?.response.end(`event: end\ndata: ${stream.next}\n\n`);
+    },
+    async stop() {
+      clearInterval(timer);
+      await stop();
+    },
+  };
+}

@@ -1,0 +1,293 @@
+// The scene for crowds that wait: one Envoy, whose listeners come and go while it runs. All of them run the filter in the same
+// VM of each worker, so that a trap in one of them cuts the streams of all.
+
+import { renameSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { connectCrowd, HOST, openEventStream } from './crowd-client.mjs';
+import { startCrowdProvider, UPSTREAM_AUDIENCE } from './crowd-provider.mjs';
+import { startCrowdUpstream } from './crowd-upstream.mjs';
+import { MODULE, scratchFolder, startEnvoy } from './envoy.mjs';
+import { until } from './until.mjs';
+
+const FOREIGN_MODULE = fileURLToPath(new URL('../../../target/foreign_filter.wasm', import.meta.url));
+const EXTENSIONS = 'type.googleapis.com/envoy.extensions';
+const STRING = 'type.googleapis.com/google.protobuf.StringValue';
+const address = (port) => ({ socket_address: { address: '127.0.0.1', port_value: port } });
+const typed = (name, type, fields = {}) => ({ name, typed_config: { '@type': `${EXTENSIONS}.${type}`, ...fields } });
+const http = (name, type, fields) => typed(name, `filters.http.${type}`, fields);
+
+/** The `http_filters` of a Wasm module. All of the same module are in one VM. */
+const wasm = (name, module, configuration, environment = []) =>
+  http(name, 'wasm.v3.Wasm', {
+    config: {
+      name,
+      failure_policy: 'FAIL_RELOAD',
+      vm_config: {
+        vm_id: name,
+        runtime: 'envoy.wasm.runtime.v8',
+        code: { local: { filename: module } },
+        environment_variables: { host_env_keys: environment },
+      },
+      configuration: { '@type': STRING, value: configuration },
+    },
+  });
+
+/** What others have in their chains behind this filter: each has something to do with requests and with answers. */
+const neighbours = () => [
+  http('header_mutation', 'header_mutation.v3.HeaderMutation', {
+    mutations: {
+      request_mutations: [{ append: { header: { key: 'x-subject', value: '%FILTER_STATE(wasm.onbehalf.subject:PLAIN)%' } } }],
+      response_mutations: [{ append: { header: { key: 'x-served-by', value: 'a gateway' } } }],
+    },
+  }),
+  http('cors', 'cors.v3.Cors'),
+  http('compressor', 'compressor.v3.Compressor', {
+    response_direction_config: { common_config: { min_content_length: 1 } },
+    compressor_library: typed('gzip', 'compression.gzip.compressor.v3.Gzip'),
+  }),
+  http('lua', 'lua.v3.Lua', {
+    default_source_code: {
+      inline_string:
+        'function envoy_on_request(handle) handle:headers():add("x-lua", "1") end\n' +
+        'function envoy_on_response(handle) handle:headers():add("x-lua", handle:headers():get(":status")) end',
+    },
+  }),
+  http('buffer', 'buffer.v3.Buffer', { max_request_bytes: 65536 }),
+  wasm('foreign', FOREIGN_MODULE, 'pass'),
+];
+
+const CORS = {
+  cors: { '@type': `${EXTENSIONS}.filters.http.cors.v3.CorsPolicy`, allow_origin_string_match: [{ safe_regex: { regex: '.*' } }] },
+};
+
+function listener(name, port, configuration, { hasNeighbours }) {
+  const route = (prefix, cluster) => ({ match: { prefix }, route: { cluster, timeout: '0s' } });
+  return {
+    '@type': 'type.googleapis.com/envoy.config.listener.v3.Listener',
+    name,
+    stat_prefix: name,
+    address: address(port),
+    // Each worker gets as many connections as the others.
+    connection_balance_config: { exact_balance: {} },
+    filter_chains: [{
+      filters: [typed('http', 'filters.network.http_connection_manager.v3.HttpConnectionManager', {
+        stat_prefix: name,
+        http2_protocol_options: { max_concurrent_streams: 4096 },
+        route_config: {
+          virtual_hosts: [{
+            name,
+            domains: ['*'],
+            ...(hasNeighbours && { typed_per_filter_config: CORS }),
+            routes: [
+              route('/mcp/empty', 'empty'),
+              route('/mcp/unhealthy', 'unhealthy'),
+              { match: { prefix: '/mcp/direct' }, direct_response: { status: 418, body: { inline_string: '{}' } } },
+              route('/', 'upstream'),
+            ],
+          }],
+        },
+        http_filters: [
+          wasm('onbehalf', MODULE, JSON.stringify(configuration), ['CROWD_SECRET']),
+          ...(hasNeighbours ? neighbours() : []),
+          http('envoy.filters.http.router', 'router.v3.Router'),
+        ],
+      })],
+    }],
+  };
+}
+
+const MANY = { max_connections: 100_000, max_pending_requests: 100_000, max_requests: 100_000 };
+const protocol = (version, common) => ({
+  typed_extension_protocol_options: {
+    'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': {
+      '@type': `${EXTENSIONS}.upstreams.http.v3.HttpProtocolOptions`,
+      explicit_http_config: { [`${version}_protocol_options`]: {} },
+      ...(common && { common_http_protocol_options: common }),
+    },
+  },
+});
+const cluster = (name, ports, fields, thresholds = MANY) => ({
+  name,
+  type: 'STATIC',
+  connect_timeout: '5s',
+  load_assignment: { cluster_name: name, endpoints: [{ lb_endpoints: ports.map((port) => ({ endpoint: { address: address(port) } })) }] },
+  circuit_breakers: { thresholds: [thresholds] },
+  ...fields,
+});
+/** Nobody is asked whom a health check has found ill, not even where all are. */
+const healthChecked = (path) => ({
+  common_lb_config: { healthy_panic_threshold: { value: 0 } },
+  health_checks: [{
+    timeout: '1s',
+    interval: '0.05s',
+    no_traffic_interval: '0.05s',
+    unhealthy_threshold: 1,
+    healthy_threshold: 1,
+    http_health_check: { path, codec_client_type: 'HTTP2' },
+  }],
+});
+
+/**
+ * Envoy with so many workers, with or without other filters behind onbehalf, in front of an upstream and with two providers.
+ */
+export async function startCrowdScene({ workers, hasNeighbours = false }) {
+  const provider = await startCrowdProvider();
+  const upstream = await startCrowdUpstream(provider);
+  const file = join(scratchFolder(), 'listeners.json');
+  const write = (listeners) => {
+    writeFileSync(`${file}.new`, JSON.stringify({ resources: listeners }));
+    renameSync(`${file}.new`, file);
+  };
+  const calm = listener('calm', await freePort(), configurationOf(provider.place('calm')), { hasNeighbours });
+  write([calm]);
+  const envoy = await startEnvoy(
+    {
+      node: { id: 'crowd', cluster: 'crowd' },
+      admin: { address: address(0) },
+      dynamic_resources: { lds_config: { path_config_source: { path: file }, resource_api_version: 'V3' } },
+      static_resources: {
+        clusters: [
+          cluster('upstream', [upstream.port], protocol('http2')),
+          cluster('empty', []),
+          cluster('unhealthy', [provider.http2Port], { ...protocol('http2'), ...healthChecked('/health/never') }),
+          cluster('provider', [provider.http2Port], protocol('http2')),
+          cluster('provider-changing', [provider.http2Port], { ...protocol('http2'), ...healthChecked('/health/changing') }),
+          cluster('provider-refusing', [provider.port], protocol('http', { max_requests_per_connection: 1 })),
+          cluster('provider-one-call', [provider.http2Port], protocol('http2'), { ...MANY, max_requests: 1 }),
+        ],
+      },
+    },
+    { concurrency: workers, env: { CROWD_SECRET: provider.secret } },
+  );
+  const scene = new Scene({ envoy, provider, upstream, workers, hasNeighbours, write, always: calm });
+  scene.calm = { name: 'calm', port: envoy.port };
+  await scene.servesEverywhere(scene.calm);
+  return scene;
+}
+
+/** A port that nobody has. Envoy would use the socket of a listener that goes for all that come, if they named none. */
+async function freePort() {
+  const server = createServer();
+  await new Promise((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve));
+  const { port } = server.address();
+  await new Promise((resolve) => server.close(resolve));
+  return port;
+}
+
+/** A configuration with providers of a place, and one resource. */
+export function configurationOf(place, { providers = ['one'], provider: changes = {}, exchange, ...rest } = {}) {
+  return {
+    identity_providers: Object.fromEntries(providers.map((name) => [name, place.configuration(name, changes)])),
+    resources: [{
+      url: `https://${HOST}/mcp`,
+      exchange: Object.fromEntries(providers.map((name) => [name, exchange ?? { audience: UPSTREAM_AUDIENCE }])),
+    }],
+    open_paths: ['/mcp/open/events'],
+    ...rest,
+  };
+}
+
+class Scene {
+  #listeners = 0;
+  #newcomers = 0;
+  #reported = 0;
+
+  constructor(parts) {
+    Object.assign(this, parts);
+  }
+
+  /** A listener for each of the configurations, in place of those before: `{name, port}`. */
+  async listen(...configurations) {
+    const added = [];
+    for (const configuration of configurations) {
+      this.#listeners += 1;
+      added.push(listener(`crowd${this.#listeners}`, await freePort(), configuration, this));
+    }
+    this.write([this.always, ...added]);
+    await until(async () => {
+      const { listener_statuses: there } = JSON.parse(await this.envoy.get('/listeners?format=json'));
+      return added.every(({ name }) => there.some((listener) => listener.name === name));
+    }, 'the listeners are there');
+    return added.map((listener) => ({ name: listener.name, port: listener.address.socket_address.port_value }));
+  }
+
+  connect(port, version) {
+    return connectCrowd(port, version, this.workers);
+  }
+
+  /** Waits until exactly so many requests are under way at a listener. */
+  async isActive({ name }, count) {
+    await this.#gauge(`http.${name}.downstream_rq_active`, count);
+    const connections = await this.envoy.stats(`^listener\\.${name}\\.worker_\\d+\\.downstream_cx_active$`);
+    if (Object.keys(connections).length !== this.workers || new Set(Object.values(connections)).size !== 1) {
+      throw new Error(`workers do not have equal shares: ${JSON.stringify(connections)}`);
+    }
+  }
+
+  async #gauge(name, value) {
+    let seen;
+    const look = async () => (seen = await this.envoy.stat(name)) === value;
+    await until(look, `${name} is ${value}`).catch((error) => {
+      throw new Error(`${error.message}; it is ${seen}`);
+    });
+  }
+
+  /** Waits until a cluster has so many endpoints that are well. */
+  hasHealthy(cluster, count) {
+    return this.#gauge(`cluster.${cluster}.membership_healthy`, count);
+  }
+
+  /** In each worker, a stream of events through a listener, over an open path, and one with a user’s token elsewhere. */
+  async openEventStreams({ port }) {
+    const user = 'listener';
+    const headers = { authorization: `Bearer ${this.provider.token(user)}`, 'x-expected-user': user };
+    const streams = [];
+    // One after the other, or two could be given to the same worker.
+    for (let worker = 0; worker < this.workers; worker += 1) {
+      streams.push(await openEventStream(port, { path: '/mcp/open/events' }));
+      streams.push(await openEventStream(this.calm.port, { path: '/mcp/events', headers }));
+    }
+    return streams;
+  }
+
+  /** Waits until each worker serves a newcomer of a provider at a listener. */
+  async servesEverywhere({ name, port }, { provider, within = 20 } = {}) {
+    const connections = `http.${name}.downstream_cx_active`;
+    const before = await this.envoy.stat(connections);
+    const crowd = await this.connect(port, 'HTTP/2');
+    this.#newcomers += 1;
+    const user = `newcomer${this.#newcomers}`;
+    const headers = { authorization: `Bearer ${this.provider.token(user, provider)}`, 'x-expected-user': user };
+    try {
+      for (let worker = 0; worker < this.workers; worker += 1) {
+        let last;
+        const served = async () => (last = await crowd.send(worker, { path: '/mcp', headers })).status === 200;
+        await until(served, 'a newcomer is served', within).catch((error) => {
+          throw new Error(`${error.message}; the last answer was ${JSON.stringify(last)}`);
+        });
+      }
+    } finally {
+      crowd.leave();
+      // Who comes next gets the workers in turn only if these are gone.
+      await this.#gauge(connections, before);
+    }
+  }
+
+  /** What Envoy says of traps since the last time. A VM that has trapped is found, and counted, by the next request in it. */
+  async newTraps() {
+    const stats = await this.envoy.stats('vm_reload');
+    const count = Object.values(stats).reduce((sum, value) => sum + value, 0);
+    const lines = this.envoy.log.match(/^.*Function: \w+ failed.*$/gm) ?? [];
+    const reported = count + lines.length;
+    const found = reported - this.#reported;
+    this.#reported = reported;
+    return found === 0 ? [] : [`counters of reloads: ${JSON.stringify(stats)}`, ...lines.slice(-1)];
+  }
+
+  async stop() {
+    await this.envoy.stop();
+    await Promise.all([this.provider.stop(), this.upstream.stop()]);
+  }
+}
