@@ -64,6 +64,8 @@ pub struct Config {
     pub verified_bytes: usize,
     /// The most exchanged tokens (and refusals) that are remembered.
     pub exchanged_tokens: usize,
+    /// The most bytes that they take.
+    pub exchanged_bytes: usize,
     /// The most exchanged tokens (and refusals) that all workers of a process share.
     pub shared_tokens: usize,
     /// The longest that a request may wait for all that it lacks.
@@ -158,8 +160,10 @@ impl Config {
                     .push(format!("open_paths[{index}]: forwarded without a token, although it is in resources[{at}]"));
             }
         }
-        let cache =
-            root.object("cache", &["verified_tokens", "verified_bytes", "exchanged_tokens", "shared_tokens"])?;
+        let cache = root.object(
+            "cache",
+            &["verified_tokens", "verified_bytes", "exchanged_tokens", "exchanged_bytes", "shared_tokens"],
+        )?;
         let size = |name: &str, least: u32, most: u32, default: u32, unit: &str| {
             let size = cache.as_ref().map_or(Ok(None), |cache| cache.number(name, least, most, unit))?;
             Ok(usize::try_from(size.unwrap_or(default)).unwrap_or(usize::MAX))
@@ -204,6 +208,7 @@ impl Config {
             verified_bytes: size("verified_bytes", 0, u32::MAX, DEFAULT_CACHED_BYTES, "bytes")?,
             // Waiting requests get their token from the cache of exchanged ones: it cannot be switched off.
             exchanged_tokens: tokens("exchanged_tokens", 1)?,
+            exchanged_bytes: size("exchanged_bytes", 0, u32::MAX, DEFAULT_CACHED_BYTES, "bytes")?,
             shared_tokens: tokens("shared_tokens", 0)?,
             longest_wait: Duration::from_secs(
                 root.number("longest_wait_seconds", 1, 120, "seconds")?.unwrap_or(DEFAULT_LONGEST_WAIT).into(),

@@ -77,6 +77,18 @@ impl Exchange {
         }
     }
 
+    fn bytes(&self) -> usize {
+        let texts = match self {
+            Self::Issued { authorization, .. } => authorization.reveal().len(),
+            Self::Failed { refusal, .. } => {
+                let claims = refusal.claims.as_ref().map_or(0, String::len);
+                let uri = refusal.interaction_uri.as_ref().map_or(0, |uri| uri.len());
+                refusal.detail.len().saturating_add(claims).saturating_add(uri)
+            }
+        };
+        texts.saturating_add(ENTRY_BYTES)
+    }
+
     pub(super) const fn until(&self) -> UnixTime {
         match self {
             Self::Issued { until, .. } | Self::Failed { until, .. } => *until,
@@ -139,20 +151,44 @@ pub(super) enum Exchanged {
     Unknown,
 }
 
-/// What a worker has of exchanges.
+/// Exchanged tokens and refusals of a worker. The one that was not used for longest is given up first: they are bounded by
+/// number and by bytes.
 pub(super) struct Exchanges {
     exchanges: Cache<TokenKey, Exchange>,
+    bytes: usize,
+    most_bytes: usize,
 }
 
+/// What an entry takes beside its texts, roughly.
+const ENTRY_BYTES: usize = 200;
+
 impl Exchanges {
-    /// Room for so many.
-    pub(super) fn new(most: usize) -> Self {
-        Self { exchanges: cache(NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN)) }
+    /// Room for so many, and so many bytes of them.
+    pub(super) fn new(most: usize, most_bytes: usize) -> Self {
+        Self { exchanges: cache(NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN)), bytes: 0, most_bytes }
+    }
+
+    /// The one that was put last stays, whatever its size: requests wait for it.
+    fn put(&mut self, key: TokenKey, exchange: Exchange) {
+        self.bytes = self.bytes.saturating_add(exchange.bytes());
+        // The one that had its place, or was pushed out.
+        let gone = self.exchanges.push(key, exchange);
+        self.bytes = self.bytes.saturating_sub(gone.map_or(0, |(_, gone)| gone.bytes()));
+        while self.bytes > self.most_bytes && self.exchanges.len() > 1 {
+            let gone = self.exchanges.pop_lru();
+            self.bytes = self.bytes.saturating_sub(gone.map_or(0, |(_, gone)| gone.bytes()));
+        }
+    }
+
+    fn remove(&mut self, key: &TokenKey) {
+        let gone = self.exchanges.pop(key);
+        self.bytes = self.bytes.saturating_sub(gone.map_or(0, |gone| gone.bytes()));
     }
 
     /// Every span that was measured by the old clock ends.
     pub(super) fn clock_went_back(&mut self) {
         self.exchanges.clear();
+        self.bytes = 0;
     }
 
     /// What is there for others to have.
@@ -162,7 +198,7 @@ impl Exchanges {
 
     /// Takes over what another worker has found, also a token that ends sooner than the one here: the others have that one.
     pub(super) fn take_over(&mut self, key: TokenKey, theirs: Exchange) {
-        self.exchanges.put(key, theirs);
+        self.put(key, theirs);
     }
 
     /// Another worker is at the next token: this one does not look for it again before long.
@@ -185,7 +221,7 @@ impl Exchanges {
                 Exchanged::Failed(refusal)
             }
             Some(_) => {
-                self.exchanges.pop(key);
+                self.remove(key);
                 Exchanged::Unknown
             }
             None => Exchanged::Unknown,
@@ -231,7 +267,7 @@ impl Exchanges {
             *renew_from = Some(from).filter(|from| *from < *better);
             return false;
         }
-        self.exchanges.put(key, Exchange::issued(authorization, until, renew_from));
+        self.put(key, Exchange::issued(authorization, until, renew_from));
         true
     }
 
@@ -243,7 +279,7 @@ impl Exchanges {
     /// A token is not good any more. That there is none, and why, stays.
     pub(super) fn drop_issued(&mut self, key: &TokenKey) {
         if self.mark(key).is_some() {
-            self.exchanges.pop(key);
+            self.remove(key);
         }
     }
 
@@ -264,7 +300,7 @@ impl Exchanges {
             *renew_from = Some(now.plus(pause.max(RENEWAL_PAUSE)));
             return false;
         }
-        self.exchanges.put(key, Exchange::Failed { refusal, until: now.plus(pause) });
+        self.put(key, Exchange::Failed { refusal, until: now.plus(pause) });
         true
     }
 }

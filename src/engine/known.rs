@@ -52,7 +52,7 @@ impl Known {
             id_tokens: VerifiedTokens::new(config.verified_tokens, config.verified_bytes),
             headers: Vec::new(),
             serves: false,
-            exchanges: Exchanges::new(config.exchanged_tokens),
+            exchanges: Exchanges::new(config.exchanged_tokens, config.exchanged_bytes),
             circuits: Circuits::default(),
             nonces: Nonces::default(),
             rejections: Rejections::new(config.exchanged_tokens, config.resources.len()),

@@ -124,6 +124,51 @@ fn short_tokens_are_exchanged_as_often_as_they_end() {
 }
 
 #[test]
+fn exchanged_tokens_take_no_more_bytes_than_they_may() {
+    let mut configuration = configuration();
+    configuration["cache"] = json!({"exchanged_bytes": 100_000, "shared_tokens": 0});
+    let mut bench = Bench::new(&configuration).with_keys();
+    let up = |user: usize| format!("{user}-{}", "t".repeat(20_000));
+    let token = |user: usize| entra_user(&format!("u{user}"));
+    let exchange =
+        |bench: &mut Bench, user: usize, up: &str| drop(bench.exchange(bearer("/github", &token(user)), &issued(up)));
+    for user in 0..20 {
+        exchange(&mut bench, user, &up(user));
+    }
+    for user in 16..20 {
+        assert_eq!(authorization(bench.ask(bearer("/github", &token(user)))), format!("Bearer {}", up(user)));
+    }
+    for user in [0, 15] {
+        bench.wait(bearer("/github", &token(user)));
+    }
+    // The same places again, and a refusal in place of a token.
+    let denied = answer_with(400, &[], &json!({"error": "access_denied"}));
+    let mut bench = Bench::new(&configuration).with_keys();
+    let short = answer_with(200, &[], &json!({"access_token": up(1), "token_type": "Bearer", "expires_in": 60}));
+    for _ in 0..20 {
+        drop(bench.exchange(bearer("/github", &token(1)), &denied));
+        bench.advance(61);
+        drop(bench.exchange(bearer("/github", &token(1)), &short));
+        bench.advance(61);
+    }
+    exchange(&mut bench, 1, &up(1));
+    for user in 2..5 {
+        exchange(&mut bench, user, &up(user));
+    }
+    for user in 1..5 {
+        assert_eq!(authorization(bench.ask(bearer("/github", &token(user)))), format!("Bearer {}", up(user)));
+    }
+    // One that is larger than all may be is there for those who wait for it.
+    configuration["cache"]["exchanged_bytes"] = json!(0);
+    let mut bench = Bench::new(&configuration).with_keys();
+    let waiting = [(); 3].map(|()| bench.wait(bearer("/github", &token(1))));
+    let (flight, _) = bench.call();
+    let steps = bench.reply(flight, &issued(&up(1)));
+    assert_eq!(steps.len(), waiting.len());
+    bench.no_call();
+}
+
+#[test]
 fn a_token_that_ends_at_once_still_serves_those_who_waited() {
     let reply = answer_with(200, &[], &json!({"access_token": "up", "token_type": "Bearer", "expires_in": 1}));
     assert_eq!(authorization(Bench::ready().exchange(bearer("/github", &alice_token()), &reply)), "Bearer up");
