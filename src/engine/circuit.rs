@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::GRACE;
 use super::board::{Board, jittered};
 use super::exchanged::TokenKey;
 use crate::config::Provider;
@@ -65,6 +66,12 @@ struct State {
     /// Who was the last of them, and whether there were others.
     last: User,
     several: bool,
+    /// How often that user was not served again since, which does not count for others, and until when only that user
+    /// does not ask.
+    repeats: u32,
+    last_until: UnixTime,
+    /// When the last pause for all began: an exchange that was under way then says nothing new.
+    closed: UnixTime,
     written: UnixTime,
 }
 
@@ -111,15 +118,19 @@ impl Circuits {
             if let Some(closed) = self.closed(endpoint.provider, endpoint.place.as_deref(), now) {
                 return Err(closed);
             }
-            if state.outages < OUTAGES || !state.several {
+            if !state.is_out() {
                 return Ok(());
             }
-            // Whom it did not serve last is not the one to find out whether it serves others.
-            let others_first = state.until.plus(Duration::from_secs(LONGEST_BACKOFF.into()));
-            if now < others_first && state.last == watch.user(user) {
-                return Err((Reason::ProviderUnavailable, others_first.since(now)));
+            let is_last = state.last == watch.user(user);
+            if is_last && now < state.last_until {
+                return Err((Reason::ProviderUnavailable, state.last_until.since(now)));
             }
-            let probed = State { until: now.plus(watch.provider.timeout), throttles: false, written: now, ..state };
+            let over = now.plus(watch.provider.timeout.saturating_add(GRACE));
+            let probed = match is_last && state.repeats > 0 {
+                // That one's own bad luck, or ill will, holds up nobody else.
+                true => State { last_until: over, written: now, ..state },
+                false => State { until: over, throttles: false, written: now, ..state },
+            };
             if watch.board.shared.put(&watch.name(endpoint), &watch.seal(endpoint, probed), version) {
                 self.set(endpoint, probed);
                 break;
@@ -141,44 +152,64 @@ impl Circuits {
     /// It wants fewer requests, for `pause`.
     pub(super) fn throttled(&mut self, endpoint: &Endpoint, pause: Duration, watch: &Watch<'_>) {
         let until = watch.now.plus(pause.min(LONGEST_THROTTLE));
-        // Of two answers that were under way at once, the one that asks for more.
-        self.change(endpoint, watch, |state| State { until: state.until.max(until), throttles: true, ..state });
+        self.change(endpoint, watch, |state| {
+            // Of two answers that were under way at once, the one that asks for more.
+            let before = if state.throttles { state.until } else { UnixTime::default() };
+            State { until: until.max(before), throttles: true, ..State::default() }
+        });
     }
 
-    /// It gave no service to an exchange for `user`. How long that one waits for the next.
-    pub(super) fn out(&mut self, endpoint: &Endpoint, user: &str, watch: &Watch<'_>) -> Duration {
-        let last = watch.user(user);
+    /// It gave no service to an exchange for `user` that began at some time. How long that one waits for the next.
+    pub(super) fn out(&mut self, endpoint: &Endpoint, user: &str, began: UnixTime, watch: &Watch<'_>) -> Duration {
+        let (user, now) = (watch.user(user), watch.now);
         let random = jittered(Duration::from_secs(1), watch.crypto);
         let pause = |outages: u32| {
             let doubled = 1_u32.checked_shl(outages.saturating_sub(1)).unwrap_or(LONGEST_BACKOFF).min(LONGEST_BACKOFF);
             random.saturating_mul(doubled)
         };
+        let own_pause = |state: &State| pause(state.outages.saturating_add(state.repeats));
         let state = self.change(endpoint, watch, |state| {
+            if state.is_out() && began < state.closed {
+                return state;
+            }
+            if state.is_out() && state.last == user {
+                // The probe of somebody whom it did not serve before either: others may try at once.
+                let next = State { repeats: state.repeats.saturating_add(1), ..state };
+                let until = if state.repeats == 0 && !state.throttles { state.until.min(now) } else { state.until };
+                return State { until, last_until: now.plus(own_pause(&next)), ..next };
+            }
+            // What it said to another exchange meanwhile still holds.
+            let throttled = if state.throttles { state.until } else { UnixTime::default() };
+            let until = throttled.max(state.until.min(now));
+            let state = State { until, throttles: now < throttled, ..state };
+            let is_alone = state.outages > 0 && !state.several && state.last == user;
+            if is_alone && state.outages.saturating_add(1) >= OUTAGES {
+                // One user closes nothing for others, nor makes it worse for them.
+                return State { repeats: state.repeats.saturating_add(1), ..state };
+            }
             let outages = state.outages.saturating_add(1);
-            let several = state.outages > 0 && (state.several || state.last != last);
-            let closes = outages >= OUTAGES && several;
-            State {
-                outages,
-                several,
-                last,
-                until: if closes { watch.now.plus(pause(outages)) } else { state.until.min(watch.now) },
-                throttles: false,
-                ..state
+            let several = state.outages > 0 && !is_alone;
+            let next = State { outages, several, last: user, repeats: 0, last_until: UnixTime::default(), ..state };
+            match next.is_out() {
+                true => State { until: until.max(now.plus(pause(outages))), closed: now, ..next },
+                false => next,
             }
         });
-        pause(state.outages)
+        own_pause(&state)
     }
 
     /// It has answered an exchange.
     pub(super) fn served(&mut self, endpoint: &Endpoint, watch: &Watch<'_>) {
-        let is_out = |state: &State| state.outages > 0;
-        if self.state(endpoint.provider, endpoint.place.as_deref()).is_some_and(is_out) {
-            self.change(endpoint, watch, |state| match state.throttles {
-                // What it said to another exchange meanwhile.
-                true => State { outages: 0, several: false, ..state },
-                false => State::default(),
-            });
+        let (state, _) = watch.read(endpoint);
+        if state.outages == 0 {
+            self.set(endpoint, state);
+            return;
         }
+        self.change(endpoint, watch, |state| match state.throttles {
+            // What it said to another exchange meanwhile.
+            true => State { until: state.until, throttles: true, ..State::default() },
+            false => State::default(),
+        });
     }
 
     fn change(&mut self, endpoint: &Endpoint, watch: &Watch<'_>, change: impl Fn(State) -> State) -> State {
@@ -231,7 +262,7 @@ impl Watch<'_> {
         let is_sane = |state: &State| {
             state.written <= self.now.plus(Duration::from_secs(5))
                 && self.now.since(state.written) <= LONGEST_MEMORY
-                && state.until <= self.now.plus(LONGEST_THROTTLE)
+                && state.until.max(state.last_until) <= self.now.plus(LONGEST_MEMORY)
         };
         (state.filter(is_sane).unwrap_or_default(), version)
     }
@@ -242,28 +273,39 @@ impl Watch<'_> {
 }
 
 impl State {
+    /// Whether it is taken for out of service: one exchange at a time finds out whether it is back.
+    const fn is_out(&self) -> bool {
+        self.outages >= OUTAGES && self.several
+    }
+
     fn write(&self) -> Vec<u8> {
-        let times = [self.until, self.written].map(|time| time.millis().to_le_bytes());
+        let times = [self.until, self.last_until, self.closed, self.written].map(|time| time.millis().to_le_bytes());
+        let counts = [self.outages, self.repeats].map(u32::to_le_bytes);
         let flags = [u8::from(self.throttles), u8::from(self.several)];
-        [times.as_flattened(), &self.outages.to_le_bytes(), &self.last, &flags].concat()
+        [times.as_flattened(), counts.as_flattened(), &self.last, &flags].concat()
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
-        let (until, rest) = bytes.split_first_chunk()?;
-        let (written, rest) = rest.split_first_chunk()?;
-        let (outages, rest) = rest.split_first_chunk()?;
+        let (times, rest) = bytes.split_first_chunk::<32>()?;
+        let (counts, rest) = rest.split_first_chunk::<8>()?;
         let (last, flags) = rest.split_first_chunk()?;
         let [throttles, several] = *flags else {
             return None;
         };
-        let time = |bytes: &[u8; 8]| UnixTime::from_millis(u64::from_le_bytes(*bytes));
+        let (times, counts) = (times.as_chunks::<8>().0, counts.as_chunks::<4>().0);
+        let times = <[[u8; 8]; 4]>::try_from(times).ok()?.map(|time| UnixTime::from_millis(u64::from_le_bytes(time)));
+        let [until, last_until, closed, written] = times;
+        let [outages, repeats] = <[[u8; 4]; 2]>::try_from(counts).ok()?.map(u32::from_le_bytes);
         Some(Self {
-            until: time(until),
-            written: time(written),
-            outages: u32::from_le_bytes(*outages),
-            last: *last,
+            until,
             throttles: throttles != 0,
+            outages,
+            last: *last,
             several: several != 0,
+            repeats,
+            last_until,
+            closed,
+            written,
         })
     }
 }

@@ -388,9 +388,9 @@ impl<'a> Landing<'a> {
         if fault.is_rate_limit() {
             self.known.circuits.throttled(&endpoint, pause, &watch);
         } else if fault.blame == Blame::Unavailable {
-            let backoff = self.known.circuits.out(&endpoint, &need.caller.caller.user, &watch);
+            let backoff = self.known.circuits.out(&endpoint, &need.caller.caller.user, now.minus(took), &watch);
             pause = fault.retry_after.unwrap_or(backoff);
-        } else if fault.blame != Blame::Throttled {
+        } else {
             self.known.circuits.served(&endpoint, &watch);
         }
         let mut refusal = Refusal::because(reason, fault.to_string());

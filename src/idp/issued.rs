@@ -133,8 +133,8 @@ fn check_audience(
     if let (false, Some(subject), Some(audience)) = (is_wanted, subject, audiences.first())
         && subject.has("iss")
         && subject.get("iss") == claims.get("iss")
-        && is_same_set(&audiences, &self::audiences(subject))
         && !is_asked(&audiences)
+        && is_same_set(audiences.clone(), self::audiences(subject))
     {
         return Err(Problem { text: FOR_THE_SAME, audience: (*audience).to_owned() });
     }
@@ -159,8 +159,12 @@ fn audiences<'a>(claims: &'a Object<'_>) -> Vec<&'a str> {
     }
 }
 
-fn is_same_set(one: &[&str], other: &[&str]) -> bool {
-    one.len() == other.len() && one.iter().all(|audience| other.contains(audience))
+fn is_same_set<'a>(mut one: Vec<&'a str>, mut other: Vec<&'a str>) -> bool {
+    for audiences in [&mut one, &mut other] {
+        audiences.sort_unstable();
+        audiences.dedup();
+    }
+    one == other
 }
 
 /// What a token says that no access token does. An ID token is told by its claims (OpenID Connect Core sections 2 and

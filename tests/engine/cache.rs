@@ -177,6 +177,36 @@ fn a_token_that_ends_at_once_still_serves_those_who_waited() {
 }
 
 #[test]
+fn who_waits_for_a_slow_answer_gets_its_token() {
+    let slow = |body: Value| {
+        let mut bench = Bench::ready();
+        bench.wait(bearer("/github", &alice_token()));
+        let (flight, _) = bench.call();
+        bench.advance(9);
+        let steps = bench.reply(flight, &answer_with(200, &[], &body));
+        (bench, steps)
+    };
+    let good_for = |seconds: u64| json!({"access_token": "up", "token_type": "Bearer", "expires_in": seconds});
+    // A lifetime begins with the answer, which came no sooner than it was asked for.
+    for (seconds, used_for) in [(1, 999), (5, 999), (10, 999), (20, 6000), (600, 561_000)] {
+        let (mut bench, steps) = slow(good_for(seconds));
+        assert_eq!(authorization(steps.into_iter().next().unwrap().1), "Bearer up", "{seconds}");
+        let landed = bench.now;
+        bench.now = landed.plus(Duration::from_millis(used_for - 1));
+        assert!(!is_exchanged_again(&mut bench, &alice_token()), "{seconds}");
+        bench.now = landed.plus(Duration::from_millis(used_for + 1));
+        assert!(is_exchanged_again(&mut bench, &alice_token()), "{seconds}");
+    }
+    // What a token says of its own end counts to the millisecond.
+    let exp = (NOW.millis() + 9400) as f64 / 1000.0;
+    let token = ENTRA_KEY.token(&json!({"aud": "api://github", "exp": exp}));
+    let (mut bench, steps) = slow(with(good_for(600), json!({"access_token": token})));
+    assert_eq!(authorization(steps.into_iter().next().unwrap().1), format!("Bearer {token}"));
+    bench.now = bench.now.plus(Duration::from_millis(401));
+    assert!(is_exchanged_again(&mut bench, &alice_token()));
+}
+
+#[test]
 fn a_refusal_is_remembered_for_as_long_as_it_makes_sense() {
     let with_page = json!({"error": "interaction_required", "interaction_uri": "https://login.entra.example/consent"});
     let cases: [(Value, u16, u64); 6] = [
@@ -424,6 +454,31 @@ fn a_renewal_does_not_make_it_worse() {
     short.advance(2);
     assert_eq!(authorization(short.ask(bearer("/github", &token))), "Bearer short");
     short.no_call();
+}
+
+#[test]
+fn a_next_token_that_ends_sooner_is_asked_for_again_when_it_would_end_later() {
+    let (mut bench, token) = with_a_day();
+    let good_for = |token: &str, seconds: u64| {
+        answer_with(200, &[], &json!({"access_token": token, "token_type": "Bearer", "expires_in": seconds}))
+    };
+    authorization(bench.exchange(bearer("/github", &token), &good_for("first", 3600)));
+    let mut renewals = Vec::new();
+    // The first one ends thirty seconds before the hour, and a hundred seconds are used up to a quarter before.
+    for second in 2800..3570 {
+        bench.now = NOW.plus(Duration::from_secs(second));
+        assert_eq!(authorization(bench.ask(bearer("/github", &token))), "Bearer first");
+        while let Some((flight, _)) = bench.engine.next_call() {
+            renewals.push(second);
+            assert!(bench.reply(flight, &good_for("next", 100)).is_empty());
+        }
+        if renewals.len() == 2 {
+            break;
+        }
+    }
+    assert!((2850..3250).contains(&renewals[0]), "{renewals:?}");
+    assert_eq!(renewals[1..], [3555], "a fifth of its 75 seconds before the end of the other");
+    assert_eq!(authorization(bench.ask(bearer("/github", &token))), "Bearer next");
 }
 
 #[test]

@@ -179,8 +179,8 @@ fn a_token_with_issuer_and_audience_of_the_id_token_does_not_go_on() {
     let mut configuration = exchanging("rfc8693", json!({"scopes": ["github.read"]}));
     let subject = json!({"type": "id_token", "header": "x-id-token", "audiences": ["login-client"]});
     configuration["identity_providers"]["okta-eu"]["subject_token"] = subject;
-    let of = |configuration: &Value, changes: Value| {
-        let claims = json!({"iss": OKTA, "aud": "login-client", "sub": "bob@acme.example", "exp": NOW.secs() + 60});
+    let of_audience = |configuration: &Value, audience: &Value, changes: Value| {
+        let claims = json!({"iss": OKTA, "aud": audience, "sub": "bob@acme.example", "exp": NOW.secs() + 60});
         let id_token = OKTA_KEY.token(&with(claims, json!({"nonce": "n"})));
         let token = bob_token();
         let fields = [("authorization", format!("Bearer {token}")), ("x-id-token", id_token)];
@@ -188,6 +188,7 @@ fn a_token_with_issuer_and_audience_of_the_id_token_does_not_go_on() {
         let mut bench = Bench::new(configuration).with_keys();
         bench.exchange(request("POST", "/github", &fields), &issued(&okta(changes)))
     };
+    let of = |configuration: &Value, changes: Value| of_audience(configuration, &json!("login-client"), changes);
     for audience in [json!("login-client"), json!(["login-client"])] {
         let line = line(of(&configuration, json!({"aud": audience})));
         assert!(
@@ -202,9 +203,14 @@ fn a_token_with_issuer_and_audience_of_the_id_token_does_not_go_on() {
     ] {
         forwarded(of(&configuration, changes));
     }
-    let mut asking = configuration;
+    let mut asking = configuration.clone();
     asking["resources"][0]["exchange"]["okta-eu"]["audience"] = json!("login-client");
     forwarded(of(&asking, json!({"aud": "login-client"})));
+    // With several audiences, the same ones in any order.
+    let both = json!(["login-client", "userinfo"]);
+    line(of_audience(&configuration, &both, json!({"aud": ["userinfo", "login-client"]})));
+    forwarded(of_audience(&configuration, &both, json!({"aud": ["login-client"]})));
+    forwarded(of_audience(&configuration, &both, json!({"aud": ["userinfo", "userinfo"]})));
 }
 
 #[test]

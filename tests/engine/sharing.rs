@@ -503,47 +503,289 @@ fn one_user_with_two_tokens_or_targets_closes_nothing_for_others() {
     assert_eq!(authorization(second.exchange(github(&entra_user("other")), &issued("up"))), "Bearer up");
 }
 
-#[test]
-fn whom_a_provider_did_not_serve_last_does_not_find_out_whether_it_serves_others() {
-    let shared = SharedMap::default();
-    let [mut bench]: [Bench; 1] = workers(&shared);
-    for user in ["a", "b", "ill"] {
-        refused(bench.exchange(github(&entra_user(user)), &answer(503, b"")));
+/// A token of a user's that was not seen before.
+fn fresh(user: &str, at: &Bench) -> String {
+    let claims = json!({"oid": user, "scp": "mcp.read mcp.admin", "uti": at.now.millis(), "exp": at.now.secs() + 600});
+    ENTRA_KEY.token(&crate::support::with(alice(), claims))
+}
+
+/// The pause that a refusal tells of, in seconds.
+fn told_to_wait(step: Step) -> u64 {
+    let answer = answered(step);
+    assert_eq!(answer.status, 503, "{answer:?}");
+    header(&answer, "retry-after").unwrap().parse().unwrap()
+}
+
+/// A tenth of a pause is by chance, and it is told in whole seconds.
+fn is_about(seconds: u64, pause: u64) -> bool {
+    (pause - pause.div_ceil(10)..=pause).contains(&seconds)
+}
+
+/// Three failures: an endpoint that is closed for all.
+fn close(bench: &mut Bench, users: [&str; 3]) {
+    for (number, user) in users.into_iter().enumerate() {
+        let claims = json!({"oid": user, "uti": format!("closes-{number}"), "exp": bench.now.secs() + 600});
+        let token = ENTRA_KEY.token(&crate::support::with(alice(), claims));
+        refused(bench.exchange(github(&token), &answer(503, b"")));
     }
-    bench.advance(4);
-    let again = ENTRA_KEY.token(&crate::support::with(alice(), json!({"oid": "ill", "uti": "another"})));
-    let answer = answered(bench.ask(github(&again)));
-    assert_eq!((answer.status, header(&answer, "retry-after")), (503, Some("30")));
-    assert_eq!(authorization(bench.exchange(github(&entra_user("well")), &issued("up"))), "Bearer up");
-    // Where nobody else comes, it is that one after all.
-    for user in ["a2", "b2", "ill"] {
-        let token = ENTRA_KEY.token(&crate::support::with(alice(), json!({"oid": user, "uti": "third"})));
-        refused(bench.exchange(github(&token), &crate::support::answer(503, b"")));
-    }
-    bench.advance(34);
-    bench.wait(github(&again));
+    let other = fresh("other", bench);
+    assert!(is_about(told_to_wait(bench.ask(github(&other))), 4));
+    bench.no_call();
 }
 
 #[test]
-fn a_renewal_that_others_are_to_try_first_is_not_claimed_at_each_request() {
+fn the_user_who_failed_last_may_find_out_that_a_provider_is_back() {
     let shared = SharedMap::default();
-    let [mut bench]: [Bench; 1] = workers(&shared);
-    let token = day();
-    authorization(bench.exchange(github(&token), &issued("one")));
-    bench.advance(3300);
-    for user in ["a", "b"] {
-        let token = ENTRA_KEY.token(&crate::support::with(alice(), json!({"oid": user, "exp": NOW.secs() + 9000})));
-        refused(bench.exchange(github(&token), &answer(503, b"")));
+    let mut workers: [Bench; 4] = workers(&shared);
+    close(&mut workers[0], ["a", "b", "a"]);
+    for bench in &mut workers {
+        bench.advance(4);
     }
-    assert_eq!(authorization(bench.ask(github(&token))), "Bearer one");
-    let (flight, _) = bench.call();
-    assert!(bench.reply(flight, &answer(503, b"")).is_empty());
-    bench.advance(12);
-    assert_eq!(authorization(bench.ask(github(&token))), "Bearer one");
+    let token = fresh("a", &workers[1]);
+    workers[1].wait(github(&token));
+    let (flight, _) = workers[1].call();
+    for bench in &mut workers {
+        let other = fresh("c", bench);
+        assert!(told_to_wait(bench.ask(github(&other))) > 0, "one exchange tries");
+        bench.no_call();
+    }
+    let steps = workers[1].reply(flight, &issued("up"));
+    assert_eq!(authorization(steps.into_iter().next().unwrap().1), "Bearer up");
+    // Everything is as it was before, in all of them.
+    for (number, bench) in workers.iter_mut().enumerate() {
+        bench.advance(1);
+        bench.tick();
+        for user in ["a", "b"] {
+            let token = fresh(&format!("{user}-{number}"), bench);
+            authorization(bench.exchange(github(&token), &issued("up")));
+        }
+    }
+    let token = fresh("a", &workers[2]);
+    assert_eq!(told_to_wait(workers[2].exchange(github(&token), &answer(503, b""))), 1);
+}
+
+#[test]
+fn one_user_alone_waits_as_long_as_all_would() {
+    let shared = SharedMap::default();
+    let mut workers: [Bench; 4] = workers(&shared);
+    close(&mut workers[0], ["a", "b", "a"]);
+    let began = workers[0].now;
+    let mut tried = vec![began];
+    // With one token or with a new one each time, at whichever worker and resource.
+    for quarter in 1..500 {
+        let now = began.plus(Duration::from_millis(quarter * 250));
+        let number = quarter as usize % 4;
+        let bench = &mut workers[number];
+        bench.now = now;
+        bench.tick();
+        let token = if number == 0 { entra_user("a") } else { fresh("a", bench) };
+        let path = if number == 1 { "/github/admin" } else { "/github" };
+        let (_, step) = bench.send(bearer(path, &token));
+        match step {
+            Step::Wait => {
+                let (flight, _) = bench.call();
+                bench.reply(flight, &answer(503, b""));
+                tried.push(now);
+            }
+            step => assert!(told_to_wait(step) > 0),
+        }
+    }
+    let pauses: Vec<u64> = tried.windows(2).map(|pair| pair[1].since(pair[0]).as_millis() as u64).collect();
+    let most = [4000, 8000, 16_000, 30_000, 30_000];
+    let fits = |(pause, most): (&u64, u64)| (most - most / 10..=most + 250).contains(pause);
+    assert!(pauses.len() >= 5 && pauses.iter().zip(most).all(fits), "{pauses:?}");
+    // It is back.
+    let bench = &mut workers[3];
+    bench.advance(31);
+    let token = fresh("a", bench);
+    authorization(bench.exchange(github(&token), &issued("up")));
+}
+
+#[test]
+fn a_user_who_is_never_served_keeps_an_endpoint_closed_for_nobody() {
+    let shared = SharedMap::default();
+    let mut workers: [Bench; 4] = workers(&shared);
+    close(&mut workers[0], ["ill", "b", "ill"]);
+    for bench in &mut workers {
+        bench.advance(4);
+        bench.tick();
+    }
+    let ill = fresh("ill", &workers[1]);
+    assert!(is_about(told_to_wait(workers[1].exchange(github(&ill), &answer(503, b""))), 8));
+    // That one waits, at all resources and workers; others do not.
+    for bench in &mut workers {
+        bench.advance(1);
+        bench.tick();
+        for path in ["/github", "/github/admin"] {
+            let token = fresh("ill", bench);
+            assert!(is_about(told_to_wait(bench.ask(bearer(path, &token))), 7));
+            bench.no_call();
+        }
+    }
+    // It tries again at its time, and hangs: nobody waits for that.
+    for bench in &mut workers {
+        bench.advance(8);
+    }
+    let ill = fresh("ill", &workers[1]);
+    workers[1].wait(github(&ill));
+    let (hanging, _) = workers[1].call();
+    let again = fresh("ill", &workers[0]);
+    assert!(told_to_wait(workers[0].ask(bearer("/github/admin", &again))) > 0, "it tries once");
+    let well = fresh("well", &workers[2]);
+    workers[2].wait(github(&well));
+    let (flight, _) = workers[2].call();
+    let late = fresh("late", &workers[3]);
+    assert!(told_to_wait(workers[3].ask(github(&late))) > 0, "of the others, one tries");
+    workers[1].reply(hanging, &TIMED_OUT);
+    let steps = workers[2].reply(flight, &issued("up"));
+    assert_eq!(authorization(steps.into_iter().next().unwrap().1), "Bearer up");
+    for (number, bench) in workers.iter_mut().enumerate() {
+        bench.advance(1);
+        bench.tick();
+        let token = fresh(&format!("well-{number}"), bench);
+        authorization(bench.exchange(github(&token), &issued("up")));
+    }
+}
+
+#[test]
+fn a_provider_that_is_down_is_asked_by_one_of_several_users_at_a_time() {
+    let shared = SharedMap::default();
+    let mut workers: [Bench; 4] = workers(&shared);
+    close(&mut workers[0], ["a", "b", "a"]);
+    let began = workers[0].now;
+    let mut tried: Vec<(u64, usize)> = Vec::new();
+    for quarter in 1..400 {
+        for number in 0..4 {
+            let bench = &mut workers[number];
+            bench.now = began.plus(Duration::from_millis(quarter * 250));
+            bench.tick();
+            // Two users, each at two workers.
+            let user = ["a", "b"][number / 2];
+            let token = fresh(user, bench);
+            let (_, step) = bench.send(github(&token));
+            match step {
+                Step::Wait => {
+                    let (flight, _) = bench.call();
+                    bench.reply(flight, &answer(503, b""));
+                    tried.push((quarter * 250, number / 2));
+                }
+                step => assert!(told_to_wait(step) > 0),
+            }
+        }
+    }
+    // After 4, 8, 16 and 30 seconds; where the first to try is whom it did not serve last, another one does at once.
+    let mut rounds: Vec<u64> = tried.iter().map(|(at, _)| *at).collect();
+    rounds.dedup_by(|next, last| *next - *last <= 250);
+    let pauses: Vec<u64> = rounds.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    let most = [8000, 16_000, 30_000, 30_000];
+    let fits = |(pause, most): (&u64, u64)| (most - most / 10..=most + 500).contains(pause);
+    assert!(rounds[0] <= 4000 && pauses.len() >= 3 && pauses.iter().zip(most).all(fits), "{tried:?}");
+    assert!(tried.len() <= 2 * rounds.len(), "{tried:?}");
+    for pair in tried.windows(2) {
+        assert!(pair[1].0 - pair[0].0 > 250 || pair[0].1 != pair[1].1, "one user twice in a round: {tried:?}");
+    }
+}
+
+#[test]
+fn exchanges_that_were_under_way_make_no_pause_longer() {
+    let shared = SharedMap::default();
+    let [mut first, mut second]: [Bench; 2] = workers(&shared);
+    let mut flights = Vec::new();
+    for user in 0..20 {
+        first.wait(github(&entra_user(&format!("u{user}"))));
+        flights.push(first.call().0);
+    }
+    first.advance(10);
+    for (number, flight) in flights.into_iter().enumerate() {
+        let mut steps = first.reply(flight, &TIMED_OUT);
+        let pause = told_to_wait(steps.remove(0).1);
+        assert!(pause <= 4, "{number}: {pause}");
+    }
+    second.advance(10);
+    let late = fresh("late", &second);
+    assert!(is_about(told_to_wait(second.ask(github(&late))), 4));
+    second.advance(4);
+    authorization(second.exchange(github(&late), &issued("up")));
+}
+
+#[test]
+fn failures_of_one_user_make_no_pause_of_others_longer() {
+    let shared = SharedMap::default();
+    let [mut first, mut second]: [Bench; 2] = workers(&shared);
+    for number in 0..9 {
+        let claims = json!({"oid": "ill", "uti": number});
+        let token = ENTRA_KEY.token(&crate::support::with(alice(), claims));
+        let pause = told_to_wait(first.exchange(github(&token), &answer(503, b"")));
+        assert!(is_about(pause, (1 << number).min(30)), "{number}: {pause}");
+    }
+    let token = fresh("b", &second);
+    assert!(is_about(told_to_wait(second.exchange(github(&token), &answer(503, b""))), 4));
+    let token = fresh("c", &second);
+    assert!(is_about(told_to_wait(second.ask(github(&token))), 4));
+    second.advance(4);
+    authorization(second.exchange(github(&token), &issued("up")));
+}
+
+#[test]
+fn a_timeout_does_not_end_the_pause_that_a_provider_asked_for() {
+    let shared = SharedMap::default();
+    let [mut first, mut second]: [Bench; 2] = workers(&shared);
+    let mut flights = Vec::new();
+    for user in ["a", "b", "c", "d"] {
+        first.wait(github(&entra_user(user)));
+        flights.push(first.call().0);
+    }
+    first.reply(flights.remove(0), &answer_with(429, &[("retry-after", "40")], &json!({})));
+    for flight in flights {
+        first.reply(flight, &TIMED_OUT);
+    }
+    for bench in [&mut first, &mut second] {
+        let token = fresh("e", bench);
+        let answer = answered(bench.ask(github(&token)));
+        assert_eq!(header(&answer, "retry-after"), Some("40"));
+        assert!(answer.body.contains("provider_throttled"));
+    }
+}
+
+#[test]
+fn any_answer_opens_an_endpoint_for_all() {
+    let errors = [
+        answer_with(400, &[], &json!({"error": "invalid_grant"})),
+        answer_with(400, &[], &json!({"error": "slow_down"})),
+        answer_with(401, &[], &json!({"error": "invalid_client"})),
+        answer(200, b"{}"),
+    ];
+    for reply in errors {
+        let shared = SharedMap::default();
+        let [mut first, mut second]: [Bench; 2] = workers(&shared);
+        close(&mut first, ["a", "b", "c"]);
+        for bench in [&mut first, &mut second] {
+            bench.advance(4);
+        }
+        let token = fresh("d", &first);
+        answered(first.exchange(github(&token), &reply));
+        let token = fresh("e", &second);
+        authorization(second.exchange(github(&token), &issued("up")));
+    }
+}
+
+#[test]
+fn a_renewal_that_may_not_be_made_now_is_not_claimed_at_each_request() {
+    let shared = SharedMap::default();
+    let [mut first, mut second]: [Bench; 2] = workers(&shared);
+    let token = day();
+    authorization(first.exchange(github(&token), &issued("one")));
+    assert_eq!(authorization(second.ask(github(&token))), "Bearer one");
+    for bench in [&mut first, &mut second] {
+        bench.advance(3300);
+    }
+    close(&mut first, ["a", "b", "c"]);
+    // The other worker finds out when it claims the renewal.
+    assert_eq!(authorization(second.ask(github(&token))), "Bearer one");
     let records = shared.versions();
-    assert_eq!(authorization(bench.ask(github(&token))), "Bearer one");
+    assert_eq!(authorization(second.ask(github(&token))), "Bearer one");
     assert_eq!(shared.versions(), records, "nothing was claimed again");
-    bench.no_call();
+    second.no_call();
 }
 
 #[test]
