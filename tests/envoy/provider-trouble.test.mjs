@@ -209,7 +209,63 @@ describe('token endpoints that do not work', () => {
     repair();
   });
 
+  it('a token for this gateway itself does not go on, and the log names its audience', async () => {
+    const { accessToken } = await newcomer('okta');
+    // What the provider issues to clients that come in here.
+    const forUs = await newcomer('okta');
+    const repair = parts.okta.forMcp.fail(
+      'token',
+      answersJson({ access_token: forUs.accessToken, token_type: 'Bearer', expires_in: 3600 }),
+    );
+    await assertRefused(gateway, INVALID, () => gateway.call(accessToken));
+    repair();
+    const line = await until(
+      () => gateway.envoy.log.split('\n').find((text) => /event=exchanged .*is for this proxy itself/.test(text)),
+      'the line is written',
+    );
+    assert.match(line, /outcome=provider_answer_invalid .* aud="api:\/\/default" act=operator remedy="/);
+  });
+
+  it('a token that has expired, or is an ID token, does not go on', async () => {
+    const { accessToken, idToken } = await newcomer('okta');
+    const old = await parts.okta.forMcp.sign({ iss: parts.okta.forMcp.issuer, aud: 'x', exp: 1_700_000_000 });
+    for (const access_token of [old, idToken]) {
+      const repair = parts.okta.forMcp.fail('token', answersJson({ access_token, token_type: 'Bearer', expires_in: 60 }));
+      const { accessToken: another } = await newcomer('okta');
+      await assertRefused(gateway, INVALID, () => gateway.call(another));
+      repair();
+    }
+    assert.equal((await gateway.call(accessToken)).status, 200);
+  });
+
   it('none of it trapped the module', async () => assertSoundAndSilent(gateway));
+});
+
+describe('an endpoint that gave no service', () => {
+  it('is tried again by the user who failed last, at any of four workers', () =>
+    withGateway(
+      async (gateway) => {
+        const a = await newcomer('okta');
+        const again = await signIn(parts.okta, `user${number}@okta.example`);
+        const b = await newcomer('okta');
+        const repair = parts.okta.forMcp.fail('token', answers(503));
+        const { length } = parts.okta.forMcp.exchanges;
+        for (const { accessToken } of [a, b, again]) {
+          const answer = await gateway.call(accessToken);
+          assert.equal(answer.status, 503, answer.text);
+        }
+        repair();
+        assert.equal(parts.okta.forMcp.exchanges.length, length + 3);
+        const other = await newcomer('okta');
+        const answer = await gateway.call(other.accessToken);
+        assert.equal(answer.json.reason, 'provider_unavailable', 'nobody asks now');
+        // Others had thirty seconds' precedence once.
+        await until(async () => (await gateway.call(again.accessToken)).status === 200, 'that user is served', 15);
+        assert.equal(parts.okta.forMcp.exchanges.length, length + 4);
+        await until(async () => (await gateway.call(other.accessToken)).status === 200, 'so are others', 5);
+      },
+      { change: quick, concurrency: 4 },
+    ));
 });
 
 describe('keys', () => {

@@ -137,6 +137,22 @@ it('a token that is in use is followed by the next one, while nobody waits', asy
   }
 });
 
+it('the last 28 seconds of a token cost one exchange, however often it is used', async () => {
+  const { signIn: server, forMcp } = parts.okta;
+  server.accessTokenSeconds = 28;
+  const { accessToken } = await newcomer('okta');
+  server.accessTokenSeconds = 3600;
+  const { length } = forMcp.exchanges;
+  const seen = parts.mcp.tokens.size;
+  const began = Date.now();
+  for (let call = 0; call < 40; call += 1) {
+    await new Promise((resolve) => setTimeout(resolve, began + call * 500 - Date.now()));
+    assert.equal((await gateway.call(accessToken)).status, 200, `call ${call}`);
+  }
+  assert.equal(forMcp.exchanges.length, length + 1);
+  assert.equal(parts.mcp.tokens.size, seen + 1);
+});
+
 it('an exchange whose only request has left still fills the cache', async () => {
   const { accessToken } = await newcomer('okta');
   const { length } = parts.okta.forMcp.exchanges;

@@ -1,0 +1,95 @@
+// A provider that only workers can reach: Envoy connects to an internal listener on worker threads alone. The VM of the main
+// thread never has a request, looks for keys as early as all others, and always fails.
+
+import assert from 'node:assert/strict';
+import { after, before, it } from 'node:test';
+import { assertSoundAndSilent } from './parts/expect.mjs';
+import { neverAnswers } from './parts/faults.mjs';
+import { startGateway, startParts } from './parts/gateway.mjs';
+import { signIn } from './parts/login.mjs';
+import { until } from './parts/until.mjs';
+
+const STARTS = 4;
+let parts;
+before(async () => {
+  parts = await startParts();
+});
+after(() => parts?.stop());
+
+/** Puts an internal listener between the cluster of a provider and the provider. */
+function throughAnInternalListener(_filter, bootstrap) {
+  const { listeners, clusters } = bootstrap.static_resources;
+  const cluster = clusters.find(({ name }) => name === 'okta');
+  const [{ endpoint }] = cluster.load_assignment.endpoints[0].lb_endpoints;
+  clusters.push({
+    name: 'okta_itself',
+    type: 'STATIC',
+    load_assignment: { cluster_name: 'okta_itself', endpoints: [{ lb_endpoints: [{ endpoint: { ...endpoint } }] }] },
+  });
+  endpoint.address = { envoy_internal_address: { server_listener_name: 'to_okta', endpoint_id: 'okta' } };
+  cluster.type = 'STATIC';
+  delete cluster.dns_lookup_family;
+  const proxy = 'type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy';
+  listeners.push({
+    name: 'to_okta',
+    internal_listener: {},
+    filter_chains: [
+      {
+        filters: [
+          {
+            name: 'envoy.filters.network.tcp_proxy',
+            typed_config: { '@type': proxy, stat_prefix: 'to_okta', cluster: 'okta_itself' },
+          },
+        ],
+      },
+    ],
+  });
+  bootstrap.bootstrap_extensions = [
+    {
+      name: 'envoy.bootstrap.internal_listener',
+      typed_config: {
+        '@type': 'type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener',
+      },
+    },
+  ];
+}
+
+const start = (concurrency) => startGateway(parts, { recipe: 'okta', concurrency, change: throughAnInternalListener });
+
+for (const workers of [1, 4]) {
+  it(`of ${workers} workers, the one with the first request has keys, however the main thread fails`, async () => {
+    for (let round = 0; round < STARTS; round += 1) {
+      const gateway = await start(workers);
+      try {
+        const { accessToken } = await signIn(parts.okta, `user${workers}${round}@acme.example`);
+        // The main thread has failed, and pauses.
+        await until(() => gateway.envoy.log.includes('event=keys_failed'), 'the main thread has failed', 20);
+        const answer = await gateway.call(accessToken);
+        assert.equal(answer.status, 200, answer.text);
+        await gateway.expectCount('key_refreshes.provider.okta.outcome.ok', 1);
+        await assertSoundAndSilent(gateway);
+      } finally {
+        await gateway.stop();
+      }
+    }
+  });
+}
+
+it('a call of an idle worker that hangs holds up the first request for two seconds and not for ten', async () => {
+  // Whichever VM looks first never has an answer.
+  const repair = parts.okta.signIn.fail('discovery', neverAnswers(), { times: 1 });
+  const gateway = await startGateway(parts, { recipe: 'okta', concurrency: 4 });
+  try {
+    const { discovery } = parts.okta.signIn.counts;
+    const { accessToken } = await signIn(parts.okta, 'patient@acme.example');
+    await until(() => parts.okta.signIn.counts.discovery >= Math.max(discovery, 1), 'somebody has asked for keys');
+    const began = Date.now();
+    const answer = await gateway.call(accessToken);
+    assert.equal(answer.status, 200, answer.text);
+    const took = Date.now() - began;
+    assert.ok(took < 8000, `${took} ms`);
+  } finally {
+    repair();
+    await gateway.stop();
+  }
+});
