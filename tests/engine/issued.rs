@@ -209,6 +209,7 @@ fn a_token_with_issuer_and_audience_of_the_id_token_does_not_go_on() {
     // With several audiences, the same ones in any order.
     let both = json!(["login-client", "userinfo"]);
     line(of_audience(&configuration, &both, json!({"aud": ["userinfo", "login-client"]})));
+    line(of_audience(&configuration, &both, json!({"aud": ["login-client", "userinfo", "login-client"]})));
     forwarded(of_audience(&configuration, &both, json!({"aud": ["login-client"]})));
     forwarded(of_audience(&configuration, &both, json!({"aud": ["userinfo", "userinfo"]})));
 }

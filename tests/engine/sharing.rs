@@ -637,6 +637,9 @@ fn a_user_who_is_never_served_keeps_an_endpoint_closed_for_nobody() {
     let late = fresh("late", &workers[3]);
     assert!(told_to_wait(workers[3].ask(github(&late))) > 0, "of the others, one tries");
     workers[1].reply(hanging, &TIMED_OUT);
+    workers[3].tick();
+    let later = fresh("later", &workers[3]);
+    assert!(told_to_wait(workers[3].ask(github(&later))) > 0, "still one");
     let steps = workers[2].reply(flight, &issued("up"));
     assert_eq!(authorization(steps.into_iter().next().unwrap().1), "Bearer up");
     for (number, bench) in workers.iter_mut().enumerate() {

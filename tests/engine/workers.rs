@@ -272,6 +272,57 @@ fn a_fetch_of_an_idle_vm_that_goes_on_is_waited_for() {
 }
 
 #[test]
+fn an_unknown_key_waits_for_no_idle_vm_that_hangs() {
+    let shared = SharedMap::default();
+    let [mut main, mut worker]: [Bench; 2] = std::array::from_fn(|_| Bench::beside(&entra_alone(), &shared));
+    main.tick();
+    serve(&mut main);
+    let unknown = || OKTA_KEY.sign(&json!({"alg": "ES256", "kid": "nobodys"}), &alice());
+    worker.wait(bearer("/github", &unknown()));
+    let (flight, _) = worker.call();
+    assert_eq!(refused(worker.reply(flight, &TIMED_OUT).remove(0).1).1, "unknown_key");
+    // The main thread looks some seconds after those that serve, which do not look here.
+    main.advance(7);
+    main.tick();
+    main.call();
+    worker.advance(7);
+    worker.tick();
+    worker.no_call();
+    worker.advance(3);
+    assert_eq!(refused(worker.ask(bearer("/github", &unknown()))).1, "unknown_key");
+}
+
+#[test]
+fn the_pause_of_an_idle_vm_ends_with_a_fetch_and_with_its_clock() {
+    let shared = SharedMap::default();
+    let mut main = Bench::beside(&entra_alone(), &shared);
+    let fail_often = |main: &mut Bench| {
+        for _ in 0..300 {
+            main.tick();
+            serve_with(main, |_| TIMED_OUT);
+            main.advance(1);
+        }
+    };
+    fail_often(&mut main);
+    main.advance(60);
+    main.tick();
+    assert_eq!(serve(&mut main).len(), 2);
+    main.advance(3600);
+    main.tick();
+    assert_eq!(serve_with(&mut main, |_| TIMED_OUT).len(), 1);
+    main.advance(1);
+    main.tick();
+    assert_eq!(serve_with(&mut main, |_| TIMED_OUT).len(), 1, "the first pause is the shortest again");
+    fail_often(&mut main);
+    main.tick();
+    main.no_call();
+    shared.overwrite(|_, value| value.clear());
+    main.now = NOW.minus(Duration::from_secs(86_400));
+    main.tick();
+    assert_eq!(main.call().1.method, "GET");
+}
+
+#[test]
 fn keys_are_fetched_again_by_those_that_serve() {
     let shared = SharedMap::default();
     let [mut main, mut worker, mut other]: [Bench; 3] = std::array::from_fn(|_| Bench::beside(&entra_alone(), &shared));
