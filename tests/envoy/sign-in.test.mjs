@@ -6,6 +6,7 @@ import { after, before, describe, it } from 'node:test';
 import {
   ENTRA_PATH,
   ENTRA_RESOURCE,
+  MCP_HOST,
   OKTA_PATH,
   PORTLESS_REDIRECT_URI,
   REDIRECT_URI,
@@ -136,7 +137,7 @@ describe('an MCP client at Okta', () => {
   });
 });
 
-it('a client of a resource of both providers goes to the first of them only', async (t) => {
+it('a client of a resource of two providers goes to the first only', async (t) => {
   const both = await startGateway(parts);
   t.after(() => both.stop());
   const { json } = await both.send({ path: '/.well-known/oauth-protected-resource/mcp' });
@@ -149,7 +150,7 @@ it('a client of a resource of both providers goes to the first of them only', as
 describe('the stand-in of Entra', () => {
   const scopeOf = (identifier) => `${identifier}/mcp:read`;
 
-  it('takes a resource that names the app of the scopes, by whichever of its URIs', async () => {
+  it('takes a resource that names the app of the scopes, by any URI', async () => {
     for (const [resource, scope] of [
       [RESOURCE, scopeOf(RESOURCE)],
       [RESOURCE, `openid ${scopeOf(RESOURCE)} offline_access`],
@@ -180,7 +181,7 @@ describe('the stand-in of Entra', () => {
     }
   });
 
-  it('refuses scopes that name no app, none of the tenant’s, or none of its scopes', async () => {
+  it('refuses scopes that name no app, an unknown one, or none of its own', async () => {
     for (const [scope, error, code] of [
       ['mcp:read', 'invalid_client', /^AADSTS650053: .*'mcp:read'.*00000003-0000-0000-c000-000000000000/],
       [`${RESOURCE}/mcp:admin`, 'invalid_client', /^AADSTS650053: .*'mcp:admin'/],
@@ -193,7 +194,7 @@ describe('the stand-in of Entra', () => {
     }
   });
 
-  it('shows a page, and redirects nowhere, without a scope or for another path', async () => {
+  it('shows a page without a scope, or for another redirect URI', async () => {
     const scope = scopeOf(RESOURCE);
     for (const [changes, code] of [
       [{ scope: undefined, resource: RESOURCE }, /AADSTS900144: /],
@@ -247,7 +248,7 @@ describe('the stand-in of Entra', () => {
 });
 
 describe('the stand-in of Okta', () => {
-  it('compares redirect URIs exactly, port included, and shows a page for any other', async () => {
+  it('compares redirect URIs exactly, and shows a page for any other', async () => {
     assert.ok(isAsked(await authorize(parts.okta, { scope: 'mcp:read' })));
     for (const redirect_uri of [
       PORTLESS_REDIRECT_URI,
@@ -307,6 +308,29 @@ describe('the stand-in of Okta', () => {
       assert.equal((await ask(parts.okta, new URL(`/.well-known/openid-configuration${path}`, server.issuer))).status, path ? 404 : 200);
     }
   });
+});
+
+it('the script that signs in for other tests sends what the client sends', async () => {
+  for (const [provider, path] of [
+    [parts.entra, ENTRA_PATH],
+    [parts.okta, OKTA_PATH],
+  ]) {
+    const server = provider.signIn;
+    const resource = `https://${MCP_HOST}${path}`;
+    await gateway.signIn('somebody@example.com', { path, provider });
+    const [ofClient, forTokens] = [server.signIns.at(-1), server.tokenRequests.at(-1)];
+    await signIn(provider, 'somebody@example.com', { resource });
+    const [ofScript, forTheirs] = [server.signIns.at(-1), server.tokenRequests.at(-1)];
+    // For a refresh token, which no test needs from a script.
+    const { prompt, ...expected } = { ...ofClient, scope: ofClient.scope.replace(' offline_access', '') };
+    assert.equal(prompt, 'consent');
+    assert.deepEqual(Object.keys(ofScript).sort(), Object.keys(expected).sort());
+    for (const name of ['client_id', 'redirect_uri', 'scope', 'resource', 'code_challenge_method']) {
+      assert.equal(ofScript[name], expected[name], name);
+    }
+    assert.deepEqual(forTheirs.parameters, forTokens.parameters);
+    assert.equal(forTheirs.values.resource, forTokens.values.resource);
+  }
 });
 
 it('neither sends its issuer back with a code', async () => {

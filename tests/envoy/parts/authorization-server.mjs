@@ -53,6 +53,7 @@ export class AuthorizationServer {
     this.counts = { discovery: 0, keys: 0, token: 0 };
     this.authorized = { discovery: 0, keys: 0, token: 0 }; // those that came with `authorization`
     this.tokenRequests = [];
+    this.signIns = []; // what browsers were sent here with
     this.faults = [];
     this.nonceSecret = randomBytes(32);
     this.cookieKey = randomBytes(16).toString('hex');
@@ -406,8 +407,9 @@ export class AuthorizationServer {
       response.writeHead(own.status, own.headers);
       return response.end(own.body);
     }
-    if (this.dialect.ignoresResource && request.url.startsWith(this.mount + this.dialect.routes.authorization)) {
-      url.searchParams.delete('resource');
+    if (url.pathname === this.mount + this.dialect.routes.authorization) {
+      this.signIns.push(Object.fromEntries(url.searchParams));
+      if (this.dialect.ignoresResource) url.searchParams.delete('resource');
       request.url = url.pathname + url.search;
     }
     // The metadata is where the issuer is; the library serves it where the endpoints are.
