@@ -91,6 +91,9 @@ pub(super) fn look(
     if subject.as_ref() == Some(&claims) {
         return Err(HANDED_BACK.into());
     }
+    if request.provider.profile.is_id_token(&claims) {
+        return Err(ID_TOKEN.into());
+    }
     if let Some(problem) = other_kind(&header, &claims, request.is_first_of_two()) {
         return Err(problem.into());
     }

@@ -112,6 +112,11 @@ pub trait Profile: Debug + Sync {
         one == other
     }
 
+    /// Whether an issued token is an ID token by what only this kind of provider says.
+    fn is_id_token(&self, _claims: &Object<'_>) -> bool {
+        false
+    }
+
     /// Whether an issued token is of another user than the one that was handed in, by claims that name a user in the same way
     /// in both. `sub` does not: it may be another for each client (OpenID Connect Core section 8.1), and another server's own.
     fn is_of_another_user(&self, _issued: &Object<'_>, _subject: &Object<'_>) -> bool {

@@ -101,6 +101,10 @@ impl Profile for OktaObo {
         }
     }
 
+    fn is_id_token(&self, claims: &Object<'_>) -> bool {
+        has_id_of_id_token(claims)
+    }
+
     /// `uid` is the same at all authorization servers of an org, and `sub` of its ID tokens.
     fn is_of_another_user(&self, issued: &Object<'_>, subject: &Object<'_>) -> bool {
         let user = if subject.has("cid") { subject.string("uid") } else { subject.string("sub") };
@@ -154,7 +158,11 @@ fn is_okta(issuer: &Url) -> bool {
 }
 
 fn is_id_token(claims: &Claims<'_>) -> bool {
-    claims.text("jti").is_some_and(|id| id.starts_with("ID.")) || rfc8693::is_id_token(claims)
+    has_id_of_id_token(claims.members) || rfc8693::is_id_token(claims)
+}
+
+pub(super) fn has_id_of_id_token(claims: &Object<'_>) -> bool {
+    claims.string("jti").is_some_and(|id| id.starts_with("ID."))
 }
 
 /// By status and error, and where those do not tell, by words that Okta's error descriptions have.

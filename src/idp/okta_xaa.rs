@@ -74,6 +74,10 @@ impl Profile for OktaXaa {
         Url::parse(&format!("{}://{}{ORG_TOKEN_PATH}", issuer.scheme(), issuer.authority())).ok()
     }
 
+    fn is_id_token(&self, claims: &Object<'_>) -> bool {
+        OktaObo.is_id_token(claims)
+    }
+
     fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Parameters<'a> {
         rfc8693::parameters(target, subject)
     }

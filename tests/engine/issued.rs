@@ -251,6 +251,7 @@ fn another_kind_of_token_does_not_go_on() {
         json!({"typ": "ID"}),
         json!({"token_use": "id"}),
         json!({"typ": "Bearer", "at_hash": "h"}),
+        json!({"jti": "ID.2"}),
     ] {
         assert!(line(of(&configuration(), &okta(claims))).contains("the token is an ID token"));
     }
@@ -267,6 +268,7 @@ fn another_kind_of_token_does_not_go_on() {
         let token = OKTA_KEY.sign(&json!({"alg": "ES256", "typ": typ}), &for_github());
         assert!(line(of(&configuration(), &token)).contains("another kind, such as a refresh token"), "{typ}");
     }
+    goes_on(&exchanging("rfc8693", json!({"audience": "com.acme.github"})), &okta(json!({"jti": "ID.2"})));
     // A stronger sign wins.
     for (typ, claims) in [
         ("JWT", json!({"typ": "Bearer", "nonce": "n"})),
@@ -385,6 +387,7 @@ fn both_tokens_of_two_requests_are_looked_at() {
         (jag(json!({"aud": "api://default"})), &token, "for this proxy itself"),
         (jag(json!({"exp": NOW.secs()})), &token, "has expired"),
         (okta(json!({"at_hash": "h"})), &token, "an ID token"),
+        (okta(json!({"jti": "ID.2"})), &token, "an ID token"),
         (jag(json!({})), &okta(json!({"aud": "api://default"})), "for this proxy itself"),
         (jag(json!({})), &of_server(json!({"exp": NOW.secs()})), "has expired"),
         (jag(json!({})), &of_server(json!({"nonce": "n"})), "an ID token"),

@@ -186,8 +186,16 @@ fn the_metadata_of_all_tenants_must_be_the_template() {
     for issuer in [format!("{LOGIN}/organizations/v2.0"), format!("{LOGIN}/{HOME}/v2.0"), "{tenantid}".to_owned()] {
         let template = format!("{LOGIN}/{{tenantid}}/v2.0");
         let configuration = entra(&template, json!({"tenants": [HOME]}));
-        let mut bench =
-            ready(&configuration, &format!("{LOGIN}/organizations/v2.0/.well-known/openid-configuration"), &issuer);
+        let url = format!("{LOGIN}/organizations/v2.0/.well-known/openid-configuration");
+        let mut bench = ready(&configuration, &url, &issuer);
+        // Somebody who waits is reason enough to look once more.
+        bench.wait(bearer("/github", &ENTRA_KEY.token(&v2(HOME))));
+        let (flight, call) = bench.call();
+        assert_eq!(call.url.as_str(), url);
+        let document =
+            json!({"issuer": issuer, "jwks_uri": format!("{LOGIN}/k"), "token_endpoint": format!("{LOGIN}/t")});
+        let step = bench.reply(flight, &answer_with(200, &[], &document)).remove(0).1;
+        assert_eq!(refused(step).1, "keys_unavailable", "{issuer}");
         assert_eq!(reason(&mut bench, &v2(HOME)), "keys_unavailable", "{issuer}");
     }
 }

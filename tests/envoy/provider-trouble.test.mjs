@@ -217,8 +217,11 @@ describe('token endpoints that do not work', () => {
       'token',
       answersJson({ access_token: forUs.accessToken, token_type: 'Bearer', expires_in: 3600 }),
     );
-    await assertRefused(gateway, INVALID, () => gateway.call(accessToken));
-    repair();
+    try {
+      await assertRefused(gateway, INVALID, () => gateway.call(accessToken));
+    } finally {
+      repair();
+    }
     const line = await until(
       () => gateway.envoy.log.split('\n').find((text) => /event=exchanged .*is for this proxy itself/.test(text)),
       'the line is written',
@@ -232,8 +235,11 @@ describe('token endpoints that do not work', () => {
     for (const access_token of [old, idToken]) {
       const repair = parts.okta.forMcp.fail('token', answersJson({ access_token, token_type: 'Bearer', expires_in: 60 }));
       const { accessToken: another } = await newcomer('okta');
-      await assertRefused(gateway, INVALID, () => gateway.call(another));
-      repair();
+      try {
+        await assertRefused(gateway, INVALID, () => gateway.call(another));
+      } finally {
+        repair();
+      }
     }
     assert.equal((await gateway.call(accessToken)).status, 200);
   });
@@ -250,11 +256,14 @@ describe('an endpoint that gave no service', () => {
         const b = await newcomer('okta');
         const repair = parts.okta.forMcp.fail('token', answers(503));
         const { length } = parts.okta.forMcp.exchanges;
-        for (const { accessToken } of [a, b, again]) {
-          const answer = await gateway.call(accessToken);
-          assert.equal(answer.status, 503, answer.text);
+        try {
+          for (const { accessToken } of [a, b, again]) {
+            const answer = await gateway.call(accessToken);
+            assert.equal(answer.status, 503, answer.text);
+          }
+        } finally {
+          repair();
         }
-        repair();
         assert.equal(parts.okta.forMcp.exchanges.length, length + 3);
         const other = await newcomer('okta');
         const answer = await gateway.call(other.accessToken);
