@@ -74,7 +74,7 @@ async function politely(act) {
   }
 }
 
-/** How the client of somebody who has signed in found out where, and what it asked for there. */
+/** The way of a client to the place where its user signed in, and the parameters that it sent there. */
 function showSignIn({ asked, authorization }) {
   for (const url of new Set(asked)) detail(`asked  ${url}`);
   for (const name of ['client_id', 'scope', 'resource', 'code_challenge_method', 'redirect_uri']) {
@@ -84,7 +84,7 @@ function showSignIn({ asked, authorization }) {
 
 async function story(parts, gateway) {
   const { entra, okta, mcp } = parts;
-  // What people have to know: the URL that their company gave them. The client has the ID that was registered for it.
+  // People know nothing but the URL that their company gave them. The client has the ID that was registered for it.
   const atEntra = { path: ENTRA_PATH, provider: entra };
   const atOkta = { path: OKTA_PATH, provider: okta };
 

@@ -12,7 +12,7 @@ let parts;
 let gateway;
 let alice;
 let bob;
-/** What somebody has to know who comes: the URL, and the client that is registered. */
+/** A URL for the users of each provider, and the provider, at which their client is registered. */
 const AT_ENTRA = { path: ENTRA_PATH };
 const AT_OKTA = { path: OKTA_PATH };
 

@@ -9,7 +9,7 @@ import { assertRefused, assertSoundAndSilent } from './parts/expect.mjs';
 import { ENTRA_PATH, filled, MCP_HOST, metadataPathOf, OKTA_PATH, startGateway, startParts } from './parts/gateway.mjs';
 
 const FOLDER = new URL('../../envoy-config/', import.meta.url);
-/** Of each: where the users of a provider come in, and what `startParts` needs for it. */
+/** By recipe: the path for the users of each provider, and the options of `startParts`. */
 const RECIPES = {
   okta: { paths: { okta: '/mcp' } },
   'okta-xaa': { paths: { okta: '/mcp' } },
@@ -20,17 +20,17 @@ const RECIPES = {
 };
 const PEOPLE = { entra: 'alice@contoso.example', okta: 'bob@acme.example' };
 
-/** What clients ask for. */
+/** The scope that clients ask for. */
 const scopeOf = (recipe, name, path) =>
   name === 'entra' ? `https://${MCP_HOST}${path}/mcp:read` : recipe === 'okta-xaa' ? 'openid' : 'mcp:read';
 
-/** Who is asked for tokens. */
+/** The authorization server that clients are sent to. */
 const serverOf = (parts, recipe, name) => (recipe === 'okta-xaa' ? parts.okta.org : parts[name].signIn);
 
-/** Who stands in front of the gateway with the agent's client ID and key; elsewhere an MCP client with its own. */
+/** An application in front of the gateway, which has the agent's client ID and key. */
 const agent = ({ okta, proveAgent }) => ({ server: okta.org, clientId: okta.ids.agent, prove: proveAgent, sendsIdToken: true });
 
-/** What a user of a provider comes with who has signed in elsewhere. */
+/** A token of a user who has signed in without the gateway. */
 async function tokenOf(parts, recipe, name) {
   if (name === 'entra') return (await parts.alice()).accessToken;
   return recipe === 'okta-xaa' ? parts.bobsIdToken() : (await parts.bob()).accessToken;

@@ -40,7 +40,7 @@ async function ask({ host }, url, form, type = 'application/x-www-form-urlencode
   return { status: response.status, text: await response.text(), location: location && new URL(location, url) };
 }
 
-/** Where an MCP client sends a browser, with these parameters in the place of its own; `undefined` leaves one out. */
+/** The address that an MCP client sends a browser to, with `changes` of its parameters; `undefined` leaves one out. */
 function signInUrl(provider, changes) {
   const url = new URL(provider.signIn.urls.authorize);
   const parameters = {
@@ -57,7 +57,7 @@ function signInUrl(provider, changes) {
 }
 const authorize = (provider, changes) => ask(provider, signInUrl(provider, changes));
 
-/** What came back to the client. */
+/** The parameters that came back to the client. */
 function returned({ status, location, text }) {
   assert.equal(status, 303, text);
   assert.ok(location.href.startsWith(REDIRECT_URI), location.href);

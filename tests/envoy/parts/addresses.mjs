@@ -1,4 +1,4 @@
-// What the resources are called by clients and by providers.
+// Names and addresses that clients, providers and gateway have in common.
 
 export const MCP_HOST = 'mcp.example.com';
 export const RESOURCE = `https://${MCP_HOST}/mcp`;
@@ -7,12 +7,12 @@ export const ENTRA_PATH = '/entra/mcp';
 export const OKTA_PATH = '/okta/mcp';
 export const ENTRA_RESOURCE = `https://${MCP_HOST}${ENTRA_PATH}`;
 
-/** Where the metadata of a resource is (RFC 9728 section 3.1). */
+/** The path of a resource's metadata (RFC 9728 section 3.1). */
 export const metadataPathOf = (path) => `/.well-known/oauth-protected-resource${path}`;
 export const METADATA_PATH = metadataPathOf('/mcp');
 export const METADATA_URL = `https://${MCP_HOST}${METADATA_PATH}`;
 
-/** Where the clients that were registered by hand wait for the answer of a sign-in. */
+/** The redirect URI of the clients, which are registered by hand. */
 export const REDIRECT_URI = 'http://127.0.0.1:6276/oauth/callback';
-/** The same as it is registered where the port of a loopback address does not count (RFC 8252 section 7.3). */
+/** Its form where the port of a loopback address does not count (RFC 8252 section 7.3). */
 export const PORTLESS_REDIRECT_URI = 'http://127.0.0.1/oauth/callback';

@@ -53,7 +53,7 @@ export class AuthorizationServer {
     this.counts = { discovery: 0, keys: 0, token: 0 };
     this.authorized = { discovery: 0, keys: 0, token: 0 }; // those that came with `authorization`
     this.tokenRequests = [];
-    this.signIns = []; // what browsers were sent here with
+    this.signIns = []; // parameters of authorization requests
     this.faults = [];
     this.nonceSecret = randomBytes(32);
     this.cookieKey = randomBytes(16).toString('hex');
@@ -308,7 +308,7 @@ export class AuthorizationServer {
       };
     }
     if (dialect.ignoresResource) {
-      // Of sign-ins it is taken away before the library sees it (`#serve`).
+      // `#serve` takes it out of sign-ins before the library sees it.
       const { grantTypeParams } = internalsOf(provider);
       for (const grant of ['authorization_code', 'refresh_token']) grantTypeParams.get(grant).delete('resource');
     }
@@ -343,7 +343,7 @@ export class AuthorizationServer {
     this.callback = provider.callback();
   }
 
-  /** What the product says of a sign-in that it refuses, also where it is the library that does. */
+  /** The product's text for a sign-in that is refused, also where it is the library that refuses it. */
   #textOfSignIn(ctx, error) {
     const { ofProduct, error_detail: text, dialect } = ctx.state.error ?? {};
     return this.dialect.error(error, ofProduct && { text, ...dialect }).body.error_description;

@@ -1,8 +1,8 @@
-// What Microsoft Entra ID does in its own way (v2.0 endpoints, documentation of August 2026), and what it lacks and refuses of
-// what MCP clients want: "OpenID Connect on the Microsoft identity platform" (the one metadata document, and its members), "Secure
+// Microsoft Entra ID as it differs from other providers (v2.0 endpoints, documentation of August 2026), and as it stops MCP clients.
+// Its documentation: "OpenID Connect on the Microsoft identity platform" (the one metadata document, and its members), "Secure
 // a Model Context Protocol (MCP) server with Microsoft Entra ID" (`resource` is compared with Application ID URIs), "Redirect URI
-// (reply URL) restrictions" (ports of loopback addresses), and "Microsoft Entra authentication and authorization error codes". What
-// Entra answers to a scope without its app is known from reports of users only, who also report that it was taken for Graph's.
+// (reply URL) restrictions" (ports of loopback addresses), "Microsoft Entra authentication and authorization error codes". The
+// answer to a scope without its app is known from reports of users only; some report that it was taken for a scope of Graph's.
 
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { createRemoteJWKSet, jwtVerify } from 'jose';
@@ -63,7 +63,7 @@ export const entra = {
     };
   },
 
-  // Of the standard members it has these and no others: no S256, no registration, no public clients, no `iss`.
+  // The document lacks S256, registration, public clients and `iss`.
   metadata: ({ issuer, jwks_uri, authorization_endpoint, token_endpoint, end_session_endpoint }) => ({
     token_endpoint,
     token_endpoint_auth_methods_supported: ['client_secret_post', 'private_key_jwt', 'client_secret_basic'],
@@ -103,7 +103,7 @@ export const entra = {
       .filter((name) => !OIDC_SCOPES.includes(name))
       .map((name) => appOfScope(server, name));
     for (const identifier of [resource ?? []].flat()) {
-      const app = appOf(server, identifier);
+      const app = server.resource(identifier);
       if (!app || apps.length === 0 || apps.some((audience) => audience !== app.audience)) {
         throw failure('invalid_target', CODE.invalid_target[1]);
       }
@@ -115,7 +115,7 @@ export const entra = {
     const identifier = full?.slice(0, full.lastIndexOf('/'));
     return appOf(server, identifier)?.identifier ?? identifier;
   },
-  // By whichever name of the app.
+  // A scope may name the app by each of its URIs, or by its client ID.
   scopesOf: (server, { audience }) =>
     server.settings.resources
       .filter((same) => same.audience === audience)

@@ -297,7 +297,7 @@ class Gateway {
     return signInBySdk({ ...client, url: `https://${MCP_HOST}${path}`, username, clientId, issuer: server.issuer, reach });
   }
 
-  /** The same, and calls the tool; `seen` is what the MCP server saw. */
+  /** Signs somebody in and calls the tool; `seen` is what the MCP server saw. */
   async visit(username, options) {
     const signedIn = await this.signIn(username, options);
     return { ...signedIn, seen: await signedIn.whoami() };

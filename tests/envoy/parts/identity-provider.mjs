@@ -101,7 +101,7 @@ const publicClient = (client_id, redirectUri = PORTLESS_REDIRECT_URI) => ({
   redirect_uris: [redirectUri],
 });
 
-/** How a client asks for a scope: as it is called, or at Entra together with the resource. */
+/** The form of a scope in a request: its name, or at Entra the resource and its name. */
 const short = (_resource, scope) => scope;
 const long = (resource, scope) => `${resource}/${scope}`;
 

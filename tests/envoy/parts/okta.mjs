@@ -1,8 +1,7 @@
-// What Okta does in its own way (developer documentation of August 2026, see docs of the project), and what it lacks and refuses
-// of what MCP clients want: "OpenID Connect & OAuth 2.0 API" (both places of the metadata, its members, scopes in it only when
+// Okta as it differs from other providers (developer documentation of August 2026, see docs of the project), and as it stops MCP
+// clients. Its documentation: "OpenID Connect & OAuth 2.0 API" (the places of the metadata, its members, scopes in it only when
 // published), "Dynamic Client Registration" (an administrator's token), "Okta error codes" (E0000005), and the help article
-// "OpenID Connect Sign-in Redirect URI" (compared exactly, port included). Without a resource indicator of its own, it knows an
-// authorization server by the one audience that this has.
+// "OpenID Connect Sign-in Redirect URI" (compared exactly, port included). `resource` is not among the parameters of a sign-in.
 
 import { failure, directory } from './authorization-server.mjs';
 import { createHash, randomBytes } from 'node:crypto';
@@ -75,7 +74,7 @@ export const okta = {
     };
   },
 
-  // Whoever has no administrator's token may register nothing.
+  // An administrator's token is needed to register a client.
   answers({ issuer }, method, path) {
     if (method !== 'POST' || path !== REGISTRATION || new URL(issuer).pathname !== '/') return undefined;
     const errorCode = 'E0000005';

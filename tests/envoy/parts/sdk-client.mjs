@@ -9,7 +9,7 @@ import { secrets } from './leaks.mjs';
 import { playUser } from './login.mjs';
 import { fetchBy } from './mcp-client.mjs';
 
-/** What the client remembers of one server. */
+/** The client's memory of one server. */
 class Wallet {
   constructor({ clientId, issuer, prove, sendsIdToken }) {
     this.sendsIdToken = sendsIdToken;
