@@ -104,7 +104,9 @@ export class Burst {
     const traps = await this.scene.newTraps();
     const kinds = Object.keys({ ...each, ...beside });
     const inAll = kinds.map((kind) => [kind, (each[kind] ?? 0) * this.workers + (beside[kind] ?? 0)]);
-    const seen = { traps, counts, overtaken: this.#overtaken(), streams: streams.filter(Boolean), next, mistaken: this.scene.upstream.mistaken };
+    const overtaken = this.#overtaken();
+    const { mistaken } = this.scene.upstream;
+    const seen = { traps, counts, overtaken, streams: streams.filter(Boolean), next, mistaken };
     const expected = {
       traps: [],
       counts: Object.fromEntries(inAll.filter(([, count]) => count > 0)),

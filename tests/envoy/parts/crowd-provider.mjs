@@ -9,6 +9,7 @@ import { secrets } from './leaks.mjs';
 const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
 const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token';
 const CLIENT = 'gateway';
+const OF_A_CLIENT = { client_id: 'client', scope: 'mcp:read' };
 export const AUDIENCE = 'https://gateway.example';
 export const UPSTREAM_AUDIENCE = 'https://upstream.example';
 /** The names of the providers, which are the ends of their issuers, too. */
@@ -95,11 +96,12 @@ export async function startCrowdProvider() {
     secret,
     claimsOf: (token) => claimsOf.get(token),
     /** The token that a user of a provider comes with. */
-    token: (user, provider = 'one') => once(issuers[provider], user, AUDIENCE, { client_id: 'client', scope: 'mcp:read' }),
+    token: (user, provider = 'one') => once(issuers[provider], user, AUDIENCE, OF_A_CLIENT),
     /** A token that looks like one of a user’s, signed by nobody with a key that the provider does not have. */
     forged(number, provider = 'one') {
-      const claims = { iss: issuers[provider], sub: `forged${number}`, aud: AUDIENCE, exp: now() + 3600, client_id: 'client', scope: 'mcp:read' };
-      return `${encode({ typ: 'at+jwt', alg: 'ES256', kid: `unknown${number}` })}.${encode(claims)}.${randomBytes(64).toString('base64url')}`;
+      const header = { typ: 'at+jwt', alg: 'ES256', kid: `unknown${number}` };
+      const claims = { iss: issuers[provider], sub: `forged${number}`, aud: AUDIENCE, exp: now() + 3600, ...OF_A_CLIENT };
+      return `${encode(header)}.${encode(claims)}.${randomBytes(64).toString('base64url')}`;
     },
     place(name) {
       const place = new Place(name, origin, issuers);

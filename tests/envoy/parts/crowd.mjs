@@ -16,6 +16,8 @@ const EXTENSIONS = 'type.googleapis.com/envoy.extensions';
 const STRING = 'type.googleapis.com/google.protobuf.StringValue';
 const address = (port) => ({ socket_address: { address: '127.0.0.1', port_value: port } });
 const typed = (name, type, fields = {}) => ({ name, typed_config: { '@type': `${EXTENSIONS}.${type}`, ...fields } });
+/** A connection has room for a whole crowd: on several, its order would be lost. */
+const http2 = { max_concurrent_streams: 4096 };
 const http = (name, type, fields) => typed(name, `filters.http.${type}`, fields);
 
 /** The `http_filters` of a Wasm module. All of the same module are in one VM. */
@@ -74,7 +76,7 @@ function listener(name, port, configuration, { hasNeighbours }) {
     filter_chains: [{
       filters: [typed('http', 'filters.network.http_connection_manager.v3.HttpConnectionManager', {
         stat_prefix: name,
-        http2_protocol_options: { max_concurrent_streams: 4096 },
+        http2_protocol_options: http2,
         route_config: {
           virtual_hosts: [{
             name,
@@ -103,7 +105,7 @@ const protocol = (version, common) => ({
   typed_extension_protocol_options: {
     'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': {
       '@type': `${EXTENSIONS}.upstreams.http.v3.HttpProtocolOptions`,
-      explicit_http_config: { [`${version}_protocol_options`]: {} },
+      explicit_http_config: { [`${version}_protocol_options`]: version === 'http2' ? http2 : {} },
       ...(common && { common_http_protocol_options: common }),
     },
   },
@@ -116,9 +118,9 @@ const cluster = (name, ports, fields, thresholds = MANY) => ({
   circuit_breakers: { thresholds: [thresholds] },
   ...fields,
 });
-/** Nobody is asked whom a health check has found ill, not even where all are. */
+/** Nobody is asked whom a health check has found ill, not even where all are; and workers know as soon as the main thread does. */
 const healthChecked = (path) => ({
-  common_lb_config: { healthy_panic_threshold: { value: 0 } },
+  common_lb_config: { healthy_panic_threshold: { value: 0 }, update_merge_window: '0s' },
   health_checks: [{
     timeout: '1s',
     interval: '0.05s',
