@@ -1,5 +1,6 @@
 //! Every "no": from the reason to status, challenge, body, metric label and log line, in one table.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
@@ -7,7 +8,9 @@ use crate::audit::Record;
 use crate::config::Resource;
 use crate::http::LocalAnswer;
 use crate::json::{self, Object, Value};
+use crate::mcp::authorization_server::Servers;
 use crate::mcp::challenge::{self, Problem, Scheme};
+use crate::mcp::metadata;
 use crate::token::TokenError;
 
 /// Who can do something about a refusal: it decides how loud the log is.
@@ -85,6 +88,7 @@ macro_rules! reasons {
 
 reasons! {
     UnknownResource => ("unknown_resource", 404, "not_found", No, Caller, "Nothing is published at this host and path.");
+    NotAnAuthorizationServer => ("not_an_authorization_server", 404, "not_found", No, Caller, "This is no authorization server; ask one of authorization_servers for a token.");
     AmbiguousPath => ("ambiguous_path", 400, "invalid_request", No, Caller, "The path has more than one reading; send it in normal form.");
     MethodNotAllowed => ("method_not_allowed", 405, "invalid_request", No, Caller, "Metadata can only be read: GET or HEAD.");
     NoCredentials => ("no_credentials", 401, "unauthorized", Bare, Caller, "Send an access token in the Authorization header.");
@@ -143,6 +147,8 @@ pub struct Refusal {
     pub claims: Option<String>,
     /// Where the user can act, in a browser: an `https` URL at the identity provider.
     pub interaction_uri: Option<Box<str>>,
+    /// The authorization servers that should have been asked.
+    pub servers: Option<Box<Servers>>,
     /// A nonce that the client's next proof must have (`DPoP-Nonce`).
     pub nonce: Option<String>,
     /// How the token was presented.
@@ -159,6 +165,7 @@ impl Refusal {
             retry_after: None,
             claims: None,
             interaction_uri: None,
+            servers: None,
             nonce: None,
             scheme: Scheme::Bearer,
             detail: String::new(),
@@ -227,18 +234,30 @@ impl Refusal {
         if self.reason == Reason::MethodNotAllowed {
             headers.push(("allow", "GET, HEAD, OPTIONS".to_owned()));
         }
-        let body = [("error", error), ("error_description", row.text), ("reason", row.label)];
-        let interaction_uri = self.interaction_uri.as_deref().map(|uri| ("interaction_uri", uri));
-        let body = body.into_iter().chain(interaction_uri).map(|(name, text)| (name, text.into()));
-        LocalAnswer { status, headers, body: json::text(body), audit: Record::default() }
+        let mut description = Cow::Borrowed(row.text);
+        let mut members: Vec<(&str, Value<'_>)> = Vec::new();
+        members.extend(self.interaction_uri.as_deref().map(|uri| ("interaction_uri", uri.into())));
+        if let Some(servers) = self.servers.as_deref() {
+            headers.push(metadata::readable());
+            members.push(("authorization_servers", servers.issuers.iter().map(String::as_str).collect()));
+            members.push(("resource_metadata", servers.metadata.iter().map(String::as_str).collect()));
+            // Many clients show nothing else.
+            if let (Some(text), Some(issuer)) = (row.text.strip_suffix('.'), servers.issuers.first()) {
+                description = format!("{text} ({issuer}).").into();
+            }
+        }
+        let body =
+            [("error", error.into()), ("error_description", Value::String(description)), ("reason", row.label.into())];
+        let body = json::text(body.into_iter().chain(members));
+        LocalAnswer { status, headers, body, audit: Record::default() }
     }
 }
 
 /// Writes a line about something that ended so, as loud as whoever must act needs it.
 pub fn log_at(reason: Reason, record: &Record) {
     match reason {
-        // The first request of every MCP client.
-        Reason::NoCredentials => log::debug!("{record}"),
+        // The first request of every MCP client, and what some ask after it.
+        Reason::NoCredentials | Reason::NotAnAuthorizationServer => log::debug!("{record}"),
         reason if reason.row().concern == Concern::Operator => log::warn!("{record}"),
         _ => log::info!("{record}"),
     }

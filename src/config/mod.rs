@@ -3,6 +3,7 @@
 //! A mistake is refused with the path of the field, what was found and what is expected, because the operator
 //! sees nothing but that line of Envoy's log (`envoy --mode validate` prints it too).
 
+mod audience;
 mod client;
 mod exchange;
 mod fields;
@@ -143,8 +144,8 @@ impl Config {
             ],
         )?;
         let mut warnings = Vec::new();
-        let providers = provider::build_all(&root, env, &mut warnings)?;
-        let resources = resource::build_all(&root, &providers, env, &mut warnings)?;
+        let mut providers = provider::build_all(&root, env, &mut warnings)?;
+        let resources = resource::build_all(&root, &mut providers, env, &mut warnings)?;
         let open_paths = root.texts("open_paths")?;
         for (index, path) in open_paths.iter().enumerate() {
             if !crate::path::is_normal(path) {

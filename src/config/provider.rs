@@ -45,8 +45,10 @@ pub struct Provider {
     pub tenants: Vec<String>,
     /// Envoy's cluster for every call to it.
     pub cluster: Rc<str>,
-    /// What `aud` of the token in `authorization` may be.
+    /// What `aud` of the token in `authorization` may be at resources that do not say so themselves. Empty: each does.
     pub audiences: Vec<String>,
+    /// What it may be at any resource.
+    pub every_audience: Vec<String>,
     /// Its keys, if the operator wrote them down.
     pub jwks: Option<KeySet>,
     /// Where its keys are, if not discovered.
@@ -196,10 +198,7 @@ fn build(
         let expected = "the issuer itself, as it stands in its metadata document and in `iss`";
         return Err(ConfigError::new(fields.at("issuer"), "the URL of its metadata", expected));
     }
-    let audiences = fields.texts("audiences")?;
-    if audiences.is_empty() {
-        return Err(ConfigError::new(fields.at("audiences"), "none", "a list of what `aud` of the callers' tokens is"));
-    }
+    let audiences = audiences(fields)?;
     find_placeholders(&fields.at("audiences"), &audiences, warnings);
     find_placeholder(&fields.at("token_endpoint"), fields.text("token_endpoint")?.unwrap_or_default(), warnings);
     let seconds = |field: &str, least: u32, most: u32, default: u32| {
@@ -212,6 +211,7 @@ fn build(
         issuer: url("issuer", &issuer)?,
         tenants,
         cluster: fields.required_text("cluster", "the name of the Envoy cluster of the provider")?.into(),
+        every_audience: audiences.clone(),
         audiences,
         jwks: jwks(fields)?,
         jwks_uri: optional_url("jwks_uri")?,
@@ -227,7 +227,24 @@ fn build(
         retries: fields.number("retries", 0, 1, "calls")?.unwrap_or(1) > 0,
     };
     profile.check(&provider).map_err(|(field, found, expected)| ConfigError::new(fields.at(field), found, expected))?;
+    for audience in &provider.audiences {
+        if let Some(expected) = profile.audience_instead(&provider, audience) {
+            return Err(ConfigError::new(fields.at("audiences"), format!("{audience:?}"), expected));
+        }
+    }
     Ok(provider)
+}
+
+/// What `aud` of callers' tokens is expected to be, in an error.
+pub(super) const AUDIENCES: &str = "a list of what `aud` of the callers' tokens is";
+
+/// The list `audiences` of a provider or a resource. An empty one would admit nobody.
+pub(super) fn audiences(fields: &Fields<'_>) -> Result<Vec<String>, ConfigError> {
+    let audiences = fields.texts("audiences")?;
+    if audiences.is_empty() && fields.has("audiences") {
+        return Err(ConfigError::new(fields.at("audiences"), "an empty list", AUDIENCES));
+    }
+    Ok(audiences)
 }
 
 /// The client, where the profile exchanges; where it does not, nothing may stand there that it would be for.

@@ -3,7 +3,7 @@ use std::time::Duration;
 use super::client::Environment;
 use super::exchange::Actor;
 use super::fields::Fields;
-use super::{ConfigError, Provider, SubjectToken, check_scopes, exchange};
+use super::{ConfigError, Provider, SubjectToken, audience, check_scopes, exchange};
 use crate::http::Url;
 use crate::idp::{Presentation, Target, Unexchanged};
 use crate::mcp::metadata;
@@ -25,9 +25,28 @@ pub struct Resource {
     pub certificates: Bound,
     /// What to ask each provider for, by its index; `None` where users of the provider have no business.
     pub targets: Vec<Option<Target>>,
+    /// What `aud` of a caller's token may be here, by the index of its provider; `None` where the provider says so.
+    pub audiences: audience::Lists,
+    /// The providers that clients are told of, by their index, in the order of the operator's preference.
+    pub authorization_servers: Vec<usize>,
 }
 
 impl Resource {
+    /// What `aud` of a token of that provider may be here. Where its users have no business, they hear that and not that
+    /// their token is for something else.
+    pub fn audiences_for<'a>(&'a self, index: usize, provider: &'a Provider) -> &'a [String] {
+        match (self.audiences.get(index), self.targets.get(index)) {
+            (Some(Some(own)), _) => own,
+            (_, Some(Some(_))) => &provider.audiences,
+            _ => &provider.every_audience,
+        }
+    }
+
+    /// The issuers that clients are told of.
+    pub fn issuers<'a>(&'a self, providers: &'a [Provider]) -> impl Iterator<Item = String> + 'a {
+        self.authorization_servers.iter().filter_map(|index| providers.get(*index)).flat_map(Provider::issuers)
+    }
+
     /// Whether any token goes to it with a proof.
     pub fn takes_proofs(&self) -> bool {
         let is_proved = |target: &Target| matches!(target.presentation, Presentation::Dpop { .. });
@@ -61,18 +80,29 @@ pub struct Dpop {
 /// How far the time of a proof may be from now, if the operator does not say.
 const DEFAULT_PROOF_AGE: u32 = 300;
 
-const FIELDS: [&str; 6] = ["url", "scopes", "scopes_supported", "dpop", "certificate_bound_tokens", "exchange"];
+const FIELDS: [&str; 8] = [
+    "url",
+    "audiences",
+    "scopes",
+    "scopes_supported",
+    "authorization_servers",
+    "dpop",
+    "certificate_bound_tokens",
+    "exchange",
+];
 
 /// Every resource, as listed.
 pub(super) fn build_all(
     root: &Fields<'_>,
-    providers: &[Provider],
+    providers: &mut [Provider],
     env: Environment<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Resource>, ConfigError> {
     let mut resources: Vec<Resource> = Vec::new();
-    for fields in root.objects("resources", &FIELDS)? {
-        let resource = build(&fields, providers, env, warnings)?;
+    let all = root.objects("resources", &FIELDS)?;
+    let lists = audience::read(&all, providers, warnings)?;
+    for (fields, audiences) in all.iter().zip(lists) {
+        let resource = Resource { audiences, ..build(fields, providers, env, warnings)? };
         let same = |other: &Resource| {
             other.url.authority() == resource.url.authority()
                 && path::without_final_slash(other.url.path()) == path::without_final_slash(resource.url.path())
@@ -86,6 +116,7 @@ pub(super) fn build_all(
         }
         resources.push(resource);
     }
+    audience::warn(providers, &resources, warnings);
     Ok(resources)
 }
 
@@ -180,7 +211,61 @@ fn build(
         }
         *slot = Some(target);
     }
-    Ok(Resource { url, scopes: needed, scopes_supported, dpop, certificates, targets })
+    let authorization_servers = authorization_servers(fields, providers, &targets)?;
+    let field = if fields.has("scopes_supported") { "scopes_supported" } else { "scopes" };
+    for provider in authorization_servers.iter().filter_map(|index| providers.get(*index)) {
+        let none = scopes_supported.is_empty().then_some(("scopes_supported".to_owned(), None));
+        let some = scopes_supported.iter().enumerate();
+        let some = some.map(|(index, scope)| (format!("{field}[{index}]"), Some(scope.as_str())));
+        for (at, scope) in none.into_iter().chain(some) {
+            let doubt = provider.profile.doubt_advertised(scope, &url);
+            warnings.extend(doubt.map(|doubt| format!("{}: with {}, {doubt}", fields.at(&at), provider.name)));
+        }
+    }
+    Ok(Resource {
+        url,
+        scopes: needed,
+        scopes_supported,
+        dpop,
+        certificates,
+        targets,
+        audiences: Vec::new(),
+        authorization_servers,
+    })
+}
+
+/// Which providers clients are told of, and in which order: they take the first (RFC 9728 section 7.6 leaves the choice to
+/// them). If the operator does not say, all that the resource exchanges for, in order of their names.
+fn authorization_servers(
+    fields: &Fields<'_>,
+    providers: &[Provider],
+    targets: &[Option<Target>],
+) -> Result<Vec<usize>, ConfigError> {
+    let is_asked = |index: usize| matches!(targets.get(index), Some(Some(_)));
+    let asked: Vec<usize> = (0..providers.len()).filter(|index| is_asked(*index)).collect();
+    if !fields.has("authorization_servers") {
+        return Ok(asked);
+    }
+    let name = |index: usize| providers.get(index).map_or("", |provider| &*provider.name);
+    let wrong = |path: &str, found: &str| {
+        let names: Vec<&str> = asked.iter().map(|index| name(*index)).collect();
+        let expected = format!("names of providers in exchange of this resource, each once: {}", names.join(", "));
+        ConfigError::new(fields.at(path), found, expected)
+    };
+    let mut servers = Vec::new();
+    for (at, wanted) in fields.texts("authorization_servers")?.iter().enumerate() {
+        match asked.iter().find(|index| name(**index) == wanted) {
+            Some(index) if !servers.contains(index) => servers.push(*index),
+            found => {
+                let found = if found.is_some() { "a name that stands twice" } else { "a name that is not in exchange" };
+                return Err(wrong(&format!("authorization_servers[{at}]"), found));
+            }
+        }
+    }
+    if servers.is_empty() {
+        return Err(wrong("authorization_servers", "an empty list"));
+    }
+    Ok(servers)
 }
 
 const BOUND: &str = "off, optional or required";

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::actor;
+use super::admission::Admission;
 use super::audit::{About, Cache};
 use super::circuit::{elsewhere, place};
 use super::credentials::{Credential, Head, check_form, client_assertion, subject_token};
@@ -21,6 +22,7 @@ use crate::crypto::{Algorithm, Crypto};
 use crate::http::{HeaderEdits, LocalAnswer, Request, Url};
 use crate::idp::{Endpoints, Presentation, Recognition, Subject, Target, Unexchanged};
 use crate::json::Object;
+use crate::mcp::authorization_server::Servers;
 use crate::mcp::challenge::Scheme;
 use crate::mcp::metadata;
 use crate::refusal::{Reason, Refusal};
@@ -35,6 +37,9 @@ const ACCESS_TOKEN_TYPES: [&str; 2] = ["jwt", "at+jwt"];
 
 /// `typ` of an ID token, if it has one.
 const ID_TOKEN_TYPES: [&str; 1] = ["jwt"];
+
+/// What is wrong with a token that another resource takes.
+const FOR_ANOTHER: &str = "the token is for another resource here: the client must ask for one for this resource, or audiences of this resource lack one";
 
 /// What a decision rests on.
 pub(super) struct Facts<'a> {
@@ -140,6 +145,19 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
                 .and_then(|resource| metadata::answer(head.method, resource, &config.providers));
             return answer.map(Outcome::Metadata).ok_or_else(|| refuse(Refusal::new(Reason::MethodNotAllowed)));
         }
+        Some(Selected::AuthorizationServer(index)) => {
+            if head.method == b"OPTIONS" {
+                return Ok(Outcome::Metadata(metadata::preflight("GET, HEAD, POST, OPTIONS")));
+            }
+            facts.about.resource = index;
+            let here =
+                config.resources.iter().enumerate().filter(|(at, resource)| {
+                    index.is_none_or(|index| index == *at) && resource.url.is_at(head.authority)
+                });
+            let servers = Servers::of(here.map(|(_, resource)| resource), &config.providers);
+            let refusal = Refusal::new(Reason::NotAnAuthorizationServer);
+            return Err(refuse(Refusal { servers: Some(Box::new(servers)), ..refusal }));
+        }
         Some(Selected::Resource(index)) => index,
     };
     facts.about.resource = Some(index);
@@ -176,8 +194,12 @@ impl<'a> Facts<'a> {
         if credential.scheme == Scheme::Dpop && resource.dpop.mode == Bound::Off {
             return Err(Refusal::new(Reason::NoCredentials).into());
         }
-        let caller = self.authenticate(credential.token, now)?;
+        let caller = self.authenticate(credential.token, resource, now)?;
         self.about.caller = Some(caller.clone());
+        // A token that was verified for one resource may come to any.
+        if !caller.admission.is_for(caller.provider, index, resource) {
+            return Err(refusal_of(Role::Bearer, &TokenError::Audience.because(FOR_ANOTHER), "").into());
+        }
         let key = &self.config.shared_key;
         let possession = possession::check(resource, request, head, credential, &caller, self.crypto, key, now)?;
         let (provider, target) = authorize(self.config, resource, &caller)?;
@@ -215,11 +237,11 @@ impl<'a> Facts<'a> {
     }
 
     /// Who is calling: the token is verified, or was before and is still in force.
-    fn authenticate(&mut self, token: &str, now: UnixTime) -> Result<Rc<Verified>, Verdict> {
+    fn authenticate(&mut self, token: &str, resource: &Resource, now: UnixTime) -> Result<Rc<Verified>, Verdict> {
         if let Some(verified) = self.remembered(Role::Bearer, token, now)? {
             return Ok(verified);
         }
-        self.verify_and_remember(Role::Bearer, token, None, now)
+        self.verify_and_remember(token, Wanted::At(resource), now)
     }
 
     /// The token for the upstream, from the cache, or what stands in its place; and the need for the next one, if it is time.
@@ -331,7 +353,10 @@ impl<'a> Facts<'a> {
         let token = subject_token(request, source).ok_or_else(|| Refusal::new(Reason::SubjectTokenMissing))?;
         let verified = match self.remembered(Role::Beside, token, now)? {
             Some(verified) => verified,
-            None => self.verify_and_remember(Role::Beside, token, Some((caller.provider, audiences)), now)?,
+            None => {
+                let wanted = Wanted::Beside { provider: caller.provider, audiences };
+                self.verify_and_remember(token, wanted, now)?
+            }
         };
         let same_user = verified.provider == caller.provider && verified.caller.user == caller.caller.user;
         if !same_user {
@@ -356,28 +381,17 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// A token in one of its two roles. An ID token must be of a certain provider and for certain audiences.
-    fn verify_and_remember(
-        &mut self,
-        role: Role,
-        token: &str,
-        id: Option<(usize, &[String])>,
-        now: UnixTime,
-    ) -> Result<Rc<Verified>, Verdict> {
-        let verified = Rc::new(self.verify(role, token, id, now)?);
-        self.known.remember(role, token, &verified);
+    /// A token in one of its two roles.
+    fn verify_and_remember(&mut self, token: &str, wanted: Wanted<'_>, now: UnixTime) -> Result<Rc<Verified>, Verdict> {
+        let verified = Rc::new(self.verify(token, wanted, now)?);
+        self.known.remember(wanted.role(), token, &verified);
         Ok(verified)
     }
 
     /// In one order: form, algorithm, issuer, what the claims say, key, signature. What can be said without the signature
     /// is said before it.
-    fn verify(
-        &mut self,
-        role: Role,
-        token: &str,
-        beside: Option<(usize, &[String])>,
-        now: UnixTime,
-    ) -> Result<Verified, Verdict> {
+    fn verify(&mut self, token: &str, wanted: Wanted<'_>, now: UnixTime) -> Result<Verified, Verdict> {
+        let role = wanted.role();
         let refuse = |rejection: Rejection, context: &str| Verdict::from(refusal_of(role, &rejection, context));
         let malformed = |error: TokenError| match role {
             // What is no token at all may not even be one credential.
@@ -397,7 +411,7 @@ impl<'a> Facts<'a> {
             Self::recognise(self.config, &members).map_err(|(rejection, context)| refuse(rejection, &context))?;
         // An ID token is verified with the rules of its caller's provider, so it must be of that provider: it would
         // otherwise be remembered as good by rules that are not its own.
-        if beside.is_some_and(|(provider, _)| provider != index) {
+        if matches!(wanted, Wanted::Beside { provider, .. } if provider != index) {
             return Err(refuse(
                 TokenError::Issuer.because("of another provider than the token that it comes beside"),
                 "",
@@ -410,8 +424,12 @@ impl<'a> Facts<'a> {
         };
         let claims = Claims::read(&members).map_err(|error| refuse(error.into(), &context()))?;
         let is_id_token = role == Role::Beside || matches!(provider.subject_token, SubjectToken::IdToken);
+        let audiences = match wanted {
+            Wanted::At(resource) => resource.audiences_for(index, provider),
+            Wanted::Beside { audiences, .. } => audiences,
+        };
         let expected = Expected {
-            audiences: beside.map_or(&provider.audiences, |(_, audiences)| audiences),
+            audiences,
             types: if is_id_token { &ID_TOKEN_TYPES } else { &ACCESS_TOKEN_TYPES },
             leeway: provider.leeway,
         };
@@ -421,7 +439,11 @@ impl<'a> Facts<'a> {
         };
         let caller = token::check(header, &claims, expected, examine, now).map_err(|mut rejection| {
             if rejection.error == TokenError::Audience && rejection.diagnosis.is_empty() {
-                rejection.diagnosis = provider.profile.wrong_audience(provider, &claims).into();
+                let is_ours = |audience: &String| claims.audiences.contains(&audience.as_str());
+                rejection.diagnosis = match role {
+                    Role::Bearer if provider.every_audience.iter().any(is_ours) => FOR_ANOTHER.into(),
+                    _ => provider.profile.wrong_audience(provider, audiences, &claims).into(),
+                };
             }
             refuse(rejection, &context())
         })?;
@@ -456,7 +478,9 @@ impl<'a> Facts<'a> {
         token::verify(signed, key, &issuer, tenant.as_deref(), self.crypto)
             .map_err(|error| refuse(error.into(), &context()))?;
         self.known.remember_header(compact.header_segment, header);
+        let admission = Admission::of(&claims, self.config, index);
         let mut verified = Verified::new(index, caller, claims, &self.config.scopes, provider.leeway);
+        verified.admission = admission;
         if let Cow::Owned(issuer) = issuer {
             verified.issuer = Some(issuer.into());
         }
@@ -479,6 +503,24 @@ impl<'a> Facts<'a> {
             Some((rejection, provider)) => (rejection, format!("provider_unverified={provider} {context}")),
             None => (TokenError::Issuer.because("no provider with that issuer is configured"), context),
         })
+    }
+}
+
+/// In which role a token comes, and for whom it must be then.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    /// In `authorization`, for that resource.
+    At(&'a Resource),
+    /// An ID token beside that: of that provider, for one of those audiences.
+    Beside { provider: usize, audiences: &'a [String] },
+}
+
+impl Wanted<'_> {
+    const fn role(self) -> Role {
+        match self {
+            Self::At(_) => Role::Bearer,
+            Self::Beside { .. } => Role::Beside,
+        }
     }
 }
 

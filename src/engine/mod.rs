@@ -6,6 +6,7 @@
 //! nobody: it goes on when the request that started it has left.
 
 mod actor;
+mod admission;
 mod audit;
 mod board;
 mod broadcast;

@@ -1,7 +1,7 @@
 //! Which resource a request is for.
 
 use crate::config::Config;
-use crate::mcp::metadata;
+use crate::mcp::{authorization_server, metadata};
 use crate::path;
 
 /// What host and path mean.
@@ -13,6 +13,8 @@ pub(super) enum Selected {
     Resource(usize),
     /// The metadata document of a resource, by index.
     Metadata(usize),
+    /// What an authorization server would have, on a host of resources: of the one by index, or of all of them.
+    AuthorizationServer(Option<usize>),
     /// Nothing here.
     Nothing,
 }
@@ -38,8 +40,15 @@ fn select_path(config: &Config, authority: &[u8], path: &str) -> Selected {
         let document = here().find(|(_, resource)| metadata::resource_path(resource.url.path()) == rest);
         return document.map_or(Selected::Nothing, |(index, _)| Selected::Metadata(index));
     }
-    here()
-        .filter(|(_, resource)| path::is_under(path, resource.url.path()))
-        .max_by_key(|(_, resource)| path::without_final_slash(resource.url.path()).len())
-        .map_or(Selected::Nothing, |(index, _)| Selected::Resource(index))
+    let nearest = |path: &str| {
+        here()
+            .filter(|(_, resource)| path::is_under(path, resource.url.path()))
+            .max_by_key(|(_, resource)| path::without_final_slash(resource.url.path()).len())
+            .map(|(index, _)| index)
+    };
+    match (nearest(path), authorization_server::looked_for(path)) {
+        (Some(index), _) => Selected::Resource(index),
+        (None, Some(server)) if here().next().is_some() => Selected::AuthorizationServer(nearest(server)),
+        (None, _) => Selected::Nothing,
+    }
 }

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::admission::Admission;
 use super::exchanged::TokenKey;
 use super::known::{Cache, cache};
 use crate::audit::CallerFacts;
@@ -18,6 +19,8 @@ pub(super) struct Verified {
     /// `iss` in the provider's own spelling, where it has several issuers.
     pub(super) issuer: Option<Rc<str>>,
     pub(super) caller: Caller,
+    /// At which resources it may be used; nowhere, until it is said.
+    pub(super) admission: Admission,
     /// Of its scopes, those that some resource asks for: a token may have thousands.
     pub(super) scopes: Vec<Rc<str>>,
     /// What whoever presents it must prove to have.
@@ -112,6 +115,7 @@ impl Verified {
             provider,
             issuer: None,
             caller,
+            admission: Admission::default(),
             scopes: scopes.iter().filter(|scope| granted.contains(&&***scope)).cloned().collect(),
             confirmation: claims.confirmation,
             may_act: claims.may_act.map(Box::new),

@@ -131,6 +131,21 @@ impl Entry {
     }
 }
 
+/// An error that a user meets when signing in, in a browser or a client. Nothing of it reaches this proxy, so it is for the
+/// page only, and not in the module.
+#[cfg(not(target_arch = "wasm32"))]
+#[derive(Debug)]
+pub struct AtSignIn {
+    /// By what it is known.
+    pub code: &'static str,
+    /// What is the matter.
+    pub cause: &'static str,
+    /// Who must act.
+    pub act: Act,
+    /// What they do about it.
+    pub remedy: &'static str,
+}
+
 /// A failure as it came.
 pub(super) struct Symptoms<'a> {
     pub(super) blame: Blame,

@@ -52,15 +52,6 @@ impl Profile for EntraObo {
         if let Some(tenant) = provider.tenants.iter().find(|tenant| !is_guid(tenant)) {
             return Err(("tenants", format!("{tenant:?}"), "tenant ids (GUIDs, in lower case as tokens have them)"));
         }
-        // A token of another app would be refused as an assertion, each time.
-        if let Some(audience) = provider
-            .audiences
-            .iter()
-            .find(|audience| provider.client.as_ref().is_some_and(|client| !is_of_client(audience, &client.id)))
-        {
-            let expected = "what `aud` is in tokens for the app of client.id: its id (v2.0), or its App ID URI such as api://{client id} (v1.0); Entra exchanges no others (AADSTS500131)";
-            return Err(("audiences", format!("{audience:?}"), expected));
-        }
         match provider.subject_token {
             SubjectToken::AccessToken => Ok(()),
             SubjectToken::IdToken | SubjectToken::IdTokenBeside { .. } => Err((
@@ -135,10 +126,38 @@ impl Profile for EntraObo {
         true
     }
 
+    /// A token of another app would be refused as an assertion, each time.
+    fn audience_instead(&self, provider: &Provider, audience: &str) -> Option<&'static str> {
+        let is_of_another = provider.client.as_ref().is_some_and(|client| !is_of_client(audience, &client.id));
+        is_of_another.then_some(
+            "what `aud` is in tokens for the app of client.id: its id (v2.0), or its App ID URI such as api://{client id} (v1.0); Entra exchanges no others (AADSTS500131)",
+        )
+    }
+
     fn doubt(&self, scope: &str) -> Option<&'static str> {
         is_uri(scope).then_some(
             "tokens have a scope by its short name: write that here, and the long form into scopes_supported",
         )
+    }
+
+    /// A scope's App ID URI must be the very `resource` that comes beside it. MCP clients must send that ("Authorization",
+    /// Resource Parameter Implementation), and take it from the metadata of the resource.
+    fn doubt_advertised(&self, scope: Option<&str>, resource: &Url) -> Option<&'static str> {
+        match scope {
+            None => Some(
+                "none is advertised, so MCP clients ask for none, which Entra refuses (AADSTS900144): advertise {url of the resource}/{scope}",
+            ),
+            Some(scope) if is_of_openid(scope) => None,
+            Some(scope) => match scope.rsplit_once('/') {
+                Some((app, _)) if app == resource.as_str() => None,
+                Some(_) => Some(
+                    "MCP clients cannot ask for it: they send the url of the resource beside it, and Entra refuses the two unless that is the scope's App ID URI (AADSTS9010010): give the app that url for its App ID URI, and advertise {url of the resource}/{scope}",
+                ),
+                None => Some(
+                    "without an App ID URI in front, Entra takes it for a scope of Microsoft Graph (AADSTS650053): advertise {url of the resource}/{scope}",
+                ),
+            },
+        }
     }
 
     fn exchange_fields(&self) -> &'static [&'static str] {
@@ -172,7 +191,7 @@ impl Profile for EntraObo {
         }
         let is_own = |uri: &str| {
             let uri = uri.trim_end_matches('/');
-            is_uri(uri) && provider.audiences.iter().any(|audience| audience.trim_end_matches('/') == uri)
+            is_uri(uri) && provider.every_audience.iter().any(|audience| audience.trim_end_matches('/') == uri)
         };
         let of_scope = |scope: &String| scope.rsplit_once('/').is_some_and(|(resource, _)| is_own(resource));
         let of_resource = |resource: &String| is_own(resource.strip_suffix("/.default").unwrap_or(resource));
@@ -231,9 +250,9 @@ impl Profile for EntraObo {
         Ok(Caller { user, tenant: Some(tenant.to_owned()), client, takes_claims_challenge: false })
     }
 
-    fn wrong_audience(&self, provider: &Provider, claims: &Claims<'_>) -> &'static str {
+    fn wrong_audience(&self, _provider: &Provider, audiences: &[String], claims: &Claims<'_>) -> &'static str {
         let is_uri = |audience: &String| is_uri(audience);
-        let has = |is_wanted: &dyn Fn(&String) -> bool| provider.audiences.iter().any(is_wanted);
+        let has = |is_wanted: &dyn Fn(&String) -> bool| audiences.iter().any(is_wanted);
         if claims.text("ver") == Some("1.0") && !has(&is_uri) {
             "a v1.0 token, whose aud is the App ID URI (api://{client id}): add it to audiences, or set requestedAccessTokenVersion of the app to 2"
         } else if claims.text("ver") == Some("2.0") && !has(&|audience| is_guid(audience)) {
@@ -282,6 +301,11 @@ impl Profile for EntraObo {
         FAILURES
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
+    fn at_sign_in(&self) -> &'static [super::AtSignIn] {
+        AT_SIGN_IN
+    }
+
     fn trace_fields(&self) -> &'static [&'static str] {
         &["trace_id", "correlation_id", "x-ms-request-id"]
     }
@@ -310,7 +334,7 @@ fn is_of_client(audience: &str, client_id: &str) -> bool {
 /// What a scope is of, as far as it tells: scheme and first part of its resource. A scope by itself is of Microsoft
 /// Graph; those of OpenID Connect are of nothing.
 fn resource_of(scope: &str) -> Option<(&str, &str)> {
-    if matches!(scope, "openid" | "profile" | "email" | "offline_access") {
+    if is_of_openid(scope) {
         return None;
     }
     let (scheme, rest) = parts_of_uri(scope).unwrap_or(("", scope));
@@ -319,6 +343,11 @@ fn resource_of(scope: &str) -> Option<(&str, &str)> {
     };
     let is_graph = is_graph(name) || is_graph(&[scheme, "://", name].concat());
     Some(if is_graph { ("", "") } else { (scheme, name) })
+}
+
+/// Scopes of OpenID Connect are no resource's.
+fn is_of_openid(scope: &str) -> bool {
+    matches!(scope, "openid" | "profile" | "email" | "offline_access")
 }
 
 /// The first segment of a path.
@@ -552,7 +581,7 @@ static FAILURES: &[Entry] = &[
     ),
     Entry::new(
         (400, "invalid_target", Numbers(&[901002, 9010010])),
-        "`resource` of the request and its scopes are not of one app; the filter never sends the former",
+        "`resource` of the request and its scopes are not of one app; the filter never sends the former: clients meet this at sign-in",
         Operator,
         "Check resource or scopes of the exchange against the upstream's App ID URI.",
     ),
@@ -613,4 +642,33 @@ static FAILURES: &[Entry] = &[
         Operator,
         "Set requestedAccessTokenVersion in the manifest of the upstream's app to 2, or have it accept v1.0 tokens.",
     ),
+];
+
+/// By the code that Entra shows a person. They are known from documentation and from others' reports.
+#[cfg(not(target_arch = "wasm32"))]
+static AT_SIGN_IN: &[super::AtSignIn] = &[
+    super::AtSignIn {
+        code: "AADSTS9010010",
+        cause: "the client sends `resource`, the url of the resource, as MCP clients must, and Entra wants that to be the App ID URI in front of the scope, byte for byte. A scope of `api://…` cannot be asked for so, and a client that adds a slash to the url is refused, too. It comes back to the client as `invalid_target`; some clients say only that there was no authorization code",
+        act: Operator,
+        remedy: "Give this proxy's app the `url` of the resource as an App ID URI (its host must be a verified domain of the tenant), and advertise `{url}/{scope}` in `scopes_supported`. Where that cannot be, use a client that can be told to leave `resource` out.",
+    },
+    super::AtSignIn {
+        code: "AADSTS650053",
+        cause: "the scope has no App ID URI in front, such as `mcp:read`: Entra takes it for one of Microsoft Graph, which has no such scope. Where it has, the token is for Graph, and is refused here with `wrong_audience`",
+        act: Operator,
+        remedy: "Advertise `{url}/{scope}` in `scopes_supported`; without it, `scopes` is advertised, which has the short names that tokens have.",
+    },
+    super::AtSignIn {
+        code: "AADSTS500011",
+        cause: "no app in the tenant has the App ID URI in front of the scope: it is spelled in another way (a slash, another host), the app is not installed in the tenant in which the user signs in, or the URI could not be set, as its host is no verified domain (`azurewebsites.net` and the like cannot be)",
+        act: Admin,
+        remedy: "Compare the App ID URI of this proxy's app with `scopes_supported`, byte for byte, and install the app in the tenant.",
+    },
+    super::AtSignIn {
+        code: "AADSTS900144",
+        cause: "the client asks for no scope, because none is advertised, or because it tries again without one after another error",
+        act: Operator,
+        remedy: "Set `scopes_supported` of the resource; where it is set, look for the error before this one.",
+    },
 ];

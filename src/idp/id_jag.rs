@@ -25,6 +25,10 @@ impl Profile for IdJag {
         check(provider)
     }
 
+    fn audience_instead(&self, provider: &Provider, audience: &str) -> Option<&'static str> {
+        audience_instead(provider, audience)
+    }
+
     fn exchange_fields(&self) -> &'static [&'static str] {
         FIELDS
     }
@@ -49,18 +53,24 @@ impl Profile for IdJag {
 pub(super) const FIELDS: &[&str] = &["audience", "resource", "scopes", "authorization_server", "parameters"];
 
 /// An ID token is for the very client that exchanges it.
+const OF_CLIENT: &str = "the id of the client that exchanges, alone: an ID token of another client is refused there";
+
 pub(super) fn check(provider: &Provider) -> Result<(), Mistake> {
-    let (field, audiences) = match &provider.subject_token {
-        SubjectToken::AccessToken => return Ok(()),
-        SubjectToken::IdToken => ("audiences", &provider.audiences),
-        SubjectToken::IdTokenBeside { audiences, .. } => ("subject_token.audiences", audiences),
-    };
-    let id = provider.client.as_ref().map(|client| &client.id);
-    if audiences.iter().any(|audience| Some(audience) != id) {
-        let expected = "the id of the client that exchanges, alone: an ID token of another client is refused there";
-        return Err((field, "another client".to_owned(), expected));
+    match &provider.subject_token {
+        SubjectToken::IdTokenBeside { audiences, .. } if !audiences.iter().all(|id| is_of_client(provider, id)) => {
+            Err(("subject_token.audiences", "another client".to_owned(), OF_CLIENT))
+        }
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+pub(super) fn audience_instead(provider: &Provider, audience: &str) -> Option<&'static str> {
+    let is_id_token = matches!(provider.subject_token, SubjectToken::IdToken);
+    (is_id_token && !is_of_client(provider, audience)).then_some(OF_CLIENT)
+}
+
+fn is_of_client(provider: &Provider, id: &str) -> bool {
+    provider.client.as_ref().is_some_and(|client| client.id == id)
 }
 
 /// What to ask for; `own_endpoint` gives the token endpoint of an issuer whose own is known from it.

@@ -22,6 +22,8 @@ use std::borrow::Cow;
 use std::fmt::Debug;
 use std::rc::Rc;
 
+#[cfg(not(target_arch = "wasm32"))]
+pub use catalogue::AtSignIn;
 pub use catalogue::{Act, COMMON, Entry, Sign, failures};
 pub use client_auth::{Assertion, Which};
 pub use discovery::{Document, Endpoints};
@@ -68,8 +70,19 @@ pub trait Profile: Debug + Sync {
         Ok(())
     }
 
+    /// The value of `aud` that is expected in the place of this one, where no token that is exchanged can have it.
+    fn audience_instead(&self, _provider: &Provider, _audience: &str) -> Option<&'static str> {
+        None
+    }
+
     /// What speaks against this scope among those that a caller's token must have, if anything does.
     fn doubt(&self, _scope: &str) -> Option<&'static str> {
+        None
+    }
+
+    /// What keeps clients that send `resource` (RFC 8707 section 2) from asking for this scope as it is advertised for that
+    /// resource, if anything does. `None` for a scope: none is advertised.
+    fn doubt_advertised(&self, _scope: Option<&str>, _resource: &Url) -> Option<&'static str> {
         None
     }
 
@@ -102,8 +115,8 @@ pub trait Profile: Debug + Sync {
     /// The same of an ID token.
     fn id_token_caller(&self, claims: &Claims<'_>) -> Result<Caller, Rejection>;
 
-    /// How a token of the provider's comes to have another audience than ours, and what to do.
-    fn wrong_audience(&self, _provider: &Provider, _claims: &Claims<'_>) -> &'static str {
+    /// How a token of the provider's comes to have another audience than these, and what to do.
+    fn wrong_audience(&self, _provider: &Provider, _audiences: &[String], _claims: &Claims<'_>) -> &'static str {
         "the client asked for a token for something else: it must ask for one of the audiences that are configured, or its own is missing there"
     }
 
@@ -138,6 +151,12 @@ pub trait Profile: Debug + Sync {
 
     /// What this provider is known to refuse, beside what any may.
     fn failures(&self) -> &'static [Entry] {
+        &[]
+    }
+
+    /// What its users are known to meet at sign-in, where MCP clients ask as they must.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn at_sign_in(&self) -> &'static [AtSignIn] {
         &[]
     }
 

@@ -93,7 +93,7 @@ impl Profile for OktaObo {
         rfc8693::subject(claims)
     }
 
-    fn wrong_audience(&self, provider: &Provider, claims: &Claims<'_>) -> &'static str {
+    fn wrong_audience(&self, provider: &Provider, _audiences: &[String], claims: &Claims<'_>) -> &'static str {
         if is_id_token(claims) || matches!(provider.subject_token, SubjectToken::IdToken) {
             "an ID token for another client: it must be of the client that is configured"
         } else {

@@ -28,6 +28,10 @@ impl Profile for OktaXaa {
         id_jag::check(provider)
     }
 
+    fn audience_instead(&self, provider: &Provider, audience: &str) -> Option<&'static str> {
+        id_jag::audience_instead(provider, audience)
+    }
+
     fn exchange_fields(&self) -> &'static [&'static str] {
         id_jag::FIELDS
     }
@@ -61,8 +65,8 @@ impl Profile for OktaXaa {
         OktaObo.id_token_caller(claims)
     }
 
-    fn wrong_audience(&self, provider: &Provider, claims: &Claims<'_>) -> &'static str {
-        OktaObo.wrong_audience(provider, claims)
+    fn wrong_audience(&self, provider: &Provider, audiences: &[String], claims: &Claims<'_>) -> &'static str {
+        OktaObo.wrong_audience(provider, audiences, claims)
     }
 
     /// The org server's, whichever server of the org the token comes from.

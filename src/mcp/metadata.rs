@@ -10,6 +10,22 @@ use crate::token::dpop;
 /// Section 3: stands between host and path of the resource.
 pub const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
+/// The field without which no script of another origin reads an answer.
+pub fn readable() -> (&'static str, String) {
+    ("access-control-allow-origin", "*".to_owned())
+}
+
+/// The answer to a browser that asks whether a script may send a request.
+pub fn preflight(methods: &str) -> LocalAnswer {
+    let headers = vec![
+        readable(),
+        ("access-control-allow-methods", methods.to_owned()),
+        ("access-control-allow-headers", "*".to_owned()),
+        ("access-control-max-age", "86400".to_owned()),
+    ];
+    LocalAnswer { status: 204, headers, body: String::new(), audit: Record::default() }
+}
+
 /// The URL of a resource's document (section 3.1).
 pub fn url(resource: &Resource) -> String {
     let url = &resource.url;
@@ -23,21 +39,14 @@ pub fn resource_path(path: &str) -> &str {
 
 /// The answer to a request for the document, with what browsers need to read it from another origin.
 pub fn answer(method: &[u8], resource: &Resource, providers: &[Provider]) -> Option<LocalAnswer> {
-    let mut headers = vec![("access-control-allow-origin", "*".to_owned())];
     match method {
-        b"OPTIONS" => {
-            headers.extend([
-                ("access-control-allow-methods", "GET, HEAD, OPTIONS".to_owned()),
-                ("access-control-allow-headers", "*".to_owned()),
-                ("access-control-max-age", "86400".to_owned()),
-            ]);
-            Some(LocalAnswer { status: 204, headers, body: String::new(), audit: Record::default() })
-        }
+        b"OPTIONS" => Some(preflight("GET, HEAD, OPTIONS")),
         b"GET" | b"HEAD" => {
-            headers.extend([
+            let headers = vec![
+                readable(),
                 ("content-type", "application/json".to_owned()),
                 ("cache-control", "public, max-age=3600".to_owned()),
-            ]);
+            ];
             Some(LocalAnswer { status: 200, headers, body: document(resource, providers), audit: Record::default() })
         }
         _ => None,
@@ -45,8 +54,7 @@ pub fn answer(method: &[u8], resource: &Resource, providers: &[Provider]) -> Opt
 }
 
 fn document(resource: &Resource, providers: &[Provider]) -> String {
-    let exchanging = providers.iter().zip(&resource.targets).filter(|(_, target)| target.is_some());
-    let issuers: Vec<String> = exchanging.flat_map(|(provider, _)| provider.issuers()).collect();
+    let issuers: Vec<String> = resource.issuers(providers).collect();
     let mut document = vec![
         ("resource", resource.url.as_str().into()),
         ("authorization_servers", issuers.iter().map(String::as_str).collect()),

@@ -335,6 +335,12 @@ fn a_request_without_a_token_is_not_worth_a_line_that_everybody_sees() {
     let expected = [("event", "refused"), ("reason", "no_credentials"), ("resource", GITHUB), ("latency_ms", "0")];
     assert_eq!(told, facts(&expected));
     assert_eq!(record(), (Level::Debug, facts(&expected)));
+    // Any client may look for an authorization server here, and what it writes into the path is its own.
+    let path = "/.well-known/openid-configuration/github/word-of-a-stranger";
+    drop(answered(bench.ask(request("GET", path, &[("x-word", "word-of-a-stranger")]))));
+    let expected =
+        [("event", "refused"), ("reason", "not_an_authorization_server"), ("resource", GITHUB), ("latency_ms", "0")];
+    assert_eq!(record(), (Level::Debug, facts(&expected)));
 }
 
 /// What each of the policies makes of one user of an issuer's.

@@ -262,13 +262,13 @@ fn only_a_client_with_a_secret_has_a_previous_one() {
 
 #[test]
 fn a_previous_secret_that_is_the_same_is_pointed_out() {
-    let warnings = |old: &str| {
+    let warned = |old: &str| {
         let authentication = json!({"method": "client_secret_post", "secret": {"env": "ENTRA_CLIENT_SECRET"},
             "previous_secret": {"inline": old}});
-        parse(&with_client(authentication)).warnings
+        warnings(&parse(&with_client(authentication)))
     };
-    assert_eq!(warnings("old").len(), 1, "that it is inline");
-    let warnings = warnings(SECRET);
+    assert_eq!(warned("old").len(), 1, "that it is inline");
+    let warnings = warned(SECRET);
     assert!(warnings[1].contains("client.authentication.previous_secret: it is the same"), "{warnings:?}");
     assert!(!warnings[1].contains(SECRET));
 }
@@ -442,8 +442,8 @@ fn an_assertion_from_the_environment_is_read_once() {
         Config::parse(configuration.to_string().as_bytes(), &environment)
     };
     let config = read("eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ3b3JrbG9hZCJ9.c2lnbmF0dXJl\n").unwrap();
-    assert_eq!(config.warnings.len(), 1);
-    assert!(config.warnings[0].contains("client.authentication.assertion.env: it is read once, when Envoy starts"));
+    assert_eq!(warnings(&config).len(), 1);
+    assert!(warnings(&config)[0].contains("client.authentication.assertion.env: it is read once, when Envoy starts"));
     assert!(!format!("{config:?}").contains("c2lnbmF0dXJl"));
     let engine = onbehalf::engine::Engine::new(config, Box::new(Software), Box::new(SharedMap::default()));
     let mut bench = Bench::of(engine).with_keys();
@@ -596,8 +596,8 @@ fn where_no_client_has_a_secret_what_workers_share_needs_one() {
     assert_eq!(error(json!("0123456789abcdef0123456789abcdef")).path, "shared_secret");
 
     let config = parse(&without_secrets(&json!({"inline": "0123456789abcdef0123456789abcdef"})));
-    assert_eq!(config.warnings.len(), 1);
-    assert!(config.warnings[0].starts_with("shared_secret.inline: "));
+    assert_eq!(warnings(&config).len(), 1);
+    assert!(warnings(&config)[0].starts_with("shared_secret.inline: "));
     assert!(!format!("{config:?}").contains("0123456789"));
     // An assertion from the environment is its issuer's as well, and does not last.
     let mut asserted = without_secrets(&Value::Null);
@@ -663,5 +663,5 @@ fn the_log_warns_where_all_that_the_key_of_shared_memory_is_made_of_is_short() {
     assert!(!is_warned([&short, &long], false));
     assert!(!is_warned([&short, "s"], true));
     // A private key is no short secret.
-    assert!(parse(&configuration()).warnings.is_empty());
+    assert!(warnings(&parse(&configuration())).is_empty());
 }

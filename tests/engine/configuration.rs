@@ -3,7 +3,7 @@
 use onbehalf::config::{Config, ConfigError};
 use serde_json::{Value, json};
 
-use crate::support::{ENTRA, OKTA, configuration, environment, parse};
+use crate::support::{ENTRA, OKTA, configuration, environment, parse, warnings};
 
 fn error(configuration: &Value) -> ConfigError {
     Config::parse(configuration.to_string().as_bytes(), &environment).expect_err("a mistake")
@@ -160,6 +160,11 @@ fn each_mistake_names_its_field() {
         ("/resources/1/url", json!("https://MCP.acme.example:443/github/"), "resources[1].url"),
         ("/resources/0/scopes", json!(["a b"]), "resources[0].scopes[0]"),
         ("/resources/0/scopes_supported", json!(["a\"b"]), "resources[0].scopes_supported[0]"),
+        ("/resources/0/authorization_servers", json!([]), "resources[0].authorization_servers"),
+        ("/resources/0/authorization_servers", json!("okta-eu"), "resources[0].authorization_servers"),
+        ("/resources/0/authorization_servers", json!(["okta-eu", "nobody"]), "resources[0].authorization_servers[1]"),
+        ("/resources/0/authorization_servers", json!(["okta-eu", "okta-eu"]), "resources[0].authorization_servers[1]"),
+        ("/resources/1/authorization_servers", json!(["okta-eu"]), "resources[1].authorization_servers[0]"),
         ("/resources/0/exchange", json!({}), "resources[0].exchange"),
         ("/resources/0/exchange/nobody", json!({"audience": "x"}), "resources[0].exchange.nobody"),
         ("/resources/0/exchange/entra-us", json!({}), "resources[0].exchange.entra-us"),
@@ -250,9 +255,10 @@ fn an_inline_secret_works_and_is_warned_about() {
     let configuration =
         changed("/identity_providers/entra-us/client/authentication/secret", json!({"inline": "TOPSECRET"}));
     let config = Config::parse(configuration.to_string().as_bytes(), &environment).unwrap();
-    assert_eq!(config.warnings.len(), 1);
-    assert!(config.warnings[0].starts_with("identity_providers.entra-us.client.authentication.secret.inline"));
-    assert!(!format!("{config:?}").contains("TOPSECRET") && !config.warnings[0].contains("TOPSECRET"));
+    let warnings = warnings(&config);
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].starts_with("identity_providers.entra-us.client.authentication.secret.inline"));
+    assert!(!format!("{config:?}").contains("TOPSECRET") && !warnings[0].contains("TOPSECRET"));
 }
 
 #[test]
@@ -274,13 +280,14 @@ fn numbers_may_come_as_protocol_buffers_write_them() {
 
 #[test]
 fn an_open_path_in_a_resource_is_warned_about() {
-    let warnings = |path: &str| parse(&changed("/open_paths", json!([path]))).warnings;
+    let warned = |path: &str| warnings(&parse(&changed("/open_paths", json!([path]))));
     for path in ["/github", "/github/health"] {
-        assert!(warnings(path)[0].starts_with("open_paths[0]: forwarded without a token"), "{path}");
+        assert!(warned(path)[0].starts_with("open_paths[0]: forwarded without a token"), "{path}");
     }
-    assert!(warnings("/githubx").is_empty());
+    assert!(warned("/githubx").is_empty());
     let mut root = changed("/open_paths", json!(["/health"]));
-    root["resources"] = json!([{"url": "https://mcp.acme.example", "exchange": {"entra-us": {"resource": "api://x"}}}]);
+    root["resources"] = json!([{"url": "https://mcp.acme.example", "scopes_supported": ["https://mcp.acme.example/read"],
+        "exchange": {"entra-us": {"resource": "api://x"}}}]);
     assert!(parse(&root).warnings.is_empty(), "a health check of a host that is one resource");
 }
 
@@ -330,17 +337,16 @@ fn a_word_of_a_recipe_that_is_not_replaced_is_warned_about() {
             "MCP_SCOPE",
         ),
     ] {
-        let warnings = parse(&changed(pointer, value)).warnings;
         assert_eq!(
-            warnings,
+            warnings(&parse(&changed(pointer, value))),
             [format!("{path}: {word} looks like a word of a recipe that is still to be replaced")],
             "{pointer}"
         );
     }
     for id in ["0oaAB_CD", "GATEWAY", "gateway_ID", "_A_B", "A__B", "1A_B", "a.b_c"] {
-        assert!(parse(&changed("/identity_providers/okta-eu/client/id", json!(id))).warnings.is_empty(), "{id}");
+        assert!(warnings(&parse(&changed("/identity_providers/okta-eu/client/id", json!(id)))).is_empty(), "{id}");
     }
-    assert!(parse(&configuration()).warnings.is_empty());
+    assert!(warnings(&parse(&configuration())).is_empty());
 }
 
 #[test]
@@ -355,7 +361,7 @@ fn a_key_for_proofs_that_nothing_uses_or_that_has_another_use_is_warned_about() 
         }
         let own = jwt_simple::algorithms::ES256KeyPair::generate().to_pem().unwrap();
         let env = |name: &str| if name == "OWN_KEY" { Some(own.clone()) } else { environment(name) };
-        Config::parse(configuration.to_string().as_bytes(), &env).unwrap().warnings
+        warnings(&Config::parse(configuration.to_string().as_bytes(), &env).unwrap())
     };
     assert!(with_key("OWN_KEY", "dpop").is_empty());
     let unused = with_key("OWN_KEY", "bearer");

@@ -7,7 +7,9 @@ use std::path::Path;
 
 use onbehalf::config::Config;
 use onbehalf::http::{CallFailure, Reply, Url};
-use onbehalf::idp::{self, Act, Blame, COMMON, Entry, Fault, Leg, Profile, Sign, Subject, TokenRequest, Which};
+use onbehalf::idp::{
+    self, Act, AtSignIn, Blame, COMMON, Entry, Fault, Leg, Profile, Sign, Subject, TokenRequest, Which,
+};
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -283,6 +285,17 @@ fn the_sharp_edges_are_all_listed() {
     later("entra_obo", ".default");
     later("entra_obo", "200 groups");
     later("okta_obo", "prefix");
+    let at_sign_in = idp::profile("entra_obo").unwrap().at_sign_in();
+    for (code, words) in [
+        ("AADSTS9010010", "`{url}/{scope}`"),
+        ("AADSTS650053", "`{url}/{scope}`"),
+        ("AADSTS500011", "App ID URI"),
+        ("AADSTS900144", "`scopes_supported`"),
+    ] {
+        let entry = at_sign_in.iter().find(|entry| entry.code == code).unwrap_or_else(|| panic!("no {code}"));
+        assert!(entry.remedy.contains(words) && !entry.cause.is_empty(), "{entry:?}");
+    }
+    assert!(at_sign_in.iter().all(|entry| !entry.cause.contains('|') && !entry.remedy.contains('|')));
 }
 
 #[test]
@@ -309,8 +322,9 @@ fn the_page_of_errors_is_what_the_catalogue_has() {
 const INTRODUCTION: &str = "\
 # Errors of the providers
 
-What a provider may answer to an exchange, what is the matter then, who must act, and what they do. `make docs` makes this
-page of the catalogue in `src/idp/`; the log line of a failed exchange has its sentence as `remedy=` and who must act as `act=`.
+What a provider may answer to an exchange, what is the matter then, who must act, and what they do; and what users meet at
+sign-in. `make docs` makes this page of the catalogue in `src/idp/`; the log line of a failed exchange has its sentence as
+`remedy=` and who must act as `act=`.
 
 What a client gets depends on the status, `error`, `suberror` and `claims` alone. Numbers, and words of a description, choose
 the sentence and nothing else: they are not part of any contract, and change. *Again*: whether the same request may succeed
@@ -332,7 +346,11 @@ fn page() -> String {
         let has_them = |name: &&str| std::ptr::eq(idp::profile(name).unwrap().failures(), entries);
         let all = idp::profile_names();
         let names: Vec<String> = all.split(", ").filter(has_them).map(|name| format!("`{name}`")).collect();
-        table(&mut page, &format!("{} ({})", titles.get(name).unwrap_or(&name), names.join(", ")), profile, entries);
+        let title = *titles.get(name).unwrap_or(&name);
+        table(&mut page, &format!("{title} ({})", names.join(", ")), profile, entries);
+        if !profile.at_sign_in().is_empty() {
+            table_of_sign_in(&mut page, title, profile.at_sign_in());
+        }
     }
     table(&mut page, "Any provider", rfc8693, COMMON);
     page
@@ -348,12 +366,7 @@ fn table(page: &mut String, title: &str, profile: &dyn Profile, entries: &[Entry
         (is_last, entry.error, entry.status, matches!(entry.sign, Sign::None))
     });
     for entry in sorted {
-        let who = match entry.act {
-            Act::User => "the user",
-            Act::Admin => "the identity admin",
-            Act::Operator => "the operator",
-            Act::Provider => "the provider",
-        };
+        let who = who(entry.act);
         let blame = entry.blame(profile).map(|blame| if entry.is_at_second { at_second(blame) } else { blame });
         let again = if blame.is_some_and(Blame::is_retryable) { "yes" } else { "no" };
         writeln!(
@@ -367,6 +380,34 @@ fn table(page: &mut String, title: &str, profile: &dyn Profile, entries: &[Entry
             told(entry, blame),
         )
         .unwrap();
+    }
+    page.push('\n');
+}
+
+const fn who(act: Act) -> &'static str {
+    match act {
+        Act::User => "the user",
+        Act::Admin => "the identity admin",
+        Act::Operator => "the operator",
+        Act::Provider => "the provider",
+    }
+}
+
+/// What users meet before there is a token.
+fn table_of_sign_in(page: &mut String, title: &str, entries: &[AtSignIn]) {
+    writeln!(page, "## {title}, at sign-in\n").unwrap();
+    page.push_str(
+        "These come from the provider before there is a token, and are shown in the user's browser or by the client. Nothing of them
+reaches this proxy: its log does not have them, the provider's sign-in log has. Where they follow from the configuration,
+the log warns when that is loaded. They are known from documentation and from others' reports, and were not met on a tenant
+of ours.
+
+| error | what is the matter | who acts | what to do |
+|---|---|---|---|
+",
+    );
+    for AtSignIn { code, cause, act, remedy } in entries {
+        writeln!(page, "| {code} | {cause} | {} | {remedy} |", who(*act)).unwrap();
     }
     page.push('\n');
 }

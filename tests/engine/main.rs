@@ -6,6 +6,7 @@
 mod abuse;
 mod actor;
 mod attacks;
+mod audiences;
 mod audit;
 mod cache;
 mod client_authentication;

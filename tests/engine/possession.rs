@@ -363,3 +363,29 @@ fn metadata_says_what_a_resource_wants_of_tokens() {
     assert_eq!(optional["tls_client_certificate_bound_access_tokens"], true);
     assert_eq!(document(json!({"dpop": {"mode": "required"}}))["dpop_bound_access_tokens_required"], true);
 }
+
+#[test]
+fn a_bound_token_for_another_resource_is_refused_as_it_was_presented() {
+    let mut configuration =
+        with_resource(json!({"dpop": {"mode": "optional"}, "audiences": ["https://mcp.acme.example/github"]}));
+    configuration["resources"][1]["audiences"] = json!(["api://gateway"]);
+    configuration["resources"][1]["scopes"] = json!([]);
+    configuration["resources"][1]["dpop"] = json!({"mode": "optional"});
+    let (mut bench, holder) = (Bench::new(&configuration).with_keys(), Holder::new());
+    let token = holder.token();
+    let refused_at_github = |bench: &mut Bench| {
+        let answer = answered(bench.ask(dpop(&token, &holder.proof(&token, json!({})))));
+        let challenges = answer.headers.iter().filter(|(name, _)| *name == "www-authenticate");
+        let challenges: Vec<&str> = challenges.map(|(_, value)| value.as_str()).collect();
+        assert!(challenges.iter().any(|value| value.starts_with("DPoP error=\"invalid_token\"")), "{challenges:?}");
+        assert!(challenges.iter().any(|value| value.starts_with("Bearer resource_metadata=")), "{challenges:?}");
+        assert!(answer.body.contains("wrong_audience"), "{}", answer.body);
+    };
+    refused_at_github(&mut bench);
+    let proof = holder.proof(&token, json!({"htu": "https://mcp.acme.example/github/admin"}));
+    let fields = [("authorization", format!("DPoP {token}")), ("dpop", proof)];
+    let fields = fields.each_ref().map(|(name, value)| (*name, value.as_str()));
+    assert_eq!(authorization(bench.exchange(request("POST", "/github/admin", &fields), &issued("up"))), "Bearer up");
+    // Now it is known, and bound to a key whose proof is good.
+    refused_at_github(&mut bench);
+}

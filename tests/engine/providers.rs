@@ -523,7 +523,7 @@ fn what_is_asked_for_is_of_one_app_and_not_of_the_proxys_own() {
 #[test]
 fn a_long_scope_where_tokens_have_the_short_one_is_warned_about() {
     let mut configuration = entra(&format!("{LOGIN}/{HOME}/v2.0"), json!({}));
-    configuration["resources"][0]["scopes_supported"] = json!(["api://gateway/mcp.read"]);
+    configuration["resources"][0]["scopes_supported"] = json!(["https://mcp.acme.example/github/mcp.read"]);
     configuration["resources"][0]["scopes"] = json!(["mcp.read"]);
     assert!(parse(&configuration).warnings.iter().all(|warning| !warning.starts_with("resources")));
     configuration["resources"][0]["scopes"] = json!(["mcp.read", "api://gateway/mcp.read"]);
@@ -595,4 +595,58 @@ fn a_guest_is_exchanged_at_the_tenant_of_the_token_and_without_one_not_at_all() 
     assert_eq!(exchanged_at(&mut bench, &guest), format!("{LOGIN}/{PARTNER}/oauth2/v2.0/token"));
     assert_eq!(reason(&mut bench, &with(guest, json!({"tid": null}))), "invalid_claims");
     bench.no_call();
+}
+
+#[test]
+fn scopes_that_mcp_clients_cannot_ask_for_are_warned_about() {
+    let url = "https://mcp.acme.example/github";
+    let warned = |scopes: Value, supported: Value| {
+        let mut configuration = entra(&format!("{LOGIN}/{HOME}/v2.0"), json!({}));
+        configuration["resources"][0]["scopes"] = scopes;
+        configuration["resources"][0]["scopes_supported"] = supported;
+        let warnings = parse(&configuration).warnings.into_iter();
+        warnings.filter(|text| text.contains(": with idp, ") && !text.contains("short name")).collect::<Vec<_>>()
+    };
+    // What is advertised is the url of the resource, a slash and the name.
+    for supported in [
+        json!([format!("{url}/mcp.read")]),
+        json!([format!("{url}/a"), format!("{url}/b"), "offline_access", "openid", "profile", "email"]),
+        json!([format!("{url}/.default")]),
+    ] {
+        assert_eq!(warned(json!(["mcp.read"]), supported.clone()), [""; 0], "{supported}");
+    }
+    for (supported, at, number) in [
+        (json!(["api://gateway/mcp.read"]), "scopes_supported[0]", "AADSTS9010010"),
+        (json!([format!("{url}/a"), "api://gateway/b"]), "scopes_supported[1]", "AADSTS9010010"),
+        (json!([format!("{url}//mcp.read")]), "scopes_supported[0]", "AADSTS9010010"),
+        (json!(["https://mcp.acme.example/mcp.read"]), "scopes_supported[0]", "AADSTS9010010"),
+        (json!(["https://MCP.acme.example/github/mcp.read"]), "scopes_supported[0]", "AADSTS9010010"),
+        (json!(["gateway-id/mcp.read"]), "scopes_supported[0]", "AADSTS9010010"),
+        (json!([format!("{url}/a"), "mcp.read"]), "scopes_supported[1]", "AADSTS650053"),
+        (json!([]), "scopes_supported", "AADSTS900144"),
+        // Without the long forms, the short ones of tokens are advertised.
+        (Value::Null, "scopes[0]", "AADSTS650053"),
+    ] {
+        let warnings = warned(json!(["mcp.read"]), supported.clone());
+        assert_eq!(warnings.len(), 1, "{supported}: {warnings:?}");
+        assert!(warnings[0].starts_with(&format!("resources[0].{at}: with idp, ")), "{supported}: {warnings:?}");
+        assert!(warnings[0].contains(number), "{supported}: {warnings:?}");
+    }
+    // With a slash at the end of the url, that is what clients send.
+    let mut configuration = entra(&format!("{LOGIN}/{HOME}/v2.0"), json!({}));
+    configuration["resources"][0]["url"] = json!(format!("{url}/"));
+    configuration["resources"][0]["scopes_supported"] = json!([format!("{url}//mcp.read")]);
+    assert!(parse(&configuration).warnings.iter().all(|text| !text.contains("AADSTS")));
+    // No other provider's, and not where MCP clients are told of another provider.
+    let mut configuration = okta("https://acme.okta.com/oauth2/default", json!({}));
+    configuration["resources"][0]["scopes_supported"] = json!(["api://gateway/mcp.read", "mcp.read"]);
+    assert!(parse(&configuration).warnings.iter().all(|text| !text.starts_with("resources")));
+    let mut both = crate::support::configuration();
+    both["resources"][0]["scopes_supported"] = json!(["mcp.read"]);
+    let of_entra = |configuration: &Value| {
+        parse(configuration).warnings.iter().filter(|text| text.contains("with entra-us, ")).count()
+    };
+    assert_eq!(of_entra(&both), 1);
+    both["resources"][0]["authorization_servers"] = json!(["okta-eu"]);
+    assert_eq!(of_entra(&both), 0);
 }

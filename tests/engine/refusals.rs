@@ -16,7 +16,7 @@ fn without_a_token_the_challenge_says_where_to_get_one_and_names_no_error() {
     assert_eq!(
         header(&answer, "www-authenticate"),
         Some(
-            "Bearer resource_metadata=\"https://mcp.acme.example/.well-known/oauth-protected-resource/github\", scope=\"api://gateway/mcp.read\""
+            "Bearer resource_metadata=\"https://mcp.acme.example/.well-known/oauth-protected-resource/github\", scope=\"https://mcp.acme.example/github/mcp.read\""
         )
     );
     assert_eq!(header(&answer, "cache-control"), Some("no-store"));

@@ -181,7 +181,8 @@ fn every_scope_of_the_resource_must_be_there() {
     assert_eq!(answer.status, 403);
     let challenge = header(&answer, "www-authenticate").unwrap();
     assert!(
-        challenge.contains("error=\"insufficient_scope\"") && challenge.contains("scope=\"api://gateway/mcp.read\""),
+        challenge.contains("error=\"insufficient_scope\"")
+            && challenge.contains("scope=\"https://mcp.acme.example/github/mcp.read\""),
         "{challenge}"
     );
     assert_eq!(refused(Bench::ready().ask(bearer("/github/admin", &alice_token()))).1, "insufficient_scope");

@@ -19,7 +19,8 @@ fn unexchanged(exchange: Value) -> Value {
     configuration["identity_providers"]["okta-eu"] = none();
     configuration["resources"] = json!([
         {"url": "https://mcp.acme.example/plain", "scopes": ["mcp.read"], "exchange": {"okta-eu": exchange}},
-        {"url": "https://mcp.acme.example/github", "exchange": {"entra-us": {"resource": "api://github"}}},
+        {"url": "https://mcp.acme.example/github", "scopes_supported": ["https://mcp.acme.example/github/read"],
+            "exchange": {"entra-us": {"resource": "api://github"}}},
     ]);
     configuration
 }

@@ -2,7 +2,12 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/client';
+import {
+  Client,
+  StreamableHTTPClientTransport,
+  discoverAuthorizationServerMetadata,
+  registerClient,
+} from '@modelcontextprotocol/client';
 import { assertSoundAndSilent, challengeOf } from './parts/expect.mjs';
 import { MCP_HOST, METADATA_PATH, METADATA_URL, RESOURCE, startGateway, startParts } from './parts/gateway.mjs';
 
@@ -49,6 +54,21 @@ describe('the document', () => {
       scopes_supported: ['long:a', 'long:b'],
       bearer_methods_supported: ['header'],
     });
+  });
+
+  it('names the authorization servers in the order that the operator wrote', async (t) => {
+    const issuers = { entra: parts.entra.signIn.issuer, okta: parts.okta.signIn.issuer };
+    for (const names of [['okta', 'entra'], ['okta']]) {
+      const own = await startGateway(parts, {
+        change: ({ resources: [resource] }) => (resource.authorization_servers = names),
+      });
+      t.after(() => own.stop());
+      const { json } = await own.send({ path: METADATA_PATH });
+      assert.deepEqual(json.authorization_servers, names.map((name) => issuers[name]));
+      // Whoever is not told of is let in all the same.
+      const { accessToken } = await parts.alice();
+      assert.equal((await own.call(accessToken)).status, 200);
+    }
   });
 
   it('is there without and with any kind of token', async () => {
@@ -111,34 +131,43 @@ describe('a preflight for the resource itself', () => {
   });
 });
 
+/** What the official client fetches: this host by the gateway, another one not at all. */
+const viaGateway = (asked) => async (url, options = {}) => {
+  const { host, pathname, search } = new URL(url);
+  asked.push(`${host}${pathname}`);
+  if (host !== MCP_HOST) return new Response(null, { status: 404 });
+  const headers = { ...Object.fromEntries(new Headers(options.headers)), host };
+  const { method, body } = options;
+  const answer = await gateway.send({ path: pathname + search, method, headers, body });
+  return new Response(answer.text || null, { status: answer.status, headers: Object.entries(answer.headers) });
+};
+
 describe('the official MCP client', () => {
+  it('that takes the host for its authorization server finds none, and shows which to ask', async () => {
+    const asked = [];
+    const fetchFn = viaGateway(asked);
+    for (const server of [RESOURCE, `https://${MCP_HOST}`]) {
+      assert.equal(await discoverAuthorizationServerMetadata(server, { fetchFn }), undefined);
+    }
+    assert.deepEqual(
+      asked.map((url) => url.slice(MCP_HOST.length)),
+      [
+        '/.well-known/oauth-authorization-server/mcp',
+        '/.well-known/openid-configuration/mcp',
+        '/mcp/.well-known/openid-configuration',
+        '/.well-known/oauth-authorization-server',
+        '/.well-known/openid-configuration',
+      ],
+    );
+    const clientMetadata = { redirect_uris: ['http://127.0.0.1/callback'] };
+    await assert.rejects(registerClient(RESOURCE, { clientMetadata, fetchFn }), (error) => {
+      assert.ok(error.message.includes(`for a token (${parts.entra.signIn.issuer}).`), error.message);
+      return true;
+    });
+  });
+
   it('without a token reads the challenge, fetches the metadata, and turns to the provider that it names', async () => {
     const asked = [];
-    const { request } = await import('node:http');
-    const viaGateway = (url, options = {}) =>
-      new Promise((resolve, reject) => {
-        const { host, pathname, search } = new URL(url);
-        asked.push(`${host}${pathname}`);
-        if (host !== MCP_HOST) return resolve(new Response(null, { status: 404 }));
-        const sent = request(
-          {
-            host: '127.0.0.1',
-            port: gateway.envoy.port,
-            path: pathname + search,
-            method: options.method ?? 'GET',
-            headers: { ...Object.fromEntries(new Headers(options.headers)), host },
-            agent: false,
-          },
-          async (response) => {
-            let text = '';
-            for await (const chunk of response) text += chunk;
-            const headers = Object.entries(response.headers).map(([k, v]) => [k, String(v)]);
-            resolve(new Response(text || null, { status: response.statusCode, headers }));
-          },
-        );
-        sent.on('error', reject);
-        sent.end(options.body);
-      });
     const authProvider = {
       redirectUrl: 'http://127.0.0.1/callback',
       clientMetadata: { redirect_uris: ['http://127.0.0.1/callback'] },
@@ -150,7 +179,10 @@ describe('the official MCP client', () => {
       codeVerifier: () => 'x',
     };
     const client = new Client({ name: 'test', version: '1' });
-    const transport = new StreamableHTTPClientTransport(new URL(RESOURCE), { fetch: viaGateway, authProvider });
+    const transport = new StreamableHTTPClientTransport(new URL(RESOURCE), {
+      fetch: viaGateway(asked),
+      authProvider,
+    });
     await assert.rejects(client.connect(transport));
     assert.equal(asked[0], `${MCP_HOST}/mcp`);
     assert.equal(asked[1], new URL(METADATA_URL).host + new URL(METADATA_URL).pathname);

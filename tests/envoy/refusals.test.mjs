@@ -106,6 +106,38 @@ describe('before a token is looked at', () => {
     await refused(row, () => gateway.call(alice.accessToken, { host: 'other.example.com' }));
   });
 
+  it('a client that takes the host for an authorization server is told which to ask', async () => {
+    const row = {
+      reason: 'not_an_authorization_server',
+      status: 404,
+      error: 'not_found',
+      members: ['authorization_servers', 'resource_metadata'],
+    };
+    const issuers = [parts.entra.signIn.issuer, parts.okta.signIn.issuer];
+    for (const [path, servers, metadata] of [
+      ['/.well-known/oauth-authorization-server/mcp', issuers, METADATA_PATH],
+      ['/.well-known/openid-configuration/okta-only', [parts.okta.signIn.issuer], `${METADATA_PATH.slice(0, -4)}/okta-only`],
+    ]) {
+      const { json } = await refused(row, () => gateway.send({ path }));
+      assert.deepEqual(json.authorization_servers, servers);
+      assert.deepEqual(json.resource_metadata, [`https://${MCP_HOST}${metadata}`]);
+    }
+    const paths = ['/register', '/token', '/authorize?client_id=x', '/.well-known/openid-configuration'];
+    for (const path of paths) {
+      const headers = { 'content-type': 'application/json', authorization: `Bearer ${alice.accessToken}` };
+      const answer = await refused(row, () => gateway.send({ path, method: 'POST', headers, body: '{}' }));
+      assert.deepEqual(answer.json.authorization_servers, issuers);
+      assert.equal(answer.json.resource_metadata.length, 3);
+      assert.equal(answer.headers['access-control-allow-origin'], '*');
+      assert.match(answer.json.error_description, new RegExp(`\\(${issuers[0]}\\)\\.$`));
+    }
+    const elsewhere = { reason: 'unknown_resource', status: 404, error: 'not_found' };
+    await refused(elsewhere, () => gateway.send({ path: '/register', headers: { host: 'other.example.com' } }));
+    // Any client asks: it is no line beside the others.
+    assert.match(gateway.envoy.log, /event=refused reason=unknown_resource/);
+    assert.doesNotMatch(gateway.envoy.log, /event=refused reason=not_an_authorization_server/);
+  });
+
   it('a path that can be read in two ways is 400', async () => {
     const row = { reason: 'ambiguous_path', status: 400, error: 'invalid_request' };
     for (const path of ['/;/mcp', '/mcp/;/x', '/mcp;v=1/x', '/mcp%3b/x']) {

@@ -39,7 +39,7 @@ export async function assertRefused(
   assert.equal(answer.status, status, shown);
   assert.equal(answer.headers['content-type'], 'application/json', shown);
   assert.equal(answer.headers['cache-control'], 'no-store', shown);
-  assert.deepEqual(Object.keys(answer.json).sort(), ['error', 'error_description', ...members, 'reason'], shown);
+  assert.deepEqual(Object.keys(answer.json).sort(), ['error', 'error_description', ...members, 'reason'].sort(), shown);
   assert.equal(answer.json.reason, reason, shown);
   assert.equal(answer.json.error, error, shown);
   assert.match(answer.json.error_description, /^\w.{20,}\.$/, shown);
