@@ -105,6 +105,12 @@ pub fn value(text: &str) -> Rc<str> {
     escaped(text, LONGEST).into()
 }
 
+/// The same of a text that many have in common, which stays one if nothing in it has to be escaped.
+pub fn shared_value(text: Rc<str>) -> Rc<str> {
+    let value = value(&text);
+    if value == text { text } else { value }
+}
+
 /// Whether [`value`] keeps the whole of a text.
 pub fn is_whole(text: &str) -> bool {
     text.chars().nth(LONGEST).is_none()

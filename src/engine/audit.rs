@@ -68,14 +68,18 @@ impl About {
             if config.audit.hits {
                 facts.push(("onbehalf.event", "forwarded".into()));
                 facts.push(("onbehalf.cache", Cache::Hit.label().into()));
-                facts.push(("onbehalf.issuer", caller.issuer.clone().unwrap_or_else(|| provider.issuer.shared())));
+                let issuer = caller.issuer.clone().unwrap_or_else(|| provider.issuer.shared());
+                facts.push(("onbehalf.issuer", audit::shared_value(issuer)));
             }
-            facts.push(("onbehalf.resource", resource.url.shared()));
-            facts.push(("onbehalf.provider", provider.name.clone()));
-            facts.extend(subject(config, caller, provider).map(|subject| ("onbehalf.subject", audit::value(&subject))));
-            let of_caller = [("onbehalf.client", &caller.caller.client), ("onbehalf.tenant", &caller.caller.tenant)];
+            facts.push(("onbehalf.resource", audit::shared_value(resource.url.shared())));
+            facts.push(("onbehalf.provider", audit::shared_value(provider.name.clone())));
+            let of_caller = [
+                ("onbehalf.subject", subject(config, caller, provider)),
+                ("onbehalf.client", client(config, caller, provider)),
+                ("onbehalf.tenant", caller.caller.tenant.as_deref().map(Cow::from)),
+            ];
             for (path, text) in of_caller {
-                facts.extend(text.as_deref().filter(|text| !text.is_empty()).map(|text| (path, audit::value(text))));
+                facts.extend(text.filter(|text| !text.is_empty()).map(|text| (path, audit::value(&text))));
             }
             facts.into()
         };
@@ -96,7 +100,7 @@ impl About {
             record.add("provider", &provider.name);
             record.add("issuer", issuer(caller, provider));
             record.add("subject", &subject(config, caller, provider).unwrap_or_default());
-            record.add("client", caller.caller.client.as_deref().unwrap_or_default());
+            record.add("client", &client(config, caller, provider).unwrap_or_default());
             record.add("tenant", caller.caller.tenant.as_deref().unwrap_or_default());
             let target = resource.and_then(|resource| resource.targets.get(caller.provider)?.as_ref());
             record.add("scopes", target.and_then(|target| target.scope.as_deref()).unwrap_or_default());
@@ -118,12 +122,23 @@ fn subject<'a>(config: &Config, caller: &'a Verified, provider: &Provider) -> Op
     match config.audit.subjects {
         Subjects::None => None,
         Subjects::Plain if audit::is_whole(user) => Some(user.into()),
-        Subjects::Plain | Subjects::Hashed => Some(digest(config, issuer(caller, provider), user).into()),
+        Subjects::Plain | Subjects::Hashed => {
+            Some(digest(config, "audit subject", issuer(caller, provider), user).into())
+        }
     }
 }
 
-/// The same for the same user, and nothing by which those without a secret of the configuration could try names.
-fn digest(config: &Config, issuer: &str, user: &str) -> String {
-    let code = config.shared_key.code(&[b"audit subject", issuer.as_bytes(), user.as_bytes()]);
+/// The application, which is never cut either.
+fn client<'a>(config: &Config, caller: &'a Verified, provider: &Provider) -> Option<Cow<'a, str>> {
+    let client = caller.caller.client.as_deref()?;
+    if audit::is_whole(client) {
+        return Some(client.into());
+    }
+    Some(digest(config, "audit client", issuer(caller, provider), client).into())
+}
+
+/// The same for the same name, and nothing by which those without a secret of the configuration could try names.
+fn digest(config: &Config, of: &str, issuer: &str, name: &str) -> String {
+    let code = config.shared_key.code(&[of, issuer, name].map(str::as_bytes));
     BASE64_URL_SAFE_NO_PAD.encode(code.first_chunk::<16>().unwrap_or(&[0; 16]))
 }

@@ -1,6 +1,6 @@
 //! What of a request's header matters here: the token, what must not go on to the upstream.
 
-use super::token_copies::{TokenCopies, is_token_field};
+use super::token_copies::{TokenCopies, is_field, is_field_of, is_token_field};
 use crate::audit::FilterState;
 use crate::config::{Config, TokenSource};
 use crate::http::{HeaderEdits, Request};
@@ -120,7 +120,7 @@ impl<'a> Head<'a> {
         if has_query_token(self.target) {
             return Err(Refusal::because(Reason::SeveralCredentials, QUERY_TOKEN));
         }
-        if TokenCopies::of(self.authorization, config).has_signature(self.target) {
+        if TokenCopies::of(self.authorization, config).has_token(self.target) {
             return Err(Refusal::because(Reason::SeveralCredentials, TOKEN_IN_TARGET));
         }
         Ok(())
@@ -166,15 +166,12 @@ impl<'a> Head<'a> {
 
 /// Whether no field of that name goes on, whatever is in it.
 fn stays_here(name: &[u8], config: &Config) -> bool {
-    match name {
-        // Names by which some servers let a client choose another path than the one that was decided about.
-        b"x-original-url" | b"x-rewrite-url" => true,
-        _ => {
-            name.starts_with(b"x-onbehalf-")
-                || is_token_field(name)
-                || config.own_headers.iter().any(|header| header.as_bytes() == name)
-        }
-    }
+    // Names by which some servers let a client choose another path than the one that was decided about.
+    is_field(name, b"x-original-url")
+        || is_field(name, b"x-rewrite-url")
+        || is_field_of(name, b"x-onbehalf-")
+        || is_token_field(name)
+        || config.own_headers.iter().any(|header| is_field(name, header.as_bytes()))
 }
 
 /// Names of trailer fields that do not go on. No credential is read from trailers here, but a server may merge them with the

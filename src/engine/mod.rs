@@ -332,6 +332,11 @@ impl Engine {
         credentials::trailers_to_remove(trailers, &self.config)
     }
 
+    /// Whether the step of a request has yet to come.
+    pub fn waits(&self, id: RequestId) -> bool {
+        self.waiting.contains_key(&id)
+    }
+
     /// A request has left before its step came.
     pub fn gone(&mut self, id: RequestId) {
         if let Some(Waiting { state: WaitState::For(purpose), .. }) = self.remove_waiting(id) {

@@ -17,6 +17,9 @@ const SHORTEST_JWT: usize = 160;
 /// So many texts with the look of a JWT are read of one field; one with more goes nowhere.
 const MOST_JWTS: usize = 8;
 
+/// So often may a value be percent-encoded (RFC 3986 section 2.1), one time over the other; one with more goes nowhere.
+const MOST_ENCODINGS: usize = 4;
+
 /// Fields in which well-known proxies hand on tokens: oauth2-proxy, Application Load Balancer of AWS, App Service of Azure;
 /// and the credentials for a proxy (RFC 9110 section 11.7.2).
 pub(super) fn is_token_field(name: &[u8]) -> bool {
@@ -27,24 +30,37 @@ pub(super) fn is_token_field(name: &[u8]) -> bool {
         b"x-auth-request-access-token",
         b"x-auth-request-id-token",
     ];
-    NAMES.contains(&name) || name.starts_with(b"x-amzn-oidc-") || name.starts_with(b"x-ms-token-")
+    NAMES.iter().any(|known| is_field(name, known))
+        || is_field_of(name, b"x-amzn-oidc-")
+        || is_field_of(name, b"x-ms-token-")
+}
+
+/// Whether two names are one to a server that does not tell `_` from `-`: variables of CGI have no other (RFC 3875 section
+/// 4.1.18).
+pub(super) fn is_field(name: &[u8], known: &[u8]) -> bool {
+    name.len() == known.len() && is_field_of(name, known)
+}
+
+/// The same of the beginning of a name.
+pub(super) fn is_field_of(name: &[u8], known: &[u8]) -> bool {
+    let is_like = |(byte, known): (&u8, &u8)| byte == known || (*byte == b'_' && *known == b'-');
+    name.len() >= known.len() && name.iter().zip(known).all(is_like)
 }
 
 /// The tokens that are looked for in a request.
 #[derive(Clone, Copy)]
 pub(super) struct TokenCopies<'a> {
     config: &'a Config,
-    /// The signature of the token in `authorization`, as it is written. Nobody else's token has it.
+    /// The last run of base64url in `authorization`: a JWT's signature, which no other token has, or an opaque token.
     signature: Option<&'a [u8]>,
 }
 
 impl<'a> TokenCopies<'a> {
     /// Copies of the token in this value of `authorization`, and any JWT of a configured provider.
     pub(super) fn of(authorization: Option<&'a [u8]>, config: &'a Config) -> Self {
-        let signature = authorization.and_then(|value| value.rsplit(|byte| *byte == b'.').next());
-        let is_signature =
-            |text: &&[u8]| text.len() >= SHORTEST_SIGNATURE && text.iter().all(|byte| is_base64url(*byte));
-        Self { config, signature: signature.filter(is_signature) }
+        let mut runs = authorization.unwrap_or_default().rsplit(|byte| !is_base64url(*byte));
+        let signature = runs.find(|run| !run.is_empty());
+        Self { config, signature: signature.filter(|run| run.len() >= SHORTEST_SIGNATURE) }
     }
 
     /// No shorter value can have one in it.
@@ -53,15 +69,17 @@ impl<'a> TokenCopies<'a> {
     }
 
     /// Whether a value has the token of `authorization` in it, or the part of it that nobody can do without.
-    pub(super) fn has_signature(&self, value: &[u8]) -> bool {
-        self.signature.is_some_and(|signature| {
-            value.len() >= signature.len() && value.split(|byte| !is_base64url(*byte)).any(|run| run == signature)
-        })
+    pub(super) fn has_token(&self, value: &[u8]) -> bool {
+        self.signature
+            .is_some_and(|signature| value.len() >= signature.len() && decodings(value, |value| has(value, signature)))
     }
 
     /// Whether a value has a token in it that must not go on.
     pub(super) fn is_in(&self, value: &[u8]) -> bool {
-        self.has_signature(value) || self.has_jwt_of_a_provider(value)
+        let is_here = |value: &[u8]| {
+            self.signature.is_some_and(|signature| has(value, signature)) || self.has_jwt_of_a_provider(value)
+        };
+        value.len() >= self.shortest() && decodings(value, is_here)
     }
 
     fn has_jwt_of_a_provider(&self, value: &[u8]) -> bool {
@@ -72,8 +90,9 @@ impl<'a> TokenCopies<'a> {
         for word in value.split(|byte| !is_base64url(*byte) && *byte != b'.') {
             let mut segments = word.split(|byte| *byte == b'.').peekable();
             while let Some(segment) = segments.next() {
-                // The beginning of a JSON object in base64url.
-                if let Some(payload) = segments.peek().filter(|_| segment.starts_with(b"eyJ")) {
+                // The beginning of a JSON object in base64url, whatever stands before it.
+                let begins = |_: &&&[u8]| segment.windows(3).any(|text| text == b"eyJ");
+                if let Some(payload) = segments.peek().filter(begins) {
                     seen = seen.saturating_add(1);
                     if seen > MOST_JWTS || self.is_of_a_provider(payload) {
                         return true;
@@ -97,6 +116,47 @@ impl<'a> TokenCopies<'a> {
             .iter()
             .any(|provider| !matches!(provider.profile.recognise(provider, issuer, &claims), Recognition::Foreign))
     }
+}
+
+/// Whether one of the runs of base64url in a value is this one.
+fn has(value: &[u8], signature: &[u8]) -> bool {
+    value.split(|byte| !is_base64url(*byte)).any(|run| run == signature)
+}
+
+/// Whether it holds of a value as it is written, or percent-decoded as often as that changes it.
+fn decodings(value: &[u8], holds: impl Fn(&[u8]) -> bool) -> bool {
+    if holds(value) {
+        return true;
+    }
+    let mut decoded = percent_decoded(value);
+    for _ in 0..MOST_ENCODINGS {
+        match decoded {
+            None => return false,
+            Some(value) if holds(&value) => return true,
+            Some(value) => decoded = percent_decoded(&value),
+        }
+    }
+    decoded.is_some()
+}
+
+/// None where nothing is encoded.
+fn percent_decoded(value: &[u8]) -> Option<Vec<u8>> {
+    if !value.contains(&b'%') {
+        return None;
+    }
+    let digit = |byte: &u8| char::from(*byte).to_digit(16);
+    let mut decoded = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let [byte, behind @ ..] = rest {
+        let encoded = match rest {
+            [b'%', high, low, ..] => digit(high).zip(digit(low)),
+            _ => None,
+        };
+        let octet = encoded.and_then(|(high, low)| u8::try_from(high << 4 | low).ok());
+        decoded.push(octet.unwrap_or(*byte));
+        rest = if octet.is_some() { behind.get(2..).unwrap_or_default() } else { behind };
+    }
+    (decoded.len() < value.len()).then_some(decoded)
 }
 
 const fn is_base64url(byte: u8) -> bool {

@@ -49,6 +49,17 @@ impl Stream {
 }
 
 impl Stream {
+    /// What to do with what comes behind the header. Envoy holds it back as long as the request waits, unless
+    /// `allow_on_headers_stop_iteration` is set: then letting a part of it go on lets go all that is held.
+    fn behind_the_header(&self) -> Action {
+        let waits = self.waits.get()
+            && match self.worker.engine.try_borrow() {
+                Ok(engine) => engine.as_ref().is_none_or(|engine| engine.waits(self.id)),
+                Err(_) => true,
+            };
+        if waits { Action::Pause } else { Action::Continue }
+    }
+
     /// What to do with the upstream's answer, if anything.
     ///
     /// Nearly every answer has nothing for us. That is seen by the lack of one field, which a 401 must have (RFC 9110 section
@@ -98,6 +109,10 @@ impl HttpContext for Stream {
         perform(step, false)
     }
 
+    fn on_http_request_body(&mut self, _size: usize, _end_of_stream: bool) -> Action {
+        self.behind_the_header()
+    }
+
     fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
         let trailers = Request::from_pairs(headers::pairs(MapType::HttpRequestTrailers));
         let names = match self.worker.engine.try_borrow() {
@@ -108,7 +123,7 @@ impl HttpContext for Stream {
             names.iter().all(|name| hostcalls::remove_map_value(MapType::HttpRequestTrailers, name).is_ok())
         });
         if is_clean {
-            return Action::Continue;
+            return self.behind_the_header();
         }
         send(&not_edited());
         Action::Pause

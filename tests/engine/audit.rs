@@ -177,6 +177,41 @@ fn cached_calls_of_two_users_to_two_resources_are_told_apart() {
 }
 
 #[test]
+fn a_fact_has_the_same_value_in_the_first_call_and_in_cached_ones() {
+    listen();
+    let odd = "a\" event=x\\\r\n\u{e9}\u{1f600}%2C,;=";
+    let long = "\u{e9}".repeat(513);
+    let mut configuration = configuration();
+    let url = format!("https://mcp.acme.example/{}", "r".repeat(600));
+    configuration["resources"][0]["url"] = json!(url);
+    for name in [odd, &*long] {
+        let token = OKTA_KEY.token(&with(bob(), json!({"uid": name, "cid": name})));
+        let mut bench = Bench::new(&configuration).with_keys();
+        let path = format!("/{}", "r".repeat(600));
+        let first = audited(bench.exchange(bearer(&path, &token), &issued("one")));
+        let cached = audited(bench.ask(bearer(&path, &token)));
+        for fact in ["subject", "client", "provider", "issuer", "resource"] {
+            assert_eq!(first[fact], cached[fact]);
+            assert!(cached[fact].bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{}", cached[fact]);
+        }
+    }
+}
+
+#[test]
+fn applications_with_long_names_are_told_apart_in_filter_state() {
+    listen();
+    let of = |client: String| {
+        let token = OKTA_KEY.token(&with(bob(), json!({"cid": client})));
+        let mut bench = Bench::ready();
+        authorization(bench.exchange(bearer("/github", &token), &issued("one")));
+        audited(bench.ask(bearer("/github", &token)))["client"].clone()
+    };
+    let common = "x".repeat(512);
+    assert_eq!(of(common.clone()), common);
+    assert_ne!(of(format!("{common}y")), of(format!("{common}z")));
+}
+
+#[test]
 fn users_with_long_names_are_told_apart_in_filter_state() {
     listen();
     let of = |user: &str| {

@@ -15,6 +15,7 @@ mod documentation;
 mod dpop_client;
 mod errors;
 mod exchange;
+mod exports;
 mod flights;
 mod forwarding;
 mod issued;

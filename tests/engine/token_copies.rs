@@ -108,6 +108,78 @@ fn a_jwt_of_a_configured_provider_goes_on_in_no_field() {
 }
 
 #[test]
+fn a_token_that_is_percent_encoded_goes_on_in_no_field_or_cookie() {
+    let token = alice_token();
+    let mut bench = warm(&configuration(), &token);
+    let id_token = OKTA_KEY.token(&bob_id());
+    let dots = |token: &str| token.replace('.', "%2e");
+    let twice = |token: &str| dots(token).replace('%', "%25");
+    let every = |token: &str| token.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    for of in [&token, &id_token] {
+        for value in [
+            format!("Bearer%20{of}"),
+            format!("j%3A%7B%22id_token%22%3A%22{of}%22%7D"),
+            format!("https%253A%252F%252Facme.example%252F%253Fhint%253D{of}"),
+            dots(of),
+            twice(of),
+            twice(&twice(of)),
+            every(of),
+        ] {
+            let edits = edits(&mut bench, &token, &[("x-copy", &value), ("cookie", &format!("a=1; b={value}"))]);
+            assert!(removed(&edits).contains("x-copy"), "{value}");
+            assert_eq!(edits.cookie.as_deref(), Some(&b"a=1"[..]), "{value}");
+        }
+        let path = format!("/github?t={}", dots(&token));
+        let step = bench.ask(bearer(&path, &token));
+        assert_eq!(refused(step), (400, "several_credentials".to_owned()));
+    }
+}
+
+#[test]
+fn a_value_that_is_encoded_too_often_goes_on_nowhere() {
+    let token = alice_token();
+    let mut bench = warm(&configuration(), &token);
+    let mut value = format!("/a b%zz%4{}", "x".repeat(200));
+    for stays in [false, false, false, false, true, true] {
+        value = value.replace('%', "%25").replace('/', "%2F");
+        assert_eq!(removed(&edits(&mut bench, &token, &[("referer", &value)])).contains("referer"), stays, "{value}");
+    }
+    let bomb = format!("%{}", "25".repeat(30_000));
+    assert!(removed(&edits(&mut bench, &token, &[("x-bomb", &bomb)])).contains("x-bomb"));
+}
+
+#[test]
+fn a_field_stays_here_in_a_spelling_that_some_servers_take_for_it() {
+    let token = alice_token();
+    let mut configuration = configuration();
+    configuration["request_headers_to_remove"] = json!(["x-user"]);
+    let mut bench = warm(&configuration, &token);
+    let names = [
+        "x_onbehalf_user",
+        "x-onbehalf_user",
+        "x_user",
+        "x_original_url",
+        "x_forwarded_access_token",
+        "x_ms-token_aad",
+    ];
+    let fields: Vec<_> =
+        names.iter().map(|name| (*name, "theirs")).chain([("x_users", "yes"), ("xonbehalf-a", "yes")]).collect();
+    assert_eq!(removed(&edits(&mut bench, &token, &fields)), BTreeSet::from(names));
+    let trailers: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+    assert_eq!(bench.engine.trailers(&Request::new(&trailers)), names);
+}
+
+#[test]
+fn a_copy_of_an_opaque_token_stays_here_on_open_paths() {
+    let mut bench = Bench::ready();
+    let token = "Zm9v".repeat(11);
+    let (bearer, copy, other) = (format!("Bearer {token}"), format!("token={token}"), "Zm9v".repeat(12));
+    let fields = [("authorization", &*bearer), ("x-copy", &*copy), ("x-other", &*other)];
+    let edits = forwarded(bench.ask(request("GET", "/healthz", &fields)));
+    assert_eq!((removed(&edits), edits.authorization.is_none()), (BTreeSet::from(["x-copy"]), true));
+}
+
+#[test]
 fn the_operator_keeps_other_fields_and_cookies_from_upstreams() {
     let token = alice_token();
     let mut configuration = configuration();

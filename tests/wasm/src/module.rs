@@ -65,6 +65,12 @@ impl Module {
         self.code.imports().map(|import| format!("{}.{}", import.module(), import.name())).collect()
     }
 
+    /// What the module offers to its host.
+    #[must_use]
+    pub fn exports(&self) -> Vec<String> {
+        self.code.exports().map(|export| export.name().to_owned()).collect()
+    }
+
     /// Begins to set up a VM for this module.
     #[must_use]
     pub fn host(&self) -> Setup<'_> {

@@ -6,6 +6,7 @@ mod capabilities;
 mod chaos;
 mod configuration;
 mod cost;
+mod exports;
 mod failures;
 mod flow;
 mod hostile;
