@@ -66,11 +66,11 @@ struct State {
     /// Who was the last of them, and whether there were others.
     last: User,
     several: bool,
-    /// How often that user was not served again since, which does not count for others, and until when only that user
-    /// does not ask.
+    /// Further exchanges of that user that it has not served, which do not count for others, and the time until which only
+    /// that user does not ask.
     repeats: u32,
     last_until: UnixTime,
-    /// When the last pause for all began: an exchange that was under way then says nothing new.
+    /// The time at which the last pause for all began. An exchange that was under way then says nothing new.
     closed: UnixTime,
     written: UnixTime,
 }
@@ -127,7 +127,7 @@ impl Circuits {
             }
             let over = now.plus(watch.provider.timeout.saturating_add(GRACE));
             let probed = match is_last && state.repeats > 0 {
-                // That one's own bad luck, or ill will, holds up nobody else.
+                // A user's own bad luck, or ill will, holds up nobody else.
                 true => State { last_until: over, written: now, ..state },
                 false => State { until: over, throttles: false, written: now, ..state },
             };
@@ -153,13 +153,13 @@ impl Circuits {
     pub(super) fn throttled(&mut self, endpoint: &Endpoint, pause: Duration, watch: &Watch<'_>) {
         let until = watch.now.plus(pause.min(LONGEST_THROTTLE));
         self.change(endpoint, watch, |state| {
-            // Of two answers that were under way at once, the one that asks for more.
+            // The longer of two pauses counts, if both answers were under way at once.
             let before = if state.throttles { state.until } else { UnixTime::default() };
             State { until: until.max(before), throttles: true, ..State::default() }
         });
     }
 
-    /// It gave no service to an exchange for `user` that began at some time. How long that one waits for the next.
+    /// It gave no service to an exchange for `user` that began at some time. The result is that user's own pause.
     pub(super) fn out(&mut self, endpoint: &Endpoint, user: &str, began: UnixTime, watch: &Watch<'_>) -> Duration {
         let (user, now) = (watch.user(user), watch.now);
         let random = jittered(Duration::from_secs(1), watch.crypto);
@@ -178,7 +178,7 @@ impl Circuits {
                 let until = if state.repeats == 0 && !state.throttles { state.until.min(now) } else { state.until };
                 return State { until, last_until: now.plus(own_pause(&next)), ..next };
             }
-            // What it said to another exchange meanwhile still holds.
+            // A pause that it has asked for meanwhile still holds.
             let throttled = if state.throttles { state.until } else { UnixTime::default() };
             let until = throttled.max(state.until.min(now));
             let state = State { until, throttles: now < throttled, ..state };
@@ -206,7 +206,7 @@ impl Circuits {
             return;
         }
         self.change(endpoint, watch, |state| match state.throttles {
-            // What it said to another exchange meanwhile.
+            // A pause that it has asked for meanwhile stays.
             true => State { until: state.until, throttles: true, ..State::default() },
             false => State::default(),
         });
@@ -273,7 +273,7 @@ impl Watch<'_> {
 }
 
 impl State {
-    /// Whether it is taken for out of service: one exchange at a time finds out whether it is back.
+    /// An endpoint is out of service until an exchange gets an answer: one at a time tries.
     const fn is_out(&self) -> bool {
         self.outages >= OUTAGES && self.several
     }

@@ -12,13 +12,13 @@ use crate::refusal::Refusal;
 use crate::secret::Secret;
 use crate::time::UnixTime;
 
-/// How long before its end an exchanged token makes room for the next one.
+/// The time before its end at which an exchanged token makes room for the next one.
 const MARGIN: Duration = Duration::from_secs(30);
 
 /// How much later than the token its subject must end for a next one to be worth a call.
 const WORTH_RENEWING: Duration = Duration::from_secs(60);
 
-/// Those who wait for a token get it within so long.
+/// The time within which those who wait for a token get it.
 const HANDED_OUT: Duration = Duration::from_secs(1);
 
 /// For how long at least a token is not asked for again that is not needed yet.
@@ -249,7 +249,7 @@ impl Exchanges {
         let is_worth_it = end.plus(WORTH_RENEWING) < subject.expires;
         let quarter = end.since(asked).checked_div(4).unwrap_or_default();
         let margin = if is_worth_it { MARGIN.min(quarter) } else { Duration::ZERO };
-        // However slow the answer was, those who wait for it get it.
+        // Those who wait for a slow answer get its token all the same.
         let at_least = issued.end(now).min(now.plus(HANDED_OUT));
         let until = end.minus(margin).min(subject.accepted_until).max(at_least);
         let authorization = format!("{} {}", issued.scheme.name(), issued.access_token.reveal());

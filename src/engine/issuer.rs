@@ -36,7 +36,7 @@ pub(super) struct IssuerState {
     fetched: UnixTime,
     /// What is known of the schedule that all workers share.
     schedule: Schedule,
-    /// Whether this VM has had a request.
+    /// This VM has had a request.
     pub(super) serves: bool,
     /// What the records are called that workers share; nothing is fetched, and so nothing shared, where it is missing.
     name: Option<Box<str>>,
@@ -138,7 +138,7 @@ impl IssuerState {
         (self.oldest.is_some() && self.keys.is_some()).then(|| now.since(self.fetched))
     }
 
-    /// Whether another worker is fetching and is left to it, as far as is known here.
+    /// Another worker is fetching, as far as is known here, and is left to it.
     pub(super) fn is_fetched_by_others(&self, board: &Board<'_>, now: UnixTime) -> bool {
         now < self.schedule.lease_end(self.serves) && self.schedule.leased_by != board.worker
     }

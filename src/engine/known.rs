@@ -31,7 +31,7 @@ pub(super) struct Known {
     pub(super) rejections: Rejections,
     /// Headers of tokens that were verified, by their segment. There is one for each key that an issuer signs with.
     headers: Vec<(Box<str>, Rc<Header>)>,
-    /// Whether this VM has had a request: that of Envoy's main thread never has.
+    /// This VM has had a request. That of Envoy's main thread never has.
     serves: bool,
 }
 

@@ -22,10 +22,10 @@ pub(super) const REFETCH: Duration = Duration::from_secs(30);
 /// The longest lease: a call of a minute, and the grace.
 pub(super) const LONGEST_LEASE: Duration = Duration::from_secs(65);
 
-/// For how long those who wait leave a fetch to an idle VM, from each of its calls on. An ordinary fetch is over by then.
+/// The time for which those who wait leave a fetch to an idle VM, from each of its calls on. An ordinary call is over by then.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How much later than a VM that serves an idle one fetches keys again: every VM looks once in a second.
+/// The delay with which an idle VM fetches keys again, where there is one that serves: every VM looks once in a second.
 const STANDING_BACK: Duration = Duration::from_secs(5);
 
 /// When an issuer was asked, and when it may be asked again.
@@ -41,8 +41,8 @@ pub(super) struct Schedule {
     pub(super) fetched: UnixTime,
     /// When to fetch keys, for the first time or again.
     pub(super) due: UnixTime,
-    /// How many fetches in a row have failed in idle VMs, and when these may try again. A VM is idle that never had a request:
-    /// that of Envoy's main thread, where not every cluster can be reached, and a worker's before its first one.
+    /// Fetches in a row that have failed in idle VMs, and the time from which these may try again. A VM is idle until its first
+    /// request. That of Envoy's main thread always is, and cannot reach every cluster.
     pub(super) idle_failures: u32,
     pub(super) idle_due: UnixTime,
     /// From when on an unknown `kid` may cause a fetch.
@@ -50,10 +50,10 @@ pub(super) struct Schedule {
     /// Who is fetching, and until when the others let it.
     pub(super) leased_by: Worker,
     pub(super) leased_until: UnixTime,
-    /// When its current call was made, and whether it is idle.
+    /// The time of its current call, and a mark of an idle VM.
     pub(super) leased_from: UnixTime,
     pub(super) is_lease_idle: bool,
-    /// Whether a VM that serves has fetched keys, or tried to: there is one.
+    /// A VM that serves has fetched keys, or tried to: there is one.
     pub(super) is_served: bool,
 }
 
@@ -146,7 +146,7 @@ impl Schedule {
         })
     }
 
-    /// Until when a VM leaves the fetch to whoever has the lease, if that is another.
+    /// The time until which a VM leaves the fetch to another that has the lease.
     pub(super) fn lease_end(&self, serves: bool) -> UnixTime {
         match self.is_lease_idle && serves {
             true => self.leased_until.min(self.leased_from.plus(PATIENCE)),
@@ -154,13 +154,13 @@ impl Schedule {
         }
     }
 
-    /// Whether a VM may fetch keys that are due. Those that serve go first, and idle ones have a pause of their own.
+    /// Keys are due for VMs that serve before they are for idle ones, which have a pause of their own as well.
     pub(super) fn is_due(&self, serves: bool, now: UnixTime) -> bool {
         let standing_back = if self.is_served && !serves { STANDING_BACK } else { Duration::ZERO };
         now >= self.due.plus(standing_back) && self.may_try(serves, now)
     }
 
-    /// Whether a VM may try at all: no failure of an idle one keeps one that serves from it.
+    /// A failure of an idle VM keeps no VM that serves from trying.
     pub(super) fn may_try(&self, serves: bool, now: UnixTime) -> bool {
         serves || now >= self.idle_due
     }

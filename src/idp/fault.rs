@@ -94,9 +94,8 @@ pub struct Fault {
     status: Option<u16>,
     error: Box<str>,
     codes: Box<str>,
-    trace: Box<str>,
-    /// The audience of a token that came, if that is what is wrong.
-    audience: Box<str>,
+    /// The provider's trace id, and the audience of a token that came, if that is what is wrong: as they stand in a line.
+    facts: Box<str>,
     known: Option<&'static Entry>,
     /// Whether it is at the authorization server of the resource, and not at the provider.
     is_at_second: bool,
@@ -144,8 +143,8 @@ impl Fault {
 
     /// The answer was 200, and is of no use.
     pub(super) fn unusable_answer(problem: Problem, asked: Asked<'_>, answer: &Answer) -> Self {
-        let (trace, audience) = (trace(asked, answer, None), problem.audience.into());
-        Self { trace, audience, ..Self::without_error(Blame::Nonsense, answer.status, problem.text) }
+        let facts = facts(&trace(asked, answer, None), &problem.audience);
+        Self { facts, ..Self::without_error(Blame::Nonsense, answer.status, problem.text) }
     }
 
     fn without_error(blame: Blame, status: u16, problem: &'static str) -> Self {
@@ -157,8 +156,7 @@ impl Fault {
             status: Some(status),
             error: problem.into(),
             codes: Box::default(),
-            trace: Box::default(),
-            audience: Box::default(),
+            facts: Box::default(),
             known: catalogue::without_error(status, problem),
             is_at_second: false,
         }
@@ -178,12 +176,7 @@ impl fmt::Display for Fault {
         if !self.codes.is_empty() {
             write!(f, " codes={}", self.codes)?;
         }
-        if !self.trace.is_empty() {
-            write!(f, " trace={}", self.trace)?;
-        }
-        if !self.audience.is_empty() {
-            write!(f, " aud={}", quoted(&self.audience))?;
-        }
+        f.write_str(&self.facts)?;
         match self.known {
             Some(entry) => write!(f, " act={} remedy={:?}", entry.act.text(), entry.remedy),
             None => Ok(()),
@@ -216,8 +209,7 @@ pub(super) fn read(asked: Asked<'_>, answer: &Answer, now: UnixTime) -> Fault {
         status: Some(answer.status),
         error: if error.is_empty() { "not an OAuth error response".into() } else { asked.printable(error).into() },
         codes: codes.join(",").into(),
-        trace: trace(asked, answer, body.as_ref()),
-        audience: Box::default(),
+        facts: facts(&trace(asked, answer, body.as_ref()), ""),
         known: catalogue::find(profile, &symptoms),
         is_at_second: false,
     }
@@ -274,6 +266,13 @@ fn trace(asked: Asked<'_>, answer: &Answer, body: Option<&Object<'_>>) -> Box<st
     let mut fields = asked.provider.profile.trace_fields().iter();
     let found = fields.find_map(|name| in_body(name).or_else(|| answer.header(name)));
     found.map(|text| asked.printable(text)).unwrap_or_default().into()
+}
+
+/// Facts of an answer beside its codes, as they stand in a line.
+fn facts(trace: &str, audience: &str) -> Box<str> {
+    let trace = if trace.is_empty() { String::new() } else { [" trace=", trace].concat() };
+    let audience = if audience.is_empty() { String::new() } else { [" aud=", &quoted(audience)].concat() };
+    [trace, audience].concat().into()
 }
 
 /// Whom a request was to, and the client that it was made for.

@@ -67,7 +67,7 @@ pub struct Issued {
     pub access_token: Secret,
     /// How it is presented.
     pub scheme: Scheme,
-    /// How long it is good for, from the answer on.
+    /// The time for which it is good, from the answer on.
     pub lifetime: Duration,
     /// `exp` of a token that is a JWT.
     pub expires: Option<UnixTime>,
@@ -128,7 +128,7 @@ impl TokenRequest<'_> {
         self.second().map_or(self.token_endpoint, |server| &server.token_endpoint)
     }
 
-    /// Whether it goes to the authorization server of the resource.
+    /// A request is the second of two if it goes to the authorization server of the resource.
     pub(super) const fn is_second(&self) -> bool {
         matches!(self.leg, Leg::Second(_))
     }

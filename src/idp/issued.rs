@@ -1,4 +1,4 @@
-//! An issued token, as far as it can be read: it may be of no use to its upstream, or of too much.
+//! Issued tokens, as far as they can be read: one may be of no use to its upstream, or of too much.
 //!
 //! A token that is good for this proxy itself must not go on: whoever gets it could come back with it as that user, to
 //! any resource. A provider that ignores what it is asked for issues such tokens with 200. So a token that is a JWS in compact
@@ -17,7 +17,7 @@ use crate::json::{self, Object, Value};
 use crate::time::UnixTime;
 use crate::token;
 
-/// What is wrong with a token and has an entry of its own in the catalogue.
+/// Problems of a token that have an entry each in the catalogue.
 pub(super) const HANDED_BACK: &str = "the token that was handed in came back";
 pub(super) const FOR_THIS_PROXY: &str = "the token is for this proxy itself, and so for all that it guards";
 pub(super) const FOR_THE_SAME: &str = "the token has the issuer and the audience of the one that was handed in";
@@ -29,15 +29,15 @@ pub(super) const OF_ANOTHER: &str = "the token is of another user";
 /// A provider, and what `aud` of a token of its may be to come in here, at whichever resource.
 #[derive(Debug)]
 pub struct Accepted<'a> {
-    /// Whose token.
+    /// The provider of the tokens.
     pub provider: &'a Provider,
-    /// For whom it is.
+    /// The values of `aud`.
     pub audiences: Vec<&'a str>,
 }
 
-/// What is wrong with an answer.
+/// A problem of an answer.
 pub(super) struct Problem {
-    /// What the catalogue knows it by.
+    /// The text by which the catalogue knows it.
     pub(super) text: &'static str,
     /// The audience that is wrong: one of ours, or of the token that was handed in.
     pub(super) audience: String,
@@ -63,12 +63,12 @@ fn decoded(token: &str) -> Option<[Vec<u8>; 2]> {
     Some([decode(header)?, decode(payload)?])
 }
 
-/// What the signature of a JWS is over.
+/// The signing input of a JWS: header and payload with the dot between (RFC 7515 section 2).
 fn signing_input(token: &str) -> Option<&str> {
     token.rsplit_once('.').map(|(input, _)| input).filter(|input| input.contains('.'))
 }
 
-/// Looks at a token that `request` has brought: why it is not to go on; else its `exp`, if it can be read.
+/// Looks at a token that `request` has brought, and gives its `exp`, if it can be read. The error: it must not go on.
 pub(super) fn look(
     request: &TokenRequest<'_>,
     token: &str,
@@ -76,7 +76,7 @@ pub(super) fn look(
     now: UnixTime,
 ) -> Result<Option<UnixTime>, Problem> {
     let handed_in = || [Some(request.subject.token), request.assertion_of_first()].into_iter().flatten();
-    // With another signature, or as a part of something.
+    // The token that was handed in may come back with another signature, or as a part of a longer text.
     if handed_in().filter_map(signing_input).any(|input| token.contains(input)) {
         return Err(HANDED_BACK.into());
     }
@@ -118,7 +118,7 @@ fn check_audience(
     let TokenRequest { provider, target, .. } = *request;
     let issuer = claims.string("iss").unwrap_or_default();
     let audiences = audiences(claims);
-    // With one of this proxy's names, all of them are asked for.
+    // One of this proxy's names stands for all of them.
     let is_asked = |ours: &[&str]| ours.iter().any(|name| asks_for(provider, target, name));
     let mut is_wanted = false;
     for Accepted { provider: of, audiences: ours } in accepted {
@@ -144,7 +144,7 @@ fn check_audience(
     Ok(())
 }
 
-/// Whether a token for `audience` is what the operator wants: it is named as such, or scopes are below it.
+/// A target asks for `audience` if it names it, or scopes below it.
 fn asks_for(provider: &Provider, target: &Target, audience: &str) -> bool {
     let is_it = |name: &str| provider.profile.is_same_audience(name, audience);
     let of_scope = |scope: &str| scope.rsplit_once('/').is_some_and(|(resource, _)| is_it(resource));
@@ -170,7 +170,7 @@ fn is_same_set<'a>(mut one: Vec<&'a str>, mut other: Vec<&'a str>) -> bool {
     one == other
 }
 
-/// What a token says that no access token does. An ID token is told by its claims (OpenID Connect Core sections 2 and
+/// Claims tell that a token is no access token. An ID token is told by its claims (OpenID Connect Core sections 2 and
 /// 3.3.2.11), but a `nonce` alone stands in access tokens, too, which say that they are some. An assertion (ID-JAG) is right where it
 /// is what the first of two requests brings.
 fn other_kind(header: &Object<'_>, claims: &Object<'_>, wants_assertion: bool) -> Option<&'static str> {

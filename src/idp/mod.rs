@@ -120,18 +120,19 @@ pub trait Profile: Debug + Sync {
         "the client asked for a token for something else: it must ask for one of the audiences that are configured, or its own is missing there"
     }
 
-    /// Whether two names of an audience are of the same app.
+    /// Two names of an audience are the same if they are of one app.
     fn is_same_audience(&self, one: &str, other: &str) -> bool {
         one == other
     }
 
-    /// Whether an issued token is an ID token by what only this kind of provider says.
+    /// An issued token may be known as an ID token by a claim that only this kind of provider writes.
     fn is_id_token(&self, _claims: &Object<'_>) -> bool {
         false
     }
 
-    /// Whether an issued token is of another user than the one that was handed in, by claims that name a user in the same way
-    /// in both. `sub` does not: it may be another for each client (OpenID Connect Core section 8.1), and another server's own.
+    /// An issued token is another user's if it differs from the one that was handed in by a claim that names a user in the
+    /// same way in both. `sub` may differ for one user: it is another for each client with some providers (OpenID Connect
+    /// Core section 8.1), and another server has its own.
     fn is_of_another_user(&self, _issued: &Object<'_>, _subject: &Object<'_>) -> bool {
         false
     }

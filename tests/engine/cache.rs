@@ -74,7 +74,7 @@ fn a_token_is_used_for_as_long_as_its_subject_token_is_accepted() {
     bench.no_call();
 }
 
-/// How many exchanges it takes to call twice a second for so many half seconds, with a subject token for `subject` seconds.
+/// The number of exchanges for a call in each of so many half seconds, with a subject token for `subject` seconds.
 /// `lifetime` gives that of a token which is issued so many milliseconds after the start.
 fn exchanges_of(subject: u64, calls: u64, lifetime: impl Fn(u64) -> Value) -> usize {
     let mut bench = Bench::ready();
@@ -110,6 +110,29 @@ fn the_last_seconds_of_a_subject_token_cost_one_exchange() {
     assert_eq!(exchanges_of(28, 56, what_is_left(28)), 1);
     assert_eq!(exchanges_of(60, 120, what_is_left(60)), 1);
     assert_eq!(exchanges_of(600, 1200, what_is_left(600)), 1);
+}
+
+#[test]
+fn of_two_tokens_the_end_of_the_one_that_is_handed_in_counts() {
+    let mut configuration = configuration();
+    let subject = json!({"type": "id_token", "header": "x-id-token", "audiences": ["login-client"]});
+    configuration["identity_providers"]["okta-eu"]["subject_token"] = subject;
+    let mut bench = Bench::new(&configuration).with_keys();
+    let id_token = OKTA_KEY.token(&with(bob_id(), json!({"exp": NOW.secs() + 28})));
+    // The access token beside it is another each time.
+    let request_at = |second: u64| {
+        let access_token = OKTA_KEY.token(&with(bob(), json!({"jti": format!("AT.{second}")})));
+        let fields = [("authorization", format!("Bearer {access_token}")), ("x-id-token", id_token.clone())];
+        request("POST", "/github", &fields.each_ref().map(|(name, value)| (*name, value.as_str())))
+    };
+    authorization(bench.exchange(request_at(0), &issued("up")));
+    for second in 1..88 {
+        bench.advance(1);
+        assert_eq!(authorization(bench.ask(request_at(second))), "Bearer up", "{second}");
+    }
+    bench.advance(1);
+    assert_eq!(refused(bench.ask(request_at(88))), (401, "subject_token_invalid".to_owned()));
+    bench.no_call();
 }
 
 #[test]
@@ -197,7 +220,7 @@ fn who_waits_for_a_slow_answer_gets_its_token() {
         bench.now = landed.plus(Duration::from_millis(used_for + 1));
         assert!(is_exchanged_again(&mut bench, &alice_token()), "{seconds}");
     }
-    // What a token says of its own end counts to the millisecond.
+    // The end that stands in a token counts to the millisecond.
     let exp = (NOW.millis() + 9400) as f64 / 1000.0;
     let token = ENTRA_KEY.token(&json!({"aud": "api://github", "exp": exp}));
     let (mut bench, steps) = slow(with(good_for(600), json!({"access_token": token})));
@@ -457,7 +480,7 @@ fn a_renewal_does_not_make_it_worse() {
 }
 
 #[test]
-fn a_next_token_that_ends_sooner_is_asked_for_again_when_it_would_end_later() {
+fn a_next_token_that_ends_sooner_is_asked_for_when_it_would_end_later() {
     let (mut bench, token) = with_a_day();
     let good_for = |token: &str, seconds: u64| {
         answer_with(200, &[], &json!({"access_token": token, "token_type": "Bearer", "expires_in": seconds}))

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::*;
 
-/// What Okta issues for the upstream.
+/// The claims of Okta's token for the upstream.
 fn for_github() -> Value {
     json!({"iss": OKTA, "aud": "com.acme.github", "sub": "bob@acme.example", "uid": "00ubob", "cid": "0oa1",
         "jti": "AT.2", "scp": ["github.read"], "iat": NOW.secs(), "exp": NOW.secs() + 3600})
@@ -61,7 +61,7 @@ fn a_token_for_this_proxy_itself_does_not_go_on() {
         assert!(line.contains(expected), "{line}");
         assert!(line.starts_with("event=refused reason=provider_answer_invalid resource="), "{line}");
     }
-    // Whoever has signed it, and whatever else it says or does not.
+    // Its signature does not matter, nor anything else that it says.
     let claims = with(for_github(), json!({"aud": "api://default"}));
     for token in [
         OTHER_KEY.token(&claims),
@@ -206,7 +206,7 @@ fn a_token_with_issuer_and_audience_of_the_id_token_does_not_go_on() {
     let mut asking = configuration.clone();
     asking["resources"][0]["exchange"]["okta-eu"]["audience"] = json!("login-client");
     forwarded(of(&asking, json!({"aud": "login-client"})));
-    // With several audiences, the same ones in any order.
+    // Several audiences are the same in any order.
     let both = json!(["login-client", "userinfo"]);
     line(of_audience(&configuration, &both, json!({"aud": ["userinfo", "login-client"]})));
     line(of_audience(&configuration, &both, json!({"aud": ["login-client", "userinfo", "login-client"]})));
@@ -220,7 +220,7 @@ fn the_callers_token_in_another_spelling_does_not_go_on() {
     let parts: Vec<&str> = token.split('.').collect();
     let [header, payload, signature] = parts[..] else { panic!("not three segments") };
     let spaced = encode(bob().to_string().replacen(':', " : ", 1));
-    // Where this proxy's own audience is asked for, its audience does not tell.
+    // The audience does not tell it where this proxy's own is asked for.
     let configuration = exchanging("okta_obo", json!({"audience": "api://default", "scopes": ["read"]}));
     for again in [
         token.clone(),
@@ -324,7 +324,7 @@ fn a_token_that_has_expired_does_not_go_on_and_none_is_used_past_its_exp() {
     for exp in [json!(null), json!("soon"), json!(-1), json!(NOW.secs() as f64 + 0.5)] {
         goes_on(&configuration(), &okta(json!({"exp": exp})));
     }
-    // Of `expires_in`, which is an hour, and `exp`, the earlier one counts, less a margin.
+    // The earlier one of `expires_in`, which is an hour, and `exp` counts, less a margin.
     let subject = OKTA_KEY.token(&with(bob(), json!({"exp": NOW.secs() + 86_400})));
     for (exp, last) in [(3, 2), (100, 74), (600, 569), (7200, 3569)] {
         let mut bench = Bench::ready();

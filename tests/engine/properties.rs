@@ -561,7 +561,7 @@ proptest! {
         let mut workers = [(); 2].map(|()| Bench::beside(&configuration(), &shared).with_keys());
         let subject = subject * 1000;
         let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + subject / 1000})));
-        // What was issued at the provider: the token, when it was asked for, and how long it is good for.
+        // Tokens that were issued: each with the time at which it was asked for, and its lifetime.
         let mut issued: Vec<(String, u64, u64)> = Vec::new();
         let mut time = 0;
         for (number, pause) in pauses.into_iter().enumerate() {
@@ -575,7 +575,7 @@ proptest! {
             let waits = matches!(step, Step::Wait);
             while let Some((flight, call)) = bench.engine.next_call() {
                 prop_assert_eq!(call.method, "POST");
-                // For how long a token is used, where the next one may be good for a minute more and so is worth a call.
+                // A token is used whole unless the next one may be good for a minute more, and so is worth a call.
                 let is_worth_it = |asked: u64, lifetime: u64| asked + lifetime + 60_000 < subject;
                 let usable = |asked, lifetime: u64| match is_worth_it(asked, lifetime) {
                     true => lifetime - (lifetime / 4).min(30_000),
@@ -615,7 +615,7 @@ proptest! {
                     let authorization = edits.authorization.unwrap();
                     let sent = authorization.reveal().strip_prefix("Bearer ").unwrap();
                     let (_, asked, lifetime) = issued.iter().find(|(token, ..)| token == sent).unwrap();
-                    // Who has waited for it gets it, however slow the answer was.
+                    // Those who have waited for a slow answer get its token all the same.
                     let slack = if waits && !is_jwt { latency } else { 0 };
                     prop_assert!(time < asked + lifetime + slack, "sent {} ms after its end", time - asked - lifetime);
                 }

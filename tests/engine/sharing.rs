@@ -571,7 +571,7 @@ fn one_user_alone_waits_as_long_as_all_would() {
     close(&mut workers[0], ["a", "b", "a"]);
     let began = workers[0].now;
     let mut tried = vec![began];
-    // With one token or with a new one each time, at whichever worker and resource.
+    // The user comes with one token or with a new one each time, to all workers and resources.
     for quarter in 1..500 {
         let now = began.plus(Duration::from_millis(quarter * 250));
         let number = quarter as usize % 4;
@@ -612,7 +612,7 @@ fn a_user_who_is_never_served_keeps_an_endpoint_closed_for_nobody() {
     }
     let ill = fresh("ill", &workers[1]);
     assert!(is_about(told_to_wait(workers[1].exchange(github(&ill), &answer(503, b""))), 8));
-    // That one waits, at all resources and workers; others do not.
+    // That user waits, at all resources and workers; others do not.
     for bench in &mut workers {
         bench.advance(1);
         bench.tick();

@@ -123,7 +123,7 @@ fn calls(bench: &mut Bench) -> Vec<(FlightId, Call)> {
     std::iter::from_fn(|| bench.engine.next_call()).collect()
 }
 
-/// One provider, for what is told of the other as well.
+/// A configuration with one provider.
 fn entra_alone() -> serde_json::Value {
     let mut configuration = configuration();
     configuration["identity_providers"].as_object_mut().unwrap().remove("okta-eu");
@@ -165,7 +165,7 @@ fn a_failure_of_an_idle_vm_keeps_nobody_waiting() {
         worker.wait(github());
         worker.serve_keys_until_post();
         assert_eq!(worker.call().1.method, "POST");
-        // What it has found is for all, also for those that had failed.
+        // The keys are for all, also for those that had failed.
         for bench in [&mut other, &mut main] {
             bench.tick();
             bench.no_call();
@@ -345,7 +345,7 @@ fn keys_are_fetched_again_by_those_that_serve() {
     assert!((6..=8).contains(&fetches), "{fetches}");
     let age = other.engine.key_ages(other.now)[0].1;
     assert!(age <= Duration::from_secs(3600), "{age:?}");
-    // Where none of them is left, it does so itself.
+    // An idle VM does so itself if none of them is left.
     drop((worker, other));
     let mut waited = 0;
     let call = loop {

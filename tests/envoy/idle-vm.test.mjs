@@ -77,7 +77,7 @@ for (const workers of [1, 4]) {
 
 it('a call of an idle VM that hangs holds up first requests for two seconds and not for ten', async () => {
   const { discovery } = parts.okta.signIn.counts;
-  // Whichever VM looks first has no answer.
+  // The VM that looks first has no answer.
   const repair = parts.okta.signIn.fail('discovery', neverAnswers(), { times: 1 });
   const gateway = await startGateway(parts, { recipe: 'okta', concurrency: 4 });
   try {

@@ -211,7 +211,7 @@ describe('token endpoints that do not work', () => {
 
   it('a token for this gateway itself does not go on, and the log names its audience', async () => {
     const { accessToken } = await newcomer('okta');
-    // What the provider issues to clients that come in here.
+    // A token as clients get it that come in here.
     const forUs = await newcomer('okta');
     const repair = parts.okta.forMcp.fail(
       'token',
