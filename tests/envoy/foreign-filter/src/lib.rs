@@ -1,14 +1,15 @@
-//! A filter that is not onbehalf.
+//! A filter that is not onbehalf. Its configuration is one word.
 //!
-//! Without a configuration it offers Envoy's foreign functions by HTTP: the path names one, the body is its arguments, and the
-//! answer's body is what it returned, byte for byte. `x-returned` says with which status. Needs
-//! `allow_on_headers_stop_iteration`.
+//! Without any, it offers Envoy's foreign functions by HTTP: the path names one, the body is its arguments, and the answer's body is
+//! what it returned, byte for byte. `x-returned` says with which status. Needs `allow_on_headers_stop_iteration`.
 //!
-//! Configured with `pass`, it is a neighbour of another filter: each request goes on, and each answer gets `x-foreign`.
+//! With `pass`, it is a neighbour of another filter: each request goes on, and each answer gets `x-foreign`.
+//!
+//! With any other, the name of a property, it declares that read-only, and sets it in each request that has `x-taken`: no other
+//! plugin can set it there afterwards.
 //!
 //! A request with `x-trap` makes the VM trap.
 
-use std::cell::Cell;
 use std::rc::Rc;
 
 use proxy_wasm::hostcalls;
@@ -16,25 +17,42 @@ use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, BufferType, ContextType};
 
 proxy_wasm::main! {{
-    proxy_wasm::set_root_context(|_| Box::<Root>::default());
+    proxy_wasm::set_root_context(|_| Box::new(Root { role: Rc::new(Role::Functions) }));
 }}
 
-#[derive(Default)]
+/// The configuration.
+enum Role {
+    Functions,
+    Neighbour,
+    Property(String),
+}
+
 struct Root {
-    passes: Rc<Cell<bool>>,
+    role: Rc<Role>,
 }
 
 impl Context for Root {}
 
 impl RootContext for Root {
     fn on_configure(&mut self, size: usize) -> bool {
-        let configuration = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, size).ok().flatten();
-        self.passes.set(configuration.is_some_and(|configuration| configuration == b"pass"));
-        true
+        let word = hostcalls::get_buffer(BufferType::PluginConfiguration, 0, size).ok().flatten().unwrap_or_default();
+        let role = match word.as_slice() {
+            b"" => Role::Functions,
+            b"pass" => Role::Neighbour,
+            name => Role::Property(String::from_utf8_lossy(name).into_owned()),
+        };
+        self.role = Rc::new(role);
+        let Role::Property(name) = &*self.role else {
+            return true;
+        };
+        // DeclarePropertyArguments of Envoy: 1, the name; 2, whether it is read-only.
+        let length = u8::try_from(name.len()).unwrap_or(u8::MAX);
+        let arguments = [&[0x0a, length], name.as_bytes(), &[0x10, 1]].concat();
+        hostcalls::call_foreign_function("declare_property", Some(&arguments)).is_ok()
     }
 
     fn create_http_context(&self, _context_id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Request { function: String::new(), passes: self.passes.clone() }))
+        Some(Box::new(Request { function: String::new(), role: self.role.clone() }))
     }
 
     fn get_type(&self) -> Option<ContextType> {
@@ -44,7 +62,7 @@ impl RootContext for Root {
 
 struct Request {
     function: String,
-    passes: Rc<Cell<bool>>,
+    role: Rc<Role>,
 }
 
 impl Context for Request {}
@@ -54,8 +72,15 @@ impl HttpContext for Request {
         if self.get_http_request_header_bytes("x-trap").is_some() {
             std::process::abort();
         }
-        if self.passes.get() {
-            return Action::Continue;
+        match &*self.role {
+            Role::Functions => {}
+            Role::Neighbour => return Action::Continue,
+            Role::Property(name) => {
+                if self.get_http_request_header_bytes("x-taken").is_some() {
+                    self.set_property(vec![name], Some(b"taken"));
+                }
+                return Action::Continue;
+            }
         }
         let path = self.get_http_request_header_bytes(":path").unwrap_or_default();
         self.function = String::from_utf8_lossy(&path).trim_start_matches('/').to_owned();
@@ -64,7 +89,7 @@ impl HttpContext for Request {
     }
 
     fn on_http_request_body(&mut self, size: usize, end_of_stream: bool) -> Action {
-        if self.passes.get() {
+        if !matches!(*self.role, Role::Functions) {
             return Action::Continue;
         }
         if end_of_stream {
@@ -81,7 +106,7 @@ impl HttpContext for Request {
     }
 
     fn on_http_response_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-        if self.passes.get() {
+        if matches!(*self.role, Role::Neighbour) {
             self.set_http_response_header("x-foreign", Some("passed"));
         }
         Action::Continue
