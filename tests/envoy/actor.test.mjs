@@ -50,6 +50,7 @@ for (const [where, source] of Object.entries(SOURCES)) {
           const address = { socket_address: { address: '127.0.0.1', port_value: plain.host.port } };
           const endpoints = [{ lb_endpoints: [{ endpoint: { address } }] }];
           clusters.push({ name: 'plain', type: 'STATIC', load_assignment: { cluster_name: 'plain', endpoints } });
+          delete filter.resources[0].audiences;
           filter.identity_providers = {
             plain: {
               profile: 'rfc8693',

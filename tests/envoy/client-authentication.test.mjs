@@ -214,6 +214,7 @@ describe('mutual TLS: the cluster presents the client’s certificate', () => {
             { certificate_chain: file('tls.crt', certificate.cert), private_key: file('tls.key', certificate.key) },
           ];
         }
+        delete filter.resources[0].audiences;
         filter.identity_providers = {
           plain: {
             profile: 'rfc8693',

@@ -61,6 +61,7 @@ for (const [profile, method] of [
               ],
             },
           });
+          delete filter.resources[0].audiences;
           filter.identity_providers = {
             plain: {
               profile,

@@ -73,8 +73,8 @@ describe('an MCP client at Entra', () => {
     t.after(() => own.stop());
     const old = await startGateway(own, {
       recipe: 'entra',
-      change: ({ identity_providers: { entra }, resources: [resource] }) => {
-        entra.audiences = [own.entra.ids.gateway, `api://${own.entra.ids.gateway}`];
+      change: ({ resources: [resource] }) => {
+        resource.audiences = [own.entra.ids.gateway, `api://${own.entra.ids.gateway}`];
         resource.scopes_supported = [`api://${own.entra.ids.gateway}/mcp:read`];
       },
     });

@@ -199,6 +199,7 @@ export function bootstrapOf(recipe, parts) {
   if (recipe === BOTH_AT_ONE_URL) {
     const both = bootstrapOf('okta-and-entra', parts);
     const filter = filterOf(both);
+    acceptsByProvider(filter);
     const exchange = Object.assign({}, ...filter.resources.map((resource) => resource.exchange));
     filter.resources = [{ url: RESOURCE, scopes: ['mcp:read'], exchange }];
     return both;
@@ -219,6 +220,14 @@ export function bootstrapOf(recipe, parts) {
     }
   }
   return bootstrap;
+}
+
+/** Says for each provider what recipes say for each resource: for whom its tokens are. For tests that put another in its place. */
+export function acceptsByProvider(filter) {
+  for (const resource of filter.resources) {
+    for (const name of Object.keys(resource.exchange)) filter.identity_providers[name].audiences = resource.audiences;
+    delete resource.audiences;
+  }
 }
 
 /** The `config` of the wasm filter in a bootstrap. */
