@@ -34,10 +34,11 @@ run: build $(E2E_TOOLS) ## the same, left up with ready-made curl commands
 oci: build ## write the module as an OCI image layout: target/oci/
 	node tools/oci.mjs target/onbehalf.wasm target/oci
 
-bench: build ## measure the figures on one Envoy worker: target/bench/latest.json
+BENCH_BEFORE ?= 8f793a7
+bench: build ## measure the figures beside a commit's, BENCH_BEFORE=8f793a7; BENCH_ONLY=before,warm a part: target/bench/latest.json
 	tools/install-debian.sh wrk
 	tools/build-module.sh bench/empty-filter empty_filter target/bench/empty_filter.wasm
-	bench/build-before.sh 7e936a1 target/bench/before.wasm
+	bench/build-before.sh "$(BENCH_BEFORE)" target/bench/before.wasm
 	node bench/bench.mjs
 
 soak: build $(E2E_TOOLS) ## load eight workers for some minutes, with failing providers: target/bench/soak.json
@@ -56,7 +57,7 @@ test-wasm: build ## test the module under wasmtime
 test-envoy: build $(E2E_TOOLS) $(IDPYOIDC) ## test the module on Envoy, with real providers, an MCP server and a client
 	tools/build-module.sh tests/envoy/foreign-filter foreign_filter target/foreign_filter.wasm
 	tools/build-module.sh tests/envoy/foreign-filter foreign_filter target/foreign_filter.wasm
-	node --test tests/envoy/*.test.mjs
+	node --test tests/envoy/*.test.mjs bench/*.test.mjs
 
 test-oci: oci ## push the image, pull it back, load it into Envoy; build it again elsewhere and compare
 	tools/install-debian.sh skopeo docker-registry

@@ -71,8 +71,8 @@ export async function startProvider() {
       };
     },
     /** Access tokens of `count` different users, with the claims that Entra's have. */
-    tokens(count, alg = 'RS256', kid = keys[alg].jwk.kid) {
-      const header = encode({ typ: 'JWT', alg, kid });
+    tokens(count, { algorithm: alg = 'RS256', lifetime = 3600 } = {}) {
+      const header = encode({ typ: 'JWT', alg, kid: keys[alg].jwk.kid });
       const now = Math.floor(Date.now() / 1000);
       return Promise.all(Array.from({ length: count }, async () => {
         const input = `${header}.${encode({
@@ -80,7 +80,7 @@ export async function startProvider() {
           iss: issuer,
           iat: now,
           nbf: now,
-          exp: now + 3600,
+          exp: now + lifetime,
           aio: randomBytes(90).toString('base64'),
           azp: randomUUID(),
           azpacr: '1',

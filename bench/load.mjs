@@ -1,0 +1,118 @@
+// Envoy under load: where it runs, what it is asked, and what that takes of the processor and of memory.
+import { execFile } from 'node:child_process';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { Agent, request } from 'node:http';
+import { availableParallelism } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
+import { scratchFolder, startEnvoy } from '../tests/envoy/parts/envoy.mjs';
+import { until } from '../tests/envoy/parts/until.mjs';
+import { bootstrap, cluster } from '../tools/envoy-config.mjs';
+
+export const run = promisify(execFile);
+export const CONNECTIONS = 16;
+const SCRIPT = fileURLToPath(new URL('load.lua', import.meta.url));
+// Where there are two cores, Envoy has one to itself and the load the other.
+const [ENVOY_CPU, LOAD_CPU] = availableParallelism() > 1 ? [0, 1] : [0, 0];
+
+/** Keeps this process, and what it starts, away from Envoy's core. */
+export function pinLoad() {
+  return pin(process.pid, LOAD_CPU);
+}
+
+/** Starts Envoy. One worker has a core of its own; several have them all. */
+export async function start(provider, listeners, workers = 1) {
+  const envoy = await startEnvoy(bootstrap(listeners, [cluster('provider', provider.port)]), { concurrency: workers });
+  if (workers === 1) await pin(envoy.pid, ENVOY_CPU);
+  return envoy;
+}
+
+async function pin(pid, cpu) {
+  const tasks = () => run('taskset', ['--all-tasks', '--pid', '--cpu-list', String(cpu), String(pid)]);
+  // A thread may end while they are listed.
+  await tasks().catch(tasks);
+}
+
+/** A file of tokens, for `load`. */
+export function fileOf(name, tokens) {
+  const file = join(scratchFolder(), name);
+  writeFileSync(file, `${tokens.join('\n')}\n`);
+  return file;
+}
+
+/**
+ * Lets wrk run for a while. Gives requests a second, the processor time that Envoy took for each in nanoseconds, the share of the
+ * time in which it ran and the share in which it could have run but waited for its core, and the slowest of a hundred requests.
+ */
+export async function load(envoy, port, tokenFile, seconds) {
+  const before = threads(envoy.pid);
+  const { stdout } = await run('wrk', ['--threads', '1', '--connections', String(CONNECTIONS), '--duration', `${seconds}s`,
+    '--script', SCRIPT, `http://127.0.0.1:${port}`, '--', tokenFile]);
+  const { requests, microseconds, p99, errors } = JSON.parse(stdout.match(/^\{.*\}$/m)[0]);
+  if (errors > 0) throw new Error(`${errors} of ${requests} requests failed\n${envoy.log}`);
+  const { ran, waited } = since(before, threads(envoy.pid));
+  return { rate: (requests / microseconds) * 1e6, cpu: ran / requests, busy: ran / microseconds / 1000, waited: waited / microseconds / 1000, p99 };
+}
+
+/**
+ * What each thread of a process has run on a processor, and waited for one, so far; in nanoseconds. A thread that is running is up
+ * to date only at its next tick, but the threads of an Envoy that nobody asks anything sleep.
+ */
+function threads(pid) {
+  const folder = `/proc/${pid}/task`;
+  return new Map(readdirSync(folder).flatMap((thread) => {
+    const counted = readIfThere(join(folder, thread, 'schedstat'));
+    return counted ? [[thread, counted.split(' ', 2).map(Number)]] : [];
+  }));
+}
+
+/** A thread that has begun meanwhile counts from nothing; of one that has ended, nothing is known. */
+function since(before, now) {
+  let [ran, waited] = [0, 0];
+  for (const [thread, counted] of now) {
+    const earlier = before.get(thread) ?? [0, 0];
+    ran += counted[0] - earlier[0];
+    waited += counted[1] - earlier[1];
+  }
+  if (!(ran > 0)) throw new Error('the kernel does not count what threads run (/proc/PID/task/*/schedstat)');
+  return { ran, waited };
+}
+
+function readIfThere(file) {
+  try {
+    return readFileSync(file, 'utf8');
+  } catch (error) {
+    // ESRCH is a thread that ended after its file was opened.
+    if (error.code === 'ENOENT' || error.code === 'ESRCH') return '';
+    throw error;
+  }
+}
+
+/** Sends one request with each token, and again where the filter has no keys yet. */
+export async function everyoneIsServed(port, tokens) {
+  const agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
+  const waiting = [...tokens];
+  await Promise.all(Array.from({ length: CONNECTIONS }, async () => {
+    for (let token; (token = waiting.pop()) !== undefined;) {
+      await until(async () => {
+        const status = await ask(agent, port, token);
+        if (status !== 200 && status !== 503) throw new Error(`a good token got ${status}`);
+        return status === 200;
+      }, 'the filter lets a good token through');
+    }
+  }));
+  agent.destroy();
+}
+
+export async function ask(agent, port, token) {
+  const headers = { host: 'mcp.example.com', authorization: `Bearer ${token}` };
+  const response = await new Promise((resolve, reject) => request({ agent, host: '127.0.0.1', port, path: '/mcp', headers }, resolve).once('error', reject).end());
+  for await (const _ of response);
+  return response.statusCode;
+}
+
+/** Resident memory of a process that no file backs, in bytes. A module's memory is part of it. */
+export function anonymousMemory(pid) {
+  return Number(readFileSync(`/proc/${pid}/status`, 'utf8').match(/^RssAnon:\s+(\d+) kB$/m)[1]) * 1024;
+}
