@@ -2,13 +2,13 @@
 // VM of each worker, so that a trap in one of them cuts the streams of all.
 
 import { renameSync, writeFileSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { connectCrowd, HOST, openEventStream } from './crowd-client.mjs';
 import { startCrowdProvider, UPSTREAM_AUDIENCE } from './crowd-provider.mjs';
 import { startCrowdUpstream } from './crowd-upstream.mjs';
 import { MODULE, scratchFolder, startEnvoy } from './envoy.mjs';
+import { freePort } from './free-port.mjs';
 import { until } from './until.mjs';
 
 const FOREIGN_MODULE = fileURLToPath(new URL('../../../target/foreign_filter.wasm', import.meta.url));
@@ -70,6 +70,7 @@ function listener(name, port, configuration, { hasNeighbours }) {
     '@type': 'type.googleapis.com/envoy.config.listener.v3.Listener',
     name,
     stat_prefix: name,
+    // Not zero: Envoy would use the socket of a listener that goes for all that come.
     address: address(port),
     // Each worker gets as many connections as the others.
     connection_balance_config: { exact_balance: {} },
@@ -167,15 +168,6 @@ export async function startCrowdScene({ workers, hasNeighbours = false }) {
   scene.calm = { name: 'calm', port: envoy.port };
   await scene.servesEverywhere(scene.calm);
   return scene;
-}
-
-/** A port that nobody has. Envoy would use the socket of a listener that goes for all that come, if they named none. */
-async function freePort() {
-  const server = createServer();
-  await new Promise((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve));
-  const { port } = server.address();
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
 
 /** A configuration with providers of a place, and one resource. */

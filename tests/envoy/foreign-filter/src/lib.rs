@@ -8,7 +8,7 @@
 //! With any other, the name of a property, it declares that read-only, and sets it in each request that has `x-taken`: no other
 //! plugin can set it there afterwards.
 //!
-//! A request with `x-trap` makes the VM trap.
+//! A request with `x-trap` makes the VM trap; with `x-trap: forever`, the module refuses its configuration from then on.
 
 use std::rc::Rc;
 
@@ -19,6 +19,9 @@ use proxy_wasm::types::{Action, BufferType, ContextType};
 proxy_wasm::main! {{
     proxy_wasm::set_root_context(|_| Box::new(Root { role: Rc::new(Role::Functions) }));
 }}
+
+/// What outlives a VM.
+const REFUSES: &str = "refuses";
 
 /// The configuration.
 enum Role {
@@ -42,6 +45,9 @@ impl RootContext for Root {
             name => Role::Property(String::from_utf8_lossy(name).into_owned()),
         };
         self.role = Rc::new(role);
+        if self.get_shared_data(REFUSES).0.is_some() {
+            return false;
+        }
         let Role::Property(name) = &*self.role else {
             return true;
         };
@@ -69,7 +75,10 @@ impl Context for Request {}
 
 impl HttpContext for Request {
     fn on_http_request_headers(&mut self, _count: usize, _end_of_stream: bool) -> Action {
-        if self.get_http_request_header_bytes("x-trap").is_some() {
+        if let Some(trap) = self.get_http_request_header_bytes("x-trap") {
+            if trap == b"forever" {
+                hostcalls::set_shared_data(REFUSES, Some(b"yes"), None).ok();
+            }
             std::process::abort();
         }
         match &*self.role {
