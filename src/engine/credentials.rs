@@ -11,7 +11,7 @@ use crate::token::{MAX_TOKEN_BYTES, is_compact};
 
 /// For the log, where a second credential was.
 const SEVERAL_FIELDS: &str = "because=\"several authorization fields\"";
-const TOKEN_IN_TARGET: &str = "because=\"the token in path or query, too\"";
+const TOKEN_IN_TARGET: &str = "because=\"the token in path, query or host, too\"";
 const QUERY_TOKEN: &str = "because=\"access_token in the query\"";
 
 /// The fields that are looked at, found in one pass.
@@ -114,13 +114,14 @@ impl<'a> Head<'a> {
         Ok(Credential { scheme, token, proof: self.proof })
     }
 
-    /// Refuses a token in path or query, from where it cannot be taken away: any `access_token`, and the one that is in
+    /// Refuses a token in path, query or host, from where it cannot be taken away: any `access_token`, and the one that is in
     /// `authorization`, too.
     pub(super) fn check_target(&self, config: &Config) -> Result<(), Refusal> {
         if has_query_token(self.target) {
             return Err(Refusal::because(Reason::SeveralCredentials, QUERY_TOKEN));
         }
-        if TokenCopies::of(self.authorization, config).has_token(self.target) {
+        let copies = TokenCopies::of(self.authorization, config);
+        if copies.has_token(self.target) || copies.has_token(self.authority) {
             return Err(Refusal::because(Reason::SeveralCredentials, TOKEN_IN_TARGET));
         }
         Ok(())
@@ -139,7 +140,8 @@ impl<'a> Head<'a> {
         let may_have_copies = self.longest >= copies.shortest();
         if may_have_copies {
             for (name, value) in request.fields() {
-                if !matches!(name, b":path" | b"authorization" | b"cookie") && copies.is_in(value) {
+                let is_read = matches!(name, b"authorization" | b"cookie") || name.starts_with(b":");
+                if !is_read && copies.is_in(value) {
                     self.remove(name);
                 }
             }

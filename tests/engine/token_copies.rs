@@ -215,7 +215,7 @@ fn ordinary_fields_go_on_as_they_are() {
 }
 
 #[test]
-fn the_callers_token_in_path_or_query_is_a_second_credential() {
+fn the_callers_token_in_path_query_or_host_is_a_second_credential() {
     let token = alice_token();
     let mut bench = warm(&configuration(), &token);
     let authorization = format!("Bearer {token}");
@@ -223,6 +223,10 @@ fn the_callers_token_in_path_or_query_is_a_second_credential() {
         let step = bench.ask(request("GET", &path, &[("authorization", &authorization)]));
         assert_eq!(refused(step), (400, "several_credentials".to_owned()), "{path}");
     }
+    let fields =
+        [(":method", "GET"), (":authority", &*token), (":path", "/healthz"), ("authorization", &*authorization)];
+    let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
+    assert_eq!(refused(bench.ask(Request::new(&fields))), (400, "several_credentials".to_owned()), "as the host");
 }
 
 #[test]
