@@ -41,7 +41,9 @@ pub fn configuration() -> Value {
         "resources": [
             {
                 "url": "https://mcp.acme.example/github",
+                "audiences": ["api://onbehalf", "api://default"],
                 "scopes": ["mcp:read"],
+                "scopes_supported": ["https://mcp.acme.example/github/mcp:read"],
                 "exchange": {
                     "entra-us": {"resource": "api://github-mcp"},
                     "okta-eu": {"audience": "com.acme.github", "scopes": ["github.read"]}
@@ -49,7 +51,9 @@ pub fn configuration() -> Value {
             },
             {
                 "url": "https://mcp.acme.example/entra-only",
+                "audiences": ["api://onbehalf"],
                 "scopes": ["mcp:read"],
+                "scopes_supported": ["https://mcp.acme.example/entra-only/mcp:read"],
                 "exchange": {"entra-us": {"resource": "api://entra-only"}}
             }
         ],
