@@ -184,6 +184,7 @@ fn a_fact_has_the_same_value_in_the_first_call_and_in_cached_ones() {
     let mut configuration = configuration();
     let url = format!("https://mcp.acme.example/{}", "r".repeat(600));
     configuration["resources"][0]["url"] = json!(url);
+    configuration["audit"] = json!({"hits": true});
     for name in [odd, &*long] {
         let token = OKTA_KEY.token(&with(bob(), json!({"uid": name, "cid": name})));
         let mut bench = Bench::new(&configuration).with_keys();
