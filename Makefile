@@ -41,6 +41,9 @@ bench: build ## measure the figures beside a commit's, BENCH_BEFORE=8f793a7; BEN
 	bench/build-before.sh "$(BENCH_BEFORE)" target/bench/before.wasm
 	node bench/bench.mjs
 
+waiting: build $(E2E_TOOLS) ## measure how long it takes to refuse 1,024 who wait: target/bench/refusals.json
+	node bench/waiting.mjs
+
 soak: build $(E2E_TOOLS) ## load eight workers for some minutes, with failing providers: target/bench/soak.json
 	node tests/envoy/soak.mjs
 
@@ -56,7 +59,7 @@ test-wasm: build ## test the module under wasmtime
 
 test-envoy: build $(E2E_TOOLS) $(IDPYOIDC) ## test the module on Envoy, with real providers, an MCP server and a client
 	tools/build-module.sh tests/envoy/foreign-filter foreign_filter target/foreign_filter.wasm
-	tools/build-module.sh tests/envoy/foreign-filter foreign_filter target/foreign_filter.wasm
+	tools/install-debian.sh prometheus promtool:prometheus
 	node --test tests/envoy/*.test.mjs bench/*.test.mjs
 
 test-oci: oci ## push the image, pull it back, load it into Envoy; build it again elsewhere and compare
@@ -130,4 +133,4 @@ $(IDPYOIDC): tests/envoy/requirements.txt $(PYTHON_TOOLS)
 	tools/install-cargo-tool.sh cargo-fuzz 0.13.2
 	@touch $@
 
-.PHONY: help build demo run oci bench soak test test-engine test-wasm test-envoy test-oci lint fuzz advisories fmt docs clean distclean rust
+.PHONY: help build demo run oci bench waiting soak test test-engine test-wasm test-envoy test-oci lint fuzz advisories fmt docs clean distclean rust

@@ -1,5 +1,5 @@
 // A long load on several Envoy workers, first with providers that are well and then with ones that fail and pause, while clients
-// leave: says what came of it, and writes target/bench/soak.json. `node bench/bench.mjs` takes the figures over.
+// leave, and with bursts of many who wait at once: says what came of it, and writes target/bench/soak.json. `node bench/bench.mjs` takes the figures over.
 //
 //   SOAK_WORKERS (8)  SOAK_USERS (200)  SOAK_RESOURCES (5)  SOAK_REQUESTS (100000)  SOAK_SEED  ONBEHALF_WASM  ENVOY
 
@@ -7,6 +7,7 @@ import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { burstNowAndThen } from './parts/bursts.mjs';
 import { MODULE } from './parts/envoy.mjs';
 import { leaks } from './parts/leaks.mjs';
 import { everybodyIsServed, exchangesOf, growth, load, randomNumbers, startScene, trouble } from './parts/soak.mjs';
@@ -48,7 +49,10 @@ async function run(name, { requests, failing = false }) {
   const scene = await startScene(SIZE);
   try {
     const repair = failing ? trouble(scene, random) : () => {};
-    const { wrong, memory, ...outcome } = await load(scene, { count: requests, random, leaving: failing ? LEAVING : 0 });
+    const endBursts = burstNowAndThen(scene);
+    const leaving = failing ? LEAVING : 0;
+    const { wrong, memory, ...outcome } = await load(scene, { count: requests, random, leaving }).finally(endBursts);
+    const { wrong: wrongInBursts, ...bursts } = await endBursts();
     repair();
     await everybodyIsServed(scene);
     const exchanges = exchangesOf(scene);
@@ -58,6 +62,7 @@ async function run(name, { requests, failing = false }) {
 
     const of = `${name}: `;
     check(wrong.length === 0, `${of}each answer is the right user’s, or one that a failure explains: ${wrong.slice(0, 5).join('; ')}`);
+    check(wrongInBursts.length === 0, `${of}each of a burst is answered as it should be: ${wrongInBursts.slice(0, 5).join('; ')}`);
     check(scene.parts.mcp.mistaken.length === 0, `${of}the API refuses nothing: ${scene.parts.mcp.mistaken.slice(0, 5).join('; ')}`);
     check(exchanges.missing === 0, `${of}everybody is served: ${exchanges.missing} were not`);
     check(exchanges.undue === 0, `${of}no token is exchanged again that has been: ${exchanges.undue} were`);
@@ -69,7 +74,7 @@ async function run(name, { requests, failing = false }) {
 
     const seconds = Math.round((Date.now() - started) / 1000);
     const megabytes = [memory[0], memory.at(-1)].map((bytes) => Math.round(bytes / 2 ** 20));
-    const result = { requests, ...outcome, ...exchanges, growth: Number(grown.toFixed(3)), megabytes, seconds };
+    const result = { requests, ...outcome, bursts, ...exchanges, growth: Number(grown.toFixed(3)), megabytes, seconds };
     console.log(name);
     for (const [key, value] of Object.entries(result)) console.log(`  ${key.padEnd(12)} ${JSON.stringify(value)}`);
     return result;

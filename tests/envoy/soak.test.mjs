@@ -3,6 +3,7 @@
 
 import assert from 'node:assert/strict';
 import { after, before, it } from 'node:test';
+import { burstNowAndThen } from './parts/bursts.mjs';
 import { assertSoundAndSilent } from './parts/expect.mjs';
 import { everybodyIsServed, exchangesOf, load, randomNumbers, startScene, trouble } from './parts/soak.mjs';
 
@@ -16,11 +17,14 @@ before(async () => {
 });
 after(() => scene?.stop());
 
-it(`of thousands of requests none gets another user’s token, while clients leave and providers fail (SOAK_SEED=${SEED})`, async () => {
+it(`of thousands of requests none gets another user’s token, while clients leave, providers fail and many wait (SOAK_SEED=${SEED})`, async () => {
   const repair = trouble(scene, random, { longestPause: 200 });
-  const outcome = await load(scene, { count: 4000, random, leaving: 0.03 });
+  const endBursts = burstNowAndThen(scene);
+  const outcome = await load(scene, { count: 4000, random, leaving: 0.03 }).finally(endBursts);
+  const bursts = await endBursts();
   repair();
-  assert.deepEqual(outcome.wrong, []);
+  assert.deepEqual([...outcome.wrong, ...bursts.wrong], []);
+  assert.ok(bursts.answered['401 unknown_key'] > 1000, JSON.stringify(bursts.answered));
   assert.deepEqual(scene.parts.mcp.mistaken, []);
   assert.ok(outcome.served > 3000, JSON.stringify(outcome.refused));
   assert.ok(outcome.left > 0);

@@ -56,6 +56,7 @@ export async function startScene({ workers, users, resources, timeoutSeconds }) 
     },
   });
   const scene = {
+    workers,
     people,
     paths,
     parts,
