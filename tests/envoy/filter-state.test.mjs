@@ -18,7 +18,7 @@ import { until } from './parts/until.mjs';
 const CHECKOUT = fileURLToPath(new URL('../../', import.meta.url));
 const PAGE = readFileSync(`${CHECKOUT}docs/filter-state.md`, 'utf8');
 const OPEN = '/healthz';
-const FACTS = ['provider', 'issuer', 'subject', 'client', 'tenant', 'resource'];
+const FACTS = ['provider', 'subject', 'client', 'tenant', 'resource'];
 
 /** An example of the page, by its heading and its place below that; words are replaced as a reader does it. */
 function example(heading, place, words = {}) {
@@ -238,7 +238,7 @@ for (const [what, options] of Object.entries({
     it('the access log names the caller of every call, and nobody else', async () => {
       const token = await newcomer();
       const { tid } = decodeJwt(token);
-      const alice = ['entra', parts.entra.signIn.issuer, subjectOf(token), parts.entra.ids.mcpClient, tid, RESOURCE];
+      const alice = ['entra', subjectOf(token), parts.entra.ids.mcpClient, tid, RESOURCE];
       const nobody = FACTS.map(() => null);
       for (const call of ['first', 'second', 'third']) {
         assert.equal((await gateway.call(token, { 'x-call': call })).status, 200);
