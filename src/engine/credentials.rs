@@ -12,6 +12,7 @@ use crate::token::{MAX_TOKEN_BYTES, is_compact};
 /// For the log, where a second credential was.
 const SEVERAL_FIELDS: &str = "because=\"several authorization fields\"";
 const TOKEN_IN_TARGET: &str = "because=\"the token in path, query or host, too\"";
+const TOKEN_ON_THE_WAY: &str = "because=\"a token in a field that proxies on the way append to\"";
 const QUERY_TOKEN: &str = "because=\"access_token in the query\"";
 
 /// The fields that are looked at, found in one pass.
@@ -128,20 +129,23 @@ impl<'a> Head<'a> {
     }
 
     /// What is changed before the request goes on: `authorization` replaced or removed, with a proof of ours or without,
-    /// and nothing left of what was only meant for us.
+    /// and nothing left of what was only meant for us. An error where that would take away what others must see.
     pub(super) fn edits(
         mut self,
         request: &Request,
         config: &Config,
         authorization: Option<Secret>,
         proof: Option<Secret>,
-    ) -> HeaderEdits {
+    ) -> Result<HeaderEdits, Refusal> {
         let copies = TokenCopies::of(self.authorization, config);
         let may_have_copies = self.longest >= copies.shortest();
         if may_have_copies {
             for (name, value) in request.fields() {
                 let is_read = matches!(name, b"authorization" | b"cookie") || name.starts_with(b":");
                 if !is_read && copies.is_in(value) {
+                    if is_of_the_way(name) {
+                        return Err(Refusal::because(Reason::SeveralCredentials, TOKEN_ON_THE_WAY));
+                    }
                     self.remove(name);
                 }
             }
@@ -162,7 +166,7 @@ impl<'a> Head<'a> {
             }
         }
         let remove = self.remove;
-        HeaderEdits { authorization, remove, cookie, proof, filter_state: FilterState::Nothing, sent: None }
+        Ok(HeaderEdits { authorization, remove, cookie, proof, filter_state: FilterState::Nothing, sent: None })
     }
 }
 
@@ -178,6 +182,12 @@ fn stays_here(name: &[u8], config: &Config) -> bool {
     };
     (matches!(name.first(), Some(b'x' | b'p')) && is_known())
         || config.own_headers.iter().any(|header| is_field(name, header.as_bytes()))
+}
+
+/// Whether proxies append to a field what they know of the client, this Envoy among them. A client that puts a token there must
+/// not have that removed with it.
+fn is_of_the_way(name: &[u8]) -> bool {
+    matches!(name, b"x-forwarded-for" | b"x-forwarded-client-cert" | b"forwarded" | b"via")
 }
 
 /// Names of trailer fields that do not go on. No credential is read from trailers here, but a server may merge them with the

@@ -133,7 +133,7 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
         Some(Selected::Open) => {
             head.check_target(config).map_err(refuse)?;
             return Ok(Outcome::Forward {
-                edits: head.edits(request, config, None, None),
+                edits: head.edits(request, config, None, None).map_err(refuse)?,
                 passage: Passage::Open,
                 renewal: None,
             });
@@ -167,7 +167,7 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
     let Admitted { passage, authorization, proof, renewal } = facts
         .admit(request, index, resource, &head, &credential, now)
         .map_err(|verdict| verdict.with(credential.scheme))?;
-    let mut edits = head.edits(request, config, authorization, proof);
+    let mut edits = head.edits(request, config, authorization, proof).map_err(refuse)?;
     edits.sent = facts.sent;
     Ok(Outcome::Forward { edits, passage, renewal })
 }

@@ -180,6 +180,22 @@ fn a_copy_of_an_opaque_token_stays_here_on_open_paths() {
 }
 
 #[test]
+fn a_token_takes_nothing_away_that_proxies_say_of_the_client() {
+    let (token, id_token) = (alice_token(), OKTA_KEY.token(&bob_id()));
+    let mut bench = warm(&configuration(), &token);
+    let authorization = format!("Bearer {token}");
+    for name in ["x-forwarded-for", "forwarded", "x-forwarded-client-cert", "via"] {
+        for (path, copy) in [("/github", &token), ("/github", &id_token), ("/healthz", &token)] {
+            let value = format!("{copy}, 192.0.2.7");
+            let step = bench.ask(request("GET", path, &[("authorization", &authorization), (name, &value)]));
+            assert_eq!(refused(step), (400, "several_credentials".to_owned()), "{name}");
+        }
+        let edits = edits(&mut bench, &token, &[(name, &"192.0.2.7, ".repeat(40))]);
+        assert!(edits.remove.is_empty());
+    }
+}
+
+#[test]
 fn the_operator_keeps_other_fields_and_cookies_from_upstreams() {
     let token = alice_token();
     let mut configuration = configuration();

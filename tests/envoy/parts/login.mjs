@@ -66,9 +66,9 @@ export async function signIn(
  * The user's part of a sign-in: goes where the client sends the browser, follows redirects, and fills in the form. Returns what arrives
  * where the client waits; throws where the provider shows a page that leads no further, with its text.
  */
-export async function playUser(host, url, username, browser = browserOf(host)) {
+export async function playUser(host, url, username, browser = browserOf(host), redirectUri = REDIRECT_URI) {
   let page = await browser(url);
-  for (let hops = 0; !page.location?.startsWith(`${REDIRECT_URI}?`); hops += 1) {
+  for (let hops = 0; !page.location?.startsWith(`${redirectUri}?`); hops += 1) {
     if (hops > 10) throw new Error(`sign-in of ${username} goes in circles`);
     if (page.location) page = await browser(page.location);
     else if (page.status === 200) page = await browser(page.url, { form: { username } });
