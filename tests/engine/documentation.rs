@@ -109,6 +109,28 @@ fn every_metric_is_documented() {
 }
 
 #[test]
+fn the_alerts_look_at_metrics_and_reasons_that_there_are() {
+    let alerts = read("envoy-config/alerts.yaml");
+    let readme = read("README.md");
+    let words = alerts.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
+    let metrics: BTreeSet<_> = words.filter(|word| word.starts_with("onbehalf_")).collect();
+    for metric in &metrics {
+        assert!(readme.contains(&format!("\n| `{metric}` |")), "{metric} is not among the metrics");
+    }
+    let mut reasons = BTreeSet::new();
+    for pattern in alerts.split("{reason=").skip(1) {
+        let pattern = pattern.trim_start_matches('~').split('"').nth(1).unwrap();
+        reasons.extend(pattern.split('|').map(str::to_owned));
+    }
+    for reason in &reasons {
+        let is_meant =
+            |label: &str| reason.strip_suffix(".*").map_or(label == reason, |start| label.starts_with(start));
+        assert!(Reason::ALL.iter().any(|one| is_meant(one.row().label)), "{reason} is no reason");
+    }
+    assert_eq!((metrics.len(), reasons.len()), (3, 5));
+}
+
+#[test]
 fn the_configurations_of_the_readme_are_those_of_the_recipes() {
     let readme = read("README.md");
     for recipe in ["entra", "okta"] {
