@@ -69,7 +69,7 @@ const WAYS = {
       headers: { authorization: `Bearer ${token}` },
       trailers: lower(trailers),
     }),
-  'HTTP/1.1 in chunks': async (gateway, path, token, trailers) => {
+  'HTTP/1.1': async (gateway, path, token, trailers) => {
     const head = [`POST ${path} HTTP/1.1`, `host: ${gateway.target.host}`, `authorization: Bearer ${token}`];
     const framing = ['transfer-encoding: chunked', 'connection: close'];
     const behind = Object.entries(trailers).map(([name, value]) => `${name}: ${value}\r\n${name.toUpperCase()}: ${value}`);
@@ -116,7 +116,7 @@ function assertClean([arrived, ...others], token, { open = false } = {}) {
   assert.ok(!arrived.text.includes(token.split('.')[2]), 'the token of the caller is nowhere');
 }
 
-describe('trailers', () => {
+describe('trailers of a request', () => {
   let gateway;
   before(async () => {
     gateway = await startGateway(parts, { change: configure });
@@ -126,7 +126,7 @@ describe('trailers', () => {
   for (const [way, post] of Object.entries(WAYS)) {
     const withAll = (path, token) => post(gateway, path, token, { ...hostile(token), ...HARMLESS });
 
-    it(`bring no credential over ${way}, beside a token from the cache`, async () => {
+    it(`trailers bring no credential over ${way}, with a cached token`, async () => {
       const token = await newcomer();
       assert.equal((await gateway.call(token)).status, 200);
       const arrived = await arrivals(async () => assert.equal((await withAll('/mcp', token)).status, 200));
@@ -134,19 +134,19 @@ describe('trailers', () => {
       assertClean(arrived.map(once), token);
     });
 
-    it(`bring none over ${way}, behind a request that waits for its exchange`, async () => {
+    it(`trailers bring no credential over ${way}, with a waiting request`, async () => {
       const token = await newcomer();
       const arrived = await arrivals(() => heldMeanwhile(gateway, () => withAll('/mcp', token)));
       assertClean(arrived.map(once), token);
     });
 
-    it(`bring none over ${way}, on an open path`, async () => {
+    it(`trailers bring no credential over ${way}, on an open path`, async () => {
       const token = await newcomer();
       const arrived = await arrivals(async () => assert.equal((await withAll('/healthz', token)).status, 200));
       assertClean(arrived.map(once), token, { open: true });
     });
 
-    it(`are no credential over ${way}, and what is refused does not arrive`, async () => {
+    it(`trailers let nobody in over ${way}`, async () => {
       const token = await newcomer();
       const forged = `${token.slice(0, -12)}AAAAAAAAAAAA`;
       const arrived = await arrivals(async () => {
@@ -157,7 +157,7 @@ describe('trailers', () => {
     });
   }
 
-  it('harm nobody: nothing trapped, and nothing secret can be seen', () => assertSoundAndSilent(gateway));
+  it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));
 });
 
 /** A repeated trailer counts once. */
@@ -168,7 +168,7 @@ function once(arrived) {
   return arrived;
 }
 
-describe('allow_on_headers_stop_iteration, by which Envoy hands over what comes behind a header that is held', () => {
+describe('with allow_on_headers_stop_iteration, by which Envoy does not hold back what follows a header', () => {
   let gateway;
   const keys = gate();
   before(async () => {
@@ -182,7 +182,7 @@ describe('allow_on_headers_stop_iteration, by which Envoy hands over what comes 
   });
   after(() => gateway?.stop());
 
-  it('lets nothing in that waits for keys and is refused then', async () => {
+  it('a body lets nobody in who waits for keys and is refused then', async () => {
     const { accessToken } = await parts.bob();
     const forged = `${accessToken.slice(0, -12)}AAAAAAAAAAAA`;
     const arrived = await arrivals(async () => {
@@ -199,8 +199,8 @@ describe('allow_on_headers_stop_iteration, by which Envoy hands over what comes 
   });
 
   for (const [way, post] of Object.entries(WAYS)) {
-    for (const [what, trailers] of [['body', {}], ['body and trailers', HARMLESS]]) {
-      it(`lets no ${what} take the request along over ${way} before its exchange is over`, async () => {
+    for (const [what, trailers] of [['a body', {}], ['a body with trailers', HARMLESS]]) {
+      it(`${what} takes no waiting request along over ${way}`, async () => {
         const token = await newcomer();
         const arrived = await arrivals(() => heldMeanwhile(gateway, () => post(gateway, '/mcp', token, trailers)));
         const [{ body, text }] = arrived;
@@ -210,5 +210,5 @@ describe('allow_on_headers_stop_iteration, by which Envoy hands over what comes 
     }
   }
 
-  it('harms nobody: nothing trapped, and nothing secret can be seen', () => assertSoundAndSilent(gateway));
+  it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));
 });
