@@ -30,7 +30,7 @@ const CLOCK_JITTER: Duration = Duration::from_secs(5);
 const MESSAGE: &str = "onbehalf.message";
 
 /// An upstream has rejected an exchanged token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TokenRejected {
     pub(super) key: TokenKey,
     pub(super) mark: Mark,
@@ -38,6 +38,10 @@ pub(super) struct TokenRejected {
     pub(super) at: UnixTime,
     /// Whether another was dropped not long before, and this one because claims were wanted.
     pub(super) is_for_claims: bool,
+    /// The index of the resource. Workers whose configuration differs may have another one there, but not with this key.
+    pub(super) resource: u32,
+    /// The claims that the next token must have in it, if the upstream has said: whichever worker asks for it.
+    pub(super) claims: Option<Box<str>>,
 }
 
 /// The place of a worker among those that send each other messages.
@@ -139,21 +143,25 @@ fn write<'a>(entries: impl Iterator<Item = &'a Entry>) -> Vec<u8> {
 impl TokenRejected {
     fn write(&self) -> Vec<u8> {
         let at = self.at.millis().to_le_bytes();
-        [&self.key.bytes()[..], self.mark.bytes(), &at, &[u8::from(self.is_for_claims)]].concat()
+        let claims = self.claims.as_deref().unwrap_or_default().as_bytes();
+        let (flag, resource) = ([u8::from(self.is_for_claims)], self.resource.to_le_bytes());
+        [&self.key.bytes()[..], self.mark.bytes(), &at, &flag, &resource, claims].concat()
     }
 
     fn read(content: &[u8]) -> Option<Self> {
         let (key, rest) = content.split_first_chunk()?;
         let (mark, rest) = rest.split_first_chunk()?;
         let (at, rest) = rest.split_first_chunk()?;
-        let [is_for_claims] = *rest else {
-            return None;
-        };
+        let (&[is_for_claims], rest) = rest.split_first_chunk()?;
+        let (resource, claims) = rest.split_first_chunk()?;
+        let claims = std::str::from_utf8(claims).ok()?;
         Some(Self {
             key: TokenKey::from_bytes(*key),
             mark: Mark::from_bytes(*mark),
             at: UnixTime::from_millis(u64::from_le_bytes(*at)),
             is_for_claims: is_for_claims != 0,
+            resource: u32::from_le_bytes(*resource),
+            claims: Some(claims).filter(|claims| !claims.is_empty()).map(Box::from),
         })
     }
 }
@@ -169,10 +177,14 @@ mod tests {
             mark: Mark::from_bytes([2; 16]),
             at: UnixTime::from_millis(3),
             is_for_claims: true,
+            resource: 4,
+            claims: None,
         };
         let written = rejected.write();
-        assert_eq!(TokenRejected::read(&written), Some(rejected));
+        assert_eq!(TokenRejected::read(&written).as_ref(), Some(&rejected));
         assert_eq!(TokenRejected::read(&written[1..]), None);
-        assert_eq!(TokenRejected::read(&[&written[..], &[0]].concat()), None);
+        assert_eq!(TokenRejected::read(&[&written[..], &[0xff]].concat()), None);
+        let with_claims = TokenRejected { claims: Some("{}".into()), ..rejected };
+        assert_eq!(TokenRejected::read(&with_claims.write()), Some(with_claims));
     }
 }

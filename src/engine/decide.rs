@@ -308,7 +308,8 @@ impl<'a> Facts<'a> {
             }
             Exchanged::Issued { authorization, mark, is_due } => {
                 let is_proved = matches!(target.presentation, Presentation::Dpop { .. });
-                self.sent = Some(self.sent(Some(SentToken { key, mark }), caller.provider, resource, is_proved, now));
+                let sent = SentToken { key, mark, user: caller.user };
+                self.sent = Some(self.sent(Some(sent), caller.provider, resource, is_proved, now));
                 let may_renew = is_due && self.known.circuits.may_renew(caller.provider, place().as_deref(), &key, now);
                 let renewal = match may_renew.then(|| need(true)).transpose() {
                     Ok(renewal) => renewal,

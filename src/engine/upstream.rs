@@ -8,6 +8,7 @@ use super::broadcast::{self, TokenRejected};
 use super::exchanged::{Mark, TokenKey};
 use super::known::{Cache, cache};
 use super::nonces;
+use super::verified::UserMark;
 use super::{Engine, Progress, Step};
 use crate::http::Answer;
 use crate::mcp::challenge;
@@ -20,7 +21,7 @@ const PERIOD: Duration = Duration::from_secs(60);
 /// For how long a token that is rejected tells against the upstream, where it came in the place of a rejected one.
 const MEMORY: Duration = Duration::from_secs(600);
 
-/// Of how many user tokens an upstream may reject one token after the other before none is dropped for it for a while.
+/// Of how many users an upstream may reject one token after the other before none is dropped for it for a while.
 const MOST_REJECTED_AGAIN: usize = 3;
 
 /// How many tokens are dropped for one resource in a second: what becomes of the first ones tells whether it is of any use.
@@ -51,6 +52,7 @@ pub struct Sent {
 pub(super) struct SentToken {
     pub(super) key: TokenKey,
     pub(super) mark: Mark,
+    pub(super) user: UserMark,
 }
 
 impl Sent {
@@ -108,7 +110,7 @@ struct Tally {
     second: u64,
     drops: u8,
     /// Whose next token it has rejected as well, since when; not more than [`MOST_REJECTED_AGAIN`].
-    rejected_again: Vec<TokenKey>,
+    rejected_again: Vec<UserMark>,
     since: UnixTime,
 }
 
@@ -134,13 +136,13 @@ impl Tally {
     }
 
     /// A token was rejected that came in the place of a rejected one.
-    fn rejected_again(&mut self, key: TokenKey, now: UnixTime) {
+    fn rejected_again(&mut self, user: UserMark, now: UnixTime) {
         if now >= self.since.plus(PERIOD) {
             self.rejected_again.clear();
             self.since = now;
         }
-        if self.rejected_again.len() < MOST_REJECTED_AGAIN && !self.rejected_again.contains(&key) {
-            self.rejected_again.push(key);
+        if self.rejected_again.len() < MOST_REJECTED_AGAIN && !self.rejected_again.contains(&user) {
+            self.rejected_again.push(user);
         }
     }
 
@@ -181,13 +183,18 @@ impl Rejections {
         if self.dropped.peek(&rejected.key).is_none_or(|dropped| dropped.at <= at) {
             let dropped = Dropped { at, mark: rejected.mark, is_for_claims: rejected.is_for_claims };
             self.dropped.put(rejected.key, dropped);
+            let resource = usize::try_from(rejected.resource).ok().and_then(|index| self.resources.get_mut(index));
+            if let (Some(resource), Some(claims)) = (resource, &rejected.claims) {
+                resource.claims.put(rejected.key, claims.clone());
+            }
         }
     }
 
     /// What other workers have to know of a token that was dropped.
-    fn dropped(&self, key: &TokenKey) -> Option<TokenRejected> {
+    fn dropped(&self, resource: usize, key: &TokenKey) -> Option<TokenRejected> {
         let Dropped { at, mark, is_for_claims } = *self.dropped.peek(key)?;
-        Some(TokenRejected { key: *key, mark, at, is_for_claims })
+        let (claims, resource) = (self.claims(resource, key), u32::try_from(resource).ok()?);
+        Some(TokenRejected { key: *key, mark, at, is_for_claims, resource, claims })
     }
 
     /// Whether that token was the last to be dropped.
@@ -211,7 +218,7 @@ impl Rejections {
     /// still is. `in_use`: the one that goes on now.
     fn judge(
         &mut self,
-        SentToken { key, mark }: SentToken,
+        SentToken { key, mark, user }: SentToken,
         (resource, at): (usize, UnixTime),
         in_use: Option<Mark>,
         claims: Option<String>,
@@ -234,7 +241,7 @@ impl Rejections {
         }
         let is_soon = is_within(PERIOD) && !is_for_claims;
         if is_soon || (is_within(MEMORY) && !is_for_claims && !wants_more) {
-            tally.rejected_again(key, now);
+            tally.rejected_again(user, now);
         }
         if is_soon || tally.rejects_all(now) {
             return Fate::Stays;
@@ -251,10 +258,17 @@ impl Engine {
     /// Another worker has sent a message. One that no worker with this configuration has sent is nothing.
     pub fn message(&mut self, message: &[u8], now: UnixTime) {
         self.observe(now);
-        if let Some(rejected) = broadcast::open(&self.config.shared_key, message) {
-            self.known.rejections.learn(&rejected, now);
-            if self.known.exchanges.mark(&rejected.key) == Some(rejected.mark) {
-                self.known.exchanges.drop_issued(&rejected.key);
+        let Some(rejected) = broadcast::open(&self.config.shared_key, message) else {
+            return;
+        };
+        match self.known.exchanges.mark(&rejected.key) {
+            // Where workers have tokens of their own, the upstream has said nothing of this one.
+            Some(in_use) if in_use != rejected.mark => {}
+            in_use => {
+                self.known.rejections.learn(&rejected, now);
+                if in_use.is_some() {
+                    self.known.exchanges.drop_issued(&rejected.key);
+                }
             }
         }
     }
@@ -290,7 +304,7 @@ impl Engine {
         if matches!(fate, Fate::Dropped) {
             self.known.exchanges.drop_issued(&token.key);
             self.pool().withdraw(&token.key, token.mark, now);
-            if let Some(rejected) = self.known.rejections.dropped(&token.key) {
+            if let Some(rejected) = self.known.rejections.dropped(sent.resource, &token.key) {
                 self.broadcast.send(&rejected, &self.board(), now);
             }
         }

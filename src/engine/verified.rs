@@ -1,9 +1,12 @@
 //! Verified tokens: bounded by number and by bytes.
 
 use std::cell::RefCell;
+use std::hash::BuildHasher as _;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::time::Duration;
+
+use rustc_hash::FxBuildHasher;
 
 use super::admission::Admission;
 use super::exchanged::TokenKey;
@@ -19,6 +22,8 @@ pub(super) struct Verified {
     /// `iss` in the provider's own spelling, where it has several issuers.
     pub(super) issuer: Option<Rc<str>>,
     pub(super) caller: Caller,
+    /// By what the user is known again, with whichever token.
+    pub(super) user: UserMark,
     /// At which resources it may be used; nowhere, until it is said.
     pub(super) admission: Admission,
     /// Of its scopes, those that some resource asks for: a token may have thousands.
@@ -34,6 +39,10 @@ pub(super) struct Verified {
     /// Each resource that was asked for with it.
     uses: RefCell<Vec<Use>>,
 }
+
+/// A user of a provider, by a light hash: where two users have the same, they count as one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct UserMark(u64);
 
 /// A resource that was asked for with a token, and what was found out once for all requests.
 #[derive(Default)]
@@ -114,6 +123,7 @@ impl Verified {
         Self {
             provider,
             issuer: None,
+            user: UserMark(FxBuildHasher.hash_one((provider, &caller.user))),
             caller,
             admission: Admission::default(),
             scopes: scopes.iter().filter(|scope| granted.contains(&&***scope)).cloned().collect(),

@@ -389,3 +389,24 @@ fn a_bound_token_for_another_resource_is_refused_as_it_was_presented() {
     // Now it is known, and bound to a key whose proof is good.
     refused_at_github(&mut bench);
 }
+
+#[test]
+fn a_used_proof_is_forgotten_with_the_process_also_where_it_has_a_nonce() {
+    let configuration = with_resource(json!({"dpop": {"mode": "required", "nonce": true}}));
+    let holder = Holder::new();
+    let token = holder.token();
+    let mut process = Bench::new(&configuration).with_keys();
+    let answer = answered(process.ask(dpop(&token, &holder.proof(&token, json!({})))));
+    let nonce = header(&answer, "dpop-nonce").unwrap();
+    let proof = holder.proof(&token, json!({"nonce": nonce}));
+    authorization(process.exchange(dpop(&token, &proof), &issued("up")));
+    assert_eq!(reason(&mut process, &token, &proof), "invalid_dpop_proof");
+    // Nonces are made with the secrets: those of before a restart are good after it, unless a secret was replaced.
+    let mut restarted = Bench::new(&configuration).with_keys();
+    authorization(restarted.exchange(dpop(&token, &proof), &issued("up")));
+    assert_eq!(reason(&mut restarted, &token, &proof), "invalid_dpop_proof", "once more, and not again");
+    let mut rotated = configuration.clone();
+    rotated["identity_providers"]["entra-us"]["client"]["authentication"]["secret"] = json!({"inline": "another"});
+    let mut restarted = Bench::new(&rotated).with_keys();
+    assert_eq!(reason(&mut restarted, &token, &proof), "use_dpop_nonce");
+}

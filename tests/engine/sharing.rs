@@ -1218,3 +1218,97 @@ fn whatever_happens_one_worker_asks_for_all_and_nobody_gets_anothers_token() {
         }
     }
 }
+
+#[test]
+fn those_who_wait_for_a_token_at_all_workers_are_refused_together_when_its_call_times_out() {
+    let shared = SharedMap::default();
+    let mut workers: [Bench; 4] = workers(&shared);
+    let token = alice_token();
+    for bench in &mut workers {
+        for _ in 0..5 {
+            bench.wait(github(&token));
+        }
+        bench.advance(10);
+    }
+    let (flight, _) = workers[0].call();
+    assert_eq!(workers[0].reply(flight, &TIMED_OUT).len(), 5);
+    for bench in &mut workers[1..] {
+        let steps = bench.tick();
+        assert_eq!(steps.len(), 5);
+        for (_, step) in steps {
+            assert_eq!(refused(step), (503, "provider_unavailable".to_owned()));
+        }
+        bench.no_call();
+    }
+}
+
+#[test]
+fn what_one_provider_does_is_nothing_to_the_users_of_the_other_at_any_worker() {
+    let shared = SharedMap::default();
+    let mut workers: [Bench; 4] = workers(&shared);
+    let throttled = answer_with(429, &[("retry-after", "60")], &json!({}));
+    assert_eq!(refused(workers[0].exchange(github(&alice_token()), &throttled)).1, "provider_throttled");
+    for (number, bench) in workers.iter_mut().enumerate() {
+        let bobs = |uid: &str| OKTA_KEY.token(&crate::support::with(bob(), json!({"uid": uid})));
+        authorization(bench.exchange(github(&bobs(&format!("b{number}"))), &issued("up")));
+        assert_eq!(refused(bench.ask(github(&entra_user(&format!("a{number}"))))).1, "provider_throttled");
+        bench.no_call();
+    }
+    for bench in &mut workers {
+        bench.advance(60);
+    }
+    close(&mut workers[0], ["a", "b", "c"]);
+    for (number, bench) in workers.iter_mut().enumerate() {
+        let token = OKTA_KEY.token(&crate::support::with(bob(), json!({"uid": format!("c{number}")})));
+        authorization(bench.exchange(github(&token), &issued("up")));
+    }
+}
+
+#[test]
+fn after_a_restart_each_user_is_exchanged_for_once_more_by_all_workers_together() {
+    let users: Vec<String> = (0..3).map(|user| entra_user(&format!("u{user}"))).chain([bob_token()]).collect();
+    for _start in 0..2 {
+        let shared = SharedMap::default();
+        let mut workers: [Bench; 4] = with(&configuration(), &shared);
+        for (user, token) in users.iter().enumerate() {
+            authorization(workers[user % 4].exchange(github(token), &issued("up")));
+        }
+        for bench in &mut workers {
+            for token in &users {
+                assert_eq!(authorization(bench.ask(github(token))), "Bearer up");
+            }
+            bench.no_call();
+        }
+    }
+}
+
+#[test]
+fn workers_of_a_configuration_that_replaces_one_take_keys_and_tokens_over() {
+    let shared = SharedMap::default();
+    let mut before: [Bench; 4] = workers(&shared);
+    let users = [entra_user("a"), entra_user("b"), bob_token()];
+    for (number, token) in users.iter().enumerate() {
+        authorization(before[number].exchange(github(token), &issued(&format!("up-{number}"))));
+    }
+    // Other options, and a resource and a provider more in front of those from before.
+    let mut next = configuration();
+    next["audit"] = json!({"hits": true});
+    next["longest_wait_seconds"] = json!(20);
+    next["cache"] = json!({"exchanged_tokens": 500});
+    next["identity_providers"]["a-first"] = json!({"profile": "none", "issuer": "https://login.other.example",
+        "cluster": "other", "audiences": ["another"], "jwks": serde_json::from_slice::<Value>(&key_set(&[&OTHER_KEY])).unwrap()});
+    next["resources"].as_array_mut().unwrap().insert(
+        0,
+        json!({"url": "https://mcp.acme.example/another",
+        "audiences": ["another"], "exchange": {"a-first": {"token": "removed"}}}),
+    );
+    for _ in 0..4 {
+        let mut bench = Bench::beside(&next, &shared);
+        bench.tick();
+        bench.no_call();
+        for (number, token) in users.iter().enumerate() {
+            assert_eq!(authorization(bench.ask(github(token))), format!("Bearer up-{number}"));
+            bench.no_call();
+        }
+    }
+}

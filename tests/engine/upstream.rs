@@ -704,3 +704,98 @@ fn a_clock_that_went_back_does_not_make_a_rejected_token_good() {
     shared.put_back(&before);
     exchange(&mut bench, &token, "second");
 }
+
+/// The messages of all come to all.
+fn deliver(workers: &mut [Bench]) {
+    let latest = workers.iter().map(|worker| worker.now).max().unwrap();
+    for worker in workers {
+        worker.now = latest;
+        worker.messages();
+    }
+}
+
+#[test]
+fn claims_that_one_worker_is_told_of_are_asked_for_by_whichever_exchanges_next() {
+    let mut workers: [Bench; 4] = workers();
+    let token = alice_token();
+    let first = exchange(&mut workers[0], &token, "first");
+    is(reason(&instead(&mut workers[0], &first, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
+    deliver(&mut workers);
+    later(&mut workers[1]);
+    workers[1].wait(bearer("/github", &token));
+    let (flight, call) = workers[1].call();
+    assert_eq!(form(&call).get("claims").map(String::as_str), Some(CLAIMS));
+    let second = sent(workers[1].reply(flight, &issued("second")).remove(0).1).1;
+    // Once more within the minute, and then no other is asked for, at no worker.
+    deliver(&mut workers);
+    is(reason(&instead(&mut workers[1], &second, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
+    deliver(&mut workers);
+    let third = exchange(&mut workers[2], &token, "third");
+    deliver(&mut workers);
+    is(reason(&instead(&mut workers[2], &third, &answer(401, &[&challenge(CLAIMS)]))), NO_USE);
+    deliver(&mut workers);
+    workers.iter_mut().for_each(|worker| worker.advance(61));
+    let (_, late) = warm(&mut workers[2], &token);
+    is(rejected(&mut workers[2], &late), AGAIN);
+    deliver(&mut workers);
+    // What is wanted is known to a worker that has seen none of it.
+    assert_eq!(asks_anew(&mut workers[3], &token), Some(Some(CLAIMS.to_owned())));
+    // Nobody else's token is asked for with them, and none for another resource.
+    assert_eq!(asks_anew(&mut workers[1], &entra_user("carol")), Some(None));
+}
+
+#[test]
+fn a_worker_with_a_token_of_its_own_drops_that_when_it_is_rejected_too() {
+    let shared = SharedMap::default();
+    let mut configuration = configuration();
+    configuration["cache"] = json!({"shared_tokens": 0});
+    let mut workers: [Bench; 4] = std::array::from_fn(|_| Bench::beside(&configuration, &shared).with_keys());
+    let token = alice_token();
+    let sent = [0, 1, 2, 3].map(|number| exchange(&mut workers[number], &token, &format!("first-{number}")));
+    // The user's session is over at the upstream, whichever token comes.
+    is(rejected(&mut workers[0], &sent[0]), AGAIN);
+    deliver(&mut workers);
+    for number in 1..4 {
+        let (authorization, sent) = warm(&mut workers[number], &token);
+        assert_eq!(authorization, format!("Bearer first-{number}"), "nobody has said anything of it");
+        is(rejected(&mut workers[number], &sent), AGAIN);
+        deliver(&mut workers);
+    }
+    for (number, worker) in workers.iter_mut().enumerate() {
+        exchange(worker, &token, &format!("second-{number}"));
+    }
+}
+
+#[test]
+fn sixteen_tokens_of_a_resource_are_dropped_in_a_second_by_each_worker() {
+    let mut workers: [Bench; 4] = workers();
+    let users = users(100);
+    let mut sent: Vec<Vec<Sent>> = vec![Vec::new(); 4];
+    for (user, token) in users.iter().enumerate() {
+        let worker = &mut workers[user % 4];
+        worker.now = NOW;
+        sent[user % 4].push(exchange(worker, token, &format!("up-{user}")));
+    }
+    for (worker, sent) in workers.iter_mut().zip(&sent) {
+        worker.now = NOW.plus(std::time::Duration::from_secs(1));
+        sent.iter().for_each(|sent| is(rejected(worker, sent), AGAIN));
+    }
+    deliver(&mut workers);
+    let dropped = users.iter().enumerate().filter(|(user, token)| asks_anew(&mut workers[user % 4], token).is_some());
+    assert_eq!(dropped.count(), 4 * 16);
+}
+
+#[test]
+fn one_user_with_many_tokens_keeps_nobody_else_from_another() {
+    let mut bench = Bench::ready();
+    for number in 0..4 {
+        let token = ENTRA_KEY.token(&with(alice(), json!({"uti": number})));
+        let first = exchange(&mut bench, &token, "first");
+        is(rejected(&mut bench, &first), AGAIN);
+        let second = exchange(&mut bench, &token, "second");
+        is(rejected(&mut bench, &second), NO_USE);
+    }
+    let others = exchange(&mut bench, &entra_user("other"), "others");
+    is(rejected(&mut bench, &others), AGAIN);
+    exchange(&mut bench, &entra_user("other"), "better");
+}
