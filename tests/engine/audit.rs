@@ -499,6 +499,26 @@ fn a_token_that_goes_on_without_an_exchange_has_its_line_the_first_time_at_each_
 }
 
 #[test]
+fn a_token_that_a_worker_has_forgotten_has_its_line_again() {
+    listen();
+    let mut configuration = configuration();
+    configuration["identity_providers"]["okta-eu"] =
+        json!({"profile": "none", "issuer": OKTA, "cluster": "okta", "audiences": ["api://default"]});
+    configuration["resources"] = json!([{"url": GITHUB, "exchange": {"okta-eu": {}}}]);
+    configuration["cache"] = json!({"verified_tokens": 1});
+    let mut bench = Bench::new(&configuration).with_keys();
+    records();
+    let [bob, carol] =
+        ["bob", "carol"].map(|name| OKTA_KEY.token(&with(bob(), json!({"sub": format!("{name}@acme.example")}))));
+    for token in [&bob, &carol, &bob] {
+        let told = audited(bench.ask(bearer("/github", token)));
+        assert_eq!(record(), (Level::Info, told));
+        let _ = bench.ask(bearer("/github", token));
+        assert!(records().is_empty());
+    }
+}
+
+#[test]
 fn nothing_of_a_token_is_in_any_line() {
     listen();
     let mut bench = Bench::ready();

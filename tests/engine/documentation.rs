@@ -160,6 +160,7 @@ fn every_file_and_target_that_is_named_is_there() {
         "docs/attacks.md",
         "docs/clients.md",
         "docs/errors.md",
+        "docs/promises.md",
     ] {
         let text = read(page);
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
@@ -239,17 +240,40 @@ fn every_attack_has_tests_and_every_test_that_is_named_is_there() {
             panic!("not four cells: {row}");
         };
         numbers.insert(number.parse::<u32>().unwrap_or_else(|_| panic!("no number: {row}")));
-        let mut named = 0;
-        for of_file in tests.split("; ") {
-            let (file, names) = of_file.split_once("`: `").unwrap_or_else(|| panic!("no file and tests: {of_file}"));
-            let file = file.strip_prefix('`').unwrap();
-            let text = read(file);
-            for name in names.strip_suffix('`').unwrap().split("`, `") {
-                assert!(has_test(&text, file, name), "{file} has no test {name}");
-                named += 1;
-            }
-        }
-        assert!(named > 0, "{row}");
+        are_there(tests);
     }
     assert_eq!(numbers, (1..=25).collect());
+}
+
+/// The tests that a cell of a table names, one at least, are in the files that it names.
+fn are_there(tests: &str) {
+    let mut named = 0;
+    for of_file in tests.split("; ") {
+        let (file, names) = of_file.split_once("`: `").unwrap_or_else(|| panic!("no file and tests: {of_file}"));
+        let file = file.strip_prefix('`').unwrap();
+        let text = read(file);
+        for name in names.strip_suffix('`').unwrap().split("`, `") {
+            assert!(has_test(&text, file, name), "{file} has no test {name}");
+            named += 1;
+        }
+    }
+    assert!(named > 0, "{tests}");
+}
+
+#[test]
+fn every_promise_stands_where_it_is_said_to_stand_and_has_tests() {
+    let on_one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let page = read("docs/promises.md");
+    let mut documents = BTreeSet::new();
+    for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| where")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let ["", document, sentence, settings, tests, ""] = *cells else {
+            panic!("not four cells: {row}");
+        };
+        assert!(on_one_line(&read(document)).contains(sentence), "{document} does not say: {sentence}");
+        assert!(!sentence.is_empty() && !settings.is_empty(), "{row}");
+        are_there(tests);
+        documents.insert(document);
+    }
+    assert_eq!(documents, ["README.md", "SECURITY.md", "docs/attacks.md", "docs/filter-state.md"].into());
 }

@@ -193,6 +193,26 @@ describe('an upstream that wants claims', () => {
     });
   });
 
+  it('gets them from whichever of four workers exchanges next', async () => {
+    const four = await startGateway(parts, { concurrency: 4 });
+    try {
+      await rejecting(unauthorized({ 'www-authenticate': WANTS_CLAIMS }, lacks), async () => {
+        // Envoy chooses the worker: with ten users, the next request comes to another one than the first again and again.
+        for (let user = 0; user < 10; user += 1) {
+          const token = await newcomer();
+          const exchanges = await exchangesOf(async () => {
+            assertIs(await four.call(token), 503, 'upstream_rejected_token');
+            for (let call = 0; call < 8; call += 1) assert.equal((await four.call(token)).status, 200, `call ${call}`);
+          });
+          assert.deepEqual(exchanges, [undefined, CLAIMS], `user ${user}`);
+        }
+      });
+      await assertSoundAndSilent(four);
+    } finally {
+      await four.stop();
+    }
+  });
+
   for (const [what, client, status] of [
     ['is told so, if it understands it', 'mcpClient', 401],
     ['gets 403 if it does not understand it', 'oldClient', 403],
