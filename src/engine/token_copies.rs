@@ -35,8 +35,7 @@ pub(super) fn is_token_field(name: &[u8]) -> bool {
         || is_field_of(name, b"x-ms-token-")
 }
 
-/// Whether two names are one to a server that does not tell `_` from `-`: variables of CGI have no other (RFC 3875 section
-/// 4.1.18).
+/// Two names are one to a server that does not tell `_` from `-`, such as one of CGI (RFC 3875 section 4.1.18).
 pub(super) fn is_field(name: &[u8], known: &[u8]) -> bool {
     name.len() == known.len() && is_field_of(name, known)
 }
@@ -68,13 +67,13 @@ impl<'a> TokenCopies<'a> {
         self.signature.map_or(SHORTEST_JWT, |signature| signature.len().min(SHORTEST_JWT))
     }
 
-    /// Whether a value has the token of `authorization` in it, or the part of it that nobody can do without.
+    /// The token of `authorization` is in a value, or the part of it that nobody can do without.
     pub(super) fn has_token(&self, value: &[u8]) -> bool {
         self.signature
             .is_some_and(|signature| value.len() >= signature.len() && decodings(value, |value| has(value, signature)))
     }
 
-    /// Whether a value has a token in it that must not go on.
+    /// A token that must not go on is in a value.
     pub(super) fn is_in(&self, value: &[u8]) -> bool {
         let is_here = |value: &[u8]| {
             self.signature.is_some_and(|signature| has(value, signature)) || self.has_jwt_of_a_provider(value)
@@ -118,12 +117,12 @@ impl<'a> TokenCopies<'a> {
     }
 }
 
-/// Whether one of the runs of base64url in a value is this one.
+/// A run of base64url in a value is this one.
 fn has(value: &[u8], signature: &[u8]) -> bool {
     value.split(|byte| !is_base64url(*byte)).any(|run| run == signature)
 }
 
-/// Whether it holds of a value as it is written, or percent-decoded as often as that changes it.
+/// It holds of a value as it is written, or percent-decoded as often as that changes it.
 fn decodings(value: &[u8], holds: impl Fn(&[u8]) -> bool) -> bool {
     if holds(value) {
         return true;

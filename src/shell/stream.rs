@@ -49,8 +49,8 @@ impl Stream {
 }
 
 impl Stream {
-    /// What to do with what comes behind the header. Envoy holds it back as long as the request waits, unless
-    /// `allow_on_headers_stop_iteration` is set: then letting a part of it go on lets go all that is held.
+    /// Body and trailers wait as long as their request does. Envoy holds them back then, unless
+    /// `allow_on_headers_stop_iteration` is set: a part of them that goes on lets go the header, too (docs/adr/0020).
     fn behind_the_header(&self) -> Action {
         let waits = self.waits.get()
             && match self.worker.engine.try_borrow() {

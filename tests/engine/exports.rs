@@ -33,8 +33,7 @@ const CALLBACKS: [(&str, &str); 22] = [
     ("on_vm_start", "proxy_on_vm_start"),
 ];
 
-/// What every module has, whatever it implements: its memory, its start, its ABI, and `proxy_on_vm_start`, for which the SDK
-/// has a default.
+/// Exports of every module: its memory, its start, its ABI, and `proxy_on_vm_start`, for which the SDK has a default.
 const ALWAYS: [&str; 5] =
     ["memory", "_initialize", "proxy_abi_version_0_2_1", "proxy_on_memory_allocate", "proxy_on_vm_start"];
 

@@ -79,7 +79,7 @@ function start({ audit = {}, concurrency = 1, front = [], behind = [], change = 
   });
 }
 
-/** What arrives of the acts. */
+/** Requests that arrive meanwhile. */
 async function arrivals(act) {
   const { length } = recorder.requests;
   await act();
@@ -138,7 +138,7 @@ for (const [what, options] of Object.entries({
         ...options,
         behind: [
           example(RBAC, 0, { SUBJECT: subjectOf(mallory) }),
-          // So that no machine is so slow that a bucket gets a call back meanwhile.
+          // A bucket that fills so slowly gives no call back on a slow machine either.
           example(LIMIT, 0, { '60s': '36000s' }),
           ...[0, 1, 2].map((place) => example(HEADER_MUTATION, place)),
         ],
@@ -220,7 +220,7 @@ for (const [what, options] of Object.entries({
         assert.deepEqual(arrived.all('x-onbehalf-user'), expected);
         assert.deepEqual(arrived.all('x-onbehalf-subject'), []);
         assert.deepEqual(arrived.trailers, [['x-harmless', 'yes']]);
-        // The warning of the page: that a name was overwritten does not mean that it always is.
+        // The page warns of this: a value that is overwritten at one path may pass at another.
         assert.deepEqual(arrived.all('x-unsafe-user'), [subject ?? 'victim']);
       }
     });

@@ -1,5 +1,5 @@
-// Tokens of the caller's outside of `authorization`: what Envoy's own filters and other proxies in front put into fields and
-// cookies reaches no upstream.
+// Tokens of the caller's outside of `authorization`, which Envoy's own filters and other proxies in front put into fields and
+// cookies: they reach no upstream.
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
@@ -23,7 +23,7 @@ const OWN_NAMES = { bearer_token: 'app_access', id_token: 'app_id', refresh_toke
 
 let parts;
 let recorder;
-/** What the provider has issued to the oauth2 filter. */
+/** Tokens that the provider has issued to the oauth2 filter: access, ID and refresh token. */
 let issued;
 const webSecret = randomBytes(24).toString('base64url');
 const hmacSecret = randomBytes(32).toString('base64url');
@@ -115,7 +115,7 @@ function start(front, exposes) {
   });
 }
 
-/** What arrives of the acts: exactly one request. */
+/** The one request that arrives when the other is sent, which is answered with 200. */
 async function arrival(act) {
   const { length } = recorder.requests;
   const answer = await act();
@@ -135,7 +135,7 @@ function assertFree(arrived, tokens, { open = false } = {}) {
     for (const [name, value] of [...arrived.fields, ['body', arrived.body]]) {
       const text = decodeURIComponent(decodeURIComponent(value));
       assert.ok(!text.includes(secret), `a token goes on in ${name}`);
-      // What jwt_authn says of it is no token.
+      // jwt_authn tells the claims, without the signature that makes them a token.
       if (name !== 'x-jwt-payload') assert.ok(!text.includes(payload ?? secret), `claims go on in ${name}`);
     }
   }
@@ -283,7 +283,6 @@ describe('fields and cookies with a token of the caller’s, wherever it stands 
     const assertOnlyHarmless = (arrived, options) => {
       assertFree(arrived, [token, idToken], options);
       const names = arrived.fields.map(([name]) => name);
-      // Envoy puts one of its own there where there is none.
       for (const name of Object.keys(copies('x.y.z', 'x'))) assert.ok(!names.includes(name), name);
       for (const [name, value] of Object.entries(harmless)) assert.deepEqual(arrived.all(name), [value]);
       assert.deepEqual(arrived.cookies, ['a=1', `theirs=${theirs}`, 'b=2']);
@@ -313,7 +312,7 @@ describe('fields and cookies with a token of the caller’s, wherever it stands 
 
     it(`none goes on over ${protocol} on an open path`, async () => {
       assertOnlyHarmless(await arrival(() => post(gateway, OPEN, all())), { open: true });
-      // Without a token in `authorization`, those of the provider stay here all the same.
+      // Tokens of the provider stay here without one in `authorization`, too.
       const { authorization, 'x-signature': signature, ...others } = all();
       assertOnlyHarmless(await arrival(() => post(gateway, OPEN, others)), { open: true });
     });

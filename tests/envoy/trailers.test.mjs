@@ -1,5 +1,5 @@
-// What comes behind a request's header: fields in trailers, which a server may merge with the header (RFC 9110 section
-// 6.5.1), and a body or trailers that are there before the request may go on.
+// Fields in a request's trailers, which a server may merge with its header (RFC 9110 section 6.5.1); and a body or trailers that
+// are there before the request may go on.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
@@ -79,7 +79,7 @@ const WAYS = {
   },
 };
 
-/** What arrives of the acts. */
+/** Requests that arrive meanwhile. */
 async function arrivals(act) {
   const { length } = recorder.requests;
   await act();
@@ -130,7 +130,6 @@ describe('trailers of a request', () => {
       const token = await newcomer();
       assert.equal((await gateway.call(token)).status, 200);
       const arrived = await arrivals(async () => assert.equal((await withAll('/mcp', token)).status, 200));
-      // The upstream’s own lines may be joined or not; the names are what counts.
       assertClean(arrived.map(once), token);
     });
 

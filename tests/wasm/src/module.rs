@@ -65,7 +65,7 @@ impl Module {
         self.code.imports().map(|import| format!("{}.{}", import.module(), import.name())).collect()
     }
 
-    /// What the module offers to its host.
+    /// The functions and the memory that the module offers to its host.
     #[must_use]
     pub fn exports(&self) -> Vec<String> {
         self.code.exports().map(|export| export.name().to_owned()).collect()

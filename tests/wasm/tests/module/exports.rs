@@ -1,4 +1,4 @@
-//! What the built module exports: what tools/exports.json keeps, and nothing else.
+//! Exports of the built module: those that tools/exports.json keeps, and no other.
 
 use std::collections::BTreeSet;
 use std::fs;
