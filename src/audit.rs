@@ -123,8 +123,11 @@ pub fn quoted(text: &str) -> String {
 
 fn escaped(text: &str, longest: usize) -> String {
     let mut escaped = String::with_capacity(text.len().min(longest));
-    for character in text.chars().take(longest) {
+    for (at, character) in text.char_indices().take(longest) {
+        let is_outer = at == 0 || at.saturating_add(1) == text.len();
         match character {
+            // HTTP takes spaces off both ends of a field (RFC 9110 section 5.5), which would make one name of two.
+            ' ' if is_outer => escaped.push_str("\\u0020"),
             '"' | '\\' => escaped.extend(['\\', character]),
             ' '..='~' => escaped.push(character),
             other => {

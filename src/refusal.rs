@@ -242,8 +242,8 @@ impl Refusal {
             members.push(("authorization_servers", servers.issuers.iter().map(String::as_str).collect()));
             members.push(("resource_metadata", servers.metadata.iter().map(String::as_str).collect()));
             // Many clients show nothing else.
-            if let (Some(text), Some(issuer)) = (row.text.strip_suffix('.'), servers.issuers.first()) {
-                description = format!("{text} ({issuer}).").into();
+            if let Some(text) = row.text.strip_suffix('.').filter(|_| !servers.issuers.is_empty()) {
+                description = format!("{text} ({}).", servers.issuers.join(" or ")).into();
             }
         }
         let body =

@@ -39,6 +39,9 @@ pub(super) fn read(
         if provider.audiences.is_empty() && (lacking.is_some() || !is_of_use) {
             let path = format!("identity_providers.{}.audiences", provider.name);
             let mut expected = AUDIENCES.to_owned();
+            if !is_of_use {
+                expected += ", or a resource with such a list whose exchange names it: there is none";
+            }
             if let Some(fields) = lacking {
                 expected += ", or such a list in each resource that exchanges for it, which is missing in ";
                 expected += fields.path();

@@ -100,6 +100,13 @@ pub(super) fn build_all(
 ) -> Result<Vec<Resource>, ConfigError> {
     let mut resources: Vec<Resource> = Vec::new();
     let all = root.objects("resources", &FIELDS)?;
+    for fields in &all {
+        for (name, fields) in fields.named_objects("exchange", &exchange::FIELDS)? {
+            if !providers.iter().any(|provider| *provider.name == *name) {
+                return Err(unknown_provider(&fields, providers));
+            }
+        }
+    }
     let lists = audience::read(&all, providers, warnings)?;
     for (fields, audiences) in all.iter().zip(lists) {
         let resource = Resource { audiences, ..build(fields, providers, env, warnings)? };
@@ -118,6 +125,12 @@ pub(super) fn build_all(
     }
     audience::warn(providers, &resources, warnings);
     Ok(resources)
+}
+
+fn unknown_provider(fields: &Fields<'_>, providers: &[Provider]) -> ConfigError {
+    let names: Vec<&str> = providers.iter().map(|provider| &*provider.name).collect();
+    let expected = format!("a name from identity_providers: {}", names.join(", "));
+    ConfigError::new(fields.path(), "a name that no provider has", expected)
 }
 
 fn build(
@@ -164,12 +177,7 @@ fn build(
     for (name, fields) in fields.named_objects("exchange", &exchange::FIELDS)? {
         let found = providers.iter().zip(targets.iter_mut()).find(|(provider, _)| *provider.name == *name);
         let Some((provider, slot)) = found else {
-            let names: Vec<&str> = providers.iter().map(|provider| &*provider.name).collect();
-            return Err(ConfigError::new(
-                fields.path(),
-                "a name that no provider has",
-                format!("a name from identity_providers: {}", names.join(", ")),
-            ));
+            return Err(unknown_provider(&fields, providers));
         };
         if matches!(provider.subject_token, SubjectToken::IdToken) {
             // Nobody of that provider could come in.
@@ -219,7 +227,8 @@ fn build(
         let some = some.map(|(index, scope)| (format!("{field}[{index}]"), Some(scope.as_str())));
         for (at, scope) in none.into_iter().chain(some) {
             let doubt = provider.profile.doubt_advertised(scope, &url);
-            warnings.extend(doubt.map(|doubt| format!("{}: with {}, {doubt}", fields.at(&at), provider.name)));
+            let shown = scope.map_or_else(String::new, |scope| format!("{scope:?} beside url {:?}: ", url.as_str()));
+            warnings.extend(doubt.map(|doubt| format!("{}: {shown}with {}, {doubt}", fields.at(&at), provider.name)));
         }
     }
     Ok(Resource {

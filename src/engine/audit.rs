@@ -121,20 +121,26 @@ fn subject<'a>(config: &Config, caller: &'a Verified, provider: &Provider) -> Op
     let user = caller.caller.user.as_str();
     match config.audit.subjects {
         Subjects::None => None,
-        Subjects::Plain if audit::is_whole(user) => Some(user.into()),
-        Subjects::Plain | Subjects::Hashed => {
-            Some(digest(config, "audit subject", issuer(caller, provider), user).into())
-        }
+        Subjects::Plain => Some(whole(config, "audit subject", caller, provider, user)),
+        Subjects::Hashed => Some(digest(config, "audit subject", issuer(caller, provider), user).into()),
     }
 }
 
 /// The application, which is never cut either.
 fn client<'a>(config: &Config, caller: &'a Verified, provider: &Provider) -> Option<Cow<'a, str>> {
     let client = caller.caller.client.as_deref()?;
-    if audit::is_whole(client) {
-        return Some(client.into());
+    Some(whole(config, "audit client", caller, provider, client))
+}
+
+/// A digest that stands for a name begins so.
+const DIGEST: &str = "digest~";
+
+/// A name, or a digest where it is too long. A name that looks like such a digest gives way to one, too: it could be another's.
+fn whole<'a>(config: &Config, of: &str, caller: &Verified, provider: &Provider, name: &'a str) -> Cow<'a, str> {
+    if audit::is_whole(name) && !name.starts_with(DIGEST) {
+        return name.into();
     }
-    Some(digest(config, "audit client", issuer(caller, provider), client).into())
+    [DIGEST, &digest(config, of, issuer(caller, provider), name)].concat().into()
 }
 
 /// The same for the same name, and nothing by which those without a secret of the configuration could try names.

@@ -11,7 +11,7 @@ use crate::token::{MAX_TOKEN_BYTES, is_compact};
 
 /// For the log, where a second credential was.
 const SEVERAL_FIELDS: &str = "because=\"several authorization fields\"";
-const TOKEN_IN_TARGET: &str = "because=\"the token in path, query or host, too\"";
+const TOKEN_IN_TARGET: &str = "because=\"a token in path, query or host\"";
 const TOKEN_ON_THE_WAY: &str = "because=\"a token in a field that proxies on the way append to\"";
 const QUERY_TOKEN: &str = "because=\"access_token in the query\"";
 
@@ -87,12 +87,12 @@ impl<'a> Head<'a> {
 
     /// The one token (RFC 6750 section 2.1, RFC 9449 section 7.1). Tokens in the query are never accepted (MCP
     /// "Authorization"). What it is made of is not looked at: whoever cannot read it as a token asks [`check_form`].
-    pub(super) fn credential(&self, config: &Config) -> Result<Credential<'a>, Refusal> {
+    pub(super) fn credential(&self) -> Result<Credential<'a>, Refusal> {
         let malformed = || Refusal::new(Reason::MalformedCredentials);
         if self.several_authorizations {
             return Err(Refusal::because(Reason::SeveralCredentials, SEVERAL_FIELDS));
         }
-        self.check_target(config)?;
+        self.check_query()?;
         let value = match self.authorization {
             None | Some([]) => return Err(Refusal::new(Reason::NoCredentials)),
             Some(value) => value,
@@ -115,14 +115,18 @@ impl<'a> Head<'a> {
         Ok(Credential { scheme, token, proof: self.proof })
     }
 
-    /// Refuses a token in path, query or host, from where it cannot be taken away: any `access_token`, and the one that is in
-    /// `authorization`, too.
-    pub(super) fn check_target(&self, config: &Config) -> Result<(), Refusal> {
+    /// Refuses any `access_token` in the query, from where it cannot be taken away.
+    pub(super) fn check_query(&self) -> Result<(), Refusal> {
         if has_query_token(self.target) {
             return Err(Refusal::because(Reason::SeveralCredentials, QUERY_TOKEN));
         }
+        Ok(())
+    }
+
+    /// Refuses the token of `authorization`, and any JWT of a provider, in path, query or host.
+    pub(super) fn check_target(&self, config: &Config) -> Result<(), Refusal> {
         let copies = TokenCopies::of(self.authorization, config);
-        if copies.has_token(self.target) || copies.has_token(self.authority) {
+        if copies.is_in(self.target) || copies.is_in(self.authority) {
             return Err(Refusal::because(Reason::SeveralCredentials, TOKEN_IN_TARGET));
         }
         Ok(())

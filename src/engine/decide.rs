@@ -122,6 +122,8 @@ pub(super) struct TokenNeed {
 pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) -> Result<Outcome, Stop> {
     let config = facts.config;
     let head = Head::read(request, config);
+    // First: the log shows hosts.
+    head.check_target(config).map_err(refuse)?;
     let index = match select(config, head.authority, head.target) {
         None => return Err(refuse(Refusal::new(Reason::AmbiguousPath))),
         Some(Selected::Nothing) => {
@@ -131,7 +133,7 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
             return Err(refuse(Refusal::because(Reason::UnknownResource, detail)));
         }
         Some(Selected::Open) => {
-            head.check_target(config).map_err(refuse)?;
+            head.check_query().map_err(refuse)?;
             return Ok(Outcome::Forward {
                 edits: head.edits(request, config, None, None).map_err(refuse)?,
                 passage: Passage::Open,
@@ -163,7 +165,7 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
     facts.about.resource = Some(index);
     let resource = config.resources.get(index).ok_or_else(|| refuse(Refusal::new(Reason::UnknownResource)))?;
 
-    let credential = head.credential(config).map_err(refuse)?;
+    let credential = head.credential().map_err(refuse)?;
     let Admitted { passage, authorization, proof, renewal } = facts
         .admit(request, index, resource, &head, &credential, now)
         .map_err(|verdict| verdict.with(credential.scheme))?;

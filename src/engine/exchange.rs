@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::decide::TokenNeed;
 use super::known::Known;
 use super::nonces::{self, Nonces, Server};
-use crate::config::Config;
+use crate::config::{Config, Provider};
 use crate::crypto::Crypto;
 use crate::http::{Call, CallFailure, Reply, Url};
 use crate::idp::{Accepted, Fault, Issued, Leg, Subject, TokenRequest, Which};
@@ -193,7 +193,10 @@ impl Exchange {
 }
 
 /// The tokens with which one can come in here: each provider's, for whichever resource.
-fn accepted(config: &Config) -> Vec<Accepted<'_>> {
-    let of = |provider| Accepted { provider, audiences: provider.audiences.iter().map(String::as_str).collect() };
+fn accepted<'a>(config: &'a Config) -> Vec<Accepted<'a>> {
+    let of = |provider: &'a Provider| {
+        let audiences = provider.every_audience.iter().map(String::as_str).collect();
+        Accepted { provider, audiences }
+    };
     config.providers.iter().map(of).collect()
 }

@@ -1,6 +1,8 @@
 //! Tokens of the caller's that stand outside of `authorization`: other filters, proxies and browsers put copies of them into
 //! fields and cookies of their own. None of them goes on to an upstream, which could use it as that user.
 
+use std::cell::Cell;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
@@ -14,8 +16,12 @@ const SHORTEST_SIGNATURE: usize = 43;
 /// A JWT of a provider's is not shorter: a header, an issuer and a signature by an elliptic curve.
 const SHORTEST_JWT: usize = 160;
 
-/// So many texts with the look of a JWT are read of one field; one with more goes nowhere.
-const MOST_JWTS: usize = 8;
+/// So many texts with the look of a JWT are read of one request; a field in which there are more goes nowhere. A JWT has two: its
+/// payload looks like a header.
+const MOST_JWTS: usize = 16;
+
+/// The member by which a token says whose it is. One that is written with an escape is no token that an issuer makes.
+const ISSUER: &[u8] = b"\"iss\"";
 
 /// So often may a value be percent-encoded (RFC 3986 section 2.1), one time over the other; one with more goes nowhere.
 const MOST_ENCODINGS: usize = 4;
@@ -47,9 +53,10 @@ pub(super) fn is_field_of(name: &[u8], known: &[u8]) -> bool {
 }
 
 /// The tokens that are looked for in a request.
-#[derive(Clone, Copy)]
 pub(super) struct TokenCopies<'a> {
     config: &'a Config,
+    /// The number of texts with the look of a JWT that were read.
+    read: Cell<usize>,
     /// The last run of base64url in `authorization`: a JWT's signature, which no other token has, or an opaque token.
     signature: Option<&'a [u8]>,
 }
@@ -59,18 +66,12 @@ impl<'a> TokenCopies<'a> {
     pub(super) fn of(authorization: Option<&'a [u8]>, config: &'a Config) -> Self {
         let mut runs = authorization.unwrap_or_default().rsplit(|byte| !is_base64url(*byte));
         let signature = runs.find(|run| !run.is_empty());
-        Self { config, signature: signature.filter(|run| run.len() >= SHORTEST_SIGNATURE) }
+        Self { config, read: Cell::new(0), signature: signature.filter(|run| run.len() >= SHORTEST_SIGNATURE) }
     }
 
     /// No shorter value can have one in it.
     pub(super) fn shortest(&self) -> usize {
         self.signature.map_or(SHORTEST_JWT, |signature| signature.len().min(SHORTEST_JWT))
-    }
-
-    /// The token of `authorization` is in a value, or the part of it that nobody can do without.
-    pub(super) fn has_token(&self, value: &[u8]) -> bool {
-        self.signature
-            .is_some_and(|signature| value.len() >= signature.len() && decodings(value, |value| has(value, signature)))
     }
 
     /// A token that must not go on is in a value.
@@ -85,15 +86,14 @@ impl<'a> TokenCopies<'a> {
         if value.len() < SHORTEST_JWT {
             return false;
         }
-        let mut seen = 0_usize;
         for word in value.split(|byte| !is_base64url(*byte) && *byte != b'.') {
             let mut segments = word.split(|byte| *byte == b'.').peekable();
             while let Some(segment) = segments.next() {
                 // The beginning of a JSON object in base64url, whatever stands before it.
                 let begins = |_: &&&[u8]| segment.windows(3).any(|text| text == b"eyJ");
                 if let Some(payload) = segments.peek().filter(begins) {
-                    seen = seen.saturating_add(1);
-                    if seen > MOST_JWTS || self.is_of_a_provider(payload) {
+                    self.read.set(self.read.get().saturating_add(1));
+                    if self.read.get() > MOST_JWTS || self.is_of_a_provider(payload) {
                         return true;
                     }
                 }
@@ -106,6 +106,10 @@ impl<'a> TokenCopies<'a> {
         let Ok(payload) = BASE64_URL_SAFE_NO_PAD.decode(payload) else {
             return false;
         };
+        // Nearly all that are not tokens end here: to read them as JSON would cost as much as a stranger wants it to.
+        if !payload.windows(ISSUER.len()).any(|text| text == ISSUER) {
+            return false;
+        }
         let Some(claims) = json::object(&payload) else {
             return false;
         };
@@ -117,9 +121,10 @@ impl<'a> TokenCopies<'a> {
     }
 }
 
-/// A run of base64url in a value is this one.
+/// A signature stands in a value, whatever stands around it: it is so long that nothing else is like it.
 fn has(value: &[u8], signature: &[u8]) -> bool {
-    value.split(|byte| !is_base64url(*byte)).any(|run| run == signature)
+    let mut runs = value.split(|byte| !is_base64url(*byte)).filter(|run| run.len() >= signature.len());
+    runs.any(|run| run.windows(signature.len()).any(|part| part == signature))
 }
 
 /// It holds of a value as it is written, or percent-decoded as often as that changes it.

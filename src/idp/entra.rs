@@ -150,6 +150,9 @@ impl Profile for EntraObo {
             Some(scope) if is_of_openid(scope) => None,
             Some(scope) => match scope.rsplit_once('/') {
                 Some((app, _)) if app == resource.as_str() => None,
+                Some(_) if resource.as_str().ends_with('/') => Some(
+                    "MCP clients cannot ask for it: they send the url of the resource beside it, and Entra wants that to be the scope's App ID URI (AADSTS9010010), which cannot end with a slash: take the slash off the url",
+                ),
                 Some(_) => Some(
                     "MCP clients cannot ask for it: they send the url of the resource beside it, and Entra refuses the two unless that is the scope's App ID URI (AADSTS9010010): give the app that url for its App ID URI, and advertise {url of the resource}/{scope}",
                 ),
@@ -219,7 +222,7 @@ impl Profile for EntraObo {
     fn caller(&self, _provider: &Provider, header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection> {
         if header.has_nonce || claims.audiences.iter().any(|audience| is_graph(audience)) {
             return Err(TokenError::Audience.because(
-                "a token for Microsoft Graph, which only Graph can validate: the client must ask for api://{client id}/{scope} of this proxy's app",
+                "a token for Microsoft Graph, which only Graph can validate: the client must ask for the scope in the metadata of the resource (scopes_supported)",
             ));
         }
         if claims.text("idtyp") == Some("app") {
@@ -250,15 +253,19 @@ impl Profile for EntraObo {
         Ok(Caller { user, tenant: Some(tenant.to_owned()), client, takes_claims_challenge: false })
     }
 
-    fn wrong_audience(&self, _provider: &Provider, audiences: &[String], claims: &Claims<'_>) -> &'static str {
+    fn wrong_audience(&self, provider: &Provider, audiences: &[String], claims: &Claims<'_>) -> &'static str {
         let is_uri = |audience: &String| is_uri(audience);
         let has = |is_wanted: &dyn Fn(&String) -> bool| audiences.iter().any(is_wanted);
         if claims.text("ver") == Some("1.0") && !has(&is_uri) {
             "a v1.0 token, whose aud is the App ID URI (api://{client id}): add it to audiences, or set requestedAccessTokenVersion of the app to 2"
         } else if claims.text("ver") == Some("2.0") && !has(&|audience| is_guid(audience)) {
             "a v2.0 token, whose aud is the client id (a GUID): add it to audiences"
+        } else if let Some(client) = &provider.client
+            && claims.audiences.iter().any(|audience| self.is_same_audience(audience, &client.id))
+        {
+            "a token for the app of client.id, by a name that audiences lacks: add that, or set requestedAccessTokenVersion of the app to 2"
         } else {
-            "a token for another app: the client must ask for api://{client id}/{scope} of this proxy's app"
+            "a token for another app: the client must ask for the scope in the metadata of the resource (scopes_supported)"
         }
     }
 
@@ -426,7 +433,7 @@ static FAILURES: &[Entry] = &[
         (400, "invalid_grant", Numbers(&[500131])),
         "`aud` of the token is another app than the one that exchanges it",
         Operator,
-        "Have clients ask for api://{client id}/{scope} of the app in client.id.",
+        "Have clients ask for the scope in the metadata of the resource: `scopes_supported` must be a scope of the app in client.id.",
     ),
     Entry::new(
         (400, "invalid_grant", Numbers(&[500133, 50027])),

@@ -279,6 +279,38 @@ fn a_token_of_the_wrong_version_is_explained_by_the_list_of_its_resource() {
 }
 
 #[test]
+fn a_token_for_the_proxys_app_by_another_name_is_not_called_anothers() {
+    let mut configuration = configuration();
+    let id = "0b7e1c11-0000-4000-8000-000000000001";
+    configuration["identity_providers"]["entra-us"]["client"]["id"] = json!(id);
+    configuration["identity_providers"]["entra-us"]["audiences"] = json!([id, "https://mcp.acme.example/github"]);
+    let mut bench = ready(&configuration);
+    let mut told =
+        |aud: &str| detail(bench.ask(bearer("/github", &ENTRA_KEY.token(&with(alice(), json!({"aud": aud}))))));
+    assert!(told(&format!("api://{id}")).contains("a token for the app of client.id, by a name that audiences lacks"));
+    assert!(told("api://0b7e1c11-aaaa-4000-8000-000000000009").contains("a token for another app"));
+}
+
+#[test]
+fn a_typing_mistake_in_a_providers_name_is_found_where_it_is() {
+    let mut configuration = configuration();
+    let entra = configuration["identity_providers"]["entra-us"].as_object_mut().unwrap();
+    let audiences = entra.remove("audiences").unwrap();
+    let resource = &mut configuration["resources"][0];
+    resource["audiences"] = audiences;
+    let exchange = resource["exchange"].as_object_mut().unwrap();
+    let target = exchange.remove("entra-us").unwrap();
+    exchange.insert("entra-uk".to_owned(), target);
+    configuration["resources"].as_array_mut().unwrap().truncate(1);
+    let error = Config::parse(configuration.to_string().as_bytes(), &environment).unwrap_err();
+    assert_eq!(error.path, "resources[0].exchange.entra-uk");
+    configuration["resources"][0]["exchange"].as_object_mut().unwrap().remove("entra-uk");
+    let error = Config::parse(configuration.to_string().as_bytes(), &environment).unwrap_err();
+    assert_eq!(error.path, "identity_providers.entra-us.audiences");
+    assert!(error.expected.contains("whose exchange names it"), "{error}");
+}
+
+#[test]
 fn the_log_warns_where_resources_take_each_others_tokens_because_nobody_said_which_are_theirs() {
     let warned = |configuration: &Value| {
         let warnings = parse(configuration).warnings;

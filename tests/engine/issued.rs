@@ -61,6 +61,17 @@ fn a_token_for_this_proxy_itself_does_not_go_on() {
         assert!(line.contains(expected), "{line}");
         assert!(line.starts_with("event=refused reason=provider_answer_invalid resource="), "{line}");
     }
+    // It is as much for this proxy where only a resource says so, be it another one.
+    for resource in [0, 1] {
+        let mut configuration = configuration();
+        configuration["identity_providers"]["okta-eu"].as_object_mut().unwrap().remove("audiences");
+        configuration["resources"][0]["audiences"] = json!(["api://default"]);
+        configuration["resources"][1]["exchange"] = json!({"okta-eu": {"audience": "com.acme.admin"}});
+        configuration["resources"][1]["audiences"] = json!(["api://admin"]);
+        let audience = ["api://default", "api://admin"][resource];
+        let line = line(of(&configuration, &okta(json!({"aud": audience}))));
+        assert!(line.contains(&format!("status=200 aud=\"{audience}\" act=operator")), "{line}");
+    }
     // Its signature does not matter, nor anything else that it says.
     let claims = with(for_github(), json!({"aud": "api://default"}));
     for token in [
