@@ -127,7 +127,7 @@ fn the_alerts_look_at_metrics_and_reasons_that_there_are() {
             |label: &str| reason.strip_suffix(".*").map_or(label == reason, |start| label.starts_with(start));
         assert!(Reason::ALL.iter().any(|one| is_meant(one.row().label)), "{reason} is no reason");
     }
-    assert_eq!((metrics.len(), reasons.len()), (3, 5));
+    assert_eq!((metrics.len(), reasons.len()), (3, 6));
 }
 
 #[test]
