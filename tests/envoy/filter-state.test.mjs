@@ -155,6 +155,17 @@ for (const [what, options] of Object.entries({
       assert.equal(arrived.length, 3);
     });
 
+    it('RBAC refuses a blocked user after an exchange, as the access log says', async () => {
+      const exchanges = parts.entra.forMcp.exchanges.length;
+      const forwarded = await gateway.decisions('forwarded');
+      assert.equal((await gateway.call(await blocked(), { 'x-call': 'blocked' })).status, 403);
+      const { event, status, response_details } = await logged(gateway, 'blocked');
+      const details = 'rbac_access_denied_matched_policy[blocked]';
+      assert.deepEqual([event, status, response_details], ['forwarded', 403, details]);
+      assert.equal(parts.entra.forMcp.exchanges.length, exchanges + 1);
+      await gateway.expectCount('decisions.reason.forwarded', forwarded + 1);
+    });
+
     it('RBAC refuses a blocked user whose requests had to wait', async () => {
       const arrived = await arrivals(async () => {
         assert.deepEqual(await twoThatWait(gateway, await blocked()), [403, 403]);
