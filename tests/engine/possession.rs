@@ -405,7 +405,7 @@ fn a_used_proof_is_forgotten_with_the_process_also_where_it_has_a_nonce() {
     let mut restarted = Bench::new(&configuration).with_keys();
     authorization(restarted.exchange(dpop(&token, &proof), &issued("up")));
     assert_eq!(reason(&mut restarted, &token, &proof), "invalid_dpop_proof", "once more, and not again");
-    let mut rotated = configuration.clone();
+    let mut rotated = configuration;
     rotated["identity_providers"]["entra-us"]["client"]["authentication"]["secret"] = json!({"inline": "another"});
     let mut restarted = Bench::new(&rotated).with_keys();
     assert_eq!(reason(&mut restarted, &token, &proof), "use_dpop_nonce");
