@@ -1220,7 +1220,7 @@ fn whatever_happens_one_worker_asks_for_all_and_nobody_gets_anothers_token() {
 }
 
 #[test]
-fn those_who_wait_for_a_token_at_all_workers_are_refused_together_when_its_call_times_out() {
+fn a_call_that_times_out_is_refused_to_those_who_wait_at_all_workers() {
     let shared = SharedMap::default();
     let mut workers: [Bench; 4] = workers(&shared);
     let token = alice_token();
@@ -1243,7 +1243,7 @@ fn those_who_wait_for_a_token_at_all_workers_are_refused_together_when_its_call_
 }
 
 #[test]
-fn what_one_provider_does_is_nothing_to_the_users_of_the_other_at_any_worker() {
+fn a_provider_in_trouble_is_nothing_to_the_users_of_the_other() {
     let shared = SharedMap::default();
     let mut workers: [Bench; 4] = workers(&shared);
     let throttled = answer_with(429, &[("retry-after", "60")], &json!({}));
@@ -1265,7 +1265,7 @@ fn what_one_provider_does_is_nothing_to_the_users_of_the_other_at_any_worker() {
 }
 
 #[test]
-fn after_a_restart_each_user_is_exchanged_for_once_more_by_all_workers_together() {
+fn each_user_is_exchanged_for_once_more_after_a_restart() {
     let users: Vec<String> = (0..3).map(|user| entra_user(&format!("u{user}"))).chain([bob_token()]).collect();
     for _start in 0..2 {
         let shared = SharedMap::default();

@@ -715,7 +715,7 @@ fn deliver(workers: &mut [Bench]) {
 }
 
 #[test]
-fn claims_that_one_worker_is_told_of_are_asked_for_by_whichever_exchanges_next() {
+fn claims_that_one_worker_learns_are_asked_for_by_any_that_exchanges() {
     let mut workers: [Bench; 4] = workers();
     let token = alice_token();
     let first = exchange(&mut workers[0], &token, "first");
