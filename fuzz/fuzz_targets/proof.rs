@@ -12,7 +12,9 @@ use onbehalf_fuzz::support::NOW;
 use onbehalf_fuzz::world::{CALLERS, Caller};
 use serde_json::Value;
 
-static URL: LazyLock<Url> = LazyLock::new(|| Url::parse("https://mcp.acme.example/github").unwrap());
+thread_local! {
+    static URL: Url = Url::parse("https://mcp.acme.example/github").unwrap();
+}
 
 static HOLDER: LazyLock<(&Caller, String)> = LazyLock::new(|| {
     let caller = CALLERS.iter().find(|caller| !caller.proofs.is_empty()).unwrap();
@@ -23,10 +25,14 @@ static HOLDER: LazyLock<(&Caller, String)> = LazyLock::new(|| {
 });
 
 fuzz_target!(|proof: &[u8]| {
+    URL.with(|url| try_one(proof, url));
+});
+
+fn try_one(proof: &[u8], url: &Url) {
     let (holder, key_thumbprint) = &*HOLDER;
     let expected = Expected {
         method: b"POST",
-        url: &URL,
+        url,
         path: "/github",
         access_token: holder.token,
         key_thumbprint,
@@ -41,4 +47,4 @@ fuzz_target!(|proof: &[u8]| {
         }
         Err(problem) => assert!(problem.is_ascii() && !problem.is_empty()),
     }
-});
+}
