@@ -5,7 +5,7 @@ use std::time::Duration;
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{BufferType, ContextType, LogLevel, MapType};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::metrics::Metrics;
 use super::now;
@@ -48,6 +48,8 @@ pub(super) struct Worker {
     is_woken: Cell<bool>,
     /// With what requests went on that were held before, until they are answered or gone: only the root knew.
     resumed: RefCell<FxHashMap<u32, Sent>>,
+    /// Requests that are held with a body or trailers behind their header.
+    unfinished: RefCell<FxHashSet<u32>>,
     /// When the last request came of whose answer the status was read.
     looked: Cell<UnixTime>,
 }
@@ -56,6 +58,18 @@ impl Worker {
     /// With what a request went on that was held.
     pub(super) fn take_resumed(&self, RequestId(id): RequestId) -> Option<Sent> {
         self.resumed.try_borrow_mut().ok()?.remove(&id)
+    }
+
+    /// A request is held, and more comes behind its header.
+    pub(super) fn add_unfinished(&self, RequestId(id): RequestId) {
+        if let Ok(mut unfinished) = self.unfinished.try_borrow_mut() {
+            unfinished.insert(id);
+        }
+    }
+
+    /// Whether more comes behind the header of a request that was held. Nobody asks again.
+    pub(super) fn take_unfinished(&self, RequestId(id): RequestId) -> bool {
+        self.unfinished.try_borrow_mut().is_ok_and(|mut unfinished| unfinished.remove(&id))
     }
 
     /// Whether there is time to look at an answer more closely: once in a millisecond.
@@ -103,6 +117,7 @@ impl Root {
             queue: Cell::new(None),
             is_woken: Cell::new(false),
             resumed: RefCell::default(),
+            unfinished: RefCell::default(),
             looked: Cell::default(),
         };
         Self {
@@ -136,7 +151,10 @@ impl Root {
                     None => self.land(flight, &Reply::Failed(CallFailure::NotSent), now),
                 }
             } else if let Some((id, step)) = self.with_engine(|engine| engine.next_step(now)).flatten() {
-                self.actions_left = left;
+                // The body of a request that goes on enters the module before a filter behind it has it, and what is left of this
+                // turn would overtake it there: it is the last of its turn.
+                let is_last = matches!(step, Step::Forward(_)) && self.worker.take_unfinished(id);
+                self.actions_left = if is_last { 0 } else { left };
                 has_left |= self.let_go(id, step);
             } else {
                 break;

@@ -95,10 +95,13 @@ fn peer_certificate() -> Option<[u8; 32]> {
 impl Context for Stream {}
 
 impl HttpContext for Stream {
-    fn on_http_request_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
+    fn on_http_request_headers(&mut self, _headers: usize, end_of_stream: bool) -> Action {
         let (step, has_work) = self.decide();
         let waits = matches!(step, Step::Wait);
         self.waits.set(waits);
+        if waits && !end_of_stream {
+            self.worker.add_unfinished(self.id);
+        }
         if let Step::Forward(edits) = &step {
             self.sent.set(edits.sent);
         }
@@ -149,6 +152,7 @@ impl Drop for Stream {
             return;
         }
         self.worker.take_resumed(self.id);
+        self.worker.take_unfinished(self.id);
         if let Ok(mut engine) = self.worker.engine.try_borrow_mut()
             && let Some(engine) = engine.as_mut()
         {

@@ -78,6 +78,23 @@ fn waiting_requests_go_32_in_a_turn_in_the_order_of_their_coming() {
 }
 
 #[test]
+fn a_request_with_a_body_is_the_last_of_its_turn() {
+    let mut host = ready();
+    let token = token::entra("alice", host.world().now()).sign();
+    let authorization = format!("Bearer {token}");
+    let bodies: [&[u8]; 6] = [b"", b"", b"{}", b"", b"{}", b""];
+    let requests: Vec<_> = bodies.iter().map(|body| host.request_with_body(&head(&authorization), body)).collect();
+    host.run_queue();
+    let calls = host.calls();
+    host.answer(calls[0].id, Reply::json(issued(&token).to_string()));
+    let mut gone = vec![decided(&host, &requests)];
+    while host.run_queue_once() {
+        gone.push(decided(&host, &requests));
+    }
+    assert_eq!(gone, [3, 5, 6]);
+}
+
+#[test]
 fn the_timer_lets_no_more_requests_go_than_any_other_turn() {
     let mut host = setup(Module::filter(), &provider::configuration()).start();
     let now = host.world().now();
