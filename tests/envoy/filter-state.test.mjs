@@ -157,6 +157,7 @@ for (const [what, options] of Object.entries({
 
     it('RBAC refuses a blocked user after an exchange, as the access log says', async () => {
       const exchanges = parts.entra.forMcp.exchanges.length;
+      await gateway.settled();
       const forwarded = await gateway.decisions('forwarded');
       assert.equal((await gateway.call(await blocked(), { 'x-call': 'blocked' })).status, 403);
       const { event, status, response_details } = await logged(gateway, 'blocked');
