@@ -68,7 +68,6 @@ async function waitForTwoProviders(burst, { failure, timeout_seconds = 60 } = {}
   for (const thing of things) burst.send(0, { ...thing, at: 0 });
   await until(() => keys.waiting() + token.waiting() === things.length, 'the first listener asks');
   burst.sendAll((_worker, number) => things[number % things.length]);
-  await burst.waits(burst.size);
   // Half of them are told that there is no such key, and half that there is no such service.
   const half = (count) => ({ '401 unknown_key': Math.ceil(count / 2), '503 provider_unavailable': Math.floor(count / 2) });
   return { keys, token, each: half(burst.size), beside: half(things.length) };
@@ -139,8 +138,7 @@ const WAYS = {
     await burst.listen([configurationOf(burst.place, { longest_wait_seconds: burst.workers > 1 ? 3 : 2 })]);
     const token = held(burst.place, 'token');
     burst.sendAll((worker, number) => burst.of(burst.user(worker, number)));
-    await burst.waits(burst.size);
-    await burst.waits(0);
+    await burst.answered();
     token.release();
     await burst.ends({ '503 provider_unavailable': burst.size });
   },
@@ -164,6 +162,7 @@ const WAYS = {
 
   async 'wait for two providers, which fail at once'(burst) {
     const { keys, token, each, beside } = await waitForTwoProviders(burst, { failure: answers(500) });
+    await burst.waits(burst.size);
     keys.release();
     token.release();
     await burst.ends(each, { beside, well: false });

@@ -80,6 +80,13 @@ export class Burst {
   async waits(each, at = this.listeners.length - 1) {
     const streams = at === this.listeners.length - 1 ? this.workers : 0;
     await this.scene.isActive(this.listeners[at], each * this.workers + streams);
+    if (each > 0) await this.scene.expectEqualShares(this.listeners[at]);
+  }
+
+  /** What each of them was answered, or that it was late. */
+  answered() {
+    const late = pause(LONGEST, { error: 'late' }, { ref: false });
+    return Promise.all(this.#sent.map(({ answered }) => Promise.race([answered, late])));
   }
 
   /** All clients leave, whatever is under way. */
@@ -94,8 +101,7 @@ export class Burst {
    * worker is served at once, at the last listener, too, if its provider is `well`.
    */
   async ends(each, { beside = {}, well = true } = {}) {
-    const late = pause(LONGEST, { error: 'late' }, { ref: false });
-    const counts = tally(await Promise.all(this.#sent.map(({ answered }) => Promise.race([answered, late]))));
+    const counts = tally(await this.answered());
     this.leave();
     const isServed = async (at) => this.scene.servesEverywhere(at, { within: 0 }).then(() => 'served', ({ message }) => message);
     const next = [await isServed(this.scene.calm), well ? await isServed(this.listeners.at(-1)) : 'served'];

@@ -212,8 +212,12 @@ class Scene {
   }
 
   /** Waits until exactly so many requests are under way at a listener. */
-  async isActive({ name }, count) {
-    await this.#gauge(`http.${name}.downstream_rq_active`, count);
+  isActive({ name }, count) {
+    return this.#gauge(`http.${name}.downstream_rq_active`, count);
+  }
+
+  /** Throws where a worker has more connections of a listener than another. */
+  async expectEqualShares({ name }) {
     const connections = await this.envoy.stats(`^listener\\.${name}\\.worker_\\d+\\.downstream_cx_active$`);
     if (Object.keys(connections).length !== this.workers || new Set(Object.values(connections)).size !== 1) {
       throw new Error(`workers do not have equal shares: ${JSON.stringify(connections)}`);
