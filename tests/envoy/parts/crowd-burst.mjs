@@ -35,9 +35,15 @@ export class Burst {
       for (const provider of known) await this.scene.servesEverywhere(each, { provider });
     }
     this.#streams = await this.scene.openEventStreams(this.listeners.at(-1));
-    for (const { port } of this.listeners) this.#crowds.push(await this.scene.connect(port, this.protocol));
+    await this.connect();
     // Of a crowd before this one.
     await this.scene.newTraps();
+  }
+
+  /** Connections for the crowd, in place of those that it has left. */
+  async connect() {
+    this.#left = false;
+    this.#crowds = await Promise.all(this.listeners.map(({ port }) => this.scene.connect(port, this.protocol)));
   }
 
   /** A user whom no other worker has. */
