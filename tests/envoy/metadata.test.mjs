@@ -161,7 +161,8 @@ describe('the official MCP client', () => {
     );
     const clientMetadata = { redirect_uris: ['http://127.0.0.1/callback'] };
     await assert.rejects(registerClient(RESOURCE, { clientMetadata, fetchFn }), (error) => {
-      assert.ok(error.message.includes(`for a token (${parts.entra.signIn.issuer}).`), error.message);
+      const both = `${parts.entra.signIn.issuer} or ${parts.okta.signIn.issuer}`;
+      assert.ok(error.message.includes(`for a token (${both}).`), error.message);
       return true;
     });
   });
