@@ -123,9 +123,13 @@ impl<'a> Head<'a> {
         Ok(())
     }
 
+    /// What is looked for in the rest of the request.
+    pub(super) fn copies(&self, config: &'a Config) -> TokenCopies<'a> {
+        TokenCopies::of(self.authorization, config)
+    }
+
     /// Refuses the token of `authorization`, and any JWT of a provider, in path, query or host.
-    pub(super) fn check_target(&self, config: &Config) -> Result<(), Refusal> {
-        let copies = TokenCopies::of(self.authorization, config);
+    pub(super) fn check_target(&self, copies: &TokenCopies<'_>) -> Result<(), Refusal> {
         if copies.is_in(self.target) || copies.is_in(self.authority) {
             return Err(Refusal::because(Reason::SeveralCredentials, TOKEN_IN_TARGET));
         }
@@ -138,10 +142,10 @@ impl<'a> Head<'a> {
         mut self,
         request: &Request,
         config: &Config,
+        copies: &TokenCopies<'_>,
         authorization: Option<Secret>,
         proof: Option<Secret>,
     ) -> Result<HeaderEdits, Refusal> {
-        let copies = TokenCopies::of(self.authorization, config);
         let may_have_copies = self.longest >= copies.shortest();
         if may_have_copies {
             for (name, value) in request.fields() {

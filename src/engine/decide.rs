@@ -122,8 +122,9 @@ pub(super) struct TokenNeed {
 pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) -> Result<Outcome, Stop> {
     let config = facts.config;
     let head = Head::read(request, config);
+    let copies = head.copies(config);
     // First: the log shows hosts.
-    head.check_target(config).map_err(refuse)?;
+    head.check_target(&copies).map_err(refuse)?;
     let index = match select(config, head.authority, head.target) {
         None => return Err(refuse(Refusal::new(Reason::AmbiguousPath))),
         Some(Selected::Nothing) => {
@@ -135,7 +136,7 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
         Some(Selected::Open) => {
             head.check_query().map_err(refuse)?;
             return Ok(Outcome::Forward {
-                edits: head.edits(request, config, None, None).map_err(refuse)?,
+                edits: head.edits(request, config, &copies, None, None).map_err(refuse)?,
                 passage: Passage::Open,
                 renewal: None,
             });
@@ -169,7 +170,7 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
     let Admitted { passage, authorization, proof, renewal } = facts
         .admit(request, index, resource, &head, &credential, now)
         .map_err(|verdict| verdict.with(credential.scheme))?;
-    let mut edits = head.edits(request, config, authorization, proof).map_err(refuse)?;
+    let mut edits = head.edits(request, config, &copies, authorization, proof).map_err(refuse)?;
     edits.sent = facts.sent;
     Ok(Outcome::Forward { edits, passage, renewal })
 }

@@ -365,15 +365,21 @@ fn a_token_is_exchanged_anew_once_in_a_minute_by_all_workers_together() {
     assert_eq!(one.messages(), 0, "nothing was dropped");
 }
 
-#[test]
-fn a_message_that_no_worker_has_sent_drops_nothing() {
+/// Two workers that had the same token, and what the one has told the other of its end.
+fn workers_and_message(token: &str) -> ([Bench; 2], Vec<u8>) {
     let [mut one, mut two] = workers();
-    let token = alice_token();
-    let first = exchange(&mut one, &token, "first");
-    warm(&mut two, &token);
+    let first = exchange(&mut one, token, "first");
+    warm(&mut two, token);
     is(rejected(&mut one, &first), AGAIN);
     let (shared, queue) = (two.shared_memory(), two.queue());
     let message = shared.dequeue(queue).remove(0);
+    ([one, two], message)
+}
+
+#[test]
+fn a_message_that_no_worker_has_sent_drops_nothing() {
+    let token = alice_token();
+    let ([_one, mut two], message) = workers_and_message(&token);
     for length in 0..message.len() {
         two.engine.message(&message[..length], two.now);
     }
@@ -390,13 +396,8 @@ fn a_message_that_no_worker_has_sent_drops_nothing() {
 
 #[test]
 fn a_late_message_drops_no_newer_token() {
-    let [mut one, mut two] = workers();
     let token = alice_token();
-    let first = exchange(&mut one, &token, "first");
-    warm(&mut two, &token);
-    is(rejected(&mut one, &first), AGAIN);
-    let (shared, queue) = (two.shared_memory(), two.queue());
-    let message = shared.dequeue(queue).remove(0);
+    let ([mut one, mut two], message) = workers_and_message(&token);
     two.engine.message(&message, two.now);
     one.now = one.now.plus(std::time::Duration::from_secs(61));
     let second = exchange(&mut one, &token, "second");

@@ -21,6 +21,11 @@ fn workers<const N: usize>(shared: &SharedMap) -> [Bench; N] {
     std::array::from_fn(|_| Bench::beside(&configuration(), shared))
 }
 
+/// The same with one provider.
+fn workers_of_entra<const N: usize>(shared: &SharedMap) -> [Bench; N] {
+    std::array::from_fn(|_| Bench::beside(&entra_alone(), shared))
+}
+
 fn encode(part: &serde_json::Value) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(part.to_string())
 }
@@ -178,7 +183,7 @@ fn a_failure_of_an_idle_vm_keeps_nobody_waiting() {
 #[test]
 fn who_waits_for_an_idle_vm_tries_when_that_fails() {
     let shared = SharedMap::default();
-    let [mut main, mut worker]: [Bench; 2] = std::array::from_fn(|_| Bench::beside(&entra_alone(), &shared));
+    let [mut main, mut worker] = workers_of_entra(&shared);
     main.tick();
     let (flight, _) = main.call();
     worker.wait(github());
@@ -194,7 +199,7 @@ fn who_waits_for_an_idle_vm_tries_when_that_fails() {
 #[test]
 fn a_new_key_is_looked_for_although_an_idle_vm_hangs() {
     let shared = SharedMap::default();
-    let [mut main, mut worker]: [Bench; 2] = std::array::from_fn(|_| Bench::beside(&entra_alone(), &shared));
+    let [mut main, mut worker] = workers_of_entra(&shared);
     main.tick();
     serve(&mut main);
     for bench in [&mut main, &mut worker] {
@@ -220,7 +225,7 @@ fn a_new_key_is_looked_for_although_an_idle_vm_hangs() {
 #[test]
 fn a_fetch_of_an_idle_vm_that_hangs_is_left_after_two_seconds() {
     let shared = SharedMap::default();
-    let [mut main, mut worker, mut other]: [Bench; 3] = std::array::from_fn(|_| Bench::beside(&entra_alone(), &shared));
+    let [mut main, mut worker, mut other] = workers_of_entra(&shared);
     main.tick();
     let (hanging, _) = main.call();
     for bench in [&mut worker, &mut other] {
@@ -252,7 +257,7 @@ fn a_fetch_of_an_idle_vm_that_hangs_is_left_after_two_seconds() {
 #[test]
 fn a_fetch_of_an_idle_vm_that_goes_on_is_waited_for() {
     let shared = SharedMap::default();
-    let [mut main, mut worker]: [Bench; 2] = std::array::from_fn(|_| Bench::beside(&entra_alone(), &shared));
+    let [mut main, mut worker] = workers_of_entra(&shared);
     main.tick();
     let (flight, call) = main.call();
     worker.wait(github());
@@ -274,7 +279,7 @@ fn a_fetch_of_an_idle_vm_that_goes_on_is_waited_for() {
 #[test]
 fn an_unknown_key_waits_for_no_idle_vm_that_hangs() {
     let shared = SharedMap::default();
-    let [mut main, mut worker]: [Bench; 2] = std::array::from_fn(|_| Bench::beside(&entra_alone(), &shared));
+    let [mut main, mut worker] = workers_of_entra(&shared);
     main.tick();
     serve(&mut main);
     let unknown = || OKTA_KEY.sign(&json!({"alg": "ES256", "kid": "nobodys"}), &alice());
@@ -325,7 +330,7 @@ fn the_pause_of_an_idle_vm_ends_with_a_fetch_and_with_its_clock() {
 #[test]
 fn keys_are_fetched_again_by_those_that_serve() {
     let shared = SharedMap::default();
-    let [mut main, mut worker, mut other]: [Bench; 3] = std::array::from_fn(|_| Bench::beside(&entra_alone(), &shared));
+    let [mut main, mut worker, mut other] = workers_of_entra(&shared);
     main.tick();
     serve_with(&mut main, |_| TIMED_OUT);
     for bench in [&mut worker, &mut other] {
@@ -363,7 +368,7 @@ fn keys_are_fetched_again_by_those_that_serve() {
 #[test]
 fn a_refresh_that_fails_in_an_idle_vm_is_made_by_a_worker_at_once() {
     let shared = SharedMap::default();
-    let [mut main, mut worker]: [Bench; 2] = std::array::from_fn(|_| Bench::beside(&entra_alone(), &shared));
+    let [mut main, mut worker] = workers_of_entra(&shared);
     main.tick();
     serve(&mut main);
     // Nobody has needed a fetch in the worker yet, so the main thread looks as early as it does.
