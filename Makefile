@@ -79,6 +79,7 @@ lint: rust .tools/bin/cargo-deny ## check format, clippy (native and wasm32), de
 	cargo fetch --locked --quiet
 	cargo deny --offline check bans licenses sources
 	cargo deny --offline --manifest-path fuzz/Cargo.toml --config deny.toml check sources
+	python3 tools/check-layers.py
 	! grep --line-number '"resolved"' tools/package-lock.json tests/envoy/package-lock.json
 
 fuzz: rust .tools/bin/cargo-fuzz ## fuzz what strangers write and what happens: FUZZ_SECONDS=60 each, FUZZ_TARGETS all

@@ -33,20 +33,23 @@
 //! Attacker bytes end in [`token`], [`path`] and [`json`]; operator bytes end in [`config`]; every "no" is a row
 //! of the table in [`refusal`].
 
-pub mod audit;
+pub mod cache;
 pub mod config;
 pub mod crypto;
+pub mod dpop;
 pub mod engine;
 pub mod http;
-pub mod idp;
+pub mod jose;
 pub mod json;
-pub mod mcp;
 pub mod path;
+pub mod provider;
 pub mod refusal;
+pub mod resource;
 pub mod secret;
 pub mod shared;
+pub mod telemetry;
 pub mod time;
-pub mod token;
+pub mod url;
 
 #[cfg(target_arch = "wasm32")]
-mod shell;
+mod filter;

@@ -4,14 +4,14 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use crate::audit::Record;
-use crate::config::Resource;
-use crate::http::LocalAnswer;
+use crate::http::{LocalAnswer, Scheme};
+use crate::jose::TokenError;
 use crate::json::{self, Object, Value};
-use crate::mcp::authorization_server::Servers;
-use crate::mcp::challenge::{self, Problem, Scheme};
-use crate::mcp::metadata;
-use crate::token::TokenError;
+use crate::provider::Blame;
+use crate::resource::authorization_server::Servers;
+use crate::resource::challenge::{self, Problem};
+use crate::resource::{Resource, metadata};
+use crate::telemetry::Record;
 
 /// Who can do something about a refusal: it decides how loud the log is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -271,6 +271,20 @@ impl fmt::Display for Refusal {
             write!(f, " {}", self.detail)?;
         }
         Ok(())
+    }
+}
+
+impl From<Blame> for Reason {
+    fn from(blame: Blame) -> Self {
+        match blame {
+            Blame::Token => Self::ExchangeRejected,
+            Blame::UserMustAct => Self::InteractionRequired,
+            Blame::NotAllowed => Self::ExchangeDenied,
+            Blame::Operator => Self::ExchangeMisconfigured,
+            Blame::Throttled => Self::ProviderThrottled,
+            Blame::Unavailable => Self::ProviderUnavailable,
+            Blame::Nonsense => Self::ProviderAnswerInvalid,
+        }
     }
 }
 

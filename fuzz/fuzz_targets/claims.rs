@@ -6,7 +6,7 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use onbehalf::json;
 use onbehalf::time::UnixTime;
-use onbehalf::token::Claims;
+use onbehalf::jose::Claims;
 use serde_json::Value;
 
 fuzz_target!(|bytes: &[u8]| {

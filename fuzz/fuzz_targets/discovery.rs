@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use onbehalf::config::Config;
-use onbehalf::idp::Endpoints;
+use onbehalf::provider::Endpoints;
 use onbehalf_fuzz::world::{IdToken, config};
 use serde_json::Value;
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use onbehalf::config::Config;
-use onbehalf::http::{Answer, Reply, Url};
-use onbehalf::idp::{Accepted, Leg, Subject, TokenRequest, Which};
-use onbehalf::token::Compact;
+use onbehalf::http::{Answer, Reply};
+use onbehalf::url::Url;
+use onbehalf::provider::{Accepted, Leg, Subject, TokenRequest, Which};
+use onbehalf::jose::Compact;
 use onbehalf_fuzz::support::{NOW, SECRET, configuration};
 use onbehalf_fuzz::world::{CALLERS, IdToken, config, has_a_secret};
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use onbehalf::crypto::{Algorithm, Crypto as _, Software};
-use onbehalf::token::{KeySet, Selection};
+use onbehalf::jose::{KeySet, Selection};
 use serde_json::Value;
 
 const ALGORITHMS: [Algorithm; 9] = [

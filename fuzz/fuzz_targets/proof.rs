@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use onbehalf::crypto::Software;
-use onbehalf::http::Url;
-use onbehalf::token::dpop::{Expected, verify};
+use onbehalf::url::Url;
+use onbehalf::dpop::verify::{Expected, verify};
 use onbehalf_fuzz::support::NOW;
 use onbehalf_fuzz::world::{CALLERS, Caller};
 use serde_json::Value;

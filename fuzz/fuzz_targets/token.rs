@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use libfuzzer_sys::fuzz_target;
 use onbehalf::crypto::{Algorithm, Software};
-use onbehalf::token::{Claims, Compact, Expected, Key, KeySet, Selection, Signed, check, verify};
+use onbehalf::jose::{Claims, Compact, Expected, Key, KeySet, Selection, Signed, check, verify};
 use onbehalf_fuzz::support::{ENTRA, NOW, OKTA};
 use onbehalf_fuzz::world::{CALLERS, IdToken, config, key_set};
 

@@ -1,7 +1,8 @@
 //! One request, header field by header field, through an engine that has its keys.
 
 use onbehalf::engine::{RequestId, Step};
-use onbehalf::http::{HeaderEdits, Request};
+use onbehalf::engine::HeaderEdits;
+use onbehalf::http::Request;
 use onbehalf::path;
 
 use crate::support::{NOW, SharedMap, form, issued};

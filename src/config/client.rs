@@ -3,13 +3,14 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use rsa::sha2::{Digest as _, Sha256};
 use sha1::Sha1;
 
-use super::fields::Fields;
-use super::provider::own_header_name;
-use super::{ConfigError, either, find_placeholder};
+use crate::config::provider::own_header_name;
+use crate::config::reader::Fields;
+use crate::config::{ConfigError, either, find_placeholder};
 use crate::crypto::{Algorithm, SigningKey, pem};
+use crate::dpop::Prover;
+use crate::jose::is_compact;
+use crate::provider::{AssertionSource, CertificateHeader, Client, ClientAuthentication, ClientSecret};
 use crate::secret::Secret;
-use crate::token::is_compact;
-use crate::token::prover::Prover;
 
 const FIELDS: [&str; 10] = [
     "method",
@@ -26,94 +27,6 @@ const FIELDS: [&str; 10] = [
 
 /// Where the value of an environment variable comes from.
 pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
-
-/// The OAuth client that exchanges.
-#[derive(Debug)]
-pub struct Client {
-    /// `client_id`.
-    pub id: String,
-    /// How it proves that.
-    pub authentication: ClientAuthentication,
-    /// The key that the tokens are bound to that it gets, if they are (RFC 9449).
-    pub dpop: Option<Prover>,
-}
-
-/// RFC 6749 section 2.3.1, OpenID Connect Core section 9, RFC 8705 section 2, RFC 7521 section 4.2.
-#[derive(Debug)]
-pub enum ClientAuthentication {
-    /// `client_secret_basic`.
-    SecretBasic(ClientSecret),
-    /// `client_secret_post`.
-    SecretPost(ClientSecret),
-    /// `private_key_jwt`.
-    PrivateKeyJwt {
-        /// What the assertion is signed with.
-        key: SigningKey,
-        /// `kid` of the assertion.
-        key_id: Option<String>,
-        /// `aud` of the assertion, if not the token endpoint.
-        audience: Option<String>,
-        /// What the assertion says of the key's certificate.
-        certificate: CertificateHeader,
-    },
-    /// `tls_client_auth` or `self_signed_tls_client_auth`: Envoy's cluster presents the client's certificate.
-    MutualTls,
-    /// An assertion that somebody else has made.
-    Assertion(AssertionSource),
-    /// Envoy's cluster adds what proves it.
-    Upstream,
-}
-
-/// Where an assertion comes from that somebody else has made.
-#[derive(Debug)]
-pub enum AssertionSource {
-    /// The environment: it was read once.
-    Environment(Secret),
-    /// A header field that Envoy puts into each request, name in lower case.
-    Header(String),
-}
-
-/// A client's secret, and while it is being replaced also the one from before.
-#[derive(Debug)]
-pub struct ClientSecret {
-    /// The one to use.
-    pub current: Secret,
-    /// The one to use where the provider does not know that yet.
-    pub previous: Option<Secret>,
-}
-
-/// By what a client assertion names the certificate of its key: header members of RFC 7515 sections 4.1.6 to 4.1.8.
-#[derive(Debug, Default)]
-pub struct CertificateHeader {
-    /// `x5t#S256` and `x5t`, as far as they are wanted: SHA-256 and SHA-1 of the certificate, in base64url.
-    pub thumbprints: Vec<(&'static str, String)>,
-    /// `x5c`: the certificate and those that it rests on, in base64. Empty: not wanted.
-    pub chain: Vec<String>,
-}
-
-impl ClientAuthentication {
-    /// Whether there is another secret to try where the first is not known.
-    pub const fn has_previous_secret(&self) -> bool {
-        matches!(self, Self::SecretBasic(secret) | Self::SecretPost(secret) if secret.previous.is_some())
-    }
-
-    /// What it rests on: nobody else has these bytes. `None`: nothing that is here, or that lasts.
-    pub fn secret(&self) -> Option<&[u8]> {
-        match self {
-            Self::SecretBasic(secret) | Self::SecretPost(secret) => Some(secret.current.reveal().as_bytes()),
-            Self::PrivateKeyJwt { key, .. } => Some(key.pkcs8()),
-            Self::MutualTls | Self::Assertion(_) | Self::Upstream => None,
-        }
-    }
-
-    /// The header field that brings the assertion, if one does.
-    pub fn header(&self) -> Option<&str> {
-        match self {
-            Self::Assertion(AssertionSource::Header(name)) => Some(name),
-            _ => None,
-        }
-    }
-}
 
 const METHODS: &str = "client_secret_basic, client_secret_post, private_key_jwt, tls_client_auth, self_signed_tls_client_auth, client_assertion or upstream";
 

@@ -1,90 +1,16 @@
 use std::rc::Rc;
 
-use super::client::{self, Client, Environment};
-use super::fields::Fields;
-use super::{ConfigError, Provider, check_scopes, either, find_placeholders, provider, shown};
+use crate::config::client::{self, Environment};
+use crate::config::reader::Fields;
+use crate::config::{ConfigError, check_scopes, either, find_placeholders, provider, shown};
 use crate::crypto::Algorithm;
-use crate::http::Url;
-use crate::idp::{Presentation, Target, Unexchanged};
+use crate::dpop::Prover;
 use crate::json;
+use crate::provider::{
+    Actor, ActorSource, Presentation, Provider, RawAuthorizationServer, RawExchange, Target, Unexchanged,
+};
 use crate::secret::Secret;
-use crate::token::prover::Prover;
-
-/// What to ask a provider for, as the operator wrote it; which fields make sense is the profile's to say.
-#[derive(Debug, Default)]
-pub struct RawExchange {
-    /// `audience`: none, one, or several.
-    pub audiences: Vec<String>,
-    /// `resource`: none, one, or several.
-    pub resources: Vec<String>,
-    /// `scopes`.
-    pub scopes: Vec<String>,
-    /// `requested_token_type`.
-    pub requested_token_type: Option<String>,
-    /// `claims`: JSON text.
-    pub claims: Option<String>,
-    /// `actor_token`.
-    pub actor: Option<Actor>,
-    /// `authorization_server`.
-    pub authorization_server: RawAuthorizationServer,
-    /// `token`: whether the caller's own goes on.
-    pub token: Option<Unexchanged>,
-    /// Parameters that no profile knows, none of them one that it does.
-    pub parameters: Vec<(String, Secret)>,
-}
-
-/// The party that acts for users, as its token says (RFC 8693 section 2.1).
-#[derive(Debug)]
-pub struct Actor {
-    /// Where the token is.
-    pub source: ActorSource,
-    /// `actor_token_type`.
-    pub token_type: String,
-    /// `sub` of the token, if the operator says: who must be allowed to act (section 4.4).
-    pub subject: Option<String>,
-    /// `iss` of the token, if it is not the provider's.
-    pub issuer: Option<String>,
-}
-
-/// Where an actor's token comes from.
-#[derive(Debug)]
-pub enum ActorSource {
-    /// From the environment of the filter.
-    Fixed(Secret),
-    /// From that header field of each request, where Envoy itself has put it.
-    Header(String),
-}
-
-impl Actor {
-    /// The header field in which its tokens come, if they do.
-    pub fn header(&self) -> Option<&str> {
-        match &self.source {
-            ActorSource::Fixed(_) => None,
-            ActorSource::Header(name) => Some(name),
-        }
-    }
-
-    /// What tells one actor from another, whatever its token is at the moment.
-    pub fn identity(&self) -> [&str; 4] {
-        [
-            "actor",
-            self.header().unwrap_or_default(),
-            self.subject.as_deref().unwrap_or_default(),
-            self.issuer.as_deref().unwrap_or_default(),
-        ]
-    }
-}
-
-/// The authorization server of the resource, where that is not the provider, as far as the operator wrote it.
-#[derive(Debug, Default)]
-pub struct RawAuthorizationServer {
-    /// Where it issues tokens.
-    pub token_endpoint: Option<Url>,
-    /// Envoy's cluster for calls to it.
-    pub cluster: Option<Rc<str>>,
-    /// Who we are to it.
-    pub client: Option<Client>,
-}
+use crate::url::Url;
 
 pub(super) const FIELDS: [&str; 11] = [
     "audience",

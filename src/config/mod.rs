@@ -3,26 +3,25 @@
 //! A mistake is refused with the path of the field, what was found and what is expected, because the operator
 //! sees nothing but that line of Envoy's log (`envoy --mode validate` prints it too).
 
-mod audience;
+mod audiences;
 mod client;
 mod exchange;
-mod fields;
-mod protobuf;
 mod provider;
+mod reader;
 mod resource;
+mod struct_pb;
 
 use std::fmt;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::audit::Subjects;
+use reader::Fields;
+
+use crate::provider::{Provider, SubjectToken, TokenSource};
+use crate::resource::{Bound, Resource};
 use crate::shared::SharedKey;
-pub use client::{AssertionSource, CertificateHeader, Client, ClientAuthentication, ClientSecret};
-pub use exchange::{Actor, ActorSource, RawAuthorizationServer, RawExchange};
-use fields::Fields;
-pub use provider::{Provider, SubjectToken, TokenSource};
-pub use resource::{Bound, Dpop, Resource};
+use crate::telemetry::Subjects;
 
 /// How many tokens a worker remembers when the operator does not say.
 const DEFAULT_CACHED_TOKENS: u32 = 10_000;
@@ -128,7 +127,7 @@ impl std::error::Error for ConfigError {}
 impl Config {
     /// Reads a configuration (JSON). `env` gives the value of an environment variable.
     pub fn parse(bytes: &[u8], env: &dyn Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let members = fields::read(bytes)?;
+        let members = reader::read(bytes)?;
         let root = Fields::root(
             &members,
             &[

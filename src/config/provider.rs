@@ -1,12 +1,11 @@
-use std::rc::Rc;
 use std::time::Duration;
 
-use super::client::{self, Client, ClientAuthentication, Environment};
-use super::fields::Fields;
-use super::{ConfigError, either, find_placeholder, find_placeholders, shown};
-use crate::http::Url;
-use crate::idp::{self, Profile};
-use crate::token::KeySet;
+use crate::config::client::{self, Environment};
+use crate::config::reader::Fields;
+use crate::config::{ConfigError, either, find_placeholder, find_placeholders, shown};
+use crate::jose::KeySet;
+use crate::provider::{self, Client, Profile, Provider, SubjectToken, TENANT, TokenSource};
+use crate::url::Url;
 
 const DEFAULT_LEEWAY: u32 = 60;
 const DEFAULT_TIMEOUT: u32 = 10;
@@ -31,114 +30,6 @@ const FIELDS: [&str; 14] = [
     "timeout_seconds",
     "retries",
 ];
-
-/// An identity provider whose users may come in.
-#[derive(Debug)]
-pub struct Provider {
-    /// The operator's name for it: the label in metrics and logs.
-    pub name: Rc<str>,
-    /// What it does in its own way.
-    pub profile: &'static dyn Profile,
-    /// `iss` of its tokens. Of a provider of many tenants, with the word in the place of the tenant that stands for all.
-    pub issuer: Url,
-    /// The tenants whose users may come in, of a provider of many; else none.
-    pub tenants: Vec<String>,
-    /// Envoy's cluster for every call to it.
-    pub cluster: Rc<str>,
-    /// What `aud` of the token in `authorization` may be at resources that do not say so themselves. Empty: each does.
-    pub audiences: Vec<String>,
-    /// What it may be at any resource.
-    pub every_audience: Vec<String>,
-    /// Its keys, if the operator wrote them down.
-    pub jwks: Option<KeySet>,
-    /// Where its keys are, if not discovered.
-    pub jwks_uri: Option<Url>,
-    /// Where tokens are exchanged, if not discovered.
-    pub token_endpoint: Option<Url>,
-    /// Who we are to it. `None`: it is asked for no tokens.
-    pub client: Option<Client>,
-    /// What is exchanged.
-    pub subject_token: SubjectToken,
-    /// For how long keys are trusted that could not be fetched again.
-    pub oldest_keys: Duration,
-    /// How far its clock and ours may differ.
-    pub leeway: Duration,
-    /// How long an exchange may take, with all of its calls; and each call for keys.
-    pub timeout: Duration,
-    /// Whether a call of an exchange is made once more where the connection broke before an answer.
-    pub retries: bool,
-}
-
-/// The token that is handed to the provider.
-#[derive(Debug)]
-pub enum SubjectToken {
-    /// The caller comes with an access token, and that is it.
-    AccessToken,
-    /// The caller comes with an ID token, and that is it.
-    IdToken,
-    /// The caller comes with an access token, and beside it with an ID token of the same user, which is it.
-    IdTokenBeside {
-        /// Where it is presented.
-        source: TokenSource,
-        /// What its `aud` may be: the client that the user signed in to.
-        audiences: Vec<String>,
-    },
-}
-
-impl SubjectToken {
-    /// The header field that callers send it in, if it has one of its own.
-    pub fn header(&self) -> Option<&str> {
-        match self {
-            Self::IdTokenBeside { source: TokenSource::Header(name), .. } => Some(name),
-            _ => None,
-        }
-    }
-}
-
-impl Provider {
-    /// Whether its token endpoint is the one that its metadata has for mutual TLS (RFC 8705 section 5), if that has one.
-    pub fn wants_mtls_alias(&self) -> bool {
-        self.token_endpoint.is_none()
-            && self
-                .client
-                .as_ref()
-                .is_some_and(|client| matches!(client.authentication, ClientAuthentication::MutualTls))
-    }
-
-    /// Whether a metadata document that names `issuer` is this provider's.
-    pub fn is_metadata_issuer(&self, issuer: &str) -> bool {
-        match self.profile.tenant_word() {
-            Some(word) if !self.tenants.is_empty() => {
-                // Spelled in either way, and not replaced by anything.
-                let template = issuer.replacen("{tenantId}", "{tenantid}", 1);
-                template == self.issuer.as_str().replacen(word, TENANT, 1)
-            }
-            _ => issuer == self.issuer.as_str(),
-        }
-    }
-
-    /// The issuers of its tokens, in their usual spelling: what a client may be told of.
-    pub fn issuers(&self) -> Vec<String> {
-        match self.profile.tenant_word() {
-            Some(word) if !self.tenants.is_empty() => {
-                self.tenants.iter().map(|tenant| self.issuer.as_str().replacen(word, tenant, 1)).collect()
-            }
-            _ => vec![self.issuer.as_str().to_owned()],
-        }
-    }
-}
-
-/// What stands for the tenant in the issuer of a provider of many.
-const TENANT: &str = "{tenantid}";
-
-/// A place in a request.
-#[derive(Debug)]
-pub enum TokenSource {
-    /// A header field, name in lower case.
-    Header(String),
-    /// A cookie.
-    Cookie(String),
-}
 
 /// Every provider, in order of their names.
 pub(super) fn build_all(
@@ -184,9 +75,9 @@ fn build(
         let expected = "names of 1 to 63 of a-z, 0-9, - and _ (they become labels of metrics)";
         return Err(ConfigError::new("identity_providers", format!("the name {name:?}"), expected));
     }
-    let profile = fields.required_text("profile", &idp::profile_names())?;
-    let profile = idp::profile(profile)
-        .ok_or_else(|| ConfigError::new(fields.at("profile"), format!("{profile:?}"), idp::profile_names()))?;
+    let profile = fields.required_text("profile", &provider::profile_names())?;
+    let profile = provider::profile(profile)
+        .ok_or_else(|| ConfigError::new(fields.at("profile"), format!("{profile:?}"), provider::profile_names()))?;
     let url = |field: &str, text: &str| {
         Url::parse(text).map_err(|problem| {
             ConfigError::new(fields.at(field), shown(text, problem), "a URL such as https://login.example/tenant")

@@ -1,81 +1,12 @@
 use std::time::Duration;
 
-use super::client::Environment;
-use super::exchange::Actor;
-use super::fields::Fields;
-use super::{ConfigError, Provider, SubjectToken, audience, check_scopes, exchange};
-use crate::http::Url;
-use crate::idp::{Presentation, Target, Unexchanged};
-use crate::mcp::metadata;
+use crate::config::client::Environment;
+use crate::config::reader::Fields;
+use crate::config::{ConfigError, audiences, check_scopes, exchange};
 use crate::path;
-
-/// Something behind Envoy that has tokens of its own: an MCP server, an API (RFC 9728 section 1.2).
-#[derive(Debug)]
-pub struct Resource {
-    /// Its resource identifier, and with host and path also what requests are its.
-    pub url: Url,
-    /// Scopes that a caller's token must have, every one.
-    pub scopes: Vec<String>,
-    /// Scopes as clients must ask for them: in metadata and challenges. Some providers want a longer form
-    /// there than what their tokens carry.
-    pub scopes_supported: Vec<String>,
-    /// Whether tokens must be bound to a key that their holder proves to have (RFC 9449).
-    pub dpop: Dpop,
-    /// Whether tokens must be bound to the certificate of the connection (RFC 8705 section 3).
-    pub certificates: Bound,
-    /// What to ask each provider for, by its index; `None` where users of the provider have no business.
-    pub targets: Vec<Option<Target>>,
-    /// What `aud` of a caller's token may be here, by the index of its provider; `None` where the provider says so.
-    pub audiences: audience::Lists,
-    /// The providers that clients are told of, by their index, in the order of the operator's preference.
-    pub authorization_servers: Vec<usize>,
-}
-
-impl Resource {
-    /// What `aud` of a token of that provider may be here. Where its users have no business, they hear that and not that
-    /// their token is for something else.
-    pub fn audiences_for<'a>(&'a self, index: usize, provider: &'a Provider) -> &'a [String] {
-        match (self.audiences.get(index), self.targets.get(index)) {
-            (Some(Some(own)), _) => own,
-            (_, Some(Some(_))) => &provider.audiences,
-            _ => &provider.every_audience,
-        }
-    }
-
-    /// The issuers that clients are told of.
-    pub fn issuers<'a>(&'a self, providers: &'a [Provider]) -> impl Iterator<Item = String> + 'a {
-        self.authorization_servers.iter().filter_map(|index| providers.get(*index)).flat_map(Provider::issuers)
-    }
-
-    /// Whether any token goes to it with a proof.
-    pub fn takes_proofs(&self) -> bool {
-        let is_proved = |target: &Target| matches!(target.presentation, Presentation::Dpop { .. });
-        self.targets.iter().flatten().any(is_proved)
-    }
-}
-
-/// Whether the tokens of a resource's callers are bound to something that a thief does not have.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Bound {
-    /// Bound ones are refused: nobody looks for the proof.
-    #[default]
-    Off,
-    /// Bound ones are proved, others are taken as they are.
-    Optional,
-    /// Others are refused.
-    Required,
-}
-
-/// What a resource wants of proofs.
-#[derive(Clone, Debug)]
-pub struct Dpop {
-    /// Whether it wants any.
-    pub mode: Bound,
-    /// Whether proofs must have a nonce of ours in them (RFC 9449 section 9).
-    pub nonce: bool,
-    /// How far the time of a proof may be from now.
-    pub max_age: Duration,
-}
+use crate::provider::{Actor, Provider, SubjectToken, Target, Unexchanged};
+use crate::resource::{Bound, Dpop, Resource, metadata};
+use crate::url::Url;
 
 /// How far the time of a proof may be from now, if the operator does not say.
 const DEFAULT_PROOF_AGE: u32 = 300;
@@ -107,7 +38,7 @@ pub(super) fn build_all(
             }
         }
     }
-    let lists = audience::read(&all, providers, warnings)?;
+    let lists = audiences::read(&all, providers, warnings)?;
     for (fields, audiences) in all.iter().zip(lists) {
         let resource = Resource { audiences, ..build(fields, providers, env, warnings)? };
         let same = |other: &Resource| {
@@ -123,7 +54,7 @@ pub(super) fn build_all(
         }
         resources.push(resource);
     }
-    audience::warn(providers, &resources, warnings);
+    audiences::warn(providers, &resources, warnings);
     Ok(resources)
 }
 
@@ -141,7 +72,7 @@ fn build(
 ) -> Result<Resource, ConfigError> {
     let text = fields.required_text("url", "the https URL that clients use")?;
     let url = Url::parse(text).map_err(|problem| {
-        ConfigError::new(fields.at("url"), super::shown(text, problem), "the https URL that clients use")
+        ConfigError::new(fields.at("url"), crate::config::shown(text, problem), "the https URL that clients use")
     })?;
     if !url.path().is_empty() && !path::is_normal(url.path()) {
         let expected = "a path in normal form (no empty or dot segments, no parameters, no patterns, no escapes that are not needed)";

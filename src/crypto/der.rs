@@ -54,8 +54,12 @@ fn element(tag: u8, content: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use jwt_simple::algorithms::{ECDSAP256KeyPairLike, ECDSAP384KeyPairLike, RSAKeyPairLike};
-    use jwt_simple::algorithms::{ES256KeyPair, ES384KeyPair, RS256KeyPair};
+    use jwt_simple::algorithms::ECDSAP256KeyPairLike;
+    use jwt_simple::algorithms::ECDSAP384KeyPairLike;
+    use jwt_simple::algorithms::ES256KeyPair;
+    use jwt_simple::algorithms::ES384KeyPair;
+    use jwt_simple::algorithms::RS256KeyPair;
+    use jwt_simple::algorithms::RSAKeyPairLike;
 
     use super::*;
 

@@ -7,7 +7,7 @@
 
 mod algorithm;
 mod der;
-mod host;
+mod envoy;
 pub mod known_answer;
 pub mod pem;
 mod public_key;
@@ -15,7 +15,7 @@ mod signing_key;
 mod software;
 
 pub use algorithm::Algorithm;
-pub use host::Host;
+pub use envoy::Host;
 pub use public_key::PublicKey;
 pub use signing_key::SigningKey;
 pub use software::Software;

@@ -3,7 +3,7 @@ use std::ops::RangeInclusive;
 use jwt_simple::algorithms::{Edwards25519PublicKey, P256PublicKey, P384PublicKey};
 use rsa::BoxedUint;
 
-use super::{Algorithm, der};
+use crate::crypto::{Algorithm, der};
 
 /// A public key that was checked when it was made: RSA of 2048 to 4096 bits with exponent 65537, a point on
 /// P-256 or P-384, or an Ed25519 point that is not weak.

@@ -9,7 +9,7 @@ use rsa::pkcs8::PrivateKeyInfoRef;
 use rsa::traits::{PrivateKeyParts as _, PublicKeyParts as _};
 use zeroize::Zeroizing;
 
-use super::{Algorithm, PublicKey, pem};
+use crate::crypto::{Algorithm, PublicKey, pem};
 
 /// A private key, and the one algorithm that it signs with. `Debug` shows its algorithm only.
 pub struct SigningKey {

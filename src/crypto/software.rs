@@ -2,8 +2,9 @@ use ed25519_compact::Signature as Ed25519Signature;
 use p256::ecdsa::signature::{Signer as _, Verifier as _};
 use rsa::sha2::{Sha256, Sha384, Sha512};
 
-use super::public_key::Inner;
-use super::{Algorithm, Crypto, PublicKey, SigningKey, signing_key};
+use crate::crypto::public_key::{Inner, PublicKey};
+use crate::crypto::signing_key::{self, SigningKey};
+use crate::crypto::{Algorithm, Crypto};
 
 /// Libraries compiled into the module, those that jwt-simple stands on and rsa: for hosts without `verify_signature`
 /// and for the algorithms that it lacks (RSASSA-PSS, EdDSA).

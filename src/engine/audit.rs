@@ -7,9 +7,10 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-use super::verified::Verified;
-use crate::audit::{self, CallerFacts, Record, Subjects};
-use crate::config::{Config, Provider};
+use crate::cache::verified_tokens::Verified;
+use crate::config::Config;
+use crate::provider::Provider;
+use crate::telemetry::{CallerFacts, Record, Subjects, record};
 
 /// Whence a request's token came, or did not come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,17 +70,17 @@ impl About {
                 facts.push(("onbehalf.event", "forwarded".into()));
                 facts.push(("onbehalf.cache", Cache::Hit.label().into()));
                 let issuer = caller.issuer.clone().unwrap_or_else(|| provider.issuer.shared());
-                facts.push(("onbehalf.issuer", audit::shared_value(issuer)));
+                facts.push(("onbehalf.issuer", record::shared_value(issuer)));
             }
-            facts.push(("onbehalf.resource", audit::shared_value(resource.url.shared())));
-            facts.push(("onbehalf.provider", audit::shared_value(provider.name.clone())));
+            facts.push(("onbehalf.resource", record::shared_value(resource.url.shared())));
+            facts.push(("onbehalf.provider", record::shared_value(provider.name.clone())));
             let of_caller = [
                 ("onbehalf.subject", subject(config, caller, provider)),
                 ("onbehalf.client", client(config, caller, provider)),
                 ("onbehalf.tenant", caller.caller.tenant.as_deref().map(Cow::from)),
             ];
             for (path, text) in of_caller {
-                facts.extend(text.filter(|text| !text.is_empty()).map(|text| (path, audit::value(&text))));
+                facts.extend(text.filter(|text| !text.is_empty()).map(|text| (path, record::value(&text))));
             }
             facts.into()
         };
@@ -137,7 +138,7 @@ const DIGEST: &str = "digest~";
 
 /// A name, or a digest where it is too long. A name that looks like such a digest gives way to one, too: it could be another's.
 fn whole<'a>(config: &Config, of: &str, caller: &Verified, provider: &Provider, name: &'a str) -> Cow<'a, str> {
-    if audit::is_whole(name) && !name.starts_with(DIGEST) {
+    if record::is_whole(name) && !name.starts_with(DIGEST) {
         return name.into();
     }
     [DIGEST, &digest(config, of, issuer(caller, provider), name)].concat().into()

@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use super::board::Board;
-use super::exchanged::{Mark, TokenKey};
-use crate::shared::SharedKey;
+use crate::cache::exchanged_tokens::{Mark, TokenKey};
+use crate::cache::rejected_tokens::TokenRejected;
+use crate::shared::{Board, SharedKey};
 use crate::time::UnixTime;
 
 /// A worker renews its entry after this time.
@@ -28,21 +28,6 @@ const CLOCK_JITTER: Duration = Duration::from_secs(5);
 
 /// The name under which messages are authenticated.
 const MESSAGE: &str = "onbehalf.message";
-
-/// An upstream has rejected an exchanged token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TokenRejected {
-    pub(super) key: TokenKey,
-    pub(super) mark: Mark,
-    /// When it was dropped.
-    pub(super) at: UnixTime,
-    /// Whether another was dropped not long before, and this one because claims were wanted.
-    pub(super) is_for_claims: bool,
-    /// The index of the resource. Workers whose configuration differs may have another one there, but not with this key.
-    pub(super) resource: u32,
-    /// The claims that the next token must have in it, if the upstream has said: whichever worker asks for it.
-    pub(super) claims: Option<Box<str>>,
-}
 
 /// The place of a worker among those that send each other messages.
 #[derive(Default)]

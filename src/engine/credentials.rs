@@ -1,13 +1,14 @@
 //! What of a request's header matters here: the token, what must not go on to the upstream.
 
-use super::token_copies::{TokenCopies, is_field, is_field_of, is_token_field};
-use crate::audit::FilterState;
-use crate::config::{Config, TokenSource};
-use crate::http::{HeaderEdits, Request};
-use crate::mcp::challenge::Scheme;
+use crate::config::Config;
+use crate::engine::header_mutations::HeaderEdits;
+use crate::engine::token_copies::{TokenCopies, is_field, is_field_of, is_token_field};
+use crate::http::{Request, Scheme};
+use crate::jose::{MAX_TOKEN_BYTES, is_compact};
+use crate::provider::TokenSource;
 use crate::refusal::{Reason, Refusal};
 use crate::secret::Secret;
-use crate::token::{MAX_TOKEN_BYTES, is_compact};
+use crate::telemetry::FilterState;
 
 /// For the log, where a second credential was.
 const SEVERAL_FIELDS: &str = "because=\"several authorization fields\"";

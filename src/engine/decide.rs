@@ -4,33 +4,37 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::actor;
-use super::admission::Admission;
-use super::audit::{About, Cache};
-use super::circuit::{elsewhere, place};
-use super::credentials::{Credential, Head, check_form, client_assertion, subject_token};
-use super::exchanged::{Exchanged, Shape, SubjectEnds, TokenKey};
-use super::known::{Known, Role};
-use super::possession;
-use super::presentation::{self, Proof};
-use super::select::{Selected, select};
-use super::upstream::{Sent, SentToken};
-use super::verified::Verified;
-use crate::audit::quoted;
-use crate::config::{Actor, Bound, Client, Config, Provider, Resource, SubjectToken, TokenSource};
+use crate::cache::circuit_breaker::{elsewhere, place};
+use crate::cache::exchanged_tokens::{Exchanged, Shape, SubjectEnds, TokenKey};
+use crate::cache::rejected_tokens::SentToken;
+use crate::cache::verified_tokens::Verified;
+use crate::config::Config;
 use crate::crypto::{Algorithm, Crypto};
-use crate::http::{HeaderEdits, LocalAnswer, Request, Url};
-use crate::idp::{Endpoints, Presentation, Recognition, Subject, Target, Unexchanged};
+use crate::dpop::Prover;
+use crate::engine::audit::{About, Cache};
+use crate::engine::credentials::{Credential, Head, check_form, client_assertion, subject_token};
+use crate::engine::header_mutations::HeaderEdits;
+use crate::engine::route::{Selected, select};
+use crate::engine::state::{Known, Role};
+use crate::engine::upstream_proof::{self, Proof};
+use crate::engine::upstream_response::Sent;
+use crate::engine::{delegation, sender_constraint};
+use crate::http::{LocalAnswer, Request, Scheme};
+use crate::jose::{self, Claims, Compact, Expected, Rejection, Selection, Signed, TokenError};
 use crate::json::Object;
-use crate::mcp::authorization_server::Servers;
-use crate::mcp::challenge::Scheme;
-use crate::mcp::metadata;
+use crate::provider::{
+    Actor, Client, Endpoints, Presentation, Provider, Recognition, Subject, SubjectToken, Target, TokenSource,
+    Unexchanged,
+};
 use crate::refusal::{Reason, Refusal};
+use crate::resource::admission::Admission;
+use crate::resource::authorization_server::Servers;
+use crate::resource::{Bound, Resource, metadata};
 use crate::secret::Secret;
 use crate::shared::Shared;
+use crate::telemetry::record::quoted;
 use crate::time::UnixTime;
-use crate::token::prover::Prover;
-use crate::token::{self, Claims, Compact, Expected, Rejection, Selection, Signed, TokenError};
+use crate::url::Url;
 
 /// `typ` of an access token, if it has one (RFC 9068 section 2.1; most providers write `JWT`).
 const ACCESS_TOKEN_TYPES: [&str; 2] = ["jwt", "at+jwt"];
@@ -204,7 +208,7 @@ impl<'a> Facts<'a> {
             return Err(refusal_of(Role::Bearer, &TokenError::Audience.because(FOR_ANOTHER), "").into());
         }
         let key = &self.config.shared_key;
-        let possession = possession::check(resource, request, head, credential, &caller, self.crypto, key, now)?;
+        let possession = sender_constraint::check(resource, request, head, credential, &caller, self.crypto, key, now)?;
         let (provider, target) = authorize(self.config, resource, &caller)?;
         let (passage, authorization, renewal) = match target.unexchanged {
             None => {
@@ -225,7 +229,7 @@ impl<'a> Facts<'a> {
         }
         let (at, nonces) = ((index, resource), &self.known.nonces);
         let made = authorization.as_ref().map_or(Proof::Needless, |authorization| {
-            presentation::prove(at, provider, target, head, authorization, nonces, self.crypto, now)
+            upstream_proof::prove(at, provider, target, head, authorization, nonces, self.crypto, now)
         });
         let proof = match made {
             Proof::Needless => None,
@@ -269,7 +273,7 @@ impl<'a> Facts<'a> {
             None => (caller.as_ref(), token),
             Some((verified, id_token)) => (verified.as_ref(), *id_token),
         };
-        actor::check(subject.may_act.as_deref(), provider, target)?;
+        delegation::check(subject.may_act.as_deref(), provider, target)?;
         let is_id_token = id_token.is_some() || matches!(provider.subject_token, SubjectToken::IdToken);
         let shape = |endpoints: &Endpoints| shape(provider, endpoints, target, is_id_token);
         let shape = self.known.issuer_mut(caller.provider).and_then(|issuer| issuer.shape(resource, shape));
@@ -297,7 +301,7 @@ impl<'a> Facts<'a> {
                 elsewhere: elsewhere(target).map(Box::from),
                 subject_ends: SubjectEnds { expires: subject.expires, accepted_until: subject.accepted_until },
                 takes_claims_challenge: caller.caller.takes_claims_challenge,
-                actor: actor::token(request, provider, target)?.map(|token| Secret::new(token.to_owned())),
+                actor: delegation::token(request, provider, target)?.map(|token| Secret::new(token.to_owned())),
             }))
         };
         let place = || place(caller.caller.tenant.as_deref(), elsewhere(target));
@@ -441,7 +445,7 @@ impl<'a> Facts<'a> {
             false => provider.profile.caller(provider, header, &claims),
             true => provider.profile.id_token_caller(&claims),
         };
-        let caller = token::check(header, &claims, expected, examine, now).map_err(|mut rejection| {
+        let caller = jose::check(header, &claims, expected, examine, now).map_err(|mut rejection| {
             if rejection.error == TokenError::Audience && rejection.diagnosis.is_empty() {
                 let is_ours = |audience: &String| claims.audiences.contains(&audience.as_str());
                 rejection.diagnosis = match role {
@@ -479,10 +483,10 @@ impl<'a> Facts<'a> {
             }
         };
         let signed = Signed { algorithm, input: compact.signing_input, signature: &compact.signature };
-        token::verify(signed, key, &issuer, tenant.as_deref(), self.crypto)
+        jose::verify(signed, key, &issuer, tenant.as_deref(), self.crypto)
             .map_err(|error| refuse(error.into(), &context()))?;
         self.known.remember_header(compact.header_segment, header);
-        let admission = Admission::of(&claims, self.config, index);
+        let admission = Admission::of(&claims, index, provider, &self.config.resources);
         let mut verified = Verified::new(index, caller, claims, &self.config.scopes, provider.leeway);
         verified.admission = admission;
         if let Cow::Owned(issuer) = issuer {
@@ -648,10 +652,11 @@ fn refuse(refusal: Refusal) -> Stop {
 
 #[cfg(test)]
 mod tests {
-    use jwt_simple::algorithms::{ECDSAP256KeyPairLike as _, ES256KeyPair};
+    use jwt_simple::algorithms::ECDSAP256KeyPairLike as _;
+    use jwt_simple::algorithms::ES256KeyPair;
 
     use super::*;
-    use crate::http::Url;
+    use crate::url::Url;
 
     #[test]
     fn a_token_is_kept_for_its_key_and_for_how_it_is_presented() {

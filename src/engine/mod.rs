@@ -5,57 +5,48 @@
 //! else who lacks it, and is decided again from the top when the flight has landed. The flight belongs to
 //! nobody: it goes on when the request that started it has left.
 
-mod actor;
-mod admission;
 mod audit;
-mod board;
 mod broadcast;
-mod circuit;
-mod counters;
 mod credentials;
 mod decide;
-mod exchange;
-mod exchanged;
-mod flight;
-mod issuer;
-mod known;
-mod nonces;
-mod pool;
-mod possession;
-mod presentation;
-mod replay;
-mod schedule;
-mod select;
-mod supply;
+mod delegation;
+mod fetch;
+mod header_mutations;
+mod in_flight;
+mod route;
+mod sender_constraint;
+mod state;
 mod token_copies;
-mod upstream;
-mod verified;
+mod token_exchange;
+mod upstream_proof;
+mod upstream_response;
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-pub use counters::{Counters, Sample};
-pub use flight::FlightId;
-pub use upstream::{Response, Sent};
-
-use crate::audit::FilterState;
-use crate::config::{Config, Resource};
+use crate::cache::circuit_breaker::Watch;
+use crate::cache::shared_tokens::Pool;
+use crate::config::Config;
 use crate::crypto::Crypto;
-use crate::http::{Call, CallFailure, HeaderEdits, LocalAnswer, Reply, Request};
+use crate::engine::audit::{About, Cache};
+use crate::engine::broadcast::Broadcast;
+use crate::engine::decide::{Facts, Outcome, Passage, Stop};
+use crate::engine::fetch::Served;
+use crate::engine::in_flight::{Flights, Landing, Purpose};
+use crate::engine::state::Known;
+use crate::http::{Call, CallFailure, LocalAnswer, Reply, Request};
+use crate::provider::Provider;
 use crate::refusal::{Reason, Refusal, log_at};
-use crate::shared::Shared;
+use crate::resource::Resource;
+use crate::shared::{Board, Shared, Worker};
+use crate::telemetry::{Counters, FilterState};
 use crate::time::UnixTime;
-use audit::{About, Cache};
-use board::{Board, Worker};
-use broadcast::Broadcast;
-use circuit::Watch;
-use decide::{Facts, Outcome, Passage, Stop};
-use flight::{Flights, Landing, Purpose};
-use known::Known;
-use pool::Pool;
-use supply::Served;
+
+pub use header_mutations::HeaderEdits;
+pub use in_flight::FlightId;
+pub use upstream_response::{Response, Sent};
 
 /// How often one request is decided at most. Keys, a refetch for its `kid` and a token make four.
 const MOST_DECISIONS: u8 = 8;
@@ -68,9 +59,6 @@ const MOST_OVERDUE: usize = 64;
 
 /// How far the clock may go back without being taken for another clock.
 const CLOCK_JITTER: Duration = Duration::from_secs(5);
-
-/// How much longer than its timeout a call is waited for, in case the host forgets it.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// A request of the host's, for as long as it lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -188,11 +176,11 @@ impl Engine {
             board: Board { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker },
         };
         match landing.land(flight, reply, now) {
-            flight::Next::Call(next) => {
+            in_flight::Next::Call(next) => {
                 let (flight, call) = *next;
                 self.launch(flight, call);
             }
-            flight::Next::Done(waiters) => self.end_wait(waiters, WaitState::Landed),
+            in_flight::Next::Done(waiters) => self.end_wait(waiters, WaitState::Landed),
         }
     }
 
@@ -224,7 +212,7 @@ impl Engine {
             }
         }
         let overdue = self.flights.overdue(now, |provider| {
-            self.config.providers.get(provider).map_or(GRACE, |provider| provider.timeout.saturating_add(GRACE))
+            self.config.providers.get(provider).map_or(Duration::ZERO, Provider::callout_limit)
         });
         for flight in overdue.into_iter().take(MOST_OVERDUE) {
             self.reply(flight, &Reply::Failed(CallFailure::TimedOut), now);
@@ -324,7 +312,7 @@ impl Engine {
     /// the nonce in it (RFC 9449 sections 8.2 and 9). Whether there is one.
     pub fn upstream_nonce<'a>(&mut self, resource: usize, fields: impl Iterator<Item = &'a [u8]>) -> bool {
         self.config.resources.get(resource).is_some_and(Resource::takes_proofs)
-            && self.known.nonces.learn(nonces::Server::Upstream(resource), fields)
+            && self.known.nonces.learn(crate::dpop::Server::Upstream(resource), fields)
     }
 
     /// Names of the fields in a request's trailers that do not go on.
@@ -454,7 +442,7 @@ impl Engine {
         let mut record = about.record(&self.config, &ending, now.since(progress.since));
         record.add_detail(&refusal.detail);
         log_at(refusal.reason, &record);
-        self.counters.refused(refusal.reason);
+        self.counters.refused(refusal.reason.label());
         let mut answer = refusal.answer(about.resource.and_then(|index| self.config.resources.get(index)));
         answer.audit = record;
         Step::Answer(answer)

@@ -7,8 +7,8 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use crate::config::Config;
-use crate::idp::Recognition;
 use crate::json;
+use crate::provider::Recognition;
 
 /// The shortest signature that tells a token from every other: 32 bytes in base64url.
 const SHORTEST_SIGNATURE: usize = 43;

@@ -10,7 +10,7 @@ use jwt_simple::algorithms::{ECDSAP256KeyPairLike, ECDSAP384KeyPairLike, RSAKeyP
 use jwt_simple::algorithms::{ES256KeyPair, ES384KeyPair, RS256KeyPair};
 use onbehalf::engine::Step;
 use onbehalf::http::{CallFailure, Reply};
-use onbehalf::token::{KeySet, Rejection, TokenError};
+use onbehalf::jose::{KeySet, Rejection, TokenError};
 use p256::ecdsa::signature::Signer as _;
 use rsa::pkcs8::DecodePrivateKey as _;
 use rsa::sha2::Sha256;

@@ -6,10 +6,10 @@ use std::sync::Once;
 use std::time::Duration;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use onbehalf::audit::FilterState;
 use onbehalf::engine::Step;
 use onbehalf::http::CallFailure;
 use onbehalf::http::Reply;
+use onbehalf::telemetry::FilterState;
 use serde_json::{Value, json};
 
 use crate::support::*;

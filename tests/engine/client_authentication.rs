@@ -9,8 +9,8 @@ use jwt_simple::algorithms::{
 };
 use onbehalf::config::Config;
 use onbehalf::crypto::{Algorithm, Crypto as _, PublicKey, Software};
-use onbehalf::engine::Sample;
 use onbehalf::http::{Call, Reply, Request};
+use onbehalf::telemetry::Sample;
 use rsa::pkcs8::{EncodePrivateKey as _, LineEnding};
 use rsa::traits::PublicKeyParts as _;
 use serde_json::{Value, json};

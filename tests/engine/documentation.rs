@@ -90,7 +90,7 @@ fn the_table_of_refusals_has_every_refusal_as_it_is() {
 
 #[test]
 fn every_metric_is_documented() {
-    let source = read("src/shell/metrics.rs");
+    let source = read("src/filter/metrics.rs");
     let readme = read("README.md");
     let mut names = 0;
     for piece in source.split("\"onbehalf.").skip(1) {
@@ -156,7 +156,7 @@ fn every_file_and_target_that_is_named_is_there() {
         "CHANGELOG.md",
         "CONTRIBUTING.md",
         "SECURITY.md",
-        "docs/design.md",
+        "docs/architecture.md",
         "docs/attacks.md",
         "docs/clients.md",
         "docs/errors.md",
@@ -179,7 +179,7 @@ fn every_file_and_target_that_is_named_is_there() {
 
 #[test]
 fn the_map_names_every_file_of_the_source() {
-    let design = read("docs/design.md");
+    let design = read("docs/architecture.md");
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
     let mut files = 0;
     while let Some(folder) = folders.pop() {
@@ -190,7 +190,7 @@ fn the_map_names_every_file_of_the_source() {
                 continue;
             }
             let name = path.file_name().unwrap().to_str().unwrap();
-            assert!(design.contains(name), "{} is not on the map in docs/design.md", path.display());
+            assert!(design.contains(name), "{} is not on the map in docs/architecture.md", path.display());
             files += 1;
         }
     }
@@ -204,7 +204,7 @@ fn only_the_folder_for_providers_names_one() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                if path.file_name().unwrap() != "idp" {
+                if path.file_name().unwrap() != "provider" {
                     folders.push(path);
                 }
                 continue;

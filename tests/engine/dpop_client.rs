@@ -8,10 +8,13 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jwt_simple::algorithms::{ECDSAP256KeyPairLike as _, ES256KeyPair, ES384KeyPair, Ed25519KeyPair, RS256KeyPair};
 use onbehalf::config::Config;
 use onbehalf::crypto::{Algorithm, Software};
-use onbehalf::engine::{Response, Sample, Step};
-use onbehalf::http::{Answer, Call, CallFailure, HeaderEdits, Reply, Request, Url};
-use onbehalf::idp::{Leg, Subject, TokenRequest, Which};
-use onbehalf::token::dpop;
+use onbehalf::dpop::verify;
+use onbehalf::engine::HeaderEdits;
+use onbehalf::engine::{Response, Step};
+use onbehalf::http::{Answer, Call, CallFailure, Reply, Request};
+use onbehalf::provider::{Leg, Subject, TokenRequest, Which};
+use onbehalf::telemetry::Sample;
+use onbehalf::url::Url;
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -86,7 +89,7 @@ fn nonce_of(call: &Call) -> Value {
 fn verdict(proof: &str, method: &str, url: &str, token: &str) -> Result<(), &'static str> {
     let url = Url::parse(url).unwrap();
     let key_thumbprint = &thumbprint();
-    let expected = dpop::Expected {
+    let expected = verify::Expected {
         method: method.as_bytes(),
         url: &url,
         path: url.path(),
@@ -94,7 +97,7 @@ fn verdict(proof: &str, method: &str, url: &str, token: &str) -> Result<(), &'st
         key_thumbprint,
         max_age: Duration::from_secs(60),
     };
-    dpop::verify(proof.as_bytes(), expected, &Software, NOW).map(|_| ())
+    verify::verify(proof.as_bytes(), expected, &Software, NOW).map(|_| ())
 }
 
 fn bound(token: &str, headers: &[(&str, &str)]) -> Reply {
@@ -159,10 +162,10 @@ fn a_proof_is_made_with_keys_of_other_kinds_as_well() {
         }
         // As a set of keys for tokens: the signature is by the key in the proof.
         let set = json!({"keys": [with(header["jwk"].clone(), json!({"alg": algorithm}))]}).to_string();
-        let (keys, skipped) = onbehalf::token::KeySet::read(set.as_bytes()).unwrap();
+        let (keys, skipped) = onbehalf::jose::KeySet::read(set.as_bytes()).unwrap();
         assert!(skipped.is_empty(), "{skipped:?}");
         let algorithm = Algorithm::from_name(algorithm).unwrap();
-        let onbehalf::token::Selection::Found(key) = keys.select(None, algorithm) else {
+        let onbehalf::jose::Selection::Found(key) = keys.select(None, algorithm) else {
             panic!("no key for {algorithm:?}");
         };
         let (input, signature) = proof.rsplit_once('.').unwrap();

@@ -6,10 +6,13 @@ use std::fs;
 use std::path::Path;
 
 use onbehalf::config::Config;
-use onbehalf::http::{CallFailure, Reply, Url};
-use onbehalf::idp::{
-    self, Act, AtSignIn, Blame, COMMON, Entry, Fault, Leg, Profile, Sign, Subject, TokenRequest, Which,
+use onbehalf::http::{CallFailure, Reply};
+use onbehalf::provider;
+use onbehalf::provider::{
+    Act, AtSignIn, Blame, COMMON, Entry, Fault, Leg, Profile, Sign, Subject, TokenRequest, Which,
 };
+use onbehalf::refusal::Reason;
+use onbehalf::url::Url;
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -49,8 +52,8 @@ fn entries() -> Vec<(&'static dyn Profile, &'static Entry)> {
         entries.iter().map(move |entry| (profile, entry))
     };
     let common =
-        idp::failures().map(|(profile, _)| (profile, COMMON)).filter(|(profile, _)| profile.name() == "rfc8693");
-    idp::failures().chain(common).flat_map(of).collect()
+        provider::failures().map(|(profile, _)| (profile, COMMON)).filter(|(profile, _)| profile.name() == "rfc8693");
+    provider::failures().chain(common).flat_map(of).collect()
 }
 
 /// The answers that an entry is about: one for each of its numbers, words or suberrors.
@@ -285,7 +288,7 @@ fn the_sharp_edges_are_all_listed() {
     later("entra_obo", ".default");
     later("entra_obo", "200 groups");
     later("okta_obo", "prefix");
-    let at_sign_in = idp::profile("entra_obo").unwrap().at_sign_in();
+    let at_sign_in = provider::profile("entra_obo").unwrap().at_sign_in();
     for (code, words) in [
         ("AADSTS9010010", "`{url}/{scope}`"),
         ("AADSTS650053", "`{url}/{scope}`"),
@@ -323,7 +326,7 @@ const INTRODUCTION: &str = "\
 # Errors of the providers
 
 What a provider may answer to an exchange, what is the matter then, who must act, and what they do; and what users meet at
-sign-in. `make docs` makes this page of the catalogue in `src/idp/`; the log line of a failed exchange has its sentence as
+sign-in. `make docs` makes this page of the catalogue in `src/provider/`; the log line of a failed exchange has its sentence as
 `remedy=` and who must act as `act=`.
 
 What a client gets depends on the status, `error`, `suberror` and `claims` alone. Numbers, and words of a description, choose
@@ -340,11 +343,11 @@ operator's concern, and a 502 `exchange_misconfigured`: what was handed in there
 fn page() -> String {
     let titles = BTreeMap::from([("entra_obo", "Microsoft Entra ID"), ("okta_obo", "Okta")]);
     let mut page = INTRODUCTION.to_owned();
-    let rfc8693 = idp::failures().find(|(profile, _)| profile.name() == "rfc8693").unwrap().0;
-    for (profile, entries) in idp::failures().filter(|(_, entries)| !entries.is_empty()) {
+    let rfc8693 = provider::failures().find(|(profile, _)| profile.name() == "rfc8693").unwrap().0;
+    for (profile, entries) in provider::failures().filter(|(_, entries)| !entries.is_empty()) {
         let name = profile.name();
-        let has_them = |name: &&str| std::ptr::eq(idp::profile(name).unwrap().failures(), entries);
-        let all = idp::profile_names();
+        let has_them = |name: &&str| std::ptr::eq(provider::profile(name).unwrap().failures(), entries);
+        let all = provider::profile_names();
         let names: Vec<String> = all.split(", ").filter(has_them).map(|name| format!("`{name}`")).collect();
         let title = *titles.get(name).unwrap_or(&name);
         table(&mut page, &format!("{title} ({})", names.join(", ")), profile, entries);
@@ -452,7 +455,7 @@ fn sign(entry: &Entry) -> String {
 
 /// What the client gets.
 fn told(entry: &Entry, blame: Option<Blame>) -> String {
-    match blame.map(Blame::reason) {
+    match blame.map(Reason::from) {
         None => "the upstream's answer".to_owned(),
         Some(_) if entry.error.is_empty() && matches!(entry.sign, Sign::Numbers(_)) => "as for the `error`".to_owned(),
         Some(reason) => format!("{} `{}`", reason.row().status, reason.label()),

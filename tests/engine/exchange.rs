@@ -7,8 +7,9 @@ use jwt_simple::claims::NoCustomClaims;
 use jwt_simple::common::VerificationOptions;
 use onbehalf::config::Config;
 use onbehalf::engine::Step;
-use onbehalf::http::{Call, CallFailure, Reply, Url};
-use onbehalf::idp::{Leg, Subject, TokenRequest, Which};
+use onbehalf::http::{Call, CallFailure, Reply};
+use onbehalf::provider::{Leg, Subject, TokenRequest, Which};
+use onbehalf::url::Url;
 use serde_json::{Value, json};
 
 use crate::support::*;

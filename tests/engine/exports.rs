@@ -44,7 +44,7 @@ fn root() -> &'static Path {
 /// The callbacks that the shell implements: functions of the traits by which the SDK calls it.
 fn implemented() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for entry in fs::read_dir(root().join("src/shell")).unwrap() {
+    for entry in fs::read_dir(root().join("src/filter")).unwrap() {
         let source = fs::read_to_string(entry.unwrap().path()).unwrap();
         // rustfmt closes a block of the outermost level with a brace in the first column.
         for block in source.split("\nimpl ").skip(1) {

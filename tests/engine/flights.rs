@@ -1,6 +1,7 @@
 //! One call for everyone who lacks the same thing, whoever leaves meanwhile.
 
-use onbehalf::engine::{RequestId, Sample, Step};
+use onbehalf::engine::{RequestId, Step};
+use onbehalf::telemetry::Sample;
 
 use crate::support::*;
 

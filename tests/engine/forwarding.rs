@@ -1,7 +1,7 @@
 //! What reaches the upstream.
 
+use onbehalf::engine::HeaderEdits;
 use onbehalf::engine::Step;
-use onbehalf::http::HeaderEdits;
 use serde_json::{Value, json};
 
 use crate::support::*;

@@ -1,7 +1,8 @@
 //! Keys are there when they are needed, and a provider that fails or lies takes none away.
 
-use onbehalf::engine::{Sample, Step};
+use onbehalf::engine::Step;
 use onbehalf::http::Reply;
+use onbehalf::telemetry::Sample;
 use serde_json::{Value, json};
 
 use crate::support::*;

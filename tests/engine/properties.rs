@@ -7,13 +7,15 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use onbehalf::config::{Config, ConfigError};
 use onbehalf::crypto::{Algorithm, Software};
+use onbehalf::dpop::verify;
 use onbehalf::engine::Step;
-use onbehalf::http::{Answer, Reply, Request, Url};
-use onbehalf::idp::{Leg, Subject, TokenRequest, Which};
+use onbehalf::http::{Answer, Reply, Request};
+use onbehalf::jose::{Claims, Compact, Expected, KeySet, Selection, Signed, TokenError, check, verify};
 use onbehalf::json;
 use onbehalf::path;
+use onbehalf::provider::{Leg, Subject, TokenRequest, Which};
 use onbehalf::time::UnixTime;
-use onbehalf::token::{Claims, Compact, Expected, KeySet, Selection, Signed, TokenError, check, dpop, verify};
+use onbehalf::url::Url;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -722,9 +724,9 @@ fn proof(changes: Value) -> (String, String) {
     (OTHER_KEY.sign(&header, &with(claims, changes)), thumbprint)
 }
 
-fn verdict(proof: &str, key_thumbprint: &str, now: UnixTime) -> Result<dpop::Proof, &'static str> {
+fn verdict(proof: &str, key_thumbprint: &str, now: UnixTime) -> Result<verify::Proof, &'static str> {
     let url = Url::parse("https://mcp.acme.example/github").unwrap();
     let (path, access_token, max_age) = ("/github", "token", Duration::from_secs(300));
-    let expected = dpop::Expected { method: b"POST", url: &url, path, access_token, key_thumbprint, max_age };
-    dpop::verify(proof.as_bytes(), expected, &Software, now)
+    let expected = verify::Expected { method: b"POST", url: &url, path, access_token, key_thumbprint, max_age };
+    verify::verify(proof.as_bytes(), expected, &Software, now)
 }

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use onbehalf::audit::Record;
 use onbehalf::crypto::Software;
-use onbehalf::engine::{Engine, FlightId, RequestId, Sample, Step};
+use onbehalf::engine::{Engine, FlightId, RequestId, Step};
 use onbehalf::http::{Call, CallFailure, LocalAnswer, Reply};
 use onbehalf::shared::{Shared, Version};
+use onbehalf::telemetry::Record;
+use onbehalf::telemetry::Sample;
 use serde_json::{Value, json};
 
 use crate::support::*;

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use onbehalf::http::{HeaderEdits, Request};
+use onbehalf::engine::HeaderEdits;
+use onbehalf::http::Request;
 use serde_json::json;
 
 use crate::support::*;

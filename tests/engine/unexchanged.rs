@@ -1,8 +1,9 @@
 //! Tokens that are validated and exchanged for nothing.
 
 use onbehalf::config::Config;
-use onbehalf::engine::{Response, Sample};
+use onbehalf::engine::Response;
 use onbehalf::http::Answer;
+use onbehalf::telemetry::Sample;
 use serde_json::{Value, json};
 
 use crate::support::*;

@@ -5,8 +5,9 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use onbehalf::config::Config;
 use onbehalf::engine::{FlightId, RequestId, Step};
-use onbehalf::http::{Call, CallFailure, Reply, Url};
-use onbehalf::idp::{Blame, Leg, Subject, TokenRequest, Which};
+use onbehalf::http::{Call, CallFailure, Reply};
+use onbehalf::provider::{Blame, Leg, Subject, TokenRequest, Which};
+use onbehalf::url::Url;
 use serde_json::{Value, json};
 
 use crate::support::*;

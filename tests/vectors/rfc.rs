@@ -1,7 +1,7 @@
 //! The signed examples of RFC 7515 appendix A, RFC 7520 section 4 and RFC 8037 appendix A.4, as whole tokens.
 
 use onbehalf::crypto::{Algorithm, Crypto, Software};
-use onbehalf::token::{Compact, KeySet, Selection, TokenError};
+use onbehalf::jose::{Compact, KeySet, Selection, TokenError};
 use serde_json::{Value, json};
 
 /// What becomes of an example.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use onbehalf::crypto::{Algorithm, Crypto, PublicKey};
-use onbehalf::token::{KeySet, Selection};
+use onbehalf::jose::{KeySet, Selection};
 use serde_json::json;
 
 use crate::wycheproof::{self, Group, Key};

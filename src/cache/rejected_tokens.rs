@@ -1,0 +1,216 @@
+//! Exchanged tokens that upstreams rejected (docs/adr/0013).
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use crate::cache::exchanged_tokens::{Mark, TokenKey};
+use crate::cache::lru::{Cache, cache};
+use crate::cache::verified_tokens::UserMark;
+use crate::time::UnixTime;
+
+/// A token that its upstream rejects is exchanged anew once in so long, for each user token and target.
+const PERIOD: Duration = Duration::from_secs(60);
+
+/// For how long a token that is rejected tells against the upstream, where it came in the place of a rejected one.
+const MEMORY: Duration = Duration::from_secs(600);
+
+/// Of how many users an upstream may reject one token after the other before none is dropped for it for a while.
+const MOST_REJECTED_AGAIN: usize = 3;
+
+/// How many tokens are dropped for one resource in a second: what becomes of the first ones tells whether it is of any use.
+const MOST_DROPPED_AT_ONCE: u8 = 16;
+
+/// How many claims challenges are remembered of each resource, of [`challenge::LONGEST_CLAIMS`] bytes each at most.
+const MOST_CLAIMS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+
+/// The exchanged token that went with a request.
+#[derive(Clone, Copy)]
+pub(crate) struct SentToken {
+    pub(crate) key: TokenKey,
+    pub(crate) mark: Mark,
+    pub(crate) user: UserMark,
+}
+
+/// What upstreams said of tokens.
+pub(crate) struct Rejections {
+    /// What was dropped last for each user token and target. It runs out with its cache.
+    dropped: Cache<TokenKey, Dropped>,
+    /// By the index of the resource.
+    resources: Vec<Tally>,
+}
+
+/// A token that was dropped.
+#[derive(Clone, Copy)]
+struct Dropped {
+    at: UnixTime,
+    mark: Mark,
+    /// Whether that was soon after another, because claims were wanted.
+    is_for_claims: bool,
+}
+
+/// What the upstream of one resource does to all users' tokens.
+struct Tally {
+    /// What it wants the next token to have in it: JSON text.
+    claims: Cache<TokenKey, Box<str>>,
+    /// How many tokens were dropped in which second.
+    second: u64,
+    drops: u8,
+    /// Whose next token it has rejected as well, since when; not more than [`MOST_REJECTED_AGAIN`].
+    rejected_again: Vec<UserMark>,
+    since: UnixTime,
+}
+
+/// What is to become of a token that was rejected.
+pub(crate) enum Fate {
+    /// It is not used again: the next request exchanges anew.
+    Dropped,
+    /// It is not the one in use any more: what was sent with it was under way when that changed.
+    Gone,
+    /// It is as good as before: only the proof was not. Or its turn has not come: others of the resource are dropped first.
+    Kept,
+    /// It stays in use: others were asked for not long ago, and were no better.
+    Stays,
+}
+
+impl Tally {
+    fn new() -> Self {
+        Self { claims: cache(MOST_CLAIMS), second: 0, drops: 0, rejected_again: Vec::new(), since: UnixTime::default() }
+    }
+
+    fn clock_went_back(&mut self) {
+        (self.second, self.drops, self.since) = (0, 0, UnixTime::default());
+    }
+
+    /// A token was rejected that came in the place of a rejected one.
+    fn rejected_again(&mut self, user: UserMark, now: UnixTime) {
+        if now >= self.since.plus(PERIOD) {
+            self.rejected_again.clear();
+            self.since = now;
+        }
+        if self.rejected_again.len() < MOST_REJECTED_AGAIN && !self.rejected_again.contains(&user) {
+            self.rejected_again.push(user);
+        }
+    }
+
+    /// Whether no other token would be any better.
+    fn rejects_all(&self, now: UnixTime) -> bool {
+        self.rejected_again.len() >= MOST_REJECTED_AGAIN && now < self.since.plus(PERIOD)
+    }
+
+    /// Whether one more may be dropped now, which it is then.
+    fn drops_one(&mut self, now: UnixTime) -> bool {
+        if self.second != now.secs() {
+            (self.second, self.drops) = (now.secs(), 0);
+        }
+        let may = self.drops < MOST_DROPPED_AT_ONCE;
+        self.drops = self.drops.saturating_add(u8::from(may));
+        may
+    }
+}
+
+impl Rejections {
+    /// Room for so many tokens, at so many resources.
+    pub(crate) fn new(most: usize, resources: usize) -> Self {
+        Self {
+            dropped: cache(NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN)),
+            resources: std::iter::repeat_with(Tally::new).take(resources).collect(),
+        }
+    }
+
+    /// What was rejected stays so; what is said of when does not.
+    pub(crate) fn clock_went_back(&mut self) {
+        self.dropped.iter_mut().for_each(|(_, dropped)| dropped.at = UnixTime::default());
+        self.resources.iter_mut().for_each(Tally::clock_went_back);
+    }
+
+    /// Another worker has dropped a token. A message that comes late changes nothing.
+    pub(crate) fn learn(&mut self, rejected: &TokenRejected, now: UnixTime) {
+        let at = rejected.at.min(now);
+        if self.dropped.peek(&rejected.key).is_none_or(|dropped| dropped.at <= at) {
+            let dropped = Dropped { at, mark: rejected.mark, is_for_claims: rejected.is_for_claims };
+            self.dropped.put(rejected.key, dropped);
+            let resource = usize::try_from(rejected.resource).ok().and_then(|index| self.resources.get_mut(index));
+            if let (Some(resource), Some(claims)) = (resource, &rejected.claims) {
+                resource.claims.put(rejected.key, claims.clone());
+            }
+        }
+    }
+
+    /// What other workers have to know of a token that was dropped.
+    pub(crate) fn dropped(&self, resource: usize, key: &TokenKey) -> Option<TokenRejected> {
+        let Dropped { at, mark, is_for_claims } = *self.dropped.peek(key)?;
+        let (claims, resource) = (self.claims(resource, key), u32::try_from(resource).ok()?);
+        Some(TokenRejected { key: *key, mark, at, is_for_claims, resource, claims })
+    }
+
+    /// Whether that token was the last to be dropped.
+    pub(crate) fn has(&self, key: &TokenKey, mark: Mark) -> bool {
+        self.dropped.peek(key).is_some_and(|dropped| dropped.mark == mark)
+    }
+
+    /// What the upstream of a resource wants the next token of that key to have in it.
+    pub(crate) fn claims(&self, resource: usize, key: &TokenKey) -> Option<Box<str>> {
+        self.resources.get(resource)?.claims.peek(key).cloned()
+    }
+
+    /// It cannot be asked for.
+    pub(crate) fn forget_claims(&mut self, resource: usize, key: &TokenKey) {
+        if let Some(resource) = self.resources.get_mut(resource) {
+            resource.claims.pop(key);
+        }
+    }
+
+    /// A token was rejected that went on `at` some time, and the next one should have `claims` in it; what was wanted before,
+    /// still is. `in_use`: the one that goes on now.
+    pub(crate) fn judge(
+        &mut self,
+        SentToken { key, mark, user }: SentToken,
+        (resource, at): (usize, UnixTime),
+        in_use: Option<Mark>,
+        claims: Option<String>,
+        now: UnixTime,
+    ) -> Fate {
+        let before = self.dropped.get(&key).copied();
+        let Some(tally) = self.resources.get_mut(resource) else {
+            return Fate::Stays;
+        };
+        if before.is_some_and(|before| at <= before.at) || in_use.is_some_and(|in_use| in_use != mark) {
+            return Fate::Gone;
+        }
+        let is_within = |span| before.is_some_and(|before| now < before.at.plus(span));
+        // The token that was dropped for others, or for none, may have been followed by one that was asked for without these.
+        let is_for_claims = is_within(PERIOD) && claims.is_some() && before.is_some_and(|before| !before.is_for_claims);
+        let wants_more =
+            claims.as_deref().is_some_and(|claims| tally.claims.peek(&key).is_none_or(|known| **known != *claims));
+        if let Some(claims) = claims {
+            tally.claims.put(key, claims.into());
+        }
+        let is_soon = is_within(PERIOD) && !is_for_claims;
+        if is_soon || (is_within(MEMORY) && !is_for_claims && !wants_more) {
+            tally.rejected_again(user, now);
+        }
+        if is_soon || tally.rejects_all(now) {
+            return Fate::Stays;
+        }
+        if !tally.drops_one(now) {
+            return Fate::Kept;
+        }
+        self.dropped.put(key, Dropped { at: now, mark, is_for_claims });
+        Fate::Dropped
+    }
+}
+
+/// An upstream has rejected an exchanged token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TokenRejected {
+    pub(crate) key: TokenKey,
+    pub(crate) mark: Mark,
+    /// When it was dropped.
+    pub(crate) at: UnixTime,
+    /// Whether another was dropped not long before, and this one because claims were wanted.
+    pub(crate) is_for_claims: bool,
+    /// The index of the resource. Workers whose configuration differs may have another one there, but not with this key.
+    pub(crate) resource: u32,
+    /// The claims that the next token must have in it, if the upstream has said: whichever worker asks for it.
+    pub(crate) claims: Option<Box<str>>,
+}

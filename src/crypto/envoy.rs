@@ -1,0 +1,177 @@
+use std::fmt;
+
+use crate::crypto::{Algorithm, Crypto, PublicKey, SigningKey, Software, known_answer};
+
+/// The host's BoringSSL where it has what is needed (Envoy's foreign functions `verify_signature`, and `sign` from
+/// 1.37 on), else the libraries in the module.
+///
+/// `F` calls a foreign function: its name and its arguments, and what it returned, `None` when there is no such
+/// function or it failed.
+pub struct Host<F> {
+    call: F,
+    verifies: bool,
+    software: Software,
+}
+
+impl<F: Fn(&str, &[u8]) -> Option<Vec<u8>>> Host<F> {
+    /// Asks the host for a known answer. One that gives a wrong one is not asked again.
+    pub fn probe(call: F) -> Self {
+        let mut crypto = Self { call, verifies: true, software: Software };
+        crypto.verifies = known_answer::holds(&crypto);
+        crypto
+    }
+}
+
+impl<F: Fn(&str, &[u8]) -> Option<Vec<u8>>> Crypto for Host<F> {
+    fn verify(&self, algorithm: Algorithm, key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
+        let hash = hash_of(algorithm);
+        let Some(hash) = hash.filter(|_| self.verifies) else {
+            return self.software.verify(algorithm, key, message, signature);
+        };
+        let Some(signature) = key.foreign_signature(signature).filter(|_| key.suits(algorithm)) else {
+            return false;
+        };
+        // envoy: source/extensions/common/wasm/ext/verify_signature.proto
+        let arguments = message_of(&[(1, hash.as_bytes()), (2, key.spki()), (3, &signature), (4, message)]);
+        // Field 1, true, and nothing else. Everything else is no.
+        (self.call)("verify_signature", &arguments).as_deref() == Some(&[0x08, 0x01])
+    }
+
+    fn sign(&self, key: &SigningKey, message: &[u8]) -> Option<Vec<u8>> {
+        let by_host = hash_of(key.algorithm()).and_then(|hash| {
+            // envoy: source/extensions/common/wasm/ext/sign.proto
+            let arguments =
+                zeroize::Zeroizing::new(message_of(&[(1, hash.as_bytes()), (2, key.pkcs8()), (3, message)]));
+            let result = (self.call)("sign", &arguments)?;
+            key.jws_signature(signature_of(&result)?.to_vec())
+        });
+        by_host.or_else(|| self.software.sign(key, message))
+    }
+
+    fn random(&self) -> Option<[u8; 16]> {
+        self.software.random()
+    }
+}
+
+impl<F> fmt::Debug for Host<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "signatures are verified {}", if self.verifies { "by the host" } else { "in the module" })
+    }
+}
+
+/// The name of the hash, for what the host can do.
+const fn hash_of(algorithm: Algorithm) -> Option<&'static str> {
+    match algorithm {
+        Algorithm::Rs256 | Algorithm::Es256 => Some("sha256"),
+        Algorithm::Rs384 | Algorithm::Es384 => Some("sha384"),
+        Algorithm::Rs512 => Some("sha512"),
+        Algorithm::Ps256 | Algorithm::Ps384 | Algorithm::Ps512 | Algorithm::EdDsa => None,
+    }
+}
+
+/// A protocol buffer of length-delimited fields: each its tag, its length and its bytes.
+fn message_of(fields: &[(u8, &[u8])]) -> Vec<u8> {
+    let mut message = Vec::with_capacity(fields.iter().map(|(_, bytes)| bytes.len().saturating_add(6)).sum());
+    for (number, bytes) in fields {
+        message.push(number << 3 | 2);
+        let mut length = bytes.len();
+        while length >= 0x80 {
+            message.push(low_byte(length) | 0x80);
+            length >>= 7;
+        }
+        message.push(low_byte(length));
+        message.extend_from_slice(bytes);
+    }
+    message
+}
+
+fn low_byte(number: usize) -> u8 {
+    number.to_le_bytes().first().map_or(0, |byte| byte & 0x7f)
+}
+
+/// The signature of a `SignResult` that says that it is one: `08 01 12`, a length below 2^14, and that many bytes.
+fn signature_of(result: &[u8]) -> Option<&[u8]> {
+    let rest = result.strip_prefix(&[0x08, 0x01, 0x12])?;
+    let (length, rest) = match rest {
+        [low @ 0..=0x7f, rest @ ..] => (usize::from(*low), rest),
+        [low, high @ 0..=0x7f, rest @ ..] => (usize::from(low & 0x7f) | usize::from(*high) << 7, rest),
+        _ => return None,
+    };
+    (rest.len() == length).then_some(rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn good() -> (PublicKey, Vec<u8>, Vec<u8>) {
+        use jwt_simple::algorithms::ECDSAP256KeyPairLike as _;
+        use jwt_simple::algorithms::ES256KeyPair;
+        let pair = ES256KeyPair::generate();
+        let key = SigningKey::parse(Algorithm::Es256, &pair.key_pair().to_pem().unwrap()).unwrap();
+        let point = pair.key_pair().public_key().to_bytes_uncompressed();
+        let (x, y) = point[1..].split_at(32);
+        let message = b"message".to_vec();
+        let signature = Software.sign(&key, &message).unwrap();
+        (PublicKey::p256(x, y).unwrap(), message, signature)
+    }
+
+    #[test]
+    fn a_host_that_fails_the_known_answer_is_not_asked_again_and_the_software_decides() {
+        let (key, message, signature) = good();
+        // No such function; one that says yes to all; one that says no to all.
+        for answer in [None, Some(vec![0x08, 0x01]), Some(vec![0x12, 0x00])] {
+            let calls = Cell::new(0);
+            let host = Host::probe(|name, _| {
+                assert_eq!(name, "verify_signature");
+                calls.set(calls.get() + 1);
+                answer.clone()
+            });
+            let probed = calls.get();
+            assert!(probed > 0);
+            assert!(host.verify(Algorithm::Es256, &key, &message, &signature));
+            assert!(!host.verify(Algorithm::Es256, &key, b"another", &signature));
+            assert_eq!(calls.get(), probed);
+            assert_eq!(format!("{host:?}"), "signatures are verified in the module");
+        }
+    }
+
+    #[test]
+    fn only_the_two_bytes_make_a_signature_good() {
+        let (key, message, signature) = good();
+        let answer = std::cell::RefCell::new(None);
+        let asked = Cell::new(0);
+        let host = Host::probe(|_, _| {
+            asked.set(asked.get() + 1);
+            // The probe asks for a good one, then for a bad one.
+            if asked.get() == 1 { Some(vec![0x08, 0x01]) } else { answer.borrow().clone() }
+        });
+        assert_eq!(asked.get(), 2);
+        let verify = |result: Option<&[u8]>| {
+            answer.replace(result.map(<[u8]>::to_vec));
+            host.verify(Algorithm::Es256, &key, &message, &signature)
+        };
+        assert!(verify(Some(&[0x08, 0x01])));
+        let no: [&[u8]; 8] =
+            [&[], &[8], &[8, 0], &[8, 2], &[8, 1, 0x12, 0], &[0x12, 2, 8, 1], &[8, 1, 8, 0], &[8, 0x81, 0]];
+        for result in no.map(Some).into_iter().chain([None]) {
+            assert!(!verify(result), "{result:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_no_signature_is_made_good_by_the_software() {
+        use jwt_simple::algorithms::ECDSAP256KeyPairLike as _;
+        use jwt_simple::algorithms::ES256KeyPair;
+        let pem = ES256KeyPair::generate().key_pair().to_pem().unwrap();
+        let key = SigningKey::parse(Algorithm::Es256, &pem).unwrap();
+        let no: [&[u8]; 6] =
+            [&[], &[8, 1], &[8, 1, 0x12], &[8, 1, 0x12, 2, 0x30], &[8, 1, 0x12, 1, 0x30], &[0x1a, 1, b'x']];
+        for result in no.map(Some).into_iter().chain([None]) {
+            let host = Host::probe(|name, _| if name == "sign" { result.map(<[u8]>::to_vec) } else { None });
+            assert_eq!(host.sign(&key, b"message").unwrap().len(), 64, "{result:?}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Who acts for a user: whether the user's token lets us (RFC 8693 section 4.4), and the token that says who we are (section
+//! 2.1).
+
+use crate::engine::credentials::header_token;
+use crate::http::Request;
+use crate::jose::{Compact, Party};
+use crate::provider::{Actor, ActorSource, ID_TOKEN, JWT, Provider, Target};
+use crate::refusal::{Reason, Refusal};
+
+/// Whether we are who may act: this client, or whoever the token is of that is sent for the actor.
+pub(super) fn check(may_act: Option<&Party>, provider: &Provider, target: &Target) -> Result<(), Refusal> {
+    let Some(party) = may_act else {
+        return Ok(());
+    };
+    let no = |because: &str| {
+        let detail = format!("provider={} because={because:?}", provider.name);
+        Err(Refusal::because(Reason::ActorNotAllowed, detail))
+    };
+    let client = provider.client.as_ref().map(|client| client.id.as_str());
+    let (subject, issuer) = match &target.actor {
+        None => (client, None),
+        Some(actor) if actor.subject.is_none() && party.subject.is_some() => {
+            return no("the token has may_act, and actor_token.subject does not say whom the actor's token is of");
+        }
+        Some(actor) => (actor.subject.as_deref(), actor.issuer.as_deref()),
+    };
+    let issuer = issuer.unwrap_or(provider.issuer.as_str());
+    let is = |wanted: &Option<String>, ours: Option<&str>| wanted.as_deref().is_none_or(|wanted| Some(wanted) == ours);
+    if party.subject.is_none() && party.client_id.is_none() {
+        return no("may_act names neither sub nor client_id");
+    }
+    if !is(&party.subject, subject) || !is(&party.client_id, client) || !is(&party.issuer, Some(issuer)) {
+        return no("may_act names somebody else than this client, or than the actor that is configured");
+    }
+    Ok(())
+}
+
+/// The actor's token that comes with the request, where it comes with that. What it says of itself is not verified here,
+/// the provider does that; but one that says to be another's than the configured actor's goes nowhere, nor does one that
+/// we read in another way than the provider may, or not at all. Only an opaque one says nothing of itself.
+pub(super) fn token<'r>(
+    request: &'r Request,
+    provider: &Provider,
+    target: &Target,
+) -> Result<Option<&'r str>, Refusal> {
+    let Some(Actor { source: ActorSource::Header(name), token_type, subject, issuer }) = &target.actor else {
+        return Ok(None);
+    };
+    let no = |because: &str| {
+        let detail = format!("provider={} header={name:?} because={because:?}", provider.name);
+        Err(Refusal::because(Reason::ActorTokenMissing, detail))
+    };
+    let Some(token) = header_token(request, name) else {
+        return no("not one token is there: an earlier filter of Envoy's must put it there, in place of what came");
+    };
+    let is_said = subject.is_some() || issuer.is_some();
+    let may_be_opaque = token.matches('.').count() < 2 && ![JWT, ID_TOKEN].contains(&token_type.as_str());
+    if is_said && !may_be_opaque {
+        let is_theirs = Compact::parse(token, |_| None).and_then(|compact| {
+            let claims = compact.claims()?;
+            let is = |name: &str, wanted: &Option<String>| wanted.is_none() || claims.string(name) == wanted.as_deref();
+            Ok(is("sub", subject) && is("iss", issuer))
+        });
+        match is_theirs {
+            Ok(true) => {}
+            Ok(false) => return no("it is of another actor than the configured one"),
+            Err(_) => return no("whose it is cannot be read: it is no plain signed JWT"),
+        }
+    }
+    Ok(Some(token))
+}

@@ -1,0 +1,202 @@
+//! One exchange: its calls in a row, until there is a token or it is clear why there is none.
+
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::crypto::Crypto;
+use crate::dpop::{Nonces, Server, nonce_cache, proof};
+use crate::engine::decide::TokenNeed;
+use crate::engine::state::Known;
+use crate::http::{Call, CallFailure, Reply};
+use crate::provider::{Accepted, Fault, Issued, Leg, Provider, Subject, TokenRequest, Which};
+use crate::secret::Secret;
+use crate::time::UnixTime;
+use crate::url::Url;
+
+/// An exchange at one of its calls.
+pub(super) struct Exchange {
+    pub(super) need: Box<TokenNeed>,
+    token_endpoint: Url,
+    /// What the first of two requests has brought for the second. It is good for one use: a call that has to be made
+    /// again after that starts with the first.
+    brought: Option<Secret>,
+    /// By which of its secrets the client is proved, at the provider and at the authorization server of the resource.
+    which: Which,
+    which_at_second: Which,
+    /// Whether the call may be made once more where nobody answers it.
+    may_retry: bool,
+    /// Whether the call before brought nothing but a nonce for this one.
+    is_for_nonce: bool,
+    is_for_nonce_at_second: bool,
+    /// When its first call was made: all of them together have the provider's time.
+    began: UnixTime,
+}
+
+/// What follows a reply.
+pub(super) enum Next {
+    /// Another call.
+    Call(Exchange, Call),
+    /// A token; the outcome is for the metric.
+    Issued { issued: Issued, outcome: &'static str },
+    /// None.
+    Failed(Fault),
+}
+
+impl Exchange {
+    /// `None`: the endpoint that it takes is not known (any more).
+    pub(super) fn new(need: Box<TokenNeed>, config: &Config, known: &Known, now: UnixTime) -> Option<Self> {
+        let endpoints = known.issuer(need.provider)?.endpoints.as_ref()?;
+        let provider = config.providers.get(need.provider)?;
+        let tenant = need.tenant.as_deref();
+        let token_endpoint = provider.profile.token_endpoint(provider, endpoints.token_endpoint.as_ref()?, tenant)?;
+        Some(Self {
+            need,
+            token_endpoint,
+            brought: None,
+            which: Which::Current,
+            which_at_second: Which::Current,
+            may_retry: provider.retries,
+            is_for_nonce: false,
+            is_for_nonce_at_second: false,
+            began: now,
+        })
+    }
+
+    /// How long it has taken.
+    pub(super) fn took(&self, now: UnixTime) -> Duration {
+        now.since(self.began)
+    }
+
+    /// The call of this step. `None`: it could not be made, or there is no time left for it.
+    pub(super) fn call(&self, config: &Config, nonces: &Nonces, crypto: &dyn Crypto, now: UnixTime) -> Option<Call> {
+        let request = self.request(config, nonces)?;
+        let left = request.provider.timeout.checked_sub(self.took(now)).filter(|left| !left.is_zero())?;
+        request.call(left, crypto, now)
+    }
+
+    /// Takes a reply in.
+    pub(super) fn land(
+        self,
+        reply: &Reply,
+        config: &Config,
+        nonces: &mut Nonces,
+        crypto: &dyn Crypto,
+        now: UnixTime,
+    ) -> Next {
+        if let Reply::Answer(answer) = reply
+            && let Some(endpoint) =
+                self.request(config, nonces).filter(TokenRequest::has_proof).map(|it| it.endpoint().clone())
+        {
+            nonces.learn(Server::TokenEndpoint(&endpoint), nonce_cache::fields(answer));
+        }
+        let Some(request) = self.request(config, nonces) else {
+            return Next::Failed(Fault::no_answer(CallFailure::NotSent));
+        };
+        let fault = match request.read(reply, &accepted(config), now) {
+            Ok(issued) if request.is_first_of_two() => {
+                let second = Self { brought: Some(issued.access_token), ..self };
+                return match second.call(config, nonces, crypto, now) {
+                    Some(call) => Next::Call(second, call),
+                    None => Next::Failed(second.not_made(config, nonces, now)),
+                };
+            }
+            Ok(issued) => {
+                let is_known = [self.which, self.which_at_second].iter().all(|which| *which == Which::Current);
+                return Next::Issued { issued, outcome: if is_known { "ok" } else { "ok_with_previous_secret" } };
+            }
+            Err(fault) => fault,
+        };
+        let again = self.again(&request, reply, &fault);
+        match again.and_then(|again| again.call(config, nonces, crypto, now).map(|call| (again, call))) {
+            Some((again, call)) => Next::Call(again, call),
+            None => Next::Failed(fault),
+        }
+    }
+
+    /// Why there is no call.
+    fn not_made(&self, config: &Config, nonces: &Nonces, now: UnixTime) -> Fault {
+        let request = self.request(config, nonces);
+        let is_late = request.as_ref().is_some_and(|request| request.provider.timeout <= self.took(now));
+        let fault = Fault::no_answer(if is_late { CallFailure::TimedOut } else { CallFailure::NotSent });
+        match request {
+            Some(request) => request.located(fault),
+            None => fault,
+        }
+    }
+
+    /// The call that may bring what this one did not.
+    fn again(&self, request: &TokenRequest<'_>, reply: &Reply, fault: &Fault) -> Option<Self> {
+        let name = &request.provider.name;
+        if fault.is_invalid_client()
+            && request.which == Which::Current
+            && request.client().is_some_and(|client| client.authentication.has_previous_secret())
+        {
+            log::warn!("provider={name} does not know the secret, previous_secret is tried: {fault}");
+            let is_one_client = request.target.second.as_ref().is_some_and(|server| server.client.is_none());
+            let (which, which_at_second) = match request.leg {
+                Leg::First if is_one_client => (Which::Previous, Which::Previous),
+                Leg::First => (Which::Previous, self.which_at_second),
+                Leg::Second(_) => (self.which, Which::Previous),
+            };
+            return Some(Self { which, which_at_second, ..self.restarted() });
+        }
+        // It is known by now, and in the next proof.
+        let has_nonce = matches!(reply, Reply::Answer(answer) if proof::nonce(nonce_cache::fields(answer)).is_some());
+        let is_second = matches!(request.leg, Leg::Second(_));
+        let was_for_nonce = if is_second { self.is_for_nonce_at_second } else { self.is_for_nonce };
+        if fault.is_nonce_wanted() && has_nonce && !was_for_nonce && request.has_proof() {
+            log::debug!("provider={name} is asked once more, with its nonce");
+            return Some(match is_second {
+                true => Self { is_for_nonce_at_second: true, ..self.restarted() },
+                false => Self { is_for_nonce: true, ..self.restarted() },
+            });
+        }
+        // Nobody has answered, and there is time: a connection that was kept open too long, mostly.
+        if self.may_retry && matches!(reply, Reply::Failed(CallFailure::NoConnection)) {
+            log::debug!("provider={name} is asked once more: {fault}");
+            return Some(Self { may_retry: false, ..self.restarted() });
+        }
+        None
+    }
+
+    /// The same at its first call.
+    fn restarted(&self) -> Self {
+        Self {
+            need: self.need.clone(),
+            token_endpoint: self.token_endpoint.clone(),
+            brought: None,
+            is_for_nonce: false,
+            ..*self
+        }
+    }
+
+    fn request<'a>(&'a self, config: &'a Config, nonces: &'a Nonces) -> Option<TokenRequest<'a>> {
+        let target = config.resources.get(self.need.resource)?.targets.get(self.need.provider)?.as_ref()?;
+        let request = TokenRequest {
+            provider: config.providers.get(self.need.provider)?,
+            target,
+            token_endpoint: &self.token_endpoint,
+            subject: Subject {
+                token: self.need.subject.reveal(),
+                is_id_token: self.need.is_id_token,
+                claims: self.need.claims.as_deref(),
+                actor: self.need.actor.as_ref().map(Secret::reveal),
+            },
+            which: if self.brought.is_some() { self.which_at_second } else { self.which },
+            assertion: self.need.assertion.as_ref(),
+            nonce: None,
+            leg: self.brought.as_ref().map_or(Leg::First, |brought| Leg::Second(brought.reveal())),
+        };
+        let nonce = nonces.of(Server::TokenEndpoint(request.endpoint())).map(|nonce| &**nonce);
+        Some(TokenRequest { nonce, ..request })
+    }
+}
+
+/// The tokens with which one can come in here: each provider's, for whichever resource.
+fn accepted<'a>(config: &'a Config) -> Vec<Accepted<'a>> {
+    let of = |provider: &'a Provider| {
+        let audiences = provider.every_audience.iter().map(String::as_str).collect();
+        Accepted { provider, audiences }
+    };
+    config.providers.iter().map(of).collect()
+}

@@ -1,0 +1,218 @@
+use std::cell::Cell;
+use std::rc::Rc;
+
+use proxy_wasm::hostcalls;
+use proxy_wasm::traits::{Context, HttpContext};
+use proxy_wasm::types::{Action, MapType};
+
+use crate::engine::{HeaderEdits, RequestId, Response, Sent, Step};
+use crate::filter::root::Worker;
+use crate::filter::{filter_state, headers, now};
+use crate::http::{Answer, LocalAnswer, Request};
+use crate::telemetry::Record;
+
+/// A request, for as long as Envoy has it.
+pub(crate) struct Stream {
+    id: RequestId,
+    worker: Rc<Worker>,
+    /// Whether the request was held.
+    waits: Cell<bool>,
+    /// With what it went on, if it did at once; else the worker knows.
+    sent: Cell<Option<Sent>>,
+}
+
+impl Stream {
+    pub(crate) const fn new(id: u32, worker: Rc<Worker>) -> Self {
+        Self { id: RequestId(id), worker, waits: Cell::new(false), sent: Cell::new(None) }
+    }
+
+    /// What to do with the request, and whether the root has work.
+    fn decide(&self) -> (Step, bool) {
+        let mut request = Request::from_pairs(headers::pairs(MapType::HttpRequestHeaders));
+        if self.worker.takes_certificates.get() {
+            request.peer_certificate = peer_certificate();
+        }
+        let now = now();
+        let Ok(mut engine) = self.worker.engine.try_borrow_mut() else {
+            return (unavailable(), false);
+        };
+        match engine.as_mut() {
+            Some(engine) => {
+                let step = engine.request(self.id, request, now);
+                (step, engine.has_work())
+            }
+            None => (unavailable(), false),
+        }
+    }
+}
+
+impl Stream {
+    /// Body and trailers wait as long as their request does. Envoy holds them back then, unless
+    /// `allow_on_headers_stop_iteration` is set: a part of them that goes on lets go the header, too (docs/adr/0020).
+    fn behind_the_header(&self) -> Action {
+        let waits = self.waits.get()
+            && match self.worker.engine.try_borrow() {
+                Ok(engine) => engine.as_ref().is_none_or(|engine| engine.waits(self.id)),
+                Err(_) => true,
+            };
+        if waits { Action::Pause } else { Action::Continue }
+    }
+
+    /// What to do with the upstream's answer, if anything.
+    ///
+    /// Nearly every answer has nothing for us. That is seen by the lack of one field, which a 401 must have (RFC 9110 section
+    /// 15.5.2). The status takes five times as long to read: in a busy worker, it is not in every answer (docs/adr/0013).
+    fn answered(&self) -> Option<Response> {
+        let sent = if self.waits.get() { self.worker.take_resumed(self.id) } else { self.sent.take() }?;
+        let is_for_us = headers::response_field("www-authenticate").is_some()
+            || (sent.hides_nonce() && headers::response_field("dpop-nonce").is_some())
+            || (sent.has_token()
+                && self.worker.may_look(&sent)
+                && headers::response_field(":status").is_some_and(|status| status == b"401"));
+        if !is_for_us {
+            return None;
+        }
+        let head = Request::from_pairs(headers::pairs(MapType::HttpResponseHeaders));
+        let status = head.field(b":status").and_then(|status| std::str::from_utf8(status).ok()?.parse().ok());
+        let fields = head.fields().map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.to_vec()));
+        let answer = Answer { status: status.unwrap_or_default(), headers: fields.collect(), body: Vec::new() };
+        let now = now();
+        self.worker.engine.try_borrow_mut().ok()?.as_mut().map(|engine| engine.upstream_answered(&sent, &answer, now))
+    }
+}
+
+/// The digest of the certificate by which the client proved itself to Envoy, as Envoy tells it: in hexadecimal.
+fn peer_certificate() -> Option<[u8; 32]> {
+    let digest = hostcalls::get_property(vec!["connection", "sha256_peer_certificate_digest"]).ok().flatten()?;
+    let (pairs, rest) = digest.as_chunks::<2>();
+    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let bytes: Vec<u8> = pairs.iter().map(byte).collect::<Option<_>>()?;
+    bytes.try_into().ok().filter(|_| rest.is_empty())
+}
+
+impl Context for Stream {}
+
+impl HttpContext for Stream {
+    fn on_http_request_headers(&mut self, _headers: usize, end_of_stream: bool) -> Action {
+        let (step, has_work) = self.decide();
+        let waits = matches!(step, Step::Wait);
+        self.waits.set(waits);
+        if waits && !end_of_stream {
+            self.worker.add_unfinished(self.id);
+        }
+        if let Step::Forward(edits) = &step {
+            self.sent.set(edits.sent);
+        }
+        // Who waits for another worker's call makes the root tick sooner.
+        if waits || has_work {
+            self.worker.wake();
+        }
+        perform(step, false)
+    }
+
+    fn on_http_request_body(&mut self, _size: usize, _end_of_stream: bool) -> Action {
+        self.behind_the_header()
+    }
+
+    fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
+        let trailers = Request::from_pairs(headers::pairs(MapType::HttpRequestTrailers));
+        let names = match self.worker.engine.try_borrow() {
+            Ok(engine) => engine.as_ref().map(|engine| engine.trailers(&trailers)),
+            Err(_) => None,
+        };
+        let is_clean = names.is_some_and(|names| {
+            names.iter().all(|name| hostcalls::remove_map_value(MapType::HttpRequestTrailers, name).is_ok())
+        });
+        if is_clean {
+            return self.behind_the_header();
+        }
+        send(&not_edited());
+        Action::Pause
+    }
+
+    fn on_http_response_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
+        match self.answered() {
+            None => Action::Continue,
+            Some(Response::Instead(step)) => perform(step, false),
+            Some(Response::PassOn { remove }) => {
+                if !remove.iter().all(|name| hostcalls::remove_map_value(MapType::HttpResponseHeaders, name).is_ok()) {
+                    log::error!("a response could not be edited");
+                }
+                Action::Continue
+            }
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if !self.waits.get() {
+            return;
+        }
+        self.worker.take_resumed(self.id);
+        self.worker.take_unfinished(self.id);
+        if let Ok(mut engine) = self.worker.engine.try_borrow_mut()
+            && let Some(engine) = engine.as_mut()
+        {
+            engine.gone(self.id);
+        }
+    }
+}
+
+/// Does with the effective context's request what `step` says. `paused`: it was held before and must be let go.
+pub(crate) fn perform(step: Step, paused: bool) -> Action {
+    match step {
+        Step::Wait => Action::Pause,
+        Step::Answer(answer) => {
+            filter_state::tell_record(&answer.audit);
+            send(&answer);
+            Action::Pause
+        }
+        Step::Forward(edits) => {
+            if !edit(&edits) || !filter_state::tell(&edits.filter_state) {
+                send(&not_edited());
+                return Action::Pause;
+            }
+            if paused && hostcalls::resume_http_request().is_err() {
+                log::error!("a request could not be resumed");
+            }
+            Action::Continue
+        }
+    }
+}
+
+/// Whether every edit was made.
+fn edit(edits: &HeaderEdits) -> bool {
+    const MAP: MapType = MapType::HttpRequestHeaders;
+    let authorization = edits.authorization.as_ref().map(|value| value.reveal().as_bytes());
+    hostcalls::set_map_value_bytes(MAP, "authorization", authorization).is_ok()
+        && edits.remove.iter().all(|name| hostcalls::remove_map_value(MAP, name).is_ok())
+        && edits
+            .cookie
+            .as_ref()
+            .is_none_or(|cookie| hostcalls::set_map_value_bytes(MAP, "cookie", Some(cookie)).is_ok())
+        // Behind what is removed: the caller's own had the same name.
+        && edits
+            .proof
+            .as_ref()
+            .is_none_or(|proof| hostcalls::set_map_value_bytes(MAP, "dpop", Some(proof.reveal().as_bytes())).is_ok())
+}
+
+fn send(answer: &LocalAnswer) {
+    let headers = answer.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let body = Some(answer.body.as_bytes()).filter(|body| !body.is_empty());
+    if hostcalls::send_http_response(answer.status.into(), headers, body).is_err() {
+        log::error!("a request could not be answered");
+    }
+}
+
+/// There is no engine: the host let requests in without a configuration, which it does not do.
+fn unavailable() -> Step {
+    Step::Answer(LocalAnswer { status: 503, headers: Vec::new(), body: String::new(), audit: Record::default() })
+}
+
+/// The host refused an edit. A request half edited could carry the caller's own token, and one without filter state could get
+/// past a rule that looks for its caller.
+fn not_edited() -> LocalAnswer {
+    LocalAnswer { status: 500, headers: Vec::new(), body: String::new(), audit: Record::default() }
+}

@@ -1,0 +1,261 @@
+use std::rc::Rc;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+use crate::crypto::{Algorithm, PublicKey};
+use crate::json::{self, Object, Value};
+
+/// The most keys of one set that are looked at. Providers publish about ten.
+const MAX_KEYS: usize = 256;
+
+/// A key that may verify tokens, and the one algorithm that it may do so with.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// `kid`.
+    pub id: Option<String>,
+    /// `alg`, or where a provider leaves it out (as it may, RFC 7517 section 4.4) the usual one for such a key:
+    /// RS256, ES256, ES384 or EdDSA.
+    pub algorithm: Algorithm,
+    /// The key itself.
+    pub public: PublicKey,
+    /// The member `issuer` that some multi-tenant providers add: a template with `{tenantid}` in it, or a whole
+    /// issuer. Only tokens of such an issuer may be verified with the key.
+    pub issuer: Option<String>,
+}
+
+impl Key {
+    /// Whether the key's own `issuer`, if it has one, is `issuer` with `tenant` filled in.
+    pub fn serves(&self, issuer: &str, tenant: Option<&str>) -> bool {
+        let Some(template) = &self.issuer else {
+            return true;
+        };
+        let lower = template.to_ascii_lowercase();
+        match (lower.find("{tenantid}"), tenant) {
+            (None, _) => template == issuer,
+            (Some(_), None) => false,
+            (Some(at), Some(tenant)) => {
+                let (before, rest) = (template.get(..at), template.get(at.saturating_add("{tenantid}".len())..));
+                matches!((before, rest), (Some(before), Some(rest))
+                    if issuer.strip_prefix(before).and_then(|issuer| issuer.strip_suffix(rest)) == Some(tenant))
+            }
+        }
+    }
+}
+
+/// The usable keys of an issuer's JWK Set (RFC 7517 section 5).
+#[derive(Clone, Debug, Default)]
+pub struct KeySet {
+    keys: Vec<Rc<Key>>,
+}
+
+/// What a [`KeySet`] has for a token.
+#[derive(Debug)]
+pub enum Selection<'a> {
+    /// The one key to verify with.
+    Found(&'a Rc<Key>),
+    /// A key of that `kid` exists, for another algorithm.
+    OtherAlgorithm,
+    /// No such key, or several that cannot be told apart.
+    Missing,
+}
+
+impl KeySet {
+    /// Reads a JWK Set. A key that cannot be used is skipped, with a word why in the second value, and the rest
+    /// is kept (RFC 7517 section 5). `None`: not a JWK Set.
+    pub fn read(bytes: &[u8]) -> Option<(Self, Vec<&'static str>)> {
+        Self::from_members(&json::object(bytes)?)
+    }
+
+    /// The same of a set that was read as JSON before.
+    pub fn from_members(set: &Object<'_>) -> Option<(Self, Vec<&'static str>)> {
+        let listed = set.get("keys")?.as_array()?;
+        let mut keys = Vec::new();
+        let mut skipped = Vec::new();
+        for jwk in listed.iter().take(MAX_KEYS) {
+            match jwk.as_object().ok_or("not an object").and_then(read_key) {
+                Ok(key) => keys.push(Rc::new(key)),
+                Err(reason) => skipped.push(reason),
+            }
+        }
+        if listed.len() > MAX_KEYS {
+            skipped.push("beyond the 256th");
+        }
+        Some((Self { keys }, skipped))
+    }
+
+    /// Whether there is no usable key.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// How many usable keys there are.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// The key for a token that says `key_id` and `algorithm`. A token without `kid` is served only when a
+    /// single key could be meant.
+    pub fn select(&self, key_id: Option<&str>, algorithm: Algorithm) -> Selection<'_> {
+        let named = || self.keys.iter().filter(|key| key_id.is_none() || key.id.as_deref() == key_id);
+        let mut fitting = named().filter(|key| key.algorithm == algorithm);
+        match (fitting.next(), fitting.next()) {
+            (Some(key), None) => Selection::Found(key),
+            (None, _) if named().next().is_some() => Selection::OtherAlgorithm,
+            _ => Selection::Missing,
+        }
+    }
+
+    /// Whether every key of `self` is also in `other`.
+    pub fn is_contained_in(&self, other: &Self) -> bool {
+        let is_in_other = |key: &Rc<Key>| {
+            other.keys.iter().any(|candidate| {
+                candidate.id == key.id
+                    && candidate.algorithm == key.algorithm
+                    && candidate.public.spki() == key.public.spki()
+                    && candidate.issuer == key.issuer
+            })
+        };
+        self.keys.iter().all(is_in_other)
+    }
+}
+
+/// Reads one public JWK; the error says why it cannot verify signatures here.
+pub(crate) fn read_key(jwk: &Object<'_>) -> Result<Key, &'static str> {
+    // RFC 7518 sections 6.2.2, 6.3.2 and 6.4: nobody publishes these on purpose.
+    if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| jwk.has(name)) {
+        return Err("a private or symmetric key");
+    }
+    if jwk.get("use").is_some_and(|usage| usage.as_str() != Some("sig")) {
+        return Err("not for signatures");
+    }
+    if let Some(operations) = jwk.get("key_ops") {
+        let verifies = operations
+            .as_array()
+            .is_some_and(|operations| operations.iter().any(|operation| operation.as_str() == Some("verify")));
+        if !verifies {
+            return Err("not for verifying");
+        }
+    }
+    let (public, usual) = match jwk.string("kty") {
+        Some("RSA") => {
+            let key = PublicKey::rsa(&octets(jwk, "n")?, &octets(jwk, "e")?);
+            (key.ok_or("not an RSA key of 2048 to 4096 bits with exponent 65537")?, Algorithm::Rs256)
+        }
+        Some("EC") => match jwk.string("crv") {
+            Some("P-256") => {
+                let key = PublicKey::p256(&octets(jwk, "x")?, &octets(jwk, "y")?);
+                (key.ok_or("not a point on P-256")?, Algorithm::Es256)
+            }
+            Some("P-384") => {
+                let key = PublicKey::p384(&octets(jwk, "x")?, &octets(jwk, "y")?);
+                (key.ok_or("not a point on P-384")?, Algorithm::Es384)
+            }
+            _ => return Err("a curve that is not supported"),
+        },
+        Some("OKP") if jwk.string("crv") == Some("Ed25519") => {
+            (PublicKey::ed25519(&octets(jwk, "x")?).ok_or("not an Ed25519 key")?, Algorithm::EdDsa)
+        }
+        _ => return Err("a kind of key that is not supported"),
+    };
+    let algorithm = match jwk.get("alg") {
+        None => usual,
+        Some(name) => name.as_str().and_then(Algorithm::from_name).ok_or("an algorithm that is not supported")?,
+    };
+    if !public.suits(algorithm) {
+        return Err("an algorithm that does not suit the key");
+    }
+    let text = |name: &str| match jwk.get(name) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text.as_ref().to_owned())),
+        Some(_) => Err("kid or issuer is not a string"),
+    };
+    Ok(Key { id: text("kid")?, algorithm, public, issuer: text("issuer")? })
+}
+
+fn octets(jwk: &Object<'_>, name: &str) -> Result<Vec<u8>, &'static str> {
+    let text = jwk.string(name).ok_or("a member of the key is missing")?;
+    BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| "a member of the key is not base64url")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const N: &str = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw";
+    const EC: &str = r#""kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM""#;
+
+    fn rsa(more: &str) -> String {
+        format!(r#"{{"kty":"RSA","n":"{N}","e":"AQAB"{more}}}"#)
+    }
+
+    fn set(keys: &[String]) -> (KeySet, Vec<&'static str>) {
+        KeySet::read(format!(r#"{{"keys":[{}]}}"#, keys.join(",")).as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_key_without_alg_gets_the_usual_one() {
+        let (keys, skipped) = set(&[rsa(r#","kid":"a","x5t":"a","use":"sig""#), format!(r#"{{{EC},"kid":"b"}}"#)]);
+        assert!(skipped.is_empty());
+        assert!(matches!(keys.select(Some("a"), Algorithm::Rs256), Selection::Found(_)));
+        assert!(matches!(keys.select(Some("a"), Algorithm::Ps256), Selection::OtherAlgorithm));
+        assert!(matches!(keys.select(Some("b"), Algorithm::Es256), Selection::Found(_)));
+        assert!(matches!(keys.select(Some("b"), Algorithm::Rs256), Selection::OtherAlgorithm));
+        assert!(matches!(keys.select(Some("c"), Algorithm::Rs256), Selection::Missing));
+    }
+
+    #[test]
+    fn an_odd_key_is_skipped_and_the_rest_kept() {
+        let odd = [
+            rsa(r#","use":"enc""#),
+            rsa(r#","key_ops":["sign"]"#),
+            rsa(r#","alg":"HS256""#),
+            rsa(r#","alg":"ES256""#),
+            rsa(r#","alg":7"#),
+            rsa(r#","d":"AQAB""#),
+            rsa(r#","kid":7"#),
+            r#"{"kty":"RSA","x5c":["MII"]}"#.to_owned(),
+            r#"{"kty":"oct","k":"AAAA"}"#.to_owned(),
+            r#"{"kty":"EC","crv":"P-521","x":"AA","y":"AA"}"#.to_owned(),
+            r#"{"kty":"OKP","crv":"X25519","x":"AA"}"#.to_owned(),
+            r#"{"kty":"RSA","n":"AQ==","e":"AQAB"}"#.to_owned(),
+            "{}".to_owned(),
+            "null".to_owned(),
+            "[]".to_owned(),
+        ];
+        let mut all = odd.to_vec();
+        all.push(rsa(r#","kid":"good""#));
+        let (keys, skipped) = set(&all);
+        assert_eq!((keys.len(), skipped.len()), (1, odd.len()));
+    }
+
+    #[test]
+    fn what_is_no_key_set_is_not_read_as_an_empty_one() {
+        for text in ["", "null", "[]", "{}", r#"{"keys":null}"#, r#"{"keys":{}}"#, "<html>", r#"{"keys":[],"keys":[]}"#]
+        {
+            assert!(KeySet::read(text.as_bytes()).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn two_keys_that_cannot_be_told_apart_are_not_used() {
+        let (keys, _) = set(&[rsa(r#","kid":"a""#), rsa(r#","kid":"a""#), format!(r#"{{{EC},"kid":"a"}}"#)]);
+        assert!(matches!(keys.select(Some("a"), Algorithm::Rs256), Selection::Missing));
+        assert!(matches!(keys.select(Some("a"), Algorithm::Es256), Selection::Found(_)));
+        assert!(matches!(keys.select(None, Algorithm::Rs256), Selection::Missing));
+        assert!(matches!(keys.select(None, Algorithm::Es256), Selection::Found(_)));
+    }
+
+    #[test]
+    fn a_key_serves_only_the_issuer_that_it_names() {
+        let key = |issuer: &str| set(&[rsa(&format!(r#","issuer":"{issuer}""#))]).0.keys.remove(0);
+        let template = key("https://login.example/{tenantid}/v2.0");
+        assert!(template.serves("https://login.example/t1/v2.0", Some("t1")));
+        assert!(!template.serves("https://login.example/t2/v2.0", Some("t1")));
+        assert!(!template.serves("https://login.example/t1/v2.0", None));
+        assert!(!template.serves("https://evil.example/t1/v2.0", Some("t1")));
+        assert!(key("https://login.example/{tenantId}/v2.0").serves("https://login.example/t1/v2.0", Some("t1")));
+        assert!(key("https://login.example/t1").serves("https://login.example/t1", None));
+        assert!(!key("https://login.example/t1").serves("https://login.example/t2", None));
+    }
+}

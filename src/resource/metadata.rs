@@ -1,0 +1,78 @@
+//! The protected resource metadata document (RFC 9728 sections 2 and 3).
+
+use crate::dpop::verify;
+use crate::http::LocalAnswer;
+use crate::json;
+use crate::path::without_final_slash;
+use crate::provider::Provider;
+use crate::resource::{Bound, Resource};
+use crate::telemetry::Record;
+
+/// Section 3: stands between host and path of the resource.
+pub const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
+
+/// The field without which no script of another origin reads an answer.
+pub fn readable() -> (&'static str, String) {
+    ("access-control-allow-origin", "*".to_owned())
+}
+
+/// The answer to a browser that asks whether a script may send a request.
+pub fn preflight(methods: &str) -> LocalAnswer {
+    let headers = vec![
+        readable(),
+        ("access-control-allow-methods", methods.to_owned()),
+        ("access-control-allow-headers", "*".to_owned()),
+        ("access-control-max-age", "86400".to_owned()),
+    ];
+    LocalAnswer { status: 204, headers, body: String::new(), audit: Record::default() }
+}
+
+/// The URL of a resource's document (section 3.1).
+pub fn url(resource: &Resource) -> String {
+    let url = &resource.url;
+    format!("{}://{}{WELL_KNOWN}{}", url.scheme(), url.authority(), resource_path(url.path()))
+}
+
+/// The path part behind the well-known one for a resource at `path`; a lone slash is dropped (section 3.1).
+pub fn resource_path(path: &str) -> &str {
+    if path == "/" { without_final_slash(path) } else { path }
+}
+
+/// The answer to a request for the document, with what browsers need to read it from another origin.
+pub fn answer(method: &[u8], resource: &Resource, providers: &[Provider]) -> Option<LocalAnswer> {
+    match method {
+        b"OPTIONS" => Some(preflight("GET, HEAD, OPTIONS")),
+        b"GET" | b"HEAD" => {
+            let headers = vec![
+                readable(),
+                ("content-type", "application/json".to_owned()),
+                ("cache-control", "public, max-age=3600".to_owned()),
+            ];
+            Some(LocalAnswer { status: 200, headers, body: document(resource, providers), audit: Record::default() })
+        }
+        _ => None,
+    }
+}
+
+fn document(resource: &Resource, providers: &[Provider]) -> String {
+    let issuers: Vec<String> = resource.issuers(providers).collect();
+    let mut document = vec![
+        ("resource", resource.url.as_str().into()),
+        ("authorization_servers", issuers.iter().map(String::as_str).collect()),
+        ("bearer_methods_supported", ["header"].into_iter().collect()),
+    ];
+    // Section 3.2: empty arrays are left out.
+    if !resource.scopes_supported.is_empty() {
+        document.push(("scopes_supported", resource.scopes_supported.iter().map(String::as_str).collect()));
+    }
+    if resource.dpop.mode != Bound::Off {
+        document.push(("dpop_signing_alg_values_supported", verify::ALGORITHMS.into_iter().collect()));
+    }
+    if resource.dpop.mode == Bound::Required {
+        document.push(("dpop_bound_access_tokens_required", true.into()));
+    }
+    if resource.certificates != Bound::Off {
+        document.push(("tls_client_certificate_bound_access_tokens", true.into()));
+    }
+    json::text(document)
+}

@@ -1,0 +1,116 @@
+//! What is counted. Numbers are collected here and fetched once in a while: a hostcall for each would show on
+//! the warm path.
+
+use std::time::Duration;
+
+/// The most durations that are kept until they are fetched: each is a hostcall then. Of more, those that come later are not
+/// recorded.
+const MOST_DURATIONS: usize = 4096;
+
+/// A number that goes to a metric of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sample {
+    /// So many decisions of that label.
+    Decisions(&'static str),
+    /// So many look-ups for an exchanged token: `hit`, `miss`, `joined`, `shared` or `renewed`.
+    TokenCache(&'static str),
+    /// So many exchanges with a provider (by index) that ended so.
+    Exchanges(usize, &'static str),
+    /// So many fetches of a provider's keys that ended so: `ok` or `failed`.
+    KeyRefreshes(usize, &'static str),
+}
+
+/// Numbers since they were last fetched.
+#[derive(Debug, Default)]
+pub struct Counters {
+    forwarded: u64,
+    hits: u64,
+    /// One for each label that has come up: a few dozen at most.
+    others: Vec<(Sample, u64)>,
+    durations: Vec<(usize, Duration)>,
+}
+
+impl Counters {
+    /// Every number above zero; they start from zero again.
+    pub fn take(&mut self) -> Vec<(Sample, u64)> {
+        let mut samples = std::mem::take(&mut self.others);
+        samples.push((Sample::Decisions("forwarded"), std::mem::take(&mut self.forwarded)));
+        samples.push((Sample::TokenCache("hit"), std::mem::take(&mut self.hits)));
+        samples.retain(|(_, number)| *number > 0);
+        samples
+    }
+
+    /// How long exchanges took since the last time, by provider.
+    pub fn take_durations(&mut self) -> Vec<(usize, Duration)> {
+        std::mem::take(&mut self.durations)
+    }
+
+    pub(crate) fn forwarded(&mut self) {
+        self.forwarded = self.forwarded.saturating_add(1);
+    }
+
+    pub(crate) fn cache_hit(&mut self) {
+        self.hits = self.hits.saturating_add(1);
+    }
+
+    pub(crate) fn cache_miss(&mut self) {
+        self.count(Sample::TokenCache("miss"));
+    }
+
+    pub(crate) fn cache_shared(&mut self) {
+        self.count(Sample::TokenCache("shared"));
+    }
+
+    pub(crate) fn cache_renewed(&mut self) {
+        self.count(Sample::TokenCache("renewed"));
+    }
+
+    pub(crate) fn cache_joined(&mut self) {
+        self.count(Sample::TokenCache("joined"));
+    }
+
+    pub(crate) fn open_path(&mut self) {
+        self.count(Sample::Decisions("open_path"));
+    }
+
+    pub(crate) fn metadata(&mut self) {
+        self.count(Sample::Decisions("metadata"));
+    }
+
+    pub(crate) fn refused(&mut self, reason: &'static str) {
+        self.count(Sample::Decisions(reason));
+    }
+
+    pub(crate) fn exchanged(&mut self, provider: usize, outcome: &'static str, took: Duration) {
+        self.count(Sample::Exchanges(provider, outcome));
+        if self.durations.len() < MOST_DURATIONS {
+            self.durations.push((provider, took));
+        }
+    }
+
+    pub(crate) fn keys_refreshed(&mut self, provider: usize, ok: bool) {
+        self.count(Sample::KeyRefreshes(provider, if ok { "ok" } else { "failed" }));
+    }
+
+    fn count(&mut self, sample: Sample) {
+        match self.others.iter_mut().find(|(other, _)| *other == sample) {
+            Some((_, number)) => *number = number.saturating_add(1),
+            None => self.others.push((sample, 1)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_an_end() {
+        let mut counters = Counters::default();
+        (0..10_000).for_each(|_| counters.exchanged(0, "ok", Duration::ZERO));
+        assert_eq!(counters.take_durations().len(), MOST_DURATIONS);
+        assert!(counters.take().contains(&(Sample::Exchanges(0, "ok"), 10_000)), "but all are counted");
+        counters.exchanged(0, "ok", Duration::ZERO);
+        assert_eq!(counters.take_durations().len(), 1);
+    }
+}

@@ -1,0 +1,7 @@
+//! Telemetry: records for the log and the access log, and metrics.
+
+pub mod metrics;
+pub mod record;
+
+pub use metrics::{Counters, Sample};
+pub use record::{CallerFacts, FilterState, PREFIX, Record, Subjects};
