@@ -4,18 +4,18 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use crate::http::{LocalAnswer, Scheme};
+use crate::http::{LocalReply, Scheme};
 use crate::jose::TokenError;
 use crate::json::{self, Object, Value};
-use crate::provider::Blame;
-use crate::resource::authorization_server::Servers;
+use crate::provider::ErrorClass;
+use crate::resource::authorization_server::AuthorizationServers;
 use crate::resource::challenge::{self, Problem};
 use crate::resource::{Resource, metadata};
 use crate::telemetry::Record;
 
 /// Who can do something about a refusal: it decides how loud the log is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Concern {
+pub enum Blame {
     /// The caller; nothing is wrong here.
     Caller,
     /// Whoever runs this proxy or the provider.
@@ -34,7 +34,7 @@ pub struct Row {
     /// Whether a `WWW-Authenticate` goes with it, and with an error or without.
     pub challenge: Challenge,
     /// Whose concern it is.
-    pub concern: Concern,
+    pub concern: Blame,
     /// What a person can do: the error description. Printable ASCII without quotes and backslashes.
     pub text: &'static str,
 }
@@ -72,7 +72,7 @@ macro_rules! reasons {
                         status: $status,
                         error: $error,
                         challenge: Challenge::$challenge,
-                        concern: Concern::$concern,
+                        concern: Blame::$concern,
                         text: $text,
                     },)*
                 }
@@ -148,7 +148,7 @@ pub struct Refusal {
     /// Where the user can act, in a browser: an `https` URL at the identity provider.
     pub interaction_uri: Option<Box<str>>,
     /// The authorization servers that should have been asked.
-    pub servers: Option<Box<Servers>>,
+    pub servers: Option<Box<AuthorizationServers>>,
     /// A nonce that the client's next proof must have (`DPoP-Nonce`).
     pub nonce: Option<String>,
     /// How the token was presented.
@@ -208,7 +208,7 @@ impl Refusal {
     }
 
     /// What the client gets. `resource` is the one that the request was for, if it was for one.
-    pub fn answer(&self, resource: Option<&Resource>) -> LocalAnswer {
+    pub fn answer(&self, resource: Option<&Resource>) -> LocalReply {
         let row = self.reason.row();
         let (status, error) = match &self.claims {
             Some(_) => (401, "insufficient_claims"),
@@ -249,7 +249,7 @@ impl Refusal {
         let body =
             [("error", error.into()), ("error_description", Value::String(description)), ("reason", row.label.into())];
         let body = json::text(body.into_iter().chain(members));
-        LocalAnswer { status, headers, body, audit: Record::default() }
+        LocalReply { status, headers, body, audit: Record::default() }
     }
 }
 
@@ -258,7 +258,7 @@ pub fn log_at(reason: Reason, record: &Record) {
     match reason {
         // The first request of every MCP client, and what some ask after it.
         Reason::NoCredentials | Reason::NotAnAuthorizationServer => log::debug!("{record}"),
-        reason if reason.row().concern == Concern::Operator => log::warn!("{record}"),
+        reason if reason.row().concern == Blame::Operator => log::warn!("{record}"),
         _ => log::info!("{record}"),
     }
 }
@@ -274,16 +274,16 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl From<Blame> for Reason {
-    fn from(blame: Blame) -> Self {
+impl From<ErrorClass> for Reason {
+    fn from(blame: ErrorClass) -> Self {
         match blame {
-            Blame::Token => Self::ExchangeRejected,
-            Blame::UserMustAct => Self::InteractionRequired,
-            Blame::NotAllowed => Self::ExchangeDenied,
-            Blame::Operator => Self::ExchangeMisconfigured,
-            Blame::Throttled => Self::ProviderThrottled,
-            Blame::Unavailable => Self::ProviderUnavailable,
-            Blame::Nonsense => Self::ProviderAnswerInvalid,
+            ErrorClass::Token => Self::ExchangeRejected,
+            ErrorClass::UserMustAct => Self::InteractionRequired,
+            ErrorClass::NotAllowed => Self::ExchangeDenied,
+            ErrorClass::Operator => Self::ExchangeMisconfigured,
+            ErrorClass::Throttled => Self::ProviderThrottled,
+            ErrorClass::Unavailable => Self::ProviderUnavailable,
+            ErrorClass::Nonsense => Self::ProviderAnswerInvalid,
         }
     }
 }

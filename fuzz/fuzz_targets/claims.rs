@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
+use onbehalf::jose::Claims;
 use onbehalf::json;
 use onbehalf::time::UnixTime;
-use onbehalf::jose::Claims;
 use serde_json::Value;
 
 fuzz_target!(|bytes: &[u8]| {

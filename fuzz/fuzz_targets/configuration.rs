@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use onbehalf::config::Config;
 use onbehalf::crypto::Software;
-use onbehalf::engine::{Engine, RequestId, Step};
+use onbehalf::engine::{Decision, Engine, RequestId};
 use onbehalf::http::Request;
 use onbehalf_fuzz::support::{NOW, SECRET, SharedMap};
 use onbehalf_fuzz::world::{check_answer, holds_the_secret};
@@ -34,17 +34,17 @@ fuzz_target!(|bytes: &[u8]| {
         .collect();
     let mut engine = Engine::new(config, Box::new(Software), Box::new(SharedMap::default()));
     engine.tick(NOW);
-    assert!(engine.next_step(NOW).is_none());
+    assert!(engine.next_decision(NOW).is_none());
     for (id, (authority, path)) in (0..).zip(asked) {
         for (number, prefix) in (0..).zip(["", "/.well-known/oauth-protected-resource"]) {
             let path = if prefix.is_empty() && path.is_empty() { "/".to_owned() } else { format!("{prefix}{path}") };
             let fields = [(":method", "GET".to_owned()), (":authority", authority.clone()), (":path", path)];
             let request = Request::new(&fields.each_ref().map(|(name, value)| (*name, value.as_bytes())));
             match engine.request(RequestId(2 * id + number), request, NOW) {
-                Step::Answer(answer) => check_answer(&answer),
+                Decision::Respond(answer) => check_answer(&answer),
                 // An open path may be that of a resource as well.
-                Step::Forward(edits) => assert!(edits.authorization.is_none()),
-                Step::Wait => panic!("waits for nothing"),
+                Decision::Forward(edits) => assert!(edits.authorization.is_none()),
+                Decision::Pause => panic!("waits for nothing"),
             }
         }
     }

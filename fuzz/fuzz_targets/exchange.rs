@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use onbehalf::config::Config;
-use onbehalf::http::{Answer, Reply};
+use onbehalf::http::{CalloutResult, Response};
+use onbehalf::jose::CompactJws;
+use onbehalf::provider::{Accepted, Hop, SecretVersion, SubjectInput, TokenRequest};
 use onbehalf::url::Url;
-use onbehalf::provider::{Accepted, Leg, Subject, TokenRequest, Which};
-use onbehalf::jose::Compact;
 use onbehalf_fuzz::support::{NOW, SECRET, configuration};
 use onbehalf_fuzz::world::{CALLERS, IdToken, config, has_a_secret};
 use serde_json::{Value, json};
@@ -20,13 +20,13 @@ thread_local! {
     static CONFIGS: [Config; 2] = [config(IdToken::None, 0), of_two_calls()];
 }
 
-fn read(text: &[u8]) -> Option<Answer> {
+fn read(text: &[u8]) -> Option<Response> {
     let mut headers = Vec::new();
     let mut lines = text.splitn(8, |byte| *byte == b'\n');
     let status = std::str::from_utf8(lines.next()?).ok()?.parse().ok()?;
     for line in lines {
         if let Some(body) = line.strip_prefix(b"\r") {
-            return Some(Answer { status, headers, body: body.to_vec() });
+            return Some(Response { status, headers, body: body.to_vec() });
         }
         let colon = line.iter().position(|byte| *byte == b':')?;
         let name = std::str::from_utf8(&line[..colon]).ok()?.to_ascii_lowercase();
@@ -51,12 +51,12 @@ fuzz_target!(|text: &[u8]| CONFIGS.with(|configs| {
         return;
     };
     let (status, body) = (answer.status, answer.body.clone());
-    let reply = Reply::Answer(answer);
-    let subject = Subject { token: CALLERS[0].token, is_id_token: false, claims: None, actor: None };
+    let reply = CalloutResult::Response(answer);
+    let subject = SubjectInput { token: CALLERS[0].token, is_id_token: false, claims: None, actor: None };
     let providers =
         configs.iter().flat_map(|config| config.providers.iter().enumerate().map(move |found| (config, found)));
     for ((config, (index, provider)), leg) in
-        providers.flat_map(|found| [(found, Leg::First), (found, Leg::Second(ASSERTION))])
+        providers.flat_map(|found| [(found, Hop::First), (found, Hop::Second(ASSERTION))])
     {
         let target = config.resources[0].targets[index].as_ref().unwrap();
         let token_endpoint = &Url::parse("https://login.example/token").unwrap();
@@ -65,7 +65,7 @@ fuzz_target!(|text: &[u8]| CONFIGS.with(|configs| {
             target,
             token_endpoint,
             subject,
-            which: Which::Current,
+            which: SecretVersion::Current,
             assertion: None,
             nonce: None,
             leg,
@@ -86,8 +86,8 @@ fuzz_target!(|text: &[u8]| CONFIGS.with(|configs| {
                 }
                 assert!(matches!(token.len(), 1..=32_768) && token.bytes().all(|byte| matches!(byte, 0x21..=0x7e)));
                 assert_ne!(token, subject.token);
-                assert!(token != ASSERTION || matches!(leg, Leg::First));
-                if let (Ok(compact), Leg::First) = (Compact::parse(token, |_| None), leg)
+                assert!(token != ASSERTION || matches!(leg, Hop::First));
+                if let (Ok(compact), Hop::First) = (CompactJws::parse(token, |_| None), leg)
                     && let Ok(claims) = compact.claims()
                 {
                     let is_ours = |audience: &str| audiences.contains(&audience);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
 use onbehalf::crypto::Software;
+use onbehalf::dpop::verify::{ProofRules, verify};
 use onbehalf::url::Url;
-use onbehalf::dpop::verify::{Expected, verify};
 use onbehalf_fuzz::support::NOW;
 use onbehalf_fuzz::world::{CALLERS, Caller};
 use serde_json::Value;
@@ -30,7 +30,7 @@ fuzz_target!(|proof: &[u8]| {
 
 fn try_one(proof: &[u8], url: &Url) {
     let (holder, key_thumbprint) = &*HOLDER;
-    let expected = Expected {
+    let expected = ProofRules {
         method: b"POST",
         url,
         path: "/github",

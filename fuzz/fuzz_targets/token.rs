@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use libfuzzer_sys::fuzz_target;
 use onbehalf::crypto::{Algorithm, Software};
-use onbehalf::jose::{Claims, Compact, Expected, Key, KeySet, Selection, Signed, check, verify};
+use onbehalf::jose::{Claims, CompactJws, Key, KeySet, Selection, Signed, TokenRules, check, verify};
 use onbehalf_fuzz::support::{ENTRA, NOW, OKTA};
 use onbehalf_fuzz::world::{CALLERS, IdToken, config, key_set};
 
@@ -23,14 +23,14 @@ static AUDIENCES: LazyLock<Vec<String>> = LazyLock::new(|| {
 });
 
 fuzz_target!(|token: &str| {
-    let Ok(compact) = Compact::parse(token, |_| None) else {
+    let Ok(compact) = CompactJws::parse(token, |_| None) else {
         return;
     };
     let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
     assert_eq!(format!("{}.{}", compact.signing_input, encode(&compact.signature)), token, "read in another way");
     assert!(compact.signing_input.starts_with(&format!("{}.", compact.header_segment)));
     let header = compact.header.clone();
-    let again = Compact::parse(token, |_| Some(header.clone())).expect("refused with a header that is known");
+    let again = CompactJws::parse(token, |_| Some(header.clone())).expect("refused with a header that is known");
     assert_eq!(again.payload, compact.payload);
 
     let Some(algorithm) = Algorithm::from_name(&header.algorithm) else {
@@ -46,8 +46,8 @@ fuzz_target!(|token: &str| {
 });
 
 fn check_verdict(token: &str, issuer: &str, key: &Key) {
-    let compact = Compact::parse(token, |_| None).unwrap();
-    let expected = Expected { audiences: &AUDIENCES, types: &["jwt"], leeway: Duration::from_secs(60) };
+    let compact = CompactJws::parse(token, |_| None).unwrap();
+    let expected = TokenRules { audiences: &AUDIENCES, types: &["jwt"], leeway: Duration::from_secs(60) };
     let Ok(members) = compact.claims() else {
         return;
     };

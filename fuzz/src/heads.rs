@@ -1,7 +1,7 @@
 //! One request, header field by header field, through an engine that has its keys.
 
-use onbehalf::engine::{RequestId, Step};
-use onbehalf::engine::HeaderEdits;
+use onbehalf::engine::HeaderMutations;
+use onbehalf::engine::{Decision, RequestId};
 use onbehalf::http::Request;
 use onbehalf::path;
 
@@ -56,10 +56,10 @@ fn fill_in(value: &[u8]) -> Vec<u8> {
 pub fn run(id_token: IdToken, has_certificate: bool, fields: &[(String, Vec<u8>)]) {
     let mut engine = engine(id_token, 4, &SharedMap::default(), 1);
     engine.tick(NOW);
-    while let Some((flight, call)) = engine.next_call() {
+    while let Some((flight, call)) = engine.next_callout() {
         engine.reply(flight, &document(&call, false), NOW);
     }
-    assert!(engine.next_step(NOW).is_none());
+    assert!(engine.next_decision(NOW).is_none());
     let id = RequestId(1);
     let pairs: Vec<_> = fields.iter().map(|(name, value)| (name.as_str(), value.as_slice())).collect();
     let mut request = Request::new(&pairs);
@@ -67,10 +67,10 @@ pub fn run(id_token: IdToken, has_certificate: bool, fields: &[(String, Vec<u8>)
     let mut step = engine.request(id, request, NOW);
     let mut exchanged = None;
     let mut calls = 0;
-    while matches!(step, Step::Wait) {
+    while matches!(step, Decision::Pause) {
         calls += 1;
         assert!(calls < 8, "one request made many calls");
-        let (flight, call) = engine.next_call().expect("a request waits for nothing");
+        let (flight, call) = engine.next_callout().expect("a request waits for nothing");
         let reply = if call.method == "POST" {
             let form = form(&call);
             let subject = form.get("assertion").or_else(|| form.get("subject_token")).unwrap().clone();
@@ -81,18 +81,18 @@ pub fn run(id_token: IdToken, has_certificate: bool, fields: &[(String, Vec<u8>)
             document(&call, false)
         };
         engine.reply(flight, &reply, NOW);
-        if let Some((answered, next)) = engine.next_step(NOW) {
+        if let Some((answered, next)) = engine.next_decision(NOW) {
             assert_eq!(answered, id);
             step = next;
         }
-        assert!(engine.next_step(NOW).is_none());
+        assert!(engine.next_decision(NOW).is_none());
     }
-    assert!(engine.next_call().is_none(), "a call for nobody");
+    assert!(engine.next_callout().is_none(), "a call for nobody");
     assert_eq!(engine.waiting(), 0);
     match step {
-        Step::Wait => unreachable!(),
-        Step::Answer(answer) => check_answer(&answer),
-        Step::Forward(edits) => {
+        Decision::Pause => unreachable!(),
+        Decision::Respond(answer) => check_answer(&answer),
+        Decision::Forward(edits) => {
             let target = last(fields, ":path");
             check_upstream(id_token, &edited(fields, &edits));
             match (edits.authorization, exchanged) {
@@ -116,7 +116,7 @@ fn last<'a>(fields: &'a [(String, Vec<u8>)], name: &str) -> &'a [u8] {
 }
 
 /// The header as it goes on.
-fn edited(fields: &[(String, Vec<u8>)], edits: &HeaderEdits) -> Vec<(String, Vec<u8>)> {
+fn edited(fields: &[(String, Vec<u8>)], edits: &HeaderMutations) -> Vec<(String, Vec<u8>)> {
     let mut kept: Vec<_> = fields.iter().filter(|(name, _)| !edits.remove.contains(name)).cloned().collect();
     kept.retain(|(name, _)| name != "authorization" && (name != "cookie" || edits.cookie.is_none()));
     kept.extend(edits.proof.iter().map(|proof| ("dpop".to_owned(), proof.reveal().as_bytes().to_vec())));

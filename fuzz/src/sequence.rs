@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use libfuzzer_sys::arbitrary::{self, Arbitrary};
-use onbehalf::engine::{Engine, FlightId, RequestId, Step};
-use onbehalf::http::{Answer, Call, CallFailure, Reply, Request};
+use onbehalf::engine::{Decision, Engine, FetchId, RequestId};
+use onbehalf::http::{Callout, CalloutFailure, CalloutResult, Request, Response};
 use onbehalf::time::UnixTime;
 use serde_json::json;
 
@@ -25,7 +25,7 @@ enum Event<'a> {
     /// A caller asks a worker for a resource, mostly properly.
     Request { worker: bool, caller: u8, admin: bool, proof: u8, oddity: Oddity },
     /// A call is answered.
-    Reply { call: u8, reply: Scripted<'a> },
+    CalloutResult { call: u8, reply: Scripted<'a> },
     /// A call that was answered before is answered again.
     Again { call: u8, reply: Scripted<'a> },
     /// The host's timer of a worker.
@@ -142,7 +142,7 @@ struct Issued {
 }
 
 /// A flight, and the worker whose it is.
-type Flight = (usize, FlightId, Call);
+type Fetch = (usize, FetchId, Callout);
 
 struct Run {
     id_token: IdToken,
@@ -152,8 +152,8 @@ struct Run {
     requests: u32,
     /// Requests that wait, of each worker.
     waiting: [BTreeMap<RequestId, Waiting>; 2],
-    calls: Vec<Flight>,
-    answered: Vec<Flight>,
+    calls: Vec<Fetch>,
+    answered: Vec<Fetch>,
     /// Proofs by which somebody got in; and whether the clock and the memory were such that none may do so twice.
     used: HashSet<&'static str>,
     remembers_proofs: bool,
@@ -194,7 +194,7 @@ impl Run {
             Event::Request { worker, caller, admin, proof, oddity } => {
                 self.ask(usize::from(*worker), usize::from(*caller) % CALLERS.len(), *admin, *proof, oddity);
             }
-            Event::Reply { call, reply } => {
+            Event::CalloutResult { call, reply } => {
                 if !self.calls.is_empty() {
                     let flight = self.calls.swap_remove(usize::from(*call) % self.calls.len());
                     self.land(flight, reply);
@@ -292,21 +292,21 @@ impl Run {
         let is_hopeless = matches!(oddity, Oddity::TwoAuthorizations | Oddity::TokenInQuery | Oddity::OtherScheme);
         // Whether a token is bound is known when it has been verified, so one sent in the wrong way may wait for keys.
         let may_wait = matches!(oddity, Oddity::OtherScheme);
-        assert!(!is_hopeless || matches!(step, Step::Answer(_)) || may_wait && matches!(step, Step::Wait));
+        assert!(!is_hopeless || matches!(step, Decision::Respond(_)) || may_wait && matches!(step, Decision::Pause));
         if is_hopeless {
             waiting.proof = None;
             waiting.has_certificate = false;
         }
         match step {
-            Step::Wait => drop(self.waiting[worker].insert(id, waiting)),
+            Decision::Pause => drop(self.waiting[worker].insert(id, waiting)),
             step => self.check(&waiting, step),
         }
         self.collect(worker);
     }
 
-    fn land(&mut self, (worker, flight, call): Flight, reply: &Scripted<'_>) {
+    fn land(&mut self, (worker, flight, call): Fetch, reply: &Scripted<'_>) {
         let (reply, lifetime) = scripted(reply, &call, &mut self.serial);
-        if let (true, Reply::Answer(answer)) = (call.method == "POST", &reply) {
+        if let (true, CalloutResult::Response(answer)) = (call.method == "POST", &reply) {
             let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap_or_default();
             if let Some(token) = body["access_token"].as_str() {
                 let (subject, target) = asked(&call);
@@ -329,10 +329,10 @@ impl Run {
     /// Hands out so many steps at most.
     fn finish(&mut self, worker: usize, most: usize) {
         for _ in 0..most {
-            let Some((id, step)) = self.workers[worker].next_step(self.now) else {
+            let Some((id, step)) = self.workers[worker].next_decision(self.now) else {
                 break;
             };
-            if !matches!(step, Step::Wait) {
+            if !matches!(step, Decision::Pause) {
                 let waiting = self.waiting[worker].remove(&id).expect("a step for a request that does not wait");
                 self.check(&waiting, step);
             }
@@ -341,7 +341,7 @@ impl Run {
     }
 
     fn collect(&mut self, worker: usize) {
-        while let Some((flight, call)) = self.workers[worker].next_call() {
+        while let Some((flight, call)) = self.workers[worker].next_callout() {
             let issuer = issuer(&call);
             if call.method == "POST" {
                 let (subject, target) = asked(&call);
@@ -356,15 +356,15 @@ impl Run {
         }
     }
 
-    fn check(&mut self, request: &Waiting, step: Step) {
+    fn check(&mut self, request: &Waiting, step: Decision) {
         let caller = &CALLERS[request.caller];
         match step {
-            Step::Wait => panic!("a wait is no end"),
-            Step::Answer(answer) => {
+            Decision::Pause => panic!("a wait is no end"),
+            Decision::Respond(answer) => {
                 assert!(answer.status >= 400);
                 check_answer(&answer);
             }
-            Step::Forward(edits) => {
+            Decision::Forward(edits) => {
                 let authorization = edits.authorization.expect("forwarded without a token");
                 let token = authorization.reveal().strip_prefix("Bearer ").unwrap();
                 assert!(token != caller.token && Some(token) != request.id_token, "an inbound token went on");
@@ -412,7 +412,7 @@ impl Run {
 }
 
 /// Subject token and target of an exchange.
-fn asked(call: &Call) -> (String, String) {
+fn asked(call: &Callout) -> (String, String) {
     let form = form(call);
     let subject = form.get("assertion").or_else(|| form.get("subject_token")).unwrap();
     let target = form.get("audience").or_else(|| form.get("scope")).unwrap();
@@ -420,7 +420,7 @@ fn asked(call: &Call) -> (String, String) {
 }
 
 /// The reply, and for how long its token is good.
-fn scripted(reply: &Scripted<'_>, call: &Call, serial: &mut u32) -> (Reply, Option<u16>) {
+fn scripted(reply: &Scripted<'_>, call: &Callout, serial: &mut u32) -> (CalloutResult, Option<u16>) {
     let mut issued = |lifetime: u16| {
         *serial += 1;
         let token = format!("up-{serial}");
@@ -432,7 +432,7 @@ fn scripted(reply: &Scripted<'_>, call: &Call, serial: &mut u32) -> (Reply, Opti
         Scripted::Next => (good(true), Some(3600)),
         Scripted::Spoiled { at, byte } => {
             let mut reply = good(false);
-            if let Reply::Answer(answer) = &mut reply {
+            if let CalloutResult::Response(answer) = &mut reply {
                 let at = usize::from(*at) % answer.body.len();
                 answer.body[at] = *byte;
             }
@@ -440,7 +440,7 @@ fn scripted(reply: &Scripted<'_>, call: &Call, serial: &mut u32) -> (Reply, Opti
         }
         Scripted::Cut(length) => {
             let mut reply = good(false);
-            if let Reply::Answer(answer) = &mut reply {
+            if let CalloutResult::Response(answer) = &mut reply {
                 answer.body.truncate(usize::from(*length));
             }
             (reply, None)
@@ -460,8 +460,8 @@ fn scripted(reply: &Scripted<'_>, call: &Call, serial: &mut u32) -> (Reply, Opti
             (answer_with(*status, &[], &body), None)
         }
         Scripted::Failed(how) => {
-            use CallFailure::{NoConnection, NotSent, TimedOut, TooLarge};
-            (Reply::Failed([NotSent, TimedOut, NoConnection, TooLarge][usize::from(*how) % 4]), None)
+            use CalloutFailure::{NoConnection, NotSent, TimedOut, TooLarge};
+            (CalloutResult::Failed([NotSent, TimedOut, NoConnection, TooLarge][usize::from(*how) % 4]), None)
         }
         Scripted::Error { status, error, retry_after } => {
             let retry_after = retry_after.map(|seconds| seconds.to_string());
@@ -470,8 +470,8 @@ fn scripted(reply: &Scripted<'_>, call: &Call, serial: &mut u32) -> (Reply, Opti
         }
         Scripted::Bytes { status, header, value, body } => {
             let name = HEADERS[usize::from(*header) % HEADERS.len()].to_owned();
-            let Reply::Answer(answer) = answer(*status, body) else { unreachable!() };
-            (Reply::Answer(Answer { headers: vec![(name, value.to_vec())], ..answer }), None)
+            let CalloutResult::Response(answer) = answer(*status, body) else { unreachable!() };
+            (CalloutResult::Response(Response { headers: vec![(name, value.to_vec())], ..answer }), None)
         }
     }
 }

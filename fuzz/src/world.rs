@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 use onbehalf::config::Config;
 use onbehalf::crypto::{Algorithm, Crypto, PublicKey, SigningKey, Software};
 use onbehalf::engine::Engine;
-use onbehalf::http::{Call, LocalAnswer, Reply};
+use onbehalf::http::{Callout, CalloutResult, LocalReply};
 use serde_json::{Value, json};
 
 use crate::support::{ENTRA, OKTA, SECRET, SharedMap, answer, configuration};
@@ -131,7 +131,7 @@ impl Crypto for Remembering {
 }
 
 /// Which provider a call goes to. It must be one of them.
-pub fn issuer(call: &Call) -> &'static str {
+pub fn issuer(call: &Callout) -> &'static str {
     let issuer = if &*call.cluster == "entra" { ENTRA } else { OKTA };
     let host = issuer.split('/').nth(2).unwrap();
     assert_eq!(call.url.authority(), host, "a call went to a host that is not its provider's");
@@ -140,7 +140,7 @@ pub fn issuer(call: &Call) -> &'static str {
 }
 
 /// What the provider says to a call for its metadata or its keys.
-pub fn document(call: &Call, next: bool) -> Reply {
+pub fn document(call: &Callout, next: bool) -> CalloutResult {
     let issuer = issuer(call);
     if call.url.as_str().contains("/.well-known/") {
         let metadata = json!({"issuer": issuer, "jwks_uri": format!("{issuer}/keys"), "token_endpoint": format!("{issuer}/token")});
@@ -164,7 +164,7 @@ pub fn has_a_secret(text: &str) -> bool {
 }
 
 /// What holds for every answer that is not the upstream's.
-pub fn check_answer(answer: &LocalAnswer) {
+pub fn check_answer(answer: &LocalReply) {
     assert!(matches!(answer.status, 200 | 204 | 400..=599), "{answer:?}");
     assert!(!has_a_secret(&answer.body), "a secret went out");
     if !answer.body.is_empty() {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use crate::cache::backoff::jittered;
 use crate::cache::exchanged_tokens::TokenKey;
 use crate::crypto::Crypto;
-use crate::provider::{Provider, Target};
+use crate::provider::{ExchangeTarget, Provider};
 use crate::refusal::Reason;
-use crate::shared::Board;
+use crate::shared::SharedStore;
 use crate::time::UnixTime;
 
 /// A provider that throttles is left in peace for so long at most: one user may have been the cause.
@@ -30,11 +30,11 @@ const MOST_TRIES: usize = 8;
 
 /// What is known of the endpoints of providers: one for each tenant of each, as far as there is something to know.
 #[derive(Default)]
-pub(crate) struct Circuits(Vec<(Endpoint, State)>);
+pub(crate) struct CircuitBreakers(Vec<(BreakerKey, Breaker)>);
 
 /// Where exchanges of a tenant's users go.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Endpoint {
+pub(crate) struct BreakerKey {
     pub(crate) provider: usize,
     /// See [`place`].
     pub(crate) place: Option<String>,
@@ -50,12 +50,12 @@ pub(crate) fn place(tenant: Option<&str>, elsewhere: Option<&str>) -> Option<Str
 }
 
 /// The endpoint that [`place`] wants to know.
-pub(crate) fn elsewhere(target: &Target) -> Option<&str> {
+pub(crate) fn elsewhere(target: &ExchangeTarget) -> Option<&str> {
     target.second.as_ref().map(|second| second.token_endpoint.as_str())
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-struct State {
+struct Breaker {
     /// Until when nobody asks.
     until: UnixTime,
     /// Whether it said that it wants fewer requests; else it gave no service.
@@ -63,7 +63,7 @@ struct State {
     /// How many exchanges in a row it has not served.
     outages: u32,
     /// Who was the last of them, and whether there were others.
-    last: User,
+    last: UserHash,
     several: bool,
     /// Further exchanges of that user that it has not served, which do not count for others, and the time until which only
     /// that user does not ask.
@@ -75,17 +75,17 @@ struct State {
 }
 
 /// A user, by a part of a digest.
-type User = [u8; 4];
+type UserHash = [u8; 4];
 
 /// What a worker does with what it learns.
-pub(crate) struct Watch<'a> {
-    pub(crate) board: Board<'a>,
+pub(crate) struct BreakerContext<'a> {
+    pub(crate) board: SharedStore<'a>,
     pub(crate) crypto: &'a dyn Crypto,
     pub(crate) provider: &'a Provider,
     pub(crate) now: UnixTime,
 }
 
-impl Circuits {
+impl CircuitBreakers {
     /// For how long nobody asks, and why.
     pub(crate) fn closed(&self, provider: usize, place: Option<&str>, now: UnixTime) -> Option<(Reason, Duration)> {
         let state = self.state(provider, place).filter(|state| now < state.until)?;
@@ -106,9 +106,9 @@ impl Circuits {
     /// ones have failed. The error: it may not, why, and for how long.
     pub(crate) fn enter(
         &mut self,
-        endpoint: &Endpoint,
+        endpoint: &BreakerKey,
         user: &str,
-        watch: &Watch<'_>,
+        watch: &BreakerContext<'_>,
     ) -> Result<(), (Reason, Duration)> {
         let now = watch.now;
         for _ in 0..MOST_TRIES {
@@ -127,8 +127,8 @@ impl Circuits {
             let over = now.plus(watch.provider.callout_limit());
             let probed = match is_last && state.repeats > 0 {
                 // A user's own bad luck, or ill will, holds up nobody else.
-                true => State { last_until: over, written: now, ..state },
-                false => State { until: over, throttles: false, written: now, ..state },
+                true => Breaker { last_until: over, written: now, ..state },
+                false => Breaker { until: over, throttles: false, written: now, ..state },
             };
             if watch.board.shared.put(&watch.name(endpoint), &watch.seal(endpoint, probed), version) {
                 self.set(endpoint, probed);
@@ -139,58 +139,64 @@ impl Circuits {
     }
 
     /// Which providers nobody asks, as far as is known here.
-    pub(crate) fn all_closed(&self, now: UnixTime) -> Vec<Endpoint> {
+    pub(crate) fn all_closed(&self, now: UnixTime) -> Vec<BreakerKey> {
         self.0.iter().filter(|(_, state)| now < state.until).map(|(endpoint, _)| endpoint.clone()).collect()
     }
 
     /// Takes over what other workers know: somebody may have found that it is back.
-    pub(crate) fn look(&mut self, endpoint: &Endpoint, watch: &Watch<'_>) {
+    pub(crate) fn look(&mut self, endpoint: &BreakerKey, watch: &BreakerContext<'_>) {
         self.set(endpoint, watch.read(endpoint).0);
     }
 
     /// It wants fewer requests, for `pause`.
-    pub(crate) fn throttled(&mut self, endpoint: &Endpoint, pause: Duration, watch: &Watch<'_>) {
+    pub(crate) fn throttled(&mut self, endpoint: &BreakerKey, pause: Duration, watch: &BreakerContext<'_>) {
         let until = watch.now.plus(pause.min(LONGEST_THROTTLE));
         self.change(endpoint, watch, |state| {
             // The longer of two pauses counts, if both answers were under way at once.
             let before = if state.throttles { state.until } else { UnixTime::default() };
-            State { until: until.max(before), throttles: true, ..State::default() }
+            Breaker { until: until.max(before), throttles: true, ..Breaker::default() }
         });
     }
 
     /// It gave no service to an exchange for `user` that began at some time. The result is that user's own pause.
-    pub(crate) fn out(&mut self, endpoint: &Endpoint, user: &str, began: UnixTime, watch: &Watch<'_>) -> Duration {
+    pub(crate) fn out(
+        &mut self,
+        endpoint: &BreakerKey,
+        user: &str,
+        began: UnixTime,
+        watch: &BreakerContext<'_>,
+    ) -> Duration {
         let (user, now) = (watch.user(user), watch.now);
         let random = jittered(Duration::from_secs(1), watch.crypto);
         let pause = |outages: u32| {
             let doubled = 1_u32.checked_shl(outages.saturating_sub(1)).unwrap_or(LONGEST_BACKOFF).min(LONGEST_BACKOFF);
             random.saturating_mul(doubled)
         };
-        let own_pause = |state: &State| pause(state.outages.saturating_add(state.repeats));
+        let own_pause = |state: &Breaker| pause(state.outages.saturating_add(state.repeats));
         let state = self.change(endpoint, watch, |state| {
             if state.is_out() && began < state.closed {
                 return state;
             }
             if state.is_out() && state.last == user {
                 // The probe of somebody whom it did not serve before either: others may try at once.
-                let next = State { repeats: state.repeats.saturating_add(1), ..state };
+                let next = Breaker { repeats: state.repeats.saturating_add(1), ..state };
                 let until = if state.repeats == 0 && !state.throttles { state.until.min(now) } else { state.until };
-                return State { until, last_until: now.plus(own_pause(&next)), ..next };
+                return Breaker { until, last_until: now.plus(own_pause(&next)), ..next };
             }
             // A pause that it has asked for meanwhile still holds.
             let throttled = if state.throttles { state.until } else { UnixTime::default() };
             let until = throttled.max(state.until.min(now));
-            let state = State { until, throttles: now < throttled, ..state };
+            let state = Breaker { until, throttles: now < throttled, ..state };
             let is_alone = state.outages > 0 && !state.several && state.last == user;
             if is_alone && state.outages.saturating_add(1) >= OUTAGES {
                 // One user closes nothing for others, nor makes it worse for them.
-                return State { repeats: state.repeats.saturating_add(1), ..state };
+                return Breaker { repeats: state.repeats.saturating_add(1), ..state };
             }
             let outages = state.outages.saturating_add(1);
             let several = state.outages > 0 && !is_alone;
-            let next = State { outages, several, last: user, repeats: 0, last_until: UnixTime::default(), ..state };
+            let next = Breaker { outages, several, last: user, repeats: 0, last_until: UnixTime::default(), ..state };
             match next.is_out() {
-                true => State { until: until.max(now.plus(pause(outages))), closed: now, ..next },
+                true => Breaker { until: until.max(now.plus(pause(outages))), closed: now, ..next },
                 false => next,
             }
         });
@@ -198,7 +204,7 @@ impl Circuits {
     }
 
     /// It has answered an exchange.
-    pub(crate) fn served(&mut self, endpoint: &Endpoint, watch: &Watch<'_>) {
+    pub(crate) fn served(&mut self, endpoint: &BreakerKey, watch: &BreakerContext<'_>) {
         let (state, _) = watch.read(endpoint);
         if state.outages == 0 {
             self.set(endpoint, state);
@@ -206,16 +212,21 @@ impl Circuits {
         }
         self.change(endpoint, watch, |state| match state.throttles {
             // A pause that it has asked for meanwhile stays.
-            true => State { until: state.until, throttles: true, ..State::default() },
-            false => State::default(),
+            true => Breaker { until: state.until, throttles: true, ..Breaker::default() },
+            false => Breaker::default(),
         });
     }
 
-    fn change(&mut self, endpoint: &Endpoint, watch: &Watch<'_>, change: impl Fn(State) -> State) -> State {
-        let mut next = State::default();
+    fn change(
+        &mut self,
+        endpoint: &BreakerKey,
+        watch: &BreakerContext<'_>,
+        change: impl Fn(Breaker) -> Breaker,
+    ) -> Breaker {
+        let mut next = Breaker::default();
         for _ in 0..MOST_TRIES {
             let (state, version) = watch.read(endpoint);
-            next = State { written: watch.now, ..change(state) };
+            next = Breaker { written: watch.now, ..change(state) };
             if watch.board.shared.put(&watch.name(endpoint), &watch.seal(endpoint, next), version) {
                 break;
             }
@@ -224,23 +235,23 @@ impl Circuits {
         next
     }
 
-    fn state(&self, provider: usize, place: Option<&str>) -> Option<&State> {
-        let is = |endpoint: &Endpoint| endpoint.provider == provider && endpoint.place.as_deref() == place;
+    fn state(&self, provider: usize, place: Option<&str>) -> Option<&Breaker> {
+        let is = |endpoint: &BreakerKey| endpoint.provider == provider && endpoint.place.as_deref() == place;
         self.0.iter().find(|(endpoint, _)| is(endpoint)).map(|(_, state)| state)
     }
 
-    fn set(&mut self, endpoint: &Endpoint, state: State) {
+    fn set(&mut self, endpoint: &BreakerKey, state: Breaker) {
         match self.0.iter_mut().find(|(other, _)| other == endpoint) {
             Some(row) => row.1 = state,
-            None if state == State::default() => {}
+            None if state == Breaker::default() => {}
             None => self.0.push((endpoint.clone(), state)),
         }
     }
 }
 
-impl Watch<'_> {
+impl BreakerContext<'_> {
     /// There is one for each tenant that is configured, and each host of an authorization server of resources.
-    fn name(&self, endpoint: &Endpoint) -> String {
+    fn name(&self, endpoint: &BreakerKey) -> String {
         let place = endpoint.place.as_deref().unwrap_or_default();
         let parts = [&*self.provider.name, self.provider.issuer.as_str(), &*self.provider.cluster, place];
         let code = self.board.key.code(&parts.map(str::as_bytes));
@@ -248,17 +259,17 @@ impl Watch<'_> {
         format!("onbehalf.circuit.{code}")
     }
 
-    fn user(&self, user: &str) -> User {
+    fn user(&self, user: &str) -> UserHash {
         let code = self.board.key.code(&[b"user", user.as_bytes()]);
         code.first_chunk().copied().unwrap_or_default()
     }
 
-    fn read(&self, endpoint: &Endpoint) -> (State, crate::shared::Version) {
+    fn read(&self, endpoint: &BreakerKey) -> (Breaker, crate::shared::CasVersion) {
         let name = self.name(endpoint);
         let (record, version) = self.board.shared.get(&name);
-        let state = record.as_deref().and_then(|record| self.board.key.open(&name, record)).and_then(State::read);
+        let state = record.as_deref().and_then(|record| self.board.key.open(&name, record)).and_then(Breaker::read);
         // What was written by a clock that was ahead, or long ago, is not true any more.
-        let is_sane = |state: &State| {
+        let is_sane = |state: &Breaker| {
             state.written <= self.now.plus(Duration::from_secs(5))
                 && self.now.since(state.written) <= LONGEST_MEMORY
                 && state.until.max(state.last_until) <= self.now.plus(LONGEST_MEMORY)
@@ -266,12 +277,12 @@ impl Watch<'_> {
         (state.filter(is_sane).unwrap_or_default(), version)
     }
 
-    fn seal(&self, endpoint: &Endpoint, state: State) -> Vec<u8> {
+    fn seal(&self, endpoint: &BreakerKey, state: Breaker) -> Vec<u8> {
         self.board.key.seal(&self.name(endpoint), &state.write())
     }
 }
 
-impl State {
+impl Breaker {
     /// An endpoint is out of service until an exchange gets an answer: one at a time tries.
     const fn is_out(&self) -> bool {
         self.outages >= OUTAGES && self.several

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use crate::cache::lru::{Cache, cache};
+use crate::cache::lru::{Lru, cache};
 use crate::json::{self, Value};
 use crate::provider::Issued;
 use crate::refusal::Refusal;
@@ -30,9 +30,9 @@ pub(crate) struct TokenKey([u8; 32]);
 
 /// By what an exchanged token is known again: a digest, so that it can be remembered for longer than the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Mark([u8; 16]);
+pub(crate) struct Fingerprint([u8; 16]);
 
-impl Mark {
+impl Fingerprint {
     pub(crate) const fn bytes(&self) -> &[u8; 16] {
         &self.0
     }
@@ -49,13 +49,13 @@ impl Mark {
 
 /// What an exchange has brought.
 #[derive(Clone)]
-pub(crate) enum Exchange {
+pub(crate) enum CachedExchange {
     /// A token.
     Issued {
         /// The value for `authorization`.
         authorization: Secret,
         /// Made with it, so that no request has to.
-        mark: Mark,
+        mark: Fingerprint,
         until: UnixTime,
         /// When to ask for the next one, if that may be good for longer.
         renew_from: Option<UnixTime>,
@@ -64,13 +64,18 @@ pub(crate) enum Exchange {
     Failed { refusal: Refusal, until: UnixTime },
 }
 
-impl Exchange {
+impl CachedExchange {
     fn issued(authorization: String, until: UnixTime, renew_from: Option<UnixTime>) -> Self {
-        Self::Issued { mark: Mark::of(&authorization), authorization: Secret::new(authorization), until, renew_from }
+        Self::Issued {
+            mark: Fingerprint::of(&authorization),
+            authorization: Secret::new(authorization),
+            until,
+            renew_from,
+        }
     }
 
     /// Of a token.
-    pub(crate) const fn mark(&self) -> Option<Mark> {
+    pub(crate) const fn mark(&self) -> Option<Fingerprint> {
         match self {
             Self::Issued { mark, .. } => Some(*mark),
             Self::Failed { .. } => None,
@@ -139,11 +144,11 @@ pub(crate) struct SubjectEnds {
 }
 
 /// What a look-up for an exchanged token gives.
-pub(crate) enum Exchanged {
+pub(crate) enum Lookup {
     Issued {
         /// The value for `authorization`.
         authorization: Secret,
-        mark: Mark,
+        mark: Fingerprint,
         /// Whether it is time to ask for the next one.
         is_due: bool,
     },
@@ -153,8 +158,8 @@ pub(crate) enum Exchanged {
 
 /// Exchanged tokens and refusals of a worker. The one that was not used for longest is given up first: they are bounded by
 /// number and by bytes.
-pub(crate) struct Exchanges {
-    exchanges: Cache<TokenKey, Exchange>,
+pub(crate) struct ExchangedTokenCache {
+    exchanges: Lru<TokenKey, CachedExchange>,
     bytes: usize,
     most_bytes: usize,
 }
@@ -162,14 +167,14 @@ pub(crate) struct Exchanges {
 /// What an entry takes beside its texts, roughly.
 const ENTRY_BYTES: usize = 200;
 
-impl Exchanges {
+impl ExchangedTokenCache {
     /// Room for so many, and so many bytes of them.
     pub(crate) fn new(most: usize, most_bytes: usize) -> Self {
         Self { exchanges: cache(NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN)), bytes: 0, most_bytes }
     }
 
     /// The one that was put last stays, whatever its size: requests wait for it.
-    fn put(&mut self, key: TokenKey, exchange: Exchange) {
+    fn put(&mut self, key: TokenKey, exchange: CachedExchange) {
         self.bytes = self.bytes.saturating_add(exchange.bytes());
         // The one that had its place, or was pushed out.
         let gone = self.exchanges.push(key, exchange);
@@ -192,39 +197,39 @@ impl Exchanges {
     }
 
     /// What is there for others to have.
-    pub(crate) fn peek(&self, key: &TokenKey, now: UnixTime) -> Option<&Exchange> {
+    pub(crate) fn peek(&self, key: &TokenKey, now: UnixTime) -> Option<&CachedExchange> {
         self.exchanges.peek(key).filter(|exchange| now < exchange.until())
     }
 
     /// Takes over what another worker has found, also a token that ends sooner than the one here: the others have that one.
-    pub(crate) fn take_over(&mut self, key: TokenKey, theirs: Exchange) {
+    pub(crate) fn take_over(&mut self, key: TokenKey, theirs: CachedExchange) {
         self.put(key, theirs);
     }
 
     /// Another worker is at the next token: this one does not look for it again before long.
     pub(crate) fn leave_renewal(&mut self, key: &TokenKey, pause: Duration, now: UnixTime) {
-        if let Some(Exchange::Issued { renew_from, .. }) = self.exchanges.peek_mut(key) {
+        if let Some(CachedExchange::Issued { renew_from, .. }) = self.exchanges.peek_mut(key) {
             *renew_from = Some(now.plus(pause));
         }
     }
 
-    pub(crate) fn get(&mut self, key: &TokenKey, now: UnixTime) -> Exchanged {
+    pub(crate) fn get(&mut self, key: &TokenKey, now: UnixTime) -> Lookup {
         match self.exchanges.get(key) {
-            Some(Exchange::Issued { authorization, mark, until, renew_from }) if now < *until => Exchanged::Issued {
+            Some(CachedExchange::Issued { authorization, mark, until, renew_from }) if now < *until => Lookup::Issued {
                 authorization: authorization.clone(),
                 mark: *mark,
                 is_due: renew_from.is_some_and(|from| from <= now),
             },
-            Some(Exchange::Failed { refusal, until }) if now < *until => {
+            Some(CachedExchange::Failed { refusal, until }) if now < *until => {
                 let mut refusal = refusal.clone();
                 refusal.retry_after = refusal.retry_after.map(|_| until.since(now));
-                Exchanged::Failed(refusal)
+                Lookup::Failed(refusal)
             }
             Some(_) => {
                 self.remove(key);
-                Exchanged::Unknown
+                Lookup::Unknown
             }
-            None => Exchanged::Unknown,
+            None => Lookup::Unknown,
         }
     }
 
@@ -258,7 +263,7 @@ impl Exchanges {
         let latest = until.minus(fifth).plus(key.share_of(fifth.checked_div(2).unwrap_or_default()));
         let wanted = issued.refresh_in.map_or(latest, |refresh_in| now.plus(refresh_in).min(latest));
         let renew_from = Some(wanted.max(now.plus(RENEWAL_PAUSE))).filter(|from| is_worth_it && *from < until);
-        if let Some(Exchange::Issued { until: better, renew_from, .. }) = self.exchanges.peek_mut(&key)
+        if let Some(CachedExchange::Issued { until: better, renew_from, .. }) = self.exchanges.peek_mut(&key)
             && now < *better
             && until < *better
         {
@@ -267,13 +272,13 @@ impl Exchanges {
             *renew_from = Some(from).filter(|from| *from < *better);
             return false;
         }
-        self.put(key, Exchange::issued(authorization, until, renew_from));
+        self.put(key, CachedExchange::issued(authorization, until, renew_from));
         true
     }
 
     /// Which token is in use.
-    pub(crate) fn mark(&self, key: &TokenKey) -> Option<Mark> {
-        self.exchanges.peek(key).and_then(Exchange::mark)
+    pub(crate) fn mark(&self, key: &TokenKey) -> Option<Fingerprint> {
+        self.exchanges.peek(key).and_then(CachedExchange::mark)
     }
 
     /// A token is not good any more. That there is none, and why, stays.
@@ -293,23 +298,23 @@ impl Exchanges {
         pause: Duration,
         now: UnixTime,
     ) -> bool {
-        if let Some(Exchange::Issued { until, renew_from, .. }) = self.exchanges.peek_mut(&key)
+        if let Some(CachedExchange::Issued { until, renew_from, .. }) = self.exchanges.peek_mut(&key)
             && now < *until
             && keeps
         {
             *renew_from = Some(now.plus(pause.max(RENEWAL_PAUSE)));
             return false;
         }
-        self.put(key, Exchange::Failed { refusal, until: now.plus(pause) });
+        self.put(key, CachedExchange::Failed { refusal, until: now.plus(pause) });
         true
     }
 }
 
 /// What a [`TokenKey`] is made of, except for the subject token.
 #[derive(Clone)]
-pub(crate) struct Shape(hmac_sha256::Hash);
+pub(crate) struct KeyPrefix(hmac_sha256::Hash);
 
-impl Shape {
+impl KeyPrefix {
     /// Each part with its length in front, so that no two lists of parts give the same input.
     pub(crate) fn of<'a>(parts: impl Iterator<Item = &'a str>) -> Self {
         let mut hash = hmac_sha256::Hash::new();
@@ -343,7 +348,7 @@ impl TokenKey {
     ///
     /// The token stands there by the end of its signature, which is one block to hash instead of a dozen. Whoever cannot sign
     /// cannot choose it, and an issuer would have to sign some 2^127 tokens to give two of them the same.
-    pub(crate) fn of(shape: &Shape, subject: &str) -> Self {
+    pub(crate) fn of(shape: &KeyPrefix, subject: &str) -> Self {
         let mut hash = shape.0;
         hash.update(subject.as_bytes().last_chunk::<SIGNATURE_END>().map_or(subject.as_bytes(), |end| end));
         Self(hash.finalize())

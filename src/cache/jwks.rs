@@ -1,16 +1,16 @@
-//! What a worker knows of an issuer: where it is, its keys, and when to ask it again. When to ask is a [`Schedule`] that
+//! What a worker knows of an issuer: where it is, its keys, and when to ask it again. When to ask is a [`JwksRecord`] that
 //! all workers share, so that one of them asks for all: it holds the lease while it does, the others look for what it
 //! brings.
 
 use std::time::Duration;
 
 use crate::cache::backoff::jittered;
-use crate::cache::exchanged_tokens::Shape;
-use crate::cache::jwks_record::{LONGEST_BACKOFF, LONGEST_REFRESH, REFETCH, Schedule, read_document, write_document};
+use crate::cache::exchanged_tokens::KeyPrefix;
+use crate::cache::jwks_record::{JwksRecord, LONGEST_BACKOFF, LONGEST_REFRESH, REFETCH, read_document, write_document};
 use crate::crypto::Crypto;
 use crate::jose::KeySet;
 use crate::provider::{Endpoints, Provider};
-use crate::shared::{Board, SharedKey};
+use crate::shared::{SharedKey, SharedStore};
 use crate::time::UnixTime;
 use crate::url::Url;
 
@@ -24,14 +24,14 @@ const USUAL_REFRESH: Duration = Duration::from_secs(3600);
 const MOST_TRIES: usize = 4;
 
 /// What is known of an issuer.
-pub(crate) struct IssuerState {
+pub(crate) struct JwksCache {
     pub(crate) endpoints: Option<Endpoints>,
     pub(crate) keys: Option<KeySet>,
     /// The generation of the keys, and when they were fetched.
     generation: u64,
     fetched: UnixTime,
     /// What is known of the schedule that all workers share.
-    schedule: Schedule,
+    schedule: JwksRecord,
     /// This VM has had a request.
     pub(crate) serves: bool,
     /// What the records are called that workers share; nothing is fetched, and so nothing shared, where it is missing.
@@ -41,12 +41,12 @@ pub(crate) struct IssuerState {
     /// How long a fetch keeps its lease, from each of its calls on.
     lease: Duration,
     /// For each resource, the digest of what shapes its tokens beside the subject token. Rests on the endpoints.
-    shapes: Vec<(usize, Shape)>,
+    shapes: Vec<(usize, KeyPrefix)>,
 }
 
 /// Why keys are to be fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cause {
+pub(crate) enum RefreshCause {
     /// It is time, or there are none.
     Due,
     /// A `kid` is not among them.
@@ -55,7 +55,7 @@ pub(crate) enum Cause {
 
 /// Who fetches keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Claim {
+pub(crate) enum RefreshLease {
     /// This worker.
     Ours,
     /// Another one.
@@ -66,14 +66,14 @@ pub(crate) enum Claim {
 
 /// What has changed with what is known of an issuer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Change {
+pub(crate) struct JwksChange {
     /// A key that was there is not any more, or an endpoint has moved: what rests on the old ones is to be forgotten.
     pub(crate) lost: bool,
     /// There are other keys than before.
     pub(crate) found: bool,
 }
 
-impl IssuerState {
+impl JwksCache {
     pub(crate) fn new(provider: &Provider, key: &SharedKey) -> Self {
         let endpoints = Endpoints::configured(provider);
         let is_fixed = endpoints.is_some() && provider.jwks.is_some();
@@ -92,7 +92,7 @@ impl IssuerState {
             keys: provider.jwks.clone(),
             generation: 0,
             fetched: UnixTime::default(),
-            schedule: Schedule::default(),
+            schedule: JwksRecord::default(),
             serves: false,
             name: (!is_fixed).then(|| format!("onbehalf.keys.{code}").into()),
             oldest: provider.jwks.is_none().then_some(provider.oldest_keys),
@@ -102,7 +102,7 @@ impl IssuerState {
     }
 
     /// The shape of the tokens for a resource; `make` is called the first time. `None`: the endpoints are not known.
-    pub(crate) fn shape(&mut self, resource: usize, make: impl FnOnce(&Endpoints) -> Shape) -> Option<&Shape> {
+    pub(crate) fn shape(&mut self, resource: usize, make: impl FnOnce(&Endpoints) -> KeyPrefix) -> Option<&KeyPrefix> {
         let endpoints = self.endpoints.as_ref()?;
         if !self.shapes.iter().any(|(index, _)| *index == resource) {
             self.shapes.push((resource, make(endpoints)));
@@ -135,7 +135,7 @@ impl IssuerState {
     }
 
     /// Another worker is fetching, as far as is known here, and is left to it.
-    pub(crate) fn is_fetched_by_others(&self, board: &Board<'_>, now: UnixTime) -> bool {
+    pub(crate) fn is_fetched_by_others(&self, board: &SharedStore<'_>, now: UnixTime) -> bool {
         now < self.schedule.lease_end(self.serves) && self.schedule.leased_by != board.worker
     }
 
@@ -157,16 +157,22 @@ impl IssuerState {
     }
 
     /// Takes over what another worker has found since.
-    pub(crate) fn sync(&mut self, board: &Board<'_>, provider: &Provider, now: UnixTime) -> Change {
+    pub(crate) fn sync(&mut self, board: &SharedStore<'_>, provider: &Provider, now: UnixTime) -> JwksChange {
         let Some((Some(schedule), _)) = self.name.as_deref().map(|name| board.schedule(name, now)) else {
-            return Change::default();
+            return JwksChange::default();
         };
         self.take_over(schedule, board, provider, now)
     }
 
     /// A schedule that is behind what was known here has been put back by somebody: it is not believed.
-    fn take_over(&mut self, schedule: Schedule, board: &Board<'_>, provider: &Provider, now: UnixTime) -> Change {
-        let mut change = Change::default();
+    fn take_over(
+        &mut self,
+        schedule: JwksRecord,
+        board: &SharedStore<'_>,
+        provider: &Provider,
+        now: UnixTime,
+    ) -> JwksChange {
+        let mut change = JwksChange::default();
         if schedule.is_behind(&self.schedule) {
             return change;
         }
@@ -184,7 +190,7 @@ impl IssuerState {
         change
     }
 
-    fn put(&mut self, endpoints: Endpoints, keys: KeySet) -> Change {
+    fn put(&mut self, endpoints: Endpoints, keys: KeySet) -> JwksChange {
         let moved = self.endpoints.as_ref().is_some_and(|old| *old != endpoints);
         if moved {
             self.shapes.clear();
@@ -193,35 +199,35 @@ impl IssuerState {
         let found = self.keys.as_ref().is_none_or(|old| !keys.is_contained_in(old));
         self.endpoints = Some(endpoints);
         self.keys = Some(keys);
-        Change { lost: lost || moved, found }
+        JwksChange { lost: lost || moved, found }
     }
 
     /// Asks for the right to fetch, which one worker at a time has.
     pub(crate) fn claim(
         &mut self,
-        cause: Cause,
-        board: &Board<'_>,
+        cause: RefreshCause,
+        board: &SharedStore<'_>,
         provider: &Provider,
         now: UnixTime,
-    ) -> (Claim, Change) {
-        let mut change = Change::default();
+    ) -> (RefreshLease, JwksChange) {
+        let mut change = JwksChange::default();
         let Some(name) = self.name.clone() else {
-            return (Claim::Nobody, change);
+            return (RefreshLease::Nobody, change);
         };
         for _ in 0..MOST_TRIES {
             let (found, version) = board.schedule(&name, now);
             if let Some(found) = found {
                 let more = self.take_over(found, board, provider, now);
-                change = Change { lost: change.lost || more.lost, found: change.found || more.found };
+                change = JwksChange { lost: change.lost || more.lost, found: change.found || more.found };
                 if self.is_fetched_by_others(board, now) {
-                    return (Claim::Others, change);
+                    return (RefreshLease::Others, change);
                 }
                 let is_wanted = match cause {
-                    Cause::Due => self.is_due(now),
-                    Cause::UnknownKey => now >= self.schedule.refetch_from && self.pause(now).is_none(),
+                    RefreshCause::Due => self.is_due(now),
+                    RefreshCause::UnknownKey => now >= self.schedule.refetch_from && self.pause(now).is_none(),
                 };
                 if !is_wanted || change.found {
-                    return (Claim::Nobody, change);
+                    return (RefreshLease::Nobody, change);
                 }
             }
             // Taken over a moment ago, or ahead of what stands there.
@@ -231,7 +237,7 @@ impl IssuerState {
             next.leased_from = now;
             next.is_lease_idle = !self.serves;
             next.is_served |= self.serves;
-            if cause == Cause::UnknownKey {
+            if cause == RefreshCause::UnknownKey {
                 next.refetch_from = now.plus(REFETCH);
             }
             if board.put_schedule(&name, next, version) {
@@ -239,12 +245,12 @@ impl IssuerState {
                 break;
             }
         }
-        (Claim::Ours, change)
+        (RefreshLease::Ours, change)
     }
 
     /// A fetch of ours goes on with another call. Where the lease has gone to another worker, both go on: what ends first is
     /// there first, and neither undoes the other.
-    pub(crate) fn goes_on(&mut self, board: &Board<'_>, now: UnixTime) {
+    pub(crate) fn is_fetch_pending(&mut self, board: &SharedStore<'_>, now: UnixTime) {
         let Some(name) = self.name.clone() else {
             return;
         };
@@ -268,10 +274,10 @@ impl IssuerState {
         &mut self,
         found: (Endpoints, KeySet, &[u8]),
         max_age: Option<Duration>,
-        board: &Board<'_>,
+        board: &SharedStore<'_>,
         crypto: &dyn Crypto,
         now: UnixTime,
-    ) -> Change {
+    ) -> JwksChange {
         let (endpoints, keys, jwks) = found;
         // Half of what keys may live is left for fetches that fail.
         let half = self.oldest.and_then(|oldest| oldest.checked_div(2));
@@ -292,7 +298,7 @@ impl IssuerState {
     }
 
     /// Keys could not be fetched; what is there stays. In an idle VM that says nothing to those that serve.
-    pub(crate) fn failed(&mut self, board: &Board<'_>, crypto: &dyn Crypto, now: UnixTime) {
+    pub(crate) fn failed(&mut self, board: &SharedStore<'_>, crypto: &dyn Crypto, now: UnixTime) {
         let serves = self.serves;
         let failures = if serves { self.schedule.failures } else { self.schedule.idle_failures };
         let pause = 1_u32.checked_shl(failures).unwrap_or(LONGEST_BACKOFF).min(LONGEST_BACKOFF);
@@ -311,7 +317,13 @@ impl IssuerState {
 
     /// A fetch of ours is over: the lease is given back, with what `change` makes of the schedule. The document is of
     /// keys that were found; without one the fetch has failed.
-    fn ended(&mut self, board: &Board<'_>, now: UnixTime, document: Option<&[u8]>, change: impl Fn(&mut Schedule)) {
+    fn ended(
+        &mut self,
+        board: &SharedStore<'_>,
+        now: UnixTime,
+        document: Option<&[u8]>,
+        change: impl Fn(&mut JwksRecord),
+    ) {
         let Some(name) = self.name.clone() else {
             return;
         };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::jose::KeySet;
 use crate::provider::{Endpoints, Provider};
-use crate::shared::{Board, Version, Worker};
+use crate::shared::{CasVersion, SharedStore, WorkerId};
 use crate::time::UnixTime;
 use crate::url::Url;
 
@@ -28,7 +28,7 @@ const STANDING_BACK: Duration = Duration::from_secs(5);
 
 /// When an issuer was asked, and when it may be asked again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Schedule {
+pub(crate) struct JwksRecord {
     /// How often keys have been found. The document of that number has them.
     pub(crate) generation: u64,
     /// How often a fetch has ended, whichever way.
@@ -46,7 +46,7 @@ pub(crate) struct Schedule {
     /// From when on an unknown `kid` may cause a fetch.
     pub(crate) refetch_from: UnixTime,
     /// Who is fetching, and until when the others let it.
-    pub(crate) leased_by: Worker,
+    pub(crate) leased_by: WorkerId,
     pub(crate) leased_until: UnixTime,
     /// The time of its current call, and a mark of an idle VM.
     pub(crate) leased_from: UnixTime,
@@ -55,14 +55,14 @@ pub(crate) struct Schedule {
     pub(crate) is_served: bool,
 }
 
-impl Board<'_> {
-    pub(crate) fn schedule(&self, name: &str, now: UnixTime) -> (Option<Schedule>, Version) {
+impl SharedStore<'_> {
+    pub(crate) fn schedule(&self, name: &str, now: UnixTime) -> (Option<JwksRecord>, CasVersion) {
         let (record, version) = self.shared.get(name);
-        let schedule = record.and_then(|record| self.key.open(name, &record).and_then(Schedule::read));
+        let schedule = record.and_then(|record| self.key.open(name, &record).and_then(JwksRecord::read));
         (schedule.map(|schedule| schedule.within(now)), version)
     }
 
-    pub(crate) fn put_schedule(&self, name: &str, schedule: Schedule, version: Version) -> bool {
+    pub(crate) fn put_schedule(&self, name: &str, schedule: JwksRecord, version: CasVersion) -> bool {
         self.shared.put(name, &self.key.seal(name, &schedule.write()), version)
     }
 
@@ -109,7 +109,7 @@ pub(crate) fn read_document(document: &[u8], provider: &Provider) -> Option<(End
     Some((endpoints, keys))
 }
 
-impl Schedule {
+impl JwksRecord {
     fn write(&self) -> Vec<u8> {
         let times = [self.fetched, self.due, self.refetch_from, self.leased_until, self.idle_due, self.leased_from];
         let times = times.map(UnixTime::millis);
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn a_schedule_is_read_as_it_was_written() {
-        let schedule = Schedule {
+        let schedule = JwksRecord {
             generation: 1,
             ended: 2,
             failures: 3,
@@ -209,8 +209,8 @@ mod tests {
             idle_due: UnixTime::from_millis(11),
         };
         let written = schedule.write();
-        assert_eq!(Schedule::read(&written), Some(schedule));
-        assert_eq!(Schedule::read(&written[1..]), None);
-        assert_eq!(Schedule::read(&[&written[..], &[0]].concat()), None);
+        assert_eq!(JwksRecord::read(&written), Some(schedule));
+        assert_eq!(JwksRecord::read(&written[1..]), None);
+        assert_eq!(JwksRecord::read(&[&written[..], &[0]].concat()), None);
     }
 }

@@ -3,9 +3,9 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use crate::cache::exchanged_tokens::{Mark, TokenKey};
-use crate::cache::lru::{Cache, cache};
-use crate::cache::verified_tokens::UserMark;
+use crate::cache::exchanged_tokens::{Fingerprint, TokenKey};
+use crate::cache::lru::{Lru, cache};
+use crate::cache::verified_tokens::UserFingerprint;
 use crate::time::UnixTime;
 
 /// A token that its upstream rejects is exchanged anew once in so long, for each user token and target.
@@ -27,52 +27,52 @@ const MOST_CLAIMS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 #[derive(Clone, Copy)]
 pub(crate) struct SentToken {
     pub(crate) key: TokenKey,
-    pub(crate) mark: Mark,
-    pub(crate) user: UserMark,
+    pub(crate) mark: Fingerprint,
+    pub(crate) user: UserFingerprint,
 }
 
 /// What upstreams said of tokens.
-pub(crate) struct Rejections {
+pub(crate) struct RejectedTokens {
     /// What was dropped last for each user token and target. It runs out with its cache.
-    dropped: Cache<TokenKey, Dropped>,
+    dropped: Lru<TokenKey, Dropped>,
     /// By the index of the resource.
-    resources: Vec<Tally>,
+    resources: Vec<ResourceRejections>,
 }
 
 /// A token that was dropped.
 #[derive(Clone, Copy)]
 struct Dropped {
     at: UnixTime,
-    mark: Mark,
+    mark: Fingerprint,
     /// Whether that was soon after another, because claims were wanted.
     is_for_claims: bool,
 }
 
 /// What the upstream of one resource does to all users' tokens.
-struct Tally {
+struct ResourceRejections {
     /// What it wants the next token to have in it: JSON text.
-    claims: Cache<TokenKey, Box<str>>,
+    claims: Lru<TokenKey, Box<str>>,
     /// How many tokens were dropped in which second.
     second: u64,
     drops: u8,
     /// Whose next token it has rejected as well, since when; not more than [`MOST_REJECTED_AGAIN`].
-    rejected_again: Vec<UserMark>,
+    rejected_again: Vec<UserFingerprint>,
     since: UnixTime,
 }
 
 /// What is to become of a token that was rejected.
-pub(crate) enum Fate {
+pub(crate) enum RejectionOutcome {
     /// It is not used again: the next request exchanges anew.
     Dropped,
     /// It is not the one in use any more: what was sent with it was under way when that changed.
-    Gone,
+    Superseded,
     /// It is as good as before: only the proof was not. Or its turn has not come: others of the resource are dropped first.
     Kept,
     /// It stays in use: others were asked for not long ago, and were no better.
-    Stays,
+    StaysInUse,
 }
 
-impl Tally {
+impl ResourceRejections {
     fn new() -> Self {
         Self { claims: cache(MOST_CLAIMS), second: 0, drops: 0, rejected_again: Vec::new(), since: UnixTime::default() }
     }
@@ -82,7 +82,7 @@ impl Tally {
     }
 
     /// A token was rejected that came in the place of a rejected one.
-    fn rejected_again(&mut self, user: UserMark, now: UnixTime) {
+    fn rejected_again(&mut self, user: UserFingerprint, now: UnixTime) {
         if now >= self.since.plus(PERIOD) {
             self.rejected_again.clear();
             self.since = now;
@@ -108,19 +108,19 @@ impl Tally {
     }
 }
 
-impl Rejections {
+impl RejectedTokens {
     /// Room for so many tokens, at so many resources.
     pub(crate) fn new(most: usize, resources: usize) -> Self {
         Self {
             dropped: cache(NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN)),
-            resources: std::iter::repeat_with(Tally::new).take(resources).collect(),
+            resources: std::iter::repeat_with(ResourceRejections::new).take(resources).collect(),
         }
     }
 
     /// What was rejected stays so; what is said of when does not.
     pub(crate) fn clock_went_back(&mut self) {
         self.dropped.iter_mut().for_each(|(_, dropped)| dropped.at = UnixTime::default());
-        self.resources.iter_mut().for_each(Tally::clock_went_back);
+        self.resources.iter_mut().for_each(ResourceRejections::clock_went_back);
     }
 
     /// Another worker has dropped a token. A message that comes late changes nothing.
@@ -144,7 +144,7 @@ impl Rejections {
     }
 
     /// Whether that token was the last to be dropped.
-    pub(crate) fn has(&self, key: &TokenKey, mark: Mark) -> bool {
+    pub(crate) fn has(&self, key: &TokenKey, mark: Fingerprint) -> bool {
         self.dropped.peek(key).is_some_and(|dropped| dropped.mark == mark)
     }
 
@@ -166,16 +166,16 @@ impl Rejections {
         &mut self,
         SentToken { key, mark, user }: SentToken,
         (resource, at): (usize, UnixTime),
-        in_use: Option<Mark>,
+        in_use: Option<Fingerprint>,
         claims: Option<String>,
         now: UnixTime,
-    ) -> Fate {
+    ) -> RejectionOutcome {
         let before = self.dropped.get(&key).copied();
         let Some(tally) = self.resources.get_mut(resource) else {
-            return Fate::Stays;
+            return RejectionOutcome::StaysInUse;
         };
         if before.is_some_and(|before| at <= before.at) || in_use.is_some_and(|in_use| in_use != mark) {
-            return Fate::Gone;
+            return RejectionOutcome::Superseded;
         }
         let is_within = |span| before.is_some_and(|before| now < before.at.plus(span));
         // The token that was dropped for others, or for none, may have been followed by one that was asked for without these.
@@ -190,13 +190,13 @@ impl Rejections {
             tally.rejected_again(user, now);
         }
         if is_soon || tally.rejects_all(now) {
-            return Fate::Stays;
+            return RejectionOutcome::StaysInUse;
         }
         if !tally.drops_one(now) {
-            return Fate::Kept;
+            return RejectionOutcome::Kept;
         }
         self.dropped.put(key, Dropped { at: now, mark, is_for_claims });
-        Fate::Dropped
+        RejectionOutcome::Dropped
     }
 }
 
@@ -204,7 +204,7 @@ impl Rejections {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenRejected {
     pub(crate) key: TokenKey,
-    pub(crate) mark: Mark,
+    pub(crate) mark: Fingerprint,
     /// When it was dropped.
     pub(crate) at: UnixTime,
     /// Whether another was dropped not long before, and this one because claims were wanted.

@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
-use crate::cache::exchanged_tokens::{Exchange, Mark, TokenKey};
-use crate::cache::rejected_tokens::Rejections;
+use crate::cache::exchanged_tokens::{CachedExchange, Fingerprint, TokenKey};
+use crate::cache::rejected_tokens::RejectedTokens;
 use crate::crypto::Crypto;
-use crate::shared::{Board, Worker};
+use crate::shared::{SharedStore, WorkerId};
 use crate::time::UnixTime;
 
 /// How many tokens a record has room for.
@@ -25,32 +25,32 @@ const LONGEST: Duration = Duration::from_secs(8 * 24 * 3600);
 const CLOCK_JITTER: Duration = Duration::from_secs(5);
 
 /// The records, as one worker sees them.
-pub(crate) struct Pool<'a> {
-    pub(crate) board: Board<'a>,
+pub(crate) struct SharedTokens<'a> {
+    pub(crate) board: SharedStore<'a>,
     pub(crate) crypto: &'a dyn Crypto,
     /// What is not taken over, whoever puts it there.
-    pub(crate) rejections: &'a Rejections,
+    pub(crate) rejections: &'a RejectedTokens,
     /// How many tokens there is room for; 0: each worker has its own only.
     pub(crate) room: usize,
 }
 
 /// Who exchanges a token.
-pub(crate) enum Claim {
+pub(crate) enum TokenLease {
     /// This worker.
     Ours,
     /// Another one.
     Others,
     /// Nobody: this is there.
-    Found(Exchange),
+    Found(CachedExchange),
 }
 
 /// What stands there for one token.
 struct Entry {
-    leased_by: Worker,
+    leased_by: WorkerId,
     leased_until: UnixTime,
     /// When it was written.
     written: UnixTime,
-    exchange: Option<Exchange>,
+    exchange: Option<CachedExchange>,
 }
 
 /// An entry as it is kept.
@@ -63,12 +63,12 @@ struct Sealed<'a> {
 
 const TAG: usize = 16;
 
-impl Pool<'_> {
+impl SharedTokens<'_> {
     /// Asks for the right to exchange for `key`, which one worker at a time has, for `lease`. `renews`: what is there may be
     /// followed by the next if it is due.
-    pub(crate) fn claim(&self, key: &TokenKey, renews: bool, lease: Duration, now: UnixTime) -> Claim {
+    pub(crate) fn claim(&self, key: &TokenKey, renews: bool, lease: Duration, now: UnixTime) -> TokenLease {
         let Some(place) = self.place(key) else {
-            return Claim::Ours;
+            return TokenLease::Ours;
         };
         for _ in 0..MOST_TRIES {
             let (record, version) = self.board.shared.get(&place.name);
@@ -76,9 +76,11 @@ impl Pool<'_> {
             let entry = self.good(key, self.find(&place, &record, now));
             let exchange = match entry {
                 Some(Entry { exchange: Some(exchange), .. }) if !(renews && exchange.is_due(now)) => {
-                    return Claim::Found(exchange);
+                    return TokenLease::Found(exchange);
                 }
-                Some(entry) if entry.is_leased(now) && entry.leased_by != self.board.worker => return Claim::Others,
+                Some(entry) if entry.is_leased(now) && entry.leased_by != self.board.worker => {
+                    return TokenLease::Others;
+                }
                 Some(entry) => entry.exchange,
                 None => None,
             };
@@ -89,25 +91,25 @@ impl Pool<'_> {
                 None => break,
             }
         }
-        Claim::Ours
+        TokenLease::Ours
     }
 
     /// What another worker has brought, or whether it still has the lease.
-    pub(crate) fn look(&self, key: &TokenKey, now: UnixTime) -> Claim {
+    pub(crate) fn look(&self, key: &TokenKey, now: UnixTime) -> TokenLease {
         let entry = self.place(key).and_then(|place| {
             let record = self.board.shared.get(&place.name).0?;
             self.good(key, self.find(&place, &record, now))
         });
         match entry {
-            Some(Entry { exchange: Some(exchange), .. }) if !exchange.is_due(now) => Claim::Found(exchange),
-            Some(entry) if entry.is_leased(now) && entry.leased_by != self.board.worker => Claim::Others,
-            _ => Claim::Ours,
+            Some(Entry { exchange: Some(exchange), .. }) if !exchange.is_due(now) => TokenLease::Found(exchange),
+            Some(entry) if entry.is_leased(now) && entry.leased_by != self.board.worker => TokenLease::Others,
+            _ => TokenLease::Ours,
         }
     }
 
     /// An exchange of ours is over: what it has brought is for all, and the lease is given back.
-    pub(crate) fn publish(&self, key: &TokenKey, brought: &Exchange, now: UnixTime) {
-        let is_token = |exchange: &Exchange| exchange.mark().is_some();
+    pub(crate) fn publish(&self, key: &TokenKey, brought: &CachedExchange, now: UnixTime) {
+        let is_token = |exchange: &CachedExchange| exchange.mark().is_some();
         self.change(key, now, |entry| {
             let is_ours = entry.leased_by == self.board.worker;
             if !is_ours && !is_token(brought) && (entry.is_leased(now) || entry.exchange.as_ref().is_some_and(is_token))
@@ -117,7 +119,7 @@ impl Pool<'_> {
             }
             match (&entry.exchange, brought) {
                 // Some providers hand out less than they did.
-                (Some(Exchange::Issued { until, mark, .. }), Exchange::Issued { until: ours, .. })
+                (Some(CachedExchange::Issued { until, mark, .. }), CachedExchange::Issued { until: ours, .. })
                     if ours < until && !self.rejections.has(key, *mark) => {}
                 _ => entry.exchange = Some(brought.clone()),
             }
@@ -130,14 +132,14 @@ impl Pool<'_> {
 
     /// An exchange of ours has brought nothing: the lease is given back. Of `kept`, which is still good here, only says when
     /// to ask for the next one, and only if it is what is there: it may have been withdrawn.
-    pub(crate) fn give_back(&self, key: &TokenKey, kept: Option<&Exchange>, now: UnixTime) {
+    pub(crate) fn give_back(&self, key: &TokenKey, kept: Option<&CachedExchange>, now: UnixTime) {
         self.change(key, now, |entry| {
             let is_ours = entry.leased_by == self.board.worker;
             if is_ours {
                 entry.leased_until = UnixTime::default();
                 if let (
-                    Some(Exchange::Issued { mark: there, renew_from, .. }),
-                    Some(Exchange::Issued { mark, renew_from: next, .. }),
+                    Some(CachedExchange::Issued { mark: there, renew_from, .. }),
+                    Some(CachedExchange::Issued { mark, renew_from: next, .. }),
                 ) = (&mut entry.exchange, kept)
                     && there == mark
                 {
@@ -149,9 +151,9 @@ impl Pool<'_> {
     }
 
     /// A token is not good any more: nobody takes it over. One that another worker has brought since then stays.
-    pub(crate) fn withdraw(&self, key: &TokenKey, rejected: Mark, now: UnixTime) {
+    pub(crate) fn withdraw(&self, key: &TokenKey, rejected: Fingerprint, now: UnixTime) {
         self.change(key, now, |entry| {
-            let is_it = entry.exchange.as_ref().and_then(Exchange::mark) == Some(rejected);
+            let is_it = entry.exchange.as_ref().and_then(CachedExchange::mark) == Some(rejected);
             if is_it {
                 entry.exchange = None;
             }
@@ -161,7 +163,8 @@ impl Pool<'_> {
 
     /// An entry without a token that was rejected: by mistake or by intent, it may be there again.
     fn good(&self, key: &TokenKey, entry: Option<Entry>) -> Option<Entry> {
-        let is_rejected = |exchange: &Exchange| exchange.mark().is_some_and(|mark| self.rejections.has(key, mark));
+        let is_rejected =
+            |exchange: &CachedExchange| exchange.mark().is_some_and(|mark| self.rejections.has(key, mark));
         entry.map(|entry| Entry { exchange: entry.exchange.filter(|exchange| !is_rejected(exchange)), ..entry })
     }
 
@@ -260,7 +263,7 @@ impl Place {
 }
 
 impl Entry {
-    fn empty(worker: Worker) -> Self {
+    fn empty(worker: WorkerId) -> Self {
         Self { leased_by: worker, leased_until: UnixTime::default(), written: UnixTime::default(), exchange: None }
     }
 
@@ -276,7 +279,7 @@ impl Entry {
     }
 
     fn write(&self) -> zeroize::Zeroizing<Vec<u8>> {
-        let text = self.exchange.as_ref().map(Exchange::write);
+        let text = self.exchange.as_ref().map(CachedExchange::write);
         let text = text.as_deref().map_or(&b""[..], |text| text.as_bytes());
         let times = [self.leased_until, self.written].map(|time| time.millis().to_le_bytes());
         zeroize::Zeroizing::new([&self.leased_by[..], times.as_flattened(), text].concat())
@@ -287,7 +290,7 @@ impl Entry {
         let (leased_until, rest) = rest.split_first_chunk()?;
         let (written, text) = rest.split_first_chunk()?;
         let time = |bytes: &[u8; 8]| UnixTime::from_millis(u64::from_le_bytes(*bytes));
-        let exchange = if text.is_empty() { None } else { Some(Exchange::read(text)?) };
+        let exchange = if text.is_empty() { None } else { Some(CachedExchange::read(text)?) };
         Some(Self { leased_by: *leased_by, leased_until: time(leased_until), written: time(written), exchange })
     }
 }

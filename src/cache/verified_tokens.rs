@@ -9,21 +9,21 @@ use std::time::Duration;
 use rustc_hash::FxBuildHasher;
 
 use crate::cache::exchanged_tokens::TokenKey;
-use crate::cache::lru::{Cache, cache};
-use crate::jose::{Claims, Confirmation, Party};
+use crate::cache::lru::{Lru, cache};
+use crate::jose::{ActorClaim, Claims, Confirmation};
 use crate::provider::Caller;
 use crate::resource::admission::Admission;
 use crate::telemetry::CallerFacts;
 use crate::time::UnixTime;
 
 /// A token that was found good.
-pub(crate) struct Verified {
+pub(crate) struct VerifiedToken {
     pub(crate) provider: usize,
     /// `iss` in the provider's own spelling, where it has several issuers.
     pub(crate) issuer: Option<Rc<str>>,
     pub(crate) caller: Caller,
     /// By what the user is known again, with whichever token.
-    pub(crate) user: UserMark,
+    pub(crate) user: UserFingerprint,
     /// At which resources it may be used; nowhere, until it is said.
     pub(crate) admission: Admission,
     /// Of its scopes, those that some resource asks for: a token may have thousands.
@@ -31,7 +31,7 @@ pub(crate) struct Verified {
     /// What whoever presents it must prove to have.
     pub(crate) confirmation: Option<Confirmation>,
     /// Who may act for its user, if it says so.
-    pub(crate) may_act: Option<Box<Party>>,
+    pub(crate) may_act: Option<Box<ActorClaim>>,
     /// `exp`.
     pub(crate) expires: UnixTime,
     /// `exp` and the leeway.
@@ -42,7 +42,7 @@ pub(crate) struct Verified {
 
 /// A user of a provider, by a light hash: where two users have the same, they count as one.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) struct UserMark(u64);
+pub(crate) struct UserFingerprint(u64);
 
 /// A resource that was asked for with a token, and what was found out once for all requests.
 #[derive(Default)]
@@ -57,29 +57,29 @@ struct Use {
 }
 
 /// Verified tokens, the one that was not used for longest given up first: bounded by number and by bytes.
-pub(crate) struct VerifiedTokens {
-    tokens: Option<Cache<Tail, Entry>>,
+pub(crate) struct VerifiedTokenCache {
+    tokens: Option<Lru<Tail, Entry>>,
     bytes: usize,
     most_bytes: usize,
 }
 
 /// The whole token, and what it was found to be.
-type Entry = (Box<str>, Rc<Verified>);
+type Entry = (Box<str>, Rc<VerifiedToken>);
 
 /// What an entry takes beside its token, roughly: itself, its claims, and where its exchanged tokens are.
 const ENTRY_BYTES: usize = 600;
 
-impl VerifiedTokens {
+impl VerifiedTokenCache {
     pub(crate) fn new(most: usize, most_bytes: usize) -> Self {
         Self { tokens: NonZeroUsize::new(most).map(cache), bytes: 0, most_bytes }
     }
 
-    pub(crate) fn get(&mut self, token: &str) -> Option<Rc<Verified>> {
+    pub(crate) fn get(&mut self, token: &str) -> Option<Rc<VerifiedToken>> {
         let (known, verified) = self.tokens.as_mut()?.get(&tail(token))?;
         is_same(known, token).then(|| verified.clone())
     }
 
-    pub(crate) fn put(&mut self, token: &str, verified: &Rc<Verified>) {
+    pub(crate) fn put(&mut self, token: &str, verified: &Rc<VerifiedToken>) {
         let Some(tokens) = &mut self.tokens else {
             return;
         };
@@ -101,7 +101,7 @@ impl VerifiedTokens {
     }
 
     pub(crate) fn clear(&mut self) {
-        self.tokens.iter_mut().for_each(Cache::clear);
+        self.tokens.iter_mut().for_each(Lru::clear);
         self.bytes = 0;
     }
 }
@@ -110,7 +110,7 @@ const fn size(token: &str) -> usize {
     token.len().saturating_add(ENTRY_BYTES)
 }
 
-impl Verified {
+impl VerifiedToken {
     /// `scopes`: those that resources ask for.
     pub(crate) fn new(
         provider: usize,
@@ -123,7 +123,7 @@ impl Verified {
         Self {
             provider,
             issuer: None,
-            user: UserMark(FxBuildHasher.hash_one((provider, &caller.user))),
+            user: UserFingerprint(FxBuildHasher.hash_one((provider, &caller.user))),
             caller,
             admission: Admission::default(),
             scopes: scopes.iter().filter(|scope| granted.contains(&&***scope)).cloned().collect(),
@@ -201,10 +201,10 @@ mod tests {
         }
     }
 
-    fn verified() -> Rc<Verified> {
+    fn verified() -> Rc<VerifiedToken> {
         let claims = crate::json::object(br#"{"iss":"i","aud":"a","exp":1}"#).unwrap();
         let caller = Caller { user: "u".to_owned(), tenant: None, client: None, takes_claims_challenge: false };
-        Rc::new(Verified::new(0, caller, Claims::read(&claims).unwrap(), &[], Duration::ZERO))
+        Rc::new(VerifiedToken::new(0, caller, Claims::read(&claims).unwrap(), &[], Duration::ZERO))
     }
 
     #[test]
@@ -213,7 +213,7 @@ mod tests {
         let claims = crate::json::object(text.as_bytes()).unwrap();
         let caller = Caller { user: "u".to_owned(), tenant: None, client: None, takes_claims_challenge: false };
         let asked: [Rc<str>; 2] = ["mcp.read".into(), "mcp.write".into()];
-        let verified = Verified::new(0, caller, Claims::read(&claims).unwrap(), &asked, Duration::ZERO);
+        let verified = VerifiedToken::new(0, caller, Claims::read(&claims).unwrap(), &asked, Duration::ZERO);
         assert_eq!(verified.scopes, ["mcp.read".into()]);
     }
 
@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_token_with_anothers_tail_is_not_that_one() {
-        let mut known = VerifiedTokens::new(4, 1_000_000);
+        let mut known = VerifiedTokenCache::new(4, 1_000_000);
         let signature = "s".repeat(40);
         known.put(&format!("one.{signature}"), &verified());
         assert!(known.get(&format!("one.{signature}")).is_some());
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn the_token_that_was_not_used_for_longest_goes_first() {
-        let mut known = VerifiedTokens::new(3, 1_000_000);
+        let mut known = VerifiedTokenCache::new(3, 1_000_000);
         (0..3).for_each(|number| known.put(&token(number), &verified()));
         assert!(known.get(&token(0)).is_some());
         known.put(&token(3), &verified());
@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn tokens_take_no_more_bytes_than_they_may() {
         let each = size(&token(0));
-        let mut known = VerifiedTokens::new(1000, 5 * each);
+        let mut known = VerifiedTokenCache::new(1000, 5 * each);
         for number in 0..100 {
             known.put(&token(number), &verified());
             assert_eq!(known.bytes, (number + 1).min(5) * each);
@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_cache_of_none_keeps_none() {
-        let mut known = VerifiedTokens::new(0, 1_000_000);
+        let mut known = VerifiedTokenCache::new(0, 1_000_000);
         known.put(&token(0), &verified());
         assert!(known.get(&token(0)).is_none());
         assert_eq!(known.bytes, 0);

@@ -7,7 +7,7 @@ use crate::config::provider::own_header_name;
 use crate::config::reader::Fields;
 use crate::config::{ConfigError, either, find_placeholder};
 use crate::crypto::{Algorithm, SigningKey, pem};
-use crate::dpop::Prover;
+use crate::dpop::DpopKey;
 use crate::jose::is_compact;
 use crate::provider::{AssertionSource, CertificateHeader, Client, ClientAuthentication, ClientSecret};
 use crate::secret::Secret;
@@ -52,7 +52,7 @@ pub(super) fn build(
             {
                 warnings.push(format!("{}: the key of authentication, too; take one of its own", fields.at("key")));
             }
-            Some(Prover::new(key))
+            Some(DpopKey::new(key))
         }
         None => None,
     };

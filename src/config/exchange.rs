@@ -4,10 +4,11 @@ use crate::config::client::{self, Environment};
 use crate::config::reader::Fields;
 use crate::config::{ConfigError, check_scopes, either, find_placeholders, provider, shown};
 use crate::crypto::Algorithm;
-use crate::dpop::Prover;
+use crate::dpop::DpopKey;
 use crate::json;
 use crate::provider::{
-    Actor, ActorSource, Presentation, Provider, RawAuthorizationServer, RawExchange, Target, Unexchanged,
+    ActorToken, ActorTokenSource, AuthorizationServerOptions, ExchangeOptions, ExchangeTarget, Provider, TokenType,
+    Unexchanged,
 };
 use crate::secret::Secret;
 use crate::url::Url;
@@ -35,7 +36,7 @@ pub(super) fn build(
     provider: &Provider,
     env: Environment<'_>,
     warnings: &mut Vec<String>,
-) -> Result<Target, ConfigError> {
+) -> Result<ExchangeTarget, ConfigError> {
     let profile = provider.profile;
     let taken = profile.exchange_fields();
     let is_taken = |name: &str| taken.contains(&name) || (PRESENTATION.contains(&name) && profile.exchanges());
@@ -45,7 +46,7 @@ pub(super) fn build(
     }
     let scopes = fields.texts("scopes")?;
     check_scopes(&fields.at("scopes"), &scopes)?;
-    let exchange = RawExchange {
+    let exchange = ExchangeOptions {
         audiences: fields.one_or_more("audience")?,
         resources: fields.one_or_more("resource")?,
         scopes,
@@ -64,16 +65,16 @@ pub(super) fn build(
         .map_err(|(field, found, expected)| ConfigError::new(format!("{}{field}", fields.path()), found, expected))?;
     let presentation = presentation(fields, provider, &target, warnings)?;
     let is_bound = target.issued_to(provider).is_some_and(|client| client.dpop.is_some());
-    if is_bound && matches!(presentation, Presentation::Bearer) {
+    if is_bound && matches!(presentation, TokenType::Bearer) {
         warnings.push(format!(
             "{}: not dpop, although the client has a key in dpop: tokens that are bound to that are refused",
             fields.at("presented_as")
         ));
     }
-    Ok(Target { presentation, ..target })
+    Ok(ExchangeTarget { presentation, ..target })
 }
 
-fn actor(fields: &Fields<'_>, env: Environment<'_>) -> Result<Option<Actor>, ConfigError> {
+fn actor(fields: &Fields<'_>, env: Environment<'_>) -> Result<Option<ActorToken>, ConfigError> {
     const TYPE: &str = "a URN such as urn:ietf:params:oauth:token-type:access_token";
     let Some(actor) = fields.object("actor_token", &["env", "header", "type", "subject", "issuer"])? else {
         return Ok(None);
@@ -86,9 +87,9 @@ fn actor(fields: &Fields<'_>, env: Environment<'_>) -> Result<Option<Actor>, Con
                 let expected = "a variable of Envoy's environment that vm_config.environment_variables.host_env_keys lists, with one token in it";
                 ConfigError::new(actor.at("env"), "a variable that is not set, or that holds no token", expected)
             })?;
-            ActorSource::Fixed(Secret::new(token))
+            ActorTokenSource::Fixed(Secret::new(token))
         }
-        (None, Some(name)) => ActorSource::Header(provider::own_header_name(&actor.at("header"), name)?),
+        (None, Some(name)) => ActorTokenSource::Header(provider::own_header_name(&actor.at("header"), name)?),
         _ => {
             let expected = "{env: NAME} or {header: name}, with a type";
             return Err(ConfigError::new(actor.path(), either(actor.has("env"), ["env", "header"]), expected));
@@ -100,12 +101,12 @@ fn actor(fields: &Fields<'_>, env: Environment<'_>) -> Result<Option<Actor>, Con
     }
     let optional = |name: &str| actor.text(name).map(|text| text.map(str::to_owned));
     let (subject, issuer) = (optional("subject")?, optional("issuer")?);
-    if matches!(source, ActorSource::Header(_)) && subject.is_none() {
+    if matches!(source, ActorTokenSource::Header(_)) && subject.is_none() {
         let expected =
             "`sub` of the tokens in header: they must be of one actor, whose exchanged tokens are kept for the next";
         return Err(ConfigError::new(actor.at("subject"), "nothing", expected));
     }
-    Ok(Some(Actor { source, token_type: token_type.to_owned(), subject, issuer }))
+    Ok(Some(ActorToken { source, token_type: token_type.to_owned(), subject, issuer }))
 }
 
 fn token(fields: &Fields<'_>) -> Result<Option<Unexchanged>, ConfigError> {
@@ -121,9 +122,9 @@ fn authorization_server(
     fields: &Fields<'_>,
     env: Environment<'_>,
     warnings: &mut Vec<String>,
-) -> Result<RawAuthorizationServer, ConfigError> {
+) -> Result<AuthorizationServerOptions, ConfigError> {
     let Some(server) = fields.object("authorization_server", &["token_endpoint", "cluster", "client"])? else {
-        return Ok(RawAuthorizationServer::default());
+        return Ok(AuthorizationServerOptions::default());
     };
     let url = |text: &str| {
         Url::parse(text).map_err(|problem| {
@@ -135,7 +136,7 @@ fn authorization_server(
         let path = server.at("client.authentication.assertion.header");
         return Err(ConfigError::new(path, "a value", "an assertion from the environment, or another method"));
     }
-    Ok(RawAuthorizationServer {
+    Ok(AuthorizationServerOptions {
         token_endpoint: server.text("token_endpoint")?.map(url).transpose()?,
         cluster: server.text("cluster")?.map(Rc::from),
         client,
@@ -215,9 +216,9 @@ fn parameters(fields: &Fields<'_>) -> Result<Vec<(String, Secret)>, ConfigError>
 fn presentation(
     fields: &Fields<'_>,
     provider: &Provider,
-    target: &Target,
+    target: &ExchangeTarget,
     warnings: &mut Vec<String>,
-) -> Result<Presentation, ConfigError> {
+) -> Result<TokenType, ConfigError> {
     const SCHEMES: &str = "bearer or dpop";
     let prover = target.issued_to(provider).and_then(|client| client.dpop.as_ref());
     match fields.text("presented_as")? {
@@ -225,7 +226,7 @@ fn presentation(
             let expected = "nothing: only proofs (presented_as: dpop) name the URL of the upstream";
             Err(ConfigError::new(fields.at("upstream_url"), "a value", expected))
         }
-        None | Some("bearer") => Ok(Presentation::Bearer),
+        None | Some("bearer") => Ok(TokenType::Bearer),
         Some("dpop") if prover.is_none() => {
             let expected = match target.second.as_ref().and_then(|server| server.client.as_ref()) {
                 None => format!("bearer, or a key in identity_providers.{}.client.dpop", provider.name),
@@ -234,7 +235,7 @@ fn presentation(
             Err(ConfigError::new(fields.at("presented_as"), "\"dpop\"", expected))
         }
         Some("dpop") => {
-            let algorithm = prover.map(Prover::algorithm);
+            let algorithm = prover.map(DpopKey::algorithm);
             if let Some(algorithm) = algorithm.filter(|it| !matches!(it, Algorithm::Es256 | Algorithm::Es384)) {
                 warnings.push(format!(
                     "{}: each request to the upstream takes a signature, which is slow with {} (and in the module itself with PS* and EdDSA); use an ES256 key",
@@ -247,7 +248,7 @@ fn presentation(
                 Url::parse(text)
                     .map_err(|problem| ConfigError::new(fields.at("upstream_url"), shown(text, problem), expected))
             };
-            Ok(Presentation::Dpop { url: fields.text("upstream_url")?.map(url).transpose()? })
+            Ok(TokenType::Dpop { url: fields.text("upstream_url")?.map(url).transpose()? })
         }
         Some(other) => Err(ConfigError::new(fields.at("presented_as"), format!("{other:?}"), SCHEMES)),
     }

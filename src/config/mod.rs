@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use reader::Fields;
 
-use crate::provider::{Provider, SubjectToken, TokenSource};
-use crate::resource::{Bound, Resource};
+use crate::provider::{Provider, SubjectTokenSource, TokenLocation};
+use crate::resource::{Requirement, Resource};
 use crate::shared::SharedKey;
-use crate::telemetry::Subjects;
+use crate::telemetry::SubjectDisplay;
 
 /// How many tokens a worker remembers when the operator does not say.
 const DEFAULT_CACHED_TOKENS: u32 = 10_000;
@@ -82,7 +82,7 @@ pub struct Config {
 #[derive(Clone, Copy, Debug)]
 pub struct Audit {
     /// What is shown of users.
-    pub subjects: Subjects,
+    pub subjects: SubjectDisplay,
     /// Whether the access log is told of requests, too, whose token was in the cache.
     pub hits: bool,
 }
@@ -194,7 +194,7 @@ impl Config {
         }
         let mut own_cookies: Vec<String> = TOKEN_COOKIES.map(str::to_owned).to_vec();
         own_cookies.extend(providers.iter().filter_map(|provider| match &provider.subject_token {
-            SubjectToken::IdTokenBeside { source: TokenSource::Cookie(name), .. } => Some(name.clone()),
+            SubjectTokenSource::IdTokenBeside { source: TokenLocation::Cookie(name), .. } => Some(name.clone()),
             _ => None,
         }));
         for (index, name) in root.texts("request_cookies_to_remove")?.iter().enumerate() {
@@ -224,18 +224,18 @@ impl Config {
 
     /// Whether what a connection says of its client's certificate is of interest to any resource.
     pub fn takes_certificates(&self) -> bool {
-        self.resources.iter().any(|resource| resource.certificates != Bound::Off)
+        self.resources.iter().any(|resource| resource.certificates != Requirement::Off)
     }
 }
 
 fn audit(root: &Fields<'_>) -> Result<Audit, ConfigError> {
     let Some(fields) = root.object("audit", &["subjects", "hits"])? else {
-        return Ok(Audit { subjects: Subjects::default(), hits: false });
+        return Ok(Audit { subjects: SubjectDisplay::default(), hits: false });
     };
     let subjects = match fields.text("subjects")? {
-        None | Some("plain") => Subjects::Plain,
-        Some("hashed") => Subjects::Hashed,
-        Some("none") => Subjects::None,
+        None | Some("plain") => SubjectDisplay::Plain,
+        Some("hashed") => SubjectDisplay::Hashed,
+        Some("none") => SubjectDisplay::None,
         Some(other) => {
             return Err(ConfigError::new(fields.at("subjects"), format!("{other:?}"), "plain, hashed or none"));
         }

@@ -4,7 +4,7 @@ use crate::config::client::{self, Environment};
 use crate::config::reader::Fields;
 use crate::config::{ConfigError, either, find_placeholder, find_placeholders, shown};
 use crate::jose::KeySet;
-use crate::provider::{self, Client, Profile, Provider, SubjectToken, TENANT, TokenSource};
+use crate::provider::{self, Client, Profile, Provider, SubjectTokenSource, TENANT, TokenLocation};
 use crate::url::Url;
 
 const DEFAULT_LEEWAY: u32 = 60;
@@ -110,7 +110,7 @@ fn build(
         client: client(fields, profile, env, warnings)?,
         subject_token: match fields.object("subject_token", &["type", "header", "cookie", "audiences"])? {
             Some(fields) => subject_token(&fields)?,
-            None => SubjectToken::AccessToken,
+            None => SubjectTokenSource::AccessToken,
         },
         oldest_keys: seconds("keys_max_age_seconds", 600, 604_800, DEFAULT_OLDEST_KEYS)?,
         leeway: seconds("clock_leeway_seconds", 0, 300, DEFAULT_LEEWAY)?,
@@ -207,21 +207,21 @@ fn jwks(fields: &Fields<'_>) -> Result<Option<KeySet>, ConfigError> {
     }
 }
 
-fn subject_token(fields: &Fields<'_>) -> Result<SubjectToken, ConfigError> {
+fn subject_token(fields: &Fields<'_>) -> Result<SubjectTokenSource, ConfigError> {
     let audiences = fields.texts("audiences")?;
     let (header, cookie) = (fields.text("header")?, fields.text("cookie")?);
     let is_alone = header.is_none() && cookie.is_none() && audiences.is_empty();
     match fields.required_text("type", "access_token or id_token")? {
-        "access_token" if is_alone => Ok(SubjectToken::AccessToken),
-        "id_token" if is_alone => Ok(SubjectToken::IdToken),
+        "access_token" if is_alone => Ok(SubjectTokenSource::AccessToken),
+        "id_token" if is_alone => Ok(SubjectTokenSource::IdToken),
         "access_token" => {
             let expected = "no header, cookie or audiences: the access token is the one in `authorization`";
             Err(ConfigError::new(fields.path(), "more than a type", expected))
         }
         "id_token" => {
             let source = match (header, cookie) {
-                (Some(header), None) => TokenSource::Header(header_name(&fields.at("header"), header)?),
-                (None, Some(cookie)) => TokenSource::Cookie(cookie_name(&fields.at("cookie"), cookie)?),
+                (Some(header), None) => TokenLocation::Header(header_name(&fields.at("header"), header)?),
+                (None, Some(cookie)) => TokenLocation::Cookie(cookie_name(&fields.at("cookie"), cookie)?),
                 _ => {
                     return Err(ConfigError::new(
                         fields.path(),
@@ -234,7 +234,7 @@ fn subject_token(fields: &Fields<'_>) -> Result<SubjectToken, ConfigError> {
                 let expected = "a list with the id of the client that the user signed in to";
                 return Err(ConfigError::new(fields.at("audiences"), "none", expected));
             }
-            Ok(SubjectToken::IdTokenBeside { source, audiences })
+            Ok(SubjectTokenSource::IdTokenBeside { source, audiences })
         }
         other => Err(ConfigError::new(fields.at("type"), format!("{other:?}"), "access_token or id_token")),
     }

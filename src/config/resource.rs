@@ -4,8 +4,8 @@ use crate::config::client::Environment;
 use crate::config::reader::Fields;
 use crate::config::{ConfigError, audiences, check_scopes, exchange};
 use crate::path;
-use crate::provider::{Actor, Provider, SubjectToken, Target, Unexchanged};
-use crate::resource::{Bound, Dpop, Resource, metadata};
+use crate::provider::{ActorToken, ExchangeTarget, Provider, SubjectTokenSource, Unexchanged};
+use crate::resource::{DpopPolicy, Requirement, Resource, metadata};
 use crate::url::Url;
 
 /// How far the time of a proof may be from now, if the operator does not say.
@@ -91,11 +91,11 @@ fn build(
     let scopes_supported =
         if fields.has("scopes_supported") { scopes(fields, "scopes_supported")? } else { needed.clone() };
     let dpop = match fields.object("dpop", &["mode", "nonce", "max_age_seconds"])? {
-        None => Dpop { mode: Bound::Off, nonce: false, max_age: Duration::ZERO },
+        None => DpopPolicy { mode: Requirement::Off, nonce: false, max_age: Duration::ZERO },
         Some(fields) => {
             let seconds = fields.number("max_age_seconds", 10, 600, "seconds")?.unwrap_or(DEFAULT_PROOF_AGE);
             fields.required_text("mode", BOUND)?;
-            Dpop {
+            DpopPolicy {
                 mode: bound(&fields, "mode")?,
                 nonce: fields.truth("nonce")?,
                 max_age: Duration::from_secs(seconds.into()),
@@ -104,13 +104,13 @@ fn build(
     };
     let certificates = bound(fields, "certificate_bound_tokens")?;
     let path_of_scopes = fields.at("scopes");
-    let mut targets: Vec<Option<Target>> = providers.iter().map(|_| None).collect();
+    let mut targets: Vec<Option<ExchangeTarget>> = providers.iter().map(|_| None).collect();
     for (name, fields) in fields.named_objects("exchange", &exchange::FIELDS)? {
         let found = providers.iter().zip(targets.iter_mut()).find(|(provider, _)| *provider.name == *name);
         let Some((provider, slot)) = found else {
             return Err(unknown_provider(&fields, providers));
         };
-        if matches!(provider.subject_token, SubjectToken::IdToken) {
+        if matches!(provider.subject_token, SubjectTokenSource::IdToken) {
             // Nobody of that provider could come in.
             let lacks = |what: &str, expected: &str| {
                 let found = format!("{what}, where users of {name} come with ID tokens");
@@ -123,7 +123,7 @@ fn build(
             if !needed.is_empty() {
                 return Err(lacks("scopes of the resource", "no scopes (remove scopes: ID tokens carry none)"));
             }
-            if dpop.mode == Bound::Required || certificates == Bound::Required {
+            if dpop.mode == Requirement::Required || certificates == Requirement::Required {
                 return Err(lacks("a token that must be bound", "none required (ID tokens are not bound)"));
             }
         }
@@ -132,7 +132,7 @@ fn build(
             warnings.extend(doubt.map(|doubt| format!("{path_of_scopes}[{index}]: with {name}, {doubt}")));
         }
         let target = exchange::build(&fields, provider, env, warnings)?;
-        let actor = target.actor.as_ref().and_then(Actor::header);
+        let actor = target.actor.as_ref().and_then(ActorToken::header);
         if actor.is_some() && providers.iter().any(|other| other.subject_token.header() == actor) {
             let path = fields.at("actor_token.header");
             let expected = "a field of its own, which Envoy itself puts there";
@@ -140,7 +140,7 @@ fn build(
         }
         if target.unexchanged == Some(Unexchanged::Forwarded) {
             let path = fields.at("token");
-            if dpop.mode != Bound::Off || certificates != Bound::Off {
+            if dpop.mode != Requirement::Off || certificates != Requirement::Off {
                 let expected = "removed, or a resource without dpop and certificate_bound_tokens: nobody behind here could prove to hold a bound token";
                 return Err(ConfigError::new(path, "\"forwarded\"", expected));
             }
@@ -179,7 +179,7 @@ fn build(
 fn authorization_servers(
     fields: &Fields<'_>,
     providers: &[Provider],
-    targets: &[Option<Target>],
+    targets: &[Option<ExchangeTarget>],
 ) -> Result<Vec<usize>, ConfigError> {
     let is_asked = |index: usize| matches!(targets.get(index), Some(Some(_)));
     let asked: Vec<usize> = (0..providers.len()).filter(|index| is_asked(*index)).collect();
@@ -210,11 +210,11 @@ fn authorization_servers(
 
 const BOUND: &str = "off, optional or required";
 
-fn bound(fields: &Fields<'_>, name: &str) -> Result<Bound, ConfigError> {
+fn bound(fields: &Fields<'_>, name: &str) -> Result<Requirement, ConfigError> {
     match fields.text(name)? {
-        None | Some("off") => Ok(Bound::Off),
-        Some("optional") => Ok(Bound::Optional),
-        Some("required") => Ok(Bound::Required),
+        None | Some("off") => Ok(Requirement::Off),
+        Some("optional") => Ok(Requirement::Optional),
+        Some("required") => Ok(Requirement::Required),
         Some(other) => Err(ConfigError::new(fields.at(name), format!("{other:?}"), BOUND)),
     }
 }

@@ -7,13 +7,13 @@ use crate::crypto::{Algorithm, Crypto, PublicKey, SigningKey, Software, known_an
 ///
 /// `F` calls a foreign function: its name and its arguments, and what it returned, `None` when there is no such
 /// function or it failed.
-pub struct Host<F> {
+pub struct EnvoyCrypto<F> {
     call: F,
     verifies: bool,
     software: Software,
 }
 
-impl<F: Fn(&str, &[u8]) -> Option<Vec<u8>>> Host<F> {
+impl<F: Fn(&str, &[u8]) -> Option<Vec<u8>>> EnvoyCrypto<F> {
     /// Asks the host for a known answer. One that gives a wrong one is not asked again.
     pub fn probe(call: F) -> Self {
         let mut crypto = Self { call, verifies: true, software: Software };
@@ -22,7 +22,7 @@ impl<F: Fn(&str, &[u8]) -> Option<Vec<u8>>> Host<F> {
     }
 }
 
-impl<F: Fn(&str, &[u8]) -> Option<Vec<u8>>> Crypto for Host<F> {
+impl<F: Fn(&str, &[u8]) -> Option<Vec<u8>>> Crypto for EnvoyCrypto<F> {
     fn verify(&self, algorithm: Algorithm, key: &PublicKey, message: &[u8], signature: &[u8]) -> bool {
         let hash = hash_of(algorithm);
         let Some(hash) = hash.filter(|_| self.verifies) else {
@@ -53,7 +53,7 @@ impl<F: Fn(&str, &[u8]) -> Option<Vec<u8>>> Crypto for Host<F> {
     }
 }
 
-impl<F> fmt::Debug for Host<F> {
+impl<F> fmt::Debug for EnvoyCrypto<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "signatures are verified {}", if self.verifies { "by the host" } else { "in the module" })
     }
@@ -124,7 +124,7 @@ mod tests {
         // No such function; one that says yes to all; one that says no to all.
         for answer in [None, Some(vec![0x08, 0x01]), Some(vec![0x12, 0x00])] {
             let calls = Cell::new(0);
-            let host = Host::probe(|name, _| {
+            let host = EnvoyCrypto::probe(|name, _| {
                 assert_eq!(name, "verify_signature");
                 calls.set(calls.get() + 1);
                 answer.clone()
@@ -143,7 +143,7 @@ mod tests {
         let (key, message, signature) = good();
         let answer = std::cell::RefCell::new(None);
         let asked = Cell::new(0);
-        let host = Host::probe(|_, _| {
+        let host = EnvoyCrypto::probe(|_, _| {
             asked.set(asked.get() + 1);
             // The probe asks for a good one, then for a bad one.
             if asked.get() == 1 { Some(vec![0x08, 0x01]) } else { answer.borrow().clone() }
@@ -170,7 +170,7 @@ mod tests {
         let no: [&[u8]; 6] =
             [&[], &[8, 1], &[8, 1, 0x12], &[8, 1, 0x12, 2, 0x30], &[8, 1, 0x12, 1, 0x30], &[0x1a, 1, b'x']];
         for result in no.map(Some).into_iter().chain([None]) {
-            let host = Host::probe(|name, _| if name == "sign" { result.map(<[u8]>::to_vec) } else { None });
+            let host = EnvoyCrypto::probe(|name, _| if name == "sign" { result.map(<[u8]>::to_vec) } else { None });
             assert_eq!(host.sign(&key, b"message").unwrap().len(), 64, "{result:?}");
         }
     }

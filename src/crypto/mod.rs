@@ -2,7 +2,7 @@
 //!
 //! A key carries its one algorithm (RFC 8725 section 3.1): what a token's header says can only agree or be
 //! refused. [`Crypto`] has two implementations that must give the same verdict on every input: [`Software`]
-//! here, and the host's BoringSSL behind [`Host`]. What a signature must look like before either sees it is decided
+//! here, and the host's BoringSSL behind [`EnvoyCrypto`]. What a signature must look like before either sees it is decided
 //! in [`PublicKey`], once for both.
 
 mod algorithm;
@@ -15,7 +15,7 @@ mod signing_key;
 mod software;
 
 pub use algorithm::Algorithm;
-pub use envoy::Host;
+pub use envoy::EnvoyCrypto;
 pub use public_key::PublicKey;
 pub use signing_key::SigningKey;
 pub use software::Software;

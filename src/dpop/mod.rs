@@ -6,5 +6,5 @@ pub(crate) mod replay;
 pub(crate) mod server_nonce;
 pub mod verify;
 
-pub(crate) use nonce_cache::{Nonces, Server};
-pub use proof::{Prover, Purpose};
+pub(crate) use nonce_cache::{NonceCache, NonceIssuer};
+pub use proof::{DpopKey, ProofTarget};

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::dpop::proof;
-use crate::http::Answer;
+use crate::http::Response;
 use crate::url::Url;
 
 /// Of how many servers they are kept: a provider has an endpoint, or one for each tenant.
@@ -12,7 +12,7 @@ const MOST_SERVERS: usize = 256;
 
 /// Who has given a nonce.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Server<'a> {
+pub(crate) enum NonceIssuer<'a> {
     /// A provider, at this endpoint.
     TokenEndpoint(&'a Url),
     /// The upstream of a resource, by its index.
@@ -21,7 +21,7 @@ pub(crate) enum Server<'a> {
 
 /// The latest nonce of each server. Whoever has not been heard of for longest is forgotten first.
 #[derive(Default)]
-pub(crate) struct Nonces(VecDeque<(Owner, Rc<str>)>);
+pub(crate) struct NonceCache(VecDeque<(Owner, Rc<str>)>);
 
 enum Owner {
     TokenEndpoint(Box<str>),
@@ -29,23 +29,23 @@ enum Owner {
 }
 
 impl Owner {
-    fn is(&self, server: Server<'_>) -> bool {
+    fn is(&self, server: NonceIssuer<'_>) -> bool {
         match (self, server) {
-            (Self::TokenEndpoint(known), Server::TokenEndpoint(url)) => **known == *url.as_str(),
-            (Self::Upstream(known), Server::Upstream(resource)) => *known == resource,
+            (Self::TokenEndpoint(known), NonceIssuer::TokenEndpoint(url)) => **known == *url.as_str(),
+            (Self::Upstream(known), NonceIssuer::Upstream(resource)) => *known == resource,
             _ => false,
         }
     }
 }
 
-impl Nonces {
+impl NonceCache {
     /// What the next proof for `server` must have in it, as far as it has said.
-    pub(crate) fn of(&self, server: Server<'_>) -> Option<&Rc<str>> {
+    pub(crate) fn of(&self, server: NonceIssuer<'_>) -> Option<&Rc<str>> {
         self.0.iter().find(|(owner, _)| owner.is(server)).map(|(_, nonce)| nonce)
     }
 
     /// Takes in what an answer's `DPoP-Nonce` says, good answer or bad. Whether there is a nonce.
-    pub(crate) fn learn<'a>(&mut self, server: Server<'_>, fields: impl Iterator<Item = &'a [u8]>) -> bool {
+    pub(crate) fn learn<'a>(&mut self, server: NonceIssuer<'_>, fields: impl Iterator<Item = &'a [u8]>) -> bool {
         let Some(nonce) = proof::nonce(fields) else {
             return false;
         };
@@ -57,8 +57,8 @@ impl Nonces {
             self.0.pop_front();
         }
         let owner = match server {
-            Server::TokenEndpoint(url) => Owner::TokenEndpoint(url.as_str().into()),
-            Server::Upstream(resource) => Owner::Upstream(resource),
+            NonceIssuer::TokenEndpoint(url) => Owner::TokenEndpoint(url.as_str().into()),
+            NonceIssuer::Upstream(resource) => Owner::Upstream(resource),
         };
         self.0.push_back((owner, nonce.into()));
         true
@@ -66,7 +66,7 @@ impl Nonces {
 }
 
 /// The `DPoP-Nonce` fields of an answer.
-pub(crate) fn fields(answer: &Answer) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn fields(answer: &Response) -> impl Iterator<Item = &[u8]> {
     answer.headers.iter().filter(|(name, _)| name == "dpop-nonce").map(|(_, value)| value.as_slice())
 }
 
@@ -76,25 +76,27 @@ mod tests {
 
     #[test]
     fn of_many_servers_the_latest_are_kept_each_with_its_latest_nonce() {
-        let mut nonces = Nonces::default();
-        let learn = |nonces: &mut Nonces, server: usize, nonce: &str| {
-            nonces.learn(Server::Upstream(server), std::iter::once(nonce.as_bytes()))
+        let mut nonces = NonceCache::default();
+        let learn = |nonces: &mut NonceCache, server: usize, nonce: &str| {
+            nonces.learn(NonceIssuer::Upstream(server), std::iter::once(nonce.as_bytes()))
         };
         for server in 0..=MOST_SERVERS {
             assert!(learn(&mut nonces, server, "first"));
         }
-        assert_eq!(nonces.of(Server::Upstream(0)), None);
+        assert_eq!(nonces.of(NonceIssuer::Upstream(0)), None);
         assert!(learn(&mut nonces, 1, "first") && !learn(&mut nonces, 1, "a b") && learn(&mut nonces, 1, "second"));
-        assert_eq!(nonces.of(Server::Upstream(1)).map(|nonce| &**nonce), Some("second"));
+        assert_eq!(nonces.of(NonceIssuer::Upstream(1)).map(|nonce| &**nonce), Some("second"));
         assert_eq!(nonces.0.len(), MOST_SERVERS);
     }
 
     #[test]
     fn nobody_gets_the_nonce_of_another() {
-        let mut nonces = Nonces::default();
+        let mut nonces = NonceCache::default();
         let [one, other] = ["https://a.example/token", "https://a.example/token2"].map(|url| Url::parse(url).unwrap());
-        assert!(nonces.learn(Server::TokenEndpoint(&one), std::iter::once(&b"n"[..])));
-        assert!(nonces.of(Server::TokenEndpoint(&one)).is_some());
-        assert!(nonces.of(Server::TokenEndpoint(&other)).is_none() && nonces.of(Server::Upstream(0)).is_none());
+        assert!(nonces.learn(NonceIssuer::TokenEndpoint(&one), std::iter::once(&b"n"[..])));
+        assert!(nonces.of(NonceIssuer::TokenEndpoint(&one)).is_some());
+        assert!(
+            nonces.of(NonceIssuer::TokenEndpoint(&other)).is_none() && nonces.of(NonceIssuer::Upstream(0)).is_none()
+        );
     }
 }

@@ -14,7 +14,7 @@ const MOST_NONCE_BYTES: usize = 1024;
 
 /// A key that makes proofs.
 #[derive(Debug)]
-pub struct Prover {
+pub struct DpopKey {
     key: SigningKey,
     /// The first segment of every proof, which has the public key in it.
     header: String,
@@ -23,7 +23,7 @@ pub struct Prover {
 
 /// What a proof is for.
 #[derive(Clone, Copy)]
-pub struct Purpose<'a> {
+pub struct ProofTarget<'a> {
     /// The method of the request that it goes with.
     pub method: &'a str,
     /// The URL of that request, without query and fragment.
@@ -34,7 +34,7 @@ pub struct Purpose<'a> {
     pub nonce: Option<&'a str>,
 }
 
-impl Prover {
+impl DpopKey {
     /// Makes proofs with `key`.
     pub fn new(key: SigningKey) -> Self {
         let members = || key.public_jwk().into_iter().map(|(name, value)| (name, value.into()));
@@ -57,8 +57,8 @@ impl Prover {
     }
 
     /// A proof, good for one request. `None` when the host has no randomness or the key does not sign.
-    pub fn prove(&self, purpose: Purpose<'_>, crypto: &dyn Crypto, now: UnixTime) -> Option<Secret> {
-        let Purpose { method, url, access_token, nonce } = purpose;
+    pub fn prove(&self, purpose: ProofTarget<'_>, crypto: &dyn Crypto, now: UnixTime) -> Option<Secret> {
+        let ProofTarget { method, url, access_token, nonce } = purpose;
         let mut claims = vec![
             ("jti", BASE64_URL_SAFE_NO_PAD.encode(crypto.random()?).into()),
             ("htm", method.into()),
@@ -97,8 +97,8 @@ mod tests {
         BASE64_URL_SAFE_NO_PAD.decode(text).unwrap()
     }
 
-    fn prover(algorithm: Algorithm, pem: &str) -> Prover {
-        Prover::new(SigningKey::parse(algorithm, pem).unwrap())
+    fn prover(algorithm: Algorithm, pem: &str) -> DpopKey {
+        DpopKey::new(SigningKey::parse(algorithm, pem).unwrap())
     }
 
     #[test]

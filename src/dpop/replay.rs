@@ -1,7 +1,7 @@
 //! Proofs that were used: none is good twice (RFC 9449 section 11.1), whichever worker sees it. And the nonces that make
 //! proofs young.
 
-use crate::shared::{Shared, SharedKey};
+use crate::shared::{SharedData, SharedKey};
 use crate::time::UnixTime;
 
 /// In how many records proofs are kept, and how many a record takes: shared memory never shrinks, so it must have an
@@ -23,7 +23,7 @@ const MOST_TRIES: usize = 8;
 
 /// What became of a proof that is to be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Use {
+pub(crate) enum ProofUse {
     /// It is used now.
     First,
     /// It was used before.
@@ -34,19 +34,19 @@ pub(crate) enum Use {
 
 /// Uses the proof `id` by the key `thumbprint`. It must be remembered until `until`, when its time makes it too old.
 pub(crate) fn use_proof(
-    shared: &dyn Shared,
+    shared: &dyn SharedData,
     key: &SharedKey,
     thumbprint: &str,
     id: &str,
     until: UnixTime,
     now: UnixTime,
-) -> Use {
+) -> ProofUse {
     // Nobody can choose where a proof is kept: the codes take a key that only workers have.
     let holder = key.code(&[b"holder", thumbprint.as_bytes()]);
     let code = key.code(&[b"proof", thumbprint.as_bytes(), id.as_bytes()]);
     let (Some((first, _)), Some((place, code))) = (holder.split_first_chunk::<2>(), code.split_first_chunk::<2>())
     else {
-        return Use::Unknown;
+        return ProofUse::Unknown;
     };
     let within = u16::from_le_bytes(*place) % RECORDS_OF_A_KEY;
     let place = u16::from_le_bytes(*first).wrapping_add(within) % RECORDS;
@@ -67,20 +67,20 @@ pub(crate) fn use_proof(
                 continue;
             }
             if used == code {
-                return Use::Again;
+                return ProofUse::Again;
             }
             next.extend(entry);
         }
         if next.len() >= PROOFS_OF_A_RECORD.saturating_mul(ENTRY) {
-            return Use::Unknown;
+            return ProofUse::Unknown;
         }
         next.extend(code);
         next.extend(until.to_le_bytes());
         if shared.put(&name, &key.seal(&name, &next), version) {
-            return Use::First;
+            return ProofUse::First;
         }
     }
-    Use::Unknown
+    ProofUse::Unknown
 }
 
 #[cfg(test)]
@@ -90,17 +90,17 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::shared::Version;
+    use crate::shared::CasVersion;
 
     #[derive(Default)]
     struct Memory(RefCell<HashMap<String, Vec<u8>>>);
 
-    impl Shared for Memory {
-        fn get(&self, name: &str) -> (Option<Vec<u8>>, Version) {
-            (self.0.borrow().get(name).cloned(), Version(None))
+    impl SharedData for Memory {
+        fn get(&self, name: &str) -> (Option<Vec<u8>>, CasVersion) {
+            (self.0.borrow().get(name).cloned(), CasVersion(None))
         }
 
-        fn put(&self, name: &str, value: &[u8], _version: Version) -> bool {
+        fn put(&self, name: &str, value: &[u8], _version: CasVersion) -> bool {
             self.0.borrow_mut().insert(name.to_owned(), value.to_vec());
             true
         }
@@ -116,21 +116,22 @@ mod tests {
         SharedKey::of([&b"secret"[..]].into_iter())
     }
 
-    fn used(memory: &Memory, holder: &str, id: &str, now: UnixTime) -> Use {
+    fn used(memory: &Memory, holder: &str, id: &str, now: UnixTime) -> ProofUse {
         use_proof(memory, &key(), holder, id, now.plus(Duration::from_secs(300)), now)
     }
 
     #[test]
     fn one_client_fills_its_own_places_and_no_more() {
         let memory = Memory::default();
-        let refused = (0..40_000).filter(|id| used(&memory, "greedy", &id.to_string(), NOW) == Use::Unknown).count();
+        let refused =
+            (0..40_000).filter(|id| used(&memory, "greedy", &id.to_string(), NOW) == ProofUse::Unknown).count();
         assert!(refused >= 40_000 - 64 * 256, "{refused}");
         assert_eq!(memory.0.borrow().len(), 64);
         assert!(memory.0.borrow().values().all(|record| record.len() <= 32 + 256 * ENTRY));
-        let others = (0..500).filter(|id| used(&memory, &format!("user-{id}"), "1", NOW) == Use::First).count();
+        let others = (0..500).filter(|id| used(&memory, &format!("user-{id}"), "1", NOW) == ProofUse::First).count();
         assert!(others > 450, "{others} of 500 others still get in");
         let later = NOW.plus(Duration::from_secs(301));
-        assert_eq!(used(&memory, "greedy", "once more", later), Use::First, "places become free with time");
+        assert_eq!(used(&memory, "greedy", "once more", later), ProofUse::First, "places become free with time");
     }
 
     #[test]
@@ -140,6 +141,6 @@ mod tests {
         for id in 0..40_000 {
             used(&memory, "a", &id.to_string(), ahead);
         }
-        assert_eq!(used(&memory, "a", "now", NOW), Use::First);
+        assert_eq!(used(&memory, "a", "now", NOW), ProofUse::First);
     }
 }

@@ -23,7 +23,7 @@ const MOST_ID_BYTES: usize = 512;
 
 /// What a proof must be for.
 #[derive(Clone, Copy)]
-pub struct Expected<'a> {
+pub struct ProofRules<'a> {
     /// The request's method.
     pub method: &'a [u8],
     /// What the client calls the resource: scheme and authority of the request's URL.
@@ -51,7 +51,12 @@ pub struct Proof {
 
 /// Reads and verifies a proof as RFC 9449 section 4.3 lists it; `nonce` and replay are the caller's to check. The error
 /// says what is wrong.
-pub fn verify(proof: &[u8], expected: Expected<'_>, crypto: &dyn Crypto, now: UnixTime) -> Result<Proof, &'static str> {
+pub fn verify(
+    proof: &[u8],
+    expected: ProofRules<'_>,
+    crypto: &dyn Crypto,
+    now: UnixTime,
+) -> Result<Proof, &'static str> {
     if proof.len() > MOST_PROOF_BYTES {
         return Err("it is longer than 4 KiB");
     }
@@ -109,7 +114,7 @@ pub fn verify(proof: &[u8], expected: Expected<'_>, crypto: &dyn Crypto, now: Un
 }
 
 /// Section 4.3, number 9: without query and fragment, after normalisation (RFC 3986 sections 6.2.2 and 6.2.3).
-fn is_url(htu: &str, expected: Expected<'_>) -> bool {
+fn is_url(htu: &str, expected: ProofRules<'_>) -> bool {
     let end = htu.find(['?', '#']).unwrap_or(htu.len());
     let Some(Ok(url)) = htu.get(..end).map(Url::parse) else {
         return false;
@@ -182,8 +187,14 @@ mod tests {
         let claims = r#"{"jti":"1","htm":"POST","htu":"https://mcp.example.com/api","iat":1800000000}"#;
         let proof = format!("{}.{}.{}", encode(&header), encode(claims), BASE64_URL_SAFE_NO_PAD.encode([1; 512]));
         let max_age = Duration::from_secs(60);
-        let expected =
-            Expected { method: b"POST", url: &url, path: "/api", access_token: "", key_thumbprint: "another", max_age };
+        let expected = ProofRules {
+            method: b"POST",
+            url: &url,
+            path: "/api",
+            access_token: "",
+            key_thumbprint: "another",
+            max_age,
+        };
         let refused = verify(proof.as_bytes(), expected, &Nobody, UnixTime::from_secs(1_800_000_000));
         assert_eq!(refused.err(), Some("its key is not the one that the token is bound to"));
     }
@@ -193,7 +204,7 @@ mod tests {
         let url = Url::parse("https://mcp.example.com/api").unwrap();
         let is = |htu: &str| {
             let (method, max_age) = (b"".as_slice(), Duration::ZERO);
-            is_url(htu, Expected { method, url: &url, path: "/api/a", access_token: "", key_thumbprint: "", max_age })
+            is_url(htu, ProofRules { method, url: &url, path: "/api/a", access_token: "", key_thumbprint: "", max_age })
         };
         for good in [
             "https://mcp.example.com/api/a",

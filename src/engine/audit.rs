@@ -7,14 +7,14 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-use crate::cache::verified_tokens::Verified;
+use crate::cache::verified_tokens::VerifiedToken;
 use crate::config::Config;
 use crate::provider::Provider;
-use crate::telemetry::{CallerFacts, Record, Subjects, record};
+use crate::telemetry::{CallerFacts, Record, SubjectDisplay, record};
 
 /// Whence a request's token came, or did not come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Cache {
+pub(super) enum CacheOutcome {
     /// It was there.
     Hit,
     /// A call was made for it.
@@ -22,20 +22,20 @@ pub(super) enum Cache {
     /// Another request's call was waited for.
     Joined,
     /// Another worker had it.
-    Shared,
+    SharedData,
     /// A call was made for the one that follows.
     Renewed,
     /// It was known from a call before that there is none.
     Remembered,
 }
 
-impl Cache {
+impl CacheOutcome {
     const fn label(self) -> &'static str {
         match self {
             Self::Hit => "hit",
             Self::Miss => "miss",
             Self::Joined => "joined",
-            Self::Shared => "shared",
+            Self::SharedData => "shared",
             Self::Renewed => "renewed",
             Self::Remembered => "remembered",
         }
@@ -44,14 +44,14 @@ impl Cache {
 
 /// What a decision has found out about a request.
 #[derive(Default)]
-pub(super) struct About {
+pub(super) struct AuditContext {
     pub(super) resource: Option<usize>,
     /// Whose token it is. Nobody's, until its signature is verified.
-    pub(super) caller: Option<Rc<Verified>>,
-    pub(super) cache: Option<Cache>,
+    pub(super) caller: Option<Rc<VerifiedToken>>,
+    pub(super) cache: Option<CacheOutcome>,
 }
 
-impl About {
+impl AuditContext {
     /// Whether the token goes on to its resource for the first time, as far as this worker remembers.
     pub(super) fn is_first(&self) -> bool {
         let caller = self.caller.as_ref().zip(self.resource);
@@ -68,7 +68,7 @@ impl About {
             // Each is a hostcall for each request: what no filter decides by is for the access log only.
             if config.audit.hits {
                 facts.push(("onbehalf.event", "forwarded".into()));
-                facts.push(("onbehalf.cache", Cache::Hit.label().into()));
+                facts.push(("onbehalf.cache", CacheOutcome::Hit.label().into()));
                 let issuer = caller.issuer.clone().unwrap_or_else(|| provider.issuer.shared());
                 facts.push(("onbehalf.issuer", record::shared_value(issuer)));
             }
@@ -106,29 +106,29 @@ impl About {
             let target = resource.and_then(|resource| resource.targets.get(caller.provider)?.as_ref());
             record.add("scopes", target.and_then(|target| target.scope.as_deref()).unwrap_or_default());
         }
-        record.add("cache", self.cache.map_or("", Cache::label));
+        record.add("cache", self.cache.map_or("", CacheOutcome::label));
         record.add("latency_ms", &took.as_millis().to_string());
         record
     }
 }
 
-fn issuer<'a>(caller: &'a Verified, provider: &'a Provider) -> &'a str {
+fn issuer<'a>(caller: &'a VerifiedToken, provider: &'a Provider) -> &'a str {
     caller.issuer.as_deref().unwrap_or(provider.issuer.as_str())
 }
 
 /// The user, as the operator wants users to be shown. Filters decide by it, so it is never cut: a digest stands for one that
 /// is too long.
-fn subject<'a>(config: &Config, caller: &'a Verified, provider: &Provider) -> Option<Cow<'a, str>> {
+fn subject<'a>(config: &Config, caller: &'a VerifiedToken, provider: &Provider) -> Option<Cow<'a, str>> {
     let user = caller.caller.user.as_str();
     match config.audit.subjects {
-        Subjects::None => None,
-        Subjects::Plain => Some(whole(config, "audit subject", caller, provider, user)),
-        Subjects::Hashed => Some(digest(config, "audit subject", issuer(caller, provider), user).into()),
+        SubjectDisplay::None => None,
+        SubjectDisplay::Plain => Some(whole(config, "audit subject", caller, provider, user)),
+        SubjectDisplay::Hashed => Some(digest(config, "audit subject", issuer(caller, provider), user).into()),
     }
 }
 
 /// The application, which is never cut either.
-fn client<'a>(config: &Config, caller: &'a Verified, provider: &Provider) -> Option<Cow<'a, str>> {
+fn client<'a>(config: &Config, caller: &'a VerifiedToken, provider: &Provider) -> Option<Cow<'a, str>> {
     let client = caller.caller.client.as_deref()?;
     Some(whole(config, "audit client", caller, provider, client))
 }
@@ -137,7 +137,7 @@ fn client<'a>(config: &Config, caller: &'a Verified, provider: &Provider) -> Opt
 const DIGEST: &str = "digest~";
 
 /// A name, or a digest where it is too long. A name that looks like such a digest gives way to one, too: it could be another's.
-fn whole<'a>(config: &Config, of: &str, caller: &Verified, provider: &Provider, name: &'a str) -> Cow<'a, str> {
+fn whole<'a>(config: &Config, of: &str, caller: &VerifiedToken, provider: &Provider, name: &'a str) -> Cow<'a, str> {
     if record::is_whole(name) && !name.starts_with(DIGEST) {
         return name.into();
     }

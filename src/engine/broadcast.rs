@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use crate::cache::exchanged_tokens::{Mark, TokenKey};
+use crate::cache::exchanged_tokens::{Fingerprint, TokenKey};
 use crate::cache::rejected_tokens::TokenRejected;
-use crate::shared::{Board, SharedKey};
+use crate::shared::{SharedKey, SharedStore};
 use crate::time::UnixTime;
 
 /// A worker renews its entry after this time.
@@ -48,14 +48,14 @@ struct Entry {
 
 impl Broadcast {
     /// Messages for this worker go to `queue` from now on.
-    pub(super) fn listen(&mut self, queue: u32, board: &Board<'_>, now: UnixTime) {
+    pub(super) fn listen(&mut self, queue: u32, board: &SharedStore<'_>, now: UnixTime) {
         self.queue = Some(queue);
         self.renewed = None;
         self.keep_listed(board, now);
     }
 
     /// Renews the entry of this worker, if it is time.
-    pub(super) fn keep_listed(&mut self, board: &Board<'_>, now: UnixTime) {
+    pub(super) fn keep_listed(&mut self, board: &SharedStore<'_>, now: UnixTime) {
         let Some(queue) = self.queue else {
             return;
         };
@@ -78,7 +78,7 @@ impl Broadcast {
     }
 
     /// Tells all other workers.
-    pub(super) fn send(&self, rejected: &TokenRejected, board: &Board<'_>, now: UnixTime) {
+    pub(super) fn send(&self, rejected: &TokenRejected, board: &SharedStore<'_>, now: UnixTime) {
         let name = list_name(board.key);
         let entries = read(board.key, &name, board.shared.get(&name).0.as_deref(), now);
         let message = board.key.seal(MESSAGE, &rejected.write());
@@ -142,7 +142,7 @@ impl TokenRejected {
         let claims = std::str::from_utf8(claims).ok()?;
         Some(Self {
             key: TokenKey::from_bytes(*key),
-            mark: Mark::from_bytes(*mark),
+            mark: Fingerprint::from_bytes(*mark),
             at: UnixTime::from_millis(u64::from_le_bytes(*at)),
             is_for_claims: is_for_claims != 0,
             resource: u32::from_le_bytes(*resource),
@@ -159,7 +159,7 @@ mod tests {
     fn a_message_is_read_as_it_was_written_and_only_whole() {
         let rejected = TokenRejected {
             key: TokenKey::from_bytes([1; 32]),
-            mark: Mark::from_bytes([2; 16]),
+            mark: Fingerprint::from_bytes([2; 16]),
             at: UnixTime::from_millis(3),
             is_for_claims: true,
             resource: 4,

@@ -1,11 +1,11 @@
 //! What of a request's header matters here: the token, what must not go on to the upstream.
 
 use crate::config::Config;
-use crate::engine::header_mutations::HeaderEdits;
+use crate::engine::header_mutations::HeaderMutations;
 use crate::engine::token_copies::{TokenCopies, is_field, is_field_of, is_token_field};
 use crate::http::{Request, Scheme};
 use crate::jose::{MAX_TOKEN_BYTES, is_compact};
-use crate::provider::TokenSource;
+use crate::provider::TokenLocation;
 use crate::refusal::{Reason, Refusal};
 use crate::secret::Secret;
 use crate::telemetry::FilterState;
@@ -18,13 +18,13 @@ const QUERY_TOKEN: &str = "because=\"access_token in the query\"";
 
 /// The fields that are looked at, found in one pass.
 #[derive(Default)]
-pub(super) struct Head<'a> {
+pub(super) struct RequestHead<'a> {
     pub(super) method: &'a [u8],
     pub(super) authority: &'a [u8],
     pub(super) target: &'a [u8],
     authorization: Option<&'a [u8]>,
     several_authorizations: bool,
-    proof: Proof<'a>,
+    proof: DpopField<'a>,
     /// Names of fields that the upstream must not see.
     remove: Vec<String>,
     has_cookie: bool,
@@ -34,7 +34,7 @@ pub(super) struct Head<'a> {
 
 /// The `DPoP` field (RFC 9449 section 4.1).
 #[derive(Clone, Copy, Default)]
-pub(super) enum Proof<'a> {
+pub(super) enum DpopField<'a> {
     #[default]
     None,
     One(&'a [u8]),
@@ -46,10 +46,10 @@ pub(super) enum Proof<'a> {
 pub(super) struct Credential<'a> {
     pub(super) scheme: Scheme,
     pub(super) token: &'a str,
-    pub(super) proof: Proof<'a>,
+    pub(super) proof: DpopField<'a>,
 }
 
-impl<'a> Head<'a> {
+impl<'a> RequestHead<'a> {
     pub(super) fn read(request: &'a Request, config: &Config) -> Self {
         let mut head = Self::default();
         for (name, value) in request.fields() {
@@ -63,8 +63,8 @@ impl<'a> Head<'a> {
                 }
                 b"dpop" => {
                     head.proof = match head.proof {
-                        Proof::None => Proof::One(value),
-                        Proof::One(_) | Proof::Several => Proof::Several,
+                        DpopField::None => DpopField::One(value),
+                        DpopField::One(_) | DpopField::Several => DpopField::Several,
                     };
                     // The proof is for the token that is left behind here.
                     head.remove(name);
@@ -146,7 +146,7 @@ impl<'a> Head<'a> {
         copies: &TokenCopies<'_>,
         authorization: Option<Secret>,
         proof: Option<Secret>,
-    ) -> Result<HeaderEdits, Refusal> {
+    ) -> Result<HeaderMutations, Refusal> {
         let may_have_copies = self.longest >= copies.shortest();
         if may_have_copies {
             for (name, value) in request.fields() {
@@ -175,7 +175,14 @@ impl<'a> Head<'a> {
             }
         }
         let remove = self.remove;
-        Ok(HeaderEdits { authorization, remove, cookie, proof, filter_state: FilterState::Nothing, sent: None })
+        Ok(HeaderMutations {
+            authorization,
+            remove,
+            cookie,
+            proof,
+            filter_state: FilterState::ValidateOnly,
+            sent: None,
+        })
     }
 }
 
@@ -237,10 +244,12 @@ pub(super) fn client_assertion(request: &Request, header: &str) -> Result<Secret
 }
 
 /// The ID token that comes with the access token: exactly one, in the configured place.
-pub(super) fn subject_token<'a>(request: &'a Request, source: &TokenSource) -> Option<&'a str> {
+pub(super) fn subject_token<'a>(request: &'a Request, source: &TokenLocation) -> Option<&'a str> {
     match source {
-        TokenSource::Header(name) => header_token(request, name),
-        TokenSource::Cookie(name) => only(cookies(request).filter_map(|pair| cookie_value(pair, name))).and_then(token),
+        TokenLocation::Header(name) => header_token(request, name),
+        TokenLocation::Cookie(name) => {
+            only(cookies(request).filter_map(|pair| cookie_value(pair, name))).and_then(token)
+        }
     }
 }
 

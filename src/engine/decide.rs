@@ -5,33 +5,33 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::cache::circuit_breaker::{elsewhere, place};
-use crate::cache::exchanged_tokens::{Exchanged, Shape, SubjectEnds, TokenKey};
+use crate::cache::exchanged_tokens::{KeyPrefix, Lookup, SubjectEnds, TokenKey};
 use crate::cache::rejected_tokens::SentToken;
-use crate::cache::verified_tokens::Verified;
+use crate::cache::verified_tokens::VerifiedToken;
 use crate::config::Config;
 use crate::crypto::{Algorithm, Crypto};
-use crate::dpop::Prover;
-use crate::engine::audit::{About, Cache};
-use crate::engine::credentials::{Credential, Head, check_form, client_assertion, subject_token};
-use crate::engine::header_mutations::HeaderEdits;
-use crate::engine::route::{Selected, select};
-use crate::engine::state::{Known, Role};
-use crate::engine::upstream_proof::{self, Proof};
+use crate::dpop::DpopKey;
+use crate::engine::audit::{AuditContext, CacheOutcome};
+use crate::engine::credentials::{Credential, RequestHead, check_form, client_assertion, subject_token};
+use crate::engine::header_mutations::HeaderMutations;
+use crate::engine::route::{Route, select};
+use crate::engine::state::{TokenRole, WorkerState};
+use crate::engine::upstream_proof::{self, UpstreamProof};
 use crate::engine::upstream_response::Sent;
 use crate::engine::{delegation, sender_constraint};
-use crate::http::{LocalAnswer, Request, Scheme};
-use crate::jose::{self, Claims, Compact, Expected, Rejection, Selection, Signed, TokenError};
+use crate::http::{LocalReply, Request, Scheme};
+use crate::jose::{self, Claims, CompactJws, Rejection, Selection, Signed, TokenError, TokenRules};
 use crate::json::Object;
 use crate::provider::{
-    Actor, Client, Endpoints, Presentation, Provider, Recognition, Subject, SubjectToken, Target, TokenSource,
-    Unexchanged,
+    ActorToken, Client, Endpoints, ExchangeTarget, IssuerMatch, Provider, SubjectInput, SubjectTokenSource,
+    TokenLocation, TokenType, Unexchanged,
 };
 use crate::refusal::{Reason, Refusal};
 use crate::resource::admission::Admission;
-use crate::resource::authorization_server::Servers;
-use crate::resource::{Bound, Resource, metadata};
+use crate::resource::authorization_server::AuthorizationServers;
+use crate::resource::{Requirement, Resource, metadata};
 use crate::secret::Secret;
-use crate::shared::Shared;
+use crate::shared::SharedData;
 use crate::telemetry::record::quoted;
 use crate::time::UnixTime;
 use crate::url::Url;
@@ -48,11 +48,11 @@ const FOR_ANOTHER: &str = "the token is for another resource here: the client mu
 /// What a decision rests on.
 pub(super) struct Facts<'a> {
     pub(super) config: &'a Config,
-    pub(super) known: &'a mut Known,
+    pub(super) known: &'a mut WorkerState,
     pub(super) crypto: &'a dyn Crypto,
-    pub(super) shared: &'a dyn Shared,
+    pub(super) shared: &'a dyn SharedData,
     /// What was found out, for whoever tells of it.
-    pub(super) about: About,
+    pub(super) about: AuditContext,
     /// With what the request goes on, if its answer is to be looked at.
     pub(super) sent: Option<Sent>,
 }
@@ -61,20 +61,20 @@ pub(super) struct Facts<'a> {
 pub(super) enum Outcome {
     /// On to the upstream.
     Forward {
-        edits: HeaderEdits,
+        edits: HeaderMutations,
         passage: Passage,
         /// The exchange of a token that goes on for this request, and should be followed by another before it ends.
         renewal: Option<Box<TokenNeed>>,
     },
     /// A metadata document instead.
-    Metadata(LocalAnswer),
+    Metadata(LocalReply),
 }
 
 /// How a request is through.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Passage {
     /// With a token that its own was exchanged for.
-    Exchanged,
+    Lookup,
     /// With none, or with its own: what the operator wants where none is exchanged.
     Unexchanged,
     /// On an open path, without any.
@@ -103,14 +103,14 @@ pub(super) struct TokenNeed {
     pub(super) key: TokenKey,
     pub(super) provider: usize,
     pub(super) resource: usize,
-    pub(super) caller: Rc<Verified>,
+    pub(super) caller: Rc<VerifiedToken>,
     /// Whether it follows one that is still good.
     pub(super) is_renewal: bool,
     pub(super) subject: Secret,
     pub(super) is_id_token: bool,
     /// By what the client proves itself, where the request brought it.
     pub(super) assertion: Option<Secret>,
-    /// What the upstream wants the token to have in it, see [`Subject::claims`].
+    /// What the upstream wants the token to have in it, see [`SubjectInput::claims`].
     pub(super) claims: Option<Box<str>>,
     pub(super) tenant: Option<String>,
     /// The host of the authorization server of the resource, where that is another than the provider's.
@@ -125,19 +125,19 @@ pub(super) struct TokenNeed {
 /// the operator's list of open paths.
 pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) -> Result<Outcome, Stop> {
     let config = facts.config;
-    let head = Head::read(request, config);
+    let head = RequestHead::read(request, config);
     let copies = head.copies(config);
     // First: the log shows hosts.
     head.check_target(&copies).map_err(refuse)?;
     let index = match select(config, head.authority, head.target) {
         None => return Err(refuse(Refusal::new(Reason::AmbiguousPath))),
-        Some(Selected::Nothing) => {
+        Some(Route::ValidateOnly) => {
             let host = shown(&String::from_utf8_lossy(head.authority));
             let because = "no resource is at this host and path; a port counts";
             let detail = format!("host={host} because={because:?}");
             return Err(refuse(Refusal::because(Reason::UnknownResource, detail)));
         }
-        Some(Selected::Open) => {
+        Some(Route::Open) => {
             head.check_query().map_err(refuse)?;
             return Ok(Outcome::Forward {
                 edits: head.edits(request, config, &copies, None, None).map_err(refuse)?,
@@ -145,14 +145,14 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
                 renewal: None,
             });
         }
-        Some(Selected::Metadata(index)) => {
+        Some(Route::Metadata(index)) => {
             let answer = config
                 .resources
                 .get(index)
                 .and_then(|resource| metadata::answer(head.method, resource, &config.providers));
             return answer.map(Outcome::Metadata).ok_or_else(|| refuse(Refusal::new(Reason::MethodNotAllowed)));
         }
-        Some(Selected::AuthorizationServer(index)) => {
+        Some(Route::AuthorizationServer(index)) => {
             if head.method == b"OPTIONS" {
                 return Ok(Outcome::Metadata(metadata::preflight("GET, HEAD, POST, OPTIONS")));
             }
@@ -161,11 +161,11 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
                 config.resources.iter().enumerate().filter(|(at, resource)| {
                     index.is_none_or(|index| index == *at) && resource.url.is_at(head.authority)
                 });
-            let servers = Servers::of(here.map(|(_, resource)| resource), &config.providers);
+            let servers = AuthorizationServers::of(here.map(|(_, resource)| resource), &config.providers);
             let refusal = Refusal::new(Reason::NotAnAuthorizationServer);
             return Err(refuse(Refusal { servers: Some(Box::new(servers)), ..refusal }));
         }
-        Some(Selected::Resource(index)) => index,
+        Some(Route::Resource(index)) => index,
     };
     facts.about.resource = Some(index);
     let resource = config.resources.get(index).ok_or_else(|| refuse(Refusal::new(Reason::UnknownResource)))?;
@@ -194,18 +194,18 @@ impl<'a> Facts<'a> {
         request: &Request,
         index: usize,
         resource: &Resource,
-        head: &Head<'_>,
+        head: &RequestHead<'_>,
         credential: &Credential<'_>,
         now: UnixTime,
     ) -> Result<Admitted, Verdict> {
-        if credential.scheme == Scheme::Dpop && resource.dpop.mode == Bound::Off {
+        if credential.scheme == Scheme::Dpop && resource.dpop.mode == Requirement::Off {
             return Err(Refusal::new(Reason::NoCredentials).into());
         }
         let caller = self.authenticate(credential.token, resource, now)?;
         self.about.caller = Some(caller.clone());
         // A token that was verified for one resource may come to any.
         if !caller.admission.is_for(caller.provider, index, resource) {
-            return Err(refusal_of(Role::Bearer, &TokenError::Audience.because(FOR_ANOTHER), "").into());
+            return Err(refusal_of(TokenRole::Bearer, &TokenError::Audience.because(FOR_ANOTHER), "").into());
         }
         let key = &self.config.shared_key;
         let possession = sender_constraint::check(resource, request, head, credential, &caller, self.crypto, key, now)?;
@@ -213,7 +213,7 @@ impl<'a> Facts<'a> {
         let (passage, authorization, renewal) = match target.unexchanged {
             None => {
                 let (token, next) = self.exchange(request, index, credential.token, &caller, provider, target, now)?;
-                (Passage::Exchanged, Some(token), next)
+                (Passage::Lookup, Some(token), next)
             }
             Some(Unexchanged::Removed) => {
                 self.sent = Some(self.sent(None, caller.provider, index, false, now));
@@ -228,13 +228,13 @@ impl<'a> Facts<'a> {
             possession.claim(self.shared, key, now)?;
         }
         let (at, nonces) = ((index, resource), &self.known.nonces);
-        let made = authorization.as_ref().map_or(Proof::Needless, |authorization| {
+        let made = authorization.as_ref().map_or(UpstreamProof::Needless, |authorization| {
             upstream_proof::prove(at, provider, target, head, authorization, nonces, self.crypto, now)
         });
         let proof = match made {
-            Proof::Needless => None,
-            Proof::Made(proof) => Some(proof),
-            Proof::Missing => {
+            UpstreamProof::Needless => None,
+            UpstreamProof::Made(proof) => Some(proof),
+            UpstreamProof::Missing => {
                 let because = "the proof for the upstream could not be made or signed";
                 let detail = format!("because={because:?}");
                 return Err(Refusal::because(Reason::ExchangeMisconfigured, detail).into());
@@ -244,8 +244,8 @@ impl<'a> Facts<'a> {
     }
 
     /// Who is calling: the token is verified, or was before and is still in force.
-    fn authenticate(&mut self, token: &str, resource: &Resource, now: UnixTime) -> Result<Rc<Verified>, Verdict> {
-        if let Some(verified) = self.remembered(Role::Bearer, token, now)? {
+    fn authenticate(&mut self, token: &str, resource: &Resource, now: UnixTime) -> Result<Rc<VerifiedToken>, Verdict> {
+        if let Some(verified) = self.remembered(TokenRole::Bearer, token, now)? {
             return Ok(verified);
         }
         self.verify_and_remember(token, Wanted::At(resource), now)
@@ -258,14 +258,14 @@ impl<'a> Facts<'a> {
         request: &Request,
         resource: usize,
         token: &str,
-        caller: &Rc<Verified>,
+        caller: &Rc<VerifiedToken>,
         provider: &Provider,
-        target: &Target,
+        target: &ExchangeTarget,
         now: UnixTime,
     ) -> Result<(Secret, Option<Box<TokenNeed>>), Verdict> {
         let id_token = match &provider.subject_token {
-            SubjectToken::AccessToken | SubjectToken::IdToken => None,
-            SubjectToken::IdTokenBeside { source, audiences } => {
+            SubjectTokenSource::AccessToken | SubjectTokenSource::IdToken => None,
+            SubjectTokenSource::IdTokenBeside { source, audiences } => {
                 Some(self.id_token(request, caller, source, audiences, now)?)
             }
         };
@@ -274,7 +274,7 @@ impl<'a> Facts<'a> {
             Some((verified, id_token)) => (verified.as_ref(), *id_token),
         };
         delegation::check(subject.may_act.as_deref(), provider, target)?;
-        let is_id_token = id_token.is_some() || matches!(provider.subject_token, SubjectToken::IdToken);
+        let is_id_token = id_token.is_some() || matches!(provider.subject_token, SubjectTokenSource::IdToken);
         let shape = |endpoints: &Endpoints| shape(provider, endpoints, target, is_id_token);
         let shape = self.known.issuer_mut(caller.provider).and_then(|issuer| issuer.shape(resource, shape));
         let Some(shape) = shape else {
@@ -307,14 +307,14 @@ impl<'a> Facts<'a> {
         let place = || place(caller.caller.tenant.as_deref(), elsewhere(target));
         match self.known.exchanges.get(&key, now) {
             // A provider that hands back what it got is misconfigured; the contract does not rest on its being right.
-            Exchanged::Issued { authorization, .. }
+            Lookup::Issued { authorization, .. }
                 if authorization.reveal().split_once(' ').is_some_and(|(_, exchanged)| exchanged == token) =>
             {
                 let detail = format!("because={:?}", "the caller's own token came back");
                 Err(Refusal::because(Reason::ProviderAnswerInvalid, detail).into())
             }
-            Exchanged::Issued { authorization, mark, is_due } => {
-                let is_proved = matches!(target.presentation, Presentation::Dpop { .. });
+            Lookup::Issued { authorization, mark, is_due } => {
+                let is_proved = matches!(target.presentation, TokenType::Dpop { .. });
                 let sent = SentToken { key, mark, user: caller.user };
                 self.sent = Some(self.sent(Some(sent), caller.provider, resource, is_proved, now));
                 let may_renew = is_due && self.known.circuits.may_renew(caller.provider, place().as_deref(), &key, now);
@@ -327,14 +327,14 @@ impl<'a> Facts<'a> {
                         None
                     }
                 };
-                self.about.cache = Some(Cache::Hit);
+                self.about.cache = Some(CacheOutcome::Hit);
                 Ok((authorization, renewal))
             }
-            Exchanged::Failed(refusal) => {
-                self.about.cache = Some(Cache::Remembered);
+            Lookup::Failed(refusal) => {
+                self.about.cache = Some(CacheOutcome::Remembered);
                 Err(refusal.into())
             }
-            Exchanged::Unknown => Err(match self.known.circuits.closed(caller.provider, place().as_deref(), now) {
+            Lookup::Unknown => Err(match self.known.circuits.closed(caller.provider, place().as_deref(), now) {
                 Some((reason, pause)) => {
                     let detail = "because=\"so the provider answered other exchanges\"";
                     Refusal::because(reason, detail).retry_after(pause).into()
@@ -345,7 +345,8 @@ impl<'a> Facts<'a> {
     }
 
     fn sent(&self, token: Option<SentToken>, provider: usize, resource: usize, is_proved: bool, now: UnixTime) -> Sent {
-        let takes_proofs = self.config.resources.get(resource).is_some_and(|resource| resource.dpop.mode != Bound::Off);
+        let takes_proofs =
+            self.config.resources.get(resource).is_some_and(|resource| resource.dpop.mode != Requirement::Off);
         Sent { token, provider, resource, at: now, is_proved, hides_nonce: is_proved || takes_proofs }
     }
 
@@ -353,13 +354,13 @@ impl<'a> Facts<'a> {
     fn id_token<'r>(
         &mut self,
         request: &'r Request,
-        caller: &Verified,
-        source: &TokenSource,
+        caller: &VerifiedToken,
+        source: &TokenLocation,
         audiences: &[String],
         now: UnixTime,
-    ) -> Result<(Rc<Verified>, &'r str), Verdict> {
+    ) -> Result<(Rc<VerifiedToken>, &'r str), Verdict> {
         let token = subject_token(request, source).ok_or_else(|| Refusal::new(Reason::SubjectTokenMissing))?;
-        let verified = match self.remembered(Role::Beside, token, now)? {
+        let verified = match self.remembered(TokenRole::Beside, token, now)? {
             Some(verified) => verified,
             None => {
                 let wanted = Wanted::Beside { provider: caller.provider, audiences };
@@ -374,12 +375,17 @@ impl<'a> Facts<'a> {
     }
 
     /// A token that was verified before in that role, if it is still in force.
-    fn remembered(&mut self, role: Role, token: &str, now: UnixTime) -> Result<Option<Rc<Verified>>, Verdict> {
+    fn remembered(
+        &mut self,
+        role: TokenRole,
+        token: &str,
+        now: UnixTime,
+    ) -> Result<Option<Rc<VerifiedToken>>, Verdict> {
         match self.known.verified(role, token) {
             Some(verified) if now < verified.accepted_until => Ok(Some(verified)),
             Some(verified) => {
                 self.known.forget(role, token);
-                if role == Role::Bearer {
+                if role == TokenRole::Bearer {
                     self.about.caller = Some(verified.clone());
                 }
                 let ago = now.since(verified.expires).as_secs();
@@ -390,7 +396,12 @@ impl<'a> Facts<'a> {
     }
 
     /// A token in one of its two roles.
-    fn verify_and_remember(&mut self, token: &str, wanted: Wanted<'_>, now: UnixTime) -> Result<Rc<Verified>, Verdict> {
+    fn verify_and_remember(
+        &mut self,
+        token: &str,
+        wanted: Wanted<'_>,
+        now: UnixTime,
+    ) -> Result<Rc<VerifiedToken>, Verdict> {
         let verified = Rc::new(self.verify(token, wanted, now)?);
         self.known.remember(wanted.role(), token, &verified);
         Ok(verified)
@@ -398,25 +409,25 @@ impl<'a> Facts<'a> {
 
     /// In one order: form, algorithm, issuer, what the claims say, key, signature. What can be said without the signature
     /// is said before it.
-    fn verify(&mut self, token: &str, wanted: Wanted<'_>, now: UnixTime) -> Result<Verified, Verdict> {
+    fn verify(&mut self, token: &str, wanted: Wanted<'_>, now: UnixTime) -> Result<VerifiedToken, Verdict> {
         let role = wanted.role();
         let refuse = |rejection: Rejection, context: &str| Verdict::from(refusal_of(role, &rejection, context));
         let malformed = |error: TokenError| match role {
             // What is no token at all may not even be one credential.
-            Role::Bearer => match check_form(token) {
+            TokenRole::Bearer => match check_form(token) {
                 Ok(()) => refuse(error.into(), ""),
                 Err(refusal) => refusal.into(),
             },
-            Role::Beside => refuse(error.into(), ""),
+            TokenRole::Beside => refuse(error.into(), ""),
         };
-        let compact = Compact::parse(token, |segment| self.known.header(segment)).map_err(malformed)?;
+        let compact = CompactJws::parse(token, |segment| self.known.header(segment)).map_err(malformed)?;
         let members = compact.claims().map_err(malformed)?;
         let header = &compact.header;
         let algorithm = Algorithm::from_name(&header.algorithm).ok_or_else(|| {
             refuse(TokenError::Algorithm.because("alg is none, a symmetric one, or one that nobody uses here"), "")
         })?;
-        let Recognised { index, provider, issuer, tenant } =
-            Self::recognise(self.config, &members).map_err(|(rejection, context)| refuse(rejection, &context))?;
+        let MatchedIssuer { index, provider, issuer, tenant } =
+            Self::match_issuer(self.config, &members).map_err(|(rejection, context)| refuse(rejection, &context))?;
         // An ID token is verified with the rules of its caller's provider, so it must be of that provider: it would
         // otherwise be remembered as good by rules that are not its own.
         if matches!(wanted, Wanted::Beside { provider, .. } if provider != index) {
@@ -427,16 +438,16 @@ impl<'a> Facts<'a> {
         }
         let context = || match role {
             // Until its signature is verified, a token may be anybody's.
-            Role::Bearer => format!("provider_unverified={}", provider.name),
-            Role::Beside => String::new(),
+            TokenRole::Bearer => format!("provider_unverified={}", provider.name),
+            TokenRole::Beside => String::new(),
         };
         let claims = Claims::read(&members).map_err(|error| refuse(error.into(), &context()))?;
-        let is_id_token = role == Role::Beside || matches!(provider.subject_token, SubjectToken::IdToken);
+        let is_id_token = role == TokenRole::Beside || matches!(provider.subject_token, SubjectTokenSource::IdToken);
         let audiences = match wanted {
             Wanted::At(resource) => resource.audiences_for(index, provider),
             Wanted::Beside { audiences, .. } => audiences,
         };
-        let expected = Expected {
+        let expected = TokenRules {
             audiences,
             types: if is_id_token { &ID_TOKEN_TYPES } else { &ACCESS_TOKEN_TYPES },
             leeway: provider.leeway,
@@ -449,7 +460,7 @@ impl<'a> Facts<'a> {
             if rejection.error == TokenError::Audience && rejection.diagnosis.is_empty() {
                 let is_ours = |audience: &String| claims.audiences.contains(&audience.as_str());
                 rejection.diagnosis = match role {
-                    Role::Bearer if provider.every_audience.iter().any(is_ours) => FOR_ANOTHER.into(),
+                    TokenRole::Bearer if provider.every_audience.iter().any(is_ours) => FOR_ANOTHER.into(),
                     _ => provider.profile.wrong_audience(provider, audiences, &claims).into(),
                 };
             }
@@ -487,7 +498,7 @@ impl<'a> Facts<'a> {
             .map_err(|error| refuse(error.into(), &context()))?;
         self.known.remember_header(compact.header_segment, header);
         let admission = Admission::of(&claims, index, provider, &self.config.resources);
-        let mut verified = Verified::new(index, caller, claims, &self.config.scopes, provider.leeway);
+        let mut verified = VerifiedToken::new(index, caller, claims, &self.config.scopes, provider.leeway);
         verified.admission = admission;
         if let Cow::Owned(issuer) = issuer {
             verified.issuer = Some(issuer.into());
@@ -496,14 +507,14 @@ impl<'a> Facts<'a> {
     }
 
     /// Whose token it is, by what it says: only to find the keys by which it must then hold.
-    fn recognise(config: &'a Config, claims: &Object<'_>) -> Result<Recognised<'a>, (Rejection, String)> {
+    fn match_issuer(config: &'a Config, claims: &Object<'_>) -> Result<MatchedIssuer<'a>, (Rejection, String)> {
         let issuer = claims.string("iss").unwrap_or_default();
         let mut almost = None;
         for (index, provider) in config.providers.iter().enumerate() {
-            match provider.profile.recognise(provider, issuer, claims) {
-                Recognition::Ours { issuer, tenant } => return Ok(Recognised { index, provider, issuer, tenant }),
-                Recognition::Almost(rejection) => almost = almost.or(Some((rejection, &provider.name))),
-                Recognition::Foreign => {}
+            match provider.profile.match_issuer(provider, issuer, claims) {
+                IssuerMatch::Match { issuer, tenant } => return Ok(MatchedIssuer { index, provider, issuer, tenant }),
+                IssuerMatch::NearMiss(rejection) => almost = almost.or(Some((rejection, &provider.name))),
+                IssuerMatch::NoMatch => {}
             }
         }
         let context = format!("issuer_unverified={}", shown(issuer));
@@ -524,16 +535,16 @@ enum Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    const fn role(self) -> Role {
+    const fn role(self) -> TokenRole {
         match self {
-            Self::At(_) => Role::Bearer,
-            Self::Beside { .. } => Role::Beside,
+            Self::At(_) => TokenRole::Bearer,
+            Self::Beside { .. } => TokenRole::Beside,
         }
     }
 }
 
 /// Whose a token says that it is.
-struct Recognised<'a> {
+struct MatchedIssuer<'a> {
     index: usize,
     provider: &'a Provider,
     /// The provider's issuer for the tenant.
@@ -542,7 +553,7 @@ struct Recognised<'a> {
 }
 
 /// A token that comes beside another and does not hold is one reason, whatever is wrong with it; the log says what.
-fn refusal_of(role: Role, rejection: &Rejection, context: &str) -> Refusal {
+fn refusal_of(role: TokenRole, rejection: &Rejection, context: &str) -> Refusal {
     let reason = Reason::from(&rejection.error);
     let space = if context.is_empty() { "" } else { " " };
     let because = match rejection.diagnosis.as_ref() {
@@ -550,8 +561,8 @@ fn refusal_of(role: Role, rejection: &Rejection, context: &str) -> Refusal {
         diagnosis => format!("{space}because={diagnosis:?}"),
     };
     match role {
-        Role::Bearer => Refusal::because(reason, format!("{context}{because}")),
-        Role::Beside => {
+        TokenRole::Bearer => Refusal::because(reason, format!("{context}{because}")),
+        TokenRole::Beside => {
             Refusal::because(Reason::SubjectTokenInvalid, format!("which={} {context}{because}", reason.label()))
         }
     }
@@ -561,8 +572,8 @@ fn refusal_of(role: Role, rejection: &Rejection, context: &str) -> Refusal {
 fn authorize<'c>(
     config: &'c Config,
     resource: &'c Resource,
-    caller: &Verified,
-) -> Result<(&'c Provider, &'c Target), Verdict> {
+    caller: &VerifiedToken,
+) -> Result<(&'c Provider, &'c ExchangeTarget), Verdict> {
     let provider = config.providers.get(caller.provider);
     let target = resource.targets.get(caller.provider).and_then(Option::as_ref);
     let (Some(provider), Some(target)) = (provider, target) else {
@@ -588,8 +599,13 @@ fn assertion(request: &Request, provider: &Provider) -> Result<Option<Secret>, R
 }
 
 /// Everything that shapes the exchanged token, beside the token that is handed in: who asks whom, and with which parameters.
-fn shape<'a>(provider: &'a Provider, endpoints: &'a Endpoints, target: &'a Target, is_id_token: bool) -> Shape {
-    let subject = Subject { token: "", is_id_token, claims: None, actor: None };
+fn shape<'a>(
+    provider: &'a Provider,
+    endpoints: &'a Endpoints,
+    target: &'a ExchangeTarget,
+    is_id_token: bool,
+) -> KeyPrefix {
+    let subject = SubjectInput { token: "", is_id_token, claims: None, actor: None };
     let id = |client: Option<&'a Client>| client.map_or("", |client| client.id.as_str());
     let whom = [
         &*provider.name,
@@ -598,10 +614,10 @@ fn shape<'a>(provider: &'a Provider, endpoints: &'a Endpoints, target: &'a Targe
         endpoints.token_endpoint.as_ref().map_or("", Url::as_str),
         id(provider.client.as_ref()),
         // Whether it is bound, and to which key.
-        target.issued_to(provider).and_then(|client| client.dpop.as_ref()).map_or("", Prover::thumbprint),
+        target.issued_to(provider).and_then(|client| client.dpop.as_ref()).map_or("", DpopKey::thumbprint),
         match target.presentation {
-            Presentation::Bearer => Scheme::Bearer.name(),
-            Presentation::Dpop { .. } => Scheme::Dpop.name(),
+            TokenType::Bearer => Scheme::Bearer.name(),
+            TokenType::Dpop { .. } => Scheme::Dpop.name(),
         },
     ];
     let known = provider.profile.parameters(target, subject);
@@ -611,10 +627,10 @@ fn shape<'a>(provider: &'a Provider, endpoints: &'a Endpoints, target: &'a Targe
         .iter()
         .flat_map(|server| [server.token_endpoint.as_str(), id(server.client.as_ref().or(provider.client.as_ref()))]);
     // Of an actor whose token comes with the requests, who that is; the token itself changes.
-    let actor = target.actor.iter().flat_map(Actor::identity);
+    let actor = target.actor.iter().flat_map(ActorToken::identity);
     let own = target.parameters.iter().map(|(name, value)| (name.as_str(), value.reveal()));
     let with = known.chain(own).flat_map(|(name, value)| [name, value]);
-    Shape::of(whom.into_iter().chain(second).chain(actor).chain(with))
+    KeyPrefix::of(whom.into_iter().chain(second).chain(actor).chain(with))
 }
 
 /// What a log line shows of a text that a stranger wrote.

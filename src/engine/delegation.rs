@@ -3,12 +3,12 @@
 
 use crate::engine::credentials::header_token;
 use crate::http::Request;
-use crate::jose::{Compact, Party};
-use crate::provider::{Actor, ActorSource, ID_TOKEN, JWT, Provider, Target};
+use crate::jose::{ActorClaim, CompactJws};
+use crate::provider::{ActorToken, ActorTokenSource, ExchangeTarget, ID_TOKEN, JWT, Provider};
 use crate::refusal::{Reason, Refusal};
 
 /// Whether we are who may act: this client, or whoever the token is of that is sent for the actor.
-pub(super) fn check(may_act: Option<&Party>, provider: &Provider, target: &Target) -> Result<(), Refusal> {
+pub(super) fn check(may_act: Option<&ActorClaim>, provider: &Provider, target: &ExchangeTarget) -> Result<(), Refusal> {
     let Some(party) = may_act else {
         return Ok(());
     };
@@ -41,9 +41,9 @@ pub(super) fn check(may_act: Option<&Party>, provider: &Provider, target: &Targe
 pub(super) fn token<'r>(
     request: &'r Request,
     provider: &Provider,
-    target: &Target,
+    target: &ExchangeTarget,
 ) -> Result<Option<&'r str>, Refusal> {
-    let Some(Actor { source: ActorSource::Header(name), token_type, subject, issuer }) = &target.actor else {
+    let Some(ActorToken { source: ActorTokenSource::Header(name), token_type, subject, issuer }) = &target.actor else {
         return Ok(None);
     };
     let no = |because: &str| {
@@ -56,7 +56,7 @@ pub(super) fn token<'r>(
     let is_said = subject.is_some() || issuer.is_some();
     let may_be_opaque = token.matches('.').count() < 2 && ![JWT, ID_TOKEN].contains(&token_type.as_str());
     if is_said && !may_be_opaque {
-        let is_theirs = Compact::parse(token, |_| None).and_then(|compact| {
+        let is_theirs = CompactJws::parse(token, |_| None).and_then(|compact| {
             let claims = compact.claims()?;
             let is = |name: &str, wanted: &Option<String>| wanted.is_none() || claims.string(name) == wanted.as_deref();
             Ok(is("sub", subject) && is("iss", issuer))

@@ -2,17 +2,17 @@
 
 use std::time::Duration;
 
-use crate::cache::circuit_breaker::Watch;
-use crate::cache::jwks::{self, Cause, Claim};
+use crate::cache::circuit_breaker::BreakerContext;
+use crate::cache::jwks::{self, RefreshCause, RefreshLease};
 use crate::cache::shared_tokens;
-use crate::engine::audit::Cache;
+use crate::engine::audit::CacheOutcome;
 use crate::engine::decide::{Need, TokenNeed};
-use crate::engine::in_flight::{Elsewhere, Flight, Join, Operation, Purpose, told};
-use crate::engine::token_exchange::Exchange;
+use crate::engine::in_flight::{Fetch, FetchKey, Join, Operation, RemoteFetch, exchange_record};
+use crate::engine::token_exchange::TokenExchange;
 use crate::engine::{Engine, Progress, RequestId};
-use crate::http::Call;
+use crate::http::Callout;
 use crate::refusal::{Reason, Refusal, log_at};
-use crate::shared::Board;
+use crate::shared::SharedStore;
 use crate::time::UnixTime;
 
 /// The most requests that wait in one worker.
@@ -34,7 +34,7 @@ const RENEWED_ELSEWHERE: Duration = Duration::from_secs(2);
 /// What became of a need.
 pub(super) enum Served {
     /// The request waits for that.
-    Waits(Purpose),
+    Waits(FetchKey),
     /// What was missing is there, or will not come: the request is decided again.
     Decide,
     /// There is no way to serve it.
@@ -43,8 +43,8 @@ pub(super) enum Served {
 
 impl Engine {
     /// Keeps the keys of a provider fresh.
-    pub(super) fn look_after(&mut self, index: usize, now: UnixTime) {
-        let board = Board { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
+    pub(super) fn refresh_jwks(&mut self, index: usize, now: UnixTime) {
+        let board = SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
         let (Some(issuer), Some(provider)) = (self.known.issuer_mut(index), self.config.providers.get(index)) else {
             return;
         };
@@ -53,11 +53,11 @@ impl Engine {
             log::error!("the keys of provider={} are too old to be trusted: nobody of it gets in", provider.name);
             self.known.forget_verified();
         }
-        self.known.take_in(change);
+        self.known.apply_change(change);
         let is_due = self.known.issuer(index).is_some_and(|issuer| issuer.is_due(now));
         if is_due
             && !self.flights.fetches(index)
-            && self.claim(index, Cause::Due, now) == Claim::Ours
+            && self.claim(index, RefreshCause::Due, now) == RefreshLease::Ours
             && let Err(refusal) = self.start(Operation::keys(index, false, &self.config, &self.known), None, now)
         {
             let name = self.config.providers.get(index).map_or("", |provider| &*provider.name);
@@ -66,19 +66,19 @@ impl Engine {
     }
 
     /// Whether another worker is still at what it does. What it has brought is taken over.
-    pub(super) fn goes_on(&mut self, elsewhere: Elsewhere, now: UnixTime) -> bool {
+    pub(super) fn is_fetch_pending(&mut self, elsewhere: RemoteFetch, now: UnixTime) -> bool {
         match elsewhere {
-            Elsewhere::Keys { provider, ended } => {
+            RemoteFetch::Keys { provider, ended } => {
                 let board = self.board();
-                let is_at_it = |issuer: &jwks::IssuerState| {
+                let is_at_it = |issuer: &jwks::JwksCache| {
                     issuer.is_fetched_by_others(&board, now) && issuer.ended_fetches() == ended
                 };
                 self.known.issuer(provider).is_some_and(is_at_it)
             }
-            Elsewhere::Token(key) => match self.pool().look(&key, now) {
-                shared_tokens::Claim::Others => true,
-                shared_tokens::Claim::Ours => false,
-                shared_tokens::Claim::Found(exchange) => {
+            RemoteFetch::Token(key) => match self.pool().look(&key, now) {
+                shared_tokens::TokenLease::Others => true,
+                shared_tokens::TokenLease::Ours => false,
+                shared_tokens::TokenLease::Found(exchange) => {
                     self.known.exchanges.take_over(key, exchange);
                     false
                 }
@@ -86,13 +86,13 @@ impl Engine {
         }
     }
 
-    fn claim(&mut self, index: usize, cause: Cause, now: UnixTime) -> Claim {
-        let board = Board { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
+    fn claim(&mut self, index: usize, cause: RefreshCause, now: UnixTime) -> RefreshLease {
+        let board = SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
         let (Some(issuer), Some(provider)) = (self.known.issuer_mut(index), self.config.providers.get(index)) else {
-            return Claim::Nobody;
+            return RefreshLease::Nobody;
         };
         let (claim, change) = issuer.claim(cause, &board, provider, now);
-        self.known.take_in(change);
+        self.known.apply_change(change);
         claim
     }
 
@@ -116,7 +116,7 @@ impl Engine {
             Join::Joined => {
                 if matches!(need, Need::Token(_)) {
                     self.counters.cache_joined();
-                    progress.cache = Some(Cache::Joined);
+                    progress.cache = Some(CacheOutcome::Joined);
                 }
                 return Served::Waits(purpose);
             }
@@ -126,36 +126,36 @@ impl Engine {
         }
         let started = match need {
             Need::Keys { provider, again } => {
-                match self.claim(provider, if again { Cause::UnknownKey } else { Cause::Due }, now) {
-                    Claim::Nobody => return Served::Decide,
-                    Claim::Others => {
-                        let ended = self.known.issuer(provider).map_or(0, jwks::IssuerState::ended_fetches);
+                match self.claim(provider, if again { RefreshCause::UnknownKey } else { RefreshCause::Due }, now) {
+                    RefreshLease::Nobody => return Served::Decide,
+                    RefreshLease::Others => {
+                        let ended = self.known.issuer(provider).map_or(0, jwks::JwksCache::ended_fetches);
                         let operation = Operation::KeysElsewhere { provider, ended };
-                        self.flights.put(Flight { operation, waiters: vec![id], started: now });
+                        self.flights.put(Fetch { operation, waiters: vec![id], started: now });
                         Ok(())
                     }
-                    Claim::Ours => {
+                    RefreshLease::Ours => {
                         self.start(Operation::keys(provider, again, &self.config, &self.known), Some(id), now)
                     }
                 }
             }
             Need::Token(need) => match self.claim_token(&need, false, now) {
-                Ok(shared_tokens::Claim::Found(exchange)) => {
+                Ok(shared_tokens::TokenLease::Found(exchange)) => {
                     self.counters.cache_shared();
-                    progress.cache = Some(Cache::Shared);
+                    progress.cache = Some(CacheOutcome::SharedData);
                     self.known.exchanges.take_over(need.key, exchange);
                     return Served::Decide;
                 }
-                Ok(shared_tokens::Claim::Others) => {
+                Ok(shared_tokens::TokenLease::Others) => {
                     self.counters.cache_joined();
-                    progress.cache = Some(Cache::Joined);
+                    progress.cache = Some(CacheOutcome::Joined);
                     let operation = Operation::TokenElsewhere { provider: need.provider, key: need.key };
-                    self.flights.put(Flight { operation, waiters: vec![id], started: now });
+                    self.flights.put(Fetch { operation, waiters: vec![id], started: now });
                     Ok(())
                 }
-                Ok(shared_tokens::Claim::Ours) => {
+                Ok(shared_tokens::TokenLease::Ours) => {
                     self.counters.cache_miss();
-                    progress.cache = Some(Cache::Miss);
+                    progress.cache = Some(CacheOutcome::Miss);
                     self.exchange(need, Some(id), now)
                 }
                 // The provider is to be left in peace, as another worker has found.
@@ -169,14 +169,19 @@ impl Engine {
     }
 
     /// Who exchanges a token. The error: nobody, for now.
-    fn claim_token(&mut self, need: &TokenNeed, renews: bool, now: UnixTime) -> Result<shared_tokens::Claim, Refusal> {
+    fn claim_token(
+        &mut self,
+        need: &TokenNeed,
+        renews: bool,
+        now: UnixTime,
+    ) -> Result<shared_tokens::TokenLease, Refusal> {
         let Some(provider) = self.config.providers.get(need.provider) else {
             return Err(Refusal::new(Reason::NoExchange));
         };
         let claim = self.pool().claim(&need.key, renews, provider.callout_limit(), now);
-        if matches!(claim, shared_tokens::Claim::Ours) {
-            let board = Board { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
-            let watch = Watch { board, crypto: self.crypto.as_ref(), provider, now };
+        if matches!(claim, shared_tokens::TokenLease::Ours) {
+            let board = SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
+            let watch = BreakerContext { board, crypto: self.crypto.as_ref(), provider, now };
             if let Err((reason, pause)) = self.known.circuits.enter(&need.endpoint(), &need.caller.caller.user, &watch)
             {
                 self.pool().give_back(&need.key, self.known.exchanges.peek(&need.key, now), now);
@@ -190,8 +195,8 @@ impl Engine {
     /// Starts an exchange. The error: its first call could not even be made.
     fn exchange(&mut self, need: Box<TokenNeed>, waiter: Option<RequestId>, now: UnixTime) -> Result<(), Refusal> {
         let key = need.key;
-        let started = match Exchange::new(need, &self.config, &self.known, now) {
-            Some(exchange) => self.start(Operation::Exchange(exchange), waiter, now),
+        let started = match TokenExchange::new(need, &self.config, &self.known, now) {
+            Some(exchange) => self.start(Operation::TokenExchange(exchange), waiter, now),
             // The need was found with the same facts a moment ago.
             None => Err(Refusal::new(Reason::KeysUnavailable).retry_after(Duration::from_secs(1))),
         };
@@ -204,21 +209,21 @@ impl Engine {
     /// Asks for the token that follows one which is still good, for whoever comes then: nobody waits for it.
     pub(super) fn renew(&mut self, need: Box<TokenNeed>, now: UnixTime) {
         // The next request asks again.
-        if self.flights.exchanges(need.key) || self.flights.of_nobody() >= MOST_RENEWALS {
+        if self.flights.exchanges(need.key) || self.flights.background_count() >= MOST_RENEWALS {
             return;
         }
         let key = need.key;
         match self.claim_token(&need, true, now) {
-            Ok(shared_tokens::Claim::Found(exchange)) => {
+            Ok(shared_tokens::TokenLease::Found(exchange)) => {
                 self.counters.cache_shared();
                 self.known.exchanges.take_over(key, exchange);
             }
-            Ok(shared_tokens::Claim::Others) => self.known.exchanges.leave_renewal(&key, RENEWED_ELSEWHERE, now),
-            Ok(shared_tokens::Claim::Ours) => {
+            Ok(shared_tokens::TokenLease::Others) => self.known.exchanges.leave_renewal(&key, RENEWED_ELSEWHERE, now),
+            Ok(shared_tokens::TokenLease::Ours) => {
                 self.counters.cache_renewed();
                 let about = need.about();
                 if let Err(refusal) = self.exchange(need, None, now) {
-                    let mut record = told(&about, &self.config, refusal.reason.label(), 0, Duration::ZERO);
+                    let mut record = exchange_record(&about, &self.config, refusal.reason.label(), 0, Duration::ZERO);
                     record.add_detail(&refusal.detail);
                     log_at(refusal.reason, &record);
                     // Not at the next request again.
@@ -240,11 +245,11 @@ impl Engine {
                 "because=\"the request to the provider could not be made or signed\"",
             ));
         };
-        self.launch(Flight { operation, waiters: waiter.into_iter().collect(), started: now }, call);
+        self.launch(Fetch { operation, waiters: waiter.into_iter().collect(), started: now }, call);
         Ok(())
     }
 
-    pub(super) fn launch(&mut self, flight: Flight, call: Call) {
+    pub(super) fn launch(&mut self, flight: Fetch, call: Callout) {
         let id = self.flights.put(flight);
         self.calls.push_back((id, call));
     }

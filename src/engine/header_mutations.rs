@@ -5,7 +5,7 @@ use crate::secret::Secret;
 use crate::telemetry::FilterState;
 
 /// What changes in a request's header before it goes on to the upstream.
-pub struct HeaderEdits {
+pub struct HeaderMutations {
     /// The new value of `authorization`, or `None`: it is removed.
     pub authorization: Option<Secret>,
     /// Names of fields that are removed.

@@ -6,31 +6,31 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use crate::cache::circuit_breaker::{self, Endpoint, Watch};
+use crate::cache::circuit_breaker::{self, BreakerContext, BreakerKey};
 use crate::cache::exchanged_tokens::TokenKey;
-use crate::cache::shared_tokens::Pool;
+use crate::cache::shared_tokens::SharedTokens;
 use crate::config::Config;
 use crate::crypto::Crypto;
 use crate::engine::RequestId;
-use crate::engine::audit::{About, Cache};
+use crate::engine::audit::{AuditContext, CacheOutcome};
 use crate::engine::decide::{Need, TokenNeed};
-use crate::engine::state::Known;
-use crate::engine::token_exchange::{self, Exchange};
-use crate::http::{Call, Reply};
+use crate::engine::state::WorkerState;
+use crate::engine::token_exchange::{self, TokenExchange};
+use crate::http::{Callout, CalloutResult};
 use crate::jose::KeySet;
-use crate::provider::{Blame, Document, Endpoints, Fault, Provider, Target, trace_of};
+use crate::provider::{Document, Endpoints, ErrorClass, ExchangeTarget, Provider, TokenEndpointError, trace_of};
 use crate::refusal::{Reason, Refusal, log_at};
 use crate::secret::Secret;
-use crate::shared::Board;
+use crate::shared::SharedStore;
 use crate::telemetry::{Counters, Record};
 use crate::time::UnixTime;
 use crate::url::Url;
 
 /// A flight's number; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FlightId(u64);
+pub struct FetchId(u64);
 
-pub(super) struct Flight {
+pub(super) struct Fetch {
     pub(super) operation: Operation,
     pub(super) waiters: Vec<RequestId>,
     /// When its current call was made.
@@ -46,14 +46,14 @@ pub(super) enum Operation {
     /// Another worker asks for a provider's keys; so many fetches had ended before.
     KeysElsewhere { provider: usize, ended: u64 },
     /// A token is exchanged.
-    Exchange(Exchange),
+    TokenExchange(TokenExchange),
     /// Another worker exchanges a token at a provider.
     TokenElsewhere { provider: usize, key: TokenKey },
 }
 
 /// What two needs must have in common to be served by one flight.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Purpose {
+pub(super) enum FetchKey {
     Keys(usize),
     Token(TokenKey),
 }
@@ -61,7 +61,7 @@ pub(super) enum Purpose {
 /// What follows a reply.
 pub(super) enum Next {
     /// Another call of the same flight.
-    Call(Box<(Flight, Call)>),
+    Callout(Box<(Fetch, Callout)>),
     /// The flight is over; these waited for it.
     Done(Vec<RequestId>),
 }
@@ -79,7 +79,7 @@ const MOST_WAITING_FOR_A_TOKEN: usize = 256;
 
 /// What another worker does.
 #[derive(Clone, Copy)]
-pub(super) enum Elsewhere {
+pub(super) enum RemoteFetch {
     /// It asks for a provider's keys; so many fetches had ended before.
     Keys { provider: usize, ended: u64 },
     /// It exchanges a token.
@@ -87,13 +87,13 @@ pub(super) enum Elsewhere {
 }
 
 #[derive(Default)]
-pub(super) struct Flights {
-    flights: FxHashMap<FlightId, Flight>,
-    by_purpose: FxHashMap<Purpose, FlightId>,
+pub(super) struct InFlight {
+    flights: FxHashMap<FetchId, Fetch>,
+    by_purpose: FxHashMap<FetchKey, FetchId>,
     numbers: u64,
 }
 
-impl Flights {
+impl InFlight {
     /// Lets `waiter` wait for a flight that serves `need`, if there is one with room.
     pub(super) fn join(&mut self, need: &Need, waiter: RequestId, most_waiting_for_keys: usize) -> Join {
         let room = match need {
@@ -111,21 +111,21 @@ impl Flights {
     }
 
     /// A request does not wait any more: its place is another's.
-    pub(super) fn leave(&mut self, purpose: Purpose, waiter: RequestId) {
+    pub(super) fn leave(&mut self, purpose: FetchKey, waiter: RequestId) {
         if let Some(flight) = self.by_purpose.get(&purpose).and_then(|id| self.flights.get_mut(id)) {
             flight.waiters.retain(|other| *other != waiter);
         }
     }
 
-    pub(super) fn put(&mut self, flight: Flight) -> FlightId {
+    pub(super) fn put(&mut self, flight: Fetch) -> FetchId {
         self.numbers = self.numbers.wrapping_add(1);
-        let id = FlightId(self.numbers);
+        let id = FetchId(self.numbers);
         self.by_purpose.insert(flight.operation.purpose(), id);
         self.flights.insert(id, flight);
         id
     }
 
-    pub(super) fn take(&mut self, id: FlightId) -> Option<Flight> {
+    pub(super) fn take(&mut self, id: FetchId) -> Option<Fetch> {
         let flight = self.flights.remove(&id)?;
         self.by_purpose.remove(&flight.operation.purpose());
         Some(flight)
@@ -136,40 +136,40 @@ impl Flights {
     }
 
     /// How many are for nobody who waits.
-    pub(super) fn of_nobody(&self) -> usize {
+    pub(super) fn background_count(&self) -> usize {
         self.flights.values().filter(|flight| flight.waiters.is_empty()).count()
     }
 
     /// Whether a token is on its way.
     pub(super) fn exchanges(&self, key: TokenKey) -> bool {
-        self.by_purpose.contains_key(&Purpose::Token(key))
+        self.by_purpose.contains_key(&FetchKey::Token(key))
     }
 
     /// Whether keys of a provider are on their way.
     pub(super) fn fetches(&self, provider: usize) -> bool {
-        self.by_purpose.contains_key(&Purpose::Keys(provider))
+        self.by_purpose.contains_key(&FetchKey::Keys(provider))
     }
 
     /// What is waited for that other workers do.
-    pub(super) fn elsewhere(&self) -> Vec<(FlightId, Elsewhere)> {
-        let elsewhere = |id: FlightId| match self.flights.get(&id)?.operation {
-            Operation::KeysElsewhere { provider, ended } => Some((id, Elsewhere::Keys { provider, ended })),
-            Operation::TokenElsewhere { key, .. } => Some((id, Elsewhere::Token(key))),
+    pub(super) fn elsewhere(&self) -> Vec<(FetchId, RemoteFetch)> {
+        let elsewhere = |id: FetchId| match self.flights.get(&id)?.operation {
+            Operation::KeysElsewhere { provider, ended } => Some((id, RemoteFetch::Keys { provider, ended })),
+            Operation::TokenElsewhere { key, .. } => Some((id, RemoteFetch::Token(key))),
             _ => None,
         };
         self.in_order().into_iter().filter_map(elsewhere).collect()
     }
 
     /// Flights that have been up longer than their call may take.
-    pub(super) fn overdue(&self, now: UnixTime, limit: impl Fn(usize) -> Duration) -> Vec<FlightId> {
-        let is_overdue = |flight: &Flight| {
+    pub(super) fn overdue(&self, now: UnixTime, limit: impl Fn(usize) -> Duration) -> Vec<FetchId> {
+        let is_overdue = |flight: &Fetch| {
             !flight.operation.is_elsewhere() && now.since(flight.started) > limit(flight.operation.provider())
         };
         self.in_order().into_iter().filter(|id| self.flights.get(id).is_some_and(is_overdue)).collect()
     }
 
     /// In the order in which they were started, so that the same events always have the same outcome.
-    fn in_order(&self) -> Vec<FlightId> {
+    fn in_order(&self) -> Vec<FetchId> {
         let mut ids: Vec<_> = self.flights.keys().copied().collect();
         ids.sort_unstable();
         ids
@@ -185,7 +185,7 @@ impl Flights {
 impl Operation {
     /// Fetches a provider's keys, by way of discovery unless the endpoints are configured, or known and only a new key is
     /// wanted.
-    pub(super) fn keys(provider: usize, again: bool, config: &Config, known: &Known) -> Self {
+    pub(super) fn keys(provider: usize, again: bool, config: &Config, known: &WorkerState) -> Self {
         let configured = || config.providers.get(provider).and_then(Endpoints::configured);
         let known = known.issuer(provider).filter(|_| again).and_then(|issuer| issuer.endpoints.clone());
         match known.or_else(configured) {
@@ -198,13 +198,19 @@ impl Operation {
     }
 
     /// The call of this step. `None`: it could not be made.
-    pub(super) fn call(&self, config: &Config, known: &Known, crypto: &dyn Crypto, now: UnixTime) -> Option<Call> {
+    pub(super) fn call(
+        &self,
+        config: &Config,
+        known: &WorkerState,
+        crypto: &dyn Crypto,
+        now: UnixTime,
+    ) -> Option<Callout> {
         let provider = config.providers.get(self.provider())?;
         match self {
             Self::Discovery { document, .. } => Some(get(provider, document.url(&provider.issuer)?)),
             Self::Keys { jwks_uri, .. } => Some(get(provider, jwks_uri.clone())),
             Self::KeysElsewhere { .. } | Self::TokenElsewhere { .. } => None,
-            Self::Exchange(exchange) => exchange.call(config, &known.nonces, crypto, now),
+            Self::TokenExchange(exchange) => exchange.call(config, &known.nonces, crypto, now),
         }
     }
 
@@ -214,7 +220,7 @@ impl Operation {
             | Self::Keys { provider, .. }
             | Self::KeysElsewhere { provider, .. }
             | Self::TokenElsewhere { provider, .. } => *provider,
-            Self::Exchange(exchange) => exchange.need.provider,
+            Self::TokenExchange(exchange) => exchange.need.provider,
         }
     }
 
@@ -223,13 +229,13 @@ impl Operation {
         matches!(self, Self::KeysElsewhere { .. } | Self::TokenElsewhere { .. })
     }
 
-    const fn purpose(&self) -> Purpose {
+    const fn purpose(&self) -> FetchKey {
         match self {
             Self::Discovery { provider, .. } | Self::Keys { provider, .. } | Self::KeysElsewhere { provider, .. } => {
-                Purpose::Keys(*provider)
+                FetchKey::Keys(*provider)
             }
-            Self::TokenElsewhere { key, .. } => Purpose::Token(*key),
-            Self::Exchange(exchange) => Purpose::Token(exchange.need.key),
+            Self::TokenElsewhere { key, .. } => FetchKey::Token(*key),
+            Self::TokenExchange(exchange) => FetchKey::Token(exchange.need.key),
         }
     }
 }
@@ -237,8 +243,8 @@ impl Operation {
 /// The largest metadata document or key set that is read. Ten keys with their certificates are about 20 KB.
 const MOST_DOCUMENT_BYTES: usize = 1024 * 1024;
 
-fn get(provider: &Provider, url: Url) -> Call {
-    Call {
+fn get(provider: &Provider, url: Url) -> Callout {
+    Callout {
         cluster: provider.cluster.clone(),
         method: "GET",
         url,
@@ -250,17 +256,17 @@ fn get(provider: &Provider, url: Url) -> Call {
 }
 
 /// Everything that a reply may change.
-pub(super) struct Landing<'a> {
+pub(super) struct CalloutHandler<'a> {
     pub(super) config: &'a Config,
     pub(super) crypto: &'a dyn Crypto,
-    pub(super) known: &'a mut Known,
+    pub(super) known: &'a mut WorkerState,
     pub(super) counters: &'a mut Counters,
-    pub(super) board: Board<'a>,
+    pub(super) board: SharedStore<'a>,
 }
 
-impl<'a> Landing<'a> {
+impl<'a> CalloutHandler<'a> {
     /// Takes a reply in: what it says is known from now on, and the flight goes on or ends.
-    pub(super) fn land(&mut self, flight: Flight, reply: &Reply, now: UnixTime) -> Next {
+    pub(super) fn land(&mut self, flight: Fetch, reply: &CalloutResult, now: UnixTime) -> Next {
         let Some(provider) = self.config.providers.get(flight.operation.provider()) else {
             return Next::Done(flight.waiters);
         };
@@ -278,7 +284,7 @@ impl<'a> Landing<'a> {
                             return Next::Done(flight.waiters);
                         }
                         // Some servers know the one document, some the other.
-                        (Err(_), Reply::Answer(answer), Document::OpenId) if answer.status == 404 => {
+                        (Err(_), CalloutResult::Response(answer), Document::OpenId) if answer.status == 404 => {
                             Operation::Discovery { provider: index, document: Document::AuthorizationServer }
                         }
                         (Err(problem), ..) => {
@@ -290,10 +296,10 @@ impl<'a> Landing<'a> {
                 match next.call(self.config, self.known, self.crypto, now) {
                     Some(call) => {
                         if let Some(issuer) = self.known.issuer_mut(index) {
-                            issuer.goes_on(&self.board, now);
+                            issuer.is_fetch_pending(&self.board, now);
                         }
-                        let flight = Flight { operation: next, waiters: flight.waiters, started: now };
-                        Next::Call(Box::new((flight, call)))
+                        let flight = Fetch { operation: next, waiters: flight.waiters, started: now };
+                        Next::Callout(Box::new((flight, call)))
                     }
                     None => {
                         self.no_keys(index, provider, "the call could not be made", None, now);
@@ -308,7 +314,7 @@ impl<'a> Landing<'a> {
                 });
                 let url = Some(&jwks_uri);
                 match (read, reply) {
-                    (Ok((jwks, keys, skipped)), Reply::Answer(answer)) if !keys.is_empty() => {
+                    (Ok((jwks, keys, skipped)), CalloutResult::Response(answer)) if !keys.is_empty() => {
                         for reason in skipped {
                             log::debug!("skipped a key of provider={}: {reason}", provider.name);
                         }
@@ -320,18 +326,19 @@ impl<'a> Landing<'a> {
                 Next::Done(flight.waiters)
             }
             Operation::KeysElsewhere { .. } | Operation::TokenElsewhere { .. } => Next::Done(flight.waiters),
-            Operation::Exchange(exchange) => {
+            Operation::TokenExchange(exchange) => {
                 let (need, took) = (exchange.need.clone(), exchange.took(now));
                 let is_new = match exchange.land(reply, self.config, &mut self.known.nonces, self.crypto, now) {
-                    token_exchange::Next::Call(next, call) => {
-                        let operation = Operation::Exchange(next);
-                        return Next::Call(Box::new((
-                            Flight { operation, waiters: flight.waiters, started: now },
+                    token_exchange::Next::Callout(next, call) => {
+                        let operation = Operation::TokenExchange(next);
+                        return Next::Callout(Box::new((
+                            Fetch { operation, waiters: flight.waiters, started: now },
                             call,
                         )));
                     }
                     token_exchange::Next::Issued { issued, outcome } => {
-                        let mut record = told(&need.about(), self.config, outcome, flight.waiters.len(), took);
+                        let mut record =
+                            exchange_record(&need.about(), self.config, outcome, flight.waiters.len(), took);
                         record.add("lifetime_s", &issued.end(now).since(now).as_secs().to_string());
                         record.add("trace", &trace_of(provider, need.target(self.config), reply));
                         log::info!("{record}");
@@ -352,13 +359,13 @@ impl<'a> Landing<'a> {
         }
     }
 
-    fn watch(&self, provider: &'a Provider, now: UnixTime) -> Watch<'a> {
-        Watch { board: self.board, crypto: self.crypto, provider, now }
+    fn watch(&self, provider: &'a Provider, now: UnixTime) -> BreakerContext<'a> {
+        BreakerContext { board: self.board, crypto: self.crypto, provider, now }
     }
 
-    fn pool(&self) -> Pool<'_> {
+    fn pool(&self) -> SharedTokens<'_> {
         let rejections = &self.known.rejections;
-        Pool { board: self.board, crypto: self.crypto, rejections, room: self.config.shared_tokens }
+        SharedTokens { board: self.board, crypto: self.crypto, rejections, room: self.config.shared_tokens }
     }
 
     /// The exchange for `need` failed: remembers that for a while, by whose fault it is. Whether it does: a token that is
@@ -367,7 +374,7 @@ impl<'a> Landing<'a> {
         &mut self,
         need: &TokenNeed,
         provider: &'a Provider,
-        fault: &Fault,
+        fault: &TokenEndpointError,
         waiters: usize,
         took: Duration,
         now: UnixTime,
@@ -375,44 +382,47 @@ impl<'a> Landing<'a> {
         let reason = Reason::from(fault.blame);
         let pause = match fault.blame {
             // Who can act at once comes back at once.
-            Blame::UserMustAct if fault.interaction_uri.is_some() => 10,
-            Blame::UserMustAct => 120,
-            Blame::NotAllowed => 60,
-            Blame::Token | Blame::Operator => 30,
-            Blame::Throttled => 10,
-            Blame::Nonsense => 5,
-            Blame::Unavailable => 1,
+            ErrorClass::UserMustAct if fault.interaction_uri.is_some() => 10,
+            ErrorClass::UserMustAct => 120,
+            ErrorClass::NotAllowed => 60,
+            ErrorClass::Token | ErrorClass::Operator => 30,
+            ErrorClass::Throttled => 10,
+            ErrorClass::Nonsense => 5,
+            ErrorClass::Unavailable => 1,
         };
         let mut pause = fault.retry_after.unwrap_or_else(|| Duration::from_secs(pause));
         let (endpoint, watch) = (need.endpoint(), self.watch(provider, now));
         if fault.is_rate_limit() {
             self.known.circuits.throttled(&endpoint, pause, &watch);
-        } else if fault.blame == Blame::Unavailable {
+        } else if fault.blame == ErrorClass::Unavailable {
             let backoff = self.known.circuits.out(&endpoint, &need.caller.caller.user, now.minus(took), &watch);
             pause = fault.retry_after.unwrap_or(backoff);
         } else {
             self.known.circuits.served(&endpoint, &watch);
         }
         let mut refusal = Refusal::because(reason, fault.to_string());
-        let mut record = told(&need.about(), self.config, reason.label(), waiters, took);
+        let mut record = exchange_record(&need.about(), self.config, reason.label(), waiters, took);
         record.add_detail(&refusal.detail);
         log_at(reason, &record);
         if fault.blame.is_retryable() {
             refusal = refusal.retry_after(pause);
         }
-        if fault.blame == Blame::UserMustAct && need.takes_claims_challenge {
+        if fault.blame == ErrorClass::UserMustAct && need.takes_claims_challenge {
             // Not every answer says what is missing; the upstream did.
             refusal.claims = fault.claims.clone().or_else(|| need.claims.clone().map(Into::into));
         }
-        if fault.blame == Blame::Operator {
+        if fault.blame == ErrorClass::Operator {
             self.known.rejections.forget_claims(need.resource, &need.key);
         }
-        if fault.blame == Blame::UserMustAct {
+        if fault.blame == ErrorClass::UserMustAct {
             refusal.interaction_uri.clone_from(&fault.interaction_uri);
         }
         self.counters.exchanged(need.provider, reason.label(), took);
         // These say nothing of the user: a token that is there is as good as before.
-        let keeps = matches!(fault.blame, Blame::Operator | Blame::Throttled | Blame::Unavailable | Blame::Nonsense);
+        let keeps = matches!(
+            fault.blame,
+            ErrorClass::Operator | ErrorClass::Throttled | ErrorClass::Unavailable | ErrorClass::Nonsense
+        );
         self.known.exchanges.put_failed(need.key, refusal, keeps, pause, now)
     }
 
@@ -431,7 +441,7 @@ impl<'a> Landing<'a> {
         };
         log::debug!("fetched {} keys of provider={}", keys.len(), provider.name);
         let change = issuer.fetched((endpoints, keys, jwks), max_age, &self.board, self.crypto, now);
-        self.known.take_in(change);
+        self.known.apply_change(change);
         self.counters.keys_refreshed(index, true);
     }
 
@@ -452,49 +462,55 @@ impl<'a> Landing<'a> {
 }
 
 /// What is said of an exchange, [`TokenNeed::about`], that ended so, while so many requests waited for it.
-pub(super) fn told(about: &About, config: &Config, outcome: &str, waiters: usize, took: Duration) -> Record {
-    let event = if about.cache == Some(Cache::Renewed) { "renewed" } else { "exchanged" };
+pub(super) fn exchange_record(
+    about: &AuditContext,
+    config: &Config,
+    outcome: &str,
+    waiters: usize,
+    took: Duration,
+) -> Record {
+    let event = if about.cache == Some(CacheOutcome::Renewed) { "renewed" } else { "exchanged" };
     let mut record = about.record(config, &[("event", event), ("outcome", outcome)], took);
     record.add("waiters", &waiters.to_string());
     record
 }
 
 /// The body of a good answer, or a word why there is none.
-fn body(reply: &Reply) -> Result<&[u8], Cow<'static, str>> {
+fn body(reply: &CalloutResult) -> Result<&[u8], Cow<'static, str>> {
     match reply {
-        Reply::Answer(answer) if answer.status == 200 => Ok(&answer.body),
-        Reply::Answer(answer) => Err(format!("the answer's status is {}", answer.status).into()),
-        Reply::Failed(failure) => Err(failure.text().into()),
+        CalloutResult::Response(answer) if answer.status == 200 => Ok(&answer.body),
+        CalloutResult::Response(answer) => Err(format!("the answer's status is {}", answer.status).into()),
+        CalloutResult::Failed(failure) => Err(failure.text().into()),
     }
 }
 
 impl Need {
     /// What a flight must be for to serve it.
-    pub(super) fn purpose(&self) -> Purpose {
+    pub(super) fn purpose(&self) -> FetchKey {
         match self {
-            Self::Keys { provider, .. } => Purpose::Keys(*provider),
-            Self::Token(need) => Purpose::Token(need.key),
+            Self::Keys { provider, .. } => FetchKey::Keys(*provider),
+            Self::Token(need) => FetchKey::Token(need.key),
         }
     }
 }
 
 impl TokenNeed {
     /// What it is for.
-    fn target<'a>(&self, config: &'a Config) -> Option<&'a Target> {
+    fn target<'a>(&self, config: &'a Config) -> Option<&'a ExchangeTarget> {
         config.resources.get(self.resource)?.targets.get(self.provider)?.as_ref()
     }
 
     /// Where it is exchanged.
-    pub(super) fn endpoint(&self) -> Endpoint {
-        Endpoint {
+    pub(super) fn endpoint(&self) -> BreakerKey {
+        BreakerKey {
             provider: self.provider,
             place: circuit_breaker::place(self.tenant.as_deref(), self.elsewhere.as_deref()),
         }
     }
 
     /// For whom, and for what.
-    pub(super) fn about(&self) -> About {
-        let cache = if self.is_renewal { Cache::Renewed } else { Cache::Miss };
-        About { resource: Some(self.resource), caller: Some(self.caller.clone()), cache: Some(cache) }
+    pub(super) fn about(&self) -> AuditContext {
+        let cache = if self.is_renewal { CacheOutcome::Renewed } else { CacheOutcome::Miss };
+        AuditContext { resource: Some(self.resource), caller: Some(self.caller.clone()), cache: Some(cache) }
     }
 }

@@ -26,27 +26,27 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-use crate::cache::circuit_breaker::Watch;
-use crate::cache::shared_tokens::Pool;
+use crate::cache::circuit_breaker::BreakerContext;
+use crate::cache::shared_tokens::SharedTokens;
 use crate::config::Config;
 use crate::crypto::Crypto;
-use crate::engine::audit::{About, Cache};
+use crate::engine::audit::{AuditContext, CacheOutcome};
 use crate::engine::broadcast::Broadcast;
 use crate::engine::decide::{Facts, Outcome, Passage, Stop};
 use crate::engine::fetch::Served;
-use crate::engine::in_flight::{Flights, Landing, Purpose};
-use crate::engine::state::Known;
-use crate::http::{Call, CallFailure, LocalAnswer, Reply, Request};
+use crate::engine::in_flight::{CalloutHandler, FetchKey, InFlight};
+use crate::engine::state::WorkerState;
+use crate::http::{Callout, CalloutFailure, CalloutResult, LocalReply, Request};
 use crate::provider::Provider;
 use crate::refusal::{Reason, Refusal, log_at};
 use crate::resource::Resource;
-use crate::shared::{Board, Shared, Worker};
+use crate::shared::{SharedData, SharedStore, WorkerId};
 use crate::telemetry::{Counters, FilterState};
 use crate::time::UnixTime;
 
-pub use header_mutations::HeaderEdits;
-pub use in_flight::FlightId;
-pub use upstream_response::{Response, Sent};
+pub use header_mutations::HeaderMutations;
+pub use in_flight::FetchId;
+pub use upstream_response::{Sent, UpstreamAction};
 
 /// How often one request is decided at most. Keys, a refetch for its `kid` and a token make four.
 const MOST_DECISIONS: u8 = 8;
@@ -66,41 +66,41 @@ pub struct RequestId(pub u32);
 
 /// What to do with a request now.
 #[must_use]
-pub enum Step {
+pub enum Decision {
     /// Let it through, changed so. This is its end here.
-    Forward(HeaderEdits),
+    Forward(HeaderMutations),
     /// Answer it. This is its end here.
-    Answer(LocalAnswer),
-    /// Hold it: a later call will return its step.
-    Wait,
+    Respond(LocalReply),
+    /// Hold it: a later call will return its decision.
+    Pause,
 }
 
 /// Decides what happens to requests.
 pub struct Engine {
     config: Config,
     crypto: Box<dyn Crypto>,
-    shared: Box<dyn Shared>,
+    shared: Box<dyn SharedData>,
     /// Who we are among those who share memory.
-    worker: Worker,
+    worker: WorkerId,
     broadcast: Broadcast,
-    known: Known,
-    flights: Flights,
+    known: WorkerState,
+    flights: InFlight,
     waiting: FxHashMap<RequestId, Waiting>,
     /// The bytes of the headers of all that wait.
     waiting_bytes: usize,
     /// Requests whose wait is over, in the order in which it ended. Those that have left meanwhile are in it, too.
     ready: VecDeque<RequestId>,
-    calls: VecDeque<(FlightId, Call)>,
+    calls: VecDeque<(FetchId, Callout)>,
     counters: Counters,
     latest: UnixTime,
     /// For what another worker does it was looked last.
-    looked: Option<FlightId>,
+    looked: Option<FetchId>,
 }
 
 struct Waiting {
     request: Request,
     progress: Progress,
-    about: About,
+    about: AuditContext,
     state: WaitState,
 }
 
@@ -108,7 +108,7 @@ struct Waiting {
 #[derive(Clone, Copy)]
 enum WaitState {
     /// It waits for a flight.
-    For(Purpose),
+    For(FetchKey),
     /// Its flight has landed: it is decided again.
     Landed,
     /// Its time is over: it is refused.
@@ -123,13 +123,13 @@ struct Progress {
     /// When it came.
     since: UnixTime,
     /// For a token of whose call it has waited.
-    cache: Option<Cache>,
+    cache: Option<CacheOutcome>,
 }
 
 impl Engine {
     /// Knows nothing yet; the first [`tick`](Self::tick) fetches keys.
-    pub fn new(config: Config, crypto: Box<dyn Crypto>, shared: Box<dyn Shared>) -> Self {
-        let known = Known::new(&config);
+    pub fn new(config: Config, crypto: Box<dyn Crypto>, shared: Box<dyn SharedData>) -> Self {
+        let known = WorkerState::new(&config);
         Self {
             worker: crypto.random().unwrap_or_default(),
             config,
@@ -137,7 +137,7 @@ impl Engine {
             shared,
             broadcast: Broadcast::default(),
             known,
-            flights: Flights::default(),
+            flights: InFlight::default(),
             waiting: FxHashMap::default(),
             waiting_bytes: 0,
             ready: VecDeque::new(),
@@ -151,32 +151,32 @@ impl Engine {
     /// The host has a queue for this worker, by its number: what other workers put in comes back to
     /// [`message`](Self::message).
     pub fn listen(&mut self, queue: u32, now: UnixTime) {
-        let board = Board { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
+        let board = SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
         self.broadcast.listen(queue, &board, now);
     }
 
     /// A request has come in.
-    pub fn request(&mut self, id: RequestId, request: Request, now: UnixTime) -> Step {
+    pub fn request(&mut self, id: RequestId, request: Request, now: UnixTime) -> Decision {
         self.observe(now);
         self.known.serve();
         self.run(id, request, Progress { decisions: 0, since: now, cache: None }, now)
     }
 
-    /// A call has ended. The steps of those who waited for it come from [`next_step`](Self::next_step).
-    pub fn reply(&mut self, flight: FlightId, reply: &Reply, now: UnixTime) {
+    /// A call has ended. The steps of those who waited for it come from [`next_decision`](Self::next_decision).
+    pub fn reply(&mut self, flight: FetchId, reply: &CalloutResult, now: UnixTime) {
         self.observe(now);
         let Some(flight) = self.flights.take(flight) else {
             return;
         };
-        let mut landing = Landing {
+        let mut landing = CalloutHandler {
             config: &self.config,
             crypto: self.crypto.as_ref(),
             known: &mut self.known,
             counters: &mut self.counters,
-            board: Board { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker },
+            board: SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker },
         };
         match landing.land(flight, reply, now) {
-            in_flight::Next::Call(next) => {
+            in_flight::Next::Callout(next) => {
                 let (flight, call) = *next;
                 self.launch(flight, call);
             }
@@ -185,18 +185,19 @@ impl Engine {
     }
 
     /// Time has passed: what other workers have found is taken over, keys that are due are fetched, and calls that the host
-    /// has forgotten are given up. Steps come from [`next_step`](Self::next_step).
+    /// has forgotten are given up. Steps come from [`next_decision`](Self::next_decision).
     pub fn tick(&mut self, now: UnixTime) {
         self.observe(now);
-        let board = Board { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
+        let board = SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
         self.broadcast.keep_listed(&board, now);
         for index in 0..self.config.providers.len() {
-            self.look_after(index, now);
+            self.refresh_jwks(index, now);
         }
         for endpoint in self.known.circuits.all_closed(now) {
             if let Some(provider) = self.config.providers.get(endpoint.provider) {
-                let board = Board { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
-                let watch = Watch { board, crypto: self.crypto.as_ref(), provider, now };
+                let board =
+                    SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
+                let watch = BreakerContext { board, crypto: self.crypto.as_ref(), provider, now };
                 self.known.circuits.look(&endpoint, &watch);
             }
         }
@@ -205,7 +206,7 @@ impl Engine {
         let in_turn = elsewhere.iter().skip(next).chain(elsewhere.iter().take(next));
         for (flight, elsewhere) in in_turn.take(MOST_LOOKS) {
             self.looked = Some(*flight);
-            if !self.goes_on(*elsewhere, now)
+            if !self.is_fetch_pending(*elsewhere, now)
                 && let Some(flight) = self.flights.take(*flight)
             {
                 self.end_wait(flight.waiters, WaitState::Landed);
@@ -215,14 +216,14 @@ impl Engine {
             self.config.providers.get(provider).map_or(Duration::ZERO, Provider::callout_limit)
         });
         for flight in overdue.into_iter().take(MOST_OVERDUE) {
-            self.reply(flight, &Reply::Failed(CallFailure::TimedOut), now);
+            self.reply(flight, &CalloutResult::Failed(CalloutFailure::TimedOut), now);
         }
         self.expire_waiting(now);
     }
 
     /// Ends the wait of requests that have waited for as long as they may.
     fn expire_waiting(&mut self, now: UnixTime) {
-        let mut expired: Vec<(RequestId, Purpose)> = Vec::new();
+        let mut expired: Vec<(RequestId, FetchKey)> = Vec::new();
         for (id, waiting) in &self.waiting {
             if let WaitState::For(purpose) = waiting.state
                 && now.since(waiting.progress.since) >= self.config.longest_wait
@@ -237,7 +238,7 @@ impl Engine {
         self.end_wait(expired.into_iter().map(|(id, _)| id), WaitState::TooLong);
     }
 
-    /// Lets requests go on, in that order, when [`next_step`](Self::next_step) comes to them.
+    /// Lets requests go on, in that order, when [`next_decision`](Self::next_decision) comes to them.
     fn end_wait(&mut self, ids: impl IntoIterator<Item = RequestId>, state: WaitState) {
         for id in ids {
             if let Some(waiting) = self.waiting.get_mut(&id) {
@@ -247,19 +248,19 @@ impl Engine {
         }
     }
 
-    /// The step of the next request whose wait is over; [`Step::Wait`], if it waits for something else now. `None`: there is no
+    /// The step of the next request whose wait is over; [`Decision::Pause`], if it waits for something else now. `None`: there is no
     /// such request.
     ///
     /// Requests are decided one at a time, so that the host lets as few of them go in one callback as it can bear
     /// (docs/adr/0018): each answer runs the response callbacks of all filters before the next one is sent.
-    pub fn next_step(&mut self, now: UnixTime) -> Option<(RequestId, Step)> {
+    pub fn next_decision(&mut self, now: UnixTime) -> Option<(RequestId, Decision)> {
         while let Some(id) = self.ready.pop_front() {
             let Some(Waiting { request, progress, about, state }) = self.remove_waiting(id) else {
                 continue;
             };
             let step = match state {
                 WaitState::TooLong => {
-                    let about = About { cache: progress.cache, ..about };
+                    let about = AuditContext { cache: progress.cache, ..about };
                     let because = "because=\"it has waited for longest_wait_seconds\"";
                     let refusal = Refusal::because(Reason::ProviderUnavailable, because);
                     self.refuse(&refusal.retry_after(Duration::from_secs(1)), &about, progress, now)
@@ -277,23 +278,23 @@ impl Engine {
         Some(waiting)
     }
 
-    /// Whether there are calls to make or steps to hand out: see [`next_call`](Self::next_call) and
-    /// [`next_step`](Self::next_step).
+    /// Whether there are calls to make or steps to hand out: see [`next_callout`](Self::next_callout) and
+    /// [`next_decision`](Self::next_decision).
     pub fn has_work(&self) -> bool {
         !self.calls.is_empty() || !self.ready.is_empty()
     }
 
-    fn board(&self) -> Board<'_> {
-        Board { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker }
+    fn board(&self) -> SharedStore<'_> {
+        SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker }
     }
 
-    fn pool(&self) -> Pool<'_> {
+    fn pool(&self) -> SharedTokens<'_> {
         let (crypto, rejections) = (self.crypto.as_ref(), &self.known.rejections);
-        Pool { board: self.board(), crypto, rejections, room: self.config.shared_tokens }
+        SharedTokens { board: self.board(), crypto, rejections, room: self.config.shared_tokens }
     }
 
     /// Whether requests wait for what another worker is fetching, so that the next tick should be soon.
-    pub fn is_impatient(&self) -> bool {
+    pub fn needs_fast_tick(&self) -> bool {
         !self.flights.elsewhere().is_empty()
     }
 
@@ -304,7 +305,7 @@ impl Engine {
     }
 
     /// A call that is to be made now, and the flight that its reply belongs to.
-    pub fn next_call(&mut self) -> Option<(FlightId, Call)> {
+    pub fn next_callout(&mut self) -> Option<(FetchId, Callout)> {
         self.calls.pop_front()
     }
 
@@ -312,7 +313,7 @@ impl Engine {
     /// the nonce in it (RFC 9449 sections 8.2 and 9). Whether there is one.
     pub fn upstream_nonce<'a>(&mut self, resource: usize, fields: impl Iterator<Item = &'a [u8]>) -> bool {
         self.config.resources.get(resource).is_some_and(Resource::takes_proofs)
-            && self.known.nonces.learn(crate::dpop::Server::Upstream(resource), fields)
+            && self.known.nonces.learn(crate::dpop::NonceIssuer::Upstream(resource), fields)
     }
 
     /// Names of the fields in a request's trailers that do not go on.
@@ -354,20 +355,20 @@ impl Engine {
     }
 
     /// Decides a request, as often as that brings it further.
-    fn run(&mut self, id: RequestId, request: Request, mut progress: Progress, now: UnixTime) -> Step {
-        let mut last = About::default();
+    fn run(&mut self, id: RequestId, request: Request, mut progress: Progress, now: UnixTime) -> Decision {
+        let mut last = AuditContext::default();
         while progress.decisions < MOST_DECISIONS {
             let mut facts = Facts {
                 config: &self.config,
                 known: &mut self.known,
                 crypto: self.crypto.as_ref(),
                 shared: self.shared.as_ref(),
-                about: About::default(),
+                about: AuditContext::default(),
                 sent: None,
             };
             let decided = decide::decide(&request, &mut facts, now);
-            let About { resource, caller, cache } = facts.about;
-            let about = About { resource, caller, cache: progress.cache.or(cache) };
+            let AuditContext { resource, caller, cache } = facts.about;
+            let about = AuditContext { resource, caller, cache: progress.cache.or(cache) };
             match decided {
                 Ok(mut outcome) => {
                     if let Outcome::Forward { edits, passage, renewal } = &mut outcome
@@ -375,7 +376,7 @@ impl Engine {
                     {
                         let is_first = *passage == Passage::Unexchanged && about.is_first();
                         let is_remembered = match passage {
-                            Passage::Exchanged => about.cache == Some(Cache::Hit),
+                            Passage::Lookup => about.cache == Some(CacheOutcome::Hit),
                             Passage::Unexchanged | Passage::Open => !is_first,
                         };
                         edits.filter_state = match about.caller_facts(&self.config).filter(|_| is_remembered) {
@@ -391,7 +392,7 @@ impl Engine {
                         {
                             log::info!("{record}");
                         }
-                        if *passage == Passage::Exchanged && progress.decisions == 0 {
+                        if *passage == Passage::Lookup && progress.decisions == 0 {
                             self.counters.cache_hit();
                         }
                         if let Some(need) = renewal.take() {
@@ -408,7 +409,7 @@ impl Engine {
                             self.waiting_bytes = self.waiting_bytes.saturating_add(request.bytes());
                             let state = WaitState::For(purpose);
                             self.waiting.insert(id, Waiting { request, progress, about, state });
-                            return Step::Wait;
+                            return Decision::Pause;
                         }
                         Served::Decide => last = about,
                         Served::No(refusal) => return self.refuse(&refusal, &about, progress, now),
@@ -421,23 +422,23 @@ impl Engine {
         self.refuse(&refusal, &last, progress, now)
     }
 
-    fn finish(&mut self, outcome: Outcome) -> Step {
+    fn finish(&mut self, outcome: Outcome) -> Decision {
         match outcome {
             Outcome::Forward { edits, passage, .. } => {
                 match passage {
-                    Passage::Exchanged | Passage::Unexchanged => self.counters.forwarded(),
+                    Passage::Lookup | Passage::Unexchanged => self.counters.forwarded(),
                     Passage::Open => self.counters.open_path(),
                 }
-                Step::Forward(edits)
+                Decision::Forward(edits)
             }
             Outcome::Metadata(answer) => {
                 self.counters.metadata();
-                Step::Answer(answer)
+                Decision::Respond(answer)
             }
         }
     }
 
-    fn refuse(&mut self, refusal: &Refusal, about: &About, progress: Progress, now: UnixTime) -> Step {
+    fn refuse(&mut self, refusal: &Refusal, about: &AuditContext, progress: Progress, now: UnixTime) -> Decision {
         let ending = [("event", "refused"), ("reason", refusal.reason.label())];
         let mut record = about.record(&self.config, &ending, now.since(progress.since));
         record.add_detail(&refusal.detail);
@@ -445,6 +446,6 @@ impl Engine {
         self.counters.refused(refusal.reason.label());
         let mut answer = refusal.answer(about.resource.and_then(|index| self.config.resources.get(index)));
         answer.audit = record;
-        Step::Answer(answer)
+        Decision::Respond(answer)
     }
 }

@@ -6,7 +6,7 @@ use crate::resource::{authorization_server, metadata};
 
 /// What host and path mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Selected {
+pub(super) enum Route {
     /// A path that needs no token.
     Open,
     /// A resource, by index.
@@ -16,11 +16,11 @@ pub(super) enum Selected {
     /// What an authorization server would have, on a host of resources: of the one by index, or of all of them.
     AuthorizationServer(Option<usize>),
     /// Nothing here.
-    Nothing,
+    ValidateOnly,
 }
 
 /// Selects by authority and path. `None`: the path can be read in more than one way.
-pub(super) fn select(config: &Config, authority: &[u8], target: &[u8]) -> Option<Selected> {
+pub(super) fn select(config: &Config, authority: &[u8], target: &[u8]) -> Option<Route> {
     let path = path::normal_form(target)?;
     let selected = select_path(config, authority, &path);
     // Some servers take `;parameters` off before they route. It must not matter which kind is behind us.
@@ -30,15 +30,15 @@ pub(super) fn select(config: &Config, authority: &[u8], target: &[u8]) -> Option
     Some(selected)
 }
 
-fn select_path(config: &Config, authority: &[u8], path: &str) -> Selected {
+fn select_path(config: &Config, authority: &[u8], path: &str) -> Route {
     if config.open_paths.iter().any(|open| open == path) {
-        return Selected::Open;
+        return Route::Open;
     }
     let here = || config.resources.iter().enumerate().filter(|(_, resource)| resource.url.is_at(authority));
     if let Some(rest) = path.strip_prefix(metadata::WELL_KNOWN).filter(|rest| rest.is_empty() || rest.starts_with('/'))
     {
         let document = here().find(|(_, resource)| metadata::resource_path(resource.url.path()) == rest);
-        return document.map_or(Selected::Nothing, |(index, _)| Selected::Metadata(index));
+        return document.map_or(Route::ValidateOnly, |(index, _)| Route::Metadata(index));
     }
     let nearest = |path: &str| {
         here()
@@ -47,8 +47,8 @@ fn select_path(config: &Config, authority: &[u8], path: &str) -> Selected {
             .map(|(index, _)| index)
     };
     match (nearest(path), authorization_server::looked_for(path)) {
-        (Some(index), _) => Selected::Resource(index),
-        (None, Some(server)) if here().next().is_some() => Selected::AuthorizationServer(nearest(server)),
-        (None, _) => Selected::Nothing,
+        (Some(index), _) => Route::Resource(index),
+        (None, Some(server)) if here().next().is_some() => Route::AuthorizationServer(nearest(server)),
+        (None, _) => Route::ValidateOnly,
     }
 }

@@ -6,17 +6,17 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
-use crate::cache::verified_tokens::Verified;
+use crate::cache::verified_tokens::VerifiedToken;
 use crate::crypto::Crypto;
-use crate::dpop::replay::{self, Use};
+use crate::dpop::replay::{self, ProofUse};
 use crate::dpop::{server_nonce, verify};
-use crate::engine::credentials::{Credential, Head, Proof};
+use crate::engine::credentials::{Credential, DpopField, RequestHead};
 use crate::engine::decide::Verdict;
 use crate::http::{Request, Scheme};
 use crate::path;
 use crate::refusal::{Reason, Refusal};
-use crate::resource::{Bound, Resource};
-use crate::shared::{Shared, SharedKey};
+use crate::resource::{Requirement, Resource};
+use crate::shared::{SharedData, SharedKey};
 use crate::time::UnixTime;
 
 /// A proof that holds and is still to be used, which can be done once.
@@ -33,9 +33,9 @@ pub(super) struct Possession<'a> {
 pub(super) fn check<'a>(
     resource: &'a Resource,
     request: &Request,
-    head: &Head<'_>,
+    head: &RequestHead<'_>,
     credential: &Credential<'_>,
-    caller: &'a Verified,
+    caller: &'a VerifiedToken,
     crypto: &dyn Crypto,
     key: &SharedKey,
     now: UnixTime,
@@ -48,7 +48,7 @@ pub(super) fn check<'a>(
         return no(Reason::BoundToken, "cnf names neither jkt nor x5t#S256: nobody here can prove to be its holder");
     }
     match certificate {
-        Some(_) if resource.certificates == Bound::Off => {
+        Some(_) if resource.certificates == Requirement::Off => {
             return no(Reason::BoundToken, "x5t#S256: certificate_bound_tokens of the resource is off");
         }
         Some(bound) => match request.peer_certificate.map(|digest| BASE64_URL_SAFE_NO_PAD.encode(digest)) {
@@ -61,25 +61,25 @@ pub(super) fn check<'a>(
             Some(shown) if shown != bound => return no(Reason::WrongCertificate, "another certificate"),
             Some(_) => {}
         },
-        None if resource.certificates == Bound::Required => {
+        None if resource.certificates == Requirement::Required => {
             return no(Reason::UnboundToken, "no x5t#S256: the provider must bind tokens to the client's certificate");
         }
         None => {}
     }
     match (key_thumbprint, credential.scheme) {
-        (None, Scheme::Bearer) if resource.dpop.mode != Bound::Required => Ok(None),
+        (None, Scheme::Bearer) if resource.dpop.mode != Requirement::Required => Ok(None),
         (None, _) => {
             no(Reason::UnboundToken, "no jkt: the client must send a DPoP proof to the token endpoint as well")
         }
         (Some(_), Scheme::Bearer) => no(Reason::BoundToken, "jkt: sent as Bearer, without a proof"),
         (Some(key_thumbprint), Scheme::Dpop) => {
             let proof = match credential.proof {
-                Proof::One(proof) => proof,
-                Proof::None => return no(Reason::InvalidProof, "there is no DPoP header"),
-                Proof::Several => return no(Reason::InvalidProof, "there are several DPoP headers"),
+                DpopField::One(proof) => proof,
+                DpopField::None => return no(Reason::InvalidProof, "there is no DPoP header"),
+                DpopField::Several => return no(Reason::InvalidProof, "there are several DPoP headers"),
             };
             let path = path::normal_form(head.target).unwrap_or_default();
-            let expected = verify::Expected {
+            let expected = verify::ProofRules {
                 method: head.method,
                 url: &resource.url,
                 path: &path,
@@ -106,11 +106,11 @@ pub(super) fn check<'a>(
 
 impl Possession<'_> {
     /// Uses the proof: no worker takes it again.
-    pub(super) fn claim(&self, shared: &dyn Shared, key: &SharedKey, now: UnixTime) -> Result<(), Verdict> {
+    pub(super) fn claim(&self, shared: &dyn SharedData, key: &SharedKey, now: UnixTime) -> Result<(), Verdict> {
         match replay::use_proof(shared, key, self.key_thumbprint, &self.id, self.until, now) {
-            Use::First => Ok(()),
-            Use::Again => Err(Refusal::because(Reason::InvalidProof, "because=\"jti was used before\"").into()),
-            Use::Unknown => Err(Refusal::because(Reason::Overloaded, "because=\"too many proofs to remember\"")
+            ProofUse::First => Ok(()),
+            ProofUse::Again => Err(Refusal::because(Reason::InvalidProof, "because=\"jti was used before\"").into()),
+            ProofUse::Unknown => Err(Refusal::because(Reason::Overloaded, "because=\"too many proofs to remember\"")
                 .retry_after(Duration::from_secs(1))
                 .into()),
         }

@@ -8,7 +8,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use crate::config::Config;
 use crate::json;
-use crate::provider::Recognition;
+use crate::provider::IssuerMatch;
 
 /// The shortest signature that tells a token from every other: 32 bytes in base64url.
 const SHORTEST_SIGNATURE: usize = 43;
@@ -117,7 +117,7 @@ impl<'a> TokenCopies<'a> {
         self.config
             .providers
             .iter()
-            .any(|provider| !matches!(provider.profile.recognise(provider, issuer, &claims), Recognition::Foreign))
+            .any(|provider| !matches!(provider.profile.match_issuer(provider, issuer, &claims), IssuerMatch::NoMatch))
     }
 }
 

@@ -4,25 +4,25 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::crypto::Crypto;
-use crate::dpop::{Nonces, Server, nonce_cache, proof};
+use crate::dpop::{NonceCache, NonceIssuer, nonce_cache, proof};
 use crate::engine::decide::TokenNeed;
-use crate::engine::state::Known;
-use crate::http::{Call, CallFailure, Reply};
-use crate::provider::{Accepted, Fault, Issued, Leg, Provider, Subject, TokenRequest, Which};
+use crate::engine::state::WorkerState;
+use crate::http::{Callout, CalloutFailure, CalloutResult};
+use crate::provider::{Accepted, Hop, Issued, Provider, SecretVersion, SubjectInput, TokenEndpointError, TokenRequest};
 use crate::secret::Secret;
 use crate::time::UnixTime;
 use crate::url::Url;
 
 /// An exchange at one of its calls.
-pub(super) struct Exchange {
+pub(super) struct TokenExchange {
     pub(super) need: Box<TokenNeed>,
     token_endpoint: Url,
     /// What the first of two requests has brought for the second. It is good for one use: a call that has to be made
     /// again after that starts with the first.
     brought: Option<Secret>,
     /// By which of its secrets the client is proved, at the provider and at the authorization server of the resource.
-    which: Which,
-    which_at_second: Which,
+    which: SecretVersion,
+    which_at_second: SecretVersion,
     /// Whether the call may be made once more where nobody answers it.
     may_retry: bool,
     /// Whether the call before brought nothing but a nonce for this one.
@@ -35,16 +35,16 @@ pub(super) struct Exchange {
 /// What follows a reply.
 pub(super) enum Next {
     /// Another call.
-    Call(Exchange, Call),
+    Callout(TokenExchange, Callout),
     /// A token; the outcome is for the metric.
     Issued { issued: Issued, outcome: &'static str },
     /// None.
-    Failed(Fault),
+    Failed(TokenEndpointError),
 }
 
-impl Exchange {
+impl TokenExchange {
     /// `None`: the endpoint that it takes is not known (any more).
-    pub(super) fn new(need: Box<TokenNeed>, config: &Config, known: &Known, now: UnixTime) -> Option<Self> {
+    pub(super) fn new(need: Box<TokenNeed>, config: &Config, known: &WorkerState, now: UnixTime) -> Option<Self> {
         let endpoints = known.issuer(need.provider)?.endpoints.as_ref()?;
         let provider = config.providers.get(need.provider)?;
         let tenant = need.tenant.as_deref();
@@ -53,8 +53,8 @@ impl Exchange {
             need,
             token_endpoint,
             brought: None,
-            which: Which::Current,
-            which_at_second: Which::Current,
+            which: SecretVersion::Current,
+            which_at_second: SecretVersion::Current,
             may_retry: provider.retries,
             is_for_nonce: false,
             is_for_nonce_at_second: false,
@@ -68,7 +68,13 @@ impl Exchange {
     }
 
     /// The call of this step. `None`: it could not be made, or there is no time left for it.
-    pub(super) fn call(&self, config: &Config, nonces: &Nonces, crypto: &dyn Crypto, now: UnixTime) -> Option<Call> {
+    pub(super) fn call(
+        &self,
+        config: &Config,
+        nonces: &NonceCache,
+        crypto: &dyn Crypto,
+        now: UnixTime,
+    ) -> Option<Callout> {
         let request = self.request(config, nonces)?;
         let left = request.provider.timeout.checked_sub(self.took(now)).filter(|left| !left.is_zero())?;
         request.call(left, crypto, now)
@@ -77,47 +83,48 @@ impl Exchange {
     /// Takes a reply in.
     pub(super) fn land(
         self,
-        reply: &Reply,
+        reply: &CalloutResult,
         config: &Config,
-        nonces: &mut Nonces,
+        nonces: &mut NonceCache,
         crypto: &dyn Crypto,
         now: UnixTime,
     ) -> Next {
-        if let Reply::Answer(answer) = reply
+        if let CalloutResult::Response(answer) = reply
             && let Some(endpoint) =
                 self.request(config, nonces).filter(TokenRequest::has_proof).map(|it| it.endpoint().clone())
         {
-            nonces.learn(Server::TokenEndpoint(&endpoint), nonce_cache::fields(answer));
+            nonces.learn(NonceIssuer::TokenEndpoint(&endpoint), nonce_cache::fields(answer));
         }
         let Some(request) = self.request(config, nonces) else {
-            return Next::Failed(Fault::no_answer(CallFailure::NotSent));
+            return Next::Failed(TokenEndpointError::no_answer(CalloutFailure::NotSent));
         };
         let fault = match request.read(reply, &accepted(config), now) {
             Ok(issued) if request.is_first_of_two() => {
                 let second = Self { brought: Some(issued.access_token), ..self };
                 return match second.call(config, nonces, crypto, now) {
-                    Some(call) => Next::Call(second, call),
+                    Some(call) => Next::Callout(second, call),
                     None => Next::Failed(second.not_made(config, nonces, now)),
                 };
             }
             Ok(issued) => {
-                let is_known = [self.which, self.which_at_second].iter().all(|which| *which == Which::Current);
+                let is_known = [self.which, self.which_at_second].iter().all(|which| *which == SecretVersion::Current);
                 return Next::Issued { issued, outcome: if is_known { "ok" } else { "ok_with_previous_secret" } };
             }
             Err(fault) => fault,
         };
         let again = self.again(&request, reply, &fault);
         match again.and_then(|again| again.call(config, nonces, crypto, now).map(|call| (again, call))) {
-            Some((again, call)) => Next::Call(again, call),
+            Some((again, call)) => Next::Callout(again, call),
             None => Next::Failed(fault),
         }
     }
 
     /// Why there is no call.
-    fn not_made(&self, config: &Config, nonces: &Nonces, now: UnixTime) -> Fault {
+    fn not_made(&self, config: &Config, nonces: &NonceCache, now: UnixTime) -> TokenEndpointError {
         let request = self.request(config, nonces);
         let is_late = request.as_ref().is_some_and(|request| request.provider.timeout <= self.took(now));
-        let fault = Fault::no_answer(if is_late { CallFailure::TimedOut } else { CallFailure::NotSent });
+        let fault =
+            TokenEndpointError::no_answer(if is_late { CalloutFailure::TimedOut } else { CalloutFailure::NotSent });
         match request {
             Some(request) => request.located(fault),
             None => fault,
@@ -125,24 +132,25 @@ impl Exchange {
     }
 
     /// The call that may bring what this one did not.
-    fn again(&self, request: &TokenRequest<'_>, reply: &Reply, fault: &Fault) -> Option<Self> {
+    fn again(&self, request: &TokenRequest<'_>, reply: &CalloutResult, fault: &TokenEndpointError) -> Option<Self> {
         let name = &request.provider.name;
         if fault.is_invalid_client()
-            && request.which == Which::Current
+            && request.which == SecretVersion::Current
             && request.client().is_some_and(|client| client.authentication.has_previous_secret())
         {
             log::warn!("provider={name} does not know the secret, previous_secret is tried: {fault}");
             let is_one_client = request.target.second.as_ref().is_some_and(|server| server.client.is_none());
             let (which, which_at_second) = match request.leg {
-                Leg::First if is_one_client => (Which::Previous, Which::Previous),
-                Leg::First => (Which::Previous, self.which_at_second),
-                Leg::Second(_) => (self.which, Which::Previous),
+                Hop::First if is_one_client => (SecretVersion::Previous, SecretVersion::Previous),
+                Hop::First => (SecretVersion::Previous, self.which_at_second),
+                Hop::Second(_) => (self.which, SecretVersion::Previous),
             };
             return Some(Self { which, which_at_second, ..self.restarted() });
         }
         // It is known by now, and in the next proof.
-        let has_nonce = matches!(reply, Reply::Answer(answer) if proof::nonce(nonce_cache::fields(answer)).is_some());
-        let is_second = matches!(request.leg, Leg::Second(_));
+        let has_nonce =
+            matches!(reply, CalloutResult::Response(answer) if proof::nonce(nonce_cache::fields(answer)).is_some());
+        let is_second = matches!(request.leg, Hop::Second(_));
         let was_for_nonce = if is_second { self.is_for_nonce_at_second } else { self.is_for_nonce };
         if fault.is_nonce_wanted() && has_nonce && !was_for_nonce && request.has_proof() {
             log::debug!("provider={name} is asked once more, with its nonce");
@@ -152,7 +160,7 @@ impl Exchange {
             });
         }
         // Nobody has answered, and there is time: a connection that was kept open too long, mostly.
-        if self.may_retry && matches!(reply, Reply::Failed(CallFailure::NoConnection)) {
+        if self.may_retry && matches!(reply, CalloutResult::Failed(CalloutFailure::NoConnection)) {
             log::debug!("provider={name} is asked once more: {fault}");
             return Some(Self { may_retry: false, ..self.restarted() });
         }
@@ -170,13 +178,13 @@ impl Exchange {
         }
     }
 
-    fn request<'a>(&'a self, config: &'a Config, nonces: &'a Nonces) -> Option<TokenRequest<'a>> {
+    fn request<'a>(&'a self, config: &'a Config, nonces: &'a NonceCache) -> Option<TokenRequest<'a>> {
         let target = config.resources.get(self.need.resource)?.targets.get(self.need.provider)?.as_ref()?;
         let request = TokenRequest {
             provider: config.providers.get(self.need.provider)?,
             target,
             token_endpoint: &self.token_endpoint,
-            subject: Subject {
+            subject: SubjectInput {
                 token: self.need.subject.reveal(),
                 is_id_token: self.need.is_id_token,
                 claims: self.need.claims.as_deref(),
@@ -185,9 +193,9 @@ impl Exchange {
             which: if self.brought.is_some() { self.which_at_second } else { self.which },
             assertion: self.need.assertion.as_ref(),
             nonce: None,
-            leg: self.brought.as_ref().map_or(Leg::First, |brought| Leg::Second(brought.reveal())),
+            leg: self.brought.as_ref().map_or(Hop::First, |brought| Hop::Second(brought.reveal())),
         };
-        let nonce = nonces.of(Server::TokenEndpoint(request.endpoint())).map(|nonce| &**nonce);
+        let nonce = nonces.of(NonceIssuer::TokenEndpoint(request.endpoint())).map(|nonce| &**nonce);
         Some(TokenRequest { nonce, ..request })
     }
 }

@@ -1,17 +1,17 @@
 //! How an exchanged token goes to its upstream: as it is, or with a proof that we hold its key (RFC 9449 section 7.1).
 
 use crate::crypto::Crypto;
-use crate::dpop::{Nonces, Purpose, Server};
-use crate::engine::credentials::Head;
+use crate::dpop::{NonceCache, NonceIssuer, ProofTarget};
+use crate::engine::credentials::RequestHead;
 use crate::path;
-use crate::provider::{Presentation, Provider, Target};
+use crate::provider::{ExchangeTarget, Provider, TokenType};
 use crate::resource::Resource;
 use crate::secret::Secret;
 use crate::time::UnixTime;
 use crate::url::Url;
 
 /// What proves to the upstream that `authorization` is ours.
-pub(super) enum Proof {
+pub(super) enum UpstreamProof {
     /// Nothing has to.
     Needless,
     /// The value for `dpop`.
@@ -25,27 +25,27 @@ pub(super) enum Proof {
 pub(super) fn prove(
     (index, resource): (usize, &Resource),
     provider: &Provider,
-    target: &Target,
-    head: &Head<'_>,
+    target: &ExchangeTarget,
+    head: &RequestHead<'_>,
     authorization: &Secret,
-    nonces: &Nonces,
+    nonces: &NonceCache,
     crypto: &dyn Crypto,
     now: UnixTime,
-) -> Proof {
-    let Presentation::Dpop { url: upstream } = &target.presentation else {
-        return Proof::Needless;
+) -> UpstreamProof {
+    let TokenType::Dpop { url: upstream } = &target.presentation else {
+        return UpstreamProof::Needless;
     };
     let make = || {
-        let purpose = Purpose {
+        let purpose = ProofTarget {
             method: std::str::from_utf8(head.method).ok()?,
             url: &url(&resource.url, upstream.as_ref(), head.target)?,
             // One that was not bound has another scheme in front.
             access_token: Some(authorization.reveal().strip_prefix("DPoP ")?),
-            nonce: nonces.of(Server::Upstream(index)).map(|nonce| &**nonce),
+            nonce: nonces.of(NonceIssuer::Upstream(index)).map(|nonce| &**nonce),
         };
         target.issued_to(provider)?.dpop.as_ref()?.prove(purpose, crypto, now)
     };
-    make().map_or(Proof::Missing, Proof::Made)
+    make().map_or(UpstreamProof::Missing, UpstreamProof::Made)
 }
 
 /// What the upstream takes for the URL of a request with that `target`: the path goes on as it came, and so it stands there.

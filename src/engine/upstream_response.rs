@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::cache::rejected_tokens::{Fate, SentToken};
+use crate::cache::rejected_tokens::{RejectionOutcome, SentToken};
 use crate::dpop::nonce_cache;
-use crate::engine::audit::About;
-use crate::engine::{Engine, Progress, Step, broadcast};
-use crate::http::Answer;
+use crate::engine::audit::AuditContext;
+use crate::engine::{Decision, Engine, Progress, broadcast};
+use crate::http::Response;
 use crate::refusal::{Reason, Refusal};
 use crate::resource::challenge;
 use crate::time::UnixTime;
@@ -48,14 +48,14 @@ impl Sent {
 
 /// What to do with an upstream's answer.
 #[must_use]
-pub enum Response {
+pub enum UpstreamAction {
     /// It goes on to the client, without these fields.
     PassOn {
         /// Their names.
         remove: &'static [&'static str],
     },
     /// The client gets this instead.
-    Instead(Step),
+    Instead(Decision),
 }
 
 impl Engine {
@@ -81,12 +81,12 @@ impl Engine {
     ///
     /// What it says in `WWW-Authenticate` is meant for us: a client that followed it would sign in for the upstream, and
     /// come back with a token that is not for this resource.
-    pub fn upstream_answered(&mut self, sent: &Sent, answer: &Answer, now: UnixTime) -> Response {
+    pub fn on_upstream_response(&mut self, sent: &Sent, answer: &Response, now: UnixTime) -> UpstreamAction {
         let has_nonce = sent.is_proved && self.upstream_nonce(sent.resource, nonce_cache::fields(answer));
         let (401, Some(token)) = (answer.status, sent.token) else {
             let remove: &[_] =
                 if sent.hides_nonce { &["www-authenticate", "dpop-nonce"] } else { &["www-authenticate"] };
-            return Response::PassOn { remove };
+            return UpstreamAction::PassOn { remove };
         };
         self.observe(now);
         let provider = self.config.providers.get(sent.provider);
@@ -101,11 +101,11 @@ impl Engine {
         let detail = format!("provider={}{wants}", provider.map_or("-", |provider| &provider.name));
         let in_use = self.known.exchanges.mark(&token.key);
         let fate = if is_for_nonce {
-            Fate::Kept
+            RejectionOutcome::Kept
         } else {
             self.known.rejections.judge(token, (sent.resource, sent.at), in_use, claims, now)
         };
-        if matches!(fate, Fate::Dropped) {
+        if matches!(fate, RejectionOutcome::Dropped) {
             self.known.exchanges.drop_issued(&token.key);
             self.pool().withdraw(&token.key, token.mark, now);
             if let Some(rejected) = self.known.rejections.dropped(sent.resource, &token.key) {
@@ -113,13 +113,13 @@ impl Engine {
             }
         }
         let refusal = match fate {
-            Fate::Dropped | Fate::Gone | Fate::Kept => {
+            RejectionOutcome::Dropped | RejectionOutcome::Superseded | RejectionOutcome::Kept => {
                 Refusal::because(Reason::UpstreamRejectedToken, detail).retry_after(AGAIN)
             }
-            Fate::Stays => Refusal::because(Reason::UpstreamRejectsTokens, detail),
+            RejectionOutcome::StaysInUse => Refusal::because(Reason::UpstreamRejectsTokens, detail),
         };
-        let about = About { resource: Some(sent.resource), ..About::default() };
+        let about = AuditContext { resource: Some(sent.resource), ..AuditContext::default() };
         let progress = Progress { decisions: 0, since: sent.at, cache: None };
-        Response::Instead(self.refuse(&refusal, &about, progress, now))
+        UpstreamAction::Instead(self.refuse(&refusal, &about, progress, now))
     }
 }

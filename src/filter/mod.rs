@@ -16,12 +16,12 @@ use std::time::Duration;
 use proxy_wasm::hostcalls;
 use proxy_wasm::types::LogLevel;
 
-use crate::filter::root::Root;
+use crate::filter::root::RootFilter;
 use crate::time::UnixTime;
 
 proxy_wasm::main! {{
     proxy_wasm::set_log_level(LogLevel::Info);
-    proxy_wasm::set_root_context(|id| Box::new(Root::new(id)));
+    proxy_wasm::set_root_context(|id| Box::new(RootFilter::new(id)));
 }}
 
 /// The host's wall clock. Were there none, every token would be expired.

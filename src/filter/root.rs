@@ -8,13 +8,13 @@ use proxy_wasm::types::{BufferType, ContextType, LogLevel, MapType};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::config::Config;
-use crate::crypto::{Crypto, Host};
-use crate::engine::{Engine, FlightId, HeaderEdits, RequestId, Sent, Step};
+use crate::crypto::{Crypto, EnvoyCrypto};
+use crate::engine::{Decision, Engine, FetchId, HeaderMutations, RequestId, Sent};
 use crate::filter::metrics::Metrics;
 use crate::filter::now;
-use crate::filter::shared_data::HostShared;
-use crate::filter::stream::{self, Stream};
-use crate::http::{Answer, Call, CallFailure, Reply};
+use crate::filter::shared_data::EnvoySharedData;
+use crate::filter::stream::{self, StreamFilter};
+use crate::http::{Callout, CalloutFailure, CalloutResult, Response};
 use crate::time::UnixTime;
 
 /// How often the engine hears that time has passed.
@@ -37,7 +37,7 @@ const MOST_MESSAGES: usize = 64;
 const WAKE_UP: &[u8] = b"work";
 
 /// What the root context and the streams of a worker share.
-pub(crate) struct Worker {
+pub(crate) struct WorkerContext {
     pub(crate) engine: RefCell<Option<Engine>>,
     /// Whether anything is to be known of the client's certificate.
     pub(crate) takes_certificates: Cell<bool>,
@@ -54,7 +54,7 @@ pub(crate) struct Worker {
     looked: Cell<UnixTime>,
 }
 
-impl Worker {
+impl WorkerContext {
     /// With what a request went on that was held.
     pub(crate) fn take_resumed(&self, RequestId(id): RequestId) -> Option<Sent> {
         self.resumed.try_borrow_mut().ok()?.remove(&id)
@@ -94,11 +94,11 @@ impl Worker {
 /// How often the age of keys is told.
 const AGES: Duration = Duration::from_secs(15);
 
-pub(crate) struct Root {
+pub(crate) struct RootFilter {
     id: u32,
-    worker: Rc<Worker>,
+    worker: Rc<WorkerContext>,
     /// Calls that are out, by the host's token: whose they are, and how much of an answer is read.
-    calls: FxHashMap<u32, (FlightId, usize)>,
+    calls: FxHashMap<u32, (FetchId, usize)>,
     /// How many more actions the host may be given before its event loop turns.
     actions_left: usize,
     metrics: Metrics,
@@ -109,9 +109,9 @@ pub(crate) struct Root {
     aged: UnixTime,
 }
 
-impl Root {
+impl RootFilter {
     pub(crate) fn new(id: u32) -> Self {
-        let worker = Worker {
+        let worker = WorkerContext {
             engine: RefCell::new(None),
             takes_certificates: Cell::new(false),
             queue: Cell::new(None),
@@ -142,18 +142,18 @@ impl Root {
         let now = now();
         let mut has_left = false;
         while let Some(left) = self.actions_left.checked_sub(1) {
-            if let Some((flight, call)) = self.with_engine(Engine::next_call).flatten() {
+            if let Some((flight, call)) = self.with_engine(Engine::next_callout).flatten() {
                 self.actions_left = left;
                 match send(&call) {
                     Some(token) => {
                         self.calls.insert(token, (flight, call.most_bytes));
                     }
-                    None => self.land(flight, &Reply::Failed(CallFailure::NotSent), now),
+                    None => self.land(flight, &CalloutResult::Failed(CalloutFailure::NotSent), now),
                 }
-            } else if let Some((id, step)) = self.with_engine(|engine| engine.next_step(now)).flatten() {
+            } else if let Some((id, step)) = self.with_engine(|engine| engine.next_decision(now)).flatten() {
                 // The body of a request that goes on enters the module before a filter behind it has it, and what is left of this
                 // turn would overtake it there: it is the last of its turn.
-                let is_last = matches!(step, Step::Forward(_)) && self.worker.take_unfinished(id);
+                let is_last = matches!(step, Decision::Forward(_)) && self.worker.take_unfinished(id);
                 self.actions_left = if is_last { 0 } else { left };
                 has_left |= self.let_go(id, step);
             } else {
@@ -170,11 +170,11 @@ impl Root {
 
     /// Does with a waiting request what `step` says. One that has left meanwhile is no context any more, and is skipped. Whether
     /// the effective context is another one now.
-    fn let_go(&self, RequestId(id): RequestId, step: Step) -> bool {
-        if matches!(step, Step::Wait) || hostcalls::set_effective_context(id).is_err() {
+    fn let_go(&self, RequestId(id): RequestId, step: Decision) -> bool {
+        if matches!(step, Decision::Pause) || hostcalls::set_effective_context(id).is_err() {
             return false;
         }
-        if let Step::Forward(HeaderEdits { sent: Some(sent), .. }) = &step
+        if let Decision::Forward(HeaderMutations { sent: Some(sent), .. }) = &step
             && let Ok(mut resumed) = self.worker.resumed.try_borrow_mut()
         {
             resumed.insert(id, *sent);
@@ -191,7 +191,7 @@ impl Root {
 
     /// Ticks sooner while somebody waits for what another worker fetches.
     fn adjust_tick(&mut self) {
-        let is_soon = self.with_engine(|engine| engine.is_impatient() || engine.has_work()).unwrap_or(false);
+        let is_soon = self.with_engine(|engine| engine.needs_fast_tick() || engine.has_work()).unwrap_or(false);
         let tick = if is_soon { SOON } else { TICK };
         if tick != self.tick && hostcalls::set_tick_period(tick).is_ok() {
             self.tick = tick;
@@ -216,12 +216,12 @@ impl Root {
         }
     }
 
-    fn land(&self, flight: FlightId, reply: &Reply, now: UnixTime) {
+    fn land(&self, flight: FetchId, reply: &CalloutResult, now: UnixTime) {
         self.with_engine(|engine| engine.reply(flight, reply, now));
     }
 }
 
-impl Context for Root {
+impl Context for RootFilter {
     fn on_http_call_response(&mut self, token: u32, headers: usize, body_size: usize, _trailers: usize) {
         let Some((flight, most_bytes)) = self.calls.remove(&token) else {
             return;
@@ -233,7 +233,7 @@ impl Context for Root {
     }
 }
 
-impl RootContext for Root {
+impl RootContext for RootFilter {
     fn on_configure(&mut self, size: usize) -> bool {
         // What Envoy would drop is not even written. Trace is the SDK's own chatter.
         match hostcalls::get_log_level() {
@@ -252,8 +252,9 @@ impl RootContext for Root {
         for warning in &config.warnings {
             log::warn!("{warning}");
         }
-        let crypto =
-            Host::probe(|name, arguments| hostcalls::call_foreign_function(name, Some(arguments)).ok().flatten());
+        let crypto = EnvoyCrypto::probe(|name, arguments| {
+            hostcalls::call_foreign_function(name, Some(arguments)).ok().flatten()
+        });
         log::info!(
             "onbehalf {} is configured: {} identity providers, {} resources; {crypto:?}",
             env!("CARGO_PKG_VERSION"),
@@ -267,7 +268,7 @@ impl RootContext for Root {
             self.worker.queue.set(hostcalls::register_shared_queue(&format!("onbehalf.{unique:032x}")).ok());
         }
         self.worker.takes_certificates.set(config.takes_certificates());
-        let mut engine = Engine::new(config, Box::new(crypto), Box::new(HostShared));
+        let mut engine = Engine::new(config, Box::new(crypto), Box::new(EnvoySharedData));
         if let Some(queue) = self.worker.queue.get() {
             engine.listen(queue, now());
         }
@@ -301,7 +302,7 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, id: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Stream::new(id, self.worker.clone())))
+        Some(Box::new(StreamFilter::new(id, self.worker.clone())))
     }
 
     fn get_type(&self) -> Option<ContextType> {
@@ -310,7 +311,7 @@ impl RootContext for Root {
 }
 
 /// Hands a call to the host. `None`: it did not take it.
-fn send(call: &Call) -> Option<u32> {
+fn send(call: &Callout) -> Option<u32> {
     let path = if call.url.path().is_empty() { "/" } else { call.url.path() };
     let mut headers = vec![
         (":method", call.method),
@@ -324,28 +325,28 @@ fn send(call: &Call) -> Option<u32> {
     hostcalls::dispatch_http_call(&call.cluster, headers, body, Vec::new(), call.timeout).ok()
 }
 
-fn read_reply(headers: usize, body_size: usize, most_bytes: usize) -> Reply {
+fn read_reply(headers: usize, body_size: usize, most_bytes: usize) -> CalloutResult {
     if headers == 0 {
-        return Reply::Failed(CallFailure::NoConnection);
+        return CalloutResult::Failed(CalloutFailure::NoConnection);
     }
     let headers = hostcalls::get_map_bytes(MapType::HttpCallResponseHeaders).unwrap_or_default();
     let field = |name: &str| headers.iter().find(|(field, _)| field == name).map(|(_, value)| value);
     let status =
         field(":status").and_then(|status| std::str::from_utf8(status).ok()).and_then(|status| status.parse().ok());
     let Some(status) = status else {
-        return Reply::Failed(CallFailure::NoConnection);
+        return CalloutResult::Failed(CalloutFailure::NoConnection);
     };
     // Envoy makes up an answer when there is none; only a real one took time upstream.
     if field("x-envoy-upstream-service-time").is_none() {
         match status {
-            504 => return Reply::Failed(CallFailure::TimedOut),
-            503 => return Reply::Failed(CallFailure::NoConnection),
+            504 => return CalloutResult::Failed(CalloutFailure::TimedOut),
+            503 => return CalloutResult::Failed(CalloutFailure::NoConnection),
             _ => {}
         }
     }
     if body_size > most_bytes {
-        return Reply::Failed(CallFailure::TooLarge);
+        return CalloutResult::Failed(CalloutFailure::TooLarge);
     }
     let body = hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, body_size).ok().flatten().unwrap_or_default();
-    Reply::Answer(Answer { status, headers, body })
+    CalloutResult::Response(Response { status, headers, body })
 }

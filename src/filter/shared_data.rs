@@ -1,20 +1,20 @@
 use proxy_wasm::hostcalls;
 
-use crate::shared::{Shared, Version};
+use crate::shared::{CasVersion, SharedData};
 
 /// The host's shared data, one map for all VMs with the same `vm_id`, and their queues.
-pub(crate) struct HostShared;
+pub(crate) struct EnvoySharedData;
 
 /// A version that no value has: the host creates what is missing under it, and overwrites nothing.
 const NONE: u32 = u32::MAX;
 
-impl Shared for HostShared {
-    fn get(&self, name: &str) -> (Option<Vec<u8>>, Version) {
+impl SharedData for EnvoySharedData {
+    fn get(&self, name: &str) -> (Option<Vec<u8>>, CasVersion) {
         let (value, version) = hostcalls::get_shared_data(name).unwrap_or_default();
-        (value, Version(version))
+        (value, CasVersion(version))
     }
 
-    fn put(&self, name: &str, value: &[u8], version: Version) -> bool {
+    fn put(&self, name: &str, value: &[u8], version: CasVersion) -> bool {
         hostcalls::set_shared_data(name, Some(value), Some(version.0.unwrap_or(NONE))).is_ok()
     }
 

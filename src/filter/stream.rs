@@ -5,29 +5,29 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, MapType};
 
-use crate::engine::{HeaderEdits, RequestId, Response, Sent, Step};
-use crate::filter::root::Worker;
+use crate::engine::{Decision, HeaderMutations, RequestId, Sent, UpstreamAction};
+use crate::filter::root::WorkerContext;
 use crate::filter::{filter_state, headers, now};
-use crate::http::{Answer, LocalAnswer, Request};
+use crate::http::{LocalReply, Request, Response};
 use crate::telemetry::Record;
 
 /// A request, for as long as Envoy has it.
-pub(crate) struct Stream {
+pub(crate) struct StreamFilter {
     id: RequestId,
-    worker: Rc<Worker>,
+    worker: Rc<WorkerContext>,
     /// Whether the request was held.
     waits: Cell<bool>,
     /// With what it went on, if it did at once; else the worker knows.
     sent: Cell<Option<Sent>>,
 }
 
-impl Stream {
-    pub(crate) const fn new(id: u32, worker: Rc<Worker>) -> Self {
+impl StreamFilter {
+    pub(crate) const fn new(id: u32, worker: Rc<WorkerContext>) -> Self {
         Self { id: RequestId(id), worker, waits: Cell::new(false), sent: Cell::new(None) }
     }
 
     /// What to do with the request, and whether the root has work.
-    fn decide(&self) -> (Step, bool) {
+    fn decide(&self) -> (Decision, bool) {
         let mut request = Request::from_pairs(headers::pairs(MapType::HttpRequestHeaders));
         if self.worker.takes_certificates.get() {
             request.peer_certificate = peer_certificate();
@@ -46,7 +46,7 @@ impl Stream {
     }
 }
 
-impl Stream {
+impl StreamFilter {
     /// Body and trailers wait as long as their request does. Envoy holds them back then, unless
     /// `allow_on_headers_stop_iteration` is set: a part of them that goes on lets go the header, too (docs/adr/0020).
     fn behind_the_header(&self) -> Action {
@@ -62,7 +62,7 @@ impl Stream {
     ///
     /// Nearly every answer has nothing for us. That is seen by the lack of one field, which a 401 must have (RFC 9110 section
     /// 15.5.2). The status takes five times as long to read: in a busy worker, it is not in every answer (docs/adr/0013).
-    fn answered(&self) -> Option<Response> {
+    fn answered(&self) -> Option<UpstreamAction> {
         let sent = if self.waits.get() { self.worker.take_resumed(self.id) } else { self.sent.take() }?;
         let is_for_us = headers::response_field("www-authenticate").is_some()
             || (sent.hides_nonce() && headers::response_field("dpop-nonce").is_some())
@@ -75,9 +75,14 @@ impl Stream {
         let head = Request::from_pairs(headers::pairs(MapType::HttpResponseHeaders));
         let status = head.field(b":status").and_then(|status| std::str::from_utf8(status).ok()?.parse().ok());
         let fields = head.fields().map(|(name, value)| (String::from_utf8_lossy(name).into_owned(), value.to_vec()));
-        let answer = Answer { status: status.unwrap_or_default(), headers: fields.collect(), body: Vec::new() };
+        let answer = Response { status: status.unwrap_or_default(), headers: fields.collect(), body: Vec::new() };
         let now = now();
-        self.worker.engine.try_borrow_mut().ok()?.as_mut().map(|engine| engine.upstream_answered(&sent, &answer, now))
+        self.worker
+            .engine
+            .try_borrow_mut()
+            .ok()?
+            .as_mut()
+            .map(|engine| engine.on_upstream_response(&sent, &answer, now))
     }
 }
 
@@ -90,17 +95,17 @@ fn peer_certificate() -> Option<[u8; 32]> {
     bytes.try_into().ok().filter(|_| rest.is_empty())
 }
 
-impl Context for Stream {}
+impl Context for StreamFilter {}
 
-impl HttpContext for Stream {
+impl HttpContext for StreamFilter {
     fn on_http_request_headers(&mut self, _headers: usize, end_of_stream: bool) -> Action {
         let (step, has_work) = self.decide();
-        let waits = matches!(step, Step::Wait);
+        let waits = matches!(step, Decision::Pause);
         self.waits.set(waits);
         if waits && !end_of_stream {
             self.worker.add_unfinished(self.id);
         }
-        if let Step::Forward(edits) = &step {
+        if let Decision::Forward(edits) = &step {
             self.sent.set(edits.sent);
         }
         // Who waits for another worker's call makes the root tick sooner.
@@ -133,8 +138,8 @@ impl HttpContext for Stream {
     fn on_http_response_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
         match self.answered() {
             None => Action::Continue,
-            Some(Response::Instead(step)) => perform(step, false),
-            Some(Response::PassOn { remove }) => {
+            Some(UpstreamAction::Instead(step)) => perform(step, false),
+            Some(UpstreamAction::PassOn { remove }) => {
                 if !remove.iter().all(|name| hostcalls::remove_map_value(MapType::HttpResponseHeaders, name).is_ok()) {
                     log::error!("a response could not be edited");
                 }
@@ -144,7 +149,7 @@ impl HttpContext for Stream {
     }
 }
 
-impl Drop for Stream {
+impl Drop for StreamFilter {
     fn drop(&mut self) {
         if !self.waits.get() {
             return;
@@ -160,15 +165,15 @@ impl Drop for Stream {
 }
 
 /// Does with the effective context's request what `step` says. `paused`: it was held before and must be let go.
-pub(crate) fn perform(step: Step, paused: bool) -> Action {
+pub(crate) fn perform(step: Decision, paused: bool) -> Action {
     match step {
-        Step::Wait => Action::Pause,
-        Step::Answer(answer) => {
+        Decision::Pause => Action::Pause,
+        Decision::Respond(answer) => {
             filter_state::tell_record(&answer.audit);
             send(&answer);
             Action::Pause
         }
-        Step::Forward(edits) => {
+        Decision::Forward(edits) => {
             if !edit(&edits) || !filter_state::tell(&edits.filter_state) {
                 send(&not_edited());
                 return Action::Pause;
@@ -182,7 +187,7 @@ pub(crate) fn perform(step: Step, paused: bool) -> Action {
 }
 
 /// Whether every edit was made.
-fn edit(edits: &HeaderEdits) -> bool {
+fn edit(edits: &HeaderMutations) -> bool {
     const MAP: MapType = MapType::HttpRequestHeaders;
     let authorization = edits.authorization.as_ref().map(|value| value.reveal().as_bytes());
     hostcalls::set_map_value_bytes(MAP, "authorization", authorization).is_ok()
@@ -198,7 +203,7 @@ fn edit(edits: &HeaderEdits) -> bool {
             .is_none_or(|proof| hostcalls::set_map_value_bytes(MAP, "dpop", Some(proof.reveal().as_bytes())).is_ok())
 }
 
-fn send(answer: &LocalAnswer) {
+fn send(answer: &LocalReply) {
     let headers = answer.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let body = Some(answer.body.as_bytes()).filter(|body| !body.is_empty());
     if hostcalls::send_http_response(answer.status.into(), headers, body).is_err() {
@@ -207,12 +212,12 @@ fn send(answer: &LocalAnswer) {
 }
 
 /// There is no engine: the host let requests in without a configuration, which it does not do.
-fn unavailable() -> Step {
-    Step::Answer(LocalAnswer { status: 503, headers: Vec::new(), body: String::new(), audit: Record::default() })
+fn unavailable() -> Decision {
+    Decision::Respond(LocalReply { status: 503, headers: Vec::new(), body: String::new(), audit: Record::default() })
 }
 
 /// The host refused an edit. A request half edited could carry the caller's own token, and one without filter state could get
 /// past a rule that looks for its caller.
-fn not_edited() -> LocalAnswer {
-    LocalAnswer { status: 500, headers: Vec::new(), body: String::new(), audit: Record::default() }
+fn not_edited() -> LocalReply {
+    LocalReply { status: 500, headers: Vec::new(), body: String::new(), audit: Record::default() }
 }

@@ -4,12 +4,12 @@ use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::http::Answer;
+use crate::http::Response;
 use crate::secret::Secret;
 use crate::url::Url;
 
 /// A request to an identity provider.
-pub struct Call {
+pub struct Callout {
     /// Envoy's name for where it goes.
     pub cluster: Rc<str>,
     /// `GET` or `POST`.
@@ -22,27 +22,27 @@ pub struct Call {
     pub body: Secret,
     /// How long the host may wait for the answer.
     pub timeout: Duration,
-    /// The longest body that is read, in bytes; a longer one is [`CallFailure::TooLarge`].
+    /// The longest body that is read, in bytes; a longer one is [`CalloutFailure::TooLarge`].
     pub most_bytes: usize,
 }
 
-impl fmt::Debug for Call {
+impl fmt::Debug for Callout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} via {}", self.method, self.url.as_str(), self.cluster)
     }
 }
 
-/// How a [`Call`] ended.
-pub enum Reply {
+/// How a [`Callout`] ended.
+pub enum CalloutResult {
     /// Somebody answered.
-    Answer(Answer),
+    Response(Response),
     /// Nobody did, or nothing that can be used.
-    Failed(CallFailure),
+    Failed(CalloutFailure),
 }
 
 /// Why there is no usable answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CallFailure {
+pub enum CalloutFailure {
     /// The host refused to send it: no such cluster, or no healthy host known yet.
     NotSent,
     /// The host gave up waiting.
@@ -53,7 +53,7 @@ pub enum CallFailure {
     TooLarge,
 }
 
-impl CallFailure {
+impl CalloutFailure {
     /// A few words for a log line.
     pub const fn text(self) -> &'static str {
         match self {

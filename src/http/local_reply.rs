@@ -4,7 +4,7 @@ use crate::telemetry::Record;
 
 /// An answer of our own in place of the upstream's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LocalAnswer {
+pub struct LocalReply {
     /// The status code.
     pub status: u16,
     /// Header fields; values are printable ASCII.

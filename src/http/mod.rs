@@ -6,8 +6,8 @@ mod request;
 mod response;
 mod scheme;
 
-pub use callout::{Call, CallFailure, Reply};
-pub use local_reply::LocalAnswer;
+pub use callout::{Callout, CalloutFailure, CalloutResult};
+pub use local_reply::LocalReply;
 pub use request::Request;
-pub use response::Answer;
+pub use response::Response;
 pub use scheme::Scheme;

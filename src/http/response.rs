@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// An HTTP response.
-pub struct Answer {
+pub struct Response {
     /// The status code.
     pub status: u16,
     /// Header fields, names in lower case.
@@ -12,7 +12,7 @@ pub struct Answer {
     pub body: Vec<u8>,
 }
 
-impl Answer {
+impl Response {
     /// The first field of that name, if it is printable ASCII.
     pub fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().find(|(field, _)| field == name)?;
@@ -20,7 +20,7 @@ impl Answer {
     }
 }
 
-impl Answer {
+impl Response {
     /// For how long it is fresh (RFC 9111 section 4.2): `max-age` less the time that it was under way, nothing if it is not
     /// to be stored or used again. `None`: it does not say.
     pub fn max_age(&self) -> Option<Duration> {
@@ -49,7 +49,7 @@ mod tests {
     fn the_time_for_which_an_answer_is_fresh_is_read() {
         let max_age = |headers: &[(&str, &str)]| {
             let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
-            Answer { status: 200, headers, body: Vec::new() }.max_age().map(|age| age.as_secs())
+            Response { status: 200, headers, body: Vec::new() }.max_age().map(|age| age.as_secs())
         };
         assert_eq!(max_age(&[]), None);
         assert_eq!(max_age(&[("cache-control", "public, Max-Age=3600, must-revalidate")]), Some(3600));

@@ -23,7 +23,7 @@ pub struct Claims<'a> {
     /// `cnf` (RFC 7800 section 3.1): what whoever presents the token must prove to have.
     pub confirmation: Option<Confirmation>,
     /// `may_act` (RFC 8693 section 4.4): who may act for the subject, if that is said.
-    pub may_act: Option<Party>,
+    pub may_act: Option<ActorClaim>,
     /// All members, for what only one kind of provider says.
     pub members: &'a Object<'a>,
 }
@@ -40,7 +40,7 @@ pub struct Confirmation {
 
 /// Somebody, by the claims that RFC 8693 sections 4.1 and 4.3 have for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Party {
+pub struct ActorClaim {
     /// `sub`.
     pub subject: Option<String>,
     /// `client_id`.
@@ -122,10 +122,10 @@ fn confirmation(members: &Object<'_>) -> Result<Option<Confirmation>, TokenError
     })
 }
 
-fn may_act(members: &Object<'_>) -> Result<Option<Party>, TokenError> {
+fn may_act(members: &Object<'_>) -> Result<Option<ActorClaim>, TokenError> {
     let wrong = TokenError::Claims("may_act is of a wrong type");
     texts(members, "may_act", ["sub", "client_id", "iss"], wrong)
-        .map(|found| found.map(|[subject, client_id, issuer]| Party { subject, client_id, issuer }))
+        .map(|found| found.map(|[subject, client_id, issuer]| ActorClaim { subject, client_id, issuer }))
 }
 
 /// Members of an object in `name` that are strings if they are there.

@@ -22,7 +22,7 @@ pub fn is_compact(text: &[u8]) -> bool {
 
 /// A JWS in compact serialisation (RFC 7515 section 3.1), decoded and not yet believed.
 #[derive(Debug)]
-pub struct Compact<'a> {
+pub struct CompactJws<'a> {
     /// The protected header.
     pub header: Rc<Header>,
     /// The protected header as it is written: the first segment.
@@ -49,7 +49,7 @@ pub struct Header {
     pub has_nonce: bool,
 }
 
-impl<'a> Compact<'a> {
+impl<'a> CompactJws<'a> {
     /// Splits and decodes `token`. Unknown header members are ignored, except that `crit` is refused: no
     /// extension is understood here (RFC 7515 section 4.1.11).
     ///
@@ -161,8 +161,8 @@ fn decode(segment: &str) -> Result<Vec<u8>, TokenError> {
 mod tests {
     use super::*;
 
-    fn parse(token: &str) -> Result<Compact<'_>, TokenError> {
-        Compact::parse(token, |_| None)
+    fn parse(token: &str) -> Result<CompactJws<'_>, TokenError> {
+        CompactJws::parse(token, |_| None)
     }
 
     fn encode(text: &str) -> String {

@@ -11,11 +11,11 @@ mod validate;
 use std::borrow::Cow;
 
 pub(crate) use claims::numeric_date;
-pub use claims::{Claims, Confirmation, Party};
+pub use claims::{ActorClaim, Claims, Confirmation};
 pub use jwks::{Key, KeySet, Selection};
-pub use jws::{Compact, Header, MAX_TOKEN_BYTES, is_compact};
+pub use jws::{CompactJws, Header, MAX_TOKEN_BYTES, is_compact};
 pub(crate) use jws::{Segments, header_members, payload_members};
-pub use validate::{Expected, Signed, check, verify};
+pub use validate::{Signed, TokenRules, check, verify};
 
 /// Why a token is not accepted: always the caller's to mend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

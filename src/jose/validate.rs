@@ -6,7 +6,7 @@ use crate::time::UnixTime;
 
 /// What a token must say to be ours.
 #[derive(Clone, Copy, Debug)]
-pub struct Expected<'a> {
+pub struct TokenRules<'a> {
     /// One of these must be in `aud`.
     pub audiences: &'a [String],
     /// Values of `typ` that are accepted beside none at all, lower case.
@@ -24,7 +24,7 @@ pub struct Expected<'a> {
 pub fn check<T>(
     header: &Header,
     claims: &Claims<'_>,
-    expected: Expected<'_>,
+    expected: TokenRules<'_>,
     examine: impl FnOnce() -> Result<T, Rejection>,
     now: UnixTime,
 ) -> Result<T, Rejection> {

@@ -1,7 +1,7 @@
 //! OAuth client that exchanges tokens, and how it authenticates (RFC 6749 section 2.3).
 
 use crate::crypto::SigningKey;
-use crate::dpop::Prover;
+use crate::dpop::DpopKey;
 use crate::secret::Secret;
 
 /// The OAuth client that exchanges.
@@ -12,7 +12,7 @@ pub struct Client {
     /// How it proves that.
     pub authentication: ClientAuthentication,
     /// The key that the tokens are bound to that it gets, if they are (RFC 9449).
-    pub dpop: Option<Prover>,
+    pub dpop: Option<DpopKey>,
 }
 
 /// RFC 6749 section 2.3.1, OpenID Connect Core section 9, RFC 8705 section 2, RFC 7521 section 4.2.

@@ -24,7 +24,7 @@ const CLOCKS_DIFFER: Duration = Duration::from_secs(60);
 
 /// Which of a client's two secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
+pub enum SecretVersion {
     /// The one to use.
     Current,
     /// The one from before, while the provider may not know the new one.
@@ -32,7 +32,7 @@ pub enum Which {
 }
 
 /// What a request at the token endpoint needs beside the grant's parameters.
-pub(crate) struct Proof {
+pub(crate) struct ClientProof {
     /// The value of `authorization`.
     pub(crate) authorization: Option<Secret>,
     /// Form fields.
@@ -43,18 +43,18 @@ pub(crate) struct Proof {
 /// `None` when it could not be signed, or `assertion`, which somebody else has made for this one exchange, is missing.
 pub(crate) fn prove(
     client: &Client,
-    which: Which,
+    which: SecretVersion,
     assertion: Option<&Secret>,
     token_endpoint: &Url,
     crypto: &dyn Crypto,
     now: UnixTime,
-) -> Option<Proof> {
+) -> Option<ClientProof> {
     let of = |secret: &ClientSecret| match which {
-        Which::Current => Some(secret.current.clone()),
-        Which::Previous => secret.previous.clone(),
+        SecretVersion::Current => Some(secret.current.clone()),
+        SecretVersion::Previous => secret.previous.clone(),
     };
     let id = || ("client_id", Secret::new(client.id.clone()));
-    let asserted = |assertion| Proof {
+    let asserted = |assertion| ClientProof {
         authorization: None,
         fields: vec![
             id(),
@@ -67,13 +67,13 @@ pub(crate) fn prove(
             // RFC 6749 section 2.3.1: both parts are form-encoded before they are joined.
             let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
             let pair = format!("{}:{}", encode(&client.id), encode(of(secret)?.reveal()));
-            Proof {
+            ClientProof {
                 authorization: Some(Secret::new(format!("Basic {}", BASE64_STANDARD.encode(pair)))),
                 fields: Vec::new(),
             }
         }
         ClientAuthentication::SecretPost(secret) => {
-            Proof { authorization: None, fields: vec![id(), ("client_secret", of(secret)?)] }
+            ClientProof { authorization: None, fields: vec![id(), ("client_secret", of(secret)?)] }
         }
         ClientAuthentication::PrivateKeyJwt { key, key_id, audience, certificate } => {
             let assertion = Assertion {
@@ -89,8 +89,8 @@ pub(crate) fn prove(
             AssertionSource::Environment(assertion) => assertion.clone(),
             AssertionSource::Header(_) => assertion?.clone(),
         }),
-        ClientAuthentication::MutualTls => Proof { authorization: None, fields: vec![id()] },
-        ClientAuthentication::Upstream => Proof { authorization: None, fields: Vec::new() },
+        ClientAuthentication::MutualTls => ClientProof { authorization: None, fields: vec![id()] },
+        ClientAuthentication::Upstream => ClientProof { authorization: None, fields: Vec::new() },
     })
 }
 

@@ -8,12 +8,12 @@ use std::borrow::Cow;
 
 use crate::jose::{Claims, Header, Rejection, TokenError};
 use crate::json::{Object, Value};
-use crate::provider::Act::{Admin, Operator, Provider as Entra, User};
-use crate::provider::Sign::{Numbers, Suberror};
+use crate::provider::ErrorPattern::{Numbers, Suberror};
+use crate::provider::Responsible::{Admin, Operator, Provider as Entra, User};
 use crate::provider::profile::scope_parameter;
 use crate::provider::{
-    Blame, Caller, Entry, Mistake, Parameters, Profile, Provider, RawExchange, Recognition, Subject, SubjectToken,
-    Target, claims_request, jwt_bearer,
+    Caller, ErrorClass, ExchangeOptions, ExchangeTarget, IssuerMatch, KnownError, Parameters, Profile, ProfileError,
+    Provider, SubjectInput, SubjectTokenSource, claims_request, jwt_bearer,
 };
 use crate::url::Url;
 
@@ -38,7 +38,7 @@ impl Profile for EntraObo {
         "entra_obo"
     }
 
-    fn check(&self, provider: &Provider) -> Result<(), Mistake> {
+    fn check(&self, provider: &Provider) -> Result<(), ProfileError> {
         // OBO is refused at the endpoints that stand for several tenants (AADSTS9001023): a token is exchanged at its own.
         if provider.tenants.is_empty() && !is_guid(tenant_of(provider.issuer.path())) {
             let expected =
@@ -53,8 +53,8 @@ impl Profile for EntraObo {
             return Err(("tenants", format!("{tenant:?}"), "tenant ids (GUIDs, in lower case as tokens have them)"));
         }
         match provider.subject_token {
-            SubjectToken::AccessToken => Ok(()),
-            SubjectToken::IdToken | SubjectToken::IdTokenBeside { .. } => Err((
+            SubjectTokenSource::AccessToken => Ok(()),
+            SubjectTokenSource::IdToken | SubjectTokenSource::IdTokenBeside { .. } => Err((
                 "subject_token",
                 "an ID token".to_owned(),
                 "none: this provider takes access tokens only (AADSTS240002)",
@@ -69,13 +69,13 @@ impl Profile for EntraObo {
     /// The issuer of v2.0 tokens, and of v1.0 tokens of the same tenant: which of the two an API gets is decided by its
     /// own registration, and both are signed with the same keys. The tenant is in `iss` and in `tid`, and must be the
     /// same.
-    fn recognise<'a>(&self, provider: &'a Provider, issuer: &str, claims: &Object<'_>) -> Recognition<'a> {
+    fn match_issuer<'a>(&self, provider: &'a Provider, issuer: &str, claims: &Object<'_>) -> IssuerMatch<'a> {
         let own = &provider.issuer;
         let own_tenant = tenant_of(own.path());
         let mut parts = issuer.split('/').skip(2);
         let (host, tenant) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         if !is_guid(tenant) {
-            return Recognition::Foreign;
+            return IssuerMatch::NoMatch;
         }
         let canonical = if tenant == own_tenant {
             Cow::Borrowed(own.as_str())
@@ -86,29 +86,29 @@ impl Profile for EntraObo {
         let is_v1 = || v1_host(own.authority()).is_some_and(|host| issuer == format!("https://{host}/{tenant}/"));
         if !is_v2 && !is_v1() {
             return if CLOUDS.iter().any(|(login, sts)| *login == host || *sts == host) {
-                Recognition::Almost(TokenError::Issuer.because(
+                IssuerMatch::NearMiss(TokenError::Issuer.because(
                     "a token of another cloud (worldwide, US Government, China …), or with an issuer of no known form",
                 ))
             } else {
-                Recognition::Foreign
+                IssuerMatch::NoMatch
             };
         }
         if claims.string("tid") != Some(tenant) {
-            return Recognition::Almost(TokenError::Claims("tid is not the tenant of iss").into());
+            return IssuerMatch::NearMiss(TokenError::Claims("tid is not the tenant of iss").into());
         }
         let is_allowed = match provider.tenants.as_slice() {
             [] => tenant == own_tenant,
             tenants => tenants.iter().any(|allowed| allowed == tenant),
         };
         if !is_allowed {
-            return Recognition::Almost(TokenError::Tenant.because(
+            return IssuerMatch::NearMiss(TokenError::Tenant.because(
                 "a token of a tenant that is not configured: the user signed in at another organization, or is a guest there",
             ));
         }
         if claims.string("ver").is_some_and(|version| version != if is_v2 { "2.0" } else { "1.0" }) {
-            return Recognition::Almost(TokenError::Claims("ver and iss name different versions").into());
+            return IssuerMatch::NearMiss(TokenError::Claims("ver and iss name different versions").into());
         }
-        Recognition::Ours { issuer: canonical, tenant: Some(tenant.to_owned()) }
+        IssuerMatch::Match { issuer: canonical, tenant: Some(tenant.to_owned()) }
     }
 
     fn token_endpoint(&self, provider: &Provider, endpoint: &Url, tenant: Option<&str>) -> Option<Url> {
@@ -167,7 +167,7 @@ impl Profile for EntraObo {
         &["audience", "resource", "scopes", "requested_token_type", "claims", "parameters"]
     }
 
-    fn target(&self, provider: &Provider, exchange: RawExchange) -> Result<Target, Mistake> {
+    fn target(&self, provider: &Provider, exchange: ExchangeOptions) -> Result<ExchangeTarget, ProfileError> {
         if !exchange.audiences.is_empty() {
             return Err((".audience", "a value".to_owned(), "none: the target goes into resource or scopes"));
         }
@@ -215,7 +215,12 @@ impl Profile for EntraObo {
             (None, None) => return Err(("", "neither resource nor scopes".to_owned(), expected)),
             (Some(_), Some(_)) => return Err(("", "both resource and scopes".to_owned(), expected)),
         };
-        Ok(Target { scope: Some(scope), claims: exchange.claims, parameters: exchange.parameters, ..Target::default() })
+        Ok(ExchangeTarget {
+            scope: Some(scope),
+            claims: exchange.claims,
+            parameters: exchange.parameters,
+            ..ExchangeTarget::default()
+        })
     }
 
     /// A delegated token has `scp`; an ID token names no client; an application's own token has roles at most.
@@ -286,7 +291,7 @@ impl Profile for EntraObo {
         is("tid", true) && is("oid", false)
     }
 
-    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Parameters<'a> {
+    fn parameters<'a>(&self, target: &'a ExchangeTarget, subject: SubjectInput<'a>) -> Parameters<'a> {
         let mut parameters = vec![
             ("grant_type", jwt_bearer::GRANT.into()),
             ("requested_token_use", "on_behalf_of".into()),
@@ -299,17 +304,17 @@ impl Profile for EntraObo {
     }
 
     /// The values of `suberror` by which Microsoft's own libraries know that the user must act.
-    fn blame(&self, _status: u16, error: &str, suberror: Option<&str>) -> Option<Blame> {
+    fn blame(&self, _status: u16, error: &str, suberror: Option<&str>) -> Option<ErrorClass> {
         (error == "invalid_grant" && suberror.is_some_and(|suberror| USER_MUST_ACT.contains(&suberror)))
-            .then_some(Blame::UserMustAct)
+            .then_some(ErrorClass::UserMustAct)
     }
 
-    fn failures(&self) -> &'static [Entry] {
+    fn failures(&self) -> &'static [KnownError] {
         FAILURES
     }
 
     #[cfg(not(target_arch = "wasm32"))]
-    fn at_sign_in(&self) -> &'static [crate::provider::AtSignIn] {
+    fn at_sign_in(&self) -> &'static [crate::provider::SignInError] {
         AT_SIGN_IN
     }
 
@@ -385,266 +390,266 @@ fn is_graph(audience: &str) -> bool {
 }
 
 /// By the numbers of `error_codes` (AADSTS…).
-static FAILURES: &[Entry] = &[
-    Entry::new(
+static FAILURES: &[KnownError] = &[
+    KnownError::new(
         (400, "invalid_grant", Numbers(&[65001])),
         "nobody has consented that this proxy's app asks for the upstream's scopes, and the upstream does not list it among its authorized client applications (`preAuthorizedApplications`)",
         Admin,
         "Grant the app admin consent for the upstream, or list it under the upstream's authorized client applications.",
     )
     .with("consent_required"),
-    Entry::new(
+    KnownError::new(
         (400, "access_denied", Numbers(&[65004])),
         "the user did not agree to what the app asks for",
         User,
         "Sign in again and accept what the app asks for.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_scope", Numbers(&[65005, 650056, 650057])),
         "the permission is not among those that the proxy's app declares",
         Operator,
         "Add the upstream's delegated permission to the app, and grant admin consent.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_scope", Numbers(&[70011, 28002, 28003, 650053, 700023])),
         "a scope that the upstream does not expose, that names no resource, or `.default` beside named ones",
         Operator,
         "Set resource to the upstream's App ID URI, or scopes to {App ID URI}/{scope} as exposed there.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_scope", Numbers(&[700022])),
         "scopes of several resources",
         Operator,
         "Ask for the scopes of one resource in an exchange.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_resource", Numbers(&[500011, 50001, 500014, 650052, 650054])),
         "the upstream's app is not installed in the tenant, is disabled there, or has another App ID URI",
         Admin,
         "Install or enable the upstream's app in the tenant, and check resource against its App ID URI.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_grant", Numbers(&[50013])),
         "Entra cannot check the token: it is for Microsoft Graph, of another tenant, or signed with a key of the app's own",
         Operator,
         "Have clients ask for a token of the app in this tenant, and give the app no signing key of its own.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_grant", Numbers(&[500131])),
         "`aud` of the token is another app than the one that exchanges it",
         Operator,
         "Have clients ask for the scope in the metadata of the resource: `scopes_supported` must be a scope of the app in client.id.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_grant", Numbers(&[500133, 50027])),
         "the token has expired, is not valid yet, or lacks something",
         User,
         "Get a new token; if all are refused, check the clock of this host.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_grant", Numbers(&[50173, 50132, 50133, 50089, 70008, 700082, 70043])),
         "the session behind the token was revoked or is too old, or the password has changed",
         User,
         "Sign in again.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_grant", Numbers(&[240002])),
         "an ID token in the place of the access token",
         Operator,
         "Have clients send their access token, not their ID token.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "interaction_required", Numbers(&[50072, 50074, 50076, 50078, 50079, 50158])),
         "Conditional Access wants another factor, now or by enrolment",
         User,
         "Sign in again with a second factor; clients with cp1 (xms_cc) get a challenge.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "interaction_required", Numbers(&[50005, 50097, 50131, 53000, 53001, 53002])),
         "Conditional Access wants another device or app",
         User,
         "Sign in from a device and an app that Conditional Access accepts.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "interaction_required", Numbers(&[53003, 53004, 53010, 53011, 530032, 530035])),
         "Conditional Access or the security defaults block it; without `claims` no sign-in helps",
         Admin,
         "Find the trace id in the sign-in log, and let Conditional Access admit the user.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "login_required", Numbers(&[50058])),
         "there is no session of the user's",
         User,
         "Sign in again.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "interaction_required", Numbers(&[16000, 50020, 50034, 51004, 90072])),
         "the user's account is not in the tenant, not even as a guest",
         Admin,
         "Invite the user as a guest, or add the user's own tenant to tenants.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_grant", Numbers(&[50105])),
         "the upstream's app wants users to be assigned, and this one is not",
         Admin,
         "Assign the user to the upstream's enterprise application.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_grant", Numbers(&[50053, 50057])),
         "the account is locked or disabled",
         Admin,
         "Unlock or enable the account.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_grant", Numbers(&[50055])),
         "the password has expired",
         User,
         "Sign in again and change the password.",
     )
     .with("user_password_expired"),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_grant", Suberror(USER_MUST_ACT)),
         "Entra wants the user to do something",
         User,
         "Sign in again and do what Entra asks for.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_grant", Suberror(&["protection_policies_required"])),
         "an app protection policy is required",
         User,
         "Sign in with an app under the app protection policy.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_grant", Suberror(&["client_mismatch"])),
         "the grant belongs to another client",
         Operator,
         "Set client.id to the app of the audiences.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "unauthorized_client", Numbers(&[700016, 70001, 7000112, 700011, 90099])),
         "the proxy's app does not exist in the tenant, or is disabled there",
         Operator,
         "Check client.id and the issuer's tenant; the app must be enabled there (enterprise applications).",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "unauthorized_client", Numbers(&[7000114])),
         "on-behalf-of is not for this app or this token: an application's own token is nobody's",
         Operator,
         "Have clients sign a user in, and send that user's token.",
     ),
-    Entry::new(
+    KnownError::new(
         (401, "invalid_client", Numbers(&[7000222])),
         "the client secret has expired",
         Operator,
         "Create another client secret, set secret to it, and restart Envoy.",
     ),
-    Entry::new(
+    KnownError::new(
         (401, "invalid_client", Numbers(&[7000215, 70002])),
         "the client secret is wrong",
         Operator,
         "Set secret to a client secret's value, not its id.",
     ),
-    Entry::new(
+    KnownError::new(
         (401, "invalid_client", Numbers(&[7000218])),
         "neither a secret nor an assertion arrived",
         Operator,
         "Check client.authentication.",
     ),
-    Entry::new(
+    KnownError::new(
         (401, "invalid_client", Numbers(&[700025])),
         "the app is registered as a public client, which proves nothing",
         Operator,
         "Register the app as a confidential client (platform Web).",
     ),
-    Entry::new(
+    KnownError::new(
         (401, "invalid_client", Numbers(&[700027, 700030, 50012, 50048])),
         "the client assertion is not signed with a certificate that the app has, or not by the app",
         Operator,
         "Upload key's certificate to the app, set certificate to it, and use PS256.",
     ),
-    Entry::new(
+    KnownError::new(
         (401, "invalid_client", Numbers(&[700024])),
         "the client assertion has expired or is not valid yet",
         Operator,
         "Check the clock of this host.",
     ),
-    Entry::new(
+    KnownError::new(
         (401, "invalid_client", Numbers(&[70021, 700211, 700212, 700213])),
         "no federated credential of the app has issuer, subject and audience of the assertion",
         Operator,
         "Give the app a federated credential with the assertion's iss, sub and aud.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_request", Numbers(&[90002, 90019, 50059, 90038, 900382, 900432])),
         "the tenant does not exist in this cloud, or the app is of another national cloud",
         Operator,
         "Check the issuer's host (each national cloud has its own) and tenant id.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_request", Numbers(&[9001023])),
         "on-behalf-of at `common`, `organizations` or `consumers`",
         Operator,
         "Put the tenant id into token_endpoint.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_target", Numbers(&[901002, 9010010])),
         "`resource` of the request and its scopes are not of one app; the filter never sends the former: clients meet this at sign-in",
         Operator,
         "Check resource or scopes of the exchange against the upstream's App ID URI.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_request", Numbers(&[900144, 90014, 90023, 90100, 900561, 9002313])),
         "the request is malformed, or a parameter is missing",
         Operator,
         "Check parameters and token_endpoint; if they are right, report a bug of this filter.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_resource", Numbers(&[90008, 90009])),
         "the app asks for a token for itself, by its App ID URI",
         Operator,
         "Set resource to the upstream's app, or to the bare client id.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_grant", Numbers(&[50196])),
         "a loop: the same request too many times in a short time",
         Operator,
         "Wait some minutes, and look for a client that repeats its request.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "temporarily_unavailable", Numbers(&[90055, 50033, 50087, 90006, 90012, 90024, 90033, 90090])),
         "Entra throttles, or has a problem of the moment",
         Entra,
         "Wait; if it stays so, look at the provider's status page.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "", Numbers(&[1000000, 1000002, 1000031, 1000104])),
         "the account is not bound, the app is not available, or its cloud is not allowed across organizations",
         Admin,
         "Find the trace id in the sign-in log.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "", Numbers(&[82014])),
         "an agent's identity would have to consent, which it cannot",
         Admin,
         "Let the agent's identity inherit the permission from its blueprint.",
     ),
     #[cfg(not(target_arch = "wasm32"))]
-    Entry::new(
-        (403, "", crate::provider::Sign::Upstream),
+    KnownError::new(
+        (403, "", crate::provider::ErrorPattern::Upstream),
         "with `resource` (`.default`) Entra issues a token with what has been consented to, however little: without admin consent the exchange succeeds, and the upstream finds no scope in the token",
         Admin,
         "Grant the app admin consent for the upstream, or list it under the upstream's authorized client applications.",
     ),
     #[cfg(not(target_arch = "wasm32"))]
-    Entry::new(
-        (403, "", crate::provider::Sign::Upstream),
+    KnownError::new(
+        (403, "", crate::provider::ErrorPattern::Upstream),
         "a user in more than 200 groups has none in the token (`_claim_names` instead)",
         Admin,
         "Put only the groups into the token that are assigned to the upstream's application, or use app roles.",
     ),
     #[cfg(not(target_arch = "wasm32"))]
-    Entry::new(
-        (401, "", crate::provider::Sign::Upstream),
+    KnownError::new(
+        (401, "", crate::provider::ErrorPattern::Upstream),
         "the upstream expects tokens of the other version: `iss` and `aud` differ",
         Operator,
         "Set requestedAccessTokenVersion in the manifest of the upstream's app to 2, or have it accept v1.0 tokens.",
@@ -653,26 +658,26 @@ static FAILURES: &[Entry] = &[
 
 /// By the code that Entra shows a person. They are known from documentation and from others' reports.
 #[cfg(not(target_arch = "wasm32"))]
-static AT_SIGN_IN: &[crate::provider::AtSignIn] = &[
-    crate::provider::AtSignIn {
+static AT_SIGN_IN: &[crate::provider::SignInError] = &[
+    crate::provider::SignInError {
         code: "AADSTS9010010",
         cause: "the client sends `resource`, the url of the resource, as MCP clients must, and Entra wants that to be the App ID URI in front of the scope, byte for byte. A scope of `api://…` cannot be asked for so, and a client that adds a slash to the url is refused, too. It comes back to the client as `invalid_target`; some clients say only that there was no authorization code",
         act: Operator,
         remedy: "Give this proxy's app the `url` of the resource as an App ID URI (its host must be a verified domain of the tenant), and advertise `{url}/{scope}` in `scopes_supported`. Where that cannot be, use a client that can be told to leave `resource` out.",
     },
-    crate::provider::AtSignIn {
+    crate::provider::SignInError {
         code: "AADSTS650053",
         cause: "the scope has no App ID URI in front, such as `mcp:read`: Entra takes it for one of Microsoft Graph, which has no such scope. Where it has, the token is for Graph, and is refused here with `wrong_audience`",
         act: Operator,
         remedy: "Advertise `{url}/{scope}` in `scopes_supported`; without it, `scopes` is advertised, which has the short names that tokens have.",
     },
-    crate::provider::AtSignIn {
+    crate::provider::SignInError {
         code: "AADSTS500011",
         cause: "no app in the tenant has the App ID URI in front of the scope: it is spelled in another way (a slash, another host), the app is not installed in the tenant in which the user signs in, or the URI could not be set, as its host is no verified domain (`azurewebsites.net` and the like cannot be)",
         act: Admin,
         remedy: "Compare the App ID URI of this proxy's app with `scopes_supported`, byte for byte, and install the app in the tenant.",
     },
-    crate::provider::AtSignIn {
+    crate::provider::SignInError {
         code: "AADSTS900144",
         cause: "the client asks for no scope, because none is advertised, or because it tries again without one after another error",
         act: Operator,

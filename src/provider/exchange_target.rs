@@ -9,7 +9,7 @@ use crate::url::Url;
 
 /// What to ask a provider for, as the operator wrote it; which fields make sense is the profile's to say.
 #[derive(Debug, Default)]
-pub struct RawExchange {
+pub struct ExchangeOptions {
     /// `audience`: none, one, or several.
     pub audiences: Vec<String>,
     /// `resource`: none, one, or several.
@@ -21,9 +21,9 @@ pub struct RawExchange {
     /// `claims`: JSON text.
     pub claims: Option<String>,
     /// `actor_token`.
-    pub actor: Option<Actor>,
+    pub actor: Option<ActorToken>,
     /// `authorization_server`.
-    pub authorization_server: RawAuthorizationServer,
+    pub authorization_server: AuthorizationServerOptions,
     /// `token`: whether the caller's own goes on.
     pub token: Option<Unexchanged>,
     /// Parameters that no profile knows, none of them one that it does.
@@ -32,9 +32,9 @@ pub struct RawExchange {
 
 /// The party that acts for users, as its token says (RFC 8693 section 2.1).
 #[derive(Debug)]
-pub struct Actor {
+pub struct ActorToken {
     /// Where the token is.
-    pub source: ActorSource,
+    pub source: ActorTokenSource,
     /// `actor_token_type`.
     pub token_type: String,
     /// `sub` of the token, if the operator says: who must be allowed to act (section 4.4).
@@ -45,19 +45,19 @@ pub struct Actor {
 
 /// Where an actor's token comes from.
 #[derive(Debug)]
-pub enum ActorSource {
+pub enum ActorTokenSource {
     /// From the environment of the filter.
     Fixed(Secret),
     /// From that header field of each request, where Envoy itself has put it.
     Header(String),
 }
 
-impl Actor {
+impl ActorToken {
     /// The header field in which its tokens come, if they do.
     pub fn header(&self) -> Option<&str> {
         match &self.source {
-            ActorSource::Fixed(_) => None,
-            ActorSource::Header(name) => Some(name),
+            ActorTokenSource::Fixed(_) => None,
+            ActorTokenSource::Header(name) => Some(name),
         }
     }
 
@@ -74,7 +74,7 @@ impl Actor {
 
 /// The authorization server of the resource, where that is not the provider, as far as the operator wrote it.
 #[derive(Debug, Default)]
-pub struct RawAuthorizationServer {
+pub struct AuthorizationServerOptions {
     /// Where it issues tokens.
     pub token_endpoint: Option<Url>,
     /// Envoy's cluster for calls to it.
@@ -85,7 +85,7 @@ pub struct RawAuthorizationServer {
 
 /// What to ask a provider for on behalf of a resource's callers.
 #[derive(Debug, Default)]
-pub struct Target {
+pub struct ExchangeTarget {
     /// `audience` (RFC 8693 section 2.1), each by itself.
     pub audiences: Vec<String>,
     /// `resource` (RFC 8707), each by itself.
@@ -97,7 +97,7 @@ pub struct Target {
     /// `claims` (OpenID Connect Core section 5.5): JSON text, if it is sent.
     pub claims: Option<String>,
     /// Who acts for the user, if that is said by a token (`actor_token`, RFC 8693 section 2.1).
-    pub actor: Option<Actor>,
+    pub actor: Option<ActorToken>,
     /// Where the token that the provider issues is handed in for the one for the upstream, if it is not that itself.
     pub second: Option<AuthorizationServer>,
     /// What becomes of the caller's token where none is exchanged for it.
@@ -105,10 +105,10 @@ pub struct Target {
     /// Whatever else the operator wants to be sent to the provider.
     pub parameters: Vec<(String, Secret)>,
     /// How the token goes to the resource.
-    pub presentation: Presentation,
+    pub presentation: TokenType,
 }
 
-impl Target {
+impl ExchangeTarget {
     /// The client that the token for the upstream is issued to, if one is.
     pub fn issued_to<'a>(&'a self, provider: &'a Provider) -> Option<&'a Client> {
         self.second.as_ref().and_then(|server| server.client.as_ref()).or(provider.client.as_ref())
@@ -117,7 +117,7 @@ impl Target {
 
 /// How an exchanged token goes to its resource.
 #[derive(Debug, Default)]
-pub enum Presentation {
+pub enum TokenType {
     /// As it is (RFC 6750 section 2.1).
     #[default]
     Bearer,

@@ -4,8 +4,8 @@
 
 use crate::jose::{Claims, Header, Rejection};
 use crate::provider::{
-    AuthorizationServer, Caller, ClientAuthentication, Mistake, Parameters, Profile, Provider, RawExchange, Subject,
-    SubjectToken, Target, jwt_bearer, rfc8693,
+    AuthorizationServer, Caller, ClientAuthentication, ExchangeOptions, ExchangeTarget, Parameters, Profile,
+    ProfileError, Provider, SubjectInput, SubjectTokenSource, jwt_bearer, rfc8693,
 };
 use crate::url::Url;
 
@@ -21,7 +21,7 @@ impl Profile for IdJag {
         "id_jag"
     }
 
-    fn check(&self, provider: &Provider) -> Result<(), Mistake> {
+    fn check(&self, provider: &Provider) -> Result<(), ProfileError> {
         check(provider)
     }
 
@@ -33,7 +33,7 @@ impl Profile for IdJag {
         FIELDS
     }
 
-    fn target(&self, provider: &Provider, exchange: RawExchange) -> Result<Target, Mistake> {
+    fn target(&self, provider: &Provider, exchange: ExchangeOptions) -> Result<ExchangeTarget, ProfileError> {
         target(provider, exchange, |_| None)
     }
 
@@ -45,7 +45,7 @@ impl Profile for IdJag {
         rfc8693::Rfc8693.id_token_caller(claims)
     }
 
-    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Parameters<'a> {
+    fn parameters<'a>(&self, target: &'a ExchangeTarget, subject: SubjectInput<'a>) -> Parameters<'a> {
         rfc8693::parameters(target, subject)
     }
 }
@@ -55,9 +55,11 @@ pub(crate) const FIELDS: &[&str] = &["audience", "resource", "scopes", "authoriz
 /// An ID token is for the very client that exchanges it.
 const OF_CLIENT: &str = "the id of the client that exchanges, alone: an ID token of another client is refused there";
 
-pub(crate) fn check(provider: &Provider) -> Result<(), Mistake> {
+pub(crate) fn check(provider: &Provider) -> Result<(), ProfileError> {
     match &provider.subject_token {
-        SubjectToken::IdTokenBeside { audiences, .. } if !audiences.iter().all(|id| is_of_client(provider, id)) => {
+        SubjectTokenSource::IdTokenBeside { audiences, .. }
+            if !audiences.iter().all(|id| is_of_client(provider, id)) =>
+        {
             Err(("subject_token.audiences", "another client".to_owned(), OF_CLIENT))
         }
         _ => Ok(()),
@@ -65,7 +67,7 @@ pub(crate) fn check(provider: &Provider) -> Result<(), Mistake> {
 }
 
 pub(crate) fn audience_instead(provider: &Provider, audience: &str) -> Option<&'static str> {
-    let is_id_token = matches!(provider.subject_token, SubjectToken::IdToken);
+    let is_id_token = matches!(provider.subject_token, SubjectTokenSource::IdToken);
     (is_id_token && !is_of_client(provider, audience)).then_some(OF_CLIENT)
 }
 
@@ -76,9 +78,9 @@ fn is_of_client(provider: &Provider, id: &str) -> bool {
 /// What to ask for; `own_endpoint` gives the token endpoint of an issuer whose own is known from it.
 pub(crate) fn target(
     provider: &Provider,
-    exchange: RawExchange,
+    exchange: ExchangeOptions,
     own_endpoint: impl FnOnce(&Url) -> Option<Url>,
-) -> Result<Target, Mistake> {
+) -> Result<ExchangeTarget, ProfileError> {
     const AUDIENCE: &str = "the issuer of the resource's authorization server, one https URL";
     let [audience] = exchange.audiences.as_slice() else {
         let found = if exchange.audiences.is_empty() { "nothing" } else { "several" };
@@ -112,8 +114,8 @@ pub(crate) fn target(
         }
     }
     let second = AuthorizationServer { token_endpoint, cluster: server.cluster, client: server.client };
-    let first = rfc8693::target(RawExchange { authorization_server: Default::default(), ..exchange })?;
-    Ok(Target { requested_token_type: Some(ID_JAG.to_owned()), second: Some(second), ..first })
+    let first = rfc8693::target(ExchangeOptions { authorization_server: Default::default(), ..exchange })?;
+    Ok(ExchangeTarget { requested_token_type: Some(ID_JAG.to_owned()), second: Some(second), ..first })
 }
 
 /// The parameters of the second request. What is asked for stands in the assertion: a `scope` beside it is refused.

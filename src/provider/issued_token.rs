@@ -13,7 +13,7 @@ use base64::engine::general_purpose::NO_PAD;
 
 use crate::jose;
 use crate::json::{self, Object, Value};
-use crate::provider::{Provider, Recognition, Target, TokenRequest};
+use crate::provider::{ExchangeTarget, IssuerMatch, Provider, TokenRequest};
 use crate::time::UnixTime;
 
 /// Problems of a token that have an entry each in the catalogue.
@@ -123,7 +123,7 @@ fn check_audience(
     for Accepted { provider: of, audiences: ours } in accepted {
         // The authorization server of a resource has names of its own for what it issues tokens for.
         let is_own = std::ptr::eq(*of, provider) && !request.is_second();
-        if (is_own || matches!(of.profile.recognise(of, issuer, claims), Recognition::Ours { .. }))
+        if (is_own || matches!(of.profile.match_issuer(of, issuer, claims), IssuerMatch::Match { .. }))
             && let Some(audience) = audiences.iter().find(|audience| ours.contains(audience))
         {
             if !is_asked(ours) {
@@ -144,7 +144,7 @@ fn check_audience(
 }
 
 /// A target asks for `audience` if it names it, or scopes below it.
-fn asks_for(provider: &Provider, target: &Target, audience: &str) -> bool {
+fn asks_for(provider: &Provider, target: &ExchangeTarget, audience: &str) -> bool {
     let is_it = |name: &str| provider.profile.is_same_audience(name, audience);
     let of_scope = |scope: &str| scope.rsplit_once('/').is_some_and(|(resource, _)| is_it(resource));
     target.audiences.iter().chain(&target.resources).any(|name| is_it(name))

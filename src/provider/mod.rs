@@ -22,19 +22,20 @@ mod token_request;
 mod validate_only;
 
 pub use client::{AssertionSource, CertificateHeader, Client, ClientAuthentication, ClientSecret};
-pub use client_auth::{Assertion, Which};
+pub use client_auth::{Assertion, SecretVersion};
 pub use discovery::{Document, Endpoints};
 pub use exchange_target::{
-    Actor, ActorSource, AuthorizationServer, Presentation, RawAuthorizationServer, RawExchange, Target, Unexchanged,
+    ActorToken, ActorTokenSource, AuthorizationServer, AuthorizationServerOptions, ExchangeOptions, ExchangeTarget,
+    TokenType, Unexchanged,
 };
 pub use issued_token::Accepted;
-pub use profile::{Caller, Mistake, Parameters, Profile, Recognition, profile, profile_names};
+pub use profile::{Caller, IssuerMatch, Parameters, Profile, ProfileError, profile, profile_names};
 #[cfg(not(target_arch = "wasm32"))]
-pub use remedies::AtSignIn;
-pub use remedies::{Act, COMMON, Entry, Sign, failures};
+pub use remedies::SignInError;
+pub use remedies::{COMMON, ErrorPattern, KnownError, Responsible, failures};
 pub(crate) use rfc8693::{ID_TOKEN, JWT};
-pub use token_error::{Blame, Fault, trace_of};
-pub use token_request::{Issued, Leg, Subject, TokenRequest};
+pub use token_error::{ErrorClass, TokenEndpointError, trace_of};
+pub use token_request::{Hop, Issued, SubjectInput, TokenRequest};
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -71,7 +72,7 @@ pub struct Provider {
     /// Who we are to it. `None`: it is asked for no tokens.
     pub client: Option<Client>,
     /// What is exchanged.
-    pub subject_token: SubjectToken,
+    pub subject_token: SubjectTokenSource,
     /// For how long keys are trusted that could not be fetched again.
     pub oldest_keys: Duration,
     /// How far its clock and ours may differ.
@@ -84,7 +85,7 @@ pub struct Provider {
 
 /// The token that is handed to the provider.
 #[derive(Debug)]
-pub enum SubjectToken {
+pub enum SubjectTokenSource {
     /// The caller comes with an access token, and that is it.
     AccessToken,
     /// The caller comes with an ID token, and that is it.
@@ -92,17 +93,17 @@ pub enum SubjectToken {
     /// The caller comes with an access token, and beside it with an ID token of the same user, which is it.
     IdTokenBeside {
         /// Where it is presented.
-        source: TokenSource,
+        source: TokenLocation,
         /// What its `aud` may be: the client that the user signed in to.
         audiences: Vec<String>,
     },
 }
 
-impl SubjectToken {
+impl SubjectTokenSource {
     /// The header field that callers send it in, if it has one of its own.
     pub fn header(&self) -> Option<&str> {
         match self {
-            Self::IdTokenBeside { source: TokenSource::Header(name), .. } => Some(name),
+            Self::IdTokenBeside { source: TokenLocation::Header(name), .. } => Some(name),
             _ => None,
         }
     }
@@ -151,7 +152,7 @@ pub(crate) const TENANT: &str = "{tenantid}";
 
 /// A place in a request.
 #[derive(Debug)]
-pub enum TokenSource {
+pub enum TokenLocation {
     /// A header field, name in lower case.
     Header(String),
     /// A cookie.

@@ -2,11 +2,11 @@
 
 use crate::jose::{Claims, Header, Rejection, TokenError};
 use crate::json::Object;
-use crate::provider::Act::{Admin, Operator, Provider as Okta, User};
-use crate::provider::Sign::{None as Any, Words};
+use crate::provider::ErrorPattern::{None as Any, Words};
+use crate::provider::Responsible::{Admin, Operator, Provider as Okta, User};
 use crate::provider::{
-    Blame, Caller, Entry, Mistake, Parameters, Profile, Provider, RawExchange, Recognition, Subject, SubjectToken,
-    Target, rfc8693,
+    Caller, ErrorClass, ExchangeOptions, ExchangeTarget, IssuerMatch, KnownError, Parameters, Profile, ProfileError,
+    Provider, SubjectInput, SubjectTokenSource, rfc8693,
 };
 use crate::url::Url;
 
@@ -19,8 +19,8 @@ impl Profile for OktaObo {
     }
 
     /// The keys by which an org authorization server signs access tokens are not published: no proxy can validate them.
-    fn check(&self, provider: &Provider) -> Result<(), Mistake> {
-        if is_org_server(&provider.issuer) && !matches!(provider.subject_token, SubjectToken::IdToken) {
+    fn check(&self, provider: &Provider) -> Result<(), ProfileError> {
+        if is_org_server(&provider.issuer) && !matches!(provider.subject_token, SubjectTokenSource::IdToken) {
             let expected = "the issuer of a custom authorization server (…/oauth2/default), or subject_token of type id_token without header and cookie: nobody but Okta can validate access tokens of the org server";
             return Err(("issuer", "the org authorization server".to_owned(), expected));
         }
@@ -36,24 +36,24 @@ impl Profile for OktaObo {
         Ok(())
     }
 
-    fn recognise<'a>(&self, provider: &'a Provider, issuer: &str, claims: &Object<'_>) -> Recognition<'a> {
+    fn match_issuer<'a>(&self, provider: &'a Provider, issuer: &str, claims: &Object<'_>) -> IssuerMatch<'a> {
         let own = &provider.issuer;
         let exact = crate::provider::profile::exactly(provider, issuer);
-        if matches!(exact, Recognition::Foreign)
+        if matches!(exact, IssuerMatch::NoMatch)
             && let Ok(other) = Url::parse(issuer)
         {
             if other.authority() == own.authority() && is_org_server(&other) && claims.has("cid") {
-                return Recognition::Almost(TokenError::Issuer.because(
+                return IssuerMatch::NearMiss(TokenError::Issuer.because(
                     "an access token of the org authorization server, which nobody but Okta can validate: have the client ask the custom authorization server that is configured",
                 ));
             }
             if other.authority() == own.authority() && !is_org_server(&other) && other.path() != own.path() {
-                return Recognition::Almost(TokenError::Issuer.because(
+                return IssuerMatch::NearMiss(TokenError::Issuer.because(
                     "a token of another authorization server of the same org: have the client ask the one that is configured, or add this one as a provider",
                 ));
             }
             if other.authority() != own.authority() && other.path() == own.path() && is_okta(&other) {
-                return Recognition::Almost(TokenError::Issuer.because(
+                return IssuerMatch::NearMiss(TokenError::Issuer.because(
                     "a token of another org or environment (preview, EMEA, a custom domain): the client signs in at another host than the one that is configured",
                 ));
             }
@@ -61,7 +61,7 @@ impl Profile for OktaObo {
         exact
     }
 
-    fn target(&self, _provider: &Provider, exchange: RawExchange) -> Result<Target, Mistake> {
+    fn target(&self, _provider: &Provider, exchange: ExchangeOptions) -> Result<ExchangeTarget, ProfileError> {
         check_scopes(&exchange.scopes)?;
         let target = rfc8693::target(exchange)?;
         if target.audiences.len() != 1 {
@@ -96,7 +96,7 @@ impl Profile for OktaObo {
     }
 
     fn wrong_audience(&self, provider: &Provider, _audiences: &[String], claims: &Claims<'_>) -> &'static str {
-        if is_id_token(claims) || matches!(provider.subject_token, SubjectToken::IdToken) {
+        if is_id_token(claims) || matches!(provider.subject_token, SubjectTokenSource::IdToken) {
             "an ID token for another client: it must be of the client that is configured"
         } else {
             "aud is the audience of the authorization server, or the resource that the client asked for: configure what tokens of this server carry"
@@ -113,17 +113,17 @@ impl Profile for OktaObo {
         issued.string("uid").zip(user).is_some_and(|(one, other)| one != other)
     }
 
-    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Parameters<'a> {
+    fn parameters<'a>(&self, target: &'a ExchangeTarget, subject: SubjectInput<'a>) -> Parameters<'a> {
         rfc8693::parameters(target, subject)
     }
 
     /// `access_denied` with 401 (no policy rule) and 403 (no trusted server) is the operator's; with 400 the user's. A
     /// `server_error` that is no 500 is of claims and hooks that somebody configured.
-    fn blame(&self, status: u16, error: &str, _suberror: Option<&str>) -> Option<Blame> {
-        ((error == "access_denied" && status != 400) || error == "server_error").then_some(Blame::Operator)
+    fn blame(&self, status: u16, error: &str, _suberror: Option<&str>) -> Option<ErrorClass> {
+        ((error == "access_denied" && status != 400) || error == "server_error").then_some(ErrorClass::Operator)
     }
 
-    fn failures(&self) -> &'static [Entry] {
+    fn failures(&self) -> &'static [KnownError] {
         FAILURES
     }
 
@@ -132,7 +132,7 @@ impl Profile for OktaObo {
     }
 }
 
-pub(crate) fn check_scopes(scopes: &[String]) -> Result<(), Mistake> {
+pub(crate) fn check_scopes(scopes: &[String]) -> Result<(), ProfileError> {
     let is_of_login = |scope: &String| {
         matches!(scope.as_str(), "openid" | "offline_access" | "profile" | "email" | "address" | "phone")
     };
@@ -168,253 +168,253 @@ pub(crate) fn has_id_of_id_token(claims: &Object<'_>) -> bool {
 }
 
 /// By status and error, and where those do not tell, by words that Okta's error descriptions have.
-static FAILURES: &[Entry] = &[
-    Entry::new(
+static FAILURES: &[KnownError] = &[
+    KnownError::new(
         (401, "invalid_client", Words(&["already been used"])),
         "a client assertion is good once, and this one arrived twice",
         Operator,
         "Switch off retries on the way to Okta: an assertion is good once.",
     ),
-    Entry::new(
+    KnownError::new(
         (401, "invalid_client", Words(&["audience claim"])),
         "`aud` of the client assertion is not the endpoint that was called",
         Operator,
         "Leave audience of client.authentication out.",
     ),
-    Entry::new(
+    KnownError::new(
         (401, "invalid_client", Words(&["token is expired", "too far into the future", "before the current time"])),
         "the client assertion's times do not fit Okta's clock",
         Operator,
         "Check the clock of this host.",
     ),
-    Entry::new(
+    KnownError::new(
         (401, "invalid_client", Words(&["signature algorithm"])),
         "the client assertion is signed with an algorithm that its key is not registered for",
         Operator,
         "Set algorithm to that of the registered key.",
     ),
-    Entry::new(
+    KnownError::new(
         (401, "invalid_client", Words(&["kid is invalid", "JWKSet", "signature is invalid", "'use'", "signing key"])),
         "the client assertion's key is not among the app's public keys",
         Operator,
         "Register key's public half at the app, with use sig and the configured key_id.",
     ),
-    Entry::new(
+    KnownError::new(
         (401, "invalid_client", Words(&["client secret", "Authentication header"])),
         "the client secret is wrong",
         Operator,
         "Set secret to an active client secret of the app.",
     ),
-    Entry::new(
+    KnownError::new(
         (401, "invalid_client", Words(&["encryption key"])),
         "tokens for this client are to be encrypted, and there is no key for it",
         Admin,
         "Switch token encryption off for the app.",
     ),
-    Entry::new(
+    KnownError::new(
         (401, "invalid_client", Any),
         "Okta does not know the client by its id and by what it proved itself with",
         Operator,
         "Check client.id and client.authentication.",
     ),
-    Entry::new(
+    KnownError::new(
         (401, "access_denied", Any),
         "no rule of an access policy of the authorization server admits this request",
         Admin,
         "Add an access policy for the app, with a rule for Token Exchange and the scopes.",
     ),
-    Entry::new(
+    KnownError::new(
         (403, "access_denied", Words(&["trusted authorization server", "associated server"])),
         "the caller's token is of an authorization server that the exchanging one does not trust",
         Admin,
         "Add the issuer of callers' tokens to the Trusted servers of the authorization server.",
     ),
-    Entry::new(
+    KnownError::new(
         (403, "access_denied", Words(&["Token Exchange flow"])),
         "tokens are not exchanged between apps of these two types",
         Admin,
         "Make the app one of the type API Services.",
     ),
-    Entry::new(
+    KnownError::new(
         (403, "access_denied", Words(&["network zone"])),
         "the proxy calls from outside of the app's network zones",
         Admin,
         "Add this proxy's address to the app's network zones.",
     ),
-    Entry::new(
+    KnownError::new(
         (403, "access_denied", Any),
         "Okta denies the proxy's app the exchange, whoever the user is",
         Admin,
         "Check the server's Trusted servers, and the app's type and network zones.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "access_denied", Words(&["not assigned"])),
         "the user is not assigned to the app",
         Admin,
         "Assign the user or a group to the app.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "access_denied", Words(&["scopes were rejected", "denied by the policy"])),
         "the policy rule does not allow the scopes",
         Admin,
         "Allow the scopes in the policy's rule.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "access_denied", Words(&["feature is not enabled"])),
         "the org lacks the feature",
         Admin,
         "Have API Access Management and Token Exchange enabled in the org.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "access_denied", Any),
         "the user is not assigned, or the policy does not allow the scopes for this user",
         Admin,
         "Assign the user to the app, and allow the scopes in the policy's rule.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_target", Words(&["'resource'"])),
         "`resource` is not known there",
         Operator,
         "Leave resource out, or set it to one that the authorization server knows.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_target", Words(&["resource app"])),
         "the resource's app is not completely set up, or the user is not assigned to it",
         Admin,
         "Complete the resource's app, and assign the user to it.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_target", Any),
         "`audience` is not the audience of the authorization server that exchanges",
         Operator,
         "Set audience to that of the authorization server at token_endpoint.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_request", Words(&["'subject_token_type'"])),
         "an ID token where access tokens are exchanged: token types are confused",
         Operator,
         "Use subject_token of type access_token: this server takes no ID token.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_request", Words(&["'subject_token'"])),
         "the token is not an access token of this authorization server or of a trusted one (an ID token, or one of the org server), or its user is not active",
         Operator,
         "Have clients send an access token of this authorization server or of a trusted one.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_request", Words(&["'requested_token_type'"])),
         "Okta does not issue that type in an exchange",
         Operator,
         "Leave requested_token_type out of the exchange.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_request", Words(&["service clients"])),
         "the proxy's app is not a service app",
         Admin,
         "Make the app one of the type API Services.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_request", Words(&["id-jag"])),
         "`scope` in the second request with an ID-JAG, which has its scopes in it",
         Operator,
         "Ask for scopes in the first request only.",
     )
     .at_second(),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_request", Words(&["delegation link"])),
         "no delegation link lets this client act with that user's access token",
         Admin,
         "Create a delegation link from the app to the resource.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_grant", Words(&["was already used"])),
         "an ID-JAG is good once, and this one arrived twice",
         Operator,
         "Switch off retries on the way to Okta: an assertion is good once.",
     )
     .at_second(),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_grant", Words(&["id-jag", "JWT Bearer Grant"])),
         "the ID-JAG has expired, lives too long, or is of another issuer, client or audience",
         Operator,
         "Check audience (the issuer of the resource's server) and the clock of this host.",
     )
     .at_second(),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_grant", Any),
         "the caller's token has expired, or the session behind it was ended",
         User,
         "Sign in again to get a new token.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_scope", Words(&["'openid'"])),
         "`openid`, `profile`, `email` or `offline_access` in an exchange",
         Operator,
         "Ask for scopes of the upstream only.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_scope", Words(&["default scopes", "No scopes"])),
         "no scope is asked for, and the authorization server has no default ones",
         Operator,
         "Set scopes to some of the upstream's.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "invalid_scope", Any),
         "a scope of the exchange does not exist at this authorization server",
         Operator,
         "Create the scopes at the authorization server, or correct their names.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "unsupported_grant_type", Any),
         "the authorization server does not exchange tokens",
         Admin,
         "Set token_endpoint to a custom authorization server with a policy rule for Token Exchange.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "unauthorized_client", Any),
         "the app may not exchange tokens, or not at a custom authorization server",
         Admin,
         "Switch the grant type Token Exchange on at the app.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "consent_required", Any),
         "a scope wants the user's consent, for which nobody can be asked in an exchange",
         Admin,
         "Let the scopes need no consent (User consent: Implicit).",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "interaction_required", Any),
         "the user has to agree or to sign in at Okta or at a service behind it",
         User,
         "Open the answer's interaction_uri, then send the request again.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "server_error", Words(&["too many groups"])),
         "the groups claim's filter (prefix, expression) lets more groups of this user through than Okta puts into a token",
         Admin,
         "Narrow the groups claim's filter, by a longer prefix for instance.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "server_error", Words(&["could not be evaluated"])),
         "the expression of a claim fails for this user",
         Admin,
         "Mend the expressions of the server's claims.",
     ),
-    Entry::new(
+    KnownError::new(
         (400, "server_error", Any),
         "a token inline hook failed, or a claim cannot be made",
         Admin,
         "Check the server's token inline hook and claims.",
     ),
-    Entry::new(
+    KnownError::new(
         (429, "", Any),
         "the rate limit of the token endpoint is spent, for the app or for the org",
         Okta,
         "Wait a minute; if it stays so, raise the app's share of the limit.",
     ),
     #[cfg(not(target_arch = "wasm32"))]
-    Entry::new(
-        (403, "", crate::provider::Sign::Upstream),
+    KnownError::new(
+        (403, "", crate::provider::ErrorPattern::Upstream),
         "the upstream looks for groups that the groups claim's filter (prefix, expression) does not let into the token",
         Admin,
         "Let the filter of the groups claim at the upstream's authorization server match the groups that it looks for.",

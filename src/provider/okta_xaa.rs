@@ -5,8 +5,8 @@ use crate::jose::{Claims, Header, Rejection};
 use crate::json::Object;
 use crate::provider::okta::{self, OktaObo};
 use crate::provider::{
-    Blame, Caller, Entry, Mistake, Parameters, Profile, Provider, RawExchange, Recognition, Subject, Target, id_jag,
-    rfc8693,
+    Caller, ErrorClass, ExchangeOptions, ExchangeTarget, IssuerMatch, KnownError, Parameters, Profile, ProfileError,
+    Provider, SubjectInput, id_jag, rfc8693,
 };
 use crate::url::Url;
 
@@ -18,7 +18,7 @@ impl Profile for OktaXaa {
         "okta_xaa"
     }
 
-    fn check(&self, provider: &Provider) -> Result<(), Mistake> {
+    fn check(&self, provider: &Provider) -> Result<(), ProfileError> {
         OktaObo.check(provider)?;
         if provider.token_endpoint.as_ref().is_some_and(|endpoint| endpoint.path() != ORG_TOKEN_PATH) {
             let expected =
@@ -36,7 +36,7 @@ impl Profile for OktaXaa {
         id_jag::FIELDS
     }
 
-    fn target(&self, provider: &Provider, exchange: RawExchange) -> Result<Target, Mistake> {
+    fn target(&self, provider: &Provider, exchange: ExchangeOptions) -> Result<ExchangeTarget, ProfileError> {
         okta::check_scopes(&exchange.scopes)?;
         if exchange.scopes.is_empty() {
             let expected = "at least one scope of the resource: the second request is refused without (id_jag_scopes)";
@@ -53,8 +53,8 @@ impl Profile for OktaXaa {
         })
     }
 
-    fn recognise<'a>(&self, provider: &'a Provider, issuer: &str, claims: &Object<'_>) -> Recognition<'a> {
-        OktaObo.recognise(provider, issuer, claims)
+    fn match_issuer<'a>(&self, provider: &'a Provider, issuer: &str, claims: &Object<'_>) -> IssuerMatch<'a> {
+        OktaObo.match_issuer(provider, issuer, claims)
     }
 
     fn caller(&self, provider: &Provider, header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection> {
@@ -82,15 +82,15 @@ impl Profile for OktaXaa {
         OktaObo.is_id_token(claims)
     }
 
-    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Parameters<'a> {
+    fn parameters<'a>(&self, target: &'a ExchangeTarget, subject: SubjectInput<'a>) -> Parameters<'a> {
         rfc8693::parameters(target, subject)
     }
 
-    fn blame(&self, status: u16, error: &str, suberror: Option<&str>) -> Option<Blame> {
+    fn blame(&self, status: u16, error: &str, suberror: Option<&str>) -> Option<ErrorClass> {
         OktaObo.blame(status, error, suberror)
     }
 
-    fn failures(&self) -> &'static [Entry] {
+    fn failures(&self) -> &'static [KnownError] {
         OktaObo.failures()
     }
 

@@ -6,10 +6,10 @@ use std::fmt::Debug;
 use crate::jose::{Claims, Header, Rejection, TokenError};
 use crate::json::Object;
 #[cfg(not(target_arch = "wasm32"))]
-use crate::provider::AtSignIn;
+use crate::provider::SignInError;
 use crate::provider::{
-    Blame, Entry, Provider, RawExchange, Subject, Target, entra, id_jag, jwt_bearer, okta, okta_xaa, rfc8693,
-    validate_only,
+    ErrorClass, ExchangeOptions, ExchangeTarget, KnownError, Provider, SubjectInput, entra, id_jag, jwt_bearer, okta,
+    okta_xaa, rfc8693, validate_only,
 };
 use crate::url::Url;
 
@@ -21,11 +21,11 @@ pub(super) static PROFILES: [&dyn Profile; 7] = [
     &id_jag::IdJag,
     &rfc8693::Rfc8693,
     &jwt_bearer::JwtBearer,
-    &validate_only::Nothing,
+    &validate_only::ValidateOnly,
 ];
 
 /// A mistake in the configuration: the field (behind what the caller prefixes), what was found, what is expected.
-pub type Mistake = (&'static str, String, &'static str);
+pub type ProfileError = (&'static str, String, &'static str);
 
 /// Form fields.
 pub type Parameters<'a> = Vec<(&'a str, Cow<'a, str>)>;
@@ -41,7 +41,7 @@ pub trait Profile: Debug + Sync {
     }
 
     /// Refuses a provider that the profile cannot work with; the field is relative to the provider.
-    fn check(&self, _provider: &Provider) -> Result<(), Mistake> {
+    fn check(&self, _provider: &Provider) -> Result<(), ProfileError> {
         Ok(())
     }
 
@@ -72,7 +72,7 @@ pub trait Profile: Debug + Sync {
     }
 
     /// What to ask for, from what the operator wrote; the field is empty or begins with a dot.
-    fn target(&self, provider: &Provider, exchange: RawExchange) -> Result<Target, Mistake>;
+    fn target(&self, provider: &Provider, exchange: ExchangeOptions) -> Result<ExchangeTarget, ProfileError>;
 
     /// The word that stands for all tenants in the URLs of a provider of many. `None`: there is one issuer for all users.
     fn tenant_word(&self) -> Option<&'static str> {
@@ -80,7 +80,7 @@ pub trait Profile: Debug + Sync {
     }
 
     /// Whether a token with this `iss` and these claims is one of the provider's.
-    fn recognise<'a>(&self, provider: &'a Provider, issuer: &str, _claims: &Object<'_>) -> Recognition<'a> {
+    fn match_issuer<'a>(&self, provider: &'a Provider, issuer: &str, _claims: &Object<'_>) -> IssuerMatch<'a> {
         exactly(provider, issuer)
     }
 
@@ -118,21 +118,21 @@ pub trait Profile: Debug + Sync {
     }
 
     /// The grant's parameters (form fields), those of the client's authentication and the operator's own not among them.
-    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Parameters<'a>;
+    fn parameters<'a>(&self, target: &'a ExchangeTarget, subject: SubjectInput<'a>) -> Parameters<'a>;
 
     /// Whose fault an error response is, where this provider deviates from the standards.
-    fn blame(&self, _status: u16, _error: &str, _suberror: Option<&str>) -> Option<Blame> {
+    fn blame(&self, _status: u16, _error: &str, _suberror: Option<&str>) -> Option<ErrorClass> {
         None
     }
 
     /// What this provider is known to refuse, beside what any may.
-    fn failures(&self) -> &'static [Entry] {
+    fn failures(&self) -> &'static [KnownError] {
         &[]
     }
 
     /// What its users are known to meet at sign-in, where MCP clients ask as they must.
     #[cfg(not(target_arch = "wasm32"))]
-    fn at_sign_in(&self) -> &'static [AtSignIn] {
+    fn at_sign_in(&self) -> &'static [SignInError] {
         &[]
     }
 
@@ -144,18 +144,18 @@ pub trait Profile: Debug + Sync {
 
 /// Whose a token's `iss` is.
 #[derive(Debug)]
-pub enum Recognition<'a> {
+pub enum IssuerMatch<'a> {
     /// The provider's: its issuer for that tenant, in its usual spelling.
-    Ours {
+    Match {
         /// What a key's own `issuer` must be.
         issuer: Cow<'a, str>,
         /// The tenant, where there are several.
         tenant: Option<String>,
     },
     /// Not the provider's, but it is clear what went wrong.
-    Almost(Rejection),
+    NearMiss(Rejection),
     /// Somebody else's.
-    Foreign,
+    NoMatch,
 }
 
 /// The user behind a token.
@@ -172,21 +172,21 @@ pub struct Caller {
 }
 
 /// Recognises the one issuer, code point by code point (OpenID Connect Core section 3.1.3.7).
-pub(super) fn exactly<'a>(provider: &'a Provider, issuer: &str) -> Recognition<'a> {
+pub(super) fn exactly<'a>(provider: &'a Provider, issuer: &str) -> IssuerMatch<'a> {
     let own = provider.issuer.as_str();
     if own == issuer {
-        return Recognition::Ours { issuer: own.into(), tenant: None };
+        return IssuerMatch::Match { issuer: own.into(), tenant: None };
     }
     let bare = |text: &str| {
         let text = text.to_ascii_lowercase();
         text.split_once("://").map_or(&*text, |(_, rest)| rest).trim_end_matches('/').to_owned()
     };
     if bare(own) == bare(issuer) {
-        return Recognition::Almost(TokenError::Issuer.because(
+        return IssuerMatch::NearMiss(TokenError::Issuer.because(
             "iss differs from the configured issuer in case, scheme or a slash at the end: configure it as tokens have it",
         ));
     }
-    Recognition::Foreign
+    IssuerMatch::NoMatch
 }
 
 /// The profile of that name.

@@ -5,7 +5,8 @@ use std::borrow::Cow;
 use crate::jose::{Claims, Header, Rejection, TokenError};
 use crate::provider::profile::scope_parameter;
 use crate::provider::{
-    Actor, ActorSource, Caller, Mistake, Parameters, Profile, Provider, RawExchange, Subject, Target,
+    ActorToken, ActorTokenSource, Caller, ExchangeOptions, ExchangeTarget, Parameters, Profile, ProfileError, Provider,
+    SubjectInput,
 };
 
 /// RFC 8693 section 3.
@@ -26,7 +27,7 @@ impl Profile for Rfc8693 {
         &["audience", "resource", "scopes", "requested_token_type", "actor_token", "parameters"]
     }
 
-    fn target(&self, _provider: &Provider, exchange: RawExchange) -> Result<Target, Mistake> {
+    fn target(&self, _provider: &Provider, exchange: ExchangeOptions) -> Result<ExchangeTarget, ProfileError> {
         let target = target(exchange)?;
         if target.audiences.is_empty() && target.resources.is_empty() && target.scope.is_none() {
             return Err(("", "nothing to ask for".to_owned(), "an audience, a resource or scopes"));
@@ -58,7 +59,7 @@ impl Profile for Rfc8693 {
         subject(claims)
     }
 
-    fn parameters<'a>(&self, target: &'a Target, subject: Subject<'a>) -> Parameters<'a> {
+    fn parameters<'a>(&self, target: &'a ExchangeTarget, subject: SubjectInput<'a>) -> Parameters<'a> {
         parameters(target, subject)
     }
 }
@@ -84,7 +85,7 @@ pub(crate) fn subject(claims: &Claims<'_>) -> Result<Caller, Rejection> {
 }
 
 /// What the operator wrote, checked for form only.
-pub(crate) fn target(exchange: RawExchange) -> Result<Target, Mistake> {
+pub(crate) fn target(exchange: ExchangeOptions) -> Result<ExchangeTarget, ProfileError> {
     if let Some(resource) = exchange.resources.iter().find(|resource| !is_absolute_uri(resource)) {
         let expected = "an absolute URI without a fragment (RFC 8707 section 2)";
         return Err((".resource", format!("{resource:?}"), expected));
@@ -95,14 +96,14 @@ pub(crate) fn target(exchange: RawExchange) -> Result<Target, Mistake> {
             "urn:ietf:params:oauth:token-type:access_token or …:jwt: what is issued goes out as a bearer token";
         return Err((".requested_token_type", "another type".to_owned(), expected));
     }
-    Ok(Target {
+    Ok(ExchangeTarget {
         audiences: exchange.audiences,
         resources: exchange.resources,
         scope: scope_parameter(&exchange.scopes),
         requested_token_type,
         parameters: exchange.parameters,
         actor: exchange.actor,
-        ..Target::default()
+        ..ExchangeTarget::default()
     })
 }
 
@@ -119,17 +120,17 @@ fn is_absolute_uri(text: &str) -> bool {
 }
 
 /// The parameters of RFC 8693 section 2.1.
-pub(crate) fn parameters<'a>(target: &'a Target, subject: Subject<'a>) -> Parameters<'a> {
+pub(crate) fn parameters<'a>(target: &'a ExchangeTarget, subject: SubjectInput<'a>) -> Parameters<'a> {
     let subject_token_type = if subject.is_id_token { ID_TOKEN } else { ACCESS_TOKEN };
     let mut parameters = vec![
         ("grant_type", "urn:ietf:params:oauth:grant-type:token-exchange".into()),
         ("subject_token", subject.token.into()),
         ("subject_token_type", subject_token_type.into()),
     ];
-    if let Some(Actor { source, token_type, .. }) = &target.actor {
+    if let Some(ActorToken { source, token_type, .. }) = &target.actor {
         let token = match source {
-            ActorSource::Fixed(token) => Some(token.reveal()),
-            ActorSource::Header(_) => subject.actor,
+            ActorTokenSource::Fixed(token) => Some(token.reveal()),
+            ActorTokenSource::Header(_) => subject.actor,
         };
         parameters.extend(token.map(|token| ("actor_token", token.into())));
         parameters.push(("actor_token_type", token_type.into()));
@@ -139,7 +140,7 @@ pub(crate) fn parameters<'a>(target: &'a Target, subject: Subject<'a>) -> Parame
 }
 
 /// Those that say what for: sections 2.1 and 3, and RFC 8707 section 2.
-pub(crate) fn targets(target: &Target) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
+pub(crate) fn targets(target: &ExchangeTarget) -> impl Iterator<Item = (&str, Cow<'_, str>)> {
     let audiences = target.audiences.iter().map(|audience| ("audience", audience));
     let resources = target.resources.iter().map(|resource| ("resource", resource));
     let scope = target.scope.iter().map(|scope| ("scope", scope));

@@ -7,11 +7,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::http::{Answer, CallFailure, Reply};
+use crate::http::{CalloutFailure, CalloutResult, Response};
 use crate::json::{self, Object, Value};
 use crate::provider::issued_token::Problem;
-use crate::provider::remedies::{self, Symptoms};
-use crate::provider::{Act, Client, Entry, Profile, Provider, Target};
+use crate::provider::remedies::{self, ErrorDetails};
+use crate::provider::{Client, ExchangeTarget, KnownError, Profile, Provider, Responsible};
 use crate::telemetry::record::quoted;
 use crate::time::UnixTime;
 use crate::url::Url;
@@ -27,7 +27,7 @@ const LONGEST_URL: usize = 2048;
 
 /// Who has to do something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Blame {
+pub enum ErrorClass {
     /// The caller's token is not good any more: get another.
     Token,
     /// The user: sign in again, consent, another factor.
@@ -44,7 +44,7 @@ pub enum Blame {
     Nonsense,
 }
 
-impl Blame {
+impl ErrorClass {
     /// Whether the same request may succeed later, and nobody has done anything.
     pub const fn is_retryable(self) -> bool {
         matches!(self, Self::Throttled | Self::Unavailable)
@@ -52,25 +52,25 @@ impl Blame {
 }
 
 /// Whose fault an error response is.
-pub(crate) fn blame(profile: &dyn Profile, status: u16, error: &str, suberror: Option<&str>) -> Blame {
+pub(crate) fn blame(profile: &dyn Profile, status: u16, error: &str, suberror: Option<&str>) -> ErrorClass {
     match (status, error) {
-        (429, _) | (_, "slow_down") => Blame::Throttled,
-        (300..=399 | 500.., _) => Blame::Unavailable,
+        (429, _) | (_, "slow_down") => ErrorClass::Throttled,
+        (300..=399 | 500.., _) => ErrorClass::Unavailable,
         _ => profile.blame(status, error, suberror).unwrap_or(match error {
-            "invalid_grant" => Blame::Token,
-            "interaction_required" | "consent_required" | "login_required" => Blame::UserMustAct,
-            "access_denied" => Blame::NotAllowed,
-            "temporarily_unavailable" | "server_error" => Blame::Unavailable,
-            _ => Blame::Operator,
+            "invalid_grant" => ErrorClass::Token,
+            "interaction_required" | "consent_required" | "login_required" => ErrorClass::UserMustAct,
+            "access_denied" => ErrorClass::NotAllowed,
+            "temporarily_unavailable" | "server_error" => ErrorClass::Unavailable,
+            _ => ErrorClass::Operator,
         }),
     }
 }
 
 /// An exchange that failed.
 #[derive(Clone, Debug)]
-pub struct Fault {
+pub struct TokenEndpointError {
     /// Who has to act.
-    pub blame: Blame,
+    pub blame: ErrorClass,
     /// How long to leave the provider in peace, if it said so.
     pub retry_after: Option<Duration>,
     /// A claims challenge for the caller: JSON text (OpenID Connect Core section 5.5).
@@ -82,20 +82,20 @@ pub struct Fault {
     codes: Box<str>,
     /// The provider's trace id, and the audience of a token that came, if that is what is wrong: as they stand in a line.
     facts: Box<str>,
-    known: Option<&'static Entry>,
+    known: Option<&'static KnownError>,
     /// Whether it is at the authorization server of the resource, and not at the provider.
     is_at_second: bool,
 }
 
-impl Fault {
+impl TokenEndpointError {
     /// The same at the second of two requests. What was handed in there is of the provider's making, minutes
     /// old at most: that it is not taken is nothing that the caller could mend with another token. Nor does another
     /// host than the provider's send users anywhere: they would come back with the same, as often as it likes.
     pub(crate) fn of_second_leg(mut self, is_elsewhere: bool) -> Self {
-        if self.blame == Blame::Token || (is_elsewhere && self.blame == Blame::UserMustAct) {
-            self.blame = Blame::Operator;
+        if self.blame == ErrorClass::Token || (is_elsewhere && self.blame == ErrorClass::UserMustAct) {
+            self.blame = ErrorClass::Operator;
             // What to do about a caller's token is no remedy here.
-            self.known = self.known.filter(|entry| entry.act == Act::Operator);
+            self.known = self.known.filter(|entry| entry.act == Responsible::Operator);
             self.claims = None;
             self.interaction_uri = None;
         }
@@ -119,21 +119,23 @@ impl Fault {
     }
 
     /// Nobody answered, or too much.
-    pub fn no_answer(failure: CallFailure) -> Self {
+    pub fn no_answer(failure: CalloutFailure) -> Self {
         let (blame, status) = match failure {
-            CallFailure::TooLarge => (Blame::Nonsense, 200),
-            CallFailure::NotSent | CallFailure::TimedOut | CallFailure::NoConnection => (Blame::Unavailable, 0),
+            CalloutFailure::TooLarge => (ErrorClass::Nonsense, 200),
+            CalloutFailure::NotSent | CalloutFailure::TimedOut | CalloutFailure::NoConnection => {
+                (ErrorClass::Unavailable, 0)
+            }
         };
         Self { status: None, ..Self::without_error(blame, status, failure.text()) }
     }
 
     /// The answer was 200, and is of no use.
-    pub(crate) fn unusable_answer(problem: Problem, asked: Asked<'_>, answer: &Answer) -> Self {
+    pub(crate) fn unusable_answer(problem: Problem, asked: Asked<'_>, answer: &Response) -> Self {
         let facts = facts(&trace(asked, answer, None), &problem.audience);
-        Self { facts, ..Self::without_error(Blame::Nonsense, answer.status, problem.text) }
+        Self { facts, ..Self::without_error(ErrorClass::Nonsense, answer.status, problem.text) }
     }
 
-    fn without_error(blame: Blame, status: u16, problem: &'static str) -> Self {
+    fn without_error(blame: ErrorClass, status: u16, problem: &'static str) -> Self {
         Self {
             blame,
             retry_after: None,
@@ -150,7 +152,7 @@ impl Fault {
 }
 
 /// For a log line: status, error code, the provider's own codes, its trace id, a wrong audience, who must act and what to do.
-impl fmt::Display for Fault {
+impl fmt::Display for TokenEndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_at_second {
             f.write_str("leg=2 ")?;
@@ -171,7 +173,7 @@ impl fmt::Display for Fault {
 }
 
 /// Reads an answer other than 200 (RFC 6749 section 5.2, RFC 8693 section 2.2.2).
-pub(crate) fn read(asked: Asked<'_>, answer: &Answer, now: UnixTime) -> Fault {
+pub(crate) fn read(asked: Asked<'_>, answer: &Response, now: UnixTime) -> TokenEndpointError {
     let provider = asked.provider;
     let profile = provider.profile;
     let body = json::object(&answer.body);
@@ -181,13 +183,13 @@ pub(crate) fn read(asked: Asked<'_>, answer: &Answer, now: UnixTime) -> Fault {
     let blame = blame(profile, answer.status, error, suberror);
     let numbers = numbers(body.as_ref());
     let description = member("error_description").unwrap_or_default();
-    let symptoms = Symptoms { blame, status: answer.status, error, suberror, numbers: &numbers, description };
+    let symptoms = ErrorDetails { blame, status: answer.status, error, suberror, numbers: &numbers, description };
     let claims =
         member("claims").filter(|text| text.len() <= LONGEST_CLAIMS && json::object(text.as_bytes()).is_some());
     let interaction_uri = member("interaction_uri").filter(|text| is_at_provider(text, provider));
     let mut codes: Vec<String> = numbers.iter().map(u32::to_string).collect();
     codes.extend(suberror.map(|suberror| asked.printable(suberror)));
-    Fault {
+    TokenEndpointError {
         blame,
         retry_after: retry_after(answer, now),
         claims: claims.map(str::to_owned),
@@ -220,7 +222,7 @@ fn is_at_provider(text: &str, provider: &Provider) -> bool {
 }
 
 /// RFC 9110 section 10.2.3, in seconds or as a date; or the UTC second at which a rate limit's window ends.
-fn retry_after(answer: &Answer, now: UnixTime) -> Option<Duration> {
+fn retry_after(answer: &Response, now: UnixTime) -> Option<Duration> {
     let text = |name: &str| answer.header(name).map(str::trim);
     let until = |second: u64| second.saturating_sub(now.secs());
     let date = |text: &str| {
@@ -239,15 +241,15 @@ fn numbers(body: Option<&Object<'_>>) -> Vec<u32> {
 }
 
 /// What names a request in the provider's own logs, from the header of its answer; empty if nothing does.
-pub fn trace_of(provider: &Provider, target: Option<&Target>, reply: &Reply) -> Box<str> {
+pub fn trace_of(provider: &Provider, target: Option<&ExchangeTarget>, reply: &CalloutResult) -> Box<str> {
     let client = target.and_then(|target| target.issued_to(provider));
     match reply {
-        Reply::Answer(answer) => trace(Asked { provider, client }, answer, None),
-        Reply::Failed(_) => "".into(),
+        CalloutResult::Response(answer) => trace(Asked { provider, client }, answer, None),
+        CalloutResult::Failed(_) => "".into(),
     }
 }
 
-fn trace(asked: Asked<'_>, answer: &Answer, body: Option<&Object<'_>>) -> Box<str> {
+fn trace(asked: Asked<'_>, answer: &Response, body: Option<&Object<'_>>) -> Box<str> {
     let in_body = |name: &str| body.and_then(|body| body.string(name));
     let mut fields = asked.provider.profile.trace_fields().iter();
     let found = fields.find_map(|name| in_body(name).or_else(|| answer.header(name)));

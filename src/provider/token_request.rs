@@ -3,15 +3,16 @@
 use std::time::Duration;
 
 use crate::crypto::Crypto;
-use crate::dpop::Purpose;
-use crate::http::{Answer, Call, Reply, Scheme};
+use crate::dpop::ProofTarget;
+use crate::http::{Callout, CalloutResult, Response, Scheme};
 use crate::json::{self, Object, Value};
 use crate::provider::client_auth::prove;
 use crate::provider::issued_token::{self, HANDED_BACK, Problem};
 use crate::provider::rfc8693::ACCESS_TOKEN;
 use crate::provider::token_error::{self, Asked};
 use crate::provider::{
-    Accepted, AuthorizationServer, Client, Fault, JWT, Presentation, Provider, Target, Which, id_jag,
+    Accepted, AuthorizationServer, Client, ExchangeTarget, JWT, Provider, SecretVersion, TokenEndpointError, TokenType,
+    id_jag,
 };
 use crate::secret::Secret;
 use crate::time::UnixTime;
@@ -37,7 +38,7 @@ pub(crate) const WRONG_TYPE: &str = "issued_token_type is not what was asked for
 
 /// The token that is handed in.
 #[derive(Clone, Copy, Default)]
-pub struct Subject<'a> {
+pub struct SubjectInput<'a> {
     /// Itself.
     pub token: &'a str,
     /// Whether it is an ID token; else it is an access token.
@@ -47,16 +48,16 @@ pub struct Subject<'a> {
     /// profile does not take claims ([`Profile::takes_claims`](crate::provider::Profile::takes_claims)). It is no part of the key
     /// under which the token is kept: what is asked for in this way takes the place of what was there.
     pub claims: Option<&'a str>,
-    /// The token of the party that acts, where it comes with the request ([`ActorSource::Header`](crate::provider::ActorSource)).
+    /// The token of the party that acts, where it comes with the request ([`ActorTokenSource::Header`](crate::provider::ActorTokenSource)).
     pub actor: Option<&'a str>,
 }
 
 /// Which of the requests of an exchange.
 #[derive(Clone, Copy)]
-pub enum Leg<'a> {
+pub enum Hop<'a> {
     /// The one to the provider.
     First,
-    /// The one to the authorization server of the resource ([`Target::second`]), with the token that the first has brought.
+    /// The one to the authorization server of the resource ([`ExchangeTarget::second`]), with the token that the first has brought.
     Second(&'a str),
 }
 
@@ -89,33 +90,33 @@ pub struct TokenRequest<'a> {
     /// Whom it asks.
     pub provider: &'a Provider,
     /// For what.
-    pub target: &'a Target,
+    pub target: &'a ExchangeTarget,
     /// Where, if it is the first leg.
     pub token_endpoint: &'a Url,
     /// On whose behalf.
-    pub subject: Subject<'a>,
+    pub subject: SubjectInput<'a>,
     /// By which secret of the client's.
-    pub which: Which,
+    pub which: SecretVersion,
     /// By which assertion, where the request brought the client's.
     pub assertion: Option<&'a Secret>,
     /// The nonce that the endpoint has given last for proofs (RFC 9449 section 8).
     pub nonce: Option<&'a str>,
     /// Which request it is.
-    pub leg: Leg<'a>,
+    pub leg: Hop<'a>,
 }
 
 impl TokenRequest<'_> {
     /// Who is to be proved, and how.
     pub fn client(&self) -> Option<&Client> {
         match self.leg {
-            Leg::First => self.provider.client.as_ref(),
-            Leg::Second(_) => self.target.issued_to(self.provider),
+            Hop::First => self.provider.client.as_ref(),
+            Hop::Second(_) => self.target.issued_to(self.provider),
         }
     }
 
     /// Whether what it brings is for another request, not for the upstream.
     pub const fn is_first_of_two(&self) -> bool {
-        matches!(self.leg, Leg::First) && self.target.second.is_some()
+        matches!(self.leg, Hop::First) && self.target.second.is_some()
     }
 
     /// Whether a proof goes with it (RFC 9449 section 5).
@@ -130,29 +131,29 @@ impl TokenRequest<'_> {
 
     /// A request is the second of two if it goes to the authorization server of the resource.
     pub(crate) const fn is_second(&self) -> bool {
-        matches!(self.leg, Leg::Second(_))
+        matches!(self.leg, Hop::Second(_))
     }
 
     /// The assertion that the first of two requests has brought for this one.
     pub(crate) const fn assertion_of_first(&self) -> Option<&str> {
         match self.leg {
-            Leg::First => None,
-            Leg::Second(assertion) => Some(assertion),
+            Hop::First => None,
+            Hop::Second(assertion) => Some(assertion),
         }
     }
 
     fn second(&self) -> Option<&AuthorizationServer> {
-        self.target.second.as_ref().filter(|_| matches!(self.leg, Leg::Second(_)))
+        self.target.second.as_ref().filter(|_| matches!(self.leg, Hop::Second(_)))
     }
 
     /// The call, made anew for every attempt. `None` when the client could not prove itself.
-    pub fn call(&self, timeout: Duration, crypto: &dyn Crypto, now: UnixTime) -> Option<Call> {
+    pub fn call(&self, timeout: Duration, crypto: &dyn Crypto, now: UnixTime) -> Option<Callout> {
         let Self { provider, target, subject, nonce, .. } = *self;
         let (client, second, token_endpoint) = (self.client()?, self.second(), self.endpoint());
         let proof = prove(client, self.which, self.assertion, token_endpoint, crypto, now)?;
         let (parameters, own) = match self.leg {
-            Leg::First => (provider.profile.parameters(target, subject), target.parameters.as_slice()),
-            Leg::Second(assertion) => (id_jag::second_parameters(assertion), [].as_slice()),
+            Hop::First => (provider.profile.parameters(target, subject), target.parameters.as_slice()),
+            Hop::Second(assertion) => (id_jag::second_parameters(assertion), [].as_slice()),
         };
         let mut form = form_urlencoded::Serializer::new(String::new());
         for (name, value) in parameters {
@@ -170,10 +171,10 @@ impl TokenRequest<'_> {
         ];
         headers.extend(proof.authorization.map(|value| ("authorization", value)));
         if let Some(prover) = &client.dpop {
-            let purpose = Purpose { method: "POST", url: token_endpoint.as_str(), access_token: None, nonce };
+            let purpose = ProofTarget { method: "POST", url: token_endpoint.as_str(), access_token: None, nonce };
             headers.push(("dpop", prover.prove(purpose, crypto, now)?));
         }
-        Some(Call {
+        Some(Callout {
             cluster: second.and_then(|server| server.cluster.as_ref()).unwrap_or(&provider.cluster).clone(),
             method: "POST",
             url: token_endpoint.clone(),
@@ -186,28 +187,33 @@ impl TokenRequest<'_> {
 
     /// Reads what came back: a token that can be used, or whose fault it is that there is none. `accepted`: the tokens that
     /// come in here, none of which may go out.
-    pub fn read(&self, reply: &Reply, accepted: &[Accepted<'_>], now: UnixTime) -> Result<Issued, Fault> {
+    pub fn read(
+        &self,
+        reply: &CalloutResult,
+        accepted: &[Accepted<'_>],
+        now: UnixTime,
+    ) -> Result<Issued, TokenEndpointError> {
         let asked = Asked { provider: self.provider, client: self.client() };
         let read = match reply {
-            Reply::Answer(answer) if answer.status == 200 => {
+            CalloutResult::Response(answer) if answer.status == 200 => {
                 let issued = self.read_success(answer, accepted, now);
-                issued.map_err(|problem| Fault::unusable_answer(problem, asked, answer))
+                issued.map_err(|problem| TokenEndpointError::unusable_answer(problem, asked, answer))
             }
-            Reply::Answer(answer) => Err(token_error::read(asked, answer, now)),
-            Reply::Failed(failure) => Err(Fault::no_answer(*failure)),
+            CalloutResult::Response(answer) => Err(token_error::read(asked, answer, now)),
+            CalloutResult::Failed(failure) => Err(TokenEndpointError::no_answer(*failure)),
         };
         read.map_err(|fault| self.located(fault))
     }
 
     /// A fault of this request, which says of the second that it was that.
-    pub fn located(&self, fault: Fault) -> Fault {
+    pub fn located(&self, fault: TokenEndpointError) -> TokenEndpointError {
         match self.second() {
             None => fault,
             Some(server) => fault.of_second_leg(server.token_endpoint.authority() != self.provider.issuer.authority()),
         }
     }
 
-    fn read_success(&self, answer: &Answer, accepted: &[Accepted<'_>], now: UnixTime) -> Result<Issued, Problem> {
+    fn read_success(&self, answer: &Response, accepted: &[Accepted<'_>], now: UnixTime) -> Result<Issued, Problem> {
         let response = json::object(&answer.body).ok_or("the answer is not a JSON object with distinct names")?;
         let access_token = response.string("access_token").ok_or("there is no access_token")?;
         if access_token.is_empty() || !access_token.bytes().all(|byte| matches!(byte, 0x21..=0x7E)) {
@@ -217,8 +223,8 @@ impl TokenRequest<'_> {
             return Err("the access_token is longer than 32 KiB".into());
         }
         let is_handed_in = match self.leg {
-            Leg::First => access_token == self.subject.token,
-            Leg::Second(assertion) => access_token == self.subject.token || access_token == assertion,
+            Hop::First => access_token == self.subject.token,
+            Hop::Second(assertion) => access_token == self.subject.token || access_token == assertion,
         };
         if is_handed_in {
             return Err(HANDED_BACK.into());
@@ -226,8 +232,8 @@ impl TokenRequest<'_> {
         let scheme = self.scheme(&response)?;
         let issued = response.get("issued_token_type").map(|issued| issued.as_str().unwrap_or_default());
         let wanted = match self.leg {
-            Leg::First => self.target.requested_token_type.as_deref().unwrap_or(ACCESS_TOKEN),
-            Leg::Second(_) => ACCESS_TOKEN,
+            Hop::First => self.target.requested_token_type.as_deref().unwrap_or(ACCESS_TOKEN),
+            Hop::Second(_) => ACCESS_TOKEN,
         };
         // RFC 8693 section 2.2.1 requires it; RFC 7523 knows nothing of it. Where it stands, it must be right.
         let is_right = match issued {
@@ -257,12 +263,12 @@ impl TokenRequest<'_> {
             return if is_known { Ok(Scheme::Bearer) } else { Err("token_type is neither N_A nor Bearer") };
         }
         match &self.target.presentation {
-            Presentation::Bearer if is(Scheme::Bearer) => Ok(Scheme::Bearer),
-            Presentation::Dpop { .. } if is(Scheme::Dpop) && has_key => Ok(Scheme::Dpop),
-            Presentation::Bearer if is(Scheme::Dpop) => Err(BOUND),
-            Presentation::Dpop { .. } if is(Scheme::Bearer) => Err(UNBOUND),
-            Presentation::Bearer => Err(NOT_BEARER),
-            Presentation::Dpop { .. } => Err("token_type is not DPoP"),
+            TokenType::Bearer if is(Scheme::Bearer) => Ok(Scheme::Bearer),
+            TokenType::Dpop { .. } if is(Scheme::Dpop) && has_key => Ok(Scheme::Dpop),
+            TokenType::Bearer if is(Scheme::Dpop) => Err(BOUND),
+            TokenType::Dpop { .. } if is(Scheme::Bearer) => Err(UNBOUND),
+            TokenType::Bearer => Err(NOT_BEARER),
+            TokenType::Dpop { .. } => Err("token_type is not DPoP"),
         }
     }
 }

@@ -2,13 +2,14 @@
 
 use crate::jose::{Claims, Header, Rejection};
 use crate::provider::{
-    Caller, Mistake, Parameters, Profile, Provider, RawExchange, Subject, SubjectToken, Target, Unexchanged, rfc8693,
+    Caller, ExchangeOptions, ExchangeTarget, Parameters, Profile, ProfileError, Provider, SubjectInput,
+    SubjectTokenSource, Unexchanged, rfc8693,
 };
 
 #[derive(Debug)]
-pub(crate) struct Nothing;
+pub(crate) struct ValidateOnly;
 
-impl Profile for Nothing {
+impl Profile for ValidateOnly {
     fn name(&self) -> &'static str {
         "none"
     }
@@ -17,10 +18,10 @@ impl Profile for Nothing {
         false
     }
 
-    fn check(&self, provider: &Provider) -> Result<(), Mistake> {
+    fn check(&self, provider: &Provider) -> Result<(), ProfileError> {
         match provider.subject_token {
-            SubjectToken::AccessToken | SubjectToken::IdToken => Ok(()),
-            SubjectToken::IdTokenBeside { .. } => {
+            SubjectTokenSource::AccessToken | SubjectTokenSource::IdToken => Ok(()),
+            SubjectTokenSource::IdTokenBeside { .. } => {
                 let expected =
                     "no header, cookie or audiences: nothing is exchanged, so nothing comes beside the token";
                 Err(("subject_token", "a token beside the other".to_owned(), expected))
@@ -32,8 +33,11 @@ impl Profile for Nothing {
         &["token"]
     }
 
-    fn target(&self, _provider: &Provider, exchange: RawExchange) -> Result<Target, Mistake> {
-        Ok(Target { unexchanged: Some(exchange.token.unwrap_or(Unexchanged::Removed)), ..Target::default() })
+    fn target(&self, _provider: &Provider, exchange: ExchangeOptions) -> Result<ExchangeTarget, ProfileError> {
+        Ok(ExchangeTarget {
+            unexchanged: Some(exchange.token.unwrap_or(Unexchanged::Removed)),
+            ..ExchangeTarget::default()
+        })
     }
 
     fn caller(&self, provider: &Provider, header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection> {
@@ -44,7 +48,7 @@ impl Profile for Nothing {
         rfc8693::Rfc8693.id_token_caller(claims)
     }
 
-    fn parameters<'a>(&self, _target: &'a Target, _subject: Subject<'a>) -> Parameters<'a> {
+    fn parameters<'a>(&self, _target: &'a ExchangeTarget, _subject: SubjectInput<'a>) -> Parameters<'a> {
         Vec::new()
     }
 }

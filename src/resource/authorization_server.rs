@@ -31,14 +31,14 @@ pub fn looked_for(path: &str) -> Option<&str> {
 
 /// The authorization servers of resources, and where that can be read: from the configuration alone.
 #[derive(Clone, Debug)]
-pub struct Servers {
+pub struct AuthorizationServers {
     /// Their issuers, in the order in which a client should try them.
     pub issuers: Vec<String>,
     /// The URLs of the metadata of the resources.
     pub metadata: Vec<String>,
 }
 
-impl Servers {
+impl AuthorizationServers {
     /// Those of these resources.
     pub fn of<'a>(resources: impl Iterator<Item = &'a Resource>, providers: &[Provider]) -> Self {
         let mut servers = Self { issuers: Vec::new(), metadata: Vec::new() };

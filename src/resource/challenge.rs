@@ -4,9 +4,9 @@ use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
 
 use crate::dpop::verify;
-use crate::http::{Answer, Scheme};
+use crate::http::{Response, Scheme};
 use crate::json;
-use crate::resource::{Bound, Resource, metadata};
+use crate::resource::{Requirement, Resource, metadata};
 
 /// The longest claims that an upstream may want, in base64.
 const LONGEST_CLAIMS: usize = 4096;
@@ -26,9 +26,9 @@ pub struct Problem<'a> {
 /// A challenge for each way in which the resource takes tokens: where to get one, and what was wrong, if there was one.
 pub fn challenges(resource: &Resource, problem: Option<&Problem<'_>>) -> Vec<String> {
     let schemes: &[Scheme] = match resource.dpop.mode {
-        Bound::Off => &[Scheme::Bearer],
-        Bound::Optional => &[Scheme::Bearer, Scheme::Dpop],
-        Bound::Required => &[Scheme::Dpop],
+        Requirement::Off => &[Scheme::Bearer],
+        Requirement::Optional => &[Scheme::Bearer, Scheme::Dpop],
+        Requirement::Required => &[Scheme::Dpop],
     };
     let blamed =
         |scheme: Scheme| problem.filter(|problem| problem.scheme == scheme || !schemes.contains(&problem.scheme));
@@ -57,14 +57,14 @@ fn challenge(resource: &Resource, scheme: Scheme, problem: Option<&Problem<'_>>)
 
 /// What an upstream wants a token to have in it beside what it does, where its challenges have the error
 /// `insufficient_claims`: JSON text (OpenID Connect Core section 5.5), an object.
-pub fn wanted_claims(answer: &Answer) -> Option<String> {
+pub fn wanted_claims(answer: &Response) -> Option<String> {
     let fields = answer.headers.iter().filter(|(name, _)| name == "www-authenticate");
     fields.filter_map(|(_, value)| std::str::from_utf8(value).ok()).find_map(claims_of)
 }
 
 /// Whether an upstream has nothing against a token but that its proof lacks the nonce of the `DPoP-Nonce` field (RFC 9449
 /// section 9).
-pub fn wants_nonce(answer: &Answer) -> bool {
+pub fn wants_nonce(answer: &Response) -> bool {
     const ERROR: &[u8] = b"use_dpop_nonce";
     let mut fields = answer.headers.iter().filter(|(name, _)| name == "www-authenticate");
     fields.any(|(_, value)| value.windows(ERROR.len()).any(|window| window == ERROR))
@@ -125,7 +125,7 @@ mod tests {
 
     fn wanted(fields: &[&str]) -> Option<String> {
         let headers = fields.iter().map(|value| ("www-authenticate".to_owned(), value.as_bytes().to_vec())).collect();
-        wanted_claims(&Answer { status: 401, headers, body: Vec::new() })
+        wanted_claims(&Response { status: 401, headers, body: Vec::new() })
     }
 
     #[test]

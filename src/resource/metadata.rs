@@ -1,11 +1,11 @@
 //! The protected resource metadata document (RFC 9728 sections 2 and 3).
 
 use crate::dpop::verify;
-use crate::http::LocalAnswer;
+use crate::http::LocalReply;
 use crate::json;
 use crate::path::without_final_slash;
 use crate::provider::Provider;
-use crate::resource::{Bound, Resource};
+use crate::resource::{Requirement, Resource};
 use crate::telemetry::Record;
 
 /// Section 3: stands between host and path of the resource.
@@ -17,14 +17,14 @@ pub fn readable() -> (&'static str, String) {
 }
 
 /// The answer to a browser that asks whether a script may send a request.
-pub fn preflight(methods: &str) -> LocalAnswer {
+pub fn preflight(methods: &str) -> LocalReply {
     let headers = vec![
         readable(),
         ("access-control-allow-methods", methods.to_owned()),
         ("access-control-allow-headers", "*".to_owned()),
         ("access-control-max-age", "86400".to_owned()),
     ];
-    LocalAnswer { status: 204, headers, body: String::new(), audit: Record::default() }
+    LocalReply { status: 204, headers, body: String::new(), audit: Record::default() }
 }
 
 /// The URL of a resource's document (section 3.1).
@@ -39,7 +39,7 @@ pub fn resource_path(path: &str) -> &str {
 }
 
 /// The answer to a request for the document, with what browsers need to read it from another origin.
-pub fn answer(method: &[u8], resource: &Resource, providers: &[Provider]) -> Option<LocalAnswer> {
+pub fn answer(method: &[u8], resource: &Resource, providers: &[Provider]) -> Option<LocalReply> {
     match method {
         b"OPTIONS" => Some(preflight("GET, HEAD, OPTIONS")),
         b"GET" | b"HEAD" => {
@@ -48,7 +48,7 @@ pub fn answer(method: &[u8], resource: &Resource, providers: &[Provider]) -> Opt
                 ("content-type", "application/json".to_owned()),
                 ("cache-control", "public, max-age=3600".to_owned()),
             ];
-            Some(LocalAnswer { status: 200, headers, body: document(resource, providers), audit: Record::default() })
+            Some(LocalReply { status: 200, headers, body: document(resource, providers), audit: Record::default() })
         }
         _ => None,
     }
@@ -65,13 +65,13 @@ fn document(resource: &Resource, providers: &[Provider]) -> String {
     if !resource.scopes_supported.is_empty() {
         document.push(("scopes_supported", resource.scopes_supported.iter().map(String::as_str).collect()));
     }
-    if resource.dpop.mode != Bound::Off {
+    if resource.dpop.mode != Requirement::Off {
         document.push(("dpop_signing_alg_values_supported", verify::ALGORITHMS.into_iter().collect()));
     }
-    if resource.dpop.mode == Bound::Required {
+    if resource.dpop.mode == Requirement::Required {
         document.push(("dpop_bound_access_tokens_required", true.into()));
     }
-    if resource.certificates != Bound::Off {
+    if resource.certificates != Requirement::Off {
         document.push(("tls_client_certificate_bound_access_tokens", true.into()));
     }
     json::text(document)

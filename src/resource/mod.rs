@@ -7,7 +7,7 @@ pub mod metadata;
 
 use std::time::Duration;
 
-use crate::provider::{Presentation, Provider, Target};
+use crate::provider::{ExchangeTarget, Provider, TokenType};
 use crate::url::Url;
 
 /// Something behind Envoy that has tokens of its own: an MCP server, an API (RFC 9728 section 1.2).
@@ -21,11 +21,11 @@ pub struct Resource {
     /// there than what their tokens carry.
     pub scopes_supported: Vec<String>,
     /// Whether tokens must be bound to a key that their holder proves to have (RFC 9449).
-    pub dpop: Dpop,
+    pub dpop: DpopPolicy,
     /// Whether tokens must be bound to the certificate of the connection (RFC 8705 section 3).
-    pub certificates: Bound,
+    pub certificates: Requirement,
     /// What to ask each provider for, by its index; `None` where users of the provider have no business.
-    pub targets: Vec<Option<Target>>,
+    pub targets: Vec<Option<ExchangeTarget>>,
     /// What `aud` of a caller's token may be here, by the index of its provider; `None` where the provider says so.
     pub audiences: AudienceLists,
     /// The providers that clients are told of, by their index, in the order of the operator's preference.
@@ -50,14 +50,14 @@ impl Resource {
 
     /// Whether any token goes to it with a proof.
     pub fn takes_proofs(&self) -> bool {
-        let is_proved = |target: &Target| matches!(target.presentation, Presentation::Dpop { .. });
+        let is_proved = |target: &ExchangeTarget| matches!(target.presentation, TokenType::Dpop { .. });
         self.targets.iter().flatten().any(is_proved)
     }
 }
 
 /// Whether the tokens of a resource's callers are bound to something that a thief does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Bound {
+pub enum Requirement {
     /// Bound ones are refused: nobody looks for the proof.
     #[default]
     Off,
@@ -69,9 +69,9 @@ pub enum Bound {
 
 /// What a resource wants of proofs.
 #[derive(Clone, Debug)]
-pub struct Dpop {
+pub struct DpopPolicy {
     /// Whether it wants any.
-    pub mode: Bound,
+    pub mode: Requirement,
     /// Whether proofs must have a nonce of ours in them (RFC 9449 section 9).
     pub nonce: bool,
     /// How far the time of a proof may be from now.

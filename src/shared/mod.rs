@@ -10,12 +10,12 @@ mod key;
 pub use key::{Nonce, SharedKey, is_same_code};
 
 /// Named values with a version each, of which a writer can say which one it means to replace.
-pub trait Shared {
+pub trait SharedData {
     /// The value under `name`, if there is one, and its version.
-    fn get(&self, name: &str) -> (Option<Vec<u8>>, Version);
+    fn get(&self, name: &str) -> (Option<Vec<u8>>, CasVersion);
 
     /// Puts `value` there if what stands there still has that version. Whether it did.
-    fn put(&self, name: &str, value: &[u8], version: Version) -> bool;
+    fn put(&self, name: &str, value: &[u8], version: CasVersion) -> bool;
 
     /// Puts `message` into a worker's queue, by the host's number. Whether it did.
     fn enqueue(&self, queue: u32, message: &[u8]) -> bool;
@@ -23,15 +23,15 @@ pub trait Shared {
 
 /// The version of a value. That of one that does not exist fits only as long as it does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Version(pub Option<u32>);
+pub struct CasVersion(pub Option<u32>);
 
 /// Who a worker is among those that share memory.
-pub(crate) type Worker = [u8; 16];
+pub(crate) type WorkerId = [u8; 16];
 
 /// What workers share by.
 #[derive(Clone, Copy)]
-pub(crate) struct Board<'a> {
-    pub(crate) shared: &'a dyn Shared,
+pub(crate) struct SharedStore<'a> {
+    pub(crate) shared: &'a dyn SharedData,
     pub(crate) key: &'a SharedKey,
-    pub(crate) worker: Worker,
+    pub(crate) worker: WorkerId,
 }

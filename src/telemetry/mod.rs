@@ -4,4 +4,4 @@ pub mod metrics;
 pub mod record;
 
 pub use metrics::{Counters, Sample};
-pub use record::{CallerFacts, FilterState, PREFIX, Record, Subjects};
+pub use record::{CallerFacts, FilterState, PREFIX, Record, SubjectDisplay};

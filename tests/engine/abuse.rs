@@ -51,7 +51,7 @@ fn no_token_goes_on_in_the_query_of_an_open_path() {
 fn forged_tokens_of_a_provider_without_keys_leave_room_for_the_users_of_another() {
     let mut bench = Bench::new(&configuration());
     bench.tick();
-    while let Some((flight, call)) = bench.engine.next_call() {
+    while let Some((flight, call)) = bench.engine.next_callout() {
         if call.url.as_str().contains("entra") {
             bench.reply(flight, &provider_document(&call));
         }
@@ -104,7 +104,7 @@ fn keys_that_cannot_be_fetched_again_are_trusted_as_long_as_they_may_be() {
     let mut bench = Bench::new(&configuration).with_keys();
     let refresh = |bench: &mut Bench| {
         bench.tick();
-        while let Some((flight, call)) = bench.engine.next_call() {
+        while let Some((flight, call)) = bench.engine.next_callout() {
             let is_keys = call.url.as_str().ends_with("keys");
             let reply = if is_keys { answer(200, br#"{"keys":[]}"#) } else { provider_document(&call) };
             bench.reply(flight, &reply);

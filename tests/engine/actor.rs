@@ -148,7 +148,7 @@ fn an_actors_token_that_cannot_be_read_goes_nowhere_unless_it_is_opaque() {
     let is_sent = |actor: &Value, token: &str| {
         let mut bench = bench(&with_actor(actor.clone()));
         let (_, step) = bench.send(from(&bob_token(), &[token]));
-        match bench.engine.next_call() {
+        match bench.engine.next_callout() {
             Some((_, call)) => form(&call)["actor_token"] == token,
             None => {
                 assert_eq!(refused(step), (502, "actor_token_missing".to_owned()), "{token}");
@@ -182,7 +182,7 @@ fn an_actors_token_that_cannot_be_read_goes_nowhere_unless_it_is_opaque() {
 fn is_exchanged(configuration: &Value, may_act: &Value) -> bool {
     let mut bench = bench(configuration);
     let (_, step) = bench.send(from(&user(json!({"may_act": may_act})), &["opaque"]));
-    match bench.engine.next_call() {
+    match bench.engine.next_callout() {
         Some(_) => true,
         None => {
             assert_eq!(refused(step), (403, "actor_not_allowed".to_owned()), "{may_act}");

@@ -8,8 +8,8 @@ use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use hmac_sha256::HMAC;
 use jwt_simple::algorithms::{ECDSAP256KeyPairLike, ECDSAP384KeyPairLike, RSAKeyPairLike};
 use jwt_simple::algorithms::{ES256KeyPair, ES384KeyPair, RS256KeyPair};
-use onbehalf::engine::Step;
-use onbehalf::http::{CallFailure, Reply};
+use onbehalf::engine::Decision;
+use onbehalf::http::{CalloutFailure, CalloutResult};
 use onbehalf::jose::{KeySet, Rejection, TokenError};
 use p256::ecdsa::signature::Signer as _;
 use rsa::pkcs8::DecodePrivateKey as _;
@@ -30,7 +30,7 @@ fn decode(text: &str) -> Vec<u8> {
 /// providers, at their own addresses.
 fn reason(bench: &mut Bench, token: &str) -> String {
     let step = match bench.ask(bearer("/github", token)) {
-        Step::Wait => bench.serve_keys().pop().expect("an answer").1,
+        Decision::Pause => bench.serve_keys().pop().expect("an answer").1,
         step => step,
     };
     bench.no_call();
@@ -42,9 +42,9 @@ fn reason(bench: &mut Bench, token: &str) -> String {
 /// What becomes of a token: `exchanged`, or why it is refused.
 fn verdict(bench: &mut Bench, token: &str) -> String {
     match bench.ask(bearer("/github", token)) {
-        Step::Forward(_) => "exchanged".to_owned(),
-        Step::Answer(answer) => refused(Step::Answer(answer)).1,
-        Step::Wait => {
+        Decision::Forward(_) => "exchanged".to_owned(),
+        Decision::Respond(answer) => refused(Decision::Respond(answer)).1,
+        Decision::Pause => {
             let (flight, call) = bench.call();
             if call.method == "POST" {
                 bench.reply(flight, &issued("up"));
@@ -64,7 +64,7 @@ fn header(more: Value) -> Value {
 fn with_keys(set: &Value) -> Bench {
     let mut bench = Bench::new(&configuration());
     bench.tick();
-    while let Some((flight, call)) = bench.engine.next_call() {
+    while let Some((flight, call)) = bench.engine.next_callout() {
         let reply = match call.url.as_str().ends_with("discovery/v2.0/keys") {
             true => answer(200, set.to_string().as_bytes()),
             false => provider_document(&call),
@@ -637,7 +637,7 @@ fn what_is_no_set_of_keys_is_not_taken_for_one() {
         ("201", answer(201, good.as_bytes())),
         ("a redirect", answer_with(302, &[("location", "https://evil.example/keys")], &json!({}))),
         ("half of it", answer(200, &good.as_bytes()[..good.len() / 2])),
-        ("more than it may have", Reply::Failed(CallFailure::TooLarge)),
+        ("more than it may have", CalloutResult::Failed(CalloutFailure::TooLarge)),
         ("nothing", answer(200, b"")),
         ("a member twice", answer(200, doubled.as_bytes())),
         ("keys twice", answer(200, br#"{"keys":[],"keys":[]}"#)),
@@ -651,7 +651,7 @@ fn what_is_no_set_of_keys_is_not_taken_for_one() {
         let mut bench = Bench::new(&configuration());
         bench.wait(bearer("/github", &alice_token()));
         let mut steps = Vec::new();
-        while let Some((flight, call)) = bench.engine.next_call() {
+        while let Some((flight, call)) = bench.engine.next_callout() {
             let of_keys = call.url.as_str().ends_with("discovery/v2.0/keys");
             let document = (!of_keys).then(|| provider_document(&call));
             steps.extend(bench.reply(flight, document.as_ref().unwrap_or(&reply)));
@@ -1218,7 +1218,7 @@ fn credentials_with_an_odd_separator_are_none() {
 
 #[test]
 fn a_token_endpoints_answer_of_another_kind_is_no_token() {
-    let at = |reply: &Reply| refused(Bench::ready().exchange(bearer("/github", &alice_token()), reply));
+    let at = |reply: &CalloutResult| refused(Bench::ready().exchange(bearer("/github", &alice_token()), reply));
     let good = json!({"access_token": "up", "token_type": "Bearer", "expires_in": 60});
     for token_type in [json!("mac"), json!("Bearer "), json!("Bearer, N_A"), json!(["Bearer"]), json!(7), json!("")] {
         let reply = answer_with(200, &[], &with(good.clone(), json!({"token_type": token_type})));
@@ -1279,7 +1279,7 @@ fn who_lost_a_scope_does_not_get_it_back_from_the_cache() {
     assert_eq!(refused(bench.ask(bearer("/github", &after))), (403, "insufficient_scope".to_owned()));
     // With another token the same user is somebody new.
     let again = ENTRA_KEY.token(&with(alice(), json!({"scp": "mcp.read", "uti": "2"})));
-    assert!(matches!(bench.ask(bearer("/github", &again)), Step::Wait));
+    assert!(matches!(bench.ask(bearer("/github", &again)), Decision::Pause));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A caller's token is good at the resource that it is for, and at no other (RFC 8707 section 2).
 
 use onbehalf::config::{Config, ConfigError};
-use onbehalf::engine::Step;
+use onbehalf::engine::Decision;
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -38,14 +38,14 @@ fn ready(configuration: &Value) -> Bench {
 /// Whether a token is taken at a path: exchanged, or served from the cache.
 fn is_taken(bench: &mut Bench, path: &str, token: &str) -> bool {
     match bench.ask(bearer(path, token)) {
-        Step::Wait => {
+        Decision::Pause => {
             let (flight, _) = bench.call();
             let steps = bench.reply(flight, &issued("up"));
             assert_eq!(steps.into_iter().map(|(_, step)| authorization(step)).collect::<Vec<_>>(), ["Bearer up"]);
             true
         }
-        Step::Forward(edits) => edits.authorization.is_some_and(|token| token.reveal() == "Bearer up"),
-        refusal @ Step::Answer(_) => {
+        Decision::Forward(edits) => edits.authorization.is_some_and(|token| token.reveal() == "Bearer up"),
+        refusal @ Decision::Respond(_) => {
             assert_eq!(refused(refusal), (401, "wrong_audience".to_owned()));
             bench.no_call();
             false
@@ -53,7 +53,7 @@ fn is_taken(bench: &mut Bench, path: &str, token: &str) -> bool {
     }
 }
 
-fn detail(step: Step) -> String {
+fn detail(step: Decision) -> String {
     answered(step).audit.facts().map(|(name, value)| format!("{name}={value} ")).collect()
 }
 
@@ -129,7 +129,7 @@ fn whoever_waits_for_one_resource_does_not_get_into_another() {
     let mut bench = Bench::new(&strict());
     let of_a = token(json!(A));
     let waiting = bench.wait(bearer("/a", &of_a));
-    assert!(matches!(bench.ask(bearer("/b", &of_a)), Step::Answer(_)), "it does not wait");
+    assert!(matches!(bench.ask(bearer("/b", &of_a)), Decision::Respond(_)), "it does not wait");
     let steps = bench.serve_keys_until_post();
     assert!(steps.is_empty(), "decided without a token");
     let (flight, call) = bench.call();

@@ -6,9 +6,9 @@ use std::sync::Once;
 use std::time::Duration;
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
-use onbehalf::engine::Step;
-use onbehalf::http::CallFailure;
-use onbehalf::http::Reply;
+use onbehalf::engine::Decision;
+use onbehalf::http::CalloutFailure;
+use onbehalf::http::CalloutResult;
 use onbehalf::telemetry::FilterState;
 use serde_json::{Value, json};
 
@@ -98,11 +98,11 @@ fn of_alice(more: &[(&str, &str)]) -> HashMap<String, String> {
     all
 }
 
-fn audited(step: Step) -> HashMap<String, String> {
+fn audited(step: Decision) -> HashMap<String, String> {
     let state = match step {
-        Step::Forward(edits) => edits.filter_state,
-        Step::Answer(answer) => FilterState::Record(answer.audit),
-        Step::Wait => panic!("waits"),
+        Decision::Forward(edits) => edits.filter_state,
+        Decision::Respond(answer) => FilterState::Record(answer.audit),
+        Decision::Pause => panic!("waits"),
     };
     state.facts().into_iter().map(|(name, value)| (name.to_owned(), value.into_owned())).collect()
 }
@@ -326,7 +326,7 @@ fn of_a_token_that_is_not_verified_no_line_says_whose_it_is() {
     let mut bench = Bench::new(&configuration());
     bench.wait(bearer("/github", &alice_token()));
     let (flight, _) = bench.call();
-    bench.reply(flight, &Reply::Failed(CallFailure::NoConnection));
+    bench.reply(flight, &CalloutResult::Failed(CalloutFailure::NoConnection));
     let mut records = records();
     let (level, facts) = records.pop().unwrap();
     let document = format!("{ENTRA}/.well-known/openid-configuration");
@@ -550,7 +550,7 @@ fn a_users_issuer_is_that_of_the_tenant_where_a_provider_has_several() {
     provider["token_endpoint"] = json!("https://login.entra.example/organizations/oauth2/v2.0/token");
     let mut bench = Bench::new(&configuration);
     bench.tick();
-    while let Some((flight, call)) = bench.engine.next_call() {
+    while let Some((flight, call)) = bench.engine.next_callout() {
         let reply =
             if call.url.path() == "/keys" { answer(200, &key_set(&[&ENTRA_KEY])) } else { provider_document(&call) };
         bench.reply(flight, &reply);

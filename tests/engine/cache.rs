@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use onbehalf::engine::Step;
+use onbehalf::engine::Decision;
 use serde_json::{Value, json};
 
 use crate::support::*;
 
 fn is_exchanged_again(bench: &mut Bench, token: &str) -> bool {
     match bench.ask(bearer("/github", token)) {
-        Step::Wait => true,
-        Step::Forward(_) => false,
-        Step::Answer(answer) => panic!("{answer:?}"),
+        Decision::Pause => true,
+        Decision::Forward(_) => false,
+        Decision::Respond(answer) => panic!("{answer:?}"),
     }
 }
 
@@ -84,7 +84,7 @@ fn exchanges_of(subject: u64, calls: u64, lifetime: impl Fn(u64) -> Value) -> us
         let since = half_second * 500;
         bench.now = NOW.plus(Duration::from_millis(since));
         let (_, mut step) = bench.send(bearer("/github", &token));
-        while let Some((flight, call)) = bench.engine.next_call() {
+        while let Some((flight, call)) = bench.engine.next_callout() {
             assert_eq!(call.method, "POST");
             exchanges += 1;
             let body =
@@ -392,7 +392,7 @@ fn a_renewal_that_fails_leaves_the_token_until_it_ends_and_is_repeated_now_and_t
     // It ends thirty seconds before the hour.
     for _ in 2850..3569 {
         assert_eq!(authorization(bench.ask(bearer("/github", &token))), "Bearer first");
-        while let Some((flight, _)) = bench.engine.next_call() {
+        while let Some((flight, _)) = bench.engine.next_callout() {
             calls += 1;
             assert!(bench.reply(flight, &TIMED_OUT).is_empty());
         }
@@ -491,7 +491,7 @@ fn a_next_token_that_ends_sooner_is_asked_for_when_it_would_end_later() {
     for second in 2800..3570 {
         bench.now = NOW.plus(Duration::from_secs(second));
         assert_eq!(authorization(bench.ask(bearer("/github", &token))), "Bearer first");
-        while let Some((flight, _)) = bench.engine.next_call() {
+        while let Some((flight, _)) = bench.engine.next_callout() {
             renewals.push(second);
             assert!(bench.reply(flight, &good_for("next", 100)).is_empty());
         }
@@ -517,7 +517,7 @@ fn so_many_tokens_are_renewed_at_once_and_no_more() {
     for token in &tokens {
         authorization(bench.ask(bearer("/github", token)));
     }
-    let calls: Vec<_> = std::iter::from_fn(|| bench.engine.next_call()).collect();
+    let calls: Vec<_> = std::iter::from_fn(|| bench.engine.next_callout()).collect();
     assert_eq!(calls.len(), 32);
     for (flight, _) in calls {
         bench.reply(flight, &issued("second"));
@@ -532,7 +532,7 @@ fn of_two_answers_that_throttle_the_longer_pause_counts() {
     let mut flights = Vec::new();
     for user in ["one", "two"] {
         bench.wait(bearer("/github", &entra_user(user)));
-        flights.push(bench.engine.next_call().unwrap().0);
+        flights.push(bench.engine.next_callout().unwrap().0);
     }
     for (flight, pause) in flights.into_iter().zip(["40", "5"]) {
         bench.reply(flight, &answer_with(429, &[("retry-after", pause)], &json!({})));

@@ -9,7 +9,7 @@ use jwt_simple::algorithms::{
 };
 use onbehalf::config::Config;
 use onbehalf::crypto::{Algorithm, Crypto as _, PublicKey, Software};
-use onbehalf::http::{Call, Reply, Request};
+use onbehalf::http::{Callout, CalloutResult, Request};
 use onbehalf::telemetry::Sample;
 use rsa::pkcs8::{EncodePrivateKey as _, LineEnding};
 use rsa::traits::PublicKeyParts as _;
@@ -194,7 +194,7 @@ fn with_two_secrets(method: &str) -> Bench {
 }
 
 /// The secret by which a call proves its client.
-fn secret_of(call: &Call) -> String {
+fn secret_of(call: &Callout) -> String {
     let basic = call.headers.iter().find(|(name, _)| *name == "authorization");
     match basic {
         Some((_, value)) => {
@@ -205,7 +205,7 @@ fn secret_of(call: &Call) -> String {
     }
 }
 
-fn invalid_client() -> Reply {
+fn invalid_client() -> CalloutResult {
     answer_with(401, &[], &json!({"error": "invalid_client", "error_codes": [7_000_215]}))
 }
 
@@ -226,7 +226,7 @@ fn while_a_secret_is_replaced_the_old_one_serves_where_the_new_is_not_known() {
         let served: Vec<_> = steps.into_iter().map(|(id, step)| (id, authorization(step))).collect();
         assert_eq!(served, [(id, "Bearer up".to_owned()), (other, "Bearer up".to_owned())]);
         let counted = bench.engine.counters().take();
-        assert!(counted.contains(&(Sample::Exchanges(0, "ok_with_previous_secret"), 1)), "{counted:?}");
+        assert!(counted.contains(&(Sample::ExchangedTokenCache(0, "ok_with_previous_secret"), 1)), "{counted:?}");
         // The new one is always tried first.
         bench.wait(bearer("/github", &entra_user("next")));
         assert_eq!(secret_of(&bench.call().1), "new");
@@ -274,7 +274,7 @@ fn a_previous_secret_that_is_the_same_is_pointed_out() {
 }
 
 /// What a call says of the client: its fields beside those of the grant, and whether it has an `authorization`.
-fn proof(call: &Call) -> (Vec<(String, String)>, bool) {
+fn proof(call: &Callout) -> (Vec<(String, String)>, bool) {
     let grant = ["grant_type", "requested_token_use", "assertion", "scope"];
     let mut fields: Vec<_> = form(call).into_iter().filter(|(name, _)| !grant.contains(&name.as_str())).collect();
     fields.sort();
@@ -304,7 +304,7 @@ fn a_client_that_the_cluster_proves_sends_nothing_of_its_own() {
 const ALIAS: &str = "https://login.entra.example/mtls/token";
 
 /// Entra's metadata with these aliases.
-fn metadata(aliases: &Value) -> Reply {
+fn metadata(aliases: &Value) -> CalloutResult {
     let at = |path: &str| format!("https://login.entra.example/{path}");
     answer_with(
         200,
@@ -364,7 +364,7 @@ fn endpoints_are_not_taken_over_from_a_worker_whose_client_proves_itself_in_anot
     let worker = |method: &str| Bench::beside(&with_client(json!({"method": method})), &shared);
     let fetch = |bench: &mut Bench| {
         bench.tick();
-        let calls = std::iter::from_fn(|| bench.engine.next_call()).collect::<Vec<_>>();
+        let calls = std::iter::from_fn(|| bench.engine.next_callout()).collect::<Vec<_>>();
         let urls: Vec<_> = calls.iter().map(|(_, call)| call.url.as_str().to_owned()).collect();
         for (flight, call) in calls {
             if call.url.as_str().starts_with("https://login.entra.example") {
@@ -637,7 +637,7 @@ fn workers_share_with_those_who_have_the_same_secrets_all_of_them() {
         drop(Bench::beside(&first, &shared).with_keys());
         let mut bench = Bench::beside(&second, &shared);
         bench.tick();
-        assert_eq!(bench.engine.next_call().is_none(), same, "{first} {second}");
+        assert_eq!(bench.engine.next_callout().is_none(), same, "{first} {second}");
     }
 }
 

@@ -9,10 +9,10 @@ use jwt_simple::algorithms::{ECDSAP256KeyPairLike as _, ES256KeyPair, ES384KeyPa
 use onbehalf::config::Config;
 use onbehalf::crypto::{Algorithm, Software};
 use onbehalf::dpop::verify;
-use onbehalf::engine::HeaderEdits;
-use onbehalf::engine::{Response, Step};
-use onbehalf::http::{Answer, Call, CallFailure, Reply, Request};
-use onbehalf::provider::{Leg, Subject, TokenRequest, Which};
+use onbehalf::engine::HeaderMutations;
+use onbehalf::engine::{Decision, UpstreamAction};
+use onbehalf::http::{Callout, CalloutFailure, CalloutResult, Request, Response};
+use onbehalf::provider::{Hop, SecretVersion, SubjectInput, TokenRequest};
 use onbehalf::telemetry::Sample;
 use onbehalf::url::Url;
 use serde_json::{Value, json};
@@ -66,7 +66,7 @@ fn user(name: &str) -> String {
     OKTA_KEY.token(&with(bob(), json!({"uid": name, "jti": format!("AT.{name}")})))
 }
 
-fn proof_of(call: &Call) -> String {
+fn proof_of(call: &Callout) -> String {
     let mut proofs = call.headers.iter().filter(|(name, _)| *name == "dpop");
     let proof = proofs.next().expect("a proof").1.reveal().to_owned();
     assert!(proofs.next().is_none());
@@ -81,7 +81,7 @@ fn claims(proof: &str) -> Value {
     part(proof, 1)
 }
 
-fn nonce_of(call: &Call) -> Value {
+fn nonce_of(call: &Callout) -> Value {
     claims(&proof_of(call))["nonce"].clone()
 }
 
@@ -89,7 +89,7 @@ fn nonce_of(call: &Call) -> Value {
 fn verdict(proof: &str, method: &str, url: &str, token: &str) -> Result<(), &'static str> {
     let url = Url::parse(url).unwrap();
     let key_thumbprint = &thumbprint();
-    let expected = verify::Expected {
+    let expected = verify::ProofRules {
         method: method.as_bytes(),
         url: &url,
         path: url.path(),
@@ -100,11 +100,11 @@ fn verdict(proof: &str, method: &str, url: &str, token: &str) -> Result<(), &'st
     verify::verify(proof.as_bytes(), expected, &Software, NOW).map(|_| ())
 }
 
-fn bound(token: &str, headers: &[(&str, &str)]) -> Reply {
+fn bound(token: &str, headers: &[(&str, &str)]) -> CalloutResult {
     answer_with(200, headers, &json!({"access_token": token, "token_type": "DPoP", "expires_in": 3600}))
 }
 
-fn use_nonce(status: u16, headers: &[(&str, &str)]) -> Reply {
+fn use_nonce(status: u16, headers: &[(&str, &str)]) -> CalloutResult {
     answer_with(status, headers, &json!({"error": "use_dpop_nonce", "error_description": "nonce"}))
 }
 
@@ -185,9 +185,9 @@ fn a_nonce_that_the_provider_wants_is_in_the_next_proof_and_in_those_of_others()
         assert!(bench.reply(flight, &use_nonce(status, &[("dpop-nonce", "n1")])).is_empty(), "it waits on");
         let (flight, second) = bench.call();
         assert_eq!(nonce_of(&second), "n1");
-        let jti = |call: &Call| claims(&proof_of(call))["jti"].clone();
+        let jti = |call: &Callout| claims(&proof_of(call))["jti"].clone();
         assert_ne!(jti(&first), jti(&second));
-        let assertion = |call: &Call| form(call)["client_assertion"].clone();
+        let assertion = |call: &Callout| form(call)["client_assertion"].clone();
         assert_ne!(part(&assertion(&first), 1)["jti"], part(&assertion(&second), 1)["jti"]);
         let mut steps = bench.reply(flight, &bound("up", &[]));
         assert_eq!(steps.remove(0).0, id);
@@ -273,14 +273,14 @@ fn a_nonce_a_previous_secret_and_a_broken_connection_get_along() {
     bench.wait(bearer("/github", &bob_token()));
     let invalid = |nonce| answer_with(401, &[("dpop-nonce", nonce)], &json!({"error": "invalid_client"}));
     let mut ids = Vec::new();
-    let mut expect = |bench: &mut Bench, secret: &str, nonce: Value, reply: &Reply| {
+    let mut expect = |bench: &mut Bench, secret: &str, nonce: Value, reply: &CalloutResult| {
         let (flight, call) = bench.call();
         assert_eq!((form(&call)["client_secret"].as_str(), nonce_of(&call)), (secret, nonce));
         ids.push(claims(&proof_of(&call))["jti"].clone());
         bench.reply(flight, reply)
     };
     assert!(expect(&mut bench, "new", json!(null), &use_nonce(400, &[("dpop-nonce", "n1")])).is_empty());
-    assert!(expect(&mut bench, "new", json!("n1"), &Reply::Failed(CallFailure::NoConnection)).is_empty());
+    assert!(expect(&mut bench, "new", json!("n1"), &CalloutResult::Failed(CalloutFailure::NoConnection)).is_empty());
     assert!(expect(&mut bench, "new", json!("n1"), &use_nonce(400, &[("dpop-nonce", "n2")])).is_empty());
     assert!(expect(&mut bench, "new", json!("n2"), &invalid("n3")).is_empty());
     assert!(expect(&mut bench, "old", json!("n3"), &use_nonce(400, &[("dpop-nonce", "n4")])).is_empty());
@@ -288,7 +288,7 @@ fn a_nonce_a_previous_secret_and_a_broken_connection_get_along() {
     assert_eq!(authorization(steps.remove(0).1), "DPoP up");
     bench.no_call();
     let counted = bench.engine.counters().take();
-    assert!(counted.contains(&(Sample::Exchanges(1, "ok_with_previous_secret"), 1)), "{counted:?}");
+    assert!(counted.contains(&(Sample::ExchangedTokenCache(1, "ok_with_previous_secret"), 1)), "{counted:?}");
     ids.sort_by_key(Value::to_string);
     ids.dedup();
     assert_eq!(ids.len(), 6, "a proof was sent twice");
@@ -309,11 +309,11 @@ fn those_who_wait_at_once_each_learn_the_nonce_by_one_call_more() {
 }
 
 /// What goes on with a token from the cache.
-fn goes_on(bench: &mut Bench, request: Request) -> HeaderEdits {
+fn goes_on(bench: &mut Bench, request: Request) -> HeaderMutations {
     forwarded(bench.ask(request))
 }
 
-fn proof(edits: &HeaderEdits) -> String {
+fn proof(edits: &HeaderMutations) -> String {
     edits.proof.as_ref().expect("a proof").reveal().to_owned()
 }
 
@@ -406,7 +406,7 @@ fn after(more: Value, kind: &str) -> (u16, String) {
     let mut bench = Bench::new(&with_key(&pem(), "ES256", more)).with_keys();
     let body = json!({"access_token": "up", "token_type": kind, "expires_in": 3600});
     match bench.exchange(bearer("/github", &bob_token()), &answer_with(200, &[], &body)) {
-        Step::Forward(edits) => (200, edits.authorization.unwrap().reveal().to_owned()),
+        Decision::Forward(edits) => (200, edits.authorization.unwrap().reveal().to_owned()),
         step => refused(step),
     }
 }
@@ -440,9 +440,9 @@ fn the_log_says_what_to_do_where_a_token_is_not_of_the_kind_that_the_resource_pr
             provider: &config.providers[1],
             target: config.resources[0].targets[1].as_ref().unwrap(),
             token_endpoint: &Url::parse(TOKEN_ENDPOINT).unwrap(),
-            subject: Subject { token: "subject", is_id_token: false, ..Subject::default() },
-            leg: Leg::First,
-            which: Which::Current,
+            subject: SubjectInput { token: "subject", is_id_token: false, ..SubjectInput::default() },
+            leg: Hop::First,
+            which: SecretVersion::Current,
             nonce: None,
             assertion: None,
         };
@@ -550,12 +550,12 @@ fn a_worker_presents_the_token_that_another_has_got_and_one_with_another_key_doe
 }
 
 /// What is made of an upstream's answer to a request that went on with these edits.
-fn answered_with(bench: &mut Bench, edits: &HeaderEdits, status: u16, headers: &[(&str, &str)]) -> Response {
+fn answered_with(bench: &mut Bench, edits: &HeaderMutations, status: u16, headers: &[(&str, &str)]) -> UpstreamAction {
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
-    let answer = Answer { status, headers, body: Vec::new() };
+    let answer = Response { status, headers, body: Vec::new() };
     let sent = edits.sent.expect("what it was sent with");
     bench.now = bench.now.plus(Duration::from_millis(1));
-    bench.engine.upstream_answered(&sent, &answer, bench.now)
+    bench.engine.on_upstream_response(&sent, &answer, bench.now)
 }
 
 #[test]
@@ -565,7 +565,7 @@ fn an_upstream_that_wants_a_nonce_gets_it_with_the_next_request_and_the_same_tok
     // Those that were under way at once are told the same.
     for _ in [1, 2] {
         let wish = [("www-authenticate", "DPoP error=\"use_dpop_nonce\", algs=\"ES256\""), ("dpop-nonce", "u1")];
-        let Response::Instead(step) = answered_with(&mut bench, &edits, 401, &wish) else {
+        let UpstreamAction::Instead(step) = answered_with(&mut bench, &edits, 401, &wish) else {
             panic!("it went on");
         };
         let answer = answered(step);
@@ -576,7 +576,7 @@ fn an_upstream_that_wants_a_nonce_gets_it_with_the_next_request_and_the_same_tok
     assert_eq!(edits.authorization.as_ref().unwrap().reveal(), "DPoP up");
     assert_eq!(claims(&proof(&edits))["nonce"], "u1");
     // A good answer brings another; it is for us, and not for the client.
-    let Response::PassOn { remove } = answered_with(&mut bench, &edits, 200, &[("dpop-nonce", "u2")]) else {
+    let UpstreamAction::PassOn { remove } = answered_with(&mut bench, &edits, 200, &[("dpop-nonce", "u2")]) else {
         panic!("a good answer was replaced");
     };
     assert!(remove.contains(&"dpop-nonce"));
@@ -587,7 +587,7 @@ fn an_upstream_that_wants_a_nonce_gets_it_with_the_next_request_and_the_same_tok
     for headers in [&[("www-authenticate", "DPoP error=\"use_dpop_nonce\"")][..], &[("dpop-nonce", "u3")]] {
         let mut bench = self::bench();
         let edits = forwarded(bench.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
-        assert!(matches!(answered_with(&mut bench, &edits, 401, headers), Response::Instead(_)));
+        assert!(matches!(answered_with(&mut bench, &edits, 401, headers), UpstreamAction::Instead(_)));
         bench.wait(bearer("/github", &bob_token()));
         assert_eq!(bench.call().1.method, "POST");
     }
@@ -597,7 +597,7 @@ fn an_upstream_that_wants_a_nonce_gets_it_with_the_next_request_and_the_same_tok
 fn what_a_resource_without_proofs_says_of_nonces_is_the_clients() {
     let mut bench = Bench::ready();
     let edits = forwarded(bench.exchange(bearer("/github", &bob_token()), &issued("up")));
-    let Response::PassOn { remove } = answered_with(&mut bench, &edits, 200, &[("dpop-nonce", "u")]) else {
+    let UpstreamAction::PassOn { remove } = answered_with(&mut bench, &edits, 200, &[("dpop-nonce", "u")]) else {
         panic!("a good answer was replaced");
     };
     assert!(!remove.contains(&"dpop-nonce"));
@@ -630,7 +630,7 @@ fn a_client_that_proves_itself_to_us_gets_no_nonce_of_the_upstreams() {
         let mut bench = Bench::new(&configuration).with_keys();
         let edits = forwarded(bench.exchange(bearer("/github", &bob_token()), &issued("up")));
         assert_eq!(edits.sent.unwrap().hides_nonce(), hidden);
-        let Response::PassOn { remove } = answered_with(&mut bench, &edits, 200, &[("dpop-nonce", "u")]) else {
+        let UpstreamAction::PassOn { remove } = answered_with(&mut bench, &edits, 200, &[("dpop-nonce", "u")]) else {
             panic!("a good answer was replaced");
         };
         assert_eq!(remove.contains(&"dpop-nonce"), hidden, "{mode}");

@@ -6,10 +6,11 @@ use std::fs;
 use std::path::Path;
 
 use onbehalf::config::Config;
-use onbehalf::http::{CallFailure, Reply};
+use onbehalf::http::{CalloutFailure, CalloutResult};
 use onbehalf::provider;
 use onbehalf::provider::{
-    Act, AtSignIn, Blame, COMMON, Entry, Fault, Leg, Profile, Sign, Subject, TokenRequest, Which,
+    COMMON, ErrorClass, ErrorPattern, Hop, KnownError, Profile, Responsible, SecretVersion, SignInError, SubjectInput,
+    TokenEndpointError, TokenRequest,
 };
 use onbehalf::refusal::Reason;
 use onbehalf::url::Url;
@@ -27,19 +28,19 @@ fn config_of(profile: &str) -> Config {
 }
 
 /// What is made of an answer by the provider with that profile.
-fn read(config: &Config, profile: &str, reply: &Reply) -> Fault {
-    read_at(Leg::First, config, profile, reply)
+fn read(config: &Config, profile: &str, reply: &CalloutResult) -> TokenEndpointError {
+    read_at(Hop::First, config, profile, reply)
 }
 
-fn read_at(leg: Leg<'_>, config: &Config, profile: &str, reply: &Reply) -> Fault {
+fn read_at(leg: Hop<'_>, config: &Config, profile: &str, reply: &CalloutResult) -> TokenEndpointError {
     let index = config.providers.iter().position(|provider| provider.profile.name() == profile).unwrap();
     let request = TokenRequest {
         provider: &config.providers[index],
         target: config.resources[0].targets[index].as_ref().unwrap(),
         token_endpoint: &Url::parse("https://login.example/token").unwrap(),
-        subject: Subject { token: "subject-token", is_id_token: false, ..Subject::default() },
+        subject: SubjectInput { token: "subject-token", is_id_token: false, ..SubjectInput::default() },
         leg,
-        which: Which::Current,
+        which: SecretVersion::Current,
         nonce: None,
         assertion: None,
     };
@@ -47,8 +48,8 @@ fn read_at(leg: Leg<'_>, config: &Config, profile: &str, reply: &Reply) -> Fault
 }
 
 /// Every entry with its profile; those of any provider with each.
-fn entries() -> Vec<(&'static dyn Profile, &'static Entry)> {
-    let of = |(profile, entries): (&'static dyn Profile, &'static [Entry])| {
+fn entries() -> Vec<(&'static dyn Profile, &'static KnownError)> {
+    let of = |(profile, entries): (&'static dyn Profile, &'static [KnownError])| {
         entries.iter().map(move |entry| (profile, entry))
     };
     let common =
@@ -57,24 +58,24 @@ fn entries() -> Vec<(&'static dyn Profile, &'static Entry)> {
 }
 
 /// The answers that an entry is about: one for each of its numbers, words or suberrors.
-fn answers(entry: &Entry) -> Vec<Reply> {
+fn answers(entry: &KnownError) -> Vec<CalloutResult> {
     let base = match entry.suberror {
         "" => json!({"error": entry.error, "trace_id": "t", "error_description": ""}),
         suberror => json!({"error": entry.error, "suberror": suberror}),
     };
     let bodies = match entry.sign {
-        Sign::None => vec![base],
-        Sign::Suberror(suberrors) => {
+        ErrorPattern::None => vec![base],
+        ErrorPattern::Suberror(suberrors) => {
             suberrors.iter().map(|text| with(base.clone(), json!({"suberror": text}))).collect()
         }
-        Sign::Numbers(numbers) => {
+        ErrorPattern::Numbers(numbers) => {
             numbers.iter().map(|number| with(base.clone(), json!({"error_codes": [7, number]}))).collect()
         }
-        Sign::Words(words) => {
+        ErrorPattern::Words(words) => {
             let text = |word: &&str| format!("The {word} of something.");
             words.iter().map(|word| with(base.clone(), json!({"error_description": text(word)}))).collect()
         }
-        Sign::Upstream => Vec::new(),
+        ErrorPattern::Upstream => Vec::new(),
     };
     bodies.iter().map(|body| answer_with(entry.status, &[], body)).collect()
 }
@@ -109,7 +110,7 @@ fn what_only_the_second_request_fails_with_is_explained_there_as_it_is_listed() 
     let mut explained = 0;
     for (profile, entry) in entries().into_iter().filter(|(_, entry)| entry.is_at_second) {
         for reply in answers(entry) {
-            let fault = read_at(Leg::Second("assertion"), &config, "okta_xaa", &reply);
+            let fault = read_at(Hop::Second("assertion"), &config, "okta_xaa", &reply);
             let line = fault.to_string();
             assert!(line.ends_with(&format!(" act={} remedy={:?}", entry.act.text(), entry.remedy)), "{line}");
             assert_eq!(fault.blame, at_second(entry.blame(profile).unwrap()), "{entry:?}");
@@ -123,8 +124,10 @@ fn what_only_the_second_request_fails_with_is_explained_there_as_it_is_listed() 
 fn what_is_no_error_response_is_explained_too() {
     let config = config_of("rfc8693");
     let remedy = |error: &str| COMMON.iter().find(|entry| entry.error == error).unwrap().remedy;
-    for failure in [CallFailure::NotSent, CallFailure::NoConnection, CallFailure::TimedOut, CallFailure::TooLarge] {
-        let line = read(&config, "rfc8693", &Reply::Failed(failure)).to_string();
+    for failure in
+        [CalloutFailure::NotSent, CalloutFailure::NoConnection, CalloutFailure::TimedOut, CalloutFailure::TooLarge]
+    {
+        let line = read(&config, "rfc8693", &CalloutResult::Failed(failure)).to_string();
         assert!(line.ends_with(&format!("remedy={:?}", remedy(failure.text()))) && !line.contains("status="), "{line}");
     }
     let good = json!({"access_token": "up", "token_type": "Bearer"});
@@ -150,8 +153,10 @@ fn a_number_or_a_word_chooses_the_explanation_and_nothing_else() {
     let signs: Vec<Value> = entries()
         .iter()
         .flat_map(|(_, entry)| match entry.sign {
-            Sign::Numbers(numbers) => numbers.iter().map(|number| json!({"error_codes": [number]})).collect(),
-            Sign::Words(words) => words.iter().map(|word| json!({"error_description": word})).collect::<Vec<_>>(),
+            ErrorPattern::Numbers(numbers) => numbers.iter().map(|number| json!({"error_codes": [number]})).collect(),
+            ErrorPattern::Words(words) => {
+                words.iter().map(|word| json!({"error_description": word})).collect::<Vec<_>>()
+            }
             _ => Vec::new(),
         })
         .collect();
@@ -172,7 +177,7 @@ fn a_number_or_a_word_chooses_the_explanation_and_nothing_else() {
             let without = read(&config, profile, &answer_with(status, &[], &bare));
             for sign in &signs {
                 let told = read(&config, profile, &answer_with(status, &[], &with(bare.clone(), sign.clone())));
-                let decided = |fault: &Fault| (fault.blame, fault.retry_after, fault.claims.clone());
+                let decided = |fault: &TokenEndpointError| (fault.blame, fault.retry_after, fault.claims.clone());
                 assert_eq!(decided(&told), decided(&without), "{profile} {status} {error} {sign}");
             }
         }
@@ -184,7 +189,7 @@ fn the_sharp_edges_are_all_listed() {
     let numbers: Vec<u32> = entries()
         .iter()
         .flat_map(|(_, entry)| match entry.sign {
-            Sign::Numbers(numbers) => numbers.to_vec(),
+            ErrorPattern::Numbers(numbers) => numbers.to_vec(),
             _ => Vec::new(),
         })
         .collect();
@@ -197,15 +202,15 @@ fn the_sharp_edges_are_all_listed() {
     let entra = config_of("entra_obo");
     let description = |error: &str, text: &str| json!({"error": error, "error_description": text});
     for (config, profile, status, body, act, words) in [
-        (&okta, "okta_obo", 400, description("invalid_dpop_proof", ""), Act::Operator, "DPoP"),
-        (&okta, "okta_obo", 400, description("use_dpop_nonce", ""), Act::Operator, "DPoP"),
-        (&okta, "okta_obo", 401, description("access_denied", ""), Act::Admin, "access policy"),
+        (&okta, "okta_obo", 400, description("invalid_dpop_proof", ""), Responsible::Operator, "DPoP"),
+        (&okta, "okta_obo", 400, description("use_dpop_nonce", ""), Responsible::Operator, "DPoP"),
+        (&okta, "okta_obo", 401, description("access_denied", ""), Responsible::Admin, "access policy"),
         (
             &okta,
             "okta_obo",
             400,
             description("access_denied", "User is not assigned to the client application."),
-            Act::Admin,
+            Responsible::Admin,
             "Assign the user",
         ),
         (
@@ -213,7 +218,7 @@ fn the_sharp_edges_are_all_listed() {
             "okta_obo",
             403,
             description("access_denied", "The 'subject_token' issuer isn't a trusted authorization server."),
-            Act::Admin,
+            Responsible::Admin,
             "Trusted servers",
         ),
         (
@@ -221,7 +226,7 @@ fn the_sharp_edges_are_all_listed() {
             "okta_obo",
             401,
             description("invalid_client", "The client_assertion token has already been used."),
-            Act::Operator,
+            Responsible::Operator,
             "retries",
         ),
         (
@@ -229,7 +234,7 @@ fn the_sharp_edges_are_all_listed() {
             "okta_obo",
             400,
             description("invalid_request", "'subject_token_type' is invalid or not supported."),
-            Act::Operator,
+            Responsible::Operator,
             "access_token",
         ),
         (
@@ -237,7 +242,7 @@ fn the_sharp_edges_are_all_listed() {
             "okta_obo",
             400,
             description("invalid_request", "'subject_token' is invalid."),
-            Act::Operator,
+            Responsible::Operator,
             "access token",
         ),
         (
@@ -248,7 +253,7 @@ fn the_sharp_edges_are_all_listed() {
                 "server_error",
                 "The groups claim matched too many groups and must be configured to match fewer groups.",
             ),
-            Act::Admin,
+            Responsible::Admin,
             "prefix",
         ),
         (
@@ -256,7 +261,7 @@ fn the_sharp_edges_are_all_listed() {
             "entra_obo",
             400,
             json!({"error": "invalid_grant", "suberror": "consent_required", "error_codes": [65001]}),
-            Act::Admin,
+            Responsible::Admin,
             "authorized client applications",
         ),
         (
@@ -264,7 +269,7 @@ fn the_sharp_edges_are_all_listed() {
             "entra_obo",
             400,
             json!({"error": "invalid_grant", "error_codes": [240_002]}),
-            Act::Operator,
+            Responsible::Operator,
             "ID token",
         ),
         (
@@ -272,7 +277,7 @@ fn the_sharp_edges_are_all_listed() {
             "entra_obo",
             401,
             json!({"error": "invalid_client", "error_codes": [7_000_222]}),
-            Act::Operator,
+            Responsible::Operator,
             "another client secret",
         ),
     ] {
@@ -282,7 +287,7 @@ fn the_sharp_edges_are_all_listed() {
     }
     let later = |profile: &str, words: &str| {
         let of = entries();
-        let mut later = of.iter().filter(|(of, entry)| of.name() == profile && entry.sign == Sign::Upstream);
+        let mut later = of.iter().filter(|(of, entry)| of.name() == profile && entry.sign == ErrorPattern::Upstream);
         assert!(later.any(|(_, entry)| entry.cause.contains(words)), "{words}");
     };
     later("entra_obo", ".default");
@@ -359,19 +364,19 @@ fn page() -> String {
     page
 }
 
-fn table(page: &mut String, title: &str, profile: &dyn Profile, entries: &[Entry]) {
+fn table(page: &mut String, title: &str, profile: &dyn Profile, entries: &[KnownError]) {
     writeln!(page, "## {title}\n").unwrap();
     page.push_str("| answer | with | what is the matter | who acts | what to do | again | to the client |\n");
     page.push_str("|---|---|---|---|---|---|---|\n");
-    let mut sorted: Vec<&Entry> = entries.iter().collect();
+    let mut sorted: Vec<&KnownError> = entries.iter().collect();
     sorted.sort_by_key(|entry| {
-        let is_last = (entry.sign == Sign::Upstream, matches!(entry.status, 0 | 200), entry.error.is_empty());
-        (is_last, entry.error, entry.status, matches!(entry.sign, Sign::None))
+        let is_last = (entry.sign == ErrorPattern::Upstream, matches!(entry.status, 0 | 200), entry.error.is_empty());
+        (is_last, entry.error, entry.status, matches!(entry.sign, ErrorPattern::None))
     });
     for entry in sorted {
         let who = who(entry.act);
         let blame = entry.blame(profile).map(|blame| if entry.is_at_second { at_second(blame) } else { blame });
-        let again = if blame.is_some_and(Blame::is_retryable) { "yes" } else { "no" };
+        let again = if blame.is_some_and(ErrorClass::is_retryable) { "yes" } else { "no" };
         writeln!(
             page,
             "| {}{} | {} | {} | {who} | {} | {again} | {} |",
@@ -387,17 +392,17 @@ fn table(page: &mut String, title: &str, profile: &dyn Profile, entries: &[Entry
     page.push('\n');
 }
 
-const fn who(act: Act) -> &'static str {
+const fn who(act: Responsible) -> &'static str {
     match act {
-        Act::User => "the user",
-        Act::Admin => "the identity admin",
-        Act::Operator => "the operator",
-        Act::Provider => "the provider",
+        Responsible::User => "the user",
+        Responsible::Admin => "the identity admin",
+        Responsible::Operator => "the operator",
+        Responsible::Provider => "the provider",
     }
 }
 
 /// What users meet before there is a token.
-fn table_of_sign_in(page: &mut String, title: &str, entries: &[AtSignIn]) {
+fn table_of_sign_in(page: &mut String, title: &str, entries: &[SignInError]) {
     writeln!(page, "## {title}, at sign-in\n").unwrap();
     page.push_str(
         "These come from the provider before there is a token, and are shown in the user's browser or by the client. Nothing of them
@@ -409,25 +414,25 @@ of ours.
 |---|---|---|---|
 ",
     );
-    for AtSignIn { code, cause, act, remedy } in entries {
+    for SignInError { code, cause, act, remedy } in entries {
         writeln!(page, "| {code} | {cause} | {} | {remedy} |", who(*act)).unwrap();
     }
     page.push('\n');
 }
 
 /// What a failure becomes there.
-fn at_second(blame: Blame) -> Blame {
-    if blame == Blame::Token { Blame::Operator } else { blame }
+fn at_second(blame: ErrorClass) -> ErrorClass {
+    if blame == ErrorClass::Token { ErrorClass::Operator } else { blame }
 }
 
 /// The answer as it came.
-fn came(entry: &Entry) -> String {
+fn came(entry: &KnownError) -> String {
     match (entry.sign, entry.status, entry.error) {
-        (Sign::Upstream, status, _) => format!("a token; the upstream says {status}"),
+        (ErrorPattern::Upstream, status, _) => format!("a token; the upstream says {status}"),
         (_, 0, error) => format!("none: {error}"),
         (_, 200, "") => "200, anything else".to_owned(),
         (_, 200, error) => format!("200: {error}"),
-        (Sign::Numbers(_), _, "") => "any `error`".to_owned(),
+        (ErrorPattern::Numbers(_), _, "") => "any `error`".to_owned(),
         (_, 302, "") => "3xx".to_owned(),
         (_, 500, "") => "5xx".to_owned(),
         (_, 400, "") => "anything else".to_owned(),
@@ -437,14 +442,14 @@ fn came(entry: &Entry) -> String {
 }
 
 /// By what it is told from its like.
-fn sign(entry: &Entry) -> String {
+fn sign(entry: &KnownError) -> String {
     let quoted = |texts: &[&str]| texts.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", ");
     let suberror = if entry.suberror.is_empty() { String::new() } else { format!(", mostly `{}`", entry.suberror) };
     match entry.sign {
-        Sign::None | Sign::Upstream => String::new(),
-        Sign::Suberror(suberrors) => format!("suberror {}", quoted(suberrors)),
-        Sign::Words(words) => format!("description has {}", quoted(words)),
-        Sign::Numbers(numbers) => {
+        ErrorPattern::None | ErrorPattern::Upstream => String::new(),
+        ErrorPattern::Suberror(suberrors) => format!("suberror {}", quoted(suberrors)),
+        ErrorPattern::Words(words) => format!("description has {}", quoted(words)),
+        ErrorPattern::Numbers(numbers) => {
             let mut numbers = numbers.to_vec();
             numbers.sort_unstable();
             let numbers: Vec<String> = numbers.iter().map(|number| format!("AADSTS{number}")).collect();
@@ -454,10 +459,12 @@ fn sign(entry: &Entry) -> String {
 }
 
 /// What the client gets.
-fn told(entry: &Entry, blame: Option<Blame>) -> String {
+fn told(entry: &KnownError, blame: Option<ErrorClass>) -> String {
     match blame.map(Reason::from) {
         None => "the upstream's answer".to_owned(),
-        Some(_) if entry.error.is_empty() && matches!(entry.sign, Sign::Numbers(_)) => "as for the `error`".to_owned(),
+        Some(_) if entry.error.is_empty() && matches!(entry.sign, ErrorPattern::Numbers(_)) => {
+            "as for the `error`".to_owned()
+        }
         Some(reason) => format!("{} `{}`", reason.row().status, reason.label()),
     }
 }

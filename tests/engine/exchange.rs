@@ -6,18 +6,18 @@ use jwt_simple::algorithms::{ECDSAP256KeyPairLike, ECDSAP256PublicKeyLike, ES256
 use jwt_simple::claims::NoCustomClaims;
 use jwt_simple::common::VerificationOptions;
 use onbehalf::config::Config;
-use onbehalf::engine::Step;
-use onbehalf::http::{Call, CallFailure, Reply};
-use onbehalf::provider::{Leg, Subject, TokenRequest, Which};
+use onbehalf::engine::Decision;
+use onbehalf::http::{Callout, CalloutFailure, CalloutResult};
+use onbehalf::provider::{Hop, SecretVersion, SubjectInput, TokenRequest};
 use onbehalf::url::Url;
 use serde_json::{Value, json};
 
 use crate::support::*;
 
-fn call_for(configuration: &Value, token: &str) -> Call {
+fn call_for(configuration: &Value, token: &str) -> Callout {
     let mut bench = Bench::new(configuration).with_keys();
     let (_, step) = bench.send(bearer("/github", token));
-    assert!(matches!(step, Step::Wait));
+    assert!(matches!(step, Decision::Pause));
     bench.call().1
 }
 
@@ -126,7 +126,7 @@ fn token_exchange_names_audience_and_scope_and_proves_the_client_with_a_signed_a
 }
 
 /// Every parameter in order, as it goes out.
-fn pairs(call: &Call) -> Vec<(String, String)> {
+fn pairs(call: &Callout) -> Vec<(String, String)> {
     form_urlencoded::parse(call.body.reveal().as_bytes()).into_owned().collect()
 }
 
@@ -244,7 +244,7 @@ fn debug_of_a_call_shows_no_secret() {
     );
 }
 
-fn outcome(token: &str, reply: &Reply) -> Step {
+fn outcome(token: &str, reply: &CalloutResult) -> Decision {
     Bench::ready().exchange(bearer("/github", token), reply)
 }
 
@@ -335,13 +335,16 @@ fn each_error_is_for_whoever_can_mend_it() {
         let step = outcome(&bob_token(), &answer_with(status, &[], &error("access_denied")));
         assert_eq!(refused(step).1, reason, "{status}");
     }
-    for failure in [CallFailure::NotSent, CallFailure::TimedOut] {
-        assert_eq!(refused(outcome(&alice_token(), &Reply::Failed(failure))), (503, "provider_unavailable".to_owned()));
+    for failure in [CalloutFailure::NotSent, CalloutFailure::TimedOut] {
+        assert_eq!(
+            refused(outcome(&alice_token(), &CalloutResult::Failed(failure))),
+            (503, "provider_unavailable".to_owned())
+        );
     }
 }
 
 /// The calls of one exchange of Bob's of which none is answered as it should be; each takes three seconds.
-fn calls_until_refused(configuration: &Value, replies: &[Reply]) -> (Vec<Call>, (u16, String)) {
+fn calls_until_refused(configuration: &Value, replies: &[CalloutResult]) -> (Vec<Callout>, (u16, String)) {
     let mut bench = Bench::new(configuration).with_keys();
     bench.wait(bearer("/github", &bob_token()));
     let mut calls = Vec::new();
@@ -358,7 +361,7 @@ fn calls_until_refused(configuration: &Value, replies: &[Reply]) -> (Vec<Call>, 
     panic!("it goes on");
 }
 
-const BROKEN: Reply = Reply::Failed(CallFailure::NoConnection);
+const BROKEN: CalloutResult = CalloutResult::Failed(CalloutFailure::NoConnection);
 
 #[test]
 fn a_call_whose_connection_broke_is_made_once_more_with_a_fresh_assertion_in_the_time_that_is_left() {
@@ -372,7 +375,7 @@ fn a_call_whose_connection_broke_is_made_once_more_with_a_fresh_assertion_in_the
 
 #[test]
 fn a_call_that_was_answered_or_took_all_of_its_time_is_not_made_again() {
-    for reply in [answer(503, b""), answer(429, b""), TIMED_OUT, Reply::Failed(CallFailure::NotSent)] {
+    for reply in [answer(503, b""), answer(429, b""), TIMED_OUT, CalloutResult::Failed(CalloutFailure::NotSent)] {
         assert_eq!(calls_until_refused(&configuration(), &[reply, BROKEN]).0.len(), 1);
     }
     let mut never = configuration();
@@ -385,7 +388,7 @@ fn a_call_that_was_answered_or_took_all_of_its_time_is_not_made_again() {
 
 #[test]
 fn an_answer_that_is_too_large_makes_no_sense() {
-    let step = outcome(&alice_token(), &Reply::Failed(CallFailure::TooLarge));
+    let step = outcome(&alice_token(), &CalloutResult::Failed(CalloutFailure::TooLarge));
     assert_eq!(refused(step), (502, "provider_answer_invalid".to_owned()));
 }
 
@@ -427,15 +430,15 @@ fn a_claims_challenge_reaches_only_a_client_that_understands_it() {
 }
 
 /// The log line of a failed exchange of Alice's.
-fn line(reply: &Reply) -> String {
+fn line(reply: &CalloutResult) -> String {
     let config = parse(&configuration());
     let request = TokenRequest {
         provider: &config.providers[0],
         target: config.resources[0].targets[0].as_ref().unwrap(),
         token_endpoint: &Url::parse("https://login.entra.example/token").unwrap(),
-        subject: Subject { token: &alice_token(), is_id_token: false, ..Subject::default() },
-        leg: Leg::First,
-        which: Which::Current,
+        subject: SubjectInput { token: &alice_token(), is_id_token: false, ..SubjectInput::default() },
+        leg: Hop::First,
+        which: SecretVersion::Current,
         nonce: None,
         assertion: None,
     };
@@ -474,7 +477,7 @@ fn a_403_for_want_of_the_user_says_what_to_do() {
 #[test]
 fn where_the_user_can_act_is_told_to_the_caller_if_it_is_at_the_provider() {
     let required = |uri: &str| answer_with(400, &[], &json!({"error": "interaction_required", "interaction_uri": uri}));
-    let told = |reply: &Reply| {
+    let told = |reply: &CalloutResult| {
         let answer = answered(outcome(&bob_token(), reply));
         assert_eq!(answer.status, 403);
         let body: Value = serde_json::from_str(&answer.body).unwrap();

@@ -1,6 +1,6 @@
 //! One call for everyone who lacks the same thing, whoever leaves meanwhile.
 
-use onbehalf::engine::{RequestId, Step};
+use onbehalf::engine::{Decision, RequestId};
 use onbehalf::telemetry::Sample;
 
 use crate::support::*;
@@ -22,7 +22,8 @@ fn fifty_first_requests_are_one_exchange() {
         counted.contains(&(Sample::TokenCache("miss"), 1)) && counted.contains(&(Sample::TokenCache("joined"), 49))
     );
     assert!(
-        counted.contains(&(Sample::Decisions("forwarded"), 50)) && counted.contains(&(Sample::Exchanges(0, "ok"), 1))
+        counted.contains(&(Sample::Decisions("forwarded"), 50))
+            && counted.contains(&(Sample::ExchangedTokenCache(0, "ok"), 1))
     );
 }
 
@@ -75,10 +76,10 @@ fn waiting_requests_go_one_at_a_time_in_the_order_of_their_coming() {
     for (number, id) in ids.iter().enumerate() {
         assert!(bench.engine.has_work());
         assert_eq!(bench.engine.waiting(), ids.len() - number, "who has no step yet takes a place");
-        let (next, step) = bench.engine.next_step(bench.now).expect("a step");
+        let (next, step) = bench.engine.next_decision(bench.now).expect("a step");
         assert_eq!((next, authorization(step).as_str()), (*id, "Bearer up"));
     }
-    assert!(!bench.engine.has_work() && bench.engine.next_step(bench.now).is_none());
+    assert!(!bench.engine.has_work() && bench.engine.next_decision(bench.now).is_none());
 }
 
 #[test]
@@ -112,7 +113,7 @@ fn a_request_whose_step_is_due_is_not_refused_for_its_wait() {
 fn calls_of_clients_that_leave_are_bounded() {
     let mut bench = Bench::ready();
     let leave = |bench: &mut Bench, user: usize| match bench.send(bearer("/github", &entra_user(&format!("u{user}")))) {
-        (id, Step::Wait) => {
+        (id, Decision::Pause) => {
             bench.engine.gone(id);
             None
         }

@@ -1,7 +1,7 @@
 //! What reaches the upstream.
 
-use onbehalf::engine::HeaderEdits;
-use onbehalf::engine::Step;
+use onbehalf::engine::Decision;
+use onbehalf::engine::HeaderMutations;
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -24,7 +24,7 @@ fn in_cookie() -> Bench {
     Bench::new(&with_id_token(json!({"cookie": "id_token"}))).with_keys()
 }
 
-fn edits_of(bench: &mut Bench, fields: &[(&str, &str)]) -> HeaderEdits {
+fn edits_of(bench: &mut Bench, fields: &[(&str, &str)]) -> HeaderMutations {
     let authorization = format!("Bearer {}", bob_token());
     let mut all = vec![("authorization", authorization.as_str())];
     all.extend_from_slice(fields);
@@ -61,7 +61,7 @@ fn the_id_token_is_the_subject_and_stays_here() {
     let authorization = format!("Bearer {}", bob_token());
     let (_, step) =
         bench.send(request("POST", "/github", &[("authorization", &authorization), ("x-id-token", &id_token)]));
-    assert!(matches!(step, Step::Wait));
+    assert!(matches!(step, Decision::Pause));
     let (flight, call) = bench.call();
     assert_eq!(form(&call)["subject_token"], id_token);
     assert_eq!(form(&call)["subject_token_type"], "urn:ietf:params:oauth:token-type:id_token");
@@ -138,7 +138,7 @@ fn an_id_token_is_judged_by_the_rules_of_its_own_provider_whoever_presented_it_f
     configuration["resources"][0]["exchange"]["okta-us"] = json!({"audience": "x"});
     let mut bench = Bench::new(&configuration);
     bench.tick();
-    while let Some((flight, call)) = bench.engine.next_call() {
+    while let Some((flight, call)) = bench.engine.next_callout() {
         let reply = if call.url.as_str().starts_with(other) {
             answer(200, &key_set(&[&OTHER_KEY]))
         } else {

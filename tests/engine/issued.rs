@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use onbehalf::engine::Step;
+use onbehalf::engine::Decision;
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -20,7 +20,7 @@ fn okta(changes: Value) -> String {
 }
 
 /// Bob's request, for which the provider issues that token.
-fn of(configuration: &Value, token: &str) -> Step {
+fn of(configuration: &Value, token: &str) -> Decision {
     Bench::new(configuration).with_keys().exchange(bearer("/github", &bob_token()), &issued(token))
 }
 
@@ -29,7 +29,7 @@ fn goes_on(configuration: &Value, token: &str) {
 }
 
 /// The detail of the line about a token that does not go on.
-fn line(step: Step) -> String {
+fn line(step: Decision) -> String {
     let answer = answered(step);
     let body: Value = serde_json::from_str(&answer.body).unwrap();
     assert_eq!((answer.status, body["reason"].as_str()), (502, Some("provider_answer_invalid")));
@@ -343,7 +343,7 @@ fn a_token_that_has_expired_does_not_go_on_and_none_is_used_past_its_exp() {
         authorization(bench.exchange(bearer("/github", &subject), &issued(&token)));
         let is_used = |second: &u64| {
             bench.now = NOW.plus(Duration::from_secs(*second));
-            matches!(bench.ask(bearer("/github", &subject)), Step::Forward(_))
+            matches!(bench.ask(bearer("/github", &subject)), Decision::Forward(_))
         };
         assert_eq!((1..7200).take_while(is_used).last(), Some(last), "{exp}");
     }
@@ -367,7 +367,7 @@ const ID_JAG: &str = "urn:ietf:params:oauth:token-type:id-jag";
 const SERVER: &str = "https://acme.okta.example/oauth2/aus1";
 
 /// An exchange of two requests, and the reply to each.
-fn of_two(configuration: &Value, assertion: &str, token: &str) -> Step {
+fn of_two(configuration: &Value, assertion: &str, token: &str) -> Decision {
     let mut bench = Bench::new(configuration).with_keys();
     bench.wait(bearer("/github", &bob_token()));
     let (flight, _) = bench.call();

@@ -1,15 +1,15 @@
 //! Keys are there when they are needed, and a provider that fails or lies takes none away.
 
-use onbehalf::engine::Step;
-use onbehalf::http::Reply;
+use onbehalf::engine::Decision;
+use onbehalf::http::CalloutResult;
 use onbehalf::telemetry::Sample;
 use serde_json::{Value, json};
 
 use crate::support::*;
 
-fn steps_of(bench: &mut Bench, replies: &mut dyn FnMut(&str) -> Reply) -> Vec<Step> {
+fn steps_of(bench: &mut Bench, replies: &mut dyn FnMut(&str) -> CalloutResult) -> Vec<Decision> {
     let mut steps = Vec::new();
-    while let Some((flight, call)) = bench.engine.next_call() {
+    while let Some((flight, call)) = bench.engine.next_callout() {
         let reply = replies(call.url.as_str());
         steps.extend(bench.reply(flight, &reply).into_iter().map(|(_, step)| step));
     }
@@ -118,7 +118,7 @@ fn without_keys_nobody_gets_in_and_everybody_is_told_when_to_come_back() {
         assert_eq!(refused(bench.ask(bearer("/github", &alice_token()))).1, "keys_unavailable");
         bench.no_call();
         bench.advance(1);
-        assert!(matches!(bench.ask(bearer("/github", &alice_token())), Step::Wait));
+        assert!(matches!(bench.ask(bearer("/github", &alice_token())), Decision::Pause));
     }
 }
 
@@ -160,7 +160,7 @@ fn a_failed_refresh_keeps_the_keys() {
             if url.contains(".well-known") { provider_document_for(url) } else { clone(&reply) }
         });
         let fresh = ENTRA_KEY.token(&with(alice(), json!({"exp": bench.now.secs() + 600})));
-        assert!(matches!(bench.ask(bearer("/github", &fresh)), Step::Wait));
+        assert!(matches!(bench.ask(bearer("/github", &fresh)), Decision::Pause));
         let (flight, call) = bench.call();
         assert_eq!(call.method, "POST");
         bench.reply(flight, &issued("up"));
@@ -168,23 +168,23 @@ fn a_failed_refresh_keeps_the_keys() {
     drop(token);
 }
 
-fn entra_metadata() -> Reply {
+fn entra_metadata() -> CalloutResult {
     let at = |path: &str| format!("https://login.entra.example/{TENANT}/{path}");
     let endpoints =
         json!({"issuer": ENTRA, "jwks_uri": at("discovery/v2.0/keys"), "token_endpoint": at("oauth2/v2.0/token")});
     answer_with(200, &[], &endpoints)
 }
 
-fn provider_document_for(url: &str) -> Reply {
+fn provider_document_for(url: &str) -> CalloutResult {
     let issuer = if url.contains("entra") { ENTRA } else { OKTA };
     let at = |path: &str| format!("{}/{path}", issuer.split('/').take(3).collect::<Vec<_>>().join("/"));
     answer_with(200, &[], &json!({"issuer": issuer, "jwks_uri": at("k"), "token_endpoint": at("t")}))
 }
 
-fn clone(reply: &Reply) -> Reply {
+fn clone(reply: &CalloutResult) -> CalloutResult {
     match reply {
-        Reply::Failed(failure) => Reply::Failed(*failure),
-        Reply::Answer(answer) => crate::support::answer(answer.status, &answer.body),
+        CalloutResult::Failed(failure) => CalloutResult::Failed(*failure),
+        CalloutResult::Response(answer) => crate::support::answer(answer.status, &answer.body),
     }
 }
 
@@ -209,7 +209,7 @@ fn an_unknown_kid_causes_one_fetch_in_thirty_seconds_however_many_come() {
     assert_eq!(refused(bench.ask(bearer("/github", &unknown("k")))).1, "unknown_key");
     bench.no_call();
     bench.advance(1);
-    assert!(matches!(bench.ask(bearer("/github", &unknown("k"))), Step::Wait));
+    assert!(matches!(bench.ask(bearer("/github", &unknown("k"))), Decision::Pause));
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn a_rotated_key_is_found_and_the_old_one_goes_with_its_tokens() {
     let old = ENTRA_KEY.token(&claims);
     authorization(bench.exchange(bearer("/github", &old), &issued("old")));
     let new = OTHER_KEY.token(&claims);
-    assert!(matches!(bench.ask(bearer("/github", &new)), Step::Wait));
+    assert!(matches!(bench.ask(bearer("/github", &new)), Decision::Pause));
     let (flight, _) = bench.call();
     assert!(
         bench.reply(flight, &answer(200, &key_set(&[&ENTRA_KEY, &OTHER_KEY]))).is_empty(),
@@ -237,7 +237,7 @@ fn a_rotated_key_is_found_and_the_old_one_goes_with_its_tokens() {
         _ => TIMED_OUT,
     });
     assert_eq!(authorization(bench.exchange(bearer("/github", &new), &issued("new"))), "Bearer new");
-    assert!(matches!(bench.ask(bearer("/github", &old)), Step::Wait), "its key is looked for once more");
+    assert!(matches!(bench.ask(bearer("/github", &old)), Decision::Pause), "its key is looked for once more");
     let (flight, _) = bench.call();
     assert_eq!(refused(bench.reply(flight, &answer(200, &key_set(&[&OTHER_KEY]))).remove(0).1).1, "unknown_key");
 }
@@ -251,7 +251,7 @@ fn a_clock_that_goes_back_stops_nothing() {
     let claims = with(alice(), json!({"iat": null, "nbf": null, "exp": NOW.secs()}));
     assert_eq!(authorization(bench.exchange(bearer("/github", &ENTRA_KEY.token(&claims)), &issued("up"))), "Bearer up");
     let unknown = OTHER_KEY.token(&claims);
-    assert!(matches!(bench.ask(bearer("/github", &unknown)), Step::Wait));
+    assert!(matches!(bench.ask(bearer("/github", &unknown)), Decision::Pause));
 }
 
 #[test]

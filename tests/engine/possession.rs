@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jwt_simple::algorithms::{ECDSAP256KeyPairLike, ES256KeyPair};
 use onbehalf::crypto::{Algorithm, Crypto, SigningKey, Software};
-use onbehalf::engine::Step;
+use onbehalf::engine::Decision;
 use onbehalf::http::Request;
 use serde_json::{Value, json};
 
@@ -197,7 +197,7 @@ fn every_part_of_a_proof_is_checked() {
         json!({"htu": "https://MCP.acme.example:443/github?q=1#f"}),
     ] {
         let step = bench.ask(dpop(&token, &holder.proof(&token, good.clone())));
-        assert!(matches!(step, Step::Wait), "{good}");
+        assert!(matches!(step, Decision::Pause), "{good}");
     }
 }
 
@@ -231,7 +231,7 @@ fn a_token_that_is_not_bound_is_what_the_resource_says() {
     let holder = Holder::new();
     let token = alice_token();
     let proof = || holder.proof(&alice_token(), json!({}));
-    assert!(matches!(bench("optional").ask(bearer("/github", &token)), Step::Wait));
+    assert!(matches!(bench("optional").ask(bearer("/github", &token)), Decision::Pause));
     assert_eq!(refused(bench("required").ask(bearer("/github", &token))).1, "unbound_token");
     assert_eq!(reason(&mut bench("optional"), &token, &proof()), "unbound_token");
     assert_eq!(refused(bench("off").ask(dpop(&token, &proof()))), (401, "no_credentials".to_owned()));
@@ -325,7 +325,7 @@ fn a_certificate_bound_token_needs_the_certificate_of_its_connection() {
         let mut request = bearer("/github", token);
         request.peer_certificate = certificate;
         match bench.ask(request) {
-            Step::Wait => "admitted".to_owned(),
+            Decision::Pause => "admitted".to_owned(),
             step => refused(step).1,
         }
     };

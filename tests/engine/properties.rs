@@ -8,12 +8,12 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use onbehalf::config::{Config, ConfigError};
 use onbehalf::crypto::{Algorithm, Software};
 use onbehalf::dpop::verify;
-use onbehalf::engine::Step;
-use onbehalf::http::{Answer, Reply, Request};
-use onbehalf::jose::{Claims, Compact, Expected, KeySet, Selection, Signed, TokenError, check, verify};
+use onbehalf::engine::Decision;
+use onbehalf::http::{CalloutResult, Request, Response};
+use onbehalf::jose::{Claims, CompactJws, KeySet, Selection, Signed, TokenError, TokenRules, check, verify};
 use onbehalf::json;
 use onbehalf::path;
-use onbehalf::provider::{Leg, Subject, TokenRequest, Which};
+use onbehalf::provider::{Hop, SecretVersion, SubjectInput, TokenRequest};
 use onbehalf::time::UnixTime;
 use onbehalf::url::Url;
 use proptest::collection::vec;
@@ -112,12 +112,12 @@ fn target() -> impl Strategy<Value = String> {
 
 /// Whether a token is accepted by the keys of the one provider, as far as what it says and its signature go.
 fn accept(token: &str, now: UnixTime) -> Result<(), TokenError> {
-    let compact = Compact::parse(token, |_| None)?;
+    let compact = CompactJws::parse(token, |_| None)?;
     let algorithm = Algorithm::from_name(&compact.header.algorithm).ok_or(TokenError::Algorithm)?;
     let members = compact.claims()?;
     let claims = Claims::read(&members)?;
     let audiences = ["api://gateway".to_owned()];
-    let expected = Expected { audiences: &audiences, types: &["jwt"], leeway: Duration::from_secs(60) };
+    let expected = TokenRules { audiences: &audiences, types: &["jwt"], leeway: Duration::from_secs(60) };
     check(&compact.header, &claims, expected, || Ok(()), now).map_err(|rejection| rejection.error)?;
     let (keys, _) = KeySet::read(&key_set(&[&ENTRA_KEY])).unwrap();
     match keys.select(compact.header.key_id.as_deref(), algorithm) {
@@ -201,7 +201,7 @@ fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
 
 /// What may go wrong with one value of a configuration.
 #[derive(Clone, Debug)]
-enum Mistake {
+enum ProfileError {
     Another(Value),
     Spoiled(Index, char),
     ExtraField(String),
@@ -209,20 +209,20 @@ enum Mistake {
     Removed,
 }
 
-fn mistake() -> impl Strategy<Value = Mistake> {
+fn mistake() -> impl Strategy<Value = ProfileError> {
     let odd = select(vec!['"', '\\', '/', '.', '%', ' ', '\n', '\0', '@', ':', '?', '#', 'é', '{', '~', 'A']);
     prop_oneof![
-        scalar().prop_map(Mistake::Another),
+        scalar().prop_map(ProfileError::Another),
         prop_oneof![Just(json!([])), Just(json!({})), Just(json!("")), Just(json!([""])), Just(json!({"": {}}))]
-            .prop_map(Mistake::Another),
-        (any::<Index>(), odd).prop_map(|(at, odd)| Mistake::Spoiled(at, odd)),
-        any::<String>().prop_map(Mistake::ExtraField),
-        Just(Mistake::Wrapped),
-        Just(Mistake::Removed),
+            .prop_map(ProfileError::Another),
+        (any::<Index>(), odd).prop_map(|(at, odd)| ProfileError::Spoiled(at, odd)),
+        any::<String>().prop_map(ProfileError::ExtraField),
+        Just(ProfileError::Wrapped),
+        Just(ProfileError::Removed),
     ]
 }
 
-fn mistaken(mut configuration: Value, mistakes: &[(Index, Mistake)]) -> Value {
+fn mistaken(mut configuration: Value, mistakes: &[(Index, ProfileError)]) -> Value {
     for (which, mistake) in mistakes {
         let mut found = Vec::new();
         pointers(&configuration, "", &mut found);
@@ -232,8 +232,8 @@ fn mistaken(mut configuration: Value, mistakes: &[(Index, Mistake)]) -> Value {
         let pointer = which.get(&found);
         let value = configuration.pointer_mut(pointer).unwrap();
         match mistake {
-            Mistake::Another(other) => *value = other.clone(),
-            Mistake::Spoiled(at, odd) => {
+            ProfileError::Another(other) => *value = other.clone(),
+            ProfileError::Spoiled(at, odd) => {
                 if let Value::String(text) = value
                     && text != INLINE
                 {
@@ -242,13 +242,13 @@ fn mistaken(mut configuration: Value, mistakes: &[(Index, Mistake)]) -> Value {
                     *text = characters.into_iter().collect();
                 }
             }
-            Mistake::ExtraField(name) => {
+            ProfileError::ExtraField(name) => {
                 if let Value::Object(members) = value {
                     members.insert(name.clone(), json!(1));
                 }
             }
-            Mistake::Wrapped => *value = json!([value.take()]),
-            Mistake::Removed => *value = Value::Null,
+            ProfileError::Wrapped => *value = json!([value.take()]),
+            ProfileError::Removed => *value = Value::Null,
         }
     }
     configuration
@@ -302,7 +302,7 @@ proptest! {
         *loose.last_mut().unwrap() = other;
         let [bent, loose] = [bent, loose].map(|bytes| String::from_utf8(bytes).unwrap());
         for token in [raw.clone(), written.clone(), bent, loose, format!("{written}{raw}"), format!("{raw}.{written}")] {
-            if let Ok(compact) = Compact::parse(&token, |_| None) {
+            if let Ok(compact) = CompactJws::parse(&token, |_| None) {
                 prop_assert_eq!(format!("{}.{}", compact.signing_input, encode(&compact.signature)), token);
             }
         }
@@ -321,7 +321,7 @@ proptest! {
         }
         let payload = Value::Object(claims).to_string();
         let token = format!("{}.{}.{}", encode(header.to_string()), encode(&payload), encode(&signature));
-        let compact = Compact::parse(&token, |_| None).unwrap();
+        let compact = CompactJws::parse(&token, |_| None).unwrap();
         prop_assert_eq!(&compact.header.algorithm, "ES256");
         prop_assert_eq!(compact.header.media_type.as_deref(), Some("at+jwt"));
         prop_assert_eq!(&compact.header.key_id, &kid);
@@ -405,10 +405,10 @@ proptest! {
         let target = config.resources[0].targets[0].as_ref().unwrap();
         let handed_in = alice_token();
         let body = json!({"access_token": token, "token_type": kind, "expires_in": lifetime}).to_string();
-        let reply = Reply::Answer(Answer { status, headers: Vec::new(), body: body.into_bytes() });
-        let subject = Subject { token: &handed_in, is_id_token: false, claims: None, actor: None };
+        let reply = CalloutResult::Response(Response { status, headers: Vec::new(), body: body.into_bytes() });
+        let subject = SubjectInput { token: &handed_in, is_id_token: false, claims: None, actor: None };
         let token_endpoint = &Url::parse("https://login.entra.example/token").unwrap();
-        let request = TokenRequest { provider, target, token_endpoint, subject, which: Which::Current, assertion: None, nonce: None, leg: Leg::First };
+        let request = TokenRequest { provider, target, token_endpoint, subject, which: SecretVersion::Current, assertion: None, nonce: None, leg: Hop::First };
         let issued = request.read(&reply, &[], NOW);
         let is_bearer = kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));
         let seconds = lifetime.as_u64().or_else(|| lifetime.as_str()?.parse().ok()).unwrap_or_default();
@@ -510,7 +510,7 @@ proptest! {
             let fields: [(&str, &[u8]); 3] =
                 [(":method", b"GET"), (":authority", resource.url.authority().as_bytes()), (":path", path.as_bytes())];
             match Bench::new(&configuration).ask(Request::new(&fields)) {
-                Step::Answer(answer) => {
+                Decision::Respond(answer) => {
                     let challenge = header(&answer, "www-authenticate").unwrap_or_default();
                     prop_assert!(is_challenge(challenge), "{:?} of {}", challenge, url);
                 }
@@ -574,8 +574,8 @@ proptest! {
             let bench = &mut workers[number % 2];
             bench.now = NOW.plus(Duration::from_millis(time));
             let (id, mut step) = bench.send(bearer("/github", &token));
-            let waits = matches!(step, Step::Wait);
-            while let Some((flight, call)) = bench.engine.next_call() {
+            let waits = matches!(step, Decision::Pause);
+            while let Some((flight, call)) = bench.engine.next_callout() {
                 prop_assert_eq!(call.method, "POST");
                 // A token is used whole unless the next one may be good for a minute more, and so is worth a call.
                 let is_worth_it = |asked: u64, lifetime: u64| asked + lifetime + 60_000 < subject;
@@ -613,7 +613,7 @@ proptest! {
                 }
             }
             match step {
-                Step::Forward(edits) => {
+                Decision::Forward(edits) => {
                     let authorization = edits.authorization.unwrap();
                     let sent = authorization.reveal().strip_prefix("Bearer ").unwrap();
                     let (_, asked, lifetime) = issued.iter().find(|(token, ..)| token == sent).unwrap();
@@ -622,8 +622,8 @@ proptest! {
                     prop_assert!(time < asked + lifetime + slack, "sent {} ms after its end", time - asked - lifetime);
                 }
                 // The provider took longer than the token that it gave, or than the caller's own lasted.
-                Step::Answer(answer) => prop_assert!(latency > 0, "{:?}", answer),
-                Step::Wait => prop_assert!(false, "nobody waits"),
+                Decision::Respond(answer) => prop_assert!(latency > 0, "{:?}", answer),
+                Decision::Pause => prop_assert!(false, "nobody waits"),
             }
         }
     }
@@ -635,7 +635,7 @@ proptest! {
         prop_assume!(changed != good);
         let mut bench = Bench::ready();
         drop(bench.send(bearer("/github", &changed)));
-        while let Some((flight, call)) = bench.engine.next_call() {
+        while let Some((flight, call)) = bench.engine.next_callout() {
             // A key that is not known may be looked for; nothing else may be asked of the provider.
             prop_assert_eq!(call.method, "GET");
             drop(bench.reply(flight, &provider_document(&call)));
@@ -727,6 +727,6 @@ fn proof(changes: Value) -> (String, String) {
 fn verdict(proof: &str, key_thumbprint: &str, now: UnixTime) -> Result<verify::Proof, &'static str> {
     let url = Url::parse("https://mcp.acme.example/github").unwrap();
     let (path, access_token, max_age) = ("/github", "token", Duration::from_secs(300));
-    let expected = verify::Expected { method: b"POST", url: &url, path, access_token, key_thumbprint, max_age };
+    let expected = verify::ProofRules { method: b"POST", url: &url, path, access_token, key_thumbprint, max_age };
     verify::verify(proof.as_bytes(), expected, &Software, now)
 }

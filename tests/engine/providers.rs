@@ -1,8 +1,8 @@
 //! The shapes that issuers and tokens have at each provider, and what a person is told of a token that cannot do.
 
 use onbehalf::config::Config;
-use onbehalf::engine::Step;
-use onbehalf::http::Reply;
+use onbehalf::engine::Decision;
+use onbehalf::http::CalloutResult;
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -57,7 +57,7 @@ fn templated_keys() -> Vec<u8> {
 fn ready(configuration: &Value, asked: &str, issuer: &str) -> Bench {
     let mut bench = Bench::new(configuration);
     bench.tick();
-    while let Some((flight, call)) = bench.engine.next_call() {
+    while let Some((flight, call)) = bench.engine.next_callout() {
         let reply = if call.url.as_str().contains(".well-known") {
             assert_eq!(call.url.as_str(), asked);
             let base = asked.split("/v2.0").next().unwrap();
@@ -87,13 +87,13 @@ fn multi_tenant() -> Bench {
 fn exchanged_at(bench: &mut Bench, claims: &Value) -> String {
     let step = bench.ask(bearer("/github", &ENTRA_KEY.token(claims)));
     match step {
-        Step::Wait => {
+        Decision::Pause => {
             let (flight, call) = bench.call();
             bench.reply(flight, &TIMED_OUT);
             call.url.as_str().to_owned()
         }
-        Step::Answer(answer) => panic!("{answer:?}"),
-        Step::Forward(_) => panic!("not exchanged"),
+        Decision::Respond(answer) => panic!("{answer:?}"),
+        Decision::Forward(_) => panic!("not exchanged"),
     }
 }
 
@@ -164,7 +164,7 @@ fn a_key_of_one_tenant_verifies_no_token_of_another() {
     bench.tick();
     let mut set: Value = serde_json::from_slice(&key_set(&[&ENTRA_KEY])).unwrap();
     set["keys"][0]["issuer"] = json!(format!("{LOGIN}/{PARTNER}/v2.0"));
-    while let Some((flight, call)) = bench.engine.next_call() {
+    while let Some((flight, call)) = bench.engine.next_callout() {
         let at = |path: &str| format!("{LOGIN}/organizations/{path}");
         let reply = if call.url.as_str().contains(".well-known") {
             answer_with(
@@ -322,7 +322,7 @@ fn keys_that_are_written_down_are_not_fetched_and_do_not_age() {
     for _ in 0..10 {
         bench.advance(86_400);
         bench.tick();
-        while let Some((flight, call)) = bench.engine.next_call() {
+        while let Some((flight, call)) = bench.engine.next_callout() {
             assert_eq!(call.method, "GET");
             bench.reply(flight, &TIMED_OUT);
         }
@@ -360,9 +360,9 @@ fn a_server_without_openid_discovery_is_found_by_rfc_8414() {
     let mut bench = Bench::new(&only(provider, json!({"audience": "a"})));
     bench.tick();
     let mut urls = Vec::new();
-    while let Some((flight, call)) = bench.engine.next_call() {
+    while let Some((flight, call)) = bench.engine.next_callout() {
         let url = call.url.as_str().to_owned();
-        let reply: Reply = match url.as_str() {
+        let reply: CalloutResult = match url.as_str() {
             "https://as.example/.well-known/oauth-authorization-server/tenant" => answer_with(
                 200,
                 &[],

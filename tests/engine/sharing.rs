@@ -6,9 +6,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use onbehalf::crypto::Software;
-use onbehalf::engine::{Engine, FlightId, RequestId, Step};
-use onbehalf::http::{Call, CallFailure, LocalAnswer, Reply};
-use onbehalf::shared::{Shared, Version};
+use onbehalf::engine::{Decision, Engine, FetchId, RequestId};
+use onbehalf::http::{Callout, CalloutFailure, CalloutResult, LocalReply};
+use onbehalf::shared::{CasVersion, SharedData};
 use onbehalf::telemetry::Record;
 use onbehalf::telemetry::Sample;
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ fn github(token: &str) -> onbehalf::http::Request {
 
 /// Whether the worker has a call to make, which is an exchange.
 fn exchanges(bench: &mut Bench) -> bool {
-    bench.engine.next_call().is_some_and(|(_, call)| call.method == "POST")
+    bench.engine.next_callout().is_some_and(|(_, call)| call.method == "POST")
 }
 
 fn day() -> String {
@@ -57,13 +57,13 @@ fn first_requests_at_all_workers_are_one_exchange() {
     assert_eq!(first.reply(flight, &issued("up")).len(), 10);
     for bench in others {
         bench.no_call();
-        assert!(bench.engine.is_impatient());
+        assert!(bench.engine.needs_fast_tick());
         let steps = bench.tick();
         assert_eq!(steps.len(), 10);
         for (_, step) in steps {
             assert_eq!(authorization(step), "Bearer up");
         }
-        assert!(!bench.engine.is_impatient());
+        assert!(!bench.engine.needs_fast_tick());
         bench.no_call();
     }
 }
@@ -121,7 +121,7 @@ fn a_refusal_is_for_all_workers_and_for_as_long() {
     let reply = answer_with(400, &[], &json!({"error": "interaction_required", "claims": claims}));
     let token = ENTRA_KEY.token(&crate::support::with(alice(), json!({"xms_cc": "cp1"})));
     // Each tells of its own request.
-    let answered = |step| LocalAnswer { audit: Record::default(), ..answered(step) };
+    let answered = |step| LocalReply { audit: Record::default(), ..answered(step) };
     let at_first = answered(first.exchange(github(&token), &reply));
     assert_eq!(answered(second.ask(github(&token))), at_first, "with its challenge");
     let uri = "https://acme.okta.example/consent";
@@ -511,7 +511,7 @@ fn fresh(user: &str, at: &Bench) -> String {
 }
 
 /// The pause that a refusal tells of, in seconds.
-fn told_to_wait(step: Step) -> u64 {
+fn told_to_wait(step: Decision) -> u64 {
     let answer = answered(step);
     assert_eq!(answer.status, 503, "{answer:?}");
     header(&answer, "retry-after").unwrap().parse().unwrap()
@@ -583,7 +583,7 @@ fn one_user_alone_waits_as_long_as_all_would() {
         let path = if number == 1 { "/github/admin" } else { "/github" };
         let (_, step) = bench.send(bearer(path, &token));
         match step {
-            Step::Wait => {
+            Decision::Pause => {
                 let (flight, _) = bench.call();
                 bench.reply(flight, &answer(503, b""));
                 tried.push(now);
@@ -668,7 +668,7 @@ fn a_provider_that_is_down_is_asked_by_one_of_several_users_at_a_time() {
             let token = fresh(user, bench);
             let (_, step) = bench.send(github(&token));
             match step {
-                Step::Wait => {
+                Decision::Pause => {
                     let (flight, _) = bench.call();
                     bench.reply(flight, &answer(503, b""));
                     tried.push((quarter * 250, number / 2));
@@ -825,7 +825,7 @@ fn those_who_wait_for_other_workers_are_looked_after_in_turn() {
         second.wait(github(token));
     }
     let mut calls = Vec::new();
-    while let Some(call) = first.engine.next_call() {
+    while let Some(call) = first.engine.next_callout() {
         calls.push(call);
     }
     // Those that came last are served first.
@@ -839,7 +839,7 @@ fn those_who_wait_for_other_workers_are_looked_after_in_turn() {
     }
     let served: usize = (0..2).map(|_| second.tick().len()).sum();
     assert_eq!(served, 100);
-    assert!(!second.engine.is_impatient());
+    assert!(!second.engine.needs_fast_tick());
 }
 
 #[test]
@@ -968,12 +968,12 @@ impl Contested {
     }
 }
 
-impl Shared for Contested {
-    fn get(&self, name: &str) -> (Option<Vec<u8>>, Version) {
+impl SharedData for Contested {
+    fn get(&self, name: &str) -> (Option<Vec<u8>>, CasVersion) {
         self.map.get(name)
     }
 
-    fn put(&self, name: &str, value: &[u8], version: Version) -> bool {
+    fn put(&self, name: &str, value: &[u8], version: CasVersion) -> bool {
         if name.contains("tokens") && self.lost.get() > 0 {
             self.lost.set(self.lost.get() - 1);
             (self.meanwhile)(&self.map, name);
@@ -1136,13 +1136,13 @@ fn whatever_happens_one_worker_asks_for_all_and_nobody_gets_anothers_token() {
                 ))
             })
             .collect();
-        let mut out: Vec<(usize, FlightId, Call)> = Vec::new();
+        let mut out: Vec<(usize, FetchId, Callout)> = Vec::new();
         let mut waiting: HashMap<(usize, RequestId), usize> = HashMap::new();
         let mut given: HashMap<String, u64> = HashMap::new();
         let (mut calls, mut forwarded) = (0, 0);
         for _ in 0..600 {
             let worker = next(4) as usize;
-            let mut steps: Vec<(RequestId, Step)> = Vec::new();
+            let mut steps: Vec<(RequestId, Decision)> = Vec::new();
             match next(10) {
                 0..=3 => {
                     let user = next(6) as usize;
@@ -1155,7 +1155,7 @@ fn whatever_happens_one_worker_asks_for_all_and_nobody_gets_anothers_token() {
                     let subject = form(&call).remove("assertion").unwrap();
                     let reply = match next(10) {
                         0 => answer(503, b""),
-                        1 => Reply::Failed(CallFailure::NoConnection),
+                        1 => CalloutResult::Failed(CalloutFailure::NoConnection),
                         2 => answer_with(400, &[], &json!({"error": "interaction_required"})),
                         _ => {
                             calls += 1;
@@ -1187,12 +1187,12 @@ fn whatever_happens_one_worker_asks_for_all_and_nobody_gets_anothers_token() {
                 _ => steps.extend(workers[worker].tick()),
             }
             for (id, step) in steps {
-                if !matches!(step, Step::Wait) {
+                if !matches!(step, Decision::Pause) {
                     check(step, waiting.remove(&(worker, id)), &mut forwarded);
                 }
             }
             for (worker, bench) in workers.iter_mut().enumerate() {
-                while let Some((flight, call)) = bench.engine.next_call() {
+                while let Some((flight, call)) = bench.engine.next_callout() {
                     let subject = form(&call).remove("assertion").unwrap();
                     let now = bench.now.secs();
                     // The last fifth of 570 seconds and a little more is for renewals.
@@ -1211,8 +1211,8 @@ fn whatever_happens_one_worker_asks_for_all_and_nobody_gets_anothers_token() {
         assert!(forwarded > 50, "{seed}: {forwarded}");
     }
 
-    fn check(step: Step, user: Option<usize>, forwarded: &mut usize) {
-        if let (Step::Forward(edits), Some(user)) = (&step, user) {
+    fn check(step: Decision, user: Option<usize>, forwarded: &mut usize) {
+        if let (Decision::Forward(edits), Some(user)) = (&step, user) {
             let authorization = edits.authorization.as_ref().unwrap().reveal();
             assert!(authorization.starts_with(&format!("Bearer for-{user}-")), "{authorization} for {user}");
             *forwarded += 1;

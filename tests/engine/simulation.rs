@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use onbehalf::engine::{FlightId, RequestId, Step};
-use onbehalf::http::{Call, CallFailure, Reply};
+use onbehalf::engine::{Decision, FetchId, RequestId};
+use onbehalf::http::{Callout, CalloutFailure, CalloutResult};
 use onbehalf::time::UnixTime;
 use serde_json::{Value, json};
 
@@ -49,7 +49,7 @@ struct World {
     /// Requests that wait, with their caller.
     waiting: BTreeMap<RequestId, usize>,
     /// Calls that are out, and since when.
-    calls: Vec<(FlightId, Call, UnixTime)>,
+    calls: Vec<(FetchId, Callout, UnixTime)>,
     /// What the providers issued: the token, for which caller's token and target, and until when.
     issued: HashMap<String, (String, String, u64)>,
     /// What the first of two calls has brought: for which caller's token and target, and which were used.
@@ -146,7 +146,7 @@ impl World {
     }
 
     fn collect_calls(&mut self) {
-        while let Some((flight, call)) = self.bench.engine.next_call() {
+        while let Some((flight, call)) = self.bench.engine.next_callout() {
             if call.method == "POST" {
                 let form = form(&call);
                 let (subject, _) = self.wanted(&form);
@@ -182,12 +182,12 @@ impl World {
         }
     }
 
-    fn check(&mut self, caller: usize, step: Step) {
+    fn check(&mut self, caller: usize, step: Decision) {
         let caller = &self.callers[caller];
         let now = self.bench.now.secs();
         match step {
-            Step::Wait => panic!("a wait is no end"),
-            Step::Forward(edits) => {
+            Decision::Pause => panic!("a wait is no end"),
+            Decision::Forward(edits) => {
                 self.forwarded += 1;
                 let authorization = edits.authorization.expect("a token").reveal().to_owned();
                 let token = authorization.strip_prefix("Bearer ").unwrap();
@@ -196,7 +196,7 @@ impl World {
                 assert_eq!(Some(target.as_str()), caller.target, "another resource's token");
                 assert!(now < caller.expires + 60, "forwarded with an expired token");
             }
-            Step::Answer(answer) => {
+            Decision::Respond(answer) => {
                 let body: Value = serde_json::from_str(&answer.body).unwrap();
                 let reason = body["reason"].as_str().unwrap().to_owned();
                 assert!(answer.status >= 400);
@@ -206,7 +206,7 @@ impl World {
         }
     }
 
-    fn finish(&mut self, steps: Vec<(RequestId, Step)>) {
+    fn finish(&mut self, steps: Vec<(RequestId, Decision)>) {
         for (id, step) in steps {
             let caller = self.waiting.remove(&id).expect("a request that does not wait was answered");
             self.check(caller, step);
@@ -217,7 +217,7 @@ impl World {
     fn arrive(&mut self) {
         let caller = self.random.below(self.callers.len());
         let (id, step) = self.bench.send(bearer(self.callers[caller].path, &self.callers[caller].token));
-        if matches!(step, Step::Wait) {
+        if matches!(step, Decision::Pause) {
             self.waiting.insert(id, caller);
             self.collect_calls();
         } else {
@@ -244,7 +244,7 @@ impl World {
         self.finish(steps);
     }
 
-    fn good_reply(&mut self, call: &Call) -> Reply {
+    fn good_reply(&mut self, call: &Callout) -> CalloutResult {
         if call.url.as_str().ends_with("keys") {
             let signers: Vec<&Signer> = self
                 .keys
@@ -272,10 +272,10 @@ impl World {
         answer_with(200, &[], &json!({"access_token": token, "token_type": "Bearer", "expires_in": lifetime}))
     }
 
-    fn bad_reply(&mut self) -> Reply {
+    fn bad_reply(&mut self) -> CalloutResult {
         match self.random.below(9) {
-            0 => Reply::Failed(CallFailure::TimedOut),
-            1 => Reply::Failed(CallFailure::NoConnection),
+            0 => CalloutResult::Failed(CalloutFailure::TimedOut),
+            1 => CalloutResult::Failed(CalloutFailure::NoConnection),
             2 => answer(200, b"<html>"),
             3 => answer(503, b""),
             4 => answer_with(429, &[("retry-after", "3")], &json!({})),

@@ -11,10 +11,10 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jwt_simple::algorithms::{ECDSAP256KeyPairLike, ES256KeyPair};
 use onbehalf::config::Config;
 use onbehalf::crypto::{Algorithm, Crypto, SigningKey, Software};
-use onbehalf::engine::HeaderEdits;
-use onbehalf::engine::{Engine, FlightId, RequestId, Step};
-use onbehalf::http::{Answer, Call, CallFailure, LocalAnswer, Reply, Request};
-use onbehalf::shared::{Shared, Version};
+use onbehalf::engine::HeaderMutations;
+use onbehalf::engine::{Decision, Engine, FetchId, RequestId};
+use onbehalf::http::{Callout, CalloutFailure, CalloutResult, LocalReply, Request, Response};
+use onbehalf::shared::{CasVersion, SharedData};
 use onbehalf::time::UnixTime;
 use serde_json::{Value, json};
 
@@ -163,20 +163,20 @@ pub fn bearer(path: &str, token: &str) -> Request {
     request("POST", path, &[("authorization", &format!("Bearer {token}"))])
 }
 
-pub fn answer(status: u16, body: &[u8]) -> Reply {
-    Reply::Answer(Answer { status, headers: Vec::new(), body: body.to_vec() })
+pub fn answer(status: u16, body: &[u8]) -> CalloutResult {
+    CalloutResult::Response(Response { status, headers: Vec::new(), body: body.to_vec() })
 }
 
-pub fn answer_with(status: u16, headers: &[(&str, &str)], body: &Value) -> Reply {
+pub fn answer_with(status: u16, headers: &[(&str, &str)], body: &Value) -> CalloutResult {
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
-    Reply::Answer(Answer { status, headers, body: body.to_string().into_bytes() })
+    CalloutResult::Response(Response { status, headers, body: body.to_string().into_bytes() })
 }
 
-pub fn issued(token: &str) -> Reply {
+pub fn issued(token: &str) -> CalloutResult {
     answer_with(200, &[], &json!({"access_token": token, "token_type": "Bearer", "expires_in": 3600}))
 }
 
-pub fn form(call: &Call) -> HashMap<String, String> {
+pub fn form(call: &Callout) -> HashMap<String, String> {
     let pairs: Vec<_> = form_urlencoded::parse(call.body.reveal().as_bytes()).into_owned().collect();
     let form: HashMap<_, _> = pairs.iter().cloned().collect();
     assert_eq!(form.len(), pairs.len(), "a parameter stands twice");
@@ -193,15 +193,15 @@ type Queues = Vec<Vec<Vec<u8>>>;
 /// Value and version, by name.
 type Records = HashMap<String, (Vec<u8>, u32)>;
 
-impl Shared for SharedMap {
-    fn get(&self, name: &str) -> (Option<Vec<u8>>, Version) {
+impl SharedData for SharedMap {
+    fn get(&self, name: &str) -> (Option<Vec<u8>>, CasVersion) {
         match self.0.borrow().get(name) {
-            Some((value, version)) => (Some(value.clone()), Version(Some(*version))),
-            None => (None, Version(None)),
+            Some((value, version)) => (Some(value.clone()), CasVersion(Some(*version))),
+            None => (None, CasVersion(None)),
         }
     }
 
-    fn put(&self, name: &str, value: &[u8], version: Version) -> bool {
+    fn put(&self, name: &str, value: &[u8], version: CasVersion) -> bool {
         let mut map = self.0.borrow_mut();
         let found = map.get(name).map(|(_, version)| *version);
         if found != version.0 {
@@ -267,7 +267,7 @@ pub struct Bench {
     pub engine: Engine,
     pub now: UnixTime,
     ids: u32,
-    held: Vec<(FlightId, Call)>,
+    held: Vec<(FetchId, Callout)>,
     /// What it shares with other workers, and its queue there.
     shared: Option<(SharedMap, u32)>,
 }
@@ -329,19 +329,19 @@ impl Bench {
         self.now = self.now.plus(Duration::from_secs(seconds));
     }
 
-    pub fn tick(&mut self) -> Vec<(RequestId, Step)> {
+    pub fn tick(&mut self) -> Vec<(RequestId, Decision)> {
         self.engine.tick(self.now);
         self.steps()
     }
 
     /// Every step of requests whose wait is over, in order.
-    pub fn steps(&mut self) -> Vec<(RequestId, Step)> {
+    pub fn steps(&mut self) -> Vec<(RequestId, Decision)> {
         let (engine, now) = (&mut self.engine, self.now);
-        let steps = std::iter::from_fn(|| engine.next_step(now));
-        steps.filter(|(_, step)| !matches!(step, Step::Wait)).collect()
+        let steps = std::iter::from_fn(|| engine.next_decision(now));
+        steps.filter(|(_, step)| !matches!(step, Decision::Pause)).collect()
     }
 
-    pub fn send(&mut self, request: Request) -> (RequestId, Step) {
+    pub fn send(&mut self, request: Request) -> (RequestId, Decision) {
         self.ids += 1;
         let id = RequestId(self.ids);
         (id, self.engine.request(id, request, self.now))
@@ -350,34 +350,34 @@ impl Bench {
     /// A request that has to wait.
     pub fn wait(&mut self, request: Request) -> RequestId {
         let (id, step) = self.send(request);
-        assert!(matches!(step, Step::Wait), "decided at once");
+        assert!(matches!(step, Decision::Pause), "decided at once");
         id
     }
 
     /// The step of a request that must be decided at once.
-    pub fn ask(&mut self, request: Request) -> Step {
+    pub fn ask(&mut self, request: Request) -> Decision {
         self.send(request).1
     }
 
-    pub fn call(&mut self) -> (FlightId, Call) {
-        self.held.pop().or_else(|| self.engine.next_call()).expect("a call")
+    pub fn call(&mut self) -> (FetchId, Callout) {
+        self.held.pop().or_else(|| self.engine.next_callout()).expect("a call")
     }
 
     pub fn no_call(&mut self) {
-        if let Some((_, call)) = self.engine.next_call() {
+        if let Some((_, call)) = self.engine.next_callout() {
             panic!("an unexpected call: {call:?}");
         }
     }
 
-    pub fn reply(&mut self, flight: FlightId, reply: &Reply) -> Vec<(RequestId, Step)> {
+    pub fn reply(&mut self, flight: FetchId, reply: &CalloutResult) -> Vec<(RequestId, Decision)> {
         self.engine.reply(flight, reply, self.now);
         self.steps()
     }
 
     /// Answers every outstanding call that is for discovery or keys as the two providers do.
-    pub fn serve_keys(&mut self) -> Vec<(RequestId, Step)> {
+    pub fn serve_keys(&mut self) -> Vec<(RequestId, Decision)> {
         let mut steps = Vec::new();
-        while let Some((flight, call)) = self.engine.next_call() {
+        while let Some((flight, call)) = self.engine.next_callout() {
             assert_eq!(call.method, "GET", "{call:?}");
             steps.extend(self.reply(flight, &provider_document(&call)));
         }
@@ -385,9 +385,9 @@ impl Bench {
     }
 
     /// Sends a request whose token has to be exchanged, and lets the provider reply.
-    pub fn exchange(&mut self, request: Request, reply: &Reply) -> Step {
+    pub fn exchange(&mut self, request: Request, reply: &CalloutResult) -> Decision {
         let (id, step) = self.send(request);
-        assert!(matches!(step, Step::Wait), "decided without an exchange");
+        assert!(matches!(step, Decision::Pause), "decided without an exchange");
         let (flight, call) = self.call();
         assert_eq!(call.method, "POST", "{call:?}");
         let mut steps = self.reply(flight, reply);
@@ -399,7 +399,7 @@ impl Bench {
 }
 
 /// Metadata and keys of the two providers.
-pub fn provider_document(call: &Call) -> Reply {
+pub fn provider_document(call: &Callout) -> CalloutResult {
     let metadata = |issuer: &str, keys: &str, token: &str| {
         answer_with(200, &[], &json!({"issuer": issuer, "jwks_uri": keys, "token_endpoint": token}))
     };
@@ -422,46 +422,46 @@ pub fn provider_document(call: &Call) -> Reply {
     }
 }
 
-pub fn forwarded(step: Step) -> HeaderEdits {
+pub fn forwarded(step: Decision) -> HeaderMutations {
     match step {
-        Step::Forward(edits) => edits,
-        Step::Answer(answer) => panic!("refused: {answer:?}"),
-        Step::Wait => panic!("waits"),
+        Decision::Forward(edits) => edits,
+        Decision::Respond(answer) => panic!("refused: {answer:?}"),
+        Decision::Pause => panic!("waits"),
     }
 }
 
 /// The value that `authorization` gets.
-pub fn authorization(step: Step) -> String {
+pub fn authorization(step: Decision) -> String {
     forwarded(step).authorization.expect("an authorization").reveal().to_owned()
 }
 
-pub fn answered(step: Step) -> LocalAnswer {
+pub fn answered(step: Decision) -> LocalReply {
     match step {
-        Step::Answer(answer) => answer,
-        Step::Forward(_) => panic!("forwarded"),
-        Step::Wait => panic!("waits"),
+        Decision::Respond(answer) => answer,
+        Decision::Forward(_) => panic!("forwarded"),
+        Decision::Pause => panic!("waits"),
     }
 }
 
-pub fn header<'a>(answer: &'a LocalAnswer, name: &str) -> Option<&'a str> {
+pub fn header<'a>(answer: &'a LocalReply, name: &str) -> Option<&'a str> {
     answer.headers.iter().find(|(field, _)| *field == name).map(|(_, value)| value.as_str())
 }
 
 /// Status and reason of a refusal.
-pub fn refused(step: Step) -> (u16, String) {
+pub fn refused(step: Decision) -> (u16, String) {
     let answer = answered(step);
     let body: Value = serde_json::from_str(&answer.body).unwrap();
     (answer.status, body["reason"].as_str().unwrap().to_owned())
 }
 
-pub const TIMED_OUT: Reply = Reply::Failed(CallFailure::TimedOut);
+pub const TIMED_OUT: CalloutResult = CalloutResult::Failed(CalloutFailure::TimedOut);
 
 impl Bench {
     /// Like `serve_keys`, up to the first call that is for something else.
-    pub fn serve_keys_until_post(&mut self) -> Vec<(RequestId, Step)> {
+    pub fn serve_keys_until_post(&mut self) -> Vec<(RequestId, Decision)> {
         let mut steps = Vec::new();
         let mut others = Vec::new();
-        while let Some((flight, call)) = self.engine.next_call() {
+        while let Some((flight, call)) = self.engine.next_callout() {
             if call.method == "GET" {
                 steps.extend(self.reply(flight, &provider_document(&call)));
             } else {

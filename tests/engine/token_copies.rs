@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use onbehalf::engine::HeaderEdits;
+use onbehalf::engine::HeaderMutations;
 use onbehalf::http::Request;
 use serde_json::json;
 
 use crate::support::*;
 
 /// The edits of a request with these fields beside its token, once the exchanged token is in the cache.
-fn edits(bench: &mut Bench, token: &str, more: &[(&str, &str)]) -> HeaderEdits {
+fn edits(bench: &mut Bench, token: &str, more: &[(&str, &str)]) -> HeaderMutations {
     let authorization = format!("Bearer {token}");
     let fields = [&[("authorization", authorization.as_str())], more].concat();
     forwarded(bench.ask(request("POST", "/github", &fields)))
@@ -22,7 +22,7 @@ fn warm(configuration: &serde_json::Value, token: &str) -> Bench {
     bench
 }
 
-fn removed(edits: &HeaderEdits) -> BTreeSet<&str> {
+fn removed(edits: &HeaderMutations) -> BTreeSet<&str> {
     edits.remove.iter().map(String::as_str).collect()
 }
 

@@ -37,7 +37,7 @@ fn a_key_of_one_issuer_signs_nothing_for_another() {
     let forged = OKTA_KEY.sign(&json!({"alg": "ES256", "kid": "okta-1"}), &alice());
     let mut bench = Bench::ready();
     let (_, step) = bench.send(bearer("/github", &forged));
-    assert!(matches!(step, onbehalf::engine::Step::Wait), "an unknown kid is looked for once");
+    assert!(matches!(step, onbehalf::engine::Decision::Pause), "an unknown kid is looked for once");
     let steps = bench.serve_keys();
     assert_eq!(refused(steps.into_iter().next().unwrap().1).1, "unknown_key");
     let forged = OKTA_KEY.sign(&json!({"alg": "ES256", "kid": "entra-1"}), &alice());
@@ -200,7 +200,7 @@ fn a_verified_token_expires_in_the_cache_too() {
     authorization(bench.exchange(bearer("/github", &alice_token()), &issued("up")));
     bench.advance(3600 + 59);
     let (_, step) = bench.send(bearer("/github", &alice_token()));
-    assert!(matches!(step, onbehalf::engine::Step::Wait), "still accepted, its exchanged token is over");
+    assert!(matches!(step, onbehalf::engine::Decision::Pause), "still accepted, its exchanged token is over");
     bench.advance(1);
     assert_eq!(refused(bench.ask(bearer("/github", &alice_token()))), (401, "expired".to_owned()));
 }

@@ -1,8 +1,8 @@
 //! Tokens that are validated and exchanged for nothing.
 
 use onbehalf::config::Config;
-use onbehalf::engine::Response;
-use onbehalf::http::Answer;
+use onbehalf::engine::UpstreamAction;
+use onbehalf::http::Response;
 use onbehalf::telemetry::Sample;
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ fn unexchanged(exchange: Value) -> Value {
 fn ready(configuration: &Value) -> Bench {
     let mut bench = Bench::new(configuration);
     bench.tick();
-    while let Some((flight, call)) = bench.engine.next_call() {
+    while let Some((flight, call)) = bench.engine.next_callout() {
         let reply = match call.url.as_str() {
             // It has no token endpoint, and needs none.
             "https://acme.okta.example/oauth2/default/.well-known/openid-configuration" => {
@@ -71,10 +71,10 @@ fn what_the_upstream_wants_of_nobodys_token_is_not_for_the_client() {
         let sent = forwarded(bench.ask(bearer(PATH, &bob_token()))).sent.expect("its answer is looked at");
         let fields = ["www-authenticate", "dpop-nonce"].map(|name| (name.to_owned(), b"theirs".to_vec()));
         for status in [200, 401, 403] {
-            let answer = Answer { status, headers: fields.to_vec(), body: Vec::new() };
-            match bench.engine.upstream_answered(&sent, &answer, bench.now) {
-                Response::PassOn { remove } => assert_eq!(remove, expected),
-                Response::Instead(_) => panic!("{status}: there is no token to exchange anew"),
+            let answer = Response { status, headers: fields.to_vec(), body: Vec::new() };
+            match bench.engine.on_upstream_response(&sent, &answer, bench.now) {
+                UpstreamAction::PassOn { remove } => assert_eq!(remove, expected),
+                UpstreamAction::Instead(_) => panic!("{status}: there is no token to exchange anew"),
             }
         }
         assert!(forwarded(bench.ask(bearer(PATH, &bob_token()))).authorization.is_none());
@@ -147,7 +147,7 @@ fn keys_reach_other_workers_also_without_a_token_endpoint() {
     let shared = SharedMap::default();
     let mut one = Bench::beside(&configuration, &shared);
     one.tick();
-    while let Some((flight, call)) = one.engine.next_call() {
+    while let Some((flight, call)) = one.engine.next_callout() {
         one.reply(flight, &provider_document(&call));
     }
     let mut other = Bench::beside(&configuration, &shared);

@@ -1,7 +1,7 @@
 //! What an upstream's answer does to the token that it was sent, and what the client sees of it.
 
-use onbehalf::engine::{Response, Sent, Step};
-use onbehalf::http::{Answer, LocalAnswer};
+use onbehalf::engine::{Decision, Sent, UpstreamAction};
+use onbehalf::http::{LocalReply, Response};
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -14,13 +14,13 @@ fn challenge(claims: &str) -> String {
     format!(r#"Bearer realm="", error="insufficient_claims", claims="{claims}""#)
 }
 
-fn answer(status: u16, challenges: &[&str]) -> Answer {
+fn answer(status: u16, challenges: &[&str]) -> Response {
     let headers = challenges.iter().map(|value| ("www-authenticate".to_owned(), value.as_bytes().to_vec())).collect();
-    Answer { status, headers, body: Vec::new() }
+    Response { status, headers, body: Vec::new() }
 }
 
 /// A token and what a request went on with.
-fn sent(step: Step) -> (String, Sent) {
+fn sent(step: Decision) -> (String, Sent) {
     let edits = forwarded(step);
     (edits.authorization.unwrap().reveal().to_owned(), edits.sent.expect("what it was sent with"))
 }
@@ -42,15 +42,15 @@ fn warm(bench: &mut Bench, token: &str) -> (String, Sent) {
     sent(bench.ask(bearer("/github", token)))
 }
 
-fn instead(bench: &mut Bench, sent: &Sent, answer: &Answer) -> LocalAnswer {
+fn instead(bench: &mut Bench, sent: &Sent, answer: &Response) -> LocalReply {
     later(bench);
-    match bench.engine.upstream_answered(sent, answer, bench.now) {
-        Response::Instead(step) => answered(step),
-        Response::PassOn { .. } => panic!("it went on"),
+    match bench.engine.on_upstream_response(sent, answer, bench.now) {
+        UpstreamAction::Instead(step) => answered(step),
+        UpstreamAction::PassOn { .. } => panic!("it went on"),
     }
 }
 
-fn reason(answer: &LocalAnswer) -> (u16, String) {
+fn reason(answer: &LocalReply) -> (u16, String) {
     let body: Value = serde_json::from_str(&answer.body).unwrap();
     (answer.status, body["reason"].as_str().unwrap().to_owned())
 }
@@ -63,9 +63,9 @@ fn rejected(bench: &mut Bench, sent: &Sent) -> (u16, String) {
 fn asks_anew(bench: &mut Bench, token: &str) -> Option<Option<String>> {
     later(bench);
     match bench.send(bearer("/github", token)) {
-        (_, Step::Wait) => Some(form(&bench.call().1).get("claims").cloned()),
-        (_, Step::Forward(_)) => None,
-        (_, Step::Answer(answer)) => panic!("{answer:?}"),
+        (_, Decision::Pause) => Some(form(&bench.call().1).get("claims").cloned()),
+        (_, Decision::Forward(_)) => None,
+        (_, Decision::Respond(answer)) => panic!("{answer:?}"),
     }
 }
 
@@ -100,7 +100,7 @@ fn an_upstream_that_rejects_every_token_costs_one_exchange_in_a_minute() {
         bench.now = NOW.plus(std::time::Duration::from_secs(second));
         let (id, step) = bench.send(bearer("/github", &token));
         let step = match step {
-            Step::Wait => {
+            Decision::Pause => {
                 exchanges += 1;
                 let (flight, _) = bench.call();
                 later(&mut bench);
@@ -174,9 +174,9 @@ fn other_answers_go_on_without_what_the_upstream_wants_of_us() {
     let token = alice_token();
     let sent = exchange(&mut bench, &token, "up");
     for status in [0, 101, 200, 204, 302, 400, 402, 403, 404, 407, 500, 502, 503, 599, u16::MAX] {
-        match bench.engine.upstream_answered(&sent, &answer(status, &[&challenge(CLAIMS)]), bench.now) {
-            Response::PassOn { remove } => assert_eq!(remove, ["www-authenticate"]),
-            Response::Instead(_) => panic!("{status}"),
+        match bench.engine.on_upstream_response(&sent, &answer(status, &[&challenge(CLAIMS)]), bench.now) {
+            UpstreamAction::PassOn { remove } => assert_eq!(remove, ["www-authenticate"]),
+            UpstreamAction::Instead(_) => panic!("{status}"),
         }
     }
     assert_eq!(warm(&mut bench, &token).0, "Bearer up");
@@ -214,7 +214,7 @@ fn a_claims_challenge_is_asked_of_the_provider_from_then_on() {
 }
 
 /// What the client gets when the provider wants the user to act, `more` in its answer.
-fn provider_wants_the_user(token: &str, more: Value) -> LocalAnswer {
+fn provider_wants_the_user(token: &str, more: Value) -> LocalReply {
     let mut bench = Bench::ready();
     let first = exchange(&mut bench, token, "first");
     is(reason(&instead(&mut bench, &first, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
@@ -270,7 +270,7 @@ fn a_challenge_that_is_nonsense_is_a_rejection_like_others() {
         let token = alice_token();
         let first = exchange(&mut bench, &token, "first");
         let headers = vec![("www-authenticate".to_owned(), value.to_vec()); 3];
-        is(reason(&instead(&mut bench, &first, &Answer { status: 401, headers, body: Vec::new() })), AGAIN);
+        is(reason(&instead(&mut bench, &first, &Response { status: 401, headers, body: Vec::new() })), AGAIN);
         assert_eq!(asks_anew(&mut bench, &token), Some(None));
     }
 }
@@ -435,7 +435,7 @@ fn users(count: usize) -> Vec<String> {
 fn served(bench: &mut Bench, token: &str, upstream: &str) -> (Sent, bool) {
     later(bench);
     let (_, step) = bench.send(bearer("/github", token));
-    if !matches!(step, Step::Wait) {
+    if !matches!(step, Decision::Pause) {
         return (sent(step).1, false);
     }
     let (flight, _) = bench.call();
@@ -498,7 +498,7 @@ fn everybody_gets_another_token_where_that_is_better() {
         bench.now = NOW.plus(std::time::Duration::from_secs(second));
         for token in &users {
             let (authorization, sent) = match bench.send(bearer("/github", token)) {
-                (_, Step::Wait) => {
+                (_, Decision::Pause) => {
                     exchanges += 1;
                     let (flight, _) = bench.call();
                     sent(bench.reply(flight, &issued("better")).remove(0).1)
@@ -671,7 +671,7 @@ fn a_renewal_that_fails_does_not_bring_a_dropped_token_back() {
     assert_eq!(asks_anew(&mut third, &token), Some(None));
 }
 
-fn unavailable() -> onbehalf::http::Reply {
+fn unavailable() -> onbehalf::http::CalloutResult {
     answer_with(503, &[], &json!({}))
 }
 

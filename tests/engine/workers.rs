@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use onbehalf::engine::{FlightId, Step};
-use onbehalf::http::{Call, Reply};
+use onbehalf::engine::{Decision, FetchId};
+use onbehalf::http::{Callout, CalloutResult};
 use serde_json::json;
 
 use crate::support::{configuration as usual, *};
@@ -31,9 +31,9 @@ fn encode(part: &serde_json::Value) -> String {
 }
 
 /// Lets every call of a worker be answered; gives the URLs.
-fn serve_with(bench: &mut Bench, answer: impl Fn(&Call) -> Reply) -> Vec<String> {
+fn serve_with(bench: &mut Bench, answer: impl Fn(&Callout) -> CalloutResult) -> Vec<String> {
     let mut urls = Vec::new();
-    while let Some((flight, call)) = bench.engine.next_call() {
+    while let Some((flight, call)) = bench.engine.next_callout() {
         urls.push(call.url.as_str().to_owned());
         bench.reply(flight, &answer(&call));
     }
@@ -46,7 +46,7 @@ fn serve(bench: &mut Bench) -> Vec<String> {
 }
 
 /// The same as they do when the one has another key.
-fn with_another_key(call: &Call) -> Reply {
+fn with_another_key(call: &Callout) -> CalloutResult {
     let is_keys = call.url.as_str().ends_with("discovery/v2.0/keys");
     if is_keys { answer(200, &key_set(&[&OTHER_KEY])) } else { provider_document(call) }
 }
@@ -62,8 +62,8 @@ fn served(shared: &SharedMap) -> Bench {
 /// Whether a token of Alice's gets as far as its exchange.
 fn is_admitted(bench: &mut Bench, token: &str) -> bool {
     let step = bench.ask(bearer("/github", token));
-    let is_posted = bench.engine.next_call().is_some_and(|(_, call)| call.method == "POST");
-    matches!(step, Step::Wait) && is_posted
+    let is_posted = bench.engine.next_callout().is_some_and(|(_, call)| call.method == "POST");
+    matches!(step, Decision::Pause) && is_posted
 }
 
 #[test]
@@ -96,13 +96,13 @@ fn who_waits_for_what_another_worker_fetches_is_served_when_it_is_there() {
     first.wait(bearer("/github", &alice_token()));
     second.wait(bearer("/github", &alice_token()));
     second.no_call();
-    assert!(second.engine.is_impatient() && !first.engine.is_impatient());
+    assert!(second.engine.needs_fast_tick() && !first.engine.needs_fast_tick());
     assert!(second.tick().is_empty(), "nothing is there yet");
     first.serve_keys_until_post();
     second.tick();
     second.serve_keys_until_post();
     assert_eq!(second.call().1.method, "POST", "it has keys, and asks for its token");
-    assert!(!second.engine.is_impatient());
+    assert!(!second.engine.needs_fast_tick());
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn a_worker_that_dies_while_it_fetches_is_replaced_by_the_next() {
     // A call of ten seconds, and some grace.
     other.advance(14);
     other.tick();
-    let is_entra = |(_, call): &(FlightId, Call)| call.url.as_str().contains("entra");
+    let is_entra = |(_, call): &(FetchId, Callout)| call.url.as_str().contains("entra");
     assert!(!calls(&mut other).iter().any(is_entra));
     other.advance(2);
     other.tick();
@@ -124,8 +124,8 @@ fn a_worker_that_dies_while_it_fetches_is_replaced_by_the_next() {
 }
 
 /// Every call that a worker has to make now.
-fn calls(bench: &mut Bench) -> Vec<(FlightId, Call)> {
-    std::iter::from_fn(|| bench.engine.next_call()).collect()
+fn calls(bench: &mut Bench) -> Vec<(FetchId, Callout)> {
+    std::iter::from_fn(|| bench.engine.next_callout()).collect()
 }
 
 /// A configuration with one provider.
@@ -356,7 +356,7 @@ fn keys_are_fetched_again_by_those_that_serve() {
     let call = loop {
         main.advance(1);
         main.tick();
-        if let Some(call) = main.engine.next_call() {
+        if let Some(call) = main.engine.next_callout() {
             break call;
         }
         waited += 1;
@@ -399,7 +399,7 @@ fn a_fetch_keeps_its_lease_for_as_long_as_its_calls_are_answered() {
     slow.reply(flight, &provider_document(&call));
     other.advance(9);
     other.tick();
-    while let Some((_, other_call)) = other.engine.next_call() {
+    while let Some((_, other_call)) = other.engine.next_callout() {
         assert_ne!(other_call.url.authority(), call.url.authority(), "the first worker is still at it");
     }
 }
@@ -489,7 +489,7 @@ fn a_key_that_one_worker_sees_go_is_gone_for_all() {
     serve_with(&mut first, with_another_key);
     second.tick();
     second.no_call();
-    assert!(matches!(second.ask(bearer("/github", &token)), Step::Wait), "the key is looked for once more");
+    assert!(matches!(second.ask(bearer("/github", &token)), Decision::Pause), "the key is looked for once more");
     let (flight, _) = second.call();
     assert_eq!(refused(second.reply(flight, &answer(200, &key_set(&[&OTHER_KEY]))).remove(0).1).1, "unknown_key");
 }
@@ -565,7 +565,7 @@ fn an_answer_that_comes_after_anothers_does_not_undo_it() {
     let [mut slow, mut quick]: [Bench; 2] = workers(&shared);
     slow.tick();
     let mut held = Vec::new();
-    while let Some(call) = slow.engine.next_call() {
+    while let Some(call) = slow.engine.next_callout() {
         held.push(call);
     }
     quick.advance(36);
@@ -573,7 +573,7 @@ fn an_answer_that_comes_after_anothers_does_not_undo_it() {
     assert_eq!(serve(&mut quick).len(), 4, "the lease of the slow one is over");
     for (flight, _) in held {
         slow.now = quick.now;
-        slow.reply(flight, &Reply::Failed(onbehalf::http::CallFailure::TimedOut));
+        slow.reply(flight, &CalloutResult::Failed(onbehalf::http::CalloutFailure::TimedOut));
     }
     quick.tick();
     quick.no_call();
@@ -588,9 +588,9 @@ fn a_worker_with_stricter_rules_than_those_before_fetches_for_itself() {
     let mut first = Bench::beside(&configuration(), &shared);
     first.tick();
     serve_with(&mut first, |call| match provider_document(call) {
-        Reply::Answer(mut answer) => {
+        CalloutResult::Response(mut answer) => {
             answer.headers.push(("cache-control".to_owned(), b"max-age=86400".to_vec()));
-            Reply::Answer(answer)
+            CalloutResult::Response(answer)
         }
         failed => failed,
     });

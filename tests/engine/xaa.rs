@@ -4,9 +4,9 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use onbehalf::config::Config;
-use onbehalf::engine::{FlightId, RequestId, Step};
-use onbehalf::http::{Call, CallFailure, Reply};
-use onbehalf::provider::{Blame, Leg, Subject, TokenRequest, Which};
+use onbehalf::engine::{Decision, FetchId, RequestId};
+use onbehalf::http::{Callout, CalloutFailure, CalloutResult};
+use onbehalf::provider::{ErrorClass, Hop, SecretVersion, SubjectInput, TokenRequest};
 use onbehalf::url::Url;
 use serde_json::{Value, json};
 
@@ -52,7 +52,7 @@ fn user(name: &str) -> String {
     OKTA_KEY.token(&with(bob_id(), json!({"iss": ORG, "aud": CLIENT, "sub": name})))
 }
 
-fn assertion(token: &str) -> Reply {
+fn assertion(token: &str) -> CalloutResult {
     let body = json!({"access_token": token, "token_type": "N_A", "expires_in": 300, "issued_token_type": ID_JAG});
     answer_with(200, &[], &body)
 }
@@ -60,7 +60,7 @@ fn assertion(token: &str) -> Reply {
 fn ready(configuration: &Value) -> Bench {
     let mut bench = Bench::new(configuration);
     bench.tick();
-    while let Some((flight, call)) = bench.engine.next_call() {
+    while let Some((flight, call)) = bench.engine.next_callout() {
         let reply = if call.url.as_str().ends_with("/.well-known/openid-configuration") {
             let issuer = call.url.as_str().strip_suffix("/.well-known/openid-configuration").unwrap();
             let token_endpoint =
@@ -75,19 +75,19 @@ fn ready(configuration: &Value) -> Bench {
     bench
 }
 
-fn url_of(call: &Call) -> &str {
+fn url_of(call: &Callout) -> &str {
     call.url.as_str()
 }
 
 /// What the client says of itself: `aud` and `jti`.
-fn client_assertion(call: &Call) -> (String, String) {
+fn client_assertion(call: &Callout) -> (String, String) {
     let form = form(call);
     let claims = form["client_assertion"].split('.').nth(1).unwrap();
     let claims: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
     (claims["aud"].as_str().unwrap().to_owned(), claims["jti"].as_str().unwrap().to_owned())
 }
 
-fn names(call: &Call) -> Vec<String> {
+fn names(call: &Callout) -> Vec<String> {
     let mut names: Vec<String> = form(call).into_keys().collect();
     names.sort();
     names
@@ -95,7 +95,7 @@ fn names(call: &Call) -> Vec<String> {
 
 impl Bench {
     /// A request at its second call.
-    fn at_second(&mut self, token: &str) -> (RequestId, FlightId, Call) {
+    fn at_second(&mut self, token: &str) -> (RequestId, FetchId, Callout) {
         let id = self.wait(bearer("/github", token));
         let (flight, _) = self.call();
         assert!(self.reply(flight, &assertion("jag")).is_empty());
@@ -104,7 +104,7 @@ impl Bench {
         (id, flight, call)
     }
 
-    fn only_step(&mut self, flight: FlightId, reply: &Reply) -> Step {
+    fn only_step(&mut self, flight: FetchId, reply: &CalloutResult) -> Decision {
         let mut steps = self.reply(flight, reply);
         assert_eq!(steps.len(), 1);
         steps.remove(0).1
@@ -226,13 +226,13 @@ fn an_assertion_never_goes_to_the_upstream() {
 fn a_second_call_that_nobody_answered_starts_again_at_the_first_and_only_once() {
     let mut bench = ready(&xaa());
     let (_, flight, _) = bench.at_second(&user("00ubob"));
-    assert!(bench.reply(flight, &Reply::Failed(CallFailure::NoConnection)).is_empty());
+    assert!(bench.reply(flight, &CalloutResult::Failed(CalloutFailure::NoConnection)).is_empty());
     let (flight, again) = bench.call();
     assert!(form(&again).contains_key("subject_token"), "the assertion may have been used");
     assert!(bench.reply(flight, &assertion("another-jag")).is_empty());
     let (flight, second) = bench.call();
     assert_eq!(form(&second)["assertion"], "another-jag");
-    let step = bench.only_step(flight, &Reply::Failed(CallFailure::NoConnection));
+    let step = bench.only_step(flight, &CalloutResult::Failed(CalloutFailure::NoConnection));
     assert_eq!(refused(step), (503, "provider_unavailable".to_owned()));
     bench.no_call();
 }
@@ -242,7 +242,7 @@ fn a_nonce_of_the_second_server_is_in_the_next_proof_for_it_and_costs_another_as
     let mut configuration = xaa();
     configuration["identity_providers"]["okta"]["client"]["dpop"] =
         json!({"key": {"env": "OKTA_PRIVATE_KEY"}, "algorithm": "ES256"});
-    let proof = |call: &Call| -> Value {
+    let proof = |call: &Callout| -> Value {
         let (_, proof) = call.headers.iter().find(|(name, _)| *name == "dpop").unwrap();
         serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(proof.reveal().split('.').nth(1).unwrap()).unwrap())
             .unwrap()
@@ -317,30 +317,30 @@ fn a_line_about_the_second_call_says_so_and_has_no_remedy_for_a_callers_token() 
     let target = config.resources[0].targets[0].as_ref().unwrap();
     let token_endpoint = &Url::parse("https://acme.okta.example/oauth2/v1/token").unwrap();
     let line = |leg, error: &str| {
-        let subject = Subject { token: "subject", is_id_token: true, ..Subject::default() };
+        let subject = SubjectInput { token: "subject", is_id_token: true, ..SubjectInput::default() };
         let request = TokenRequest {
             provider: &config.providers[0],
             target,
             token_endpoint,
             subject,
             assertion: None,
-            which: Which::Current,
+            which: SecretVersion::Current,
             nonce: None,
             leg,
         };
         let body = json!({"error": error, "suberror": "their-secret"});
         request.read(&answer_with(400, &[], &body), &[], NOW).unwrap_err()
     };
-    let first = line(Leg::First, "invalid_grant");
-    assert_eq!(first.blame, Blame::Token);
+    let first = line(Hop::First, "invalid_grant");
+    assert_eq!(first.blame, ErrorClass::Token);
     assert!(first.to_string().starts_with("error=\"invalid_grant\" status=400"), "{first}");
-    let second = line(Leg::Second("jag"), "invalid_grant");
-    assert_eq!(second.blame, Blame::Operator);
+    let second = line(Hop::Second("jag"), "invalid_grant");
+    assert_eq!(second.blame, ErrorClass::Operator);
     let text = second.to_string();
     assert!(text.starts_with("leg=2 error=\"invalid_grant\" status=400"), "{text}");
     assert!(!text.contains("act=user"), "{text}");
-    let wants_the_user = line(Leg::Second("jag"), "interaction_required");
-    assert!(wants_the_user.blame == Blame::Operator && wants_the_user.claims.is_none(), "{wants_the_user}");
+    let wants_the_user = line(Hop::Second("jag"), "interaction_required");
+    assert!(wants_the_user.blame == ErrorClass::Operator && wants_the_user.claims.is_none(), "{wants_the_user}");
     assert!(!wants_the_user.to_string().contains("act=user"), "{wants_the_user}");
     // No text that repeats the secret of the client there.
     assert!(!text.contains("their-secret"), "{text}");

@@ -9,7 +9,7 @@ mod rfc;
 mod verdicts;
 mod wycheproof;
 
-use onbehalf::crypto::{Algorithm, Crypto as _, Host, PublicKey, SigningKey, Software};
+use onbehalf::crypto::{Algorithm, Crypto as _, EnvoyCrypto, PublicKey, SigningKey, Software};
 
 #[test]
 fn the_software_gives_every_vector_its_verdict() {
@@ -22,7 +22,7 @@ fn the_software_gives_every_vector_its_verdict() {
 #[ignore = "asks an Envoy with tests/envoy/foreign-filter: make test-envoy starts one and comes here"]
 fn the_hosts_boringssl_gives_every_vector_its_verdict() {
     let envoy = foreign::Envoy::from_environment();
-    let host = Host::probe(|name, arguments| envoy.call(name, arguments));
+    let host = EnvoyCrypto::probe(|name, arguments| envoy.call(name, arguments));
     assert_eq!(format!("{host:?}"), "signatures are verified by the host");
     let asked_by_the_probe = envoy.calls();
 
@@ -40,7 +40,7 @@ fn the_hosts_boringssl_gives_every_vector_its_verdict() {
 #[ignore = "asks an Envoy with tests/envoy/foreign-filter: make test-envoy starts one and comes here"]
 fn what_the_hosts_boringssl_signs_the_software_finds_good() {
     let envoy = foreign::Envoy::from_environment();
-    let host = Host::probe(|name, arguments| envoy.call(name, arguments));
+    let host = EnvoyCrypto::probe(|name, arguments| envoy.call(name, arguments));
     let (rsa, p256, p384) = (foreign::rsa_key(), foreign::p256_key(), foreign::p384_key());
     for (algorithm, (pem, public)) in [
         (Algorithm::Rs256, &rsa),

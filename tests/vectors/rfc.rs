@@ -1,7 +1,7 @@
 //! The signed examples of RFC 7515 appendix A, RFC 7520 section 4 and RFC 8037 appendix A.4, as whole tokens.
 
 use onbehalf::crypto::{Algorithm, Crypto, Software};
-use onbehalf::jose::{Compact, KeySet, Selection, TokenError};
+use onbehalf::jose::{CompactJws, KeySet, Selection, TokenError};
 use serde_json::{Value, json};
 
 /// What becomes of an example.
@@ -48,7 +48,7 @@ pub fn check(crypto: &dyn Crypto) {
 }
 
 fn outcome(crypto: &dyn Crypto, jwk: &Value, token: &str) -> Outcome {
-    let compact = Compact::parse(token, |_| None).unwrap();
+    let compact = CompactJws::parse(token, |_| None).unwrap();
     assert_eq!((compact.header.algorithm.as_str(), compact.signing_input), (alg(token).as_str(), signed(token).0));
     assert_eq!(compact.signature, signed(token).1);
     let no_object = TokenError::Malformed("its payload is not a JSON object with distinct names");
