@@ -22,7 +22,7 @@ pub(super) enum CacheOutcome {
     /// Another request's call was waited for.
     Joined,
     /// Another worker had it.
-    SharedData,
+    Shared,
     /// A call was made for the one that follows.
     Renewed,
     /// It was known from a call before that there is none.
@@ -35,7 +35,7 @@ impl CacheOutcome {
             Self::Hit => "hit",
             Self::Miss => "miss",
             Self::Joined => "joined",
-            Self::SharedData => "shared",
+            Self::Shared => "shared",
             Self::Renewed => "renewed",
             Self::Remembered => "remembered",
         }

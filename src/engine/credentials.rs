@@ -180,7 +180,7 @@ impl<'a> RequestHead<'a> {
             remove,
             cookie,
             proof,
-            filter_state: FilterState::ValidateOnly,
+            filter_state: FilterState::Empty,
             sent: None,
         })
     }

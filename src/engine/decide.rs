@@ -131,7 +131,7 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
     head.check_target(&copies).map_err(refuse)?;
     let index = match select(config, head.authority, head.target) {
         None => return Err(refuse(Refusal::new(Reason::AmbiguousPath))),
-        Some(Route::ValidateOnly) => {
+        Some(Route::NoMatch) => {
             let host = shown(&String::from_utf8_lossy(head.authority));
             let because = "no resource is at this host and path; a port counts";
             let detail = format!("host={host} because={because:?}");

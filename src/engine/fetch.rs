@@ -142,7 +142,7 @@ impl Engine {
             Need::Token(need) => match self.claim_token(&need, false, now) {
                 Ok(shared_tokens::TokenLease::Found(exchange)) => {
                     self.counters.cache_shared();
-                    progress.cache = Some(CacheOutcome::SharedData);
+                    progress.cache = Some(CacheOutcome::Shared);
                     self.known.exchanges.take_over(need.key, exchange);
                     return Served::Decide;
                 }

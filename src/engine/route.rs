@@ -16,7 +16,7 @@ pub(super) enum Route {
     /// What an authorization server would have, on a host of resources: of the one by index, or of all of them.
     AuthorizationServer(Option<usize>),
     /// Nothing here.
-    ValidateOnly,
+    NoMatch,
 }
 
 /// Selects by authority and path. `None`: the path can be read in more than one way.
@@ -38,7 +38,7 @@ fn select_path(config: &Config, authority: &[u8], path: &str) -> Route {
     if let Some(rest) = path.strip_prefix(metadata::WELL_KNOWN).filter(|rest| rest.is_empty() || rest.starts_with('/'))
     {
         let document = here().find(|(_, resource)| metadata::resource_path(resource.url.path()) == rest);
-        return document.map_or(Route::ValidateOnly, |(index, _)| Route::Metadata(index));
+        return document.map_or(Route::NoMatch, |(index, _)| Route::Metadata(index));
     }
     let nearest = |path: &str| {
         here()
@@ -49,6 +49,6 @@ fn select_path(config: &Config, authority: &[u8], path: &str) -> Route {
     match (nearest(path), authorization_server::looked_for(path)) {
         (Some(index), _) => Route::Resource(index),
         (None, Some(server)) if here().next().is_some() => Route::AuthorizationServer(nearest(server)),
-        (None, _) => Route::ValidateOnly,
+        (None, _) => Route::NoMatch,
     }
 }

@@ -24,7 +24,7 @@ impl Metrics {
             let name = match sample {
                 Sample::Decisions(reason) => format!("onbehalf.decisions.reason.{reason}"),
                 Sample::TokenCache(result) => format!("onbehalf.token_cache.result.{result}"),
-                Sample::ExchangedTokenCache(provider, outcome) => {
+                Sample::Exchanges(provider, outcome) => {
                     format!("onbehalf.exchanges.provider.{}.outcome.{outcome}", self.provider(provider))
                 }
                 Sample::KeyRefreshes(provider, outcome) => {

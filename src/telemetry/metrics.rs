@@ -15,7 +15,7 @@ pub enum Sample {
     /// So many look-ups for an exchanged token: `hit`, `miss`, `joined`, `shared` or `renewed`.
     TokenCache(&'static str),
     /// So many exchanges with a provider (by index) that ended so.
-    ExchangedTokenCache(usize, &'static str),
+    Exchanges(usize, &'static str),
     /// So many fetches of a provider's keys that ended so: `ok` or `failed`.
     KeyRefreshes(usize, &'static str),
 }
@@ -82,7 +82,7 @@ impl Counters {
     }
 
     pub(crate) fn exchanged(&mut self, provider: usize, outcome: &'static str, took: Duration) {
-        self.count(Sample::ExchangedTokenCache(provider, outcome));
+        self.count(Sample::Exchanges(provider, outcome));
         if self.durations.len() < MOST_DURATIONS {
             self.durations.push((provider, took));
         }
@@ -109,7 +109,7 @@ mod tests {
         let mut counters = Counters::default();
         (0..10_000).for_each(|_| counters.exchanged(0, "ok", Duration::ZERO));
         assert_eq!(counters.take_durations().len(), MOST_DURATIONS);
-        assert!(counters.take().contains(&(Sample::ExchangedTokenCache(0, "ok"), 10_000)), "but all are counted");
+        assert!(counters.take().contains(&(Sample::Exchanges(0, "ok"), 10_000)), "but all are counted");
         counters.exchanged(0, "ok", Duration::ZERO);
         assert_eq!(counters.take_durations().len(), 1);
     }

@@ -23,7 +23,7 @@ fn fifty_first_requests_are_one_exchange() {
     );
     assert!(
         counted.contains(&(Sample::Decisions("forwarded"), 50))
-            && counted.contains(&(Sample::ExchangedTokenCache(0, "ok"), 1))
+            && counted.contains(&(Sample::Exchanges(0, "ok"), 1))
     );
 }
 
