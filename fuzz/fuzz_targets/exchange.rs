@@ -58,7 +58,7 @@ fuzz_target!(|text: &[u8]| CONFIGS.with(|configs| {
     for ((config, (index, provider)), leg) in
         providers.flat_map(|found| [(found, Hop::First), (found, Hop::Second(ASSERTION))])
     {
-        let target = config.resources[0].targets[index].as_ref().unwrap();
+        let target = &config.resources[0].exchanges[index].target;
         let token_endpoint = &Url::parse("https://login.example/token").unwrap();
         let request = TokenRequest {
             provider,

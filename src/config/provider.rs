@@ -4,7 +4,7 @@ use crate::config::client::{self, Environment};
 use crate::config::reader::Fields;
 use crate::config::{ConfigError, either, find_placeholder, find_placeholders, shown};
 use crate::jose::KeySet;
-use crate::provider::{self, Client, Profile, Provider, SubjectTokenSource, TENANT, TokenLocation};
+use crate::provider::{self, Client, Profile, Provider, ProviderId, SubjectTokenSource, TENANT, TokenLocation};
 use crate::url::Url;
 
 const DEFAULT_LEEWAY: u32 = 60;
@@ -39,7 +39,8 @@ pub(super) fn build_all(
 ) -> Result<Vec<Provider>, ConfigError> {
     let mut providers: Vec<Provider> = Vec::new();
     for (name, fields) in root.named_objects("identity_providers", &FIELDS)? {
-        let provider = build(name, &fields, env, warnings)?;
+        let id = ProviderId(u32::try_from(providers.len()).unwrap_or(u32::MAX));
+        let provider = Provider { id, ..build(name, &fields, env, warnings)? };
         let own = provider.issuers();
         if providers.iter().any(|other| other.issuers().iter().any(|issuer| own.contains(issuer))) {
             return Err(ConfigError::new(
@@ -97,6 +98,7 @@ fn build(
         Ok(Duration::from_secs(seconds.into()))
     };
     let provider = Provider {
+        id: ProviderId::default(),
         name: name.into(),
         profile,
         issuer: url("issuer", &issuer)?,

@@ -175,14 +175,7 @@ impl<'a> RequestHead<'a> {
             }
         }
         let remove = self.remove;
-        Ok(HeaderMutations {
-            authorization,
-            remove,
-            cookie,
-            proof,
-            filter_state: FilterState::Empty,
-            sent: None,
-        })
+        Ok(HeaderMutations { authorization, remove, cookie, proof, filter_state: FilterState::Empty, sent: None })
     }
 }
 

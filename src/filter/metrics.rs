@@ -10,25 +10,20 @@ use crate::telemetry::Sample;
 /// Envoy's metrics. Their names carry the labels; the `stats_tags` of the shipped configurations take them out.
 #[derive(Default)]
 pub(crate) struct Metrics {
-    providers: Vec<Rc<str>>,
     ids: FxHashMap<String, u32>,
 }
 
 impl Metrics {
-    pub(crate) fn for_providers(providers: Vec<Rc<str>>) -> Self {
-        Self { providers, ids: FxHashMap::default() }
-    }
-
-    pub(crate) fn record(&mut self, samples: Vec<(Sample, u64)>, durations: Vec<(usize, Duration)>) {
+    pub(crate) fn record(&mut self, samples: Vec<(Sample, u64)>, durations: Vec<(Rc<str>, Duration)>) {
         for (sample, number) in samples {
             let name = match sample {
                 Sample::Decisions(reason) => format!("onbehalf.decisions.reason.{reason}"),
                 Sample::TokenCache(result) => format!("onbehalf.token_cache.result.{result}"),
                 Sample::Exchanges(provider, outcome) => {
-                    format!("onbehalf.exchanges.provider.{}.outcome.{outcome}", self.provider(provider))
+                    format!("onbehalf.exchanges.provider.{}.outcome.{outcome}", provider)
                 }
                 Sample::KeyRefreshes(provider, outcome) => {
-                    format!("onbehalf.key_refreshes.provider.{}.outcome.{outcome}", self.provider(provider))
+                    format!("onbehalf.key_refreshes.provider.{}.outcome.{outcome}", provider)
                 }
             };
             if let (Some(id), Ok(number)) = (self.id(MetricType::Counter, name), i64::try_from(number)) {
@@ -36,7 +31,7 @@ impl Metrics {
             }
         }
         for (provider, duration) in durations {
-            let name = format!("onbehalf.exchange_duration_ms.provider.{}", self.provider(provider));
+            let name = format!("onbehalf.exchange_duration_ms.provider.{}", provider);
             if let (Some(id), Ok(millis)) = (self.id(MetricType::Histogram, name), u64::try_from(duration.as_millis()))
             {
                 hostcalls::record_metric(id, millis).ok();
@@ -44,17 +39,13 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn record_key_ages(&mut self, ages: Vec<(usize, Duration)>) {
+    pub(crate) fn record_jwks_ages(&mut self, ages: Vec<(Rc<str>, Duration)>) {
         for (provider, age) in ages {
-            let name = format!("onbehalf.key_age_seconds.provider.{}", self.provider(provider));
+            let name = format!("onbehalf.key_age_seconds.provider.{}", provider);
             if let Some(id) = self.id(MetricType::Gauge, name) {
                 hostcalls::record_metric(id, age.as_secs()).ok();
             }
         }
-    }
-
-    fn provider(&self, index: usize) -> &str {
-        self.providers.get(index).map_or("-", |name| name)
     }
 
     fn id(&mut self, kind: MetricType, name: String) -> Option<u32> {

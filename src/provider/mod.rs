@@ -46,9 +46,15 @@ use crate::url::Url;
 /// Time beyond its timeout for which a callout is waited for.
 const CALLOUT_GRACE: Duration = Duration::from_secs(5);
 
+/// Identity of a provider: its position in order of the providers' names. It is a key of maps and never an index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProviderId(pub u32);
+
 /// An identity provider whose users may come in.
 #[derive(Debug)]
 pub struct Provider {
+    /// Identity, for caches and metrics.
+    pub id: ProviderId,
     /// The operator's name for it: the label in metrics and logs.
     pub name: Rc<str>,
     /// What it does in its own way.
@@ -108,6 +114,15 @@ impl SubjectTokenSource {
         }
     }
 }
+
+/// Two providers of one configuration are the same if their identity is.
+impl PartialEq for Provider {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Provider {}
 
 impl Provider {
     /// Time after which a callout is given up, from its dispatch: its timeout, and some seconds in case the host forgets it.

@@ -1,6 +1,7 @@
 //! What is counted. Numbers are collected here and fetched once in a while: a hostcall for each would show on
 //! the warm path.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 /// The most durations that are kept until they are fetched: each is a hostcall then. Of more, those that come later are not
@@ -14,10 +15,10 @@ pub enum Sample {
     Decisions(&'static str),
     /// So many look-ups for an exchanged token: `hit`, `miss`, `joined`, `shared` or `renewed`.
     TokenCache(&'static str),
-    /// So many exchanges with a provider (by index) that ended so.
-    Exchanges(usize, &'static str),
+    /// So many exchanges with a provider (by name) that ended so.
+    Exchanges(Rc<str>, &'static str),
     /// So many fetches of a provider's keys that ended so: `ok` or `failed`.
-    KeyRefreshes(usize, &'static str),
+    KeyRefreshes(Rc<str>, &'static str),
 }
 
 /// Numbers since they were last fetched.
@@ -27,7 +28,7 @@ pub struct Counters {
     hits: u64,
     /// One for each label that has come up: a few dozen at most.
     others: Vec<(Sample, u64)>,
-    durations: Vec<(usize, Duration)>,
+    durations: Vec<(Rc<str>, Duration)>,
 }
 
 impl Counters {
@@ -41,7 +42,7 @@ impl Counters {
     }
 
     /// How long exchanges took since the last time, by provider.
-    pub fn take_durations(&mut self) -> Vec<(usize, Duration)> {
+    pub fn take_durations(&mut self) -> Vec<(Rc<str>, Duration)> {
         std::mem::take(&mut self.durations)
     }
 
@@ -81,15 +82,15 @@ impl Counters {
         self.count(Sample::Decisions(reason));
     }
 
-    pub(crate) fn exchanged(&mut self, provider: usize, outcome: &'static str, took: Duration) {
-        self.count(Sample::Exchanges(provider, outcome));
+    pub(crate) fn exchanged(&mut self, provider: &Rc<str>, outcome: &'static str, took: Duration) {
+        self.count(Sample::Exchanges(provider.clone(), outcome));
         if self.durations.len() < MOST_DURATIONS {
-            self.durations.push((provider, took));
+            self.durations.push((provider.clone(), took));
         }
     }
 
-    pub(crate) fn keys_refreshed(&mut self, provider: usize, ok: bool) {
-        self.count(Sample::KeyRefreshes(provider, if ok { "ok" } else { "failed" }));
+    pub(crate) fn keys_refreshed(&mut self, provider: &Rc<str>, ok: bool) {
+        self.count(Sample::KeyRefreshes(provider.clone(), if ok { "ok" } else { "failed" }));
     }
 
     fn count(&mut self, sample: Sample) {
@@ -107,10 +108,10 @@ mod tests {
     #[test]
     fn durations_have_an_end() {
         let mut counters = Counters::default();
-        (0..10_000).for_each(|_| counters.exchanged(0, "ok", Duration::ZERO));
+        (0..10_000).for_each(|_| counters.exchanged(&"p".into(), "ok", Duration::ZERO));
         assert_eq!(counters.take_durations().len(), MOST_DURATIONS);
-        assert!(counters.take().contains(&(Sample::Exchanges(0, "ok"), 10_000)), "but all are counted");
-        counters.exchanged(0, "ok", Duration::ZERO);
+        assert!(counters.take().contains(&(Sample::Exchanges("p".into(), "ok"), 10_000)), "but all are counted");
+        counters.exchanged(&"p".into(), "ok", Duration::ZERO);
         assert_eq!(counters.take_durations().len(), 1);
     }
 }

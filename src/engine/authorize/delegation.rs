@@ -1,5 +1,5 @@
-//! Who acts for a user: whether the user's token lets us (RFC 8693 section 4.4), and the token that says who we are (section
-//! 2.1).
+//! Delegation: whether the user's token lets this client act for the user (`may_act`, RFC 8693 section 4.4), and the actor
+//! token of the request (section 2.1).
 
 use crate::engine::credentials::header_token;
 use crate::http::Request;
@@ -7,9 +7,13 @@ use crate::jose::{ActorClaim, CompactJws};
 use crate::provider::{ActorToken, ActorTokenSource, ExchangeTarget, ID_TOKEN, JWT, Provider};
 use crate::refusal::{Reason, Refusal};
 
-/// Whether we are who may act: this client, or whoever the token is of that is sent for the actor.
-pub(super) fn check(may_act: Option<&ActorClaim>, provider: &Provider, target: &ExchangeTarget) -> Result<(), Refusal> {
-    let Some(party) = may_act else {
+/// Checks `may_act` of a subject token. It must name this client, or the actor that is configured.
+pub(in crate::engine) fn check(
+    may_act: Option<&ActorClaim>,
+    provider: &Provider,
+    target: &ExchangeTarget,
+) -> Result<(), Refusal> {
+    let Some(named) = may_act else {
         return Ok(());
     };
     let no = |because: &str| {
@@ -19,26 +23,26 @@ pub(super) fn check(may_act: Option<&ActorClaim>, provider: &Provider, target: &
     let client = provider.client.as_ref().map(|client| client.id.as_str());
     let (subject, issuer) = match &target.actor {
         None => (client, None),
-        Some(actor) if actor.subject.is_none() && party.subject.is_some() => {
+        Some(actor) if actor.subject.is_none() && named.subject.is_some() => {
             return no("the token has may_act, and actor_token.subject does not say whom the actor's token is of");
         }
         Some(actor) => (actor.subject.as_deref(), actor.issuer.as_deref()),
     };
     let issuer = issuer.unwrap_or(provider.issuer.as_str());
     let is = |wanted: &Option<String>, ours: Option<&str>| wanted.as_deref().is_none_or(|wanted| Some(wanted) == ours);
-    if party.subject.is_none() && party.client_id.is_none() {
+    if named.subject.is_none() && named.client_id.is_none() {
         return no("may_act names neither sub nor client_id");
     }
-    if !is(&party.subject, subject) || !is(&party.client_id, client) || !is(&party.issuer, Some(issuer)) {
+    if !is(&named.subject, subject) || !is(&named.client_id, client) || !is(&named.issuer, Some(issuer)) {
         return no("may_act names somebody else than this client, or than the actor that is configured");
     }
     Ok(())
 }
 
-/// The actor's token that comes with the request, where it comes with that. What it says of itself is not verified here,
-/// the provider does that; but one that says to be another's than the configured actor's goes nowhere, nor does one that
-/// we read in another way than the provider may, or not at all. Only an opaque one says nothing of itself.
-pub(super) fn token<'r>(
+/// Actor token of the request, where requests bring it. The provider verifies it. It is refused here if it names another
+/// subject or issuer than the configuration, or cannot be read as a JWT although its type says so; an opaque token names
+/// none.
+pub(in crate::engine) fn actor_token<'r>(
     request: &'r Request,
     provider: &Provider,
     target: &ExchangeTarget,

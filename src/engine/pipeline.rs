@@ -1,0 +1,149 @@
+//! Pipeline: the decision about one request, in the order of the picture in `lib.rs`. Each step is in a file of its own.
+//!
+//! The pipeline runs again from the top when a fetch has brought what was missing (docs/adr/0001).
+
+use std::rc::Rc;
+
+use crate::config::Config;
+use crate::crypto::Crypto;
+use crate::engine::audit::AuditContext;
+use crate::engine::authenticate::authenticate;
+use crate::engine::authorize::authorize;
+use crate::engine::credentials::{Credential, RequestHead};
+use crate::engine::exchanged_token::{UpstreamToken, upstream_token};
+use crate::engine::header_mutations::HeaderMutations;
+use crate::engine::need::{Need, TokenNeed};
+use crate::engine::route::{self, Route};
+use crate::engine::state::WorkerState;
+use crate::engine::upstream_proof;
+use crate::engine::upstream_response::Sent;
+use crate::http::{LocalReply, Request, Scheme};
+use crate::refusal::{Reason, Refusal};
+use crate::resource::{Requirement, Resource};
+use crate::secret::Secret;
+use crate::shared::SharedData;
+use crate::time::UnixTime;
+
+/// Request in the pipeline, and everything that its decision rests on.
+pub(super) struct RequestContext<'a> {
+    pub(super) request: &'a Request,
+    pub(super) head: RequestHead<'a>,
+    pub(super) config: &'a Config,
+    pub(super) crypto: &'a dyn Crypto,
+    pub(super) shared: &'a dyn SharedData,
+    pub(super) state: &'a mut WorkerState,
+    pub(super) now: UnixTime,
+    /// Findings of the steps, for the log and for filter state.
+    pub(super) audit: AuditContext,
+}
+
+/// Decision that ends the pipeline with an answer.
+pub(super) enum Passed {
+    /// The request is forwarded.
+    Forward {
+        mutations: HeaderMutations,
+        kind: ForwardKind,
+        /// Exchange of the token that replaces the one in use before it ends.
+        renewal: Option<Box<TokenNeed>>,
+    },
+    /// A metadata document is the answer.
+    Metadata(LocalReply),
+}
+
+/// Kind of a forwarded request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ForwardKind {
+    /// The upstream gets an exchanged token.
+    Exchanged,
+    /// The upstream gets no token or the caller's own, as the operator configured.
+    NotExchanged,
+    /// The path takes no token.
+    Unauthenticated,
+}
+
+/// Decision that stops the pipeline.
+pub(super) enum Stop {
+    /// A fact is missing: the request waits for it.
+    Fetch(Need),
+    /// The request is refused.
+    Refuse(Box<Refusal>),
+}
+
+impl Stop {
+    /// The same with the scheme under which the refused token was presented: the challenge of that scheme names the error.
+    fn presented_as(self, scheme: Scheme) -> Self {
+        match self {
+            Self::Fetch(need) => Self::Fetch(need),
+            Self::Refuse(mut refusal) => {
+                refusal.scheme = scheme;
+                Self::Refuse(refusal)
+            }
+        }
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refuse(Box::new(refusal))
+    }
+}
+
+/// Runs the pipeline as far as the facts go. It fails closed: a request is forwarded by the last line, or by the operator's
+/// list of unauthenticated paths, and in no other way.
+pub(super) fn decide(ctx: &mut RequestContext<'_>) -> Result<Passed, Stop> {
+    let copies = ctx.head.copies(ctx.config);
+    // The log shows hosts, so a token in the host is looked for first.
+    ctx.head.check_target(&copies)?;
+    let resource = match route::route(ctx.config, ctx.head.authority, ctx.head.target)? {
+        Route::Resource(resource) => resource.clone(),
+        Route::Metadata(resource) => return Ok(Passed::Metadata(route::metadata(ctx, resource)?)),
+        Route::AuthorizationServer(resource) => {
+            return Ok(Passed::Metadata(route::authorization_server(ctx, resource)?));
+        }
+        Route::Unauthenticated => {
+            ctx.head.check_query()?;
+            let mutations = std::mem::take(&mut ctx.head).edits(ctx.request, ctx.config, &copies, None, None)?;
+            return Ok(Passed::Forward { mutations, kind: ForwardKind::Unauthenticated, renewal: None });
+        }
+    };
+    ctx.audit.resource = Some(resource.clone());
+    let credential = ctx.head.credential()?;
+    let admitted = admit(ctx, &resource, &credential).map_err(|stop| stop.presented_as(credential.scheme))?;
+    let Admitted { kind, authorization, proof, sent, renewal } = admitted;
+    let head = std::mem::take(&mut ctx.head);
+    let mut mutations = head.edits(ctx.request, ctx.config, &copies, authorization, proof)?;
+    mutations.sent = sent;
+    Ok(Passed::Forward { mutations, kind, renewal })
+}
+
+/// Result of the steps that depend on the credential.
+struct Admitted {
+    kind: ForwardKind,
+    /// New value of `authorization`.
+    authorization: Option<Secret>,
+    /// New value of `dpop`.
+    proof: Option<Secret>,
+    sent: Option<Sent>,
+    renewal: Option<Box<TokenNeed>>,
+}
+
+/// Steps that depend on the credential, from authentication to the token for the upstream.
+fn admit(ctx: &mut RequestContext<'_>, resource: &Rc<Resource>, credential: &Credential<'_>) -> Result<Admitted, Stop> {
+    if credential.scheme == Scheme::Dpop && resource.dpop.mode == Requirement::Off {
+        return Err(Refusal::new(Reason::NoCredentials).into());
+    }
+    let caller = authenticate(ctx, credential.token, resource)?;
+    ctx.audit.caller = Some(caller.clone());
+    let (exchange, proof_of_possession) = authorize(ctx, resource, credential, &caller)?;
+    let UpstreamToken { kind, authorization, sent, renewal } =
+        upstream_token(ctx, resource, &exchange, credential, &caller)?;
+    // The pipeline may run several times for a request that waits, so the proof is used after the last step that can wait.
+    if let Some(proof) = proof_of_possession {
+        proof.use_once(ctx)?;
+    }
+    let proof = match &authorization {
+        Some(authorization) => upstream_proof::prove(ctx, resource, &exchange, authorization)?,
+        None => None,
+    };
+    Ok(Admitted { kind, authorization, proof, sent, renewal })
+}
