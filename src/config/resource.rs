@@ -25,13 +25,16 @@ const FIELDS: [&str; 8] = [
     "exchange",
 ];
 
+/// Providers, once their audiences are known, and resources, both in the order of their identities.
+type ProvidersAndResources = (Vec<Rc<Provider>>, Vec<Rc<Resource>>);
+
 /// Every resource, as listed.
 pub(super) fn build_all(
     root: &Fields<'_>,
     mut providers: Vec<Provider>,
     env: Environment<'_>,
     warnings: &mut Vec<String>,
-) -> Result<(Vec<Rc<Provider>>, Vec<Rc<Resource>>), ConfigError> {
+) -> Result<ProvidersAndResources, ConfigError> {
     let mut resources: Vec<Rc<Resource>> = Vec::new();
     let all = root.objects("resources", &FIELDS)?;
     for fields in &all {

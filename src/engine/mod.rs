@@ -10,6 +10,7 @@ mod authenticate;
 mod authorize;
 mod broadcast;
 mod cache_key;
+mod context;
 mod credentials;
 mod exchanged_token;
 mod fetch;
@@ -36,18 +37,19 @@ use crate::cache::shared_tokens::SharedTokens;
 use crate::config::Config;
 use crate::crypto::Crypto;
 use crate::http::{Callout, CalloutFailure, CalloutResult, LocalReply, Request};
+use crate::provider::Provider;
 use crate::refusal::{Reason, Refusal, log_at};
 use crate::shared::{SharedData, SharedStore, WorkerId};
 use crate::telemetry::{Counters, FilterState};
 use crate::time::UnixTime;
 use audit::{AuditContext, CacheOutcome};
 use broadcast::Broadcast;
+use context::{ForwardKind, Passed, RequestContext, Stop};
 use credentials::RequestHead;
 use fetch::FetchOutcome;
 use in_flight::InFlight;
 use need::FetchKey;
 use on_callout_result::CalloutHandler;
-use pipeline::{ForwardKind, Passed, RequestContext, Stop};
 use state::WorkerState;
 
 pub use header_mutations::HeaderMutations;
@@ -316,8 +318,7 @@ impl Engine {
     /// Age of the keys of each provider, by the provider's name, where there are keys that can age.
     pub fn jwks_ages(&mut self, now: UnixTime) -> Vec<(Rc<str>, Duration)> {
         let (state, providers) = (&mut self.state, &self.config.providers);
-        let age =
-            |provider: &Rc<crate::provider::Provider>| Some((provider.name.clone(), state.jwks(provider).age(now)?));
+        let age = |provider: &Rc<Provider>| Some((provider.name.clone(), state.jwks(provider).age(now)?));
         providers.iter().filter_map(age).collect()
     }
 

@@ -4,89 +4,19 @@
 
 use std::rc::Rc;
 
-use crate::config::Config;
-use crate::crypto::Crypto;
-use crate::engine::audit::AuditContext;
 use crate::engine::authenticate::authenticate;
 use crate::engine::authorize::authorize;
-use crate::engine::credentials::{Credential, RequestHead};
+use crate::engine::context::{ForwardKind, Passed, RequestContext, Stop};
+use crate::engine::credentials::Credential;
 use crate::engine::exchanged_token::{UpstreamToken, upstream_token};
-use crate::engine::header_mutations::HeaderMutations;
-use crate::engine::need::{Need, TokenNeed};
+use crate::engine::need::TokenNeed;
 use crate::engine::route::{self, Route};
-use crate::engine::state::WorkerState;
 use crate::engine::upstream_proof;
 use crate::engine::upstream_response::Sent;
-use crate::http::{LocalReply, Request, Scheme};
+use crate::http::Scheme;
 use crate::refusal::{Reason, Refusal};
 use crate::resource::{Requirement, Resource};
 use crate::secret::Secret;
-use crate::shared::SharedData;
-use crate::time::UnixTime;
-
-/// Request in the pipeline, and everything that its decision rests on.
-pub(super) struct RequestContext<'a> {
-    pub(super) request: &'a Request,
-    pub(super) head: RequestHead<'a>,
-    pub(super) config: &'a Config,
-    pub(super) crypto: &'a dyn Crypto,
-    pub(super) shared: &'a dyn SharedData,
-    pub(super) state: &'a mut WorkerState,
-    pub(super) now: UnixTime,
-    /// Findings of the steps, for the log and for filter state.
-    pub(super) audit: AuditContext,
-}
-
-/// Decision that ends the pipeline with an answer.
-pub(super) enum Passed {
-    /// The request is forwarded.
-    Forward {
-        mutations: HeaderMutations,
-        kind: ForwardKind,
-        /// Exchange of the token that replaces the one in use before it ends.
-        renewal: Option<Box<TokenNeed>>,
-    },
-    /// A metadata document is the answer.
-    Metadata(LocalReply),
-}
-
-/// Kind of a forwarded request.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum ForwardKind {
-    /// The upstream gets an exchanged token.
-    Exchanged,
-    /// The upstream gets no token or the caller's own, as the operator configured.
-    NotExchanged,
-    /// The path takes no token.
-    Unauthenticated,
-}
-
-/// Decision that stops the pipeline.
-pub(super) enum Stop {
-    /// A fact is missing: the request waits for it.
-    Fetch(Need),
-    /// The request is refused.
-    Refuse(Box<Refusal>),
-}
-
-impl Stop {
-    /// The same with the scheme under which the refused token was presented: the challenge of that scheme names the error.
-    fn presented_as(self, scheme: Scheme) -> Self {
-        match self {
-            Self::Fetch(need) => Self::Fetch(need),
-            Self::Refuse(mut refusal) => {
-                refusal.scheme = scheme;
-                Self::Refuse(refusal)
-            }
-        }
-    }
-}
-
-impl From<Refusal> for Stop {
-    fn from(refusal: Refusal) -> Self {
-        Self::Refuse(Box::new(refusal))
-    }
-}
 
 /// Runs the pipeline as far as the facts go. It fails closed: a request is forwarded by the last line, or by the operator's
 /// list of unauthenticated paths, and in no other way.

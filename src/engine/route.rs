@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::config::Config;
-use crate::engine::pipeline::RequestContext;
+use crate::engine::context::RequestContext;
 use crate::http::LocalReply;
 use crate::path;
 use crate::refusal::{Reason, Refusal};

@@ -1,7 +1,7 @@
 //! DPoP proof towards the upstream (RFC 9449 section 7.1).
 
 use crate::dpop::{NonceIssuer, ProofTarget};
-use crate::engine::pipeline::RequestContext;
+use crate::engine::context::RequestContext;
 use crate::path;
 use crate::provider::TokenType;
 use crate::refusal::{Reason, Refusal};

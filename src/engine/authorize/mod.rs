@@ -9,8 +9,8 @@ use std::rc::Rc;
 
 use crate::cache::verified_tokens::VerifiedToken;
 use crate::engine::authenticate::{FOR_ANOTHER_RESOURCE, rejected};
+use crate::engine::context::{RequestContext, Stop};
 use crate::engine::credentials::Credential;
-use crate::engine::pipeline::{RequestContext, Stop};
 use crate::engine::state::TokenRole;
 use crate::jose::TokenError;
 use crate::refusal::{Reason, Refusal};
