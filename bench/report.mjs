@@ -2,6 +2,7 @@
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { ENVOY } from '../tests/envoy/parts/envoy.mjs';
+import { BUDGET } from '../tools/module-size.mjs';
 import { run } from './load.mjs';
 import { median, verdict } from './statistics.mjs';
 
@@ -27,6 +28,7 @@ const GOALS = {
   jwks_fetches_in_unknown_kid_flood: ['≤', 1],
   exchanges_in_soak_over_minimum: ['≤', 1],
   reloads_over_all_ways_of_waiting: ['=', 0],
+  module_bytes: ['≤', BUDGET],
 };
 
 /** Prints what the turns of each side were. */
