@@ -1,17 +1,17 @@
-// What each module is told. Names of options change from commit to commit, so a module of another commit may need other ones.
+// Configuration of each module. Names of options may change between commits, so an older module may need another dialect.
 import { validate } from '../tests/envoy/parts/envoy.mjs';
 import { bootstrap, cluster, listener, wasmFilter } from '../tools/envoy-config.mjs';
 
-/** Newest first; a module speaks the first one that it takes. A commit that renames an option adds one for those before it. */
+/** Newest first. The first dialect that a module accepts is used. A commit that renames an option adds a dialect for older modules. */
 const DIALECTS = [
   { usual, audited: (...of) => ({ ...usual(...of), audit: { hits: true } }) },
-  // Before d3ad1f0, there was no audit.
+  // Modules before d3ad1f0 have no audit.
   { usual },
 ];
 
 const CLIENT_SECRET = { method: 'client_secret_post', secret: { inline: 'not-a-secret' } };
 
-/** What a module is configured with: as a rule, and with cached calls in the audit, too, unless it has none. */
+/** Configurations of a module: the usual one, and one that also audits cached calls if the module supports it. */
 export async function configurationsFor(module, provider) {
   const refusals = [];
   for (const { usual, audited } of DIALECTS) {

@@ -6,7 +6,7 @@ import { count, FEWEST_ROUNDS, interval, median, sample, turns, verdict } from '
 const upTo = (most) => Array.from({ length: most }, (_, at) => at + 1);
 
 describe('the interval of a median', () => {
-  // One more than the critical values of the two-sided sign test at 5 %.
+  // Critical values of the two-sided sign test at 5 %, plus one.
   const RANKS = { 6: 1, 7: 1, 8: 1, 9: 2, 10: 2, 11: 2, 12: 3, 15: 4, 16: 4, 17: 5, 20: 6, 24: 7, 25: 8, 30: 10, 40: 14, 50: 18 };
   for (const [rounds, rank] of Object.entries(RANKS)) {
     it(`ends at rank ${rank} from below and above in ${rounds} rounds`, () => {
@@ -21,7 +21,7 @@ describe('the interval of a median', () => {
 
   it('holds the true median 95 times in 100, whatever is drawn from', () => {
     const random = randomNumbers(20_261_127);
-    // The medians of these are 0.5, 1 and the same 1 where a tenth of all rounds is disturbed, by half upwards and by half downwards.
+    // Their medians are 0.5, 1 and 1. In `disturbed`, a tenth of the rounds is disturbed, half of them upwards and half downwards.
     const kinds = {
       even: [() => random(), 0.5],
       skewed: [() => -Math.log2(random()), 1],

@@ -1,17 +1,17 @@
-// The smallest Envoy configurations that run a filter.
+// Minimal Envoy configurations that run a filter.
 
 /** A bootstrap configuration, with the admin interface on a free port. */
 export function bootstrap(listeners, clusters) {
   return { admin: { address: address(0) }, static_resources: { listeners, clusters } };
 }
 
-/** The port that each listener got, by the listener's name. */
+/** Port of each listener, by the listener's name. */
 export async function ports(envoy) {
   const { listener_statuses: listeners } = JSON.parse(await envoy.get('/listeners?format=json'));
   return Object.fromEntries(listeners.map(({ name, local_address: local }) => [name, local.socket_address.port_value]));
 }
 
-/** A listener on a free port that runs `filters`, and then answers every request with 200 itself or sends it to a cluster. */
+/** A listener on a free port that runs `filters`, and then answers every request with 200 or forwards it to the cluster `upstream`. */
 export function listener(name, filters, upstream) {
   const end = upstream ? { route: { cluster: upstream } } : { direct_response: { status: 200, body: { inline_string: 'ok' } } };
   return {
@@ -43,7 +43,7 @@ export function listener(name, filters, upstream) {
   };
 }
 
-/** The HTTP filter for a Wasm module on disk. `name` also keeps its VM apart from the others. */
+/** The HTTP filter for a Wasm module on disk. `name` is also the `vm_id`, so the filter has a VM of its own. */
 export function wasmFilter(name, path, configuration, environment = []) {
   return {
     name,

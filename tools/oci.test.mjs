@@ -1,4 +1,4 @@
-// The image goes to a registry and back, and Envoy loads what came back. Everything runs on loopback.
+// Tests push the image to a registry, pull it back and load the result into Envoy. Everything runs on loopback.
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -26,7 +26,7 @@ const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');
 const readJson = (path) => JSON.parse(readFileSync(path, 'utf8'));
 const blobPath = (layout, digest) => join(layout, 'blobs', ...digest.split(':'));
 
-/** The parts of an image layout that holds one image, each blob checked against its digest and size. */
+/** Reads an image layout with one image, and checks the digest and size of each blob. */
 function open(layout) {
   assert.deepEqual(readJson(join(layout, 'oci-layout')), { imageLayoutVersion: '1.0.0' });
   const { manifests } = readJson(join(layout, 'index.json'));
@@ -40,7 +40,7 @@ function open(layout) {
   return { reference: manifests[0], manifest, config: readJson(blobPath(layout, manifest.config.digest)) };
 }
 
-/** `plugin.wasm` of the last layer, unpacked by tar rather than by our own code. */
+/** `plugin.wasm` of the last layer, unpacked by tar instead of this project's code. */
 async function unpack(layout) {
   const layer = blobPath(layout, open(layout).manifest.layers.at(-1).digest);
   const { stdout } = await run('tar', ['--extract', '--gzip', '--to-stdout', '--file', layer, 'plugin.wasm'], { encoding: 'buffer', maxBuffer: 1 << 26 });
@@ -112,7 +112,7 @@ test('the sources give the same image in another folder, for another user', asyn
   symlinkSync(join(checkout, '.tools'), join(other, '.tools'));
   symlinkSync(join(checkout, 'tools/node_modules'), join(other, 'tools/node_modules'));
 
-  // Another home for cargo, with what was downloaded already and nothing that was unpacked.
+  // Another home for cargo, with the downloaded archives but nothing unpacked.
   const home = process.env.CARGO_HOME ?? join(homedir(), '.cargo');
   const otherHome = join(work, 'other home');
   mkdirSync(join(otherHome, 'registry'), { recursive: true });
@@ -128,7 +128,7 @@ test('the sources give the same image in another folder, for another user', asyn
   assert.equal(open(join(other, 'target/oci')).reference.digest, open(image).reference.digest);
 });
 
-/** Debian's docker-registry on a port of its own, with its files in `work`. */
+/** Starts Debian's docker-registry on a free port, with its files in `work`. */
 async function startRegistry() {
   const port = await freePort();
   const config = join(work, 'registry.json');
@@ -150,7 +150,7 @@ async function startRegistry() {
   };
 }
 
-/** Starts Envoy with the module at `path` and sees it refuse a request that brings no token. */
+/** Starts Envoy with the module at `path` and checks that it refuses a request without a token. */
 async function runInEnvoy(path) {
   const configuration = {
     identity_providers: {
@@ -185,7 +185,7 @@ async function get(port, path, headers) {
   return { status: response.statusCode, headers: response.headers, body };
 }
 
-/** A port of the loopback interface that nobody listens on now. */
+/** A free port of the loopback interface. */
 async function freePort() {
   const server = createServer();
   await new Promise((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve));

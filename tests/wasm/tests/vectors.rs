@@ -8,7 +8,7 @@ mod wycheproof;
 
 use std::cell::Cell;
 
-use onbehalf::crypto::Host;
+use onbehalf::crypto::EnvoyCrypto;
 use onbehalf_wasm_tests::foreign;
 
 #[test]
