@@ -58,7 +58,7 @@ pub(super) enum Stop {
 }
 
 impl Stop {
-    /// The same with the scheme under which the refused token was presented: the challenge of that scheme names the error.
+    /// Sets the scheme under which a refused token was presented. The challenge of that scheme names the error.
     pub(super) fn presented_as(self, scheme: Scheme) -> Self {
         match self {
             Self::Fetch(need) => Self::Fetch(need),

@@ -32,7 +32,7 @@ pub(super) fn decide(ctx: &mut RequestContext<'_>) -> Result<Passed, Stop> {
         }
         Route::Unauthenticated => {
             ctx.head.check_query()?;
-            let mutations = std::mem::take(&mut ctx.head).edits(ctx.request, ctx.config, &copies, None, None)?;
+            let mutations = std::mem::take(&mut ctx.head).mutations(ctx.request, ctx.config, &copies, None, None)?;
             return Ok(Passed::Forward { mutations, kind: ForwardKind::Unauthenticated, renewal: None });
         }
     };
@@ -41,7 +41,7 @@ pub(super) fn decide(ctx: &mut RequestContext<'_>) -> Result<Passed, Stop> {
     let admitted = admit(ctx, &resource, &credential).map_err(|stop| stop.presented_as(credential.scheme))?;
     let Admitted { kind, authorization, proof, sent, renewal } = admitted;
     let head = std::mem::take(&mut ctx.head);
-    let mut mutations = head.edits(ctx.request, ctx.config, &copies, authorization, proof)?;
+    let mut mutations = head.mutations(ctx.request, ctx.config, &copies, authorization, proof)?;
     mutations.sent = sent;
     Ok(Passed::Forward { mutations, kind, renewal })
 }

@@ -176,7 +176,7 @@ impl TokenExchange {
         again
     }
 
-    /// The same exchange at its first callout.
+    /// Exchange that starts with the first callout again.
     fn restarted(&self) -> Self {
         Self {
             need: self.need.clone(),
