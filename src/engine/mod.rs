@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 
-pub use counters::{Counters, Sample};
+pub use counters::{Counters, Metric, MetricKind, Sample};
 pub use flight::FlightId;
 pub use upstream::{Response, Sent};
 
