@@ -13,6 +13,7 @@ import {
   isSlow,
   neverAnswers,
   refusesWith,
+  trickle,
 } from './parts/faults.mjs';
 import { startGateway, startParts } from './parts/gateway.mjs';
 import { signIn } from './parts/login.mjs';
@@ -188,6 +189,24 @@ describe('token endpoints that do not work', () => {
         60,
       );
     });
+  }
+
+  for (const name of ['entra', 'okta']) {
+    it(`${name}: an answer that comes byte by byte gets 503 in time`, () =>
+      withGateway(async (own) => {
+        const { accessToken } = await newcomer(name);
+        const { behave, closed } = trickle();
+        const repair = parts[name].forMcp.fail('token', behave);
+        try {
+          await assertRefused(own, UNAVAILABLE, () => own.call(accessToken));
+          // Envoy closes the connection of a callout that timed out.
+          await closed;
+        } finally {
+          repair();
+        }
+        const next = await newcomer(name);
+        assert.equal((await own.call(next.accessToken)).status, 200);
+      }));
   }
 
   it('a slow answer that comes in time is as good as any', async (t) => {

@@ -6,6 +6,7 @@ import { assertSoundAndSilent, challengeOf } from './parts/expect.mjs';
 import { refusesWith } from './parts/faults.mjs';
 import { METADATA_URL, startGateway, startParts } from './parts/gateway.mjs';
 import { signIn } from './parts/login.mjs';
+import { assertReached, reach } from './parts/refusals.mjs';
 
 const CLAIMS = '{"access_token":{"acrs":{"essential":true,"value":"c1"}}}';
 const ELSEWHERE = 'Bearer resource_metadata="https://elsewhere.example/x", scope="theirs", error="invalid_token"';
@@ -54,7 +55,17 @@ const unauthorized =
     return true;
   };
 
+/** A predicate for `unauthorized` that holds for the first token that the upstream gets, and for no other. */
+function firstToken() {
+  let first;
+  return ({ token }) => {
+    first ??= token;
+    return token === first;
+  };
+}
+
 function assertIs(answer, status, reason) {
+  reach(reason);
   assert.equal(answer.status, status, answer.text);
   assert.equal(answer.json.reason, reason);
   assert.equal(answer.headers['content-type'], 'application/json');
@@ -72,12 +83,7 @@ describe('an upstream that rejects a token', () => {
       it(`${name}: once, ${what}: the next request is served with another`, async () => {
         const token = await newcomer(name);
         assert.equal((await gateway.call(token)).status, 200);
-        const rejected = new Set();
-        const first = ({ token: exchanged }) => {
-          if (rejected.size === 0) rejected.add(exchanged);
-          return rejected.has(exchanged);
-        };
-        await rejecting(unauthorized(headers, first), async () => {
+        await rejecting(unauthorized(headers, firstToken()), async () => {
           const exchanges = await exchangesOf(async () => {
             assertIs(await gateway.call(token), 503, 'upstream_rejected_token');
             for (let round = 0; round < 3; round += 1) assert.equal((await gateway.call(token)).status, 200);
@@ -94,12 +100,7 @@ describe('an upstream that rejects a token', () => {
       const token = await newcomer();
       // A new connection each: every worker gets some.
       for (let call = 0; call < 60; call += 1) assert.equal((await four.call(token)).status, 200);
-      const rejected = new Set();
-      const first = ({ token: exchanged }) => {
-        if (rejected.size === 0) rejected.add(exchanged);
-        return rejected.has(exchanged);
-      };
-      await rejecting(unauthorized({ 'www-authenticate': ELSEWHERE }, first), async () => {
+      await rejecting(unauthorized({ 'www-authenticate': ELSEWHERE }, firstToken()), async () => {
         const exchanges = await exchangesOf(async () => {
           assertIs(await four.call(token), 503, 'upstream_rejected_token');
           for (let call = 0; call < 60; call += 1) assert.equal((await four.call(token)).status, 200, `call ${call}`);
@@ -136,12 +137,7 @@ describe('an upstream that rejects a token', () => {
   it('of many requests at once: one exchange, and whoever comes again is served', async () => {
     const token = await newcomer();
     assert.equal((await gateway.call(token)).status, 200);
-    const rejected = new Set();
-    const first = ({ token: exchanged }) => {
-      if (rejected.size === 0) rejected.add(exchanged);
-      return rejected.has(exchanged);
-    };
-    await rejecting(unauthorized({ 'www-authenticate': ELSEWHERE }, first), async () => {
+    await rejecting(unauthorized({ 'www-authenticate': ELSEWHERE }, firstToken()), async () => {
       const exchanges = await exchangesOf(async () => {
         const answers = await Promise.all(Array.from({ length: 40 }, () => gateway.call(token)));
         assert.ok(answers.some(({ status }) => status === 503));
@@ -279,6 +275,8 @@ describe('answers that are none of the filter’s business', () => {
     assert.deepEqual([status, text], [200, 'ok\n']);
   });
 });
+
+it('every reason of this file has been reached', () => assertReached('upstream'));
 
 it('all of it is counted, nothing trapped, and nothing secret can be seen', async () => {
   await gateway.settled();

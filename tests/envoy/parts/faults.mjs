@@ -67,6 +67,26 @@ export const breaksOffHalfway =
     response.write('{"access_token":"', () => request.socket.destroy());
   };
 
+/** White space without end, byte by byte: `{behave, closed}`; `closed` resolves when the client closes the connection. */
+export function trickle() {
+  let close;
+  const closed = new Promise((resolve) => {
+    close = resolve;
+  });
+  return {
+    closed,
+    behave: async ({ request, response, server }) => {
+      await server.recordFaulty(request, 200, 'byte by byte');
+      response.writeHead(200, { 'content-type': 'application/json' });
+      const timer = setInterval(() => response.write(' '), 100);
+      response.on('close', () => {
+        clearInterval(timer);
+        close();
+      });
+    },
+  };
+}
+
 /** The real answer, later. */
 export const isSlow = (milliseconds) => async (exchange) => {
   await new Promise((resolve) => setTimeout(resolve, milliseconds));
