@@ -9,7 +9,7 @@ use crate::refusal::Reason;
 /// recorded.
 const MOST_DURATIONS: usize = 4096;
 
-/// Metric of the host. Envoy's stat has the labels in its name: `onbehalf.exchanges.provider.okta.outcome.ok`.
+/// Metric of the host. Envoy's stat has the labels in its name: `onbehalf.exchanges.provider.idp.outcome.ok`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Metric {
     /// Name without the prefix `onbehalf`.
@@ -61,11 +61,8 @@ impl Metric {
 
     /// Name of Envoy's stat, with a value for each label.
     pub fn stat(&self, values: &[&str]) -> String {
-        let mut stat = ["onbehalf.", self.name].concat();
-        for (label, value) in self.labels.iter().zip(values) {
-            stat.extend([".", label, ".", value]);
-        }
-        stat
+        let labels = self.labels.iter().zip(values);
+        labels.fold(["onbehalf.", self.name].concat(), |stat, (label, value)| [&stat, ".", label, ".", value].concat())
     }
 }
 
@@ -169,7 +166,7 @@ mod tests {
     #[test]
     fn a_stat_has_its_labels_in_its_name() {
         assert_eq!(Metric::DECISIONS.stat(&["expired"]), "onbehalf.decisions.reason.expired");
-        assert_eq!(Metric::EXCHANGES.stat(&["okta", "ok"]), "onbehalf.exchanges.provider.okta.outcome.ok");
+        assert_eq!(Metric::EXCHANGES.stat(&["idp", "ok"]), "onbehalf.exchanges.provider.idp.outcome.ok");
     }
 
     #[test]

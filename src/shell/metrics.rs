@@ -22,13 +22,13 @@ impl Metrics {
     pub(super) fn record(&mut self, samples: Vec<(Sample, u64)>, durations: Vec<(usize, Duration)>) {
         for (sample, number) in samples {
             let id = match sample {
-                Sample::Decisions(reason) => self.id(Metric::DECISIONS, &[reason]),
-                Sample::TokenCache(result) => self.id(Metric::TOKEN_CACHE, &[result]),
+                Sample::Decisions(reason) => self.id(&Metric::DECISIONS, &[reason]),
+                Sample::TokenCache(result) => self.id(&Metric::TOKEN_CACHE, &[result]),
                 Sample::Exchanges(provider, outcome) => {
-                    self.id(Metric::EXCHANGES, &[&self.provider(provider), outcome])
+                    self.id(&Metric::EXCHANGES, &[&self.provider(provider), outcome])
                 }
                 Sample::KeyRefreshes(provider, outcome) => {
-                    self.id(Metric::KEY_REFRESHES, &[&self.provider(provider), outcome])
+                    self.id(&Metric::KEY_REFRESHES, &[&self.provider(provider), outcome])
                 }
             };
             if let (Some(id), Ok(number)) = (id, i64::try_from(number)) {
@@ -36,7 +36,7 @@ impl Metrics {
             }
         }
         for (provider, duration) in durations {
-            let id = self.id(Metric::EXCHANGE_DURATION, &[&self.provider(provider)]);
+            let id = self.id(&Metric::EXCHANGE_DURATION, &[&self.provider(provider)]);
             if let (Some(id), Ok(millis)) = (id, u64::try_from(duration.as_millis())) {
                 hostcalls::record_metric(id, millis).ok();
             }
@@ -45,7 +45,7 @@ impl Metrics {
 
     pub(super) fn record_key_ages(&mut self, ages: Vec<(usize, Duration)>) {
         for (provider, age) in ages {
-            if let Some(id) = self.id(Metric::KEY_AGE, &[&self.provider(provider)]) {
+            if let Some(id) = self.id(&Metric::KEY_AGE, &[&self.provider(provider)]) {
                 hostcalls::record_metric(id, age.as_secs()).ok();
             }
         }
@@ -55,7 +55,7 @@ impl Metrics {
         self.providers.get(index).map_or_else(|| "-".into(), Rc::clone)
     }
 
-    fn id(&mut self, metric: Metric, labels: &[&str]) -> Option<u32> {
+    fn id(&mut self, metric: &Metric, labels: &[&str]) -> Option<u32> {
         let stat = metric.stat(labels);
         if let Some(id) = self.ids.get(&stat) {
             return Some(*id);
