@@ -64,7 +64,7 @@ describe('18: the Authorization field over HTTP/1.1', () => {
       await refused(400, 'several_credentials', [one, two]);
       await refused(400, 'several_credentials', [one, 'x-between: 1', two.replace('authorization', 'AuthoriZation')]);
     }
-    // Envoy hands the two over as one, which is then of the first one's scheme; an empty line adds nothing.
+    // Envoy joins the two fields; the scheme is then that of the first. An empty field adds nothing.
     await refused(401, 'no_credentials', ['authorization: Basic YTpi', `authorization: ${good}`]);
     await served(['authorization:', `authorization: ${good}`]);
     await served([`authorization: ${good}`, 'authorization:']);
@@ -94,7 +94,7 @@ describe('18: the Authorization field over HTTP/1.1', () => {
     ]) {
       await refused(400, undefined, lines);
     }
-    // A carriage return by itself ends no line there.
+    // A single carriage return does not end a line in Envoy.
     await refused(400, 'malformed_credentials', [`authorization: Bearer ${token}\rx: y`]);
     await refused(401, 'no_credentials', [`x: y\rauthorization: Bearer ${token}`]);
   });

@@ -18,7 +18,7 @@ describe('19: DPoP proofs', () => {
   let bound;
   const withProof = (proof, path = '/mcp', of = bound) =>
     gateway.call(undefined, { authorization: `DPoP ${of}`, ...(proof && { dpop: proof }) }, { path });
-  /** Alice's token, bound to a key. */
+  /** Token of Alice, bound to a key. */
   const boundTo = (jkt) => {
     const claims = JSON.parse(Buffer.from(token.split('.')[1], 'base64url').toString());
     return parts.entra.signIn.sign({ ...claims, cnf: { jkt } }, { typ: 'JWT' });
@@ -47,7 +47,7 @@ describe('19: DPoP proofs', () => {
     assert.equal(asBearerWithProof.json.reason, 'bound_token');
     const unbound = await gateway.call(undefined, { authorization: `DPoP ${token}`, dpop: proof });
     assert.equal(unbound.json.reason, 'unbound_token');
-    // It was not used up by any of them.
+    // None of these requests used the proof.
     assert.equal((await withProof(proof)).status, 200);
     await assertNoProof(proof, 'the second time');
   });

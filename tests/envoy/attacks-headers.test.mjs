@@ -11,7 +11,7 @@ before(start);
 afterEach(assertServes);
 after(stop);
 
-/** The fields of a request over HTTP/2. */
+/** Fields of a request over HTTP/2. */
 const fields = (...more) => [
   [':method', 'GET'],
   [':scheme', 'https'],
@@ -107,7 +107,7 @@ describe('20: header fields over HTTP/1.1', () => {
       assert.deepEqual(headerNames.filter((name) => /onbehalf|dpop/.test(name)), [], named);
       await refused(401, 'no_credentials', [`connection: ${named}`, ...lines]);
     }
-    // Envoy takes away what is named before the filter sees it: then there is no token.
+    // Envoy removes the named fields before the filter runs, so there is no token.
     for (const named of ['authorization', 'Authorization, te', 'x-any, AUTHORIZATION']) {
       await refused(401, 'no_credentials', [`connection: ${named}`, ...lines, good]);
     }
@@ -136,7 +136,7 @@ describe('20: header fields over HTTP/1.1', () => {
     await gateway.settled();
     const act = async () => {
       const answer = await gateway.call(undefined, FORWARDED);
-      // The resource takes proofs as well: that challenge comes behind.
+      // The resource accepts DPoP: its challenge comes second.
       const [bearer, dpop] = answer.headers['www-authenticate'].split(', DPoP ');
       assert.match(dpop, /^algs=/);
       return { ...answer, json: answer.json, headers: { ...answer.headers, 'www-authenticate': bearer } };

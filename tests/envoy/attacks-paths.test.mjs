@@ -25,7 +25,7 @@ before(start);
 afterEach(assertServes);
 after(stop);
 
-/** Every path that a server may take this one for that decodes once, in this or in another order. */
+/** Paths that a server may read in this one if it decodes once, in one order or another. */
 function readings(path) {
   const bare = path.split(/[?#]/)[0];
   const withoutParameters = (text) => text.replace(/;[^/]*/g, '');

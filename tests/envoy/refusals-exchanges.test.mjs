@@ -14,7 +14,7 @@ before(start);
 after(stop);
 
 describe('token exchanges that fail', () => {
-  /** A newcomer whose exchange meets this fault. */
+  /** Asserts the refusal of a new user whose exchange meets this fault. */
   async function unlucky(name, fault, row, options) {
     const { accessToken } = await newcomer(name, options);
     const repair = parts[name].forMcp.fail('token', fault);
@@ -227,7 +227,7 @@ describe('limits', () => {
         const seconds = Number(answer.headers['retry-after']);
         const asked = name === 'entra' ? 60 : 30;
         assert.ok(seconds > asked - 10 && seconds <= asked + 1, `${seconds} s`);
-        // It is left in peace: also for others, and also when it would answer again.
+        // The circuit breaker is open for other users as well, and after the repair.
         repair();
         const { length } = parts[name].forMcp.exchanges;
         const another = await own.call((await newcomer(name)).accessToken);

@@ -44,7 +44,7 @@ describe('requests that are refused before their token is read', () => {
     }
     const elsewhere = { reason: 'unknown_resource', status: 404, error: 'not_found' };
     await refused(elsewhere, () => gateway.send({ path: '/register', headers: { host: 'other.example.com' } }));
-    // Any client asks: it is no line beside the others.
+    // Any client sends this: it is not worth a line at this level.
     assert.match(gateway.envoy.log, /event=refused reason=unknown_resource/);
     assert.doesNotMatch(gateway.envoy.log, /event=refused reason=not_an_authorization_server/);
   });

@@ -130,7 +130,7 @@ describe('tokens that are not valid', () => {
 
   it('an ID token in place of an access token gets 401', async () => {
     const row = invalidToken('id_token_as_access_token');
-    // The user signed in to the gateway's own app: the audience would be right.
+    // The user signed in to the app of the gateway: the audience is right.
     for (const [name, aud] of [
       ['entra', parts.entra.ids.gateway],
       ['okta', 'api://default'],

@@ -1,17 +1,20 @@
-// Set-up of the tests of docs/attacks.md that need Envoy, for attacks that other tests do not show there: the header map before the filter sees
-// it, and the requests that reach the MCP server.
+// Set-up of the tests of attacks (docs/attacks.md) that need Envoy: header fields before the filter sees them, and requests that
+// reach the MCP server.
 
 import assert from 'node:assert/strict';
 import { MCP_HOST, RESOURCE, startGateway, startParts } from './gateway.mjs';
 
 export const NONCED = `https://${MCP_HOST}/nonced`;
 
-/** Providers, gateway and a token of Alice, from `start` to `stop`. */
+/** Providers, gateway and a token of Alice, between `start` and `stop`. */
 export let parts;
 export let gateway;
 export let token;
 
-/** An administrator's resource below one for everybody, an open path, and a resource that wants a nonce in proofs. */
+/**
+ * Configures an administrators' resource below a resource of all users, an open path, and a resource that requires a nonce in
+ * proofs.
+ */
 export function configure(filter, bootstrap) {
   const [mcp] = filter.resources;
   const like = (more) => ({ ...structuredClone(mcp), ...more });
@@ -22,7 +25,7 @@ export function configure(filter, bootstrap) {
   );
   mcp.dpop = { mode: 'optional' };
   for (const provider of Object.values(filter.identity_providers)) provider.timeout_seconds = 2;
-  // Envoy waits so long before it ends a connection on which it has refused a request.
+  // Delay of Envoy before it closes a connection on which it has refused a request.
   managerOf(bootstrap).delayed_close_timeout = '0.05s';
 }
 
@@ -34,7 +37,7 @@ export async function start() {
   token = (await parts.alice()).accessToken;
 }
 
-/** Asserts that the worker, and so its VM, still serves. */
+/** Asserts that the worker, and so its VM, still serves requests. */
 export async function assertServes() {
   assert.equal((await gateway.call(token)).status, 200);
 }
@@ -47,20 +50,23 @@ export async function stop() {
 export const statusOf = (answer) => Number(answer.match(/^HTTP\/1\.1 (\d{3})/)?.[1]);
 export const reasonOf = (answer) => answer.match(/"reason":"(\w+)"/)?.[1];
 
-/** One HTTP/1.1 request as raw lines; the bytes are latin1. */
+/** Sends an HTTP/1.1 request as raw lines; its bytes are latin1. */
 export function raw(lines, { path = '/mcp', method = 'GET', body = '', at = gateway, host = `host: ${MCP_HOST}` } = {}) {
   const all = [`${method} ${path} HTTP/1.1`, host, ...lines, 'connection: close'];
   return at.sendBytes(Buffer.from(`${all.join('\r\n')}\r\n\r\n${body}`, 'latin1'));
 }
 
-/** What of the acts arrives at the MCP server. */
+/** Runs `act`, and returns the requests that reach the MCP server meanwhile. */
 export async function arrivals(act) {
   const { length } = parts.mcp.requests;
   const answer = await act();
   return { answer, arrived: parts.mcp.requests.slice(length) };
 }
 
-/** Sends it; it is refused with this status and reason (without one: by Envoy itself), and nothing arrives. */
+/**
+ * Sends a request, and asserts that it is refused with this status and reason (no reason: by Envoy itself) and does not reach
+ * the upstream.
+ */
 export async function refused(status, reason, lines, options) {
   const { answer, arrived } = await arrivals(() => raw(lines, options));
   const shown = `${JSON.stringify(lines).replaceAll(token, 'TOKEN').slice(0, 200)}: ${answer.slice(0, 300)}`;
@@ -69,7 +75,7 @@ export async function refused(status, reason, lines, options) {
   assert.equal(arrived.length, 0, `${shown}\narrived`);
 }
 
-/** Sends it; it arrives, once, with the one token that was issued for the MCP server. */
+/** Sends a request, and asserts that it reaches the upstream once, with the token that was issued for the upstream. */
 export async function served(lines, options) {
   const { answer, arrived } = await arrivals(() => raw(lines, options));
   assert.equal(arrived.length, 1, answer.slice(0, 300));

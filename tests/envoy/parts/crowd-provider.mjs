@@ -1,5 +1,5 @@
-// Identity providers for crowds. They check a client and its user's token and sign another one, as the real OAuth library does
-// that the other tests rest on, in a fraction of its time: thousands of users want a token in the same moment here.
+// Identity providers for crowds. They check client and subject token and sign another token as oidc-provider does in the other
+// tests, in a fraction of its time, for thousands of users at once.
 
 import { generateKeyPairSync, randomBytes, sign } from 'node:crypto';
 import { createServer } from 'node:http';
@@ -12,14 +12,14 @@ const CLIENT = 'gateway';
 const OF_A_CLIENT = { client_id: 'client', scope: 'mcp:read' };
 export const AUDIENCE = 'https://gateway.example';
 export const UPSTREAM_AUDIENCE = 'https://upstream.example';
-/** The names of the providers, which are the ends of their issuers, too. */
+/** Names of the providers, which are also the ends of their issuers. */
 export const PROVIDERS = ['one', 'two'];
 
 const encode = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
 
 /**
- * Two issuers at one address, which take HTTP/1.1 at `port` and HTTP/2 at `http2Port`. What a provider does wrong it does at a
- * `place` only: a set of endpoints with a name of its own.
+ * Starts two issuers at one address, with HTTP/1.1 at `port` and HTTP/2 at `http2Port`. Faults are set at a `place` only: a
+ * named set of endpoints.
  */
 export async function startCrowdProvider() {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
@@ -27,7 +27,7 @@ export async function startCrowdProvider() {
   const jwks = { keys: [{ ...publicKey.export({ format: 'jwk' }), kid, alg: 'ES256', use: 'sig' }] };
   const secret = randomBytes(24).toString('base64url');
   const places = new Map();
-  // A token is known again by its own text, which costs no signature.
+  // Tokens are looked up by their text, which needs no signature check.
   const made = new Map();
   const claimsOf = new Map();
   let healthy = true;
@@ -95,9 +95,9 @@ export async function startCrowdProvider() {
     http2Port: http2.port,
     secret,
     claimsOf: (token) => claimsOf.get(token),
-    /** The token that a user of a provider comes with. */
+    /** Token of a user of a provider. */
     token: (user, provider = 'one') => once(issuers[provider], user, AUDIENCE, OF_A_CLIENT),
-    /** A token that looks like one of a user’s, signed by nobody with a key that the provider does not have. */
+    /** Token in the form of a user’s, with a random signature and a `kid` that the provider does not publish. */
     forged(number, provider = 'one') {
       const header = { typ: 'at+jwt', alg: 'ES256', kid: `unknown${number}` };
       const claims = { iss: issuers[provider], sub: `forged${number}`, aud: AUDIENCE, exp: now() + 3600, ...OF_A_CLIENT };
@@ -108,11 +108,11 @@ export async function startCrowdProvider() {
       places.set(name, place);
       return place;
     },
-    /** Whether health checks of a cluster find it well, where they ask for `/health/changing`. */
+    /** Sets the result of health checks at `/health/changing`. */
     setHealthy(is) {
       healthy = is;
     },
-    /** Takes no more connections on the HTTP/1.1 port, until `again`. What is under way goes on. */
+    /** Refuses new connections on the HTTP/1.1 port until `again`. Open requests continue. */
     refuse: () => plain.refuse(),
     again: () => plain.again(),
     async stop() {
@@ -121,7 +121,7 @@ export async function startCrowdProvider() {
   };
 }
 
-/** Endpoints of the providers with a name of their own, as what a configuration says of them. */
+/** Named set of endpoints of the providers. */
 class Place {
   constructor(name, origin, issuers) {
     Object.assign(this, { name, origin, issuers });
@@ -129,7 +129,7 @@ class Place {
     this.asked = { keys: 0, token: 0 };
   }
 
-  /** One of `identity_providers`. */
+  /** Entry of `identity_providers`. */
   configuration(provider, changes = {}) {
     return {
       profile: 'rfc8693',
@@ -144,7 +144,7 @@ class Place {
     };
   }
 
-  /** From now on requests at an endpoint meet a fault (see faults.mjs). Returns a function that puts things right again. */
+  /** Lets requests at an endpoint meet a fault (see faults.mjs). Returns a function that removes the fault. */
   fail(endpoint, behave) {
     const fault = { endpoint, behave };
     this.faults.unshift(fault);

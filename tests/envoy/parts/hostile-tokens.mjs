@@ -4,7 +4,7 @@
 import { createPublicKey, generateKeyPairSync, verify } from 'node:crypto';
 import { canSign, signature } from './hostile-issuers.mjs';
 
-/** mulberry32: small, and the same everywhere. */
+/** mulberry32: small, and equal on all platforms. */
 export function random(seed) {
   let state = seed >>> 0;
   const next = () => {
@@ -21,7 +21,7 @@ export function random(seed) {
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
 const b64url = (bytes) => Buffer.from(bytes).toString('base64url');
 const json = JSON.stringify;
-/** One character of a name written as an escape: the same name to whoever resolves it. */
+/** Writes one character of a name as an escape: the same name for a reader that resolves it. */
 const escaped = (name) => json(name).replace(/[a-z]/, (letter) => `\\u00${letter.charCodeAt(0).toString(16)}`);
 
 const RSA_OTHERS = generateKeyPairSync('rsa', { modulusLength: 2048 });
@@ -35,7 +35,7 @@ const STRANGERS = {
   ed25519: generateKeyPairSync('ed25519'),
 };
 
-/** A key pair of the same kind as `key` that no issuer has published. */
+/** Key pair of the same kind as `key` that no issuer has published. */
 function stranger(key) {
   if (key.asymmetricKeyType === 'ec') return STRANGERS.ec[key.asymmetricKeyDetails.namedCurve];
   return STRANGERS[key.asymmetricKeyType] ?? RSA_OTHERS;
@@ -51,7 +51,7 @@ const toBytes = (int, length) => Buffer.from(int.toString(16).padStart(length * 
 const half = (bytes, index) => bytes.subarray((index * bytes.length) / 2, ((index + 1) * bytes.length) / 2);
 const kind = (alg) => (ORDER[alg] ? alg : alg.slice(0, 2));
 
-/** A token before it is written down: what its mutations change. */
+/** Token before its serialization: mutations change it. */
 class Draft {
   constructor({ issuer, signer }, others, now) {
     Object.assign(this, { issuer, signer, others, now, alg: signer.alg, key: signer.key, forced: false });
@@ -72,7 +72,7 @@ class Draft {
     this.ofToken = (token) => token;
   }
 
-  /** Another key that is asymmetric, whatever it was before. */
+  /** Signs with another asymmetric key. */
   signWith(key) {
     this.key = key;
     this.forced = true;
@@ -88,7 +88,7 @@ class Draft {
     return `${this.segment(0)}.${this.segment(1)}`;
   }
 
-  /** `untouched`: what is signed unless the mutated text is signed again. */
+  /** Serializes the token. `untouched`: text that is signed unless the mutated text is signed again. */
   token(untouched) {
     const input = this.signingInput();
     const bytes = signature(this.alg, this.key, Buffer.from(untouched ?? input, 'latin1'), this.signed);
@@ -97,7 +97,7 @@ class Draft {
   }
 }
 
-/** A JSON object as text: names may stand twice, and neither names nor values need be JSON. */
+/** JSON object as text: names may repeat, and neither names nor values need be JSON. */
 class Members {
   constructor(pairs) {
     this.pairs = pairs.map(([name, value]) => [json(name), value]);
@@ -118,7 +118,7 @@ class Members {
     this.pairs = this.pairs.filter(([written]) => written !== json(name));
   }
 
-  /** Writes a name in another way; it stays that member to the other mutations. */
+  /** Writes a name in another way; other mutations still find the member by its name. */
   rename(name, written) {
     this.written = { name: json(name), written };
   }
@@ -129,10 +129,10 @@ class Members {
   }
 }
 
-/** What a token is by its length, whatever was done to it. */
+/** Label of a token that is too long after its mutations. */
 export const LONG = 'of more than 16 KiB';
 
-/** All mutations: `{name, apply(draft, random), fits(draft)}`. A name is "what: how"; a token gets one of each "what". */
+/** Mutations: `{name, apply(draft, random), fits(draft)}`. A name is "what: how"; a token gets one of each "what". */
 export const MUTATIONS = [];
 function mutation(name, apply, fits = () => true) {
   MUTATIONS.push({ name, what: name.split(':')[0], apply, fits });
@@ -148,7 +148,7 @@ function values(part, member, table) {
 }
 const WITHOUT = () => undefined;
 
-// The header: which key, which algorithm.
+// The header: key and algorithm.
 
 for (const alg of ['none', 'None', 'NONE', 'nOnE']) {
   for (const [how, third] of [['', ''], [' and a signature', undefined]]) {
@@ -262,7 +262,7 @@ values('header', 'jwk', {
 });
 values('header', 'x5c', { 'that is a string': '"MII"' });
 
-// What both parts have: the ways of writing JSON.
+// Header and payload: serialization of JSON.
 
 for (const part of ['header', 'payload']) {
   const main = part === 'header' ? 'alg' : 'aud';
@@ -366,7 +366,7 @@ for (const part of ['header', 'payload']) {
   bytes('valid UTF-8', 'f09f9880c3a9');
 }
 
-// The payload: who, for whom, when.
+// The payload: user, audience, times.
 
 const audience = (draft) => draft.issuer.audiences[0];
 values('payload', 'aud', {
@@ -425,7 +425,7 @@ values('payload', 'iss', {
   'escaped letters': (draft) => escaped(draft.issuer.issuer),
 });
 
-// No moment nearer than this to a limit, so that it does not matter when exactly each one looks at its clock.
+// Times keep at least this distance from a limit, so that the clocks of the three do not matter.
 const AWAY = 20;
 const times = (member) => ({
   null: 'null',
@@ -494,7 +494,7 @@ for (const [how, length] of [['12 KiB', 8500], ['18 KiB', 13_000], ['40 KiB', 29
   mutation(`size: ${how}`, (draft) => draft.payload.pairs.push(['"filler"', json('f'.repeat(length))]));
 }
 
-// How it is written down.
+// Serialization.
 
 const at = (text, index, what) => text.slice(0, index) + what + text.slice(index);
 const middle = (text, what) => at(text, text.length >> 1, what);
@@ -634,8 +634,8 @@ sized('and the modulus', (draft) => (bytes) => {
 }, isRsa);
 
 /**
- * The good tokens, then each mutation by itself, then two or three at once until there are `count`. Each `{base, issuer,
- * mutations, resigned, make()}`; `make` is to be called just before the token is looked at, since there are times in it.
+ * Valid tokens, then each mutation alone, then two or three combined until there are `count`. Each is `{base, issuer, mutations,
+ * resigned, make()}`; call `make` just before the token is used, because it contains times.
  */
 export function* cases(issuers, { seed, count }) {
   const dice = random(seed);
@@ -659,7 +659,7 @@ export function* cases(issuers, { seed, count }) {
     const everywhere = /^(alg|header kid|signer|signature)$/.test(mutation.what) ? bases : main;
     const fitting = everywhere.filter((base) => fits(base, mutation));
     for (const base of fitting) yield one(base, [mutation], true);
-    // Where the mutation is in the signature there is nothing to sign again.
+    // A mutation of the signature needs no second signature.
     if (!/^sign/.test(mutation.what)) yield one(dice.pick(fitting), [mutation], false);
     const elsewhere = bases.filter((base) => !everywhere.includes(base) && fits(base, mutation));
     if (elsewhere.length) yield one(dice.pick(elsewhere), [mutation], true);
@@ -684,7 +684,7 @@ function make(base, issuers, mutations, resigned, dice) {
   const draft = new Draft(base, others(issuers, base), now);
   for (const { apply } of mutations) apply(draft, dice);
   const token = draft.token(resigned || draft.forced ? undefined : untouched);
-  // Several mutations can make it so long together.
+  // Several mutations together can make the token this long.
   const is = token.length > 16 * 1024 ? [LONG] : [];
   return { token, is, header: draft.header.bytes(), payload: draft.payload.bytes() };
 }
@@ -697,7 +697,7 @@ function check(alg, publicKey, input, bytes) {
   return verify(null, input, publicKey, bytes);
 }
 
-/** Whether some key of the issuer has signed just this text: a reading of its own that looks at nothing else. */
+/** Returns `true` if a key of the issuer has signed exactly this text. It checks nothing else. */
 export function isSigned(token, issuer) {
   const text = token.trim();
   const end = text.lastIndexOf('.');

@@ -1,8 +1,8 @@
-// Where onbehalf, jose and jwt_authn do not agree, and why. Whatever is not written here is a mistake of somebody's.
+// Differences between onbehalf, jose and jwt_authn, with their reasons. Any other difference is a mistake.
 //
-// A row: `what` it is about; what jose or jwt_authn do that onbehalf does not (`accepts`: onbehalf refuses, and the other
-// way round; nothing: they agree); `of`: the mutations (parts/hostile-tokens.mjs) or signers (parts/hostile-issuers.mjs),
-// each of which makes it; `on`: the only signers with which the mutations do.
+// A row: `what` is its subject; `jose` and `jwt_authn` say what they do that onbehalf does not (`accepts`: onbehalf refuses, and
+// vice versa; absent: they agree); `of`: the mutations (parts/mutations.mjs) or signers (parts/hostile-issuers.mjs), each of
+// which causes it; `on`: the only signers for which the mutations cause it.
 
 import { LONG } from './hostile-tokens.mjs';
 
@@ -308,7 +308,7 @@ export const DIFFERENCES = [
     why: 'They have no notion of access tokens (RFC 9068 sections 2.2 and 5).',
   },
 
-  // How it is written down
+  // Serialization
   {
     what: 'A token of more than 16 KiB',
     jose: 'accepts',
@@ -353,7 +353,7 @@ export const DIFFERENCES = [
   },
 ];
 
-/** The table of docs/differential.md. */
+/** Table of docs/differential.md. */
 export function asPage() {
   const rows = DIFFERENCES.map((row) => {
     const ours = [row.jose, row.jwt_authn].includes('accepts') ? 'refused' : 'accepted';

@@ -1,4 +1,4 @@
-// Set-up of the tests of refusals, and the share of the reasons that each file reaches.
+// Set-up of the tests of refusals, and the reasons that each file must reach.
 
 import assert from 'node:assert/strict';
 import { assertRefused } from './expect.mjs';
@@ -6,7 +6,7 @@ import { facts } from './facts.mjs';
 import { MCP_HOST, startGateway, startParts } from './gateway.mjs';
 import { signIn } from './login.mjs';
 
-/** Reasons by the test file that reaches them. */
+/** Reasons of each test file. */
 const SHARES = {
   requests: [
     'unknown_resource',
@@ -65,7 +65,7 @@ const SHARES = {
   ],
 };
 
-/** Providers, gateway and users, from `start` to `stop`. */
+/** Providers, gateway and users, between `start` and `stop`. */
 export let parts;
 export let gateway;
 export let alice;
@@ -89,10 +89,10 @@ export const refused = (row, act, at = gateway) => {
 /** Counts a reason as reached. */
 export const reach = (reason) => reached.add(reason);
 
-/** Asserts that this process reached the share of a file, and no other reason. */
+/** Asserts that this process reached the reasons of a file, and no other reason. */
 export const assertReached = (file) => assert.deepEqual([...reached].sort(), [...SHARES[file]].sort());
 
-/** Asserts that each reason of the filter is in exactly one share. */
+/** Asserts that each reason of the filter belongs to one file. */
 export function assertShares() {
   assert.deepEqual(Object.values(SHARES).flat().sort(), facts.reasons.map(({ label }) => label).sort());
 }

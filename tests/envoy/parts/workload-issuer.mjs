@@ -1,5 +1,4 @@
-// Who issues tokens to workloads, as the API server of a Kubernetes cluster does to service accounts: metadata, a key set, and
-// signatures with its key.
+// Issuer of workload tokens, as the API server of a Kubernetes cluster for service accounts: metadata, a JWKS, and signatures.
 
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
@@ -19,7 +18,7 @@ export async function startWorkloadIssuer() {
   const issuer = `http://127.0.0.1:${server.address().port}`;
   return {
     issuer,
-    /** A token such as Kubernetes projects into a pod. */
+    /** Token in the form that Kubernetes projects into a pod. */
     token({ subject, audience, seconds = 3600, iss = issuer, key = privateKey }) {
       const now = Math.floor(Date.now() / 1000);
       return new SignJWT({ iss, sub: subject, aud: [audience], iat: now, nbf: now, exp: now + seconds, jti: randomUUID() })
