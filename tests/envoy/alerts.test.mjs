@@ -9,6 +9,7 @@ import { answers, refusesWith } from './parts/faults.mjs';
 import { startGateway, startParts, wasmOf } from './parts/gateway.mjs';
 import { signIn } from './parts/login.mjs';
 import { promtool, startPrometheus } from './parts/prometheus.mjs';
+import { withKid } from './parts/tokens.mjs';
 import { until } from './parts/until.mjs';
 
 const file = (path) => fileURLToPath(new URL(path, import.meta.url));
@@ -134,9 +135,7 @@ describe('Prometheus', () => {
   it('an alert would fire for old keys whose fetch fails', async () => {
     const { accessToken } = await newcomer('okta');
     const repair = parts.okta.signIn.fail('keys', answers(503));
-    const [header, ...rest] = accessToken.split('.');
-    const other = { ...JSON.parse(Buffer.from(header, 'base64url').toString()), kid: 'unknown' };
-    await gateways.troubled.call([Buffer.from(JSON.stringify(other)).toString('base64url'), ...rest].join('.'));
+    await gateways.troubled.call(withKid(accessToken, 'unknown'));
     repair();
     const { expr } = ruleOf('OnbehalfKeysOld');
     const sooner = expr.replace('> 4 * 3600', '>= 0');

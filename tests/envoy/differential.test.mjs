@@ -7,8 +7,9 @@
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { after, before, it } from 'node:test';
-import { MUTATIONS, cases, isSigned } from './parts/hostile-tokens.mjs';
+import { cases, isSigned } from './parts/hostile-tokens.mjs';
 import { DIFFERENCES, asPage } from './parts/known-differences.mjs';
+import { MUTATIONS } from './parts/mutations.mjs';
 import { startVerifiers } from './parts/three-verifiers.mjs';
 import { until } from './parts/until.mjs';
 

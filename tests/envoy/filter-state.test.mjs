@@ -8,6 +8,7 @@ import { decodeJwt } from 'jose';
 import YAML from 'yaml';
 import { wasmFilter } from '../../tools/envoy-config.mjs';
 import { assertSoundAndSilent } from './parts/expect.mjs';
+import { facts } from './parts/facts.mjs';
 import { gate, refusesWith } from './parts/faults.mjs';
 import { METADATA_PATH, RESOURCE, startGateway, startParts } from './parts/gateway.mjs';
 import { send2 } from './parts/http2-client.mjs';
@@ -18,7 +19,7 @@ import { until } from './parts/until.mjs';
 const CHECKOUT = fileURLToPath(new URL('../../', import.meta.url));
 const PAGE = readFileSync(`${CHECKOUT}docs/filter-state.md`, 'utf8');
 const OPEN = '/healthz';
-const FACTS = ['provider', 'subject', 'client', 'tenant', 'resource'];
+const FACTS = facts.filter_state.every_call;
 
 /** Returns an example of the page, by its heading and its index below the heading, with words replaced as a reader does. */
 function example(heading, place, words = {}) {
@@ -31,6 +32,11 @@ function example(heading, place, words = {}) {
   }
   return YAML.parse(text);
 }
+
+it('the page lists the facts of every request', () => {
+  const rows = [...PAGE.matchAll(/^\| `wasm\.onbehalf\.(\w+)` \|/gm)].map(([, name]) => name);
+  assert.deepEqual(rows.sort(), [...FACTS].sort());
+});
 
 let parts;
 let recorder;
@@ -250,12 +256,18 @@ for (const [what, options] of Object.entries({
     it('the access log names the caller of every request', async () => {
       const token = await newcomer();
       const { tid } = decodeJwt(token);
-      const alice = ['entra', subjectOf(token), parts.entra.ids.mcpClient, tid, RESOURCE];
+      const alice = {
+        provider: 'entra',
+        subject: subjectOf(token),
+        client: parts.entra.ids.mcpClient,
+        tenant: tid,
+        resource: RESOURCE,
+      };
       const nobody = FACTS.map(() => null);
       for (const call of ['first', 'second', 'third']) {
         assert.equal((await gateway.call(token, { 'x-call': call })).status, 200);
         const entry = await logged(gateway, call);
-        assert.deepEqual(FACTS.map((name) => entry[name]), alice);
+        assert.deepEqual(Object.fromEntries(FACTS.map((name) => [name, entry[name]])), alice);
         // Another worker shares the token of the first one.
         const isHit = call !== 'first' && options.concurrency === undefined;
         if (isHit) assert.equal(entry.event, options.audit.hits ? 'forwarded' : null);

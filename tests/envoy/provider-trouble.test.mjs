@@ -17,6 +17,7 @@ import {
 } from './parts/faults.mjs';
 import { startGateway, startParts } from './parts/gateway.mjs';
 import { signIn } from './parts/login.mjs';
+import { withKid } from './parts/tokens.mjs';
 import { until } from './parts/until.mjs';
 
 let parts;
@@ -33,13 +34,6 @@ before(async () => {
   parts = await startParts();
 });
 after(() => parts?.stop());
-
-/** Returns the token with another `kid` in its header. */
-function withKid(token, kid) {
-  const [header, ...rest] = token.split('.');
-  const read = JSON.parse(Buffer.from(header, 'base64url').toString());
-  return [Buffer.from(JSON.stringify({ ...read, kid })).toString('base64url'), ...rest].join('.');
-}
 
 /** Runs `use` with its own gateway, because failures of a provider are remembered for some time. */
 async function withGateway(use, options = { change: quick }) {

@@ -11,7 +11,6 @@ import {
   alice,
   assertReached,
   bob,
-  edited,
   gateway,
   invalidToken,
   newcomer,
@@ -21,6 +20,7 @@ import {
   start,
   stop,
 } from './parts/refusals.mjs';
+import { edited } from './parts/tokens.mjs';
 
 const METADATA_OF_BOUND = `https://${MCP_HOST}/.well-known/oauth-protected-resource/bound`;
 

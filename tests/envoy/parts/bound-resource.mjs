@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import { calculateJwkThumbprint, createRemoteJWKSet, EmbeddedJWK, jwtVerify } from 'jose';
 import { secrets } from './leaks.mjs';
+import { listening } from './listening.mjs';
 
 /**
  * Starts the API. `url` is its own URL up to the path (it may change while it runs).
@@ -57,15 +58,6 @@ export async function startBoundResource({ issuer, audience, jwksUri, headers, u
       response.end();
     }
   });
-  await new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', resolve);
-  });
-  return Object.assign(api, {
-    port: server.address().port,
-    stop() {
-      server.closeAllConnections();
-      server.close();
-    },
-  });
+  const { port, stop } = await listening(server);
+  return Object.assign(api, { port, stop });
 }

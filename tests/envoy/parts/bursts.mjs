@@ -5,6 +5,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { connectCrowd, tally } from './crowd-client.mjs';
 import { gate } from './faults.mjs';
 import { signIn } from './login.mjs';
+import { withKid } from './tokens.mjs';
 import { until } from './until.mjs';
 
 /** Interval of bursts: keys are fetched for unknown `kid`s at most this often. */
@@ -90,11 +91,4 @@ async function burst({ parts, gateway, paths, workers }, number) {
     crowd.leave();
     for (const repair of repairs) repair();
   }
-}
-
-/** Returns the token with another `kid` in its header. */
-function withKid(token, kid) {
-  const [header, ...rest] = token.split('.');
-  const read = JSON.parse(Buffer.from(header, 'base64url').toString());
-  return [Buffer.from(JSON.stringify({ ...read, kid })).toString('base64url'), ...rest].join('.');
 }

@@ -5,6 +5,7 @@ import { generateKeyPairSync, randomBytes, sign } from 'node:crypto';
 import { createServer } from 'node:http';
 import { createServer as createHttp2Server } from 'node:http2';
 import { secrets } from './leaks.mjs';
+import { listening } from './listening.mjs';
 
 const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
 const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token';
@@ -158,30 +159,4 @@ class Place {
     const fault = this.faults.find((one) => one.endpoint === endpoint);
     return fault ? fault.behave(exchange) : exchange.real();
   }
-}
-
-/** A server on a free port of loopback, and how to end all that it does. */
-export async function listening(server) {
-  const open = new Set();
-  const track = (connection) => {
-    open.add(connection);
-    connection.on('close', () => open.delete(connection));
-  };
-  server.on('connection', track);
-  const listen = (port) =>
-    new Promise((resolve, reject) => {
-      server.once('error', reject);
-      server.listen({ port, host: '127.0.0.1', backlog: 4096 }, resolve);
-    });
-  await listen(0);
-  const { port } = server.address();
-  return {
-    port,
-    refuse: () => void server.close(),
-    again: () => listen(port),
-    async stop() {
-      server.close();
-      for (const connection of open) connection.destroy();
-    },
-  };
 }

@@ -2,7 +2,8 @@
 // events.
 
 import { createServer } from 'node:http2';
-import { listening, UPSTREAM_AUDIENCE } from './crowd-provider.mjs';
+import { UPSTREAM_AUDIENCE } from './crowd-provider.mjs';
+import { listening } from './listening.mjs';
 
 const EVENT_MS = 20;
 

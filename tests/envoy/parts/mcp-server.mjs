@@ -6,6 +6,7 @@ import { toNodeHandler } from '@modelcontextprotocol/node';
 import { createMcpHandler, fromJsonSchema, McpServer } from '@modelcontextprotocol/server';
 import { createRemoteJWKSet, decodeJwt, jwtVerify } from 'jose';
 import { secrets } from './leaks.mjs';
+import { listening } from './listening.mjs';
 
 /**
  * @param {{issuer: string, audience: string, jwksUri: string, headers?: object}[]} trusted
@@ -73,11 +74,7 @@ export async function startMcpServer(trusted) {
     if (rejects(response, { ...claims, token: auth.token })) return undefined;
     return handle(request, response);
   });
-  await new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', resolve);
-  });
-  const { port } = server.address();
+  const { port, stop } = await listening(server);
   return {
     port,
     url: `http://127.0.0.1:${port}/mcp`,
@@ -88,8 +85,7 @@ export async function startMcpServer(trusted) {
     },
     async stop() {
       await mcp.close();
-      server.closeAllConnections();
-      server.close();
+      await stop();
     },
   };
 }

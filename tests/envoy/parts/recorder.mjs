@@ -3,6 +3,7 @@
 import { createServer } from 'node:http';
 import { createServer as createServer2 } from 'node:http2';
 import { secrets } from './leaks.mjs';
+import { listening } from './listening.mjs';
 
 const H2 = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
 const inPairs = (list) => list.flatMap((name, at) => (at % 2 ? [] : [[name.toLowerCase(), list[at + 1]]]));
@@ -52,22 +53,8 @@ export async function startRecorder({ http2 = false } = {}) {
     }
   };
   const server = http2 ? createServer2({}, listener) : createServer({ keepAliveTimeout: 600_000 }, listener);
-  const sessions = new Set();
-  server.on('session', (session) => sessions.add(session));
-  await new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', resolve);
-  });
-  return {
-    port: server.address().port,
-    http2,
-    requests,
-    async stop() {
-      for (const session of sessions) session.destroy();
-      server.closeAllConnections?.();
-      server.close();
-    },
-  };
+  const { port, stop } = await listening(server);
+  return { port, http2, requests, stop };
 }
 
 /** Puts the recorder behind an Envoy, in place of the MCP server. */

@@ -7,6 +7,7 @@ import { bootstrap, cluster, listener, ports, wasmFilter } from '../../../tools/
 import { MODULE, startEnvoy } from './envoy.mjs';
 import { issuers as makeIssuers } from './hostile-issuers.mjs';
 import { answers } from './leaks.mjs';
+import { listening } from './listening.mjs';
 
 /** Algorithms of onbehalf; the others are limited to them. */
 const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'EdDSA', 'Ed25519'];
@@ -101,18 +102,9 @@ async function startProvider() {
     });
   });
   server.keepAliveTimeout = 600_000;
-  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address();
+  const { port, stop } = await listening(server);
   const issuers = makeIssuers(`http://127.0.0.1:${port}`);
-  return {
-    port,
-    issuers,
-    asked,
-    stop() {
-      server.closeAllConnections();
-      return new Promise((resolve) => server.close(resolve));
-    },
-  };
+  return { port, issuers, asked, stop };
 }
 
 function onbehalf(issuers) {

@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import { calculateJwkThumbprint, createRemoteJWKSet, decodeJwt, EmbeddedJWK, jwtVerify } from 'jose';
 import { secrets } from './leaks.mjs';
+import { listening } from './listening.mjs';
 
 /**
  * @param {{issuer: string, jwksUri: string, headers?: object}[]} trusted
@@ -57,19 +58,8 @@ export async function startUpstream(trusted, audiences) {
       return answer(401, { error: 'invalid_token' });
     }
   });
-  await new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', resolve);
-  });
-  return {
-    port: server.address().port,
-    counts,
-    mistaken,
-    async stop() {
-      server.closeAllConnections();
-      server.close();
-    },
-  };
+  const { port, stop } = await listening(server);
+  return { port, counts, mistaken, stop };
 }
 
 /** Verifies a DPoP proof for a bound token (RFC 9449 section 4.3); bound-resource.mjs verifies all of its claims. */

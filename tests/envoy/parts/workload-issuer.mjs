@@ -3,6 +3,7 @@
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
 import { SignJWT } from 'jose';
+import { listening } from './listening.mjs';
 
 export async function startWorkloadIssuer() {
   const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
@@ -14,8 +15,8 @@ export async function startWorkloadIssuer() {
     }[request.url];
     response.writeHead(body ? 200 : 404, { 'content-type': 'application/json' }).end(JSON.stringify(body ?? {}));
   });
-  await new Promise((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve));
-  const issuer = `http://127.0.0.1:${server.address().port}`;
+  const { port, stop } = await listening(server);
+  const issuer = `http://127.0.0.1:${port}`;
   return {
     issuer,
     /** Token in the form that Kubernetes projects into a pod. */
@@ -25,6 +26,6 @@ export async function startWorkloadIssuer() {
         .setProtectedHeader({ alg: 'RS256', kid })
         .sign(key);
     },
-    stop: () => new Promise((resolve) => server.close(resolve).closeAllConnections()),
+    stop,
   };
 }
