@@ -137,7 +137,7 @@ for (const [what, options] of Object.entries({
   'audit.hits: true': { audit: { hits: true } },
   'four workers': { audit: { hits: false }, concurrency: 4 },
 })) {
-  describe(`filters behind ours, with ${what}`, () => {
+  describe(`filters behind onbehalf, with ${what}`, () => {
     let gateway;
     before(async () => {
       gateway = await start({

@@ -1,6 +1,7 @@
 // Mutations of tokens: header, JSON, claims, serialization, signature. The file is a list, and may exceed the length of others.
 
 import { createPublicKey, generateKeyPairSync } from 'node:crypto';
+import { Draft } from './draft.mjs';
 import { canSign, signature } from './hostile-issuers.mjs';
 
 const ALPHABET = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_';
