@@ -1,12 +1,11 @@
-// Benchmark of the cost of onbehalf on one Envoy worker. Writes target/bench/latest.json.
+// Measures the cost of onbehalf on one Envoy worker, and writes target/bench/latest.json.
 //
-// Each compared side is a listener of the same Envoy process, with the same worker, route (Envoy answers 200 itself), requests and
-// load. The sides take turns in short rounds, so that other load on the machine affects all of them. Ratios are taken within a
-// round: of Envoy's processor time for a request, and also of requests a second.
+// Each side of a comparison is a listener of the same Envoy process: same worker, same route (Envoy answers 200 itself), same
+// requests, same load. The sides take turns in short rounds, so that other activity of the machine affects all of them. A ratio
+// is taken within a round: of the processor time that Envoy takes for a request, and of requests per second.
 //
-//   BENCH_ONLY (default: all groups; for example before,last30s)  BENCH_ROUNDS (24)  BENCH_SECONDS (1, for one side in one round)
-//   ONBEHALF_WASM  ENVOY
-//   BENCH_BEFORE (8f793a7): commit whose module `make bench` builds for comparison
+// BENCH_ONLY (all groups, e.g. before,last30s)  BENCH_ROUNDS (24)  BENCH_SECONDS (1, of one side in one round)  ONBEHALF_WASM  ENVOY
+// BENCH_BEFORE (8f793a7): commit whose module `make bench` builds for the comparison
 import { createHash, generateKeyPairSync } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { Agent } from 'node:http';
@@ -26,7 +25,7 @@ const results = fileURLToPath(new URL('../target/bench', import.meta.url));
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 24);
 const SECONDS = Number(process.env.BENCH_SECONDS ?? 1);
 const EMPTY = join(results, 'empty_filter.wasm');
-/** Module to compare with, if bench/build-before.sh could build it. */
+/** Module of the other commit, or undefined if bench/build-before.sh could not build it. */
 const BEFORE = join(results, 'before.wasm');
 const ROUNDS_OF_AN_ENVOY = 6;
 const USERS = 100;
@@ -37,7 +36,7 @@ const FLOOD = { requests: 10_000, workers: 4, seconds: 30 };
 const PARALLEL = 50;
 const PARALLEL_ROUNDS = 5;
 const FIRST = { users: 50, rounds: 12 };
-/** Calls from the first second of a token's lifetime to the last. */
+/** Calls from the first second of a token to its last one. */
 const LAST = { lifetime: 29, calls: 40, pauseMs: 700, workers: [1, 4] };
 const GROUPS = { before: against, warm, cold, memory, parallel, first: firstRequests, last30s: lastSeconds, churn, flood };
 
@@ -59,7 +58,7 @@ try {
     try {
       await GROUPS[group]();
     } catch (error) {
-      // Results of the other groups stay valid.
+      // The exit code does not discard the figures of the other groups.
       notes.push(`NOT MEASURED: ${group}: ${error.stack}`);
       process.exitCode = 1;
     }
@@ -73,10 +72,10 @@ figures.module_bytes = count('bytes', [readFileSync(MODULE).length]);
 const about = { module_sha256: shaOf(MODULE), before: before() ?? null, load: `${CONNECTIONS} connections, ${USERS} users in turn, ${SECONDS} s a turn` };
 await report(join(results, 'latest.json'), figures, notes, about);
 
-/** Requests with everything cached, compared with the module of another commit. */
+/** Requests served from the cache, against the module of another commit. */
 async function against() {
   const sides = await ours('onbehalf', MODULE);
-  // The same filters a second time. Their difference is the resolution of this machine.
+  // Two identical filters. Their ratio is the smallest difference that this machine can measure.
   Object.assign(sides, await ours('again', MODULE));
   if (before()) Object.assign(sides, await ours('before', BEFORE));
   const measured = await takeTurns('cached', sides);
@@ -86,7 +85,7 @@ async function against() {
   compare(measured, 'warm_default_vs_before_default', 'onbehalf', 'before');
 }
 
-/** Requests with everything cached, compared with Envoy's own filters. */
+/** Requests served from the cache, against Envoy's own filters. */
 async function warm() {
   const measured = await takeTurns('cached', {
     'no filter': { filters: [] },
@@ -96,12 +95,12 @@ async function warm() {
   });
   compare(measured, 'warm_vs_empty_wasm', 'onbehalf', 'empty wasm filter');
   compare(measured, 'warm_vs_jwt_authn_cached', 'onbehalf', 'jwt_authn, cached');
-  // Upper bound for any Wasm filter on this machine.
+  // Lower bound for any Wasm filter on this machine.
   compare(measured, 'empty_wasm_vs_jwt_authn_cached', 'empty wasm filter', 'jwt_authn, cached');
   compare(measured, 'audit_hits_vs_warm', 'onbehalf, audited', 'onbehalf');
 }
 
-/** Sides for a module with its defaults and, if the module has the option, with `audit.hits`. */
+/** A module with its defaults, and with `audit.hits` if it has that option. */
 async function ours(name, module) {
   const { usual, audited } = await configurationsFor(module, provider);
   return {
@@ -110,7 +109,7 @@ async function ours(name, module) {
   };
 }
 
-/** Tokens at first sight, validated but not exchanged. */
+/** First request of each token, which is validated but not exchanged. */
 async function cold() {
   const sides = { 'onbehalf, warm': { filters: [onbehalf('warm')] } };
   for (const algorithm of ['RS256', 'ES256', 'PS256']) {
@@ -121,15 +120,16 @@ async function cold() {
   for (const algorithm of ['RS256', 'ES256', 'PS256']) {
     compare(measured, `cold_${algorithm.toLowerCase()}_vs_jwt_authn`, `onbehalf, ${algorithm}`, `jwt_authn, ${algorithm}`);
   }
-  // Envoy's verify_signature cannot be disabled for a filter. It does not support RSASSA-PSS, so the module verifies PS256 itself,
-  // with the same key size and modular exponentiation as RS256.
+  // Envoy's `verify_signature` cannot be disabled for one filter. It does not support RSASSA-PSS, so the module verifies that
+  // itself: same key size and same modular exponentiation as RS256.
   const added = measured['onbehalf, PS256'].map(({ cpu }, round) => (cpu - measured['onbehalf, warm'][round].cpu) / 1000);
   figures.cold_rs256_without_host_crypto_us = sample('µs', added);
 }
 
 /**
- * Loads each side in each round, prints the results and returns the turns of each side by round. Two instances of one filter are
- * never equally fast, because of the addresses of their code and data. A new Envoy every few rounds changes these addresses.
+ * Loads each side in each round, prints the results, and returns the turns of each side by round. Two instances of one filter
+ * are never equally fast, because their code and data have different addresses: every few rounds a new Envoy draws new
+ * addresses.
  */
 async function takeTurns(what, sides) {
   const names = Object.keys(sides);
@@ -165,8 +165,8 @@ async function takeTurns(what, sides) {
 }
 
 /**
- * Speed of one side relative to another in the same round: the other's processor time for a request divided by its own, and its
- * requests a second divided by the other's. A value above 1 means that the first side is faster.
+ * Speed of one side relative to another in the same round: processor time per request of the other over its own, and its
+ * requests per second over those of the other. Above 1, it is the faster one.
  */
 function compare(measured, key, one, other) {
   const missing = [one, other].find((side) => !measured[side]);
@@ -175,7 +175,7 @@ function compare(measured, key, one, other) {
   figures[key] = { ...paired((own, others) => others.cpu / own.cpu), throughput: paired((own, others) => own.rate / others.rate) };
 }
 
-/** Memory of Envoy for each user with a cached exchanged token. Each round starts a new Envoy. */
+/** Growth of Envoy for each user whose exchanged token is cached, in bytes. Each round has a new Envoy. */
 async function memory() {
   const first = await provider.tokens(USERS);
   const tokens = await provider.tokens(USERS_IN_MEMORY);
@@ -206,8 +206,8 @@ async function parallel() {
 }
 
 /**
- * Calls at the token endpoint when the first requests of a new user arrive at once. All must get the status `expected`. The endpoint
- * responds only after all requests have arrived. Each round starts a new Envoy, because failures are cached.
+ * Calls at the token endpoint when the first requests of a new user come at once, and all get `status`. The endpoint answers
+ * when all requests have come. Each round has a new Envoy, because failures are remembered.
  */
 async function singleFlight(expected) {
   const rounds = [];
@@ -241,10 +241,10 @@ async function parallelFirstRequests(expected) {
 }
 
 /**
- * Time that a user's first request takes beyond the provider's own processing time, by client authentication: a secret, or an
- * assertion (RFC 7523) that is signed for this exchange. Envoy's `sign` signs ES256 and RS256. It does not support PS256, which
- * Entra requires, so the module signs PS256 itself.
- * Requests run in sequence. The connections of client, Envoy and provider are part of the time.
+ * Latency of the first request of a user without the time that the provider takes for its own answer, by client authentication:
+ * a secret, or an assertion (RFC 7523) that the module signs for this exchange. Envoy's `sign` signs ES256 and RS256 for it; it
+ * does not support PS256, which Entra requires, so the module signs that itself. Requests come one after the other: the
+ * connections of client, Envoy and provider are part of the figure.
  */
 async function firstRequests() {
   const inPem = (type, options) => generateKeyPairSync(type, options).privateKey.export({ type: 'pkcs8', format: 'pem' });
@@ -284,8 +284,8 @@ async function firstRequests() {
 }
 
 /**
- * Calls at the token endpoint for one user who keeps sending requests until the caller's token expires, with one worker and with
- * several. Each request uses a new connection, so that requests reach different workers.
+ * Calls at the token endpoint for one user who keeps calling while the subject token expires: with one worker, and with several,
+ * each call on a new connection, so that calls meet different workers.
  */
 async function lastSeconds() {
   const rounds = [];
@@ -311,7 +311,7 @@ async function lastSeconds() {
   figures.exchanges_in_last_30s_of_a_token = count('calls', rounds);
 }
 
-/** 99th percentile of warm requests before and after many more tokens than the cache holds, and the growth of Envoy's memory. */
+/** 99th percentile of warm requests before and after many more tokens than the cache holds, and the growth of Envoy. */
 async function churn() {
   const warm = await provider.tokens(USERS);
   const warmFile = fileOf('warm', warm);
@@ -333,16 +333,16 @@ async function churn() {
       memory.push(anonymousMemory(envoy.pid));
     }
     const later = await p99s();
-    // Rounds before and after do not belong together and are paired in order.
+    // Rounds of the two are independent: they are paired in their order.
     figures.p99_after_100k_tokens_vs_before = sample('ratio', later.map((p99, round) => p99 / earlier[round]));
-    // Growth after the first quarter, which already exceeds the cache.
+    // The cache is full after the first quarter.
     figures.memory_after_100k_tokens_vs_25k = count('ratio', [memory.at(-1) / memory[0]]);
   } finally {
     await envoy.stop();
   }
 }
 
-/** JWKS fetches that requests with unknown keys cause after the first fetch. */
+/** Fetches of the JWKS that requests with unknown `kid`s cause, beyond the first fetch. */
 async function flood() {
   const [good] = await provider.tokens(1);
   const forged = [];
@@ -371,7 +371,7 @@ async function flood() {
   }
 }
 
-/** Adds a figure that another program measured with this module. */
+/** Adds the figures of another program, if it measured this module. */
 function leftBehind(key, file, writer, figure) {
   const path = join(results, file);
   const left = existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')) : {};
@@ -379,13 +379,13 @@ function leftBehind(key, file, writer, figure) {
   else leaveOut(key, `${writer} has not run with this module`);
 }
 
-/** Omits a figure, including that of an earlier run. */
+/** Removes a figure, that of an earlier run as well. */
 function leaveOut(key, reason) {
   figures[key] = undefined;
   notes.push(`${reason}: ${key} is left out`);
 }
 
-/** Commit of the module to compare with, if it was built. */
+/** Commit of the other module, or undefined. */
 function before() {
   return existsSync(`${BEFORE}.commit`) ? readFileSync(`${BEFORE}.commit`, 'utf8').trim() : undefined;
 }

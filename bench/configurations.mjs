@@ -1,17 +1,20 @@
-// Configuration of each module. Names of options may change between commits, so an older module may need another dialect.
+// Configurations of the modules. Names of options change from commit to commit, so a module of another commit may need other
+// names.
 import { validate } from '../tests/envoy/parts/envoy.mjs';
 import { bootstrap, cluster, listener, wasmFilter } from '../tools/envoy-config.mjs';
 
-/** Newest first. The first dialect that a module accepts is used. A commit that renames an option adds a dialect for older modules. */
+/**
+ * Newest first; a module gets the first one that it accepts. A commit that renames an option adds one for the commits before it.
+ */
 const DIALECTS = [
   { usual, audited: (...of) => ({ ...usual(...of), audit: { hits: true } }) },
-  // Modules before d3ad1f0 have no audit.
+  // Commits before d3ad1f0 have no audit.
   { usual },
 ];
 
 const CLIENT_SECRET = { method: 'client_secret_post', secret: { inline: 'not-a-secret' } };
 
-/** Configurations of a module: the usual one, and one that also audits cached calls if the module supports it. */
+/** Configuration of a module, and the same with `audit.hits`, if it has that option. */
 export async function configurationsFor(module, provider) {
   const refusals = [];
   for (const { usual, audited } of DIALECTS) {

@@ -1,4 +1,4 @@
-// Report of the benchmark: tables with goals, and target/bench/latest.json.
+// Figures as tables with goals, and as target/bench/latest.json.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { ENVOY } from '../tests/envoy/parts/envoy.mjs';
@@ -6,7 +6,7 @@ import { BUDGET } from '../tools/module-size.mjs';
 import { run } from './load.mjs';
 import { median, verdict } from './statistics.mjs';
 
-/** Goals of comparisons with the module of a given commit. */
+/** Goals of comparisons with the module of another commit. */
 const GOALS_AGAINST = {
   '8f793a7e0534fec44d5070175329e90215b26700': {
     warm_vs_before: ['≥', 1.10],
@@ -51,8 +51,8 @@ export function printTurns(what, measured) {
 }
 
 /**
- * Prints the figures with their goals and writes them to the file. Figures that this run did not measure are kept from an earlier run
- * with the same modules.
+ * Prints the figures with their goals, and writes them to the file. Figures of an earlier run with the same modules stay if this
+ * run did not measure them.
  */
 export async function report(path, figures, notes, about) {
   const { stdout: version } = await run(ENVOY, ['--version']);

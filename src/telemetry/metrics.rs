@@ -8,6 +8,63 @@ use std::time::Duration;
 /// recorded.
 const MOST_DURATIONS: usize = 4096;
 
+/// Metric of the host. Envoy's stat has the labels in its name: `onbehalf.exchanges.provider.idp.outcome.ok`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Metric {
+    /// Name without the prefix `onbehalf`.
+    pub name: &'static str,
+    /// Kind that the host knows.
+    pub kind: MetricKind,
+    /// Names of the labels, in the order of the stat's name.
+    pub labels: &'static [&'static str],
+}
+
+/// Kinds of metrics (proxy-wasm ABI 0.2.1, `proxy_metric_type_t`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Sum that only grows.
+    Counter,
+    /// Last value.
+    Gauge,
+    /// Distribution of values.
+    Histogram,
+}
+
+impl Metric {
+    /// Decisions on requests, by label.
+    pub const DECISIONS: Self = Self::new("decisions", MetricKind::Counter, &["reason"]);
+    /// Look-ups of exchanged tokens, by result.
+    pub const TOKEN_CACHE: Self = Self::new("token_cache", MetricKind::Counter, &["result"]);
+    /// Token exchanges, by provider and outcome.
+    pub const EXCHANGES: Self = Self::new("exchanges", MetricKind::Counter, &["provider", "outcome"]);
+    /// Fetches of a provider's JWKS, by outcome.
+    pub const KEY_REFRESHES: Self = Self::new("key_refreshes", MetricKind::Counter, &["provider", "outcome"]);
+    /// Duration of token exchanges in milliseconds.
+    pub const EXCHANGE_DURATION: Self = Self::new("exchange_duration_ms", MetricKind::Histogram, &["provider"]);
+    /// Age of a provider's JWKS in seconds.
+    pub const KEY_AGE: Self = Self::new("key_age_seconds", MetricKind::Gauge, &["provider"]);
+
+    /// Every metric.
+    pub const ALL: &[Self] = &[
+        Self::DECISIONS,
+        Self::TOKEN_CACHE,
+        Self::EXCHANGES,
+        Self::KEY_REFRESHES,
+        Self::EXCHANGE_DURATION,
+        Self::KEY_AGE,
+    ];
+
+    const fn new(name: &'static str, kind: MetricKind, labels: &'static [&'static str]) -> Self {
+        Self { name, kind, labels }
+    }
+
+    /// Name of Envoy's stat, with a value for each label.
+    pub fn stat(&self, values: &[&str]) -> String {
+        let labels = self.labels.iter().zip(values);
+        labels.fold(["onbehalf.", self.name].concat(), |stat, (label, value)| [&stat, ".", label, ".", value].concat())
+    }
+}
+
 /// A number that goes to a metric of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sample {
@@ -104,6 +161,12 @@ impl Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stat_has_its_labels_in_its_name() {
+        assert_eq!(Metric::DECISIONS.stat(&["expired"]), "onbehalf.decisions.reason.expired");
+        assert_eq!(Metric::EXCHANGES.stat(&["idp", "ok"]), "onbehalf.exchanges.provider.idp.outcome.ok");
+    }
 
     #[test]
     fn durations_have_an_end() {

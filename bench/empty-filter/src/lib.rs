@@ -1,6 +1,6 @@
-//! Minimal proxy-wasm filter that replaces a credential: it reads two headers and sets one.
+//! Smallest proxy-wasm filter that replaces a credential: it reads two headers and sets one.
 //!
-//! `make bench` compares onbehalf with it, to separate onbehalf's own cost from that of Envoy's Wasm runtime.
+//! `make bench` compares onbehalf with it, so that the figure is the work of onbehalf and not that of the Wasm runtime of Envoy.
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};
