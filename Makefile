@@ -94,7 +94,6 @@ fmt: rust ## format the Rust sources
 	cargo fmt --manifest-path bench/empty-filter/Cargo.toml
 	cargo fmt --manifest-path fuzz/Cargo.toml
 	cargo fmt --manifest-path tests/envoy/foreign-filter/Cargo.toml
-	cargo fmt --manifest-path tests/envoy/foreign-filter/Cargo.toml
 
 docs: rust ## write docs/errors.md and tests/facts.json from the code
 	ONBEHALF_WRITE_DOCS=1 cargo test --locked --test engine -- the_page_of_errors the_file_of_facts

@@ -22,7 +22,7 @@ fn answer(status: u16, challenges: &[&str]) -> Response {
 /// A token and what a request went on with.
 fn sent(step: Decision) -> (String, Sent) {
     let edits = forwarded(step);
-    (edits.authorization.unwrap().reveal().to_owned(), edits.sent.clone().expect("what it was sent with"))
+    (edits.authorization.unwrap().reveal().to_owned(), edits.sent.expect("what it was sent with"))
 }
 
 /// Each request has a moment of its own, as at a clock.
