@@ -1,11 +1,9 @@
-//! Writes `fixtures/world.json` and those seeds that hold its tokens. The keys are made, used once and forgotten.
+//! Writes `tests/support/fixtures/world.json` and those seeds that hold its tokens. The keys are made, used once and forgotten.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jwt_simple::algorithms::{ECDSAP256KeyPairLike as _, ES256KeyPair, RS256KeyPair};
 use onbehalf::crypto::{Algorithm, Crypto as _, SigningKey, Software};
-use onbehalf_fuzz::support::{ENTRA, NOW, OKTA, alice, bob, bob_id, with};
-use onbehalf_fuzz::world::CERTIFICATE;
+use onbehalf_test_support::world::CERTIFICATE;
+use onbehalf_test_support::{ENTRA, NOW, OKTA, alice, base64url, bob, bob_id, thumbprint, with};
 use p384::ecdsa::signature::Signer as _;
 use p384::elliptic_curve::sec1::ToSec1Point as _;
 use serde_json::{Value, json};
@@ -19,12 +17,9 @@ struct Key {
     sign: Sign,
 }
 
-fn text(bytes: &[u8]) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(bytes)
-}
-
 fn key(kid: &str, algorithm: &'static str) -> Key {
-    let point = |curve: &str, x: &[u8], y: &[u8]| json!({"kty": "EC", "crv": curve, "x": text(x), "y": text(y)});
+    let point =
+        |curve: &str, x: &[u8], y: &[u8]| json!({"kty": "EC", "crv": curve, "x": base64url(x), "y": base64url(y)});
     let with_software = |algorithm, pem: String| {
         let key = SigningKey::parse(algorithm, &pem).unwrap();
         Box::new(move |message: &[u8]| Software.sign(&key, message).unwrap())
@@ -33,7 +28,7 @@ fn key(kid: &str, algorithm: &'static str) -> Key {
         "RS256" => {
             let pair = RS256KeyPair::generate(2048).unwrap();
             let public = pair.public_key().to_components();
-            let jwk = json!({"kty": "RSA", "n": text(&public.n), "e": text(&public.e)});
+            let jwk = json!({"kty": "RSA", "n": base64url(&public.n), "e": base64url(&public.e)});
             (jwk, with_software(Algorithm::Rs256, pair.to_pem().unwrap()))
         }
         "ES256" => {
@@ -56,7 +51,7 @@ fn key(kid: &str, algorithm: &'static str) -> Key {
         }
         "EdDSA" => {
             let pair = ed25519_compact::KeyPair::generate();
-            let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": text(pair.pk.as_ref())});
+            let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": base64url(pair.pk.as_ref())});
             (jwk, Box::new(move |message: &[u8]| pair.sk.sign(message, None).to_vec()))
         }
         other => panic!("no such kind of key: {other}"),
@@ -73,9 +68,10 @@ impl Key {
     }
 
     fn compact(&self, header: &Value, claims: &Value) -> String {
-        let input = format!("{}.{}", text(header.to_string().as_bytes()), text(claims.to_string().as_bytes()));
+        let input =
+            format!("{}.{}", base64url(header.to_string().as_bytes()), base64url(claims.to_string().as_bytes()));
         let signature = (self.sign)(input.as_bytes());
-        format!("{input}.{}", text(&signature))
+        format!("{input}.{}", base64url(&signature))
     }
 }
 
@@ -104,7 +100,6 @@ fn main() {
     let hostile = |token: String| json!({"token": token, "expires": 0});
     // One who signs proofs, and one who has a certificate.
     let holder = key("holder", "ES256");
-    let thumbprint = |bytes: &[u8]| text(&hmac_sha256::Hash::hash(bytes));
     let [x, y] = ["x", "y"].map(|name| holder.jwk[name].as_str().unwrap());
     let jkt = thumbprint(format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#).as_bytes());
     let dora = entra[1].token(&with(entra_user("user-dora", "mcp.read", day), json!({"cnf": {"jkt": jkt}})));
@@ -141,7 +136,7 @@ fn main() {
     });
     let here = env!("CARGO_MANIFEST_DIR");
     let write = |name: &str, text: &str| std::fs::write(format!("{here}/{name}"), text).unwrap();
-    write("fixtures/world.json", &(serde_json::to_string_pretty(&world).unwrap() + "\n"));
+    write("../tests/support/fixtures/world.json", &(serde_json::to_string_pretty(&world).unwrap() + "\n"));
     for (index, caller) in callers.iter().enumerate() {
         write(&format!("seeds/token/{index}"), caller["token"].as_str().unwrap());
     }

@@ -6,11 +6,12 @@ use onbehalf::config::Config;
 use onbehalf::crypto::Software;
 use onbehalf::engine::{Engine, RequestId, Step};
 use onbehalf::http::Request;
-use onbehalf_fuzz::support::{NOW, SECRET, SharedMap};
-use onbehalf_fuzz::world::{check_answer, holds_the_secret};
+use onbehalf_fuzz::check_answer;
+use onbehalf_test_support::world::has_the_client_secret;
+use onbehalf_test_support::{NOW, SECRET, SharedMap};
 
 fuzz_target!(|bytes: &[u8]| {
-    if holds_the_secret(bytes) {
+    if has_the_client_secret(bytes) {
         return;
     }
     let config = match Config::parse(bytes, &|name| (name != "UNSET").then(|| SECRET.to_owned())) {

@@ -4,11 +4,11 @@
 use libfuzzer_sys::fuzz_target;
 use onbehalf::config::Config;
 use onbehalf::idp::Endpoints;
-use onbehalf_fuzz::world::{IdToken, config};
+use onbehalf_fuzz::config;
 use serde_json::Value;
 
 thread_local! {
-    static CONFIG: Config = config(IdToken::None, 0);
+    static CONFIG: Config = config();
 }
 
 fuzz_target!(|body: &[u8]| CONFIG.with(|config| {

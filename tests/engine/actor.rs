@@ -6,7 +6,7 @@ use onbehalf::config::Config;
 use onbehalf::http::Request;
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::*;
 
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 const OPAQUE: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -33,8 +33,8 @@ fn header_actor() -> Value {
     json!({"header": "X-Actor", "type": OPAQUE, "subject": "agent"})
 }
 
-fn bench(configuration: &Value) -> Bench {
-    Bench::with_environment(configuration, &variable).with_keys()
+fn engine(configuration: &Value) -> TestEngine {
+    TestEngine::with_environment(configuration, &variable).with_keys()
 }
 
 fn user(changes: Value) -> String {
@@ -50,42 +50,42 @@ fn from(token: &str, actors: &[&str]) -> Request {
 
 #[test]
 fn an_actors_token_of_the_environment_is_sent_with_its_type() {
-    let mut bench = bench(&with_actor(json!({"env": "ACTOR_TOKEN", "type": JWT})));
-    bench.wait(from(&bob_token(), &["not-looked-at"]));
-    let sent = form(&bench.call().1);
+    let mut engine = engine(&with_actor(json!({"env": "ACTOR_TOKEN", "type": JWT})));
+    engine.send_waiting(from(&bob_token(), &["not-looked-at"]));
+    let sent = form(&engine.expect_call().1);
     assert_eq!((&*sent["actor_token"], &*sent["actor_token_type"]), (FIXED, JWT));
 }
 
 #[test]
 fn an_actors_token_in_a_header_is_sent_and_goes_no_further() {
-    let mut bench = bench(&with_actor(header_actor()));
-    let id = bench.wait(from(&bob_token(), &["opaque-actor"]));
-    let (flight, call) = bench.call();
+    let mut engine = engine(&with_actor(header_actor()));
+    let id = engine.send_waiting(from(&bob_token(), &["opaque-actor"]));
+    let (flight, call) = engine.expect_call();
     assert_eq!(form(&call)["actor_token"], "opaque-actor");
-    let steps = bench.reply(flight, &issued("for-github"));
+    let steps = engine.reply(flight, &issued("for-github"));
     assert_eq!(steps[0].0, id);
     let edits = forwarded(steps.into_iter().next().unwrap().1);
     assert!(edits.remove.contains(&"x-actor".to_owned()));
     // On every path, as the header is Envoy's.
     let open = request("GET", "/healthz", &[("x-actor", "opaque-actor")]);
-    assert!(forwarded(bench.ask(open)).remove.contains(&"x-actor".to_owned()));
+    assert!(forwarded(engine.decide(open)).remove.contains(&"x-actor".to_owned()));
 }
 
 #[test]
 fn a_fresh_token_of_the_same_actor_is_no_reason_to_exchange_again() {
-    let mut bench = bench(&with_actor(header_actor()));
+    let mut engine = engine(&with_actor(header_actor()));
     let token = user(json!({"exp": NOW.secs() + 86_400}));
-    assert_eq!(authorization(bench.exchange(from(&token, &["first"]), &issued("for-github"))), "Bearer for-github");
-    assert_eq!(authorization(bench.ask(from(&token, &["second"]))), "Bearer for-github");
-    assert_eq!(authorization(bench.ask(from(&token, &[]))), "Bearer for-github");
-    bench.no_call();
+    assert_eq!(authorization(engine.exchange(from(&token, &["first"]), &issued("for-github"))), "Bearer for-github");
+    assert_eq!(authorization(engine.decide(from(&token, &["second"]))), "Bearer for-github");
+    assert_eq!(authorization(engine.decide(from(&token, &[]))), "Bearer for-github");
+    engine.expect_no_call();
     // The next exchange is made with the one that there is then; without one it is left for later.
-    bench.advance(3500);
-    assert_eq!(authorization(bench.ask(from(&token, &[]))), "Bearer for-github");
-    bench.no_call();
-    bench.advance(11);
-    assert_eq!(authorization(bench.ask(from(&token, &["third"]))), "Bearer for-github");
-    assert_eq!(form(&bench.call().1)["actor_token"], "third");
+    engine.advance(3500);
+    assert_eq!(authorization(engine.decide(from(&token, &[]))), "Bearer for-github");
+    engine.expect_no_call();
+    engine.advance(11);
+    assert_eq!(authorization(engine.decide(from(&token, &["third"]))), "Bearer for-github");
+    assert_eq!(form(&engine.expect_call().1)["actor_token"], "third");
 }
 
 #[test]
@@ -95,22 +95,22 @@ fn another_actor_of_the_operators_gets_another_token() {
     second["url"] = json!("https://mcp.acme.example/second");
     second["exchange"]["okta-eu"]["actor_token"]["subject"] = json!("two");
     configuration["resources"].as_array_mut().unwrap().push(second);
-    let mut bench = bench(&configuration);
-    let step = bench.exchange(from(&bob_token(), &["opaque"]), &issued("by-one"));
+    let mut engine = engine(&configuration);
+    let step = engine.exchange(from(&bob_token(), &["opaque"]), &issued("by-one"));
     assert_eq!(authorization(step), "Bearer by-one");
     let bearer = format!("Bearer {}", bob_token());
     let fields = [("authorization", &*bearer), ("x-actor", "opaque")];
-    let step = bench.exchange(request("POST", "/second", &fields), &issued("by-two"));
+    let step = engine.exchange(request("POST", "/second", &fields), &issued("by-two"));
     assert_eq!(authorization(step), "Bearer by-two");
 }
 
 #[test]
 fn without_exactly_one_token_of_the_actor_nothing_is_exchanged() {
-    let mut bench = bench(&with_actor(header_actor()));
+    let mut engine = engine(&with_actor(header_actor()));
     for actors in [&[][..], &["one", "two"], &["two words"], &[""], &["one,two"]] {
-        let step = bench.ask(from(&bob_token(), actors));
+        let step = engine.decide(from(&bob_token(), actors));
         assert_eq!(refused(step), (502, "actor_token_missing".to_owned()), "{actors:?}");
-        bench.no_call();
+        engine.expect_no_call();
     }
 }
 
@@ -125,10 +125,10 @@ fn a_token_that_says_to_be_another_actors_goes_nowhere() {
         (json!({"iss": "https://workload.example"}), false),
         (json!({"sub": ["agent"], "iss": "https://workload.example"}), false),
     ] {
-        let mut bench = bench(&with_actor(actor.clone()));
-        let (_, step) = bench.send(from(&bob_token(), &[&jwt(claims.clone())]));
+        let mut engine = engine(&with_actor(actor.clone()));
+        let (_, step) = engine.send(from(&bob_token(), &[&jwt(claims.clone())]));
         if is_taken {
-            assert!(form(&bench.call().1).contains_key("actor_token"));
+            assert!(form(&engine.expect_call().1).contains_key("actor_token"));
         } else {
             assert_eq!(refused(step).1, "actor_token_missing", "{claims}");
         }
@@ -146,9 +146,9 @@ fn an_actors_token_that_cannot_be_read_goes_nowhere_unless_it_is_opaque() {
     let names_twice = format!("{}.{}.AA", encoded(r#"{"alg":"ES256","alg":"ES384"}"#), encoded(&claims.to_string()));
     let padded = format!("{}=", signed(json!({})));
     let is_sent = |actor: &Value, token: &str| {
-        let mut bench = bench(&with_actor(actor.clone()));
-        let (_, step) = bench.send(from(&bob_token(), &[token]));
-        match bench.engine.next_call() {
+        let mut engine = engine(&with_actor(actor.clone()));
+        let (_, step) = engine.send(from(&bob_token(), &[token]));
+        match engine.inner.next_call() {
             Some((_, call)) => form(&call)["actor_token"] == token,
             None => {
                 assert_eq!(refused(step), (502, "actor_token_missing".to_owned()), "{token}");
@@ -180,9 +180,9 @@ fn an_actors_token_that_cannot_be_read_goes_nowhere_unless_it_is_opaque() {
 
 /// Whether a token with this `may_act` is exchanged.
 fn is_exchanged(configuration: &Value, may_act: &Value) -> bool {
-    let mut bench = bench(configuration);
-    let (_, step) = bench.send(from(&user(json!({"may_act": may_act})), &["opaque"]));
-    match bench.engine.next_call() {
+    let mut engine = engine(configuration);
+    let (_, step) = engine.send(from(&user(json!({"may_act": may_act})), &["opaque"]));
+    match engine.inner.next_call() {
         Some(_) => true,
         None => {
             assert_eq!(refused(step), (403, "actor_not_allowed".to_owned()), "{may_act}");
@@ -239,20 +239,20 @@ fn who_may_act_is_asked_also_of_an_id_token_beside_and_of_a_token_that_is_in_the
     configuration["identity_providers"]["okta-eu"]["subject_token"] =
         json!({"type": "id_token", "header": "x-id-token", "audiences": ["login-client"]});
     let bearer = format!("Bearer {}", user(json!({"sub": "00ubob"})));
-    let mut bench = bench(&configuration);
+    let mut engine = engine(&configuration);
     let id_token = OKTA_KEY.token(&with(bob_id(), json!({"may_act": {"sub": "0oa2"}})));
     for _ in 0..2 {
         let fields = [("authorization", &*bearer), ("x-id-token", &*id_token)];
-        assert_eq!(refused(bench.ask(request("POST", "/github", &fields))).1, "actor_not_allowed");
+        assert_eq!(refused(engine.decide(request("POST", "/github", &fields))).1, "actor_not_allowed");
     }
-    bench.no_call();
+    engine.expect_no_call();
 }
 
 #[test]
 fn a_may_act_that_cannot_be_read_is_no_permission() {
-    let mut bench = bench(&with_actor(Value::Null));
+    let mut engine = engine(&with_actor(Value::Null));
     for may_act in [json!("0oa1"), json!([{"sub": "0oa1"}]), json!({"sub": 1}), Value::Bool(true)] {
-        let step = bench.ask(from(&user(json!({"may_act": may_act})), &[]));
+        let step = engine.decide(from(&user(json!({"may_act": may_act})), &[]));
         assert_eq!(refused(step), (401, "invalid_claims".to_owned()), "{may_act}");
     }
 }

@@ -16,7 +16,7 @@ use rsa::pkcs8::DecodePrivateKey as _;
 use rsa::sha2::Sha256;
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::*;
 
 fn encode(bytes: impl AsRef<[u8]>) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(bytes)
@@ -28,30 +28,30 @@ fn decode(text: &str) -> Vec<u8> {
 
 /// The reason for which a token is refused with 401. Nothing is asked of anybody but for the documents of the two
 /// providers, at their own addresses.
-fn reason(bench: &mut Bench, token: &str) -> String {
-    let step = match bench.ask(bearer("/github", token)) {
-        Step::Wait => bench.serve_keys().pop().expect("an answer").1,
+fn reason(engine: &mut TestEngine, token: &str) -> String {
+    let step = match engine.decide(bearer("/github", token)) {
+        Step::Wait => engine.serve_keys().pop().expect("an answer").1,
         step => step,
     };
-    bench.no_call();
+    engine.expect_no_call();
     let (status, reason) = refused(step);
     assert_eq!(status, 401, "{reason}");
     reason
 }
 
 /// What becomes of a token: `exchanged`, or why it is refused.
-fn verdict(bench: &mut Bench, token: &str) -> String {
-    match bench.ask(bearer("/github", token)) {
+fn verdict(engine: &mut TestEngine, token: &str) -> String {
+    match engine.decide(bearer("/github", token)) {
         Step::Forward(_) => "exchanged".to_owned(),
         Step::Answer(answer) => refused(Step::Answer(answer)).1,
         Step::Wait => {
-            let (flight, call) = bench.call();
+            let (flight, call) = engine.expect_call();
             if call.method == "POST" {
-                bench.reply(flight, &issued("up"));
+                engine.reply(flight, &issued("up"));
                 return "exchanged".to_owned();
             }
             // A key that is looked for is not found, and those that are there stay.
-            refused(bench.reply(flight, &answer(404, b"")).remove(0).1).1
+            refused(engine.only_step(flight, &answer(404, b""))).1
         }
     }
 }
@@ -61,17 +61,17 @@ fn header(more: Value) -> Value {
 }
 
 /// An engine whose first provider publishes these keys.
-fn with_keys(set: &Value) -> Bench {
-    let mut bench = Bench::new(&configuration());
-    bench.tick();
-    while let Some((flight, call)) = bench.engine.next_call() {
+fn with_keys(set: &Value) -> TestEngine {
+    let mut engine = TestEngine::new(&configuration());
+    engine.tick();
+    while let Some((flight, call)) = engine.inner.next_call() {
         let reply = match call.url.as_str().ends_with("discovery/v2.0/keys") {
             true => answer(200, set.to_string().as_bytes()),
             false => provider_document(&call),
         };
-        bench.reply(flight, &reply);
+        engine.reply(flight, &reply);
     }
-    bench
+    engine
 }
 
 /// How many keys of a set are used, and why the others are not.
@@ -105,16 +105,16 @@ fn no_spelling_of_none_makes_a_token_good_without_a_signature() {
         let token = ENTRA_KEY.sign(&header(json!({"alg": alg})), &alice());
         let (input, signature) = token.rsplit_once('.').unwrap();
         for third in ["", signature, good.rsplit_once('.').unwrap().1, "AA"] {
-            let mut bench = Bench::ready();
-            assert_eq!(reason(&mut bench, &format!("{input}.{third}")), "unsupported_algorithm", "{alg:?} {third:.4}");
+            let mut engine = TestEngine::ready();
+            assert_eq!(reason(&mut engine, &format!("{input}.{third}")), "unsupported_algorithm", "{alg:?} {third:.4}");
         }
     }
     for alg in [json!(256), json!(true), json!(["ES256"]), json!({"alg": "ES256"})] {
         let token = ENTRA_KEY.sign(&header(json!({"alg": alg})), &alice());
-        assert_eq!(reason(&mut Bench::ready(), &token), "malformed_token", "{alg}");
+        assert_eq!(reason(&mut TestEngine::ready(), &token), "malformed_token", "{alg}");
     }
     let null = ENTRA_KEY.sign_bytes(r#"{"alg":null,"kid":"entra-1"}"#, alice().to_string());
-    assert_eq!(reason(&mut Bench::ready(), &null), "malformed_token");
+    assert_eq!(reason(&mut TestEngine::ready(), &null), "malformed_token");
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_token_of_another_number_of_segments_is_none_and_an_encrypted_one_is_called_
         (format!("{good}.AAAA.AAAA"), "encrypted_token"),
         (format!("{good}.."), "encrypted_token"),
     ] {
-        assert_eq!(reason(&mut Bench::ready(), &token), expected, "{}", token.matches('.').count());
+        assert_eq!(reason(&mut TestEngine::ready(), &token), expected, "{}", token.matches('.').count());
     }
     let diagnosis = Rejection::from(TokenError::Encrypted).diagnosis;
     assert!(diagnosis.contains("JWE") && diagnosis.contains("switch token encryption off"), "{diagnosis}");
@@ -144,7 +144,7 @@ fn no_form_of_a_public_key_is_a_secret_to_sign_with() {
     let rsa = RSA.key_pair().public_key();
     let (rsa_pem, rsa_der) = (rsa.to_pem().unwrap(), rsa.to_der().unwrap());
     let rsa_jwk = rsa_jwk(json!({"kid": "rsa-1", "alg": "RS256"}));
-    let mut bench = with_keys(&json!({"keys": [ec, rsa_jwk]}));
+    let mut engine = with_keys(&json!({"keys": [ec, rsa_jwk]}));
     let ec_secrets: [Vec<u8>; 6] = [
         ec_pem.clone().into_bytes(),
         ec_pem.trim().as_bytes().to_vec(),
@@ -164,11 +164,11 @@ fn no_form_of_a_public_key_is_a_secret_to_sign_with() {
         for secret in secrets {
             let head = header(json!({"alg": "HS256", "kid": kid}));
             let token = signed(&head, &alice(), |input| HMAC::mac(input, secret).to_vec());
-            assert_eq!(reason(&mut bench, &token), "unsupported_algorithm", "{kid}");
+            assert_eq!(reason(&mut engine, &token), "unsupported_algorithm", "{kid}");
             // As if it were what the key is for.
             let head = header(json!({"alg": if kid == "rsa-1" { "RS256" } else { "ES256" }, "kid": kid}));
             let token = signed(&head, &alice(), |input| HMAC::mac(input, secret).to_vec());
-            assert_eq!(reason(&mut bench, &token), "bad_signature", "{kid}");
+            assert_eq!(reason(&mut engine, &token), "bad_signature", "{kid}");
         }
     }
 }
@@ -182,7 +182,7 @@ fn a_key_verifies_by_its_own_algorithm_and_by_no_other_that_it_could() {
         let (x, y) = bytes[1..].split_at(bytes.len() / 2);
         json!({"kty": "EC", "crv": crv, "x": encode(x), "y": encode(y), "kid": kid})
     };
-    let mut bench = with_keys(&json!({"keys": [
+    let mut engine = with_keys(&json!({"keys": [
         rsa_jwk(json!({"kid": "for RS256", "alg": "RS256"})),
         rsa_jwk(json!({"kid": "for PS256", "alg": "PS256"})),
         rsa_jwk(json!({"kid": "bare RSA"})),
@@ -223,7 +223,7 @@ fn a_key_verifies_by_its_own_algorithm_and_by_no_other_that_it_could() {
                     (_, true, false) => "bad_signature",
                     (_, true, true) => "exchanged",
                 };
-                assert_eq!(verdict(&mut bench, &token), expected, "{kid}: says {said}, signed as {by}");
+                assert_eq!(verdict(&mut engine, &token), expected, "{kid}: says {said}, signed as {by}");
             }
         }
     }
@@ -247,7 +247,7 @@ fn an_es256_signature_is_two_numbers_of_32_octets_in_range_and_s_may_be_high() {
     // One of the two is above half of the order. RFC 7518 section 3.4 takes both.
     for s in [s, &other_s] {
         let token = format!("{input}.{}", encode([r, s].concat()));
-        assert_eq!(verdict(&mut Bench::ready(), &token), "exchanged");
+        assert_eq!(verdict(&mut TestEngine::ready(), &token), "exchanged");
     }
     let zero = [0; 32];
     let one = [&zero[..31], &[1]].concat();
@@ -275,7 +275,7 @@ fn an_es256_signature_is_two_numbers_of_32_octets_in_range_and_s_may_be_high() {
         ("nothing", Vec::new()),
     ] {
         let token = format!("{input}.{}", encode(signature));
-        assert_eq!(reason(&mut Bench::ready(), &token), "bad_signature", "{what}");
+        assert_eq!(reason(&mut TestEngine::ready(), &token), "bad_signature", "{what}");
     }
 }
 
@@ -283,7 +283,7 @@ fn an_es256_signature_is_two_numbers_of_32_octets_in_range_and_s_may_be_high() {
 fn an_rsa_signature_is_as_long_as_its_modulus() {
     let modulus = RSA.key_pair().public_key().to_components().n;
     let head = header(json!({"alg": "RS256", "kid": "rsa-1"}));
-    let mut bench = with_keys(&json!({"keys": [rsa_jwk(json!({"kid": "rsa-1", "alg": "RS256"}))]}));
+    let mut engine = with_keys(&json!({"keys": [rsa_jwk(json!({"kid": "rsa-1", "alg": "RS256"}))]}));
     // One whose first octet is zero: it is the same number without.
     let signature = |input: &[u8]| RSA_PRIVATE.pkcs1v15_sign::<Sha256>(input).unwrap();
     let (claims, bytes) = (0..10_000)
@@ -320,9 +320,9 @@ fn an_rsa_signature_is_as_long_as_its_modulus() {
         ("nothing", Vec::new()),
     ] {
         let token = signed(&head, &claims, |_| signature);
-        assert_eq!(reason(&mut bench, &token), "bad_signature", "{what}");
+        assert_eq!(reason(&mut engine, &token), "bad_signature", "{what}");
     }
-    assert_eq!(verdict(&mut bench, &signed(&head, &claims, |_| bytes)), "exchanged");
+    assert_eq!(verdict(&mut engine, &signed(&head, &claims, |_| bytes)), "exchanged");
 }
 
 #[test]
@@ -450,37 +450,37 @@ fn a_key_id_is_a_name_among_the_issuers_own_keys_and_nothing_else() {
         // Even the right key does not make it good under another name.
         for signer in [&*ENTRA_KEY, &*OKTA_KEY, &*OTHER_KEY] {
             let token = signer.sign(&header(json!({"kid": kid})), &alice());
-            assert_eq!(reason(&mut Bench::ready(), &token), "unknown_key", "{kid:.40}");
+            assert_eq!(reason(&mut TestEngine::ready(), &token), "unknown_key", "{kid:.40}");
         }
     }
     for kid in [json!(1), json!(["entra-1"]), json!({"entra-1": 1}), json!(true)] {
         let token = ENTRA_KEY.sign(&header(json!({"kid": kid})), &alice());
-        assert_eq!(reason(&mut Bench::ready(), &token), "malformed_token", "{kid}");
+        assert_eq!(reason(&mut TestEngine::ready(), &token), "malformed_token", "{kid}");
     }
     let null = ENTRA_KEY.sign_bytes(r#"{"alg":"ES256","kid":null}"#, alice().to_string());
-    assert_eq!(reason(&mut Bench::ready(), &null), "malformed_token");
+    assert_eq!(reason(&mut TestEngine::ready(), &null), "malformed_token");
 }
 
 #[test]
 fn a_token_without_a_key_id_is_good_only_where_one_key_could_be_meant() {
     let without = |signer: &Signer| signer.sign(&header(json!({"kid": null})), &alice());
-    assert_eq!(verdict(&mut Bench::ready(), &without(&ENTRA_KEY)), "exchanged");
-    assert_eq!(reason(&mut Bench::ready(), &without(&OKTA_KEY)), "bad_signature");
+    assert_eq!(verdict(&mut TestEngine::ready(), &without(&ENTRA_KEY)), "exchanged");
+    assert_eq!(reason(&mut TestEngine::ready(), &without(&OKTA_KEY)), "bad_signature");
     let two: Value = serde_json::from_slice(&key_set(&[&ENTRA_KEY, &OTHER_KEY])).unwrap();
-    let mut bench = with_keys(&two);
+    let mut engine = with_keys(&two);
     for signer in [&*ENTRA_KEY, &*OTHER_KEY, &*OKTA_KEY] {
-        assert_eq!(reason(&mut bench, &without(signer)), "unknown_key");
+        assert_eq!(reason(&mut engine, &without(signer)), "unknown_key");
     }
-    assert_eq!(verdict(&mut bench, &alice_token()), "exchanged");
+    assert_eq!(verdict(&mut engine, &alice_token()), "exchanged");
 }
 
 #[test]
 fn a_name_that_two_keys_have_names_neither() {
     let mut twins: Value = serde_json::from_slice(&key_set(&[&ENTRA_KEY, &OTHER_KEY])).unwrap();
     twins["keys"][1]["kid"] = json!("entra-1");
-    let mut bench = with_keys(&twins);
+    let mut engine = with_keys(&twins);
     for signer in [&*ENTRA_KEY, &*OTHER_KEY] {
-        assert_eq!(verdict(&mut bench, &signer.sign(&header(json!({})), &alice())), "unknown_key");
+        assert_eq!(verdict(&mut engine, &signer.sign(&header(json!({})), &alice())), "unknown_key");
     }
 }
 
@@ -501,17 +501,17 @@ fn a_token_does_not_say_where_its_key_is_and_nobody_goes_there() {
         let forged = |kid: Value| OTHER_KEY.sign(&with(header(more.clone()), json!({"kid": kid})), &alice());
         // The helper fails if any other address than the provider's own is called.
         for kid in [json!("entra-1"), json!(null)] {
-            let mut bench = Bench::ready();
-            let step = bench.ask(bearer("/github", &forged(kid)));
+            let mut engine = TestEngine::ready();
+            let step = engine.decide(bearer("/github", &forged(kid)));
             assert_eq!(refused(step), (401, "bad_signature".to_owned()), "{more:.60}");
-            bench.no_call();
+            engine.expect_no_call();
         }
         for kid in [json!("other-1"), json!("https://evil.example/keys")] {
-            assert_eq!(reason(&mut Bench::ready(), &forged(kid)), "unknown_key", "{more:.60}");
+            assert_eq!(reason(&mut TestEngine::ready(), &forged(kid)), "unknown_key", "{more:.60}");
         }
         // Beside the right key they are nothing.
         let good = ENTRA_KEY.sign(&header(more.clone()), &alice());
-        assert_eq!(verdict(&mut Bench::ready(), &good), "exchanged", "{more:.60}");
+        assert_eq!(verdict(&mut TestEngine::ready(), &good), "exchanged", "{more:.60}");
     }
 }
 
@@ -537,11 +537,11 @@ fn critical_extensions_and_other_encodings_are_refused_whatever_they_are() {
         r#""zip":null"#,
     ] {
         let token = ENTRA_KEY.sign_bytes(format!(r#"{{"alg":"ES256","kid":"entra-1",{more}}}"#), &claims);
-        assert_eq!(reason(&mut Bench::ready(), &token), "malformed_token", "{more}");
+        assert_eq!(reason(&mut TestEngine::ready(), &token), "malformed_token", "{more}");
     }
     // RFC 7797 section 5.2: the payload as it is.
     let input = format!("{}.{claims}", encode(r#"{"alg":"ES256","kid":"entra-1","b64":false,"crit":["b64"]}"#));
-    let step = Bench::ready().ask(bearer("/github", &format!("{input}.AAAA")));
+    let step = TestEngine::ready().decide(bearer("/github", &format!("{input}.AAAA")));
     assert_eq!(refused(step).0, 400);
 }
 
@@ -566,16 +566,16 @@ fn another_kind_of_token_is_no_access_token_when_its_type_says_so() {
         for typ in [kind.to_owned(), kind.to_uppercase(), format!("application/{kind}")] {
             for (signer, claims) in [(&*ENTRA_KEY, alice()), (&*OKTA_KEY, bob())] {
                 let token = signer.sign(&json!({"alg": "ES256", "kid": signer.kid, "typ": typ}), &claims);
-                assert_eq!(reason(&mut Bench::ready(), &token), "unsupported_token_type", "{typ:?}");
+                assert_eq!(reason(&mut TestEngine::ready(), &token), "unsupported_token_type", "{typ:?}");
             }
         }
     }
     for cty in ["JWT", "jwt", "application/jwt", "at+jwt"] {
         let token = ENTRA_KEY.sign(&header(json!({"cty": cty})), &alice());
-        assert_eq!(reason(&mut Bench::ready(), &token), "malformed_token", "{cty}");
+        assert_eq!(reason(&mut TestEngine::ready(), &token), "malformed_token", "{cty}");
     }
     let nested = ENTRA_KEY.sign_bytes(header(json!({})).to_string(), alice_token());
-    assert_eq!(reason(&mut Bench::ready(), &nested), "malformed_token");
+    assert_eq!(reason(&mut TestEngine::ready(), &nested), "malformed_token");
 }
 
 #[test]
@@ -596,7 +596,7 @@ fn another_kind_of_token_is_no_access_token_when_its_type_says_nothing() {
         for typ in [json!("JWT"), json!(null)] {
             for (signer, claims) in [(&*ENTRA_KEY, of_entra(more.clone())), (&*OKTA_KEY, of_okta(more.clone()))] {
                 let head = with(json!({"alg": "ES256", "kid": signer.kid}), json!({"typ": typ}));
-                assert_eq!(reason(&mut Bench::ready(), &signer.sign(&head, &claims)), expected, "{what}");
+                assert_eq!(reason(&mut TestEngine::ready(), &signer.sign(&head, &claims)), expected, "{what}");
             }
         }
     }
@@ -606,8 +606,8 @@ fn another_kind_of_token_is_no_access_token_when_its_type_says_nothing() {
     configuration["resources"][0]["scopes"] = json!([]);
     for uri in ["http://schemas.openid.net/event/backchannel-logout", "urn:another"] {
         let token = OKTA_KEY.token(&with(bob(), json!({"scp": null, "cid": null, "events": {uri: {}}})));
-        let mut bench = Bench::new(&configuration).with_keys();
-        assert_eq!(reason(&mut bench, &token), "unsupported_token_type");
+        let mut engine = TestEngine::new(&configuration).with_keys();
+        assert_eq!(reason(&mut engine, &token), "unsupported_token_type");
     }
     // A client's assertion has the client's signature, whoever it names as its issuer.
     let client = onbehalf::crypto::SigningKey::parse(
@@ -621,7 +621,7 @@ fn another_kind_of_token_is_no_access_token_when_its_type_says_nothing() {
         let token = signed(&head, &claims, |input| {
             onbehalf::crypto::Crypto::sign(&onbehalf::crypto::Software, &client, input).unwrap()
         });
-        assert_eq!(reason(&mut Bench::ready(), &token), expected);
+        assert_eq!(reason(&mut TestEngine::ready(), &token), expected);
     }
 }
 
@@ -648,13 +648,13 @@ fn what_is_no_set_of_keys_is_not_taken_for_one() {
         ("an array", answer(200, set["keys"].to_string().as_bytes())),
         ("a byte order mark", answer(200, format!("\u{feff}{good}").as_bytes())),
     ] {
-        let mut bench = Bench::new(&configuration());
-        bench.wait(bearer("/github", &alice_token()));
+        let mut engine = TestEngine::new(&configuration());
+        engine.send_waiting(bearer("/github", &alice_token()));
         let mut steps = Vec::new();
-        while let Some((flight, call)) = bench.engine.next_call() {
+        while let Some((flight, call)) = engine.inner.next_call() {
             let of_keys = call.url.as_str().ends_with("discovery/v2.0/keys");
             let document = (!of_keys).then(|| provider_document(&call));
-            steps.extend(bench.reply(flight, document.as_ref().unwrap_or(&reply)));
+            steps.extend(engine.reply(flight, document.as_ref().unwrap_or(&reply)));
         }
         assert_eq!(refused(steps.remove(0).1), (503, "keys_unavailable".to_owned()), "{what}");
     }
@@ -685,9 +685,10 @@ fn keys_that_are_not_for_verifying_verify_nothing() {
         json!({"kid": 1}),
     ] {
         // Among good ones, so that it is the key that is refused and not the set.
-        let mut bench = with_keys(&json!({"keys": [with(key.clone(), change.clone()), other["keys"][0], null, 7, []]}));
-        assert_eq!(verdict(&mut bench, &alice_token()), "unknown_key", "{change}");
-        assert_eq!(verdict(&mut bench, &OTHER_KEY.token(&alice())), "exchanged", "{change}");
+        let mut engine =
+            with_keys(&json!({"keys": [with(key.clone(), change.clone()), other["keys"][0], null, 7, []]}));
+        assert_eq!(verdict(&mut engine, &alice_token()), "unknown_key", "{change}");
+        assert_eq!(verdict(&mut engine, &OTHER_KEY.token(&alice())), "exchanged", "{change}");
     }
 }
 
@@ -698,9 +699,9 @@ fn of_thousands_of_keys_the_first_256_are_read() {
     let mut keys: Vec<Value> = (0..5000).map(odd).collect();
     keys[255] = set["keys"][0].clone();
     keys[256] = set["keys"][1].clone();
-    let mut bench = with_keys(&json!({"keys": keys}));
-    assert_eq!(verdict(&mut bench, &alice_token()), "exchanged");
-    assert_eq!(verdict(&mut bench, &OTHER_KEY.token(&alice())), "unknown_key");
+    let mut engine = with_keys(&json!({"keys": keys}));
+    assert_eq!(verdict(&mut engine, &alice_token()), "exchanged");
+    assert_eq!(verdict(&mut engine, &OTHER_KEY.token(&alice())), "unknown_key");
 }
 
 // 12 to 17: what a token is made of, and what it says.
@@ -708,7 +709,7 @@ fn of_thousands_of_keys_the_first_256_are_read() {
 #[test]
 fn a_token_has_one_spelling() {
     let good = alice_token();
-    assert_eq!(verdict(&mut Bench::ready(), &good), "exchanged");
+    assert_eq!(verdict(&mut TestEngine::ready(), &good), "exchanged");
     let segments: Vec<&str> = good.split('.').collect();
     let respelled = |index: usize, segment: &str| {
         let mut segments = segments.clone();
@@ -752,10 +753,10 @@ fn a_token_has_one_spelling() {
             spellings.push(respelled(index, &format!("{}{other}", &segment[..segment.len() - 1])));
         }
         for spelling in spellings.into_iter().filter(|spelling| *spelling != good) {
-            let mut bench = Bench::ready();
-            let step = bench.ask(bearer("/github", &spelling));
+            let mut engine = TestEngine::ready();
+            let step = engine.decide(bearer("/github", &spelling));
             let (status, reason) = refused(step);
-            bench.no_call();
+            engine.expect_no_call();
             assert!(matches!(status, 400 | 401), "segment {index}: {status} {reason}");
         }
     }
@@ -772,9 +773,9 @@ fn a_token_has_one_spelling() {
         format!("Bearer {good}"),
         json!({"payload": segments[1], "protected": segments[0], "signature": segments[2]}).to_string(),
     ] {
-        let mut bench = Bench::ready();
-        let (status, _) = refused(bench.ask(bearer("/github", &spelling)));
-        bench.no_call();
+        let mut engine = TestEngine::ready();
+        let (status, _) = refused(engine.decide(bearer("/github", &spelling)));
+        engine.expect_no_call();
         assert!(matches!(status, 400 | 401));
     }
 }
@@ -866,7 +867,7 @@ fn json_with_two_readings_is_refused_in_header_and_claims() {
             for body in &bodies {
                 let token = ENTRA_KEY.sign_bytes(head, body);
                 let shown = || format!("{:.60} {:.60}", String::from_utf8_lossy(head), String::from_utf8_lossy(body));
-                assert_eq!(reason(&mut Bench::ready(), &token), "malformed_token", "{}", shown());
+                assert_eq!(reason(&mut TestEngine::ready(), &token), "malformed_token", "{}", shown());
             }
         }
     }
@@ -877,7 +878,7 @@ fn json_that_is_only_unusual_is_read_for_what_it_is() {
     let claims = alice().to_string();
     let exchanged = |head: &str, claims: &str| {
         assert_eq!(
-            verdict(&mut Bench::ready(), &ENTRA_KEY.sign_bytes(head, claims)),
+            verdict(&mut TestEngine::ready(), &ENTRA_KEY.sign_bytes(head, claims)),
             "exchanged",
             "{head} {claims:.60}"
         );
@@ -902,12 +903,16 @@ fn json_that_is_only_unusual_is_read_for_what_it_is() {
     // And they stand in for nothing.
     for (name, other) in [("aud", "AUD"), ("exp", "EXP"), ("oid", "OID")] {
         let renamed = claims.replacen(&format!("\"{name}\""), &format!("\"{other}\""), 1);
-        assert_eq!(reason(&mut Bench::ready(), &ENTRA_KEY.sign_bytes(&head, renamed)), "invalid_claims", "{other}");
+        assert_eq!(
+            reason(&mut TestEngine::ready(), &ENTRA_KEY.sign_bytes(&head, renamed)),
+            "invalid_claims",
+            "{other}"
+        );
     }
     let renamed = claims.replacen("\"iss\"", "\"ISS\"", 1);
-    assert_eq!(reason(&mut Bench::ready(), &ENTRA_KEY.sign_bytes(&head, renamed)), "unknown_issuer");
+    assert_eq!(reason(&mut TestEngine::ready(), &ENTRA_KEY.sign_bytes(&head, renamed)), "unknown_issuer");
     let renamed = head.replacen("\"alg\"", "\"ALG\"", 1);
-    assert_eq!(reason(&mut Bench::ready(), &ENTRA_KEY.sign_bytes(renamed, &claims)), "unsupported_algorithm");
+    assert_eq!(reason(&mut TestEngine::ready(), &ENTRA_KEY.sign_bytes(renamed, &claims)), "unsupported_algorithm");
 }
 
 #[test]
@@ -916,12 +921,12 @@ fn a_number_of_more_digits_than_anyone_counts_is_refused() {
     for digits in [400, 10_000] {
         let more = format!("{{\"x\":{},", "9".repeat(digits));
         let token = ENTRA_KEY.sign_bytes(header(json!({})).to_string(), claims.replacen('{', &more, 1));
-        assert_eq!(reason(&mut Bench::ready(), &token), "malformed_token", "{digits}");
+        assert_eq!(reason(&mut TestEngine::ready(), &token), "malformed_token", "{digits}");
     }
     // Those of a megabyte are not looked at.
     let more = format!("{{\"x\":{},", "9".repeat(1 << 20));
     let token = ENTRA_KEY.sign_bytes(header(json!({})).to_string(), claims.replacen('{', &more, 1));
-    assert_eq!(refused(Bench::ready().ask(bearer("/github", &token))), (400, "token_too_large".to_owned()));
+    assert_eq!(refused(TestEngine::ready().decide(bearer("/github", &token))), (400, "token_too_large".to_owned()));
 }
 
 /// A token whose claim `name` is written so.
@@ -953,22 +958,22 @@ fn a_time_is_a_number_that_can_be_counted_however_it_is_written() {
             "18446744073709551616",
             "1e300",
         ] {
-            assert_eq!(reason(&mut Bench::ready(), &with_number(name, text)), "invalid_claims", "{name} {text}");
+            assert_eq!(reason(&mut TestEngine::ready(), &with_number(name, text)), "invalid_claims", "{name} {text}");
         }
         for text in ["1e400", "NaN", "+1", "01", "0x10"] {
-            assert_eq!(reason(&mut Bench::ready(), &with_number(name, text)), "malformed_token", "{name} {text}");
+            assert_eq!(reason(&mut TestEngine::ready(), &with_number(name, text)), "malformed_token", "{name} {text}");
         }
     }
     for text in ["1e10", "1.0E+10", "10000000000.0", "10000000000.75", "9007199254740992", "100000e5", "1801000000.5"] {
-        assert_eq!(verdict(&mut Bench::ready(), &with_number("exp", text)), "exchanged", "{text}");
+        assert_eq!(verdict(&mut TestEngine::ready(), &with_number("exp", text)), "exchanged", "{text}");
     }
     for text in ["0", "-0", "0e999", "1e-300", "1.9e3", "1"] {
-        assert_eq!(reason(&mut Bench::ready(), &with_number("exp", text)), "expired", "{text}");
-        assert_eq!(verdict(&mut Bench::ready(), &with_number("nbf", text)), "exchanged", "{text}");
+        assert_eq!(reason(&mut TestEngine::ready(), &with_number("exp", text)), "expired", "{text}");
+        assert_eq!(verdict(&mut TestEngine::ready(), &with_number("nbf", text)), "exchanged", "{text}");
     }
     for text in ["1e10", "9007199254740992"] {
-        assert_eq!(reason(&mut Bench::ready(), &with_number("nbf", text)), "not_yet_valid", "{text}");
-        assert_eq!(reason(&mut Bench::ready(), &with_number("iat", text)), "not_yet_valid", "{text}");
+        assert_eq!(reason(&mut TestEngine::ready(), &with_number("nbf", text)), "not_yet_valid", "{text}");
+        assert_eq!(reason(&mut TestEngine::ready(), &with_number("iat", text)), "not_yet_valid", "{text}");
     }
 }
 
@@ -980,8 +985,8 @@ fn a_token_is_over_at_the_instant_of_its_end() {
         let at = |offset: i64| NOW.secs().checked_add_signed(offset).unwrap();
         let of = |name: &str, offset: i64| {
             let claims = with(alice(), json!({"iat": null, "nbf": null}));
-            let mut bench = Bench::new(&configuration).with_keys();
-            verdict(&mut bench, &ENTRA_KEY.token(&with(claims, json!({name: at(offset)}))))
+            let mut engine = TestEngine::new(&configuration).with_keys();
+            verdict(&mut engine, &ENTRA_KEY.token(&with(claims, json!({name: at(offset)}))))
         };
         assert_eq!(of("exp", -leeway - 1), "expired", "{leeway}");
         assert_eq!(of("exp", -leeway), "expired", "{leeway}");
@@ -996,19 +1001,19 @@ fn a_token_is_over_at_the_instant_of_its_end() {
 
 #[test]
 fn a_token_that_is_over_stays_so_when_the_clock_goes_back_before_its_beginning() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let token = alice_token();
-    assert_eq!(verdict(&mut bench, &token), "exchanged");
-    bench.now = NOW.minus(std::time::Duration::from_secs(3600));
-    bench.tick();
-    bench.serve_keys();
+    assert_eq!(verdict(&mut engine, &token), "exchanged");
+    engine.now = NOW.minus(std::time::Duration::from_secs(3600));
+    engine.tick();
+    engine.serve_keys();
     // What was verified once is not asked for its beginning again; what was not, is.
-    assert_eq!(verdict(&mut bench, &entra_user("carol")), "not_yet_valid");
-    bench.now = NOW.plus(std::time::Duration::from_secs(3660));
-    bench.tick();
-    bench.serve_keys();
-    assert_eq!(verdict(&mut bench, &token), "expired");
-    assert_eq!(verdict(&mut bench, &token), "expired");
+    assert_eq!(verdict(&mut engine, &entra_user("carol")), "not_yet_valid");
+    engine.now = NOW.plus(std::time::Duration::from_secs(3660));
+    engine.tick();
+    engine.serve_keys();
+    assert_eq!(verdict(&mut engine, &token), "expired");
+    assert_eq!(verdict(&mut engine, &token), "expired");
 }
 
 #[test]
@@ -1045,7 +1050,7 @@ fn an_audience_matches_whole_or_not_at_all() {
         json!("api://default"),
     ] {
         let token = ENTRA_KEY.token(&with(alice(), json!({"aud": audience})));
-        assert_eq!(reason(&mut Bench::ready(), &token), "wrong_audience", "{audience}");
+        assert_eq!(reason(&mut TestEngine::ready(), &token), "wrong_audience", "{audience}");
     }
     for audience in [
         json!(1),
@@ -1058,11 +1063,11 @@ fn an_audience_matches_whole_or_not_at_all() {
         json!([{}]),
     ] {
         let token = ENTRA_KEY.token(&with(alice(), json!({"aud": audience})));
-        assert_eq!(reason(&mut Bench::ready(), &token), "invalid_claims", "{audience}");
+        assert_eq!(reason(&mut TestEngine::ready(), &token), "invalid_claims", "{audience}");
     }
     for audience in [json!("gateway-id"), json!(["api://gateway"]), json!(["other", "api://gateway", "third"])] {
         let token = ENTRA_KEY.token(&with(alice(), json!({"aud": audience})));
-        assert_eq!(verdict(&mut Bench::ready(), &token), "exchanged", "{audience}");
+        assert_eq!(verdict(&mut TestEngine::ready(), &token), "exchanged", "{audience}");
     }
 }
 
@@ -1080,15 +1085,15 @@ fn an_issuer_is_no_url_that_leads_to_ours() {
             json!({"issuer": issuer, "jwks": set, "token_endpoint": format!("{LOGIN}/{HOME}/oauth2/v2.0/token")});
         let own = configuration["identity_providers"]["entra-us"].clone();
         configuration["identity_providers"]["entra-us"] = with(with(own, entra), more);
-        Bench::new(&configuration)
+        TestEngine::new(&configuration)
     };
     let of = |issuer: &str, tid: &str| ENTRA_KEY.token(&with(alice(), json!({"iss": issuer, "tid": tid, "ver": null})));
     for several in [false, true] {
-        let mut bench = match several {
+        let mut engine = match several {
             false => provider(format!("{LOGIN}/{HOME}/v2.0"), json!({})),
             true => provider(format!("{LOGIN}/{{tenantid}}/v2.0"), json!({"tenants": [HOME]})),
         };
-        let mut given = |issuer: &str, tid: &str| verdict(&mut bench, &of(issuer, tid));
+        let mut given = |issuer: &str, tid: &str| verdict(&mut engine, &of(issuer, tid));
         assert_eq!(given(&format!("{LOGIN}/{HOME}/v2.0"), HOME), "exchanged");
         assert_eq!(given(&format!("{STS}/{HOME}/"), HOME), "exchanged");
         assert_eq!(given(&format!("{LOGIN}/{CONSUMERS}/v2.0"), CONSUMERS), "wrong_tenant");
@@ -1152,18 +1157,22 @@ fn claims_of_odd_types_grant_nothing() {
         json!(["mcp.read mcp.write"]),
         json!(["", "mcp.write"]),
     ] {
-        let step = Bench::ready().ask(bearer("/github", &with_claims(json!({"scp": scopes}))));
+        let step = TestEngine::ready().decide(bearer("/github", &with_claims(json!({"scp": scopes}))));
         assert_eq!(refused(step), (403, "insufficient_scope".to_owned()), "{scopes}");
     }
     for scopes in [json!("mcp.read  mcp.write"), json!("  mcp.read "), json!(["mcp.read", "x"])] {
-        assert_eq!(verdict(&mut Bench::ready(), &with_claims(json!({"scp": scopes}))), "exchanged", "{scopes}");
+        assert_eq!(verdict(&mut TestEngine::ready(), &with_claims(json!({"scp": scopes}))), "exchanged", "{scopes}");
     }
     for scopes in [json!(1), json!(true), json!({"mcp.read": true}), json!(["mcp.read", 1]), json!([["mcp.read"]])] {
-        assert_eq!(reason(&mut Bench::ready(), &with_claims(json!({"scp": scopes}))), "invalid_claims", "{scopes}");
+        assert_eq!(
+            reason(&mut TestEngine::ready(), &with_claims(json!({"scp": scopes}))),
+            "invalid_claims",
+            "{scopes}"
+        );
     }
     // The one does not add to the other.
     let both = with_claims(json!({"scp": "mcp.write", "scope": "mcp.read"}));
-    assert_eq!(refused(Bench::ready().ask(bearer("/github", &both))).1, "insufficient_scope");
+    assert_eq!(refused(TestEngine::ready().decide(bearer("/github", &both))).1, "insufficient_scope");
     // Roles and groups are no scopes, whatever their type; that groups are left out for their number harms nobody.
     for more in [
         json!({"roles": "mcp.read"}),
@@ -1174,14 +1183,14 @@ fn claims_of_odd_types_grant_nothing() {
         json!({"_claim_names": {"groups": "src1"}, "_claim_sources": {"src1": {"endpoint": "https://evil.example/g"}}}),
     ] {
         let without = with_claims(with(more.clone(), json!({"scp": "mcp.write"})));
-        assert_eq!(refused(Bench::ready().ask(bearer("/github", &without))).1, "insufficient_scope", "{more}");
-        assert_eq!(verdict(&mut Bench::ready(), &with_claims(more.clone())), "exchanged", "{more}");
+        assert_eq!(refused(TestEngine::ready().decide(bearer("/github", &without))).1, "insufficient_scope", "{more}");
+        assert_eq!(verdict(&mut TestEngine::ready(), &with_claims(more.clone())), "exchanged", "{more}");
     }
     for cnf in [json!({}), json!({"jkt": "k"}), json!({"x5t#S256": "c"}), json!({"kid": "k"}), json!({"jwk": {}})] {
-        assert_eq!(reason(&mut Bench::ready(), &with_claims(json!({"cnf": cnf}))), "bound_token", "{cnf}");
+        assert_eq!(reason(&mut TestEngine::ready(), &with_claims(json!({"cnf": cnf}))), "bound_token", "{cnf}");
     }
     for cnf in [json!("jkt"), json!([]), json!({"jkt": 1}), json!(1), json!(true)] {
-        assert_eq!(reason(&mut Bench::ready(), &with_claims(json!({"cnf": cnf}))), "invalid_claims", "{cnf}");
+        assert_eq!(reason(&mut TestEngine::ready(), &with_claims(json!({"cnf": cnf}))), "invalid_claims", "{cnf}");
     }
 }
 
@@ -1209,16 +1218,16 @@ fn credentials_with_an_odd_separator_are_none() {
         (token.clone(), (401, "no_credentials")),
         (format!("\"Bearer\" {token}"), (401, "no_credentials")),
     ] {
-        let mut bench = Bench::ready();
-        let (status, reason) = refused(bench.ask(request("POST", "/github", &[("authorization", &value)])));
-        bench.no_call();
+        let mut engine = TestEngine::ready();
+        let (status, reason) = refused(engine.decide(request("POST", "/github", &[("authorization", &value)])));
+        engine.expect_no_call();
         assert_eq!((status, reason.as_str()), expected, "{:?}", value.replace(&token, "TOKEN"));
     }
 }
 
 #[test]
 fn a_token_endpoints_answer_of_another_kind_is_no_token() {
-    let at = |reply: &Reply| refused(Bench::ready().exchange(bearer("/github", &alice_token()), reply));
+    let at = |reply: &Reply| refused(TestEngine::ready().exchange(bearer("/github", &alice_token()), reply));
     let good = json!({"access_token": "up", "token_type": "Bearer", "expires_in": 60});
     for token_type in [json!("mac"), json!("Bearer "), json!("Bearer, N_A"), json!(["Bearer"]), json!(7), json!("")] {
         let reply = answer_with(200, &[], &with(good.clone(), json!({"token_type": token_type})));
@@ -1236,18 +1245,18 @@ fn a_token_endpoints_answer_of_another_kind_is_no_token() {
     }
     for status in [201, 202, 204, 206, 301, 302, 303, 307, 308] {
         let reply = answer_with(status, &[("location", "https://evil.example/token")], &good);
-        let mut bench = Bench::ready();
-        let (status, _) = refused(bench.exchange(bearer("/github", &alice_token()), &reply));
-        bench.no_call();
+        let mut engine = TestEngine::ready();
+        let (status, _) = refused(engine.exchange(bearer("/github", &alice_token()), &reply));
+        engine.expect_no_call();
         assert!(matches!(status, 502 | 503), "{status}");
     }
 }
 
 #[test]
 fn a_signature_that_was_seen_before_makes_nothing_else_good() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let good = alice_token();
-    assert_eq!(verdict(&mut bench, &good), "exchanged");
+    assert_eq!(verdict(&mut engine, &good), "exchanged");
     let [head, claims, signature] = good.split('.').collect::<Vec<_>>().try_into().unwrap();
     let other = ENTRA_KEY.token(&with(alice(), json!({"oid": "mallory"})));
     let other: Vec<&str> = other.split('.').collect();
@@ -1262,38 +1271,38 @@ fn a_signature_that_was_seen_before_makes_nothing_else_good() {
         format!("{head}.{}.{signature}", encode(with(alice(), json!({"scp": "mcp.admin"})).to_string())),
     ] {
         for path in ["/github", "/github/x"] {
-            let (status, reason) = refused(bench.ask(bearer(path, &forged)));
+            let (status, reason) = refused(engine.decide(bearer(path, &forged)));
             assert_eq!((status, reason.as_str()), (401, "bad_signature"));
         }
-        bench.no_call();
+        engine.expect_no_call();
     }
-    assert_eq!(authorization(bench.ask(bearer("/github", &good))), "Bearer up");
+    assert_eq!(authorization(engine.decide(bearer("/github", &good))), "Bearer up");
 }
 
 #[test]
 fn who_lost_a_scope_does_not_get_it_back_from_the_cache() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let before = ENTRA_KEY.token(&with(alice(), json!({"scp": "mcp.read"})));
-    assert_eq!(verdict(&mut bench, &before), "exchanged");
+    assert_eq!(verdict(&mut engine, &before), "exchanged");
     let after = ENTRA_KEY.token(&with(alice(), json!({"scp": "mcp.write"})));
-    assert_eq!(refused(bench.ask(bearer("/github", &after))), (403, "insufficient_scope".to_owned()));
+    assert_eq!(refused(engine.decide(bearer("/github", &after))), (403, "insufficient_scope".to_owned()));
     // With another token the same user is somebody new.
     let again = ENTRA_KEY.token(&with(alice(), json!({"scp": "mcp.read", "uti": "2"})));
-    assert!(matches!(bench.ask(bearer("/github", &again)), Step::Wait));
+    assert!(matches!(engine.decide(bearer("/github", &again)), Step::Wait));
 }
 
 #[test]
 fn a_failure_that_is_remembered_is_one_tokens_and_one_resources() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let scopes = json!({"scp": "mcp.read mcp.admin"});
     let token = ENTRA_KEY.token(&with(alice(), scopes.clone()));
     let denied = answer_with(400, &[], &json!({"error": "access_denied"}));
-    assert_eq!(refused(bench.exchange(bearer("/github", &token), &denied)).1, "exchange_denied");
-    assert_eq!(refused(bench.ask(bearer("/github", &token))).1, "exchange_denied");
-    assert_eq!(authorization(bench.exchange(bearer("/github/admin", &token), &issued("admin"))), "Bearer admin");
+    assert_eq!(refused(engine.exchange(bearer("/github", &token), &denied)).1, "exchange_denied");
+    assert_eq!(refused(engine.decide(bearer("/github", &token))).1, "exchange_denied");
+    assert_eq!(authorization(engine.exchange(bearer("/github/admin", &token), &issued("admin"))), "Bearer admin");
     let other = ENTRA_KEY.token(&with(alice(), with(scopes, json!({"uti": "2"}))));
-    assert_eq!(authorization(bench.exchange(bearer("/github", &other), &issued("up"))), "Bearer up");
+    assert_eq!(authorization(engine.exchange(bearer("/github", &other), &issued("up"))), "Bearer up");
     let bob = bob_token();
-    assert_eq!(authorization(bench.exchange(bearer("/github", &bob), &issued("bobs"))), "Bearer bobs");
-    assert_eq!(refused(bench.ask(bearer("/github", &token))).1, "exchange_denied");
+    assert_eq!(authorization(engine.exchange(bearer("/github", &bob), &issued("bobs"))), "Bearer bobs");
+    assert_eq!(refused(engine.decide(bearer("/github", &token))).1, "exchange_denied");
 }

@@ -4,7 +4,7 @@ use onbehalf::config::{Config, ConfigError};
 use onbehalf::engine::Step;
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::*;
 
 const A: &str = "https://mcp.acme.example/a";
 const B: &str = "https://mcp.acme.example/b";
@@ -31,23 +31,23 @@ fn token(audience: Value) -> String {
     OKTA_KEY.token(&with(bob(), json!({"aud": audience})))
 }
 
-fn ready(configuration: &Value) -> Bench {
-    Bench::new(configuration).with_keys()
+fn ready(configuration: &Value) -> TestEngine {
+    TestEngine::new(configuration).with_keys()
 }
 
 /// Whether a token is taken at a path: exchanged, or served from the cache.
-fn is_taken(bench: &mut Bench, path: &str, token: &str) -> bool {
-    match bench.ask(bearer(path, token)) {
+fn is_taken(engine: &mut TestEngine, path: &str, token: &str) -> bool {
+    match engine.decide(bearer(path, token)) {
         Step::Wait => {
-            let (flight, _) = bench.call();
-            let steps = bench.reply(flight, &issued("up"));
+            let (flight, _) = engine.expect_call();
+            let steps = engine.reply(flight, &issued("up"));
             assert_eq!(steps.into_iter().map(|(_, step)| authorization(step)).collect::<Vec<_>>(), ["Bearer up"]);
             true
         }
         Step::Forward(edits) => edits.authorization.is_some_and(|token| token.reveal() == "Bearer up"),
         refusal @ Step::Answer(_) => {
             assert_eq!(refused(refusal), (401, "wrong_audience".to_owned()));
-            bench.no_call();
+            engine.expect_no_call();
             false
         }
     }
@@ -59,22 +59,22 @@ fn detail(step: Step) -> String {
 
 #[test]
 fn a_token_for_another_resource_is_refused_before_any_key_is_fetched() {
-    let mut bench = Bench::new(&strict());
+    let mut engine = TestEngine::new(&strict());
     for (path, aud) in [("/b", json!(A)), ("/a", json!(B)), ("/a", json!([B, "x"])), ("/a", json!("api://default"))] {
-        assert!(!is_taken(&mut bench, path, &token(aud.clone())), "{path} {aud}");
+        assert!(!is_taken(&mut engine, path, &token(aud.clone())), "{path} {aud}");
     }
     // One that is for it waits for the keys.
-    bench.wait(bearer("/a", &token(json!(A))));
+    engine.send_waiting(bearer("/a", &token(json!(A))));
     // So it is where the provider's list counts.
-    let mut bench = Bench::new(&two(json!({"audiences": [A]}), json!({})));
-    assert!(!is_taken(&mut bench, "/b", &token(json!(A))));
-    assert!(!is_taken(&mut bench, "/a", &token(json!("api://default"))));
-    bench.wait(bearer("/b", &token(json!("api://default"))));
+    let mut engine = TestEngine::new(&two(json!({"audiences": [A]}), json!({})));
+    assert!(!is_taken(&mut engine, "/b", &token(json!(A))));
+    assert!(!is_taken(&mut engine, "/a", &token(json!("api://default"))));
+    engine.send_waiting(bearer("/b", &token(json!("api://default"))));
 }
 
 #[test]
 fn a_token_that_was_verified_for_one_resource_is_refused_at_another() {
-    let mut bench = ready(&strict());
+    let mut engine = ready(&strict());
     let (of_a, of_b, of_both) = (token(json!(A)), token(json!(B)), token(json!([B, "x", A])));
     for _ in 0..3 {
         for (path, token, expected) in [
@@ -85,17 +85,17 @@ fn a_token_that_was_verified_for_one_resource_is_refused_at_another() {
             ("/b", &of_both, true),
             ("/a", &of_both, true),
         ] {
-            assert_eq!(is_taken(&mut bench, path, token), expected, "{path}");
+            assert_eq!(is_taken(&mut engine, path, token), expected, "{path}");
         }
     }
 }
 
 #[test]
 fn a_refusal_at_one_resource_does_not_keep_a_token_from_its_own() {
-    let mut bench = ready(&strict());
+    let mut engine = ready(&strict());
     let of_a = token(json!(A));
-    assert!(!is_taken(&mut bench, "/b", &of_a));
-    assert!(is_taken(&mut bench, "/a", &of_a));
+    assert!(!is_taken(&mut engine, "/b", &of_a));
+    assert!(is_taken(&mut engine, "/a", &of_a));
 }
 
 #[test]
@@ -103,53 +103,53 @@ fn without_a_list_of_its_own_a_resource_takes_the_providers_and_no_other_resourc
     // In either order: what one resource found out about a token says nothing of the other.
     let configuration = two(json!({"audiences": [A]}), json!({}));
     for first in ["/a", "/b"] {
-        let mut bench = ready(&configuration);
+        let mut engine = ready(&configuration);
         let (of_a, common, of_both) =
             (token(json!(A)), token(json!("api://default")), token(json!([A, "api://default"])));
         for path in [first, "/a", "/b", "/a", "/b"] {
-            assert_eq!(is_taken(&mut bench, path, &of_a), path == "/a", "{path}");
-            assert_eq!(is_taken(&mut bench, path, &common), path == "/b", "{path}");
-            assert!(is_taken(&mut bench, path, &of_both), "{path}");
+            assert_eq!(is_taken(&mut engine, path, &of_a), path == "/a", "{path}");
+            assert_eq!(is_taken(&mut engine, path, &common), path == "/b", "{path}");
+            assert!(is_taken(&mut engine, path, &of_both), "{path}");
         }
     }
 }
 
 #[test]
 fn one_list_for_all_is_what_counts_where_no_resource_has_another() {
-    let mut bench = ready(&two(json!({}), json!({})));
+    let mut engine = ready(&two(json!({}), json!({})));
     let (common, of_a) = (token(json!("api://default")), token(json!(A)));
     for path in ["/a", "/b", "/a"] {
-        assert!(is_taken(&mut bench, path, &common));
-        assert!(!is_taken(&mut bench, path, &of_a));
+        assert!(is_taken(&mut engine, path, &common));
+        assert!(!is_taken(&mut engine, path, &of_a));
     }
 }
 
 #[test]
 fn whoever_waits_for_one_resource_does_not_get_into_another() {
-    let mut bench = Bench::new(&strict());
+    let mut engine = TestEngine::new(&strict());
     let of_a = token(json!(A));
-    let waiting = bench.wait(bearer("/a", &of_a));
-    assert!(matches!(bench.ask(bearer("/b", &of_a)), Step::Answer(_)), "it does not wait");
-    let steps = bench.serve_keys_until_post();
+    let waiting = engine.send_waiting(bearer("/a", &of_a));
+    assert!(matches!(engine.decide(bearer("/b", &of_a)), Step::Answer(_)), "it does not wait");
+    let steps = engine.serve_keys_and_hold_token_requests();
     assert!(steps.is_empty(), "decided without a token");
-    let (flight, call) = bench.call();
+    let (flight, call) = engine.expect_call();
     assert_eq!(form(&call)["audience"], format!("{A}-upstream"));
-    let steps = bench.reply(flight, &issued("up"));
+    let steps = engine.reply(flight, &issued("up"));
     assert_eq!(steps.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [waiting]);
-    assert!(!is_taken(&mut bench, "/b", &of_a), "the token that was exchanged for the one serves the other");
+    assert!(!is_taken(&mut engine, "/b", &of_a), "the token that was exchanged for the one serves the other");
 }
 
 #[test]
 fn the_log_says_that_the_token_is_for_another_resource_and_whose_it_is_once_that_is_known() {
-    let mut bench = ready(&strict());
+    let mut engine = ready(&strict());
     let of_a = token(json!(A));
-    let first = detail(bench.ask(bearer("/b", &of_a)));
+    let first = detail(engine.decide(bearer("/b", &of_a)));
     assert!(first.contains("for another resource here") && first.contains("provider_unverified=okta-eu"), "{first}");
     assert!(!first.contains("subject="), "nothing was verified: {first}");
-    assert!(is_taken(&mut bench, "/a", &of_a));
-    let then = detail(bench.ask(bearer("/b", &of_a)));
+    assert!(is_taken(&mut engine, "/a", &of_a));
+    let then = detail(engine.decide(bearer("/b", &of_a)));
     assert!(then.contains("for another resource here") && then.contains("subject=00ubob"), "{then}");
-    let of_nobody = detail(bench.ask(bearer("/b", &token(json!("https://elsewhere.example")))));
+    let of_nobody = detail(engine.decide(bearer("/b", &token(json!("https://elsewhere.example")))));
     assert!(!of_nobody.contains("for another resource here"), "{of_nobody}");
 }
 
@@ -160,13 +160,13 @@ fn users_without_business_at_a_resource_hear_that_and_nothing_of_audiences() {
         {"url": A, "audiences": [A], "exchange": {"okta-eu": {"audience": "x"}}},
         {"url": B, "audiences": ["api://gateway"], "exchange": {"entra-us": {"resource": "api://b"}}},
     ]);
-    let mut bench = ready(&configuration);
+    let mut engine = ready(&configuration);
     let of_a = token(json!(A));
     for _ in 0..2 {
-        assert_eq!(refused(bench.ask(bearer("/b", &of_a))), (403, "no_exchange".to_owned()));
-        assert!(is_taken(&mut bench, "/a", &of_a));
+        assert_eq!(refused(engine.decide(bearer("/b", &of_a))), (403, "no_exchange".to_owned()));
+        assert!(is_taken(&mut engine, "/a", &of_a));
     }
-    assert_eq!(refused(bench.ask(bearer("/b", &token(json!("nobodys"))))).1, "wrong_audience");
+    assert_eq!(refused(engine.decide(bearer("/b", &token(json!("nobodys"))))).1, "wrong_audience");
 }
 
 #[test]
@@ -174,16 +174,16 @@ fn an_id_token_that_comes_beside_is_for_the_client_whatever_the_resource_is() {
     let mut configuration = strict();
     configuration["identity_providers"]["okta-eu"]["subject_token"] =
         json!({"type": "id_token", "header": "x-id-token", "audiences": ["login-client"]});
-    let mut bench = ready(&configuration);
+    let mut engine = ready(&configuration);
     let id_token = OKTA_KEY.token(&bob_id());
     for (path, audience) in [("/a", A), ("/b", B)] {
         let bearer = format!("Bearer {}", token(json!(audience)));
         let fields = [("authorization", bearer.as_str()), ("x-id-token", id_token.as_str())];
-        assert_eq!(authorization(bench.exchange(request("POST", path, &fields), &issued("up"))), "Bearer up");
+        assert_eq!(authorization(engine.exchange(request("POST", path, &fields), &issued("up"))), "Bearer up");
         // The one that comes beside does not open it.
         let crossed = format!("Bearer {}", token(json!(if audience == A { B } else { A })));
         let fields = [("authorization", crossed.as_str()), ("x-id-token", id_token.as_str())];
-        assert_eq!(refused(bench.ask(request("POST", path, &fields))).1, "wrong_audience");
+        assert_eq!(refused(engine.decide(request("POST", path, &fields))).1, "wrong_audience");
     }
 }
 
@@ -191,10 +191,10 @@ fn an_id_token_that_comes_beside_is_for_the_client_whatever_the_resource_is() {
 fn an_id_token_in_the_place_of_an_access_token_is_for_its_resource_too() {
     let mut configuration = strict();
     configuration["identity_providers"]["okta-eu"]["subject_token"] = json!({"type": "id_token"});
-    let mut bench = ready(&configuration);
+    let mut engine = ready(&configuration);
     let of_a = OKTA_KEY.token(&with(bob_id(), json!({"aud": A})));
-    assert!(is_taken(&mut bench, "/a", &of_a));
-    assert!(!is_taken(&mut bench, "/b", &of_a));
+    assert!(is_taken(&mut engine, "/a", &of_a));
+    assert!(!is_taken(&mut engine, "/b", &of_a));
 }
 
 fn error(configuration: &Value) -> ConfigError {
@@ -270,12 +270,13 @@ fn a_token_of_the_wrong_version_is_explained_by_the_list_of_its_resource() {
     configuration["resources"][0]["audiences"] = json!([uri]);
     configuration["resources"][0]["exchange"].as_object_mut().unwrap().remove("okta-eu");
     configuration["resources"][1]["audiences"] = json!([id]);
-    let mut bench = ready(&configuration);
+    let mut engine = ready(&configuration);
     let v2 = |aud: &str| ENTRA_KEY.token(&with(alice(), json!({"aud": aud})));
-    let at =
-        |path: &str, bench: &mut Bench| detail(bench.ask(bearer(path, &v2("0b7e1c11-aaaa-4000-8000-000000000009"))));
-    assert!(at("/github", &mut bench).contains("a v2.0 token, whose aud is the client id"));
-    assert!(at("/github/admin", &mut bench).contains("a token for another app"));
+    let at = |path: &str, engine: &mut TestEngine| {
+        detail(engine.decide(bearer(path, &v2("0b7e1c11-aaaa-4000-8000-000000000009"))))
+    };
+    assert!(at("/github", &mut engine).contains("a v2.0 token, whose aud is the client id"));
+    assert!(at("/github/admin", &mut engine).contains("a token for another app"));
 }
 
 #[test]
@@ -284,9 +285,9 @@ fn a_token_for_the_proxys_app_by_another_name_is_not_called_anothers() {
     let id = "0b7e1c11-0000-4000-8000-000000000001";
     configuration["identity_providers"]["entra-us"]["client"]["id"] = json!(id);
     configuration["identity_providers"]["entra-us"]["audiences"] = json!([id, "https://mcp.acme.example/github"]);
-    let mut bench = ready(&configuration);
+    let mut engine = ready(&configuration);
     let mut told =
-        |aud: &str| detail(bench.ask(bearer("/github", &ENTRA_KEY.token(&with(alice(), json!({"aud": aud}))))));
+        |aud: &str| detail(engine.decide(bearer("/github", &ENTRA_KEY.token(&with(alice(), json!({"aud": aud}))))));
     assert!(told(&format!("api://{id}")).contains("a token for the app of client.id, by a name that audiences lacks"));
     assert!(told("api://0b7e1c11-aaaa-4000-8000-000000000009").contains("a token for another app"));
 }

@@ -12,7 +12,7 @@ use onbehalf::http::CallFailure;
 use onbehalf::http::Reply;
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::*;
 
 thread_local! {
     static LINES: RefCell<Vec<(Level, String)>> = const { RefCell::new(Vec::new()) };
@@ -110,14 +110,14 @@ fn audited(step: Step) -> HashMap<String, String> {
 #[test]
 fn an_exchange_says_who_what_how_long_and_by_which_name_the_provider_knows_it() {
     listen();
-    let mut bench = Bench::ready();
-    let id = bench.wait(bearer("/github", &alice_token()));
-    let joined = bench.wait(bearer("/github", &alice_token()));
-    bench.now = bench.now.plus(Duration::from_millis(120));
-    let (flight, _) = bench.call();
+    let mut engine = TestEngine::ready();
+    let id = engine.send_waiting(bearer("/github", &alice_token()));
+    let joined = engine.send_waiting(bearer("/github", &alice_token()));
+    engine.now = engine.now.plus(Duration::from_millis(120));
+    let (flight, _) = engine.expect_call();
     assert!(records().is_empty());
     let body = json!({"access_token": "issued", "token_type": "Bearer", "expires_in": 3600});
-    let steps = bench.reply(flight, &answer_with(200, &[("x-ms-request-id", "trace-1")], &body));
+    let steps = engine.reply(flight, &answer_with(200, &[("x-ms-request-id", "trace-1")], &body));
     let expected = [
         ("event", "exchanged"),
         ("outcome", "ok"),
@@ -140,8 +140,8 @@ fn a_cached_call_has_its_caller_in_filter_state_and_no_line() {
     for hits in [false, true] {
         let mut configuration = configuration();
         configuration["audit"] = json!({"hits": hits});
-        let mut bench = Bench::new(&configuration).with_keys();
-        authorization(bench.exchange(bearer("/github", &alice_token()), &issued("one")));
+        let mut engine = TestEngine::new(&configuration).with_keys();
+        authorization(engine.exchange(bearer("/github", &alice_token()), &issued("one")));
         records();
         let mut expected = of_alice(if hits { &[("event", "forwarded"), ("cache", "hit")] } else { &[] });
         expected.remove("scopes");
@@ -149,7 +149,7 @@ fn a_cached_call_has_its_caller_in_filter_state_and_no_line() {
             expected.remove("issuer");
         }
         for _ in 0..2 {
-            assert_eq!(audited(bench.ask(bearer("/github", &alice_token()))), expected);
+            assert_eq!(audited(engine.decide(bearer("/github", &alice_token()))), expected);
             assert!(records().is_empty(), "such a request has no line");
         }
     }
@@ -160,20 +160,20 @@ fn cached_calls_of_two_users_to_two_resources_are_told_apart() {
     listen();
     let mut configuration = configuration();
     configuration["resources"][1]["scopes"] = json!([]);
-    let mut bench = Bench::new(&configuration).with_keys();
+    let mut engine = TestEngine::new(&configuration).with_keys();
     let users = ["alice", "carol"].map(|user| (format!("{TENANT}/{user}"), entra_user(user)));
     for path in ["/github", "/github/admin"] {
         for (_, token) in &users {
-            authorization(bench.exchange(bearer(path, token), &issued("one")));
+            authorization(engine.exchange(bearer(path, token), &issued("one")));
         }
     }
     for (path, resource) in [("/github", GITHUB.to_owned()), ("/github/admin", format!("{GITHUB}/admin"))] {
         for (subject, token) in &users {
-            let told = audited(bench.ask(bearer(path, token)));
+            let told = audited(engine.decide(bearer(path, token)));
             assert_eq!((&told["subject"], &told["resource"]), (subject, &resource));
         }
     }
-    assert!(audited(bench.ask(request("GET", "/healthz", &[]))).is_empty(), "nobody calls on an open path");
+    assert!(audited(engine.decide(request("GET", "/healthz", &[]))).is_empty(), "nobody calls on an open path");
 }
 
 #[test]
@@ -187,10 +187,10 @@ fn a_fact_has_the_same_value_in_the_first_call_and_in_cached_ones() {
     configuration["audit"] = json!({"hits": true});
     for name in [odd, &*long] {
         let token = OKTA_KEY.token(&with(bob(), json!({"uid": name, "cid": name})));
-        let mut bench = Bench::new(&configuration).with_keys();
+        let mut engine = TestEngine::new(&configuration).with_keys();
         let path = format!("/{}", "r".repeat(600));
-        let first = audited(bench.exchange(bearer(&path, &token), &issued("one")));
-        let cached = audited(bench.ask(bearer(&path, &token)));
+        let first = audited(engine.exchange(bearer(&path, &token), &issued("one")));
+        let cached = audited(engine.decide(bearer(&path, &token)));
         for fact in ["subject", "client", "provider", "issuer", "resource"] {
             assert_eq!(first[fact], cached[fact]);
             assert!(cached[fact].bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{}", cached[fact]);
@@ -203,9 +203,9 @@ fn applications_with_long_names_are_told_apart_in_filter_state() {
     listen();
     let of = |client: String| {
         let token = OKTA_KEY.token(&with(bob(), json!({"cid": client})));
-        let mut bench = Bench::ready();
-        authorization(bench.exchange(bearer("/github", &token), &issued("one")));
-        audited(bench.ask(bearer("/github", &token)))["client"].clone()
+        let mut engine = TestEngine::ready();
+        authorization(engine.exchange(bearer("/github", &token), &issued("one")));
+        audited(engine.decide(bearer("/github", &token)))["client"].clone()
     };
     let common = "x".repeat(512);
     assert_eq!(of(common.clone()), common);
@@ -217,9 +217,9 @@ fn users_with_long_names_are_told_apart_in_filter_state() {
     listen();
     let of = |user: &str| {
         let token = OKTA_KEY.token(&with(bob(), json!({"uid": user})));
-        let mut bench = Bench::ready();
-        let first = audited(bench.exchange(bearer("/github", &token), &issued("one")));
-        let cached = audited(bench.ask(bearer("/github", &token)));
+        let mut engine = TestEngine::ready();
+        let first = audited(engine.exchange(bearer("/github", &token), &issued("one")));
+        let cached = audited(engine.decide(bearer("/github", &token)));
         assert_eq!(first["subject"], cached["subject"], "the same before and after");
         first["subject"].clone()
     };
@@ -237,13 +237,13 @@ fn users_with_long_names_are_told_apart_in_filter_state() {
 #[test]
 fn a_failed_exchange_has_its_line_and_so_has_each_who_waited_or_came_later() {
     listen();
-    let mut bench = Bench::ready();
-    bench.wait(bearer("/github", &alice_token()));
-    bench.wait(bearer("/github", &alice_token()));
-    bench.now = bench.now.plus(Duration::from_millis(70));
-    let (flight, _) = bench.call();
+    let mut engine = TestEngine::ready();
+    engine.send_waiting(bearer("/github", &alice_token()));
+    engine.send_waiting(bearer("/github", &alice_token()));
+    engine.now = engine.now.plus(Duration::from_millis(70));
+    let (flight, _) = engine.expect_call();
     let body = json!({"error": "invalid_client", "error_codes": [7_000_215], "trace_id": "t-2", "error_description": "secret words"});
-    let steps = bench.reply(flight, &answer_with(401, &[], &body));
+    let steps = engine.reply(flight, &answer_with(401, &[], &body));
     let [exchange, first, second] = records().try_into().unwrap();
     for (level, facts) in [&exchange, &first, &second] {
         assert_eq!(*level, Level::Warn);
@@ -270,7 +270,7 @@ fn a_failed_exchange_has_its_line_and_so_has_each_who_waited_or_came_later() {
         assert_eq!((&*told["reason"], &*told["subject"]), ("exchange_misconfigured", ALICE));
         assert!(told["detail"].contains("trace=t-2"), "{told:?}");
     }
-    refused(bench.ask(bearer("/github", &alice_token())));
+    refused(engine.decide(bearer("/github", &alice_token())));
     let (_, later) = record();
     assert_eq!((&*later["cache"], &*later["latency_ms"], &*later["trace"]), ("remembered", "0", "t-2"));
 }
@@ -281,15 +281,15 @@ fn a_renewal_has_its_line_whether_it_brings_a_token_or_none() {
         [(issued("second"), "ok", Level::Info), (TIMED_OUT, "provider_unavailable", Level::Warn)]
     {
         listen();
-        let mut bench = Bench::ready();
+        let mut engine = TestEngine::ready();
         let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 86400})));
-        authorization(bench.exchange(bearer("/github", &token), &issued("first")));
-        bench.advance(3500);
+        authorization(engine.exchange(bearer("/github", &token), &issued("first")));
+        engine.advance(3500);
         records();
-        authorization(bench.ask(bearer("/github", &token)));
+        authorization(engine.decide(bearer("/github", &token)));
         assert!(records().is_empty());
-        let (flight, _) = bench.call();
-        assert!(bench.reply(flight, &reply).is_empty());
+        let (flight, _) = engine.expect_call();
+        assert!(engine.reply(flight, &reply).is_empty());
         let (loud, facts) = record();
         assert_eq!(loud, level);
         assert_eq!((&*facts["event"], &*facts["outcome"], &*facts["cache"]), ("renewed", outcome, "renewed"));
@@ -300,7 +300,7 @@ fn a_renewal_has_its_line_whether_it_brings_a_token_or_none() {
 #[test]
 fn of_a_token_that_is_not_verified_no_line_says_whose_it_is() {
     listen();
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let forged = OTHER_KEY.sign(&json!({"alg": "ES256", "kid": "entra-1"}), &alice());
     let foreign = ENTRA_KEY.token(&with(alice(), json!({"iss": "https://evil.example/"})));
     let expired = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() - 3600})));
@@ -311,7 +311,7 @@ fn of_a_token_that_is_not_verified_no_line_says_whose_it_is() {
         (&expired, "expired"),
         (&elsewhere, "wrong_audience"),
     ] {
-        let told = audited(bench.ask(bearer("/github", token)));
+        let told = audited(engine.decide(bearer("/github", token)));
         let (level, facts) = record();
         assert_eq!(level, Level::Info);
         assert_eq!((&*facts["event"], &*facts["reason"], &*facts["resource"]), ("refused", reason, GITHUB));
@@ -323,10 +323,10 @@ fn of_a_token_that_is_not_verified_no_line_says_whose_it_is() {
         }
     }
     // While keys are fetched, nothing is verified either.
-    let mut bench = Bench::new(&configuration());
-    bench.wait(bearer("/github", &alice_token()));
-    let (flight, _) = bench.call();
-    bench.reply(flight, &Reply::Failed(CallFailure::NoConnection));
+    let mut engine = TestEngine::new(&configuration());
+    engine.send_waiting(bearer("/github", &alice_token()));
+    let (flight, _) = engine.expect_call();
+    engine.reply(flight, &Reply::Failed(CallFailure::NoConnection));
     let mut records = records();
     let (level, facts) = records.pop().unwrap();
     let document = format!("{ENTRA}/.well-known/openid-configuration");
@@ -349,22 +349,22 @@ fn of_a_token_that_is_not_verified_no_line_says_whose_it_is() {
 #[test]
 fn whoever_is_refused_with_a_good_token_is_named() {
     listen();
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let poor = ENTRA_KEY.token(&with(alice(), json!({"scp": "other"})));
     for (path, token, reason) in
         [("/github", &poor, "insufficient_scope"), ("/github/admin", &bob_token(), "no_exchange")]
     {
-        assert_eq!(refused(bench.ask(bearer(path, token))).1, reason);
+        assert_eq!(refused(engine.decide(bearer(path, token))).1, reason);
         let (_, facts) = record();
         assert_eq!(facts["reason"], reason);
         let (issuer, subject) = if reason == "no_exchange" { (OKTA, "00ubob") } else { (ENTRA, ALICE) };
         assert_eq!((&*facts["issuer"], &*facts["subject"], &*facts["client"]), (issuer, subject, "client"));
     }
     // It was verified once, and has run out since.
-    authorization(bench.exchange(bearer("/github", &alice_token()), &issued("one")));
+    authorization(engine.exchange(bearer("/github", &alice_token()), &issued("one")));
     records();
-    bench.advance(4000);
-    refused(bench.ask(bearer("/github", &alice_token())));
+    engine.advance(4000);
+    refused(engine.decide(bearer("/github", &alice_token())));
     let (_, facts) = record();
     assert_eq!((&*facts["reason"], &*facts["subject"]), ("expired", ALICE));
 }
@@ -372,14 +372,14 @@ fn whoever_is_refused_with_a_good_token_is_named() {
 #[test]
 fn a_request_without_a_token_is_not_worth_a_line_that_everybody_sees() {
     listen();
-    let mut bench = Bench::ready();
-    let told = audited(bench.ask(request("GET", "/github", &[])));
+    let mut engine = TestEngine::ready();
+    let told = audited(engine.decide(request("GET", "/github", &[])));
     let expected = [("event", "refused"), ("reason", "no_credentials"), ("resource", GITHUB), ("latency_ms", "0")];
     assert_eq!(told, facts(&expected));
     assert_eq!(record(), (Level::Debug, facts(&expected)));
     // Any client may look for an authorization server here, and what it writes into the path is its own.
     let path = "/.well-known/openid-configuration/github/word-of-a-stranger";
-    drop(answered(bench.ask(request("GET", path, &[("x-word", "word-of-a-stranger")]))));
+    drop(answered(engine.decide(request("GET", path, &[("x-word", "word-of-a-stranger")]))));
     let expected =
         [("event", "refused"), ("reason", "not_an_authorization_server"), ("resource", GITHUB), ("latency_ms", "0")];
     assert_eq!(record(), (Level::Debug, facts(&expected)));
@@ -389,9 +389,9 @@ fn a_request_without_a_token_is_not_worth_a_line_that_everybody_sees() {
 fn subject_with(audit: &Value, user: &str, token: &dyn Fn(&str) -> String) -> Option<String> {
     let mut configuration = configuration();
     configuration["audit"] = audit.clone();
-    let mut bench = Bench::new(&configuration).with_keys();
+    let mut engine = TestEngine::new(&configuration).with_keys();
     records();
-    authorization(bench.exchange(bearer("/github", &token(user)), &issued("one")));
+    authorization(engine.exchange(bearer("/github", &token(user)), &issued("one")));
     record().1.remove("subject")
 }
 
@@ -416,9 +416,9 @@ fn users_are_shown_as_the_operator_wants_it() {
 fn no_claim_forges_a_line_or_a_fact() {
     listen();
     let evil = "x\" event=exchanged\r\n[info] event=refused reason=ok subject=root\u{2028}\\";
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let token = OKTA_KEY.token(&with(bob(), json!({"uid": evil, "cid": evil})));
-    let step = bench.exchange(bearer("/github", &token), &issued("one"));
+    let step = engine.exchange(bearer("/github", &token), &issued("one"));
     let lines = LINES.take();
     let (_, line) = lines.last().unwrap();
     assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{line}");
@@ -429,12 +429,12 @@ fn no_claim_forges_a_line_or_a_fact() {
     assert!(!told["subject"].replace("\\\"", "").contains('"'), "{told:?}");
 
     // Nor does what an unverified token, its header or the request says.
-    bench.wait(bearer("/github", &OTHER_KEY.sign(&json!({"alg": "ES256", "kid": evil}), &bob())));
-    let (_, unknown_key) = bench.serve_keys().remove(0);
+    engine.send_waiting(bearer("/github", &OTHER_KEY.sign(&json!({"alg": "ES256", "kid": evil}), &bob())));
+    let (_, unknown_key) = engine.serve_keys().remove(0);
     for step in [
         unknown_key,
-        bench.ask(bearer("/github", &ENTRA_KEY.token(&with(alice(), json!({"iss": evil}))))),
-        bench.ask(onbehalf::http::Request::new(&[
+        engine.decide(bearer("/github", &ENTRA_KEY.token(&with(alice(), json!({"iss": evil}))))),
+        engine.decide(onbehalf::http::Request::new(&[
             (":method", b"GET"),
             (":authority", evil.replace(['\r', '\n'], "").as_bytes()),
             (":path", b"/"),
@@ -452,10 +452,10 @@ fn no_claim_forges_a_line_or_a_fact() {
 #[test]
 fn no_stranger_ends_the_field_of_the_access_log_that_has_the_detail_in_quotes() {
     listen();
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let kid = "x subject=9b1c/victim event=forwarded y";
-    bench.wait(bearer("/github", &OTHER_KEY.sign(&json!({"alg": "ES256", "kid": kid}), &bob())));
-    let (_, step) = bench.serve_keys().remove(0);
+    engine.send_waiting(bearer("/github", &OTHER_KEY.sign(&json!({"alg": "ES256", "kid": kid}), &bob())));
+    let (_, step) = engine.serve_keys().remove(0);
     let told = audited(step);
     let field = format!("detail=\"{}\" status=401", told["detail"]);
     let facts = read(&field);
@@ -478,15 +478,15 @@ fn a_token_that_goes_on_without_an_exchange_has_its_line_the_first_time_at_each_
         resource("one", forwarded()), resource("two", forwarded()), resource("three", json!({})),
     ]);
     let shared = SharedMap::default();
-    let mut workers = [(); 2].map(|()| Bench::beside(&configuration, &shared).with_keys());
+    let mut workers = [(); 2].map(|()| TestEngine::sharing(&configuration, &shared).with_keys());
     records();
     let token = bob_token();
-    for bench in &mut workers {
+    for engine in &mut workers {
         // Verified for the first time, and going nowhere.
-        assert_eq!(refused(bench.ask(bearer("/github", &token))).1, "insufficient_scope");
+        assert_eq!(refused(engine.decide(bearer("/github", &token))).1, "insufficient_scope");
         assert_eq!(record().1["event"], "refused");
         for path in ["/one", "/two", "/three"] {
-            let told = audited(bench.ask(bearer(path, &token)));
+            let told = audited(engine.decide(bearer(path, &token)));
             let (level, line) = record();
             assert_eq!((level, &line), (Level::Info, &told));
             assert_eq!(
@@ -494,13 +494,13 @@ fn a_token_that_goes_on_without_an_exchange_has_its_line_the_first_time_at_each_
                 ("forwarded", "bob@acme.example", "okta-eu")
             );
             assert_eq!(told["resource"], format!("https://mcp.acme.example{path}"));
-            let again = audited(bench.ask(bearer(path, &token)));
+            let again = audited(engine.decide(bearer(path, &token)));
             assert_eq!((&again["subject"], &again["resource"]), (&told["subject"], &told["resource"]));
             assert!(records().is_empty());
         }
     }
     let another = OKTA_KEY.token(&with(bob(), json!({"sub": "carol@acme.example"})));
-    let _ = workers[0].ask(bearer("/one", &another));
+    let _ = workers[0].decide(bearer("/one", &another));
     assert_eq!(record().1["subject"], "carol@acme.example");
 }
 
@@ -512,14 +512,14 @@ fn a_token_that_a_worker_has_forgotten_has_its_line_again() {
         json!({"profile": "none", "issuer": OKTA, "cluster": "okta", "audiences": ["api://default"]});
     configuration["resources"] = json!([{"url": GITHUB, "exchange": {"okta-eu": {}}}]);
     configuration["cache"] = json!({"verified_tokens": 1});
-    let mut bench = Bench::new(&configuration).with_keys();
+    let mut engine = TestEngine::new(&configuration).with_keys();
     records();
     let [bob, carol] =
         ["bob", "carol"].map(|name| OKTA_KEY.token(&with(bob(), json!({"sub": format!("{name}@acme.example")}))));
     for token in [&bob, &carol, &bob] {
-        let told = audited(bench.ask(bearer("/github", token)));
+        let told = audited(engine.decide(bearer("/github", token)));
         assert_eq!(record(), (Level::Info, told));
-        let _ = bench.ask(bearer("/github", token));
+        let _ = engine.decide(bearer("/github", token));
         assert!(records().is_empty());
     }
 }
@@ -527,9 +527,9 @@ fn a_token_that_a_worker_has_forgotten_has_its_line_again() {
 #[test]
 fn nothing_of_a_token_is_in_any_line() {
     listen();
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let token = alice_token();
-    let step = bench.exchange(bearer("/github", &token), &issued("the-issued-token"));
+    let step = engine.exchange(bearer("/github", &token), &issued("the-issued-token"));
     let (_, signature) = token.rsplit_once('.').unwrap();
     let secrets = [signature, token.split('.').nth(1).unwrap(), "the-issued-token", SECRET];
     let told = format!("{:?}", audited(step));
@@ -548,15 +548,15 @@ fn a_users_issuer_is_that_of_the_tenant_where_a_provider_has_several() {
     provider["tenants"] = json!([TENANT]);
     provider["jwks_uri"] = json!("https://login.entra.example/keys");
     provider["token_endpoint"] = json!("https://login.entra.example/organizations/oauth2/v2.0/token");
-    let mut bench = Bench::new(&configuration);
-    bench.tick();
-    while let Some((flight, call)) = bench.engine.next_call() {
+    let mut engine = TestEngine::new(&configuration);
+    engine.tick();
+    while let Some((flight, call)) = engine.inner.next_call() {
         let reply =
             if call.url.path() == "/keys" { answer(200, &key_set(&[&ENTRA_KEY])) } else { provider_document(&call) };
-        bench.reply(flight, &reply);
+        engine.reply(flight, &reply);
     }
     records();
-    authorization(bench.exchange(bearer("/github", &alice_token()), &issued("one")));
+    authorization(engine.exchange(bearer("/github", &alice_token()), &issued("one")));
     assert_eq!(record().1["issuer"], ENTRA);
 }
 
@@ -565,10 +565,10 @@ fn what_another_worker_has_brought_is_told_by_whoever_it_serves() {
     for (reply, event) in [(issued("one"), "forwarded"), (answer(401, br#"{"error":"invalid_client"}"#), "refused")] {
         listen();
         let shared = SharedMap::default();
-        let mut workers = [(); 2].map(|()| Bench::beside(&configuration(), &shared).with_keys());
+        let mut workers = [(); 2].map(|()| TestEngine::sharing(&configuration(), &shared).with_keys());
         let _ = workers[0].exchange(bearer("/github", &alice_token()), &reply);
         records();
-        let told = audited(workers[1].ask(bearer("/github", &alice_token())));
+        let told = audited(workers[1].decide(bearer("/github", &alice_token())));
         assert_eq!((&*told["event"], &*told["cache"], &*told["subject"]), (event, "shared", ALICE));
         let lines = records();
         assert_eq!(
@@ -585,10 +585,10 @@ fn whoever_has_waited_too_long_is_named_if_it_is_known_who_that_is() {
     let mut configuration = configuration();
     configuration["longest_wait_seconds"] = json!(5);
     configuration["identity_providers"]["entra-us"]["timeout_seconds"] = json!(20);
-    let mut bench = Bench::new(&configuration).with_keys();
-    bench.wait(bearer("/github", &alice_token()));
-    bench.advance(6);
-    let told = audited(bench.tick().remove(0).1);
+    let mut engine = TestEngine::new(&configuration).with_keys();
+    engine.send_waiting(bearer("/github", &alice_token()));
+    engine.advance(6);
+    let told = audited(engine.tick().remove(0).1);
     let (level, line) = record();
     assert_eq!(level, Level::Warn);
     for facts in [&told, &line] {

@@ -15,7 +15,7 @@ use rsa::pkcs8::{EncodePrivateKey as _, LineEnding};
 use rsa::traits::PublicKeyParts as _;
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::*;
 
 /// A private key in PEM, the public one, and its bytes as a certificate has them.
 struct Pair {
@@ -76,9 +76,9 @@ fn with_client(authentication: Value) -> Value {
 
 /// The header and the claims of the assertion by which a client proves itself, and whether the key signed it.
 fn assertion(authentication: Value, algorithm: &str, public: &PublicKey) -> (Value, Value) {
-    let mut bench = Bench::new(&with_client(authentication)).with_keys();
-    bench.wait(bearer("/github", &alice_token()));
-    let form = form(&bench.call().1);
+    let mut engine = TestEngine::new(&with_client(authentication)).with_keys();
+    engine.send_waiting(bearer("/github", &alice_token()));
+    let form = form(&engine.expect_call().1);
     assert!(!form.contains_key("client_secret"));
     let token = &form["client_assertion"];
     let (input, signature) = token.rsplit_once('.').unwrap();
@@ -186,8 +186,8 @@ fn a_certificate_must_be_the_keys_own() {
     assert!(none.contains("authentication.certificate_header: found an empty list"), "{none}");
 }
 
-fn with_two_secrets(method: &str) -> Bench {
-    Bench::new(&with_client(
+fn with_two_secrets(method: &str) -> TestEngine {
+    TestEngine::new(&with_client(
         json!({"method": method, "secret": {"inline": "new"}, "previous_secret": {"inline": "old"}}),
     ))
     .with_keys()
@@ -212,44 +212,44 @@ fn invalid_client() -> Reply {
 #[test]
 fn while_a_secret_is_replaced_the_old_one_serves_where_the_new_is_not_known() {
     for method in ["client_secret_post", "client_secret_basic"] {
-        let mut bench = with_two_secrets(method);
-        let id = bench.wait(bearer("/github", &alice_token()));
-        let (flight, call) = bench.call();
+        let mut engine = with_two_secrets(method);
+        let id = engine.send_waiting(bearer("/github", &alice_token()));
+        let (flight, call) = engine.expect_call();
         assert_eq!(secret_of(&call), "new");
-        assert!(bench.reply(flight, &invalid_client()).is_empty(), "it waits on");
+        assert!(engine.reply(flight, &invalid_client()).is_empty(), "it waits on");
         // Who comes meanwhile waits for the same.
-        let other = bench.wait(bearer("/github", &alice_token()));
-        let (flight, call) = bench.call();
+        let other = engine.send_waiting(bearer("/github", &alice_token()));
+        let (flight, call) = engine.expect_call();
         assert_eq!(secret_of(&call), "old");
-        bench.no_call();
-        let steps = bench.reply(flight, &issued("up"));
+        engine.expect_no_call();
+        let steps = engine.reply(flight, &issued("up"));
         let served: Vec<_> = steps.into_iter().map(|(id, step)| (id, authorization(step))).collect();
         assert_eq!(served, [(id, "Bearer up".to_owned()), (other, "Bearer up".to_owned())]);
-        let counted = bench.engine.counters().take();
+        let counted = engine.inner.counters().take();
         assert!(counted.contains(&(Sample::Exchanges(0, "ok_with_previous_secret"), 1)), "{counted:?}");
         // The new one is always tried first.
-        bench.wait(bearer("/github", &entra_user("next")));
-        assert_eq!(secret_of(&bench.call().1), "new");
+        engine.send_waiting(bearer("/github", &entra_user("next")));
+        assert_eq!(secret_of(&engine.expect_call().1), "new");
     }
 }
 
 #[test]
 fn a_provider_that_knows_neither_secret_is_asked_twice_and_one_that_says_something_else_once() {
-    let mut bench = with_two_secrets("client_secret_post");
-    bench.wait(bearer("/github", &alice_token()));
-    let (flight, _) = bench.call();
-    assert!(bench.reply(flight, &invalid_client()).is_empty());
-    let (flight, _) = bench.call();
-    let mut steps = bench.reply(flight, &invalid_client());
+    let mut engine = with_two_secrets("client_secret_post");
+    engine.send_waiting(bearer("/github", &alice_token()));
+    let (flight, _) = engine.expect_call();
+    assert!(engine.reply(flight, &invalid_client()).is_empty());
+    let (flight, _) = engine.expect_call();
+    let mut steps = engine.reply(flight, &invalid_client());
     assert_eq!(refused(steps.remove(0).1).1, "exchange_misconfigured");
-    bench.no_call();
+    engine.expect_no_call();
 
     for reply in [answer_with(400, &[], &json!({"error": "invalid_grant"})), TIMED_OUT, answer(401, b"<html>")] {
-        let mut bench = with_two_secrets("client_secret_post");
-        bench.wait(bearer("/github", &alice_token()));
-        let (flight, _) = bench.call();
-        assert_eq!(bench.reply(flight, &reply).len(), 1);
-        bench.no_call();
+        let mut engine = with_two_secrets("client_secret_post");
+        engine.send_waiting(bearer("/github", &alice_token()));
+        let (flight, _) = engine.expect_call();
+        assert_eq!(engine.reply(flight, &reply).len(), 1);
+        engine.expect_no_call();
     }
 }
 
@@ -288,17 +288,17 @@ fn field(name: &str, value: &str) -> (String, String) {
 #[test]
 fn a_client_that_is_known_by_its_tls_certificate_sends_its_id_and_no_secret() {
     for method in ["tls_client_auth", "self_signed_tls_client_auth"] {
-        let mut bench = Bench::new(&with_client(json!({"method": method}))).with_keys();
-        bench.wait(bearer("/github", &alice_token()));
-        assert_eq!(proof(&bench.call().1), (vec![field("client_id", "gateway-id")], false), "{method}");
+        let mut engine = TestEngine::new(&with_client(json!({"method": method}))).with_keys();
+        engine.send_waiting(bearer("/github", &alice_token()));
+        assert_eq!(proof(&engine.expect_call().1), (vec![field("client_id", "gateway-id")], false), "{method}");
     }
 }
 
 #[test]
 fn a_client_that_the_cluster_proves_sends_nothing_of_its_own() {
-    let mut bench = Bench::new(&with_client(json!({"method": "upstream"}))).with_keys();
-    bench.wait(bearer("/github", &alice_token()));
-    assert_eq!(proof(&bench.call().1), (vec![], false));
+    let mut engine = TestEngine::new(&with_client(json!({"method": "upstream"}))).with_keys();
+    engine.send_waiting(bearer("/github", &alice_token()));
+    assert_eq!(proof(&engine.expect_call().1), (vec![], false));
 }
 
 const ALIAS: &str = "https://login.entra.example/mtls/token";
@@ -315,15 +315,15 @@ fn metadata(aliases: &Value) -> Reply {
 
 /// Where a token is exchanged, or why it is not.
 fn exchanged_at(configuration: &Value, aliases: &Value) -> Result<String, (u16, String)> {
-    let mut bench = Bench::new(configuration);
-    bench.wait(bearer("/github", &alice_token()));
-    let (flight, _) = bench.call();
-    if let Some((_, step)) = bench.reply(flight, &metadata(aliases)).pop() {
+    let mut engine = TestEngine::new(configuration);
+    engine.send_waiting(bearer("/github", &alice_token()));
+    let (flight, _) = engine.expect_call();
+    if let Some((_, step)) = engine.reply(flight, &metadata(aliases)).pop() {
         return Err(refused(step));
     }
-    let (flight, _) = bench.call();
-    bench.reply(flight, &answer(200, &key_set(&[&ENTRA_KEY])));
-    Ok(bench.call().1.url.as_str().to_owned())
+    let (flight, _) = engine.expect_call();
+    engine.reply(flight, &answer(200, &key_set(&[&ENTRA_KEY])));
+    Ok(engine.expect_call().1.url.as_str().to_owned())
 }
 
 #[test]
@@ -361,23 +361,23 @@ fn the_endpoint_for_mutual_tls_is_taken_where_there_is_one_on_the_same_host() {
 #[test]
 fn endpoints_are_not_taken_over_from_a_worker_whose_client_proves_itself_in_another_way() {
     let shared = SharedMap::default();
-    let worker = |method: &str| Bench::beside(&with_client(json!({"method": method})), &shared);
-    let fetch = |bench: &mut Bench| {
-        bench.tick();
-        let calls = std::iter::from_fn(|| bench.engine.next_call()).collect::<Vec<_>>();
+    let worker = |method: &str| TestEngine::sharing(&with_client(json!({"method": method})), &shared);
+    let fetch = |engine: &mut TestEngine| {
+        engine.tick();
+        let calls = std::iter::from_fn(|| engine.inner.next_call()).collect::<Vec<_>>();
         let urls: Vec<_> = calls.iter().map(|(_, call)| call.url.as_str().to_owned()).collect();
         for (flight, call) in calls {
             if call.url.as_str().starts_with("https://login.entra.example") {
-                bench.reply(flight, &metadata(&json!({"token_endpoint": ALIAS})));
-                let (flight, _) = bench.call();
-                bench.reply(flight, &answer(200, &key_set(&[&ENTRA_KEY])));
+                engine.reply(flight, &metadata(&json!({"token_endpoint": ALIAS})));
+                let (flight, _) = engine.expect_call();
+                engine.reply(flight, &answer(200, &key_set(&[&ENTRA_KEY])));
             }
         }
         urls.iter().any(|url| url.starts_with("https://login.entra.example"))
     };
-    let endpoint = |bench: &mut Bench| {
-        bench.wait(bearer("/github", &alice_token()));
-        bench.call().1.url.as_str().to_owned()
+    let endpoint = |engine: &mut TestEngine| {
+        engine.send_waiting(bearer("/github", &alice_token()));
+        engine.expect_call().1.url.as_str().to_owned()
     };
     let mut upstream = worker("upstream");
     assert!(fetch(&mut upstream));
@@ -415,21 +415,21 @@ fn assertion_fields(assertion: &str) -> Vec<(String, String)> {
 
 #[test]
 fn an_assertion_of_another_issuer_is_sent_as_envoy_puts_it_there_and_goes_no_further() {
-    let mut bench = Bench::new(&asserted()).with_keys();
-    bench.wait(with_assertions(&alice_token(), &[ASSERTION]));
-    let (flight, call) = bench.call();
+    let mut engine = TestEngine::new(&asserted()).with_keys();
+    engine.send_waiting(with_assertions(&alice_token(), &[ASSERTION]));
+    let (flight, call) = engine.expect_call();
     assert_eq!(proof(&call), (assertion_fields(ASSERTION), false));
     assert!(!format!("{call:?}").contains("c2lnbmF0dXJl"));
-    let edits = forwarded(bench.reply(flight, &issued("up")).remove(0).1);
+    let edits = forwarded(engine.only_step(flight, &issued("up")));
     assert_eq!(edits.remove, [HEADER]);
 
     // Nor on a way that needs none: for a user of the other provider, and on an open path.
-    bench.wait(with_assertions(&bob_token(), &[ASSERTION]));
-    let (flight, call) = bench.call();
+    engine.send_waiting(with_assertions(&bob_token(), &[ASSERTION]));
+    let (flight, call) = engine.expect_call();
     assert!(!call.body.reveal().contains(ASSERTION));
-    let edits = forwarded(bench.reply(flight, &issued("up")).remove(0).1);
+    let edits = forwarded(engine.only_step(flight, &issued("up")));
     assert_eq!(edits.remove, [HEADER]);
-    let edits = forwarded(bench.ask(request("GET", "/healthz", &[(HEADER, ASSERTION), (HEADER, "x")])));
+    let edits = forwarded(engine.decide(request("GET", "/healthz", &[(HEADER, ASSERTION), (HEADER, "x")])));
     assert!(edits.remove.contains(&HEADER.to_owned()));
 }
 
@@ -446,9 +446,9 @@ fn an_assertion_from_the_environment_is_read_once() {
     assert!(warnings(&config)[0].contains("client.authentication.assertion.env: it is read once, when Envoy starts"));
     assert!(!format!("{config:?}").contains("c2lnbmF0dXJl"));
     let engine = onbehalf::engine::Engine::new(config, Box::new(Software), Box::new(SharedMap::default()));
-    let mut bench = Bench::of(engine).with_keys();
-    bench.wait(with_assertions(&alice_token(), &[NEXT_ASSERTION]));
-    assert_eq!(proof(&bench.call().1), (assertion_fields(ASSERTION), false));
+    let mut engine = TestEngine::from_engine(engine).with_keys();
+    engine.send_waiting(with_assertions(&alice_token(), &[NEXT_ASSERTION]));
+    assert_eq!(proof(&engine.expect_call().1), (assertion_fields(ASSERTION), false));
     for bad in ["", " ", "hunter2hunter2", "a.b", "a.b.c.d", "a.b.", "a.b.c d", "a.b.c\nd", "a.b.c="] {
         let error = read(bad).unwrap_err();
         assert_eq!(error.path, "identity_providers.entra-us.client.authentication.assertion.env", "{bad}");
@@ -470,55 +470,55 @@ fn without_exactly_one_assertion_of_the_right_form_nothing_is_exchanged() {
         &[ASSERTION, NEXT_ASSERTION],
         &[&long],
     ];
-    let mut bench = Bench::new(&asserted()).with_keys();
+    let mut engine = TestEngine::new(&asserted()).with_keys();
     for assertions in bad {
-        let answer = answered(bench.ask(with_assertions(&alice_token(), assertions)));
+        let answer = answered(engine.decide(with_assertions(&alice_token(), assertions)));
         assert_eq!(answer.status, 502, "{assertions:?}");
         assert!(answer.body.contains("exchange_misconfigured") && !answer.body.contains("hunter2"), "{answer:?}");
-        bench.no_call();
+        engine.expect_no_call();
     }
     // It was about those requests, and not about the user.
-    bench.wait(with_assertions(&alice_token(), &[ASSERTION]));
-    assert_eq!(proof(&bench.call().1).0, assertion_fields(ASSERTION));
+    engine.send_waiting(with_assertions(&alice_token(), &[ASSERTION]));
+    assert_eq!(proof(&engine.expect_call().1).0, assertion_fields(ASSERTION));
 }
 
 #[test]
 fn a_new_assertion_changes_no_token_that_is_there_and_is_used_for_the_next() {
-    let mut bench = Bench::new(&asserted()).with_keys();
-    let first = bench.wait(with_assertions(&alice_token(), &[ASSERTION]));
-    let second = bench.wait(with_assertions(&alice_token(), &[NEXT_ASSERTION]));
-    let (flight, call) = bench.call();
+    let mut engine = TestEngine::new(&asserted()).with_keys();
+    let first = engine.send_waiting(with_assertions(&alice_token(), &[ASSERTION]));
+    let second = engine.send_waiting(with_assertions(&alice_token(), &[NEXT_ASSERTION]));
+    let (flight, call) = engine.expect_call();
     assert_eq!(proof(&call).0, assertion_fields(ASSERTION));
-    bench.no_call();
-    let steps = bench.reply(flight, &issued("up"));
+    engine.expect_no_call();
+    let steps = engine.reply(flight, &issued("up"));
     assert_eq!(steps.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [first, second]);
     for assertions in [&[NEXT_ASSERTION][..], &[ASSERTION], &[], &["no JWT"]] {
-        let step = bench.ask(with_assertions(&alice_token(), assertions));
+        let step = engine.decide(with_assertions(&alice_token(), assertions));
         assert_eq!(authorization(step), "Bearer up", "{assertions:?}");
     }
-    bench.no_call();
-    bench.wait(with_assertions(&entra_user("other"), &[NEXT_ASSERTION]));
-    assert_eq!(proof(&bench.call().1).0, assertion_fields(NEXT_ASSERTION));
+    engine.expect_no_call();
+    engine.send_waiting(with_assertions(&entra_user("other"), &[NEXT_ASSERTION]));
+    assert_eq!(proof(&engine.expect_call().1).0, assertion_fields(NEXT_ASSERTION));
 }
 
 #[test]
 fn a_token_in_use_outlives_a_bad_assertion_and_is_renewed_with_the_next_good_one() {
-    let mut bench = Bench::new(&asserted()).with_keys();
+    let mut engine = TestEngine::new(&asserted()).with_keys();
     let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 7200})));
-    let step = bench.exchange(with_assertions(&token, &[ASSERTION]), &issued("up"));
+    let step = engine.exchange(with_assertions(&token, &[ASSERTION]), &issued("up"));
     assert_eq!(authorization(step), "Bearer up");
-    bench.advance(3500);
+    engine.advance(3500);
     for assertions in [&["no JWT"][..], &[NEXT_ASSERTION]] {
         // The second comes too soon behind the failure.
-        assert_eq!(authorization(bench.ask(with_assertions(&token, assertions))), "Bearer up");
-        bench.no_call();
+        assert_eq!(authorization(engine.decide(with_assertions(&token, assertions))), "Bearer up");
+        engine.expect_no_call();
     }
-    bench.advance(11);
-    assert_eq!(authorization(bench.ask(with_assertions(&token, &[NEXT_ASSERTION]))), "Bearer up");
-    let (flight, call) = bench.call();
+    engine.advance(11);
+    assert_eq!(authorization(engine.decide(with_assertions(&token, &[NEXT_ASSERTION]))), "Bearer up");
+    let (flight, call) = engine.expect_call();
     assert_eq!(proof(&call).0, assertion_fields(NEXT_ASSERTION));
-    bench.reply(flight, &issued("next"));
-    assert_eq!(authorization(bench.ask(with_assertions(&token, &[]))), "Bearer next");
+    engine.reply(flight, &issued("next"));
+    assert_eq!(authorization(engine.decide(with_assertions(&token, &[]))), "Bearer next");
 }
 
 #[test]
@@ -634,10 +634,10 @@ fn workers_share_with_those_who_have_the_same_secrets_all_of_them() {
         ),
     ] {
         let shared = SharedMap::default();
-        drop(Bench::beside(&first, &shared).with_keys());
-        let mut bench = Bench::beside(&second, &shared);
-        bench.tick();
-        assert_eq!(bench.engine.next_call().is_none(), same, "{first} {second}");
+        drop(TestEngine::sharing(&first, &shared).with_keys());
+        let mut engine = TestEngine::sharing(&second, &shared);
+        engine.tick();
+        assert_eq!(engine.inner.next_call().is_none(), same, "{first} {second}");
     }
 }
 

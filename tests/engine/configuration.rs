@@ -3,7 +3,7 @@
 use onbehalf::config::{Config, ConfigError};
 use serde_json::{Value, json};
 
-use crate::support::{ENTRA, OKTA, configuration, environment, parse, warnings};
+use onbehalf_test_support::{ENTRA, OKTA, configuration, environment, parse, warnings};
 
 fn error(configuration: &Value) -> ConfigError {
     Config::parse(configuration.to_string().as_bytes(), &environment).expect_err("a mistake")

@@ -14,7 +14,7 @@ use onbehalf::idp::{Leg, Subject, TokenRequest, Which};
 use onbehalf::token::dpop;
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::*;
 
 const TOKEN_ENDPOINT: &str = "https://acme.okta.example/oauth2/default/v1/token";
 
@@ -54,8 +54,8 @@ fn as_dpop() -> Value {
     with_key(&pem(), "ES256", json!({"presented_as": "dpop"}))
 }
 
-fn bench() -> Bench {
-    Bench::new(&as_dpop()).with_keys()
+fn engine() -> TestEngine {
+    TestEngine::new(&as_dpop()).with_keys()
 }
 
 /// Another user of the same provider for each name.
@@ -107,11 +107,11 @@ fn use_nonce(status: u16, headers: &[(&str, &str)]) -> Reply {
 
 #[test]
 fn every_token_request_has_a_proof_of_the_key_for_its_endpoint() {
-    let mut bench = bench();
+    let mut engine = engine();
     let mut seen = Vec::new();
     for name in ["one", "two"] {
-        bench.wait(bearer("/github", &user(name)));
-        let call = bench.call().1;
+        engine.send_waiting(bearer("/github", &user(name)));
+        let call = engine.expect_call().1;
         assert_eq!(call.url.as_str(), TOKEN_ENDPOINT);
         let proof = proof_of(&call);
         // All of it holds but the one claim that is only for resources.
@@ -131,8 +131,8 @@ fn every_token_request_has_a_proof_of_the_key_for_its_endpoint() {
     }
     assert_ne!(seen[0], seen[1]);
     // Calls to a provider for which there is no key have none.
-    bench.wait(bearer("/github", &alice_token()));
-    assert!(bench.call().1.headers.iter().all(|(name, _)| *name != "dpop"));
+    engine.send_waiting(bearer("/github", &alice_token()));
+    assert!(engine.expect_call().1.headers.iter().all(|(name, _)| *name != "dpop"));
 }
 
 #[test]
@@ -149,9 +149,9 @@ fn a_proof_is_made_with_keys_of_other_kinds_as_well() {
     for (algorithm, pem, kind) in
         [("PS256", &rsa, "RSA"), ("RS384", &rsa, "RSA"), ("ES384", &p384, "EC"), ("EdDSA", &ed25519, "OKP")]
     {
-        let mut bench = Bench::new(&with_key(pem, algorithm, json!({"presented_as": "dpop"}))).with_keys();
-        bench.wait(bearer("/github", &bob_token()));
-        let proof = proof_of(&bench.call().1);
+        let mut engine = TestEngine::new(&with_key(pem, algorithm, json!({"presented_as": "dpop"}))).with_keys();
+        engine.send_waiting(bearer("/github", &bob_token()));
+        let proof = proof_of(&engine.expect_call().1);
         let header = part(&proof, 0);
         assert_eq!((header["alg"].as_str(), header["jwk"]["kty"].as_str()), (Some(algorithm), Some(kind)));
         for private in ["d", "p", "q", "dp", "dq", "qi"] {
@@ -175,49 +175,49 @@ fn a_proof_is_made_with_keys_of_other_kinds_as_well() {
 #[test]
 fn a_nonce_that_the_provider_wants_is_in_the_next_proof_and_in_those_of_others() {
     for status in [400, 401] {
-        let mut bench = bench();
-        let id = bench.wait(bearer("/github", &user("one")));
-        let (flight, first) = bench.call();
+        let mut engine = engine();
+        let id = engine.send_waiting(bearer("/github", &user("one")));
+        let (flight, first) = engine.expect_call();
         assert_eq!(nonce_of(&first), Value::Null);
-        assert!(bench.reply(flight, &use_nonce(status, &[("dpop-nonce", "n1")])).is_empty(), "it waits on");
-        let (flight, second) = bench.call();
+        assert!(engine.reply(flight, &use_nonce(status, &[("dpop-nonce", "n1")])).is_empty(), "it waits on");
+        let (flight, second) = engine.expect_call();
         assert_eq!(nonce_of(&second), "n1");
         let jti = |call: &Call| claims(&proof_of(call))["jti"].clone();
         assert_ne!(jti(&first), jti(&second));
         let assertion = |call: &Call| form(call)["client_assertion"].clone();
         assert_ne!(part(&assertion(&first), 1)["jti"], part(&assertion(&second), 1)["jti"]);
-        let mut steps = bench.reply(flight, &bound("up", &[]));
+        let mut steps = engine.reply(flight, &bound("up", &[]));
         assert_eq!(steps.remove(0).0, id);
-        bench.no_call();
+        engine.expect_no_call();
         // One call for the next.
-        bench.wait(bearer("/github", &user("two")));
-        let (flight, call) = bench.call();
+        engine.send_waiting(bearer("/github", &user("two")));
+        let (flight, call) = engine.expect_call();
         assert_eq!(nonce_of(&call), "n1");
         // A good answer brings another.
-        bench.reply(flight, &bound("up2", &[("dpop-nonce", "n2")]));
-        bench.wait(bearer("/github", &user("three")));
-        assert_eq!(nonce_of(&bench.call().1), "n2");
+        engine.reply(flight, &bound("up2", &[("dpop-nonce", "n2")]));
+        engine.send_waiting(bearer("/github", &user("three")));
+        assert_eq!(nonce_of(&engine.expect_call().1), "n2");
     }
 }
 
 #[test]
 fn an_old_nonce_is_replaced_with_one_call_and_a_second_wish_in_a_row_is_a_fault() {
-    let mut bench = bench();
-    bench.wait(bearer("/github", &user("one")));
-    let (flight, _) = bench.call();
-    bench.reply(flight, &bound("up", &[("dpop-nonce", "n1")]));
-    bench.wait(bearer("/github", &user("two")));
-    let (flight, call) = bench.call();
+    let mut engine = engine();
+    engine.send_waiting(bearer("/github", &user("one")));
+    let (flight, _) = engine.expect_call();
+    engine.reply(flight, &bound("up", &[("dpop-nonce", "n1")]));
+    engine.send_waiting(bearer("/github", &user("two")));
+    let (flight, call) = engine.expect_call();
     assert_eq!(nonce_of(&call), "n1");
-    assert!(bench.reply(flight, &use_nonce(400, &[("dpop-nonce", "n2")])).is_empty());
-    let (flight, call) = bench.call();
+    assert!(engine.reply(flight, &use_nonce(400, &[("dpop-nonce", "n2")])).is_empty());
+    let (flight, call) = engine.expect_call();
     assert_eq!(nonce_of(&call), "n2");
-    let mut steps = bench.reply(flight, &use_nonce(400, &[("dpop-nonce", "n3")]));
+    let mut steps = engine.reply(flight, &use_nonce(400, &[("dpop-nonce", "n3")]));
     assert_eq!(refused(steps.remove(0).1), (502, "exchange_misconfigured".to_owned()));
-    bench.no_call();
+    engine.expect_no_call();
     // What it said last is kept all the same.
-    bench.wait(bearer("/github", &user("three")));
-    assert_eq!(nonce_of(&bench.call().1), "n3");
+    engine.send_waiting(bearer("/github", &user("three")));
+    assert_eq!(nonce_of(&engine.expect_call().1), "n3");
 }
 
 #[test]
@@ -233,13 +233,13 @@ fn a_nonce_that_is_none_is_neither_kept_nor_a_reason_to_ask_again() {
         &[("dpop-nonce", "a"), ("dpop-nonce", "b")],
     ];
     for headers in bad {
-        let mut bench = bench();
-        bench.wait(bearer("/github", &user("one")));
-        let (flight, _) = bench.call();
-        assert_eq!(bench.reply(flight, &use_nonce(400, headers)).len(), 1, "{headers:?}");
-        bench.no_call();
-        bench.wait(bearer("/github", &user("two")));
-        assert_eq!(nonce_of(&bench.call().1), Value::Null, "{headers:?}");
+        let mut engine = engine();
+        engine.send_waiting(bearer("/github", &user("one")));
+        let (flight, _) = engine.expect_call();
+        assert_eq!(engine.reply(flight, &use_nonce(400, headers)).len(), 1, "{headers:?}");
+        engine.expect_no_call();
+        engine.send_waiting(bearer("/github", &user("two")));
+        assert_eq!(nonce_of(&engine.expect_call().1), Value::Null, "{headers:?}");
     }
     // Another status or error is about something else.
     for reply in [
@@ -247,18 +247,18 @@ fn a_nonce_that_is_none_is_neither_kept_nor_a_reason_to_ask_again() {
         use_nonce(500, &[("dpop-nonce", "n")]),
         answer_with(400, &[("dpop-nonce", "n")], &json!({"error": "invalid_dpop_proof"})),
     ] {
-        let mut bench = bench();
-        bench.wait(bearer("/github", &user("one")));
-        let (flight, _) = bench.call();
-        assert_eq!(bench.reply(flight, &reply).len(), 1);
-        bench.no_call();
+        let mut engine = engine();
+        engine.send_waiting(bearer("/github", &user("one")));
+        let (flight, _) = engine.expect_call();
+        assert_eq!(engine.reply(flight, &reply).len(), 1);
+        engine.expect_no_call();
     }
     // Without a key there is nothing that a nonce could stand in.
-    let mut bench = Bench::ready();
-    bench.wait(bearer("/github", &bob_token()));
-    let (flight, _) = bench.call();
-    assert_eq!(bench.reply(flight, &use_nonce(400, &[("dpop-nonce", "n")])).len(), 1);
-    bench.no_call();
+    let mut engine = TestEngine::ready();
+    engine.send_waiting(bearer("/github", &bob_token()));
+    let (flight, _) = engine.expect_call();
+    assert_eq!(engine.reply(flight, &use_nonce(400, &[("dpop-nonce", "n")])).len(), 1);
+    engine.expect_no_call();
 }
 
 #[test]
@@ -266,25 +266,25 @@ fn a_nonce_a_previous_secret_and_a_broken_connection_get_along() {
     let mut configuration = as_dpop();
     configuration["identity_providers"]["okta-eu"]["client"]["authentication"] =
         json!({"method": "client_secret_post", "secret": {"inline": "new"}, "previous_secret": {"inline": "old"}});
-    let mut bench = Bench::new(&configuration).with_keys();
-    bench.wait(bearer("/github", &bob_token()));
+    let mut engine = TestEngine::new(&configuration).with_keys();
+    engine.send_waiting(bearer("/github", &bob_token()));
     let invalid = |nonce| answer_with(401, &[("dpop-nonce", nonce)], &json!({"error": "invalid_client"}));
     let mut ids = Vec::new();
-    let mut expect = |bench: &mut Bench, secret: &str, nonce: Value, reply: &Reply| {
-        let (flight, call) = bench.call();
+    let mut expect = |engine: &mut TestEngine, secret: &str, nonce: Value, reply: &Reply| {
+        let (flight, call) = engine.expect_call();
         assert_eq!((form(&call)["client_secret"].as_str(), nonce_of(&call)), (secret, nonce));
         ids.push(claims(&proof_of(&call))["jti"].clone());
-        bench.reply(flight, reply)
+        engine.reply(flight, reply)
     };
-    assert!(expect(&mut bench, "new", json!(null), &use_nonce(400, &[("dpop-nonce", "n1")])).is_empty());
-    assert!(expect(&mut bench, "new", json!("n1"), &Reply::Failed(CallFailure::NoConnection)).is_empty());
-    assert!(expect(&mut bench, "new", json!("n1"), &use_nonce(400, &[("dpop-nonce", "n2")])).is_empty());
-    assert!(expect(&mut bench, "new", json!("n2"), &invalid("n3")).is_empty());
-    assert!(expect(&mut bench, "old", json!("n3"), &use_nonce(400, &[("dpop-nonce", "n4")])).is_empty());
-    let mut steps = expect(&mut bench, "old", json!("n4"), &bound("up", &[]));
+    assert!(expect(&mut engine, "new", json!(null), &use_nonce(400, &[("dpop-nonce", "n1")])).is_empty());
+    assert!(expect(&mut engine, "new", json!("n1"), &Reply::Failed(CallFailure::NoConnection)).is_empty());
+    assert!(expect(&mut engine, "new", json!("n1"), &use_nonce(400, &[("dpop-nonce", "n2")])).is_empty());
+    assert!(expect(&mut engine, "new", json!("n2"), &invalid("n3")).is_empty());
+    assert!(expect(&mut engine, "old", json!("n3"), &use_nonce(400, &[("dpop-nonce", "n4")])).is_empty());
+    let mut steps = expect(&mut engine, "old", json!("n4"), &bound("up", &[]));
     assert_eq!(authorization(steps.remove(0).1), "DPoP up");
-    bench.no_call();
-    let counted = bench.engine.counters().take();
+    engine.expect_no_call();
+    let counted = engine.inner.counters().take();
     assert!(counted.contains(&(Sample::Exchanges(1, "ok_with_previous_secret"), 1)), "{counted:?}");
     ids.sort_by_key(Value::to_string);
     ids.dedup();
@@ -293,21 +293,21 @@ fn a_nonce_a_previous_secret_and_a_broken_connection_get_along() {
 
 #[test]
 fn those_who_wait_at_once_each_learn_the_nonce_by_one_call_more() {
-    let mut bench = bench();
-    bench.wait(bearer("/github", &user("one")));
-    bench.wait(bearer("/github", &user("two")));
-    let calls = [bench.call().0, bench.call().0];
+    let mut engine = engine();
+    engine.send_waiting(bearer("/github", &user("one")));
+    engine.send_waiting(bearer("/github", &user("two")));
+    let calls = [engine.expect_call().0, engine.expect_call().0];
     for flight in calls {
-        assert!(bench.reply(flight, &use_nonce(400, &[("dpop-nonce", "n")])).is_empty());
-        let (flight, call) = bench.call();
+        assert!(engine.reply(flight, &use_nonce(400, &[("dpop-nonce", "n")])).is_empty());
+        let (flight, call) = engine.expect_call();
         assert_eq!(nonce_of(&call), "n");
-        assert_eq!(bench.reply(flight, &bound("up", &[])).len(), 1);
+        assert_eq!(engine.reply(flight, &bound("up", &[])).len(), 1);
     }
 }
 
 /// What goes on with a token from the cache.
-fn goes_on(bench: &mut Bench, request: Request) -> HeaderEdits {
-    forwarded(bench.ask(request))
+fn goes_on(engine: &mut TestEngine, request: Request) -> HeaderEdits {
+    forwarded(engine.decide(request))
 }
 
 fn proof(edits: &HeaderEdits) -> String {
@@ -316,14 +316,14 @@ fn proof(edits: &HeaderEdits) -> String {
 
 #[test]
 fn a_bound_token_goes_on_with_a_proof_of_its_own_for_each_request() {
-    let mut bench = bench();
-    let edits = forwarded(bench.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
+    let mut engine = engine();
+    let edits = forwarded(engine.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
     assert_eq!(edits.authorization.as_ref().unwrap().reveal(), "DPoP up");
     let first = proof(&edits);
     verdict(&first, "POST", "https://mcp.acme.example/github", "up").unwrap();
     // From the cache.
     let bearer = format!("Bearer {}", bob_token());
-    let edits = goes_on(&mut bench, request("GET", "/github/a%20b?x=1", &[("authorization", &bearer)]));
+    let edits = goes_on(&mut engine, request("GET", "/github/a%20b?x=1", &[("authorization", &bearer)]));
     assert_eq!(edits.authorization.as_ref().unwrap().reveal(), "DPoP up");
     let second = proof(&edits);
     let url = "https://mcp.acme.example/github/a%20b";
@@ -340,29 +340,29 @@ fn a_bound_token_goes_on_with_a_proof_of_its_own_for_each_request() {
 
 #[test]
 fn the_callers_own_proof_never_takes_the_place_of_ours() {
-    let mut bench = bench();
-    authorization(bench.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
+    let mut engine = engine();
+    authorization(engine.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
     let bearer_token = format!("Bearer {}", bob_token());
     let fields = [("authorization", bearer_token.as_str()), ("dpop", "theirs"), ("dpop", "theirs too")];
-    let edits = goes_on(&mut bench, request("POST", "/github", &fields));
+    let edits = goes_on(&mut engine, request("POST", "/github", &fields));
     assert!(edits.remove.contains(&"dpop".to_owned()));
     verdict(&proof(&edits), "POST", "https://mcp.acme.example/github", "up").unwrap();
     // A resource without proofs has none, neither theirs nor ours.
-    let mut bench = Bench::ready();
-    authorization(bench.exchange(bearer("/github", &bob_token()), &issued("up")));
-    let edits = goes_on(&mut bench, request("POST", "/github", &fields));
+    let mut engine = TestEngine::ready();
+    authorization(engine.exchange(bearer("/github", &bob_token()), &issued("up")));
+    let edits = goes_on(&mut engine, request("POST", "/github", &fields));
     assert!(edits.remove.contains(&"dpop".to_owned()) && edits.proof.is_none());
 }
 
 #[test]
 fn the_url_of_a_proof_is_the_upstreams_own_where_it_is_configured() {
     let upstream = json!({"presented_as": "dpop", "upstream_url": "https://internal.example/v1/mcp"});
-    let mut bench = Bench::new(&with_key(&pem(), "ES256", upstream)).with_keys();
-    authorization(bench.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
+    let mut engine = TestEngine::new(&with_key(&pem(), "ES256", upstream)).with_keys();
+    authorization(engine.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
     for (path, expected) in
         [("/github?q", "https://internal.example/v1/mcp"), ("/github/a/b", "https://internal.example/v1/mcp/a/b")]
     {
-        let edits = goes_on(&mut bench, bearer(path, &bob_token()));
+        let edits = goes_on(&mut engine, bearer(path, &bob_token()));
         assert_eq!(claims(&proof(&edits))["htu"], expected);
         verdict(&proof(&edits), "POST", expected, "up").unwrap();
     }
@@ -374,35 +374,36 @@ fn a_nonce_of_the_upstream_is_in_its_next_proofs_and_in_nobody_elses() {
     configuration["resources"][1]["scopes"] = json!([]);
     configuration["resources"][1]["exchange"]["okta-eu"] =
         json!({"audience": "com.acme.admin", "scopes": ["admin"], "presented_as": "dpop"});
-    let mut bench = Bench::new(&configuration).with_keys();
-    authorization(bench.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
-    authorization(bench.exchange(bearer("/github/admin", &bob_token()), &bound("admin", &[])));
-    let nonce =
-        |bench: &mut Bench, path: &str| claims(&proof(&goes_on(bench, bearer(path, &bob_token()))))["nonce"].clone();
-    assert_eq!(nonce(&mut bench, "/github"), Value::Null);
-    let says = |bench: &mut Bench, fields: &[&str]| {
-        bench.engine.upstream_nonce(0, fields.iter().map(|field| field.as_bytes()));
-        nonce(bench, "/github")
+    let mut engine = TestEngine::new(&configuration).with_keys();
+    authorization(engine.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
+    authorization(engine.exchange(bearer("/github/admin", &bob_token()), &bound("admin", &[])));
+    let nonce = |engine: &mut TestEngine, path: &str| {
+        claims(&proof(&goes_on(engine, bearer(path, &bob_token()))))["nonce"].clone()
     };
-    assert_eq!(says(&mut bench, &["u1"]), "u1");
-    assert_eq!(says(&mut bench, &[]), "u1");
-    assert_eq!(says(&mut bench, &["u2"]), "u2");
+    assert_eq!(nonce(&mut engine, "/github"), Value::Null);
+    let says = |engine: &mut TestEngine, fields: &[&str]| {
+        engine.inner.upstream_nonce(0, fields.iter().map(|field| field.as_bytes()));
+        nonce(engine, "/github")
+    };
+    assert_eq!(says(&mut engine, &["u1"]), "u1");
+    assert_eq!(says(&mut engine, &[]), "u1");
+    assert_eq!(says(&mut engine, &["u2"]), "u2");
     for hostile in [&["a b"][..], &["a\r\nb"], &["x", "y"], &[&"n".repeat(1025)]] {
-        assert_eq!(says(&mut bench, hostile), "u2");
+        assert_eq!(says(&mut engine, hostile), "u2");
     }
-    assert_eq!(nonce(&mut bench, "/github/admin"), Value::Null);
-    bench.wait(bearer("/github", &user("another")));
-    assert_eq!(nonce_of(&bench.call().1), Value::Null, "the provider's is another");
+    assert_eq!(nonce(&mut engine, "/github/admin"), Value::Null);
+    engine.send_waiting(bearer("/github", &user("another")));
+    assert_eq!(nonce_of(&engine.expect_call().1), Value::Null, "the provider's is another");
     // A resource that takes no proofs, or none at all, has no nonce.
-    bench.engine.upstream_nonce(7, std::iter::once(&b"n"[..]));
-    Bench::ready().engine.upstream_nonce(0, std::iter::once(&b"n"[..]));
+    engine.inner.upstream_nonce(7, std::iter::once(&b"n"[..]));
+    TestEngine::ready().inner.upstream_nonce(0, std::iter::once(&b"n"[..]));
 }
 
 /// The step that follows an answer of the provider's, and what the log would say.
 fn after(more: Value, kind: &str) -> (u16, String) {
-    let mut bench = Bench::new(&with_key(&pem(), "ES256", more)).with_keys();
+    let mut engine = TestEngine::new(&with_key(&pem(), "ES256", more)).with_keys();
     let body = json!({"access_token": "up", "token_type": kind, "expires_in": 3600});
-    match bench.exchange(bearer("/github", &bob_token()), &answer_with(200, &[], &body)) {
+    match engine.exchange(bearer("/github", &bob_token()), &answer_with(200, &[], &body)) {
         Step::Forward(edits) => (200, edits.authorization.unwrap().reveal().to_owned()),
         step => refused(step),
     }
@@ -425,8 +426,11 @@ fn a_token_is_presented_as_the_resource_has_it_or_not_at_all() {
         assert_eq!(after(json!({}), kind), refused, "{kind}");
     }
     // Without a key there is no proof that anybody could have made.
-    let mut bench = Bench::ready();
-    assert_eq!(crate::support::refused(bench.exchange(bearer("/github", &bob_token()), &bound("up", &[]))), refused);
+    let mut engine = TestEngine::ready();
+    assert_eq!(
+        onbehalf_test_support::refused(engine.exchange(bearer("/github", &bob_token()), &bound("up", &[]))),
+        refused
+    );
 }
 
 #[test]
@@ -457,10 +461,10 @@ fn the_callers_own_token_is_not_proved_to_the_upstream_either() {
     let mut configuration = as_dpop();
     configuration["identity_providers"]["okta-eu"]["subject_token"] =
         json!({"type": "id_token", "header": "x-id-token", "audiences": ["login-client"]});
-    let mut bench = Bench::new(&configuration).with_keys();
+    let mut engine = TestEngine::new(&configuration).with_keys();
     let (bearer_token, id_token) = (format!("Bearer {}", bob_token()), OKTA_KEY.token(&bob_id()));
     let fields = [("authorization", bearer_token.as_str()), ("x-id-token", &id_token)];
-    let step = bench.exchange(request("POST", "/github", &fields), &bound(&bob_token(), &[]));
+    let step = engine.exchange(request("POST", "/github", &fields), &bound(&bob_token(), &[]));
     assert_eq!(refused(step).1, "provider_answer_invalid");
 }
 
@@ -470,10 +474,10 @@ fn resources_that_present_the_same_exchange_in_other_ways_do_not_share_its_token
     configuration["resources"][1]["scopes"] = json!([]);
     configuration["resources"][1]["exchange"]["okta-eu"] =
         with(configuration["resources"][0]["exchange"]["okta-eu"].clone(), json!({"presented_as": null}));
-    let mut bench = Bench::new(&configuration).with_keys();
-    let edits = forwarded(bench.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
+    let mut engine = TestEngine::new(&configuration).with_keys();
+    let edits = forwarded(engine.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
     assert!(edits.proof.is_some());
-    let edits = forwarded(bench.exchange(bearer("/github/admin", &bob_token()), &issued("plain")));
+    let edits = forwarded(engine.exchange(bearer("/github/admin", &bob_token()), &issued("plain")));
     assert_eq!(edits.authorization.unwrap().reveal(), "Bearer plain");
     assert!(edits.proof.is_none());
 }
@@ -533,68 +537,69 @@ fn nothing_of_the_key_is_shown() {
 #[test]
 fn a_worker_presents_the_token_that_another_has_got_and_one_with_another_key_does_not() {
     let shared = SharedMap::default();
-    let mut first = Bench::beside(&as_dpop(), &shared).with_keys();
+    let mut first = TestEngine::sharing(&as_dpop(), &shared).with_keys();
     authorization(first.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
-    let mut second = Bench::beside(&as_dpop(), &shared).with_keys();
+    let mut second = TestEngine::sharing(&as_dpop(), &shared).with_keys();
     let edits = goes_on(&mut second, bearer("/github", &bob_token()));
     assert_eq!(edits.authorization.as_ref().unwrap().reveal(), "DPoP up");
     verdict(&proof(&edits), "POST", "https://mcp.acme.example/github", "up").unwrap();
     // What workers share is under a key that is made of the client's secrets, and they are the same.
     let other = ES256KeyPair::generate().key_pair().to_pem().unwrap();
-    let mut third = Bench::beside(&with_key(&other, "ES256", json!({"presented_as": "dpop"})), &shared).with_keys();
-    third.wait(bearer("/github", &bob_token()));
-    assert_eq!(third.call().1.method, "POST");
+    let mut third =
+        TestEngine::sharing(&with_key(&other, "ES256", json!({"presented_as": "dpop"})), &shared).with_keys();
+    third.send_waiting(bearer("/github", &bob_token()));
+    assert_eq!(third.expect_call().1.method, "POST");
 }
 
 /// What is made of an upstream's answer to a request that went on with these edits.
-fn answered_with(bench: &mut Bench, edits: &HeaderEdits, status: u16, headers: &[(&str, &str)]) -> Response {
+fn answered_with(engine: &mut TestEngine, edits: &HeaderEdits, status: u16, headers: &[(&str, &str)]) -> Response {
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
     let answer = Answer { status, headers, body: Vec::new() };
     let sent = edits.sent.expect("what it was sent with");
-    bench.now = bench.now.plus(Duration::from_millis(1));
-    bench.engine.upstream_answered(&sent, &answer, bench.now)
+    engine.now = engine.now.plus(Duration::from_millis(1));
+    engine.inner.upstream_answered(&sent, &answer, engine.now)
 }
 
 #[test]
 fn an_upstream_that_wants_a_nonce_gets_it_with_the_next_request_and_the_same_token() {
-    let mut bench = bench();
-    let edits = forwarded(bench.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
+    let mut engine = engine();
+    let edits = forwarded(engine.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
     // Those that were under way at once are told the same.
     for _ in [1, 2] {
         let wish = [("www-authenticate", "DPoP error=\"use_dpop_nonce\", algs=\"ES256\""), ("dpop-nonce", "u1")];
-        let Response::Instead(step) = answered_with(&mut bench, &edits, 401, &wish) else {
+        let Response::Instead(step) = answered_with(&mut engine, &edits, 401, &wish) else {
             panic!("it went on");
         };
         let answer = answered(step);
         assert_eq!((answer.status, header(&answer, "retry-after")), (503, Some("1")));
         assert!(header(&answer, "dpop-nonce").is_none() && header(&answer, "www-authenticate").is_none());
     }
-    let edits = goes_on(&mut bench, bearer("/github", &bob_token()));
+    let edits = goes_on(&mut engine, bearer("/github", &bob_token()));
     assert_eq!(edits.authorization.as_ref().unwrap().reveal(), "DPoP up");
     assert_eq!(claims(&proof(&edits))["nonce"], "u1");
     // A good answer brings another; it is for us, and not for the client.
-    let Response::PassOn { remove } = answered_with(&mut bench, &edits, 200, &[("dpop-nonce", "u2")]) else {
+    let Response::PassOn { remove } = answered_with(&mut engine, &edits, 200, &[("dpop-nonce", "u2")]) else {
         panic!("a good answer was replaced");
     };
     assert!(remove.contains(&"dpop-nonce"));
-    let edits = goes_on(&mut bench, bearer("/github", &bob_token()));
+    let edits = goes_on(&mut engine, bearer("/github", &bob_token()));
     assert_eq!(claims(&proof(&edits))["nonce"], "u2");
-    bench.no_call();
+    engine.expect_no_call();
     // Without a nonce, or with another error, it is the token that is not good.
     for headers in [&[("www-authenticate", "DPoP error=\"use_dpop_nonce\"")][..], &[("dpop-nonce", "u3")]] {
-        let mut bench = self::bench();
-        let edits = forwarded(bench.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
-        assert!(matches!(answered_with(&mut bench, &edits, 401, headers), Response::Instead(_)));
-        bench.wait(bearer("/github", &bob_token()));
-        assert_eq!(bench.call().1.method, "POST");
+        let mut engine = self::engine();
+        let edits = forwarded(engine.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
+        assert!(matches!(answered_with(&mut engine, &edits, 401, headers), Response::Instead(_)));
+        engine.send_waiting(bearer("/github", &bob_token()));
+        assert_eq!(engine.expect_call().1.method, "POST");
     }
 }
 
 #[test]
 fn what_a_resource_without_proofs_says_of_nonces_is_the_clients() {
-    let mut bench = Bench::ready();
-    let edits = forwarded(bench.exchange(bearer("/github", &bob_token()), &issued("up")));
-    let Response::PassOn { remove } = answered_with(&mut bench, &edits, 200, &[("dpop-nonce", "u")]) else {
+    let mut engine = TestEngine::ready();
+    let edits = forwarded(engine.exchange(bearer("/github", &bob_token()), &issued("up")));
+    let Response::PassOn { remove } = answered_with(&mut engine, &edits, 200, &[("dpop-nonce", "u")]) else {
         panic!("a good answer was replaced");
     };
     assert!(!remove.contains(&"dpop-nonce"));
@@ -624,10 +629,10 @@ fn a_client_that_proves_itself_to_us_gets_no_nonce_of_the_upstreams() {
     for (mode, hidden) in [("off", false), ("optional", true)] {
         let mut configuration = configuration();
         configuration["resources"][0]["dpop"] = json!({"mode": mode});
-        let mut bench = Bench::new(&configuration).with_keys();
-        let edits = forwarded(bench.exchange(bearer("/github", &bob_token()), &issued("up")));
+        let mut engine = TestEngine::new(&configuration).with_keys();
+        let edits = forwarded(engine.exchange(bearer("/github", &bob_token()), &issued("up")));
         assert_eq!(edits.sent.unwrap().hides_nonce(), hidden);
-        let Response::PassOn { remove } = answered_with(&mut bench, &edits, 200, &[("dpop-nonce", "u")]) else {
+        let Response::PassOn { remove } = answered_with(&mut engine, &edits, 200, &[("dpop-nonce", "u")]) else {
             panic!("a good answer was replaced");
         };
         assert_eq!(remove.contains(&"dpop-nonce"), hidden, "{mode}");

@@ -12,7 +12,7 @@ use onbehalf::idp::{
 };
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::*;
 
 /// The provider with that profile.
 fn config_of(profile: &str) -> Config {

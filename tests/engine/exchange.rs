@@ -11,13 +11,13 @@ use onbehalf::http::{Call, CallFailure, Reply, Url};
 use onbehalf::idp::{Leg, Subject, TokenRequest, Which};
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::*;
 
 fn call_for(configuration: &Value, token: &str) -> Call {
-    let mut bench = Bench::new(configuration).with_keys();
-    let (_, step) = bench.send(bearer("/github", token));
+    let mut engine = TestEngine::new(configuration).with_keys();
+    let (_, step) = engine.send(bearer("/github", token));
     assert!(matches!(step, Step::Wait));
-    bench.call().1
+    engine.expect_call().1
 }
 
 #[test]
@@ -68,10 +68,10 @@ fn claims_of_the_operators_are_asked_for_and_make_another_token_of_it() {
     let claims = json!({"access_token": {"xms_cc": {"values": ["cp1"]}}});
     configuration["resources"][1] = json!({"url": "https://mcp.acme.example/capable",
         "exchange": {"entra-us": {"resource": "api://github", "claims": claims}}});
-    let mut bench = Bench::new(&configuration).with_keys();
-    assert_eq!(authorization(bench.exchange(bearer("/github", &alice_token()), &issued("plain"))), "Bearer plain");
-    bench.wait(bearer("/capable", &alice_token()));
-    let sent = form(&bench.call().1);
+    let mut engine = TestEngine::new(&configuration).with_keys();
+    assert_eq!(authorization(engine.exchange(bearer("/github", &alice_token()), &issued("plain"))), "Bearer plain");
+    engine.send_waiting(bearer("/capable", &alice_token()));
+    let sent = form(&engine.expect_call().1);
     assert_eq!(serde_json::from_str::<Value>(&sent["claims"]).unwrap(), claims);
 }
 
@@ -118,7 +118,7 @@ fn token_exchange_names_audience_and_scope_and_proves_the_client_with_a_signed_a
     assert_eq!(part(0), json!({"alg": "ES256", "typ": "JWT", "kid": "k1"}));
     assert_eq!(part(1)["aud"], format!("{OKTA}/v1/token"));
     assert_eq!(part(1)["exp"].as_u64().unwrap() - part(1)["iat"].as_u64().unwrap(), 300);
-    let another = crate::support::form(&call_for(&configuration(), &bob_token()))["client_assertion"].clone();
+    let another = onbehalf_test_support::form(&call_for(&configuration(), &bob_token()))["client_assertion"].clone();
     let other: Value =
         serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(another.split('.').nth(1).unwrap()).unwrap()).unwrap();
     assert_ne!(part(1)["jti"], other["jti"]);
@@ -175,12 +175,12 @@ fn parameters_of_the_operators_are_sent_with_every_profile_and_make_another_toke
     other["url"] = json!(url);
     other["exchange"]["entra-us"]["parameters"] = json!({"x": "2"});
     configuration["resources"].as_array_mut().unwrap().push(other);
-    let mut bench = Bench::new(&configuration).with_keys();
+    let mut engine = TestEngine::new(&configuration).with_keys();
     for (path, value) in [("/github", "1"), ("/other", "2")] {
-        let id = bench.wait(bearer(path, &alice_token()));
-        let (flight, call) = bench.call();
+        let id = engine.send_waiting(bearer(path, &alice_token()));
+        let (flight, call) = engine.expect_call();
         assert_eq!(form(&call)["x"], value);
-        let (answered, step) = bench.reply(flight, &issued(value)).remove(0);
+        let (answered, step) = engine.reply(flight, &issued(value)).remove(0);
         assert_eq!((answered, authorization(step)), (id, format!("Bearer {value}")));
     }
 }
@@ -244,7 +244,7 @@ fn debug_of_a_call_shows_no_secret() {
 }
 
 fn outcome(token: &str, reply: &Reply) -> Step {
-    Bench::ready().exchange(bearer("/github", token), reply)
+    TestEngine::ready().exchange(bearer("/github", token), reply)
 }
 
 #[test]
@@ -341,16 +341,16 @@ fn each_error_is_for_whoever_can_mend_it() {
 
 /// The calls of one exchange of Bob's of which none is answered as it should be; each takes three seconds.
 fn calls_until_refused(configuration: &Value, replies: &[Reply]) -> (Vec<Call>, (u16, String)) {
-    let mut bench = Bench::new(configuration).with_keys();
-    bench.wait(bearer("/github", &bob_token()));
+    let mut engine = TestEngine::new(configuration).with_keys();
+    engine.send_waiting(bearer("/github", &bob_token()));
     let mut calls = Vec::new();
     for reply in replies {
-        let (flight, call) = bench.call();
+        let (flight, call) = engine.expect_call();
         calls.push(call);
-        bench.advance(3);
-        let mut steps = bench.reply(flight, reply);
+        engine.advance(3);
+        let mut steps = engine.reply(flight, reply);
         if let Some((_, step)) = steps.pop() {
-            bench.no_call();
+            engine.expect_no_call();
             return (calls, refused(step));
         }
     }
@@ -525,14 +525,14 @@ fn where_the_user_can_act_is_told_to_nobody_else_and_with_no_other_refusal() {
     for error in ["invalid_grant", "access_denied", "invalid_scope", "temporarily_unavailable"] {
         assert!(!answered(outcome(&bob_token(), &reply(error))).body.contains(r#""interaction_uri""#), "{error}");
     }
-    let mut bench = Bench::ready();
-    let first = answered(bench.exchange(bearer("/github", &bob_token()), &reply("interaction_required")));
+    let mut engine = TestEngine::ready();
+    let first = answered(engine.exchange(bearer("/github", &bob_token()), &reply("interaction_required")));
     assert!(first.body.contains(uri));
     // It is remembered with the failure, for the same token only.
-    assert_eq!(answered(bench.ask(bearer("/github", &bob_token()))).body, first.body);
+    assert_eq!(answered(engine.decide(bearer("/github", &bob_token()))).body, first.body);
     let carol = OKTA_KEY.token(&with(bob(), json!({"uid": "00ucarol"})));
     let other = answered(
-        bench.exchange(bearer("/github", &carol), &answer_with(400, &[], &json!({"error": "interaction_required"}))),
+        engine.exchange(bearer("/github", &carol), &answer_with(400, &[], &json!({"error": "interaction_required"}))),
     );
     assert!(!other.body.contains(r#""interaction_uri""#));
 }

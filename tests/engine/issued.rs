@@ -7,7 +7,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use onbehalf::engine::Step;
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::*;
 
 /// The claims of Okta's token for the upstream.
 fn for_github() -> Value {
@@ -21,7 +21,7 @@ fn okta(changes: Value) -> String {
 
 /// Bob's request, for which the provider issues that token.
 fn of(configuration: &Value, token: &str) -> Step {
-    Bench::new(configuration).with_keys().exchange(bearer("/github", &bob_token()), &issued(token))
+    TestEngine::new(configuration).with_keys().exchange(bearer("/github", &bob_token()), &issued(token))
 }
 
 fn goes_on(configuration: &Value, token: &str) {
@@ -159,7 +159,7 @@ fn an_app_of_entra_is_asked_for_by_its_uri_and_issued_for_by_its_id() {
         entra["audiences"] = audiences.clone();
         configuration["resources"][0]["exchange"]["entra-us"] = exchange;
         let token = ENTRA_KEY.token(&with(alice(), json!({"aud": audiences[0]})));
-        Bench::new(&configuration).with_keys().exchange(bearer("/github", &token), &issued(&for_app))
+        TestEngine::new(&configuration).with_keys().exchange(bearer("/github", &token), &issued(&for_app))
     };
     for (audiences, exchange) in [
         (json!([APP]), json!({"resource": uri})),
@@ -196,8 +196,8 @@ fn a_token_with_issuer_and_audience_of_the_id_token_does_not_go_on() {
         let token = bob_token();
         let fields = [("authorization", format!("Bearer {token}")), ("x-id-token", id_token)];
         let fields = fields.each_ref().map(|(name, value)| (*name, value.as_str()));
-        let mut bench = Bench::new(configuration).with_keys();
-        bench.exchange(request("POST", "/github", &fields), &issued(&okta(changes)))
+        let mut engine = TestEngine::new(configuration).with_keys();
+        engine.exchange(request("POST", "/github", &fields), &issued(&okta(changes)))
     };
     let of = |configuration: &Value, changes: Value| of_audience(configuration, &json!("login-client"), changes);
     for audience in [json!("login-client"), json!(["login-client"])] {
@@ -245,11 +245,11 @@ fn the_callers_token_in_another_spelling_does_not_go_on() {
         format!("x.{token}"),
         format!("\"{token}\""),
     ] {
-        let step = Bench::new(&configuration).with_keys().exchange(bearer("/github", &token), &issued(&again));
+        let step = TestEngine::new(&configuration).with_keys().exchange(bearer("/github", &token), &issued(&again));
         assert!(line(step).contains("the token that was handed in came back"), "{again}");
     }
     let next = OKTA_KEY.token(&with(bob(), json!({"jti": "AT.2"})));
-    let step = Bench::new(&configuration).with_keys().exchange(bearer("/github", &token), &issued(&next));
+    let step = TestEngine::new(&configuration).with_keys().exchange(bearer("/github", &token), &issued(&next));
     assert_eq!(authorization(step), format!("Bearer {next}"));
 }
 
@@ -304,7 +304,7 @@ fn a_token_of_another_user_does_not_go_on_where_that_can_be_told() {
     let alices = |changes: Value| {
         let claims = with(with(alice(), json!({"aud": "api://github", "sub": "pairwise-2"})), changes);
         let token = ENTRA_KEY.token(&claims);
-        Bench::ready().exchange(bearer("/github", &alice_token()), &issued(&token))
+        TestEngine::ready().exchange(bearer("/github", &alice_token()), &issued(&token))
     };
     assert!(line(alices(json!({"oid": "carol"}))).contains("the token is of another user"));
     for changes in [json!({}), json!({"oid": null}), json!({"oid": "guest", "tid": "another"})] {
@@ -321,7 +321,7 @@ fn a_user_who_comes_with_an_id_token_is_compared_by_it() {
     configuration["resources"][0]["scopes"] = json!([]);
     let of = |token: &str| {
         let bobs = OKTA_KEY.token(&bob_id());
-        Bench::new(&configuration).with_keys().exchange(bearer("/github", &bobs), &issued(token))
+        TestEngine::new(&configuration).with_keys().exchange(bearer("/github", &bobs), &issued(token))
     };
     forwarded(of(&okta(json!({}))));
     assert!(line(of(&okta(json!({"uid": "00ucarol"})))).contains("the token is of another user"));
@@ -338,12 +338,12 @@ fn a_token_that_has_expired_does_not_go_on_and_none_is_used_past_its_exp() {
     // The earlier one of `expires_in`, which is an hour, and `exp` counts, less a margin.
     let subject = OKTA_KEY.token(&with(bob(), json!({"exp": NOW.secs() + 86_400})));
     for (exp, last) in [(3, 2), (100, 74), (600, 569), (7200, 3569)] {
-        let mut bench = Bench::ready();
+        let mut engine = TestEngine::ready();
         let token = okta(json!({"exp": NOW.secs() + exp}));
-        authorization(bench.exchange(bearer("/github", &subject), &issued(&token)));
+        authorization(engine.exchange(bearer("/github", &subject), &issued(&token)));
         let is_used = |second: &u64| {
-            bench.now = NOW.plus(Duration::from_secs(*second));
-            matches!(bench.ask(bearer("/github", &subject)), Step::Forward(_))
+            engine.now = NOW.plus(Duration::from_secs(*second));
+            matches!(engine.decide(bearer("/github", &subject)), Step::Forward(_))
         };
         assert_eq!((1..7200).take_while(is_used).last(), Some(last), "{exp}");
     }
@@ -351,16 +351,16 @@ fn a_token_that_has_expired_does_not_go_on_and_none_is_used_past_its_exp() {
 
 #[test]
 fn a_renewal_that_brings_a_token_for_this_proxy_leaves_the_one_in_use() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let subject = OKTA_KEY.token(&with(bob(), json!({"exp": NOW.secs() + 86_400})));
     let good = okta(json!({}));
-    authorization(bench.exchange(bearer("/github", &subject), &issued(&good)));
-    bench.advance(3300);
-    authorization(bench.ask(bearer("/github", &subject)));
-    let (flight, _) = bench.call();
+    authorization(engine.exchange(bearer("/github", &subject), &issued(&good)));
+    engine.advance(3300);
+    authorization(engine.decide(bearer("/github", &subject)));
+    let (flight, _) = engine.expect_call();
     let later = json!({"aud": "api://default", "exp": NOW.secs() + 9000});
-    assert!(bench.reply(flight, &issued(&okta(later))).is_empty());
-    assert_eq!(authorization(bench.ask(bearer("/github", &subject))), format!("Bearer {good}"));
+    assert!(engine.reply(flight, &issued(&okta(later))).is_empty());
+    assert_eq!(authorization(engine.decide(bearer("/github", &subject))), format!("Bearer {good}"));
 }
 
 const ID_JAG: &str = "urn:ietf:params:oauth:token-type:id-jag";
@@ -368,14 +368,14 @@ const SERVER: &str = "https://acme.okta.example/oauth2/aus1";
 
 /// An exchange of two requests, and the reply to each.
 fn of_two(configuration: &Value, assertion: &str, token: &str) -> Step {
-    let mut bench = Bench::new(configuration).with_keys();
-    bench.wait(bearer("/github", &bob_token()));
-    let (flight, _) = bench.call();
+    let mut engine = TestEngine::new(configuration).with_keys();
+    engine.send_waiting(bearer("/github", &bob_token()));
+    let (flight, _) = engine.expect_call();
     let body = json!({"access_token": assertion, "token_type": "N_A", "issued_token_type": ID_JAG});
-    let mut steps = bench.reply(flight, &answer_with(200, &[], &body));
+    let mut steps = engine.reply(flight, &answer_with(200, &[], &body));
     if steps.is_empty() {
-        let (flight, _) = bench.call();
-        steps = bench.reply(flight, &issued(token));
+        let (flight, _) = engine.expect_call();
+        steps = engine.reply(flight, &issued(token));
     }
     steps.remove(0).1
 }
@@ -424,7 +424,7 @@ fn no_token_is_too_odd_to_be_looked_at() {
     {
         let token = payload(text);
         goes_on(&configuration(), &token);
-        let as_callers = Bench::ready().ask(bearer("/github", &token));
+        let as_callers = TestEngine::ready().decide(bearer("/github", &token));
         assert_eq!(refused(as_callers).1, "malformed_token", "{text}");
     }
     let many: Vec<String> = (0..3000).map(|number| format!("\"a{number}\"")).collect();

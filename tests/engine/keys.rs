@@ -4,13 +4,13 @@ use onbehalf::engine::{Sample, Step};
 use onbehalf::http::Reply;
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::*;
 
-fn steps_of(bench: &mut Bench, replies: &mut dyn FnMut(&str) -> Reply) -> Vec<Step> {
+fn steps_of(engine: &mut TestEngine, replies: &mut dyn FnMut(&str) -> Reply) -> Vec<Step> {
     let mut steps = Vec::new();
-    while let Some((flight, call)) = bench.engine.next_call() {
+    while let Some((flight, call)) = engine.inner.next_call() {
         let reply = replies(call.url.as_str());
-        steps.extend(bench.reply(flight, &reply).into_iter().map(|(_, step)| step));
+        steps.extend(engine.reply(flight, &reply).into_iter().map(|(_, step)| step));
     }
     steps
 }
@@ -25,44 +25,44 @@ fn keys_are_fetched_on_the_first_tick_and_again_when_cache_control_says_so_withi
         (Some("max-age=86400"), 77_760, 86_400),
         (Some("max-age=31536000"), 77_760, 86_400),
     ] {
-        let mut bench = Bench::new(&configuration());
-        bench.tick();
+        let mut engine = TestEngine::new(&configuration());
+        engine.tick();
         let headers: Vec<(&str, &str)> = cache_control.map(|value| ("cache-control", value)).into_iter().collect();
-        steps_of(&mut bench, &mut |url| match url {
+        steps_of(&mut engine, &mut |url| match url {
             url if url.ends_with("discovery/v2.0/keys") => {
                 answer_with(200, &headers, &serde_json::from_slice(&key_set(&[&ENTRA_KEY])).unwrap())
             }
             url if url.contains("okta") => TIMED_OUT,
             _ => entra_metadata(),
         });
-        bench.advance(least - 1);
-        bench.tick();
-        let fetched = |bench: &mut Bench| {
+        engine.advance(least - 1);
+        engine.tick();
+        let fetched = |engine: &mut TestEngine| {
             let mut fetched = false;
-            steps_of(bench, &mut |url| {
+            steps_of(engine, &mut |url| {
                 fetched |= url.contains("entra");
                 TIMED_OUT
             });
             fetched
         };
-        assert!(!fetched(&mut bench), "{cache_control:?}: too soon");
-        bench.advance(most - least + 1);
-        bench.tick();
-        assert!(fetched(&mut bench), "{cache_control:?}: too late");
+        assert!(!fetched(&mut engine), "{cache_control:?}: too soon");
+        engine.advance(most - least + 1);
+        engine.tick();
+        assert!(fetched(&mut engine), "{cache_control:?}: too late");
     }
 }
 
 #[test]
 fn every_fetch_is_counted_and_the_age_of_keys_is_known() {
-    let mut bench = Bench::ready();
-    let counted = bench.engine.counters().take();
+    let mut engine = TestEngine::ready();
+    let counted = engine.inner.counters().take();
     assert!(
         counted.contains(&(Sample::KeyRefreshes(0, "ok"), 1)) && counted.contains(&(Sample::KeyRefreshes(1, "ok"), 1))
     );
-    bench.advance(1234);
+    engine.advance(1234);
     let seconds = std::time::Duration::from_secs(1234);
-    assert_eq!(bench.engine.key_ages(bench.now), [(0, seconds), (1, seconds)]);
-    assert!(Bench::new(&configuration()).engine.key_ages(NOW).is_empty());
+    assert_eq!(engine.inner.key_ages(engine.now), [(0, seconds), (1, seconds)]);
+    assert!(TestEngine::new(&configuration()).inner.key_ages(NOW).is_empty());
 }
 
 #[test]
@@ -71,12 +71,12 @@ fn endpoints_set_by_hand_need_no_discovery() {
     let entra = &mut configuration["identity_providers"]["entra-us"];
     entra["jwks_uri"] = json!("https://keys.entra.example/k");
     entra["token_endpoint"] = json!("https://tokens.entra.example/t");
-    let mut bench = Bench::new(&configuration);
-    bench.wait(bearer("/github", &alice_token()));
-    let (flight, call) = bench.call();
+    let mut engine = TestEngine::new(&configuration);
+    engine.send_waiting(bearer("/github", &alice_token()));
+    let (flight, call) = engine.expect_call();
     assert_eq!(call.url.as_str(), "https://keys.entra.example/k");
-    bench.reply(flight, &answer(200, &key_set(&[&ENTRA_KEY])));
-    assert_eq!(bench.call().1.url.as_str(), "https://tokens.entra.example/t");
+    engine.reply(flight, &answer(200, &key_set(&[&ENTRA_KEY])));
+    assert_eq!(engine.expect_call().1.url.as_str(), "https://tokens.entra.example/t");
 }
 
 #[test]
@@ -94,11 +94,11 @@ fn a_metadata_document_that_is_not_the_issuers_is_not_followed() {
         json!({"token_endpoint": "https://login.entra.example:444/t"}),
     ];
     for change in bad {
-        let mut bench = Bench::new(&configuration());
-        bench.wait(bearer("/github", &alice_token()));
+        let mut engine = TestEngine::new(&configuration());
+        engine.send_waiting(bearer("/github", &alice_token()));
         let document = with(good.clone(), change.clone());
         let mut called = 0;
-        let mut steps = steps_of(&mut bench, &mut |_| {
+        let mut steps = steps_of(&mut engine, &mut |_| {
             called += 1;
             answer_with(200, &[], &document)
         });
@@ -110,31 +110,31 @@ fn a_metadata_document_that_is_not_the_issuers_is_not_followed() {
 #[test]
 fn without_keys_nobody_gets_in_and_everybody_is_told_when_to_come_back() {
     for reply in [TIMED_OUT, answer(404, b"{}"), answer(200, b"<html>"), answer(302, b"")] {
-        let mut bench = Bench::new(&configuration());
-        bench.wait(bearer("/github", &alice_token()));
-        let answer = answered(steps_of(&mut bench, &mut |_| clone(&reply)).remove(0));
+        let mut engine = TestEngine::new(&configuration());
+        engine.send_waiting(bearer("/github", &alice_token()));
+        let answer = answered(steps_of(&mut engine, &mut |_| clone(&reply)).remove(0));
         assert_eq!((answer.status, header(&answer, "retry-after")), (503, Some("1")));
-        assert_eq!(refused(bench.ask(bearer("/github", &alice_token()))).1, "keys_unavailable");
-        bench.no_call();
-        bench.advance(1);
-        assert!(matches!(bench.ask(bearer("/github", &alice_token())), Step::Wait));
+        assert_eq!(refused(engine.decide(bearer("/github", &alice_token()))).1, "keys_unavailable");
+        engine.expect_no_call();
+        engine.advance(1);
+        assert!(matches!(engine.decide(bearer("/github", &alice_token())), Step::Wait));
     }
 }
 
 #[test]
 fn failed_fetches_are_repeated_less_and_less_often_up_to_a_minute() {
-    let mut bench = Bench::new(&configuration());
+    let mut engine = TestEngine::new(&configuration());
     let mut at = Vec::new();
     for second in 0..400 {
-        bench.tick();
-        let failed = steps_of(&mut bench, &mut |url| {
+        engine.tick();
+        let failed = steps_of(&mut engine, &mut |url| {
             if url.contains("entra") {
                 at.push(second);
             }
             TIMED_OUT
         });
         assert!(failed.is_empty());
-        bench.advance(1);
+        engine.advance(1);
     }
     let pauses: Vec<u64> = at.windows(2).map(|pair| pair[1] - pair[0]).take(8).collect();
     let most = [1, 2, 4, 8, 16, 32, 60, 60];
@@ -144,7 +144,7 @@ fn failed_fetches_are_repeated_less_and_less_often_up_to_a_minute() {
 
 #[test]
 fn a_failed_refresh_keeps_the_keys() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let token = alice_token();
     for reply in [
         TIMED_OUT,
@@ -153,16 +153,16 @@ fn a_failed_refresh_keeps_the_keys() {
         answer(200, br#"{"keys":[]}"#),
         answer(200, br#"{"keys":[{"kty":"oct"}]}"#),
     ] {
-        bench.advance(3600);
-        bench.tick();
-        steps_of(&mut bench, &mut |url| {
+        engine.advance(3600);
+        engine.tick();
+        steps_of(&mut engine, &mut |url| {
             if url.contains(".well-known") { provider_document_for(url) } else { clone(&reply) }
         });
-        let fresh = ENTRA_KEY.token(&with(alice(), json!({"exp": bench.now.secs() + 600})));
-        assert!(matches!(bench.ask(bearer("/github", &fresh)), Step::Wait));
-        let (flight, call) = bench.call();
+        let fresh = ENTRA_KEY.token(&with(alice(), json!({"exp": engine.now.secs() + 600})));
+        assert!(matches!(engine.decide(bearer("/github", &fresh)), Step::Wait));
+        let (flight, call) = engine.expect_call();
         assert_eq!(call.method, "POST");
-        bench.reply(flight, &issued("up"));
+        engine.reply(flight, &issued("up"));
     }
     drop(token);
 }
@@ -183,83 +183,86 @@ fn provider_document_for(url: &str) -> Reply {
 fn clone(reply: &Reply) -> Reply {
     match reply {
         Reply::Failed(failure) => Reply::Failed(*failure),
-        Reply::Answer(answer) => crate::support::answer(answer.status, &answer.body),
+        Reply::Answer(answer) => onbehalf_test_support::answer(answer.status, &answer.body),
     }
 }
 
 #[test]
 fn an_unknown_kid_causes_one_fetch_in_thirty_seconds_however_many_come() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let unknown = |kid: &str| OTHER_KEY.sign(&json!({"alg": "ES256", "kid": kid}), &alice());
     for number in 0..256 {
-        bench.wait(bearer("/github", &unknown(&format!("k{number}"))));
+        engine.send_waiting(bearer("/github", &unknown(&format!("k{number}"))));
     }
-    assert_eq!(refused(bench.ask(bearer("/github", &unknown("k256")))), (503, "overloaded".to_owned()));
-    let (flight, call) = bench.call();
+    assert_eq!(refused(engine.decide(bearer("/github", &unknown("k256")))), (503, "overloaded".to_owned()));
+    let (flight, call) = engine.expect_call();
     assert_eq!(
         call.url.as_str(),
         "https://login.entra.example/9b1c0000-1111-4222-8333-444455556666/discovery/v2.0/keys"
     );
-    bench.no_call();
-    for (_, step) in bench.reply(flight, &provider_document(&call)) {
+    engine.expect_no_call();
+    for (_, step) in engine.reply(flight, &provider_document(&call)) {
         assert_eq!(refused(step).1, "unknown_key");
     }
-    bench.advance(29);
-    assert_eq!(refused(bench.ask(bearer("/github", &unknown("k")))).1, "unknown_key");
-    bench.no_call();
-    bench.advance(1);
-    assert!(matches!(bench.ask(bearer("/github", &unknown("k"))), Step::Wait));
+    engine.advance(29);
+    assert_eq!(refused(engine.decide(bearer("/github", &unknown("k")))).1, "unknown_key");
+    engine.expect_no_call();
+    engine.advance(1);
+    assert!(matches!(engine.decide(bearer("/github", &unknown("k"))), Step::Wait));
 }
 
 #[test]
 fn a_rotated_key_is_found_and_the_old_one_goes_with_its_tokens() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let claims = with(alice(), json!({"exp": NOW.secs() + 9000}));
     let old = ENTRA_KEY.token(&claims);
-    authorization(bench.exchange(bearer("/github", &old), &issued("old")));
+    authorization(engine.exchange(bearer("/github", &old), &issued("old")));
     let new = OTHER_KEY.token(&claims);
-    assert!(matches!(bench.ask(bearer("/github", &new)), Step::Wait));
-    let (flight, _) = bench.call();
+    assert!(matches!(engine.decide(bearer("/github", &new)), Step::Wait));
+    let (flight, _) = engine.expect_call();
     assert!(
-        bench.reply(flight, &answer(200, &key_set(&[&ENTRA_KEY, &OTHER_KEY]))).is_empty(),
+        engine.reply(flight, &answer(200, &key_set(&[&ENTRA_KEY, &OTHER_KEY]))).is_empty(),
         "now it waits for its token"
     );
-    let (flight, _) = bench.call();
-    assert_eq!(authorization(bench.reply(flight, &issued("new")).remove(0).1), "Bearer new");
-    assert_eq!(authorization(bench.ask(bearer("/github", &old))), "Bearer old");
+    let (flight, _) = engine.expect_call();
+    assert_eq!(authorization(engine.only_step(flight, &issued("new"))), "Bearer new");
+    assert_eq!(authorization(engine.decide(bearer("/github", &old))), "Bearer old");
 
-    bench.advance(3600);
-    bench.tick();
-    steps_of(&mut bench, &mut |url| match url {
+    engine.advance(3600);
+    engine.tick();
+    steps_of(&mut engine, &mut |url| match url {
         url if url.ends_with("discovery/v2.0/keys") => answer(200, &key_set(&[&OTHER_KEY])),
         url if url.contains("entra") => entra_metadata(),
         _ => TIMED_OUT,
     });
-    assert_eq!(authorization(bench.exchange(bearer("/github", &new), &issued("new"))), "Bearer new");
-    assert!(matches!(bench.ask(bearer("/github", &old)), Step::Wait), "its key is looked for once more");
-    let (flight, _) = bench.call();
-    assert_eq!(refused(bench.reply(flight, &answer(200, &key_set(&[&OTHER_KEY]))).remove(0).1).1, "unknown_key");
+    assert_eq!(authorization(engine.exchange(bearer("/github", &new), &issued("new"))), "Bearer new");
+    assert!(matches!(engine.decide(bearer("/github", &old)), Step::Wait), "its key is looked for once more");
+    let (flight, _) = engine.expect_call();
+    assert_eq!(refused(engine.only_step(flight, &answer(200, &key_set(&[&OTHER_KEY])))).1, "unknown_key");
 }
 
 #[test]
 fn a_clock_that_goes_back_stops_nothing() {
-    let mut bench = Bench::ready();
-    bench.now = NOW.minus(std::time::Duration::from_secs(86_400));
-    bench.tick();
-    bench.serve_keys();
+    let mut engine = TestEngine::ready();
+    engine.now = NOW.minus(std::time::Duration::from_secs(86_400));
+    engine.tick();
+    engine.serve_keys();
     let claims = with(alice(), json!({"iat": null, "nbf": null, "exp": NOW.secs()}));
-    assert_eq!(authorization(bench.exchange(bearer("/github", &ENTRA_KEY.token(&claims)), &issued("up"))), "Bearer up");
+    assert_eq!(
+        authorization(engine.exchange(bearer("/github", &ENTRA_KEY.token(&claims)), &issued("up"))),
+        "Bearer up"
+    );
     let unknown = OTHER_KEY.token(&claims);
-    assert!(matches!(bench.ask(bearer("/github", &unknown)), Step::Wait));
+    assert!(matches!(engine.decide(bearer("/github", &unknown)), Step::Wait));
 }
 
 #[test]
 fn a_key_of_another_tenant_is_not_used() {
     let mut set: Value = serde_json::from_slice(&key_set(&[&ENTRA_KEY])).unwrap();
     set["keys"][0]["issuer"] = json!("https://login.entra.example/other/v2.0");
-    let mut bench = Bench::new(&configuration());
-    bench.wait(bearer("/github", &alice_token()));
-    let mut steps = steps_of(&mut bench, &mut |url| {
+    let mut engine = TestEngine::new(&configuration());
+    engine.send_waiting(bearer("/github", &alice_token()));
+    let mut steps = steps_of(&mut engine, &mut |url| {
         if url.ends_with("keys") || url.ends_with("/k") {
             answer(200, set.to_string().as_bytes())
         } else {

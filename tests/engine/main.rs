@@ -27,7 +27,7 @@ mod providers;
 mod refusals;
 mod sharing;
 mod simulation;
-mod support;
+use onbehalf_test_support as support;
 mod token_copies;
 mod tokens;
 mod unexchanged;

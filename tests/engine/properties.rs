@@ -20,7 +20,7 @@ use proptest::sample::{Index, select};
 use proptest::test_runner::RngSeed;
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::*;
 
 /// `cases` unless the environment asks for more or fewer of all.
 fn cases(cases: u32) -> ProptestConfig {
@@ -507,7 +507,7 @@ proptest! {
             let path = if resource.url.path().is_empty() { "/" } else { resource.url.path() };
             let fields: [(&str, &[u8]); 3] =
                 [(":method", b"GET"), (":authority", resource.url.authority().as_bytes()), (":path", path.as_bytes())];
-            match Bench::new(&configuration).ask(Request::new(&fields)) {
+            match TestEngine::new(&configuration).decide(Request::new(&fields)) {
                 Step::Answer(answer) => {
                     let challenge = header(&answer, "www-authenticate").unwrap_or_default();
                     prop_assert!(is_challenge(challenge), "{:?} of {}", challenge, url);
@@ -558,7 +558,7 @@ proptest! {
         pauses in vec(prop_oneof![0..1000_u64, 0..30_000_u64, 0..600_000_u64], 1..150),
     ) {
         let shared = SharedMap::default();
-        let mut workers = [(); 2].map(|()| Bench::beside(&configuration(), &shared).with_keys());
+        let mut workers = [(); 2].map(|()| TestEngine::sharing(&configuration(), &shared).with_keys());
         let subject = subject * 1000;
         let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + subject / 1000})));
         // Tokens that were issued: each with the time at which it was asked for, and its lifetime.
@@ -569,11 +569,11 @@ proptest! {
             if time >= subject + 60_000 {
                 break;
             }
-            let bench = &mut workers[number % 2];
-            bench.now = NOW.plus(Duration::from_millis(time));
-            let (id, mut step) = bench.send(bearer("/github", &token));
+            let engine = &mut workers[number % 2];
+            engine.now = NOW.plus(Duration::from_millis(time));
+            let (id, mut step) = engine.send(bearer("/github", &token));
             let waits = matches!(step, Step::Wait);
-            while let Some((flight, call)) = bench.engine.next_call() {
+            while let Some((flight, call)) = engine.inner.next_call() {
                 prop_assert_eq!(call.method, "POST");
                 // A token is used whole unless the next one may be good for a minute more, and so is worth a call.
                 let is_worth_it = |asked: u64, lifetime: u64| asked + lifetime + 60_000 < subject;
@@ -593,7 +593,7 @@ proptest! {
                 }
                 let asked = time;
                 time += latency;
-                bench.now = NOW.plus(Duration::from_millis(time));
+                engine.now = NOW.plus(Duration::from_millis(time));
                 let left = (subject.saturating_sub(asked) / 1000).max(1);
                 let lifetime = lifetimes[issued.len() % lifetimes.len()];
                 let lifetime = if ends_with_subject { lifetime.min(left) } else { lifetime };
@@ -605,7 +605,7 @@ proptest! {
                 };
                 issued.push((next.clone(), asked, lifetime));
                 let body = json!({"access_token": next, "token_type": "Bearer", "expires_in": expires_in});
-                for (of, next) in bench.reply(flight, &answer_with(200, &[], &body)) {
+                for (of, next) in engine.reply(flight, &answer_with(200, &[], &body)) {
                     prop_assert_eq!(of, id);
                     step = next;
                 }
@@ -631,14 +631,14 @@ proptest! {
         let good = alice_token();
         let changed = changed(&good, &at, byte, false);
         prop_assume!(changed != good);
-        let mut bench = Bench::ready();
-        drop(bench.send(bearer("/github", &changed)));
-        while let Some((flight, call)) = bench.engine.next_call() {
+        let mut engine = TestEngine::ready();
+        drop(engine.send(bearer("/github", &changed)));
+        while let Some((flight, call)) = engine.inner.next_call() {
             // A key that is not known may be looked for; nothing else may be asked of the provider.
             prop_assert_eq!(call.method, "GET");
-            drop(bench.reply(flight, &provider_document(&call)));
+            drop(engine.reply(flight, &provider_document(&call)));
         }
-        prop_assert_eq!(bench.engine.waiting(), 0);
+        prop_assert_eq!(engine.inner.waiting(), 0);
     }
 
     #[test]

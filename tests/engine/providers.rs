@@ -5,7 +5,7 @@ use onbehalf::engine::Step;
 use onbehalf::http::Reply;
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::*;
 
 const LOGIN: &str = "https://login.microsoftonline.com";
 const HOME: &str = "5f0c7a4e-9a0f-4c3e-8f5d-2b7f6f1f0c11";
@@ -54,10 +54,10 @@ fn templated_keys() -> Vec<u8> {
 }
 
 /// An engine whose provider is asked for its metadata at `asked` and names itself `issuer`.
-fn ready(configuration: &Value, asked: &str, issuer: &str) -> Bench {
-    let mut bench = Bench::new(configuration);
-    bench.tick();
-    while let Some((flight, call)) = bench.engine.next_call() {
+fn ready(configuration: &Value, asked: &str, issuer: &str) -> TestEngine {
+    let mut engine = TestEngine::new(configuration);
+    engine.tick();
+    while let Some((flight, call)) = engine.inner.next_call() {
         let reply = if call.url.as_str().contains(".well-known") {
             assert_eq!(call.url.as_str(), asked);
             let base = asked.split("/v2.0").next().unwrap();
@@ -67,29 +67,29 @@ fn ready(configuration: &Value, asked: &str, issuer: &str) -> Bench {
         } else {
             answer(200, &templated_keys())
         };
-        bench.reply(flight, &reply);
+        engine.reply(flight, &reply);
     }
-    bench
+    engine
 }
 
-fn single_tenant() -> Bench {
+fn single_tenant() -> TestEngine {
     let issuer = format!("{LOGIN}/{HOME}/v2.0");
     ready(&entra(&issuer, json!({})), &format!("{issuer}/.well-known/openid-configuration"), &issuer)
 }
 
-fn multi_tenant() -> Bench {
+fn multi_tenant() -> TestEngine {
     let template = format!("{LOGIN}/{{tenantid}}/v2.0");
     let configuration = entra(&template, json!({"tenants": [HOME, PARTNER]}));
     ready(&configuration, &format!("{LOGIN}/organizations/v2.0/.well-known/openid-configuration"), &template)
 }
 
 /// Where a token that is accepted is exchanged.
-fn exchanged_at(bench: &mut Bench, claims: &Value) -> String {
-    let step = bench.ask(bearer("/github", &ENTRA_KEY.token(claims)));
+fn exchanged_at(engine: &mut TestEngine, claims: &Value) -> String {
+    let step = engine.decide(bearer("/github", &ENTRA_KEY.token(claims)));
     match step {
         Step::Wait => {
-            let (flight, call) = bench.call();
-            bench.reply(flight, &TIMED_OUT);
+            let (flight, call) = engine.expect_call();
+            engine.reply(flight, &TIMED_OUT);
             call.url.as_str().to_owned()
         }
         Step::Answer(answer) => panic!("{answer:?}"),
@@ -97,23 +97,23 @@ fn exchanged_at(bench: &mut Bench, claims: &Value) -> String {
     }
 }
 
-fn reason(bench: &mut Bench, claims: &Value) -> String {
-    refused(bench.ask(bearer("/github", &ENTRA_KEY.token(claims)))).1
+fn reason(engine: &mut TestEngine, claims: &Value) -> String {
+    refused(engine.decide(bearer("/github", &ENTRA_KEY.token(claims)))).1
 }
 
 #[test]
 fn tokens_of_both_versions_of_one_tenant_are_accepted_together() {
-    let mut bench = single_tenant();
+    let mut engine = single_tenant();
     let endpoint = format!("{LOGIN}/{HOME}/oauth2/v2.0/token");
-    assert_eq!(exchanged_at(&mut bench, &v2(HOME)), endpoint);
-    assert_eq!(exchanged_at(&mut bench, &with(v1(HOME), json!({"oid": "bob"}))), endpoint);
+    assert_eq!(exchanged_at(&mut engine, &v2(HOME)), endpoint);
+    assert_eq!(exchanged_at(&mut engine, &with(v1(HOME), json!({"oid": "bob"}))), endpoint);
 }
 
 #[test]
 fn a_version_that_is_not_that_of_the_issuer_is_refused() {
-    let mut bench = single_tenant();
-    assert_eq!(reason(&mut bench, &with(v1(HOME), json!({"ver": "2.0"}))), "invalid_claims");
-    assert_eq!(reason(&mut bench, &with(v2(HOME), json!({"ver": "1.0"}))), "invalid_claims");
+    let mut engine = single_tenant();
+    assert_eq!(reason(&mut engine, &with(v1(HOME), json!({"ver": "2.0"}))), "invalid_claims");
+    assert_eq!(reason(&mut engine, &with(v2(HOME), json!({"ver": "1.0"}))), "invalid_claims");
     for issuer in [
         format!("https://sts.windows.net/{HOME}"),
         format!("https://sts.windows.net/{HOME}/v2.0"),
@@ -123,48 +123,48 @@ fn a_version_that_is_not_that_of_the_issuer_is_refused() {
         format!("https://login.microsoftonline.com@evil.example/{HOME}/v2.0"),
         format!("https://login.microsoftonline.com.evil.example/{HOME}/v2.0"),
     ] {
-        assert_eq!(reason(&mut bench, &with(v2(HOME), json!({"iss": issuer}))), "unknown_issuer", "{issuer}");
+        assert_eq!(reason(&mut engine, &with(v2(HOME), json!({"iss": issuer}))), "unknown_issuer", "{issuer}");
     }
 }
 
 #[test]
 fn users_of_every_tenant_that_is_listed_are_exchanged_at_their_own() {
-    let mut bench = multi_tenant();
+    let mut engine = multi_tenant();
     for tenant in [HOME, PARTNER] {
         for claims in [v2(tenant), v1(tenant)] {
-            assert_eq!(exchanged_at(&mut bench, &claims), format!("{LOGIN}/{tenant}/oauth2/v2.0/token"));
+            assert_eq!(exchanged_at(&mut engine, &claims), format!("{LOGIN}/{tenant}/oauth2/v2.0/token"));
         }
     }
 }
 
 #[test]
 fn a_tenant_that_is_not_listed_is_named_and_refused() {
-    for mut bench in [single_tenant(), multi_tenant()] {
-        assert_eq!(reason(&mut bench, &v2(OTHER)), "wrong_tenant");
-        assert_eq!(reason(&mut bench, &v1(OTHER)), "wrong_tenant");
+    for mut engine in [single_tenant(), multi_tenant()] {
+        assert_eq!(reason(&mut engine, &v2(OTHER)), "wrong_tenant");
+        assert_eq!(reason(&mut engine, &v1(OTHER)), "wrong_tenant");
     }
 }
 
 #[test]
 fn iss_and_tid_name_the_same_tenant_or_the_token_is_refused() {
-    let mut bench = multi_tenant();
+    let mut engine = multi_tenant();
     for tid in [json!(PARTNER), json!(null), json!(7), json!(HOME.to_uppercase())] {
-        assert_eq!(reason(&mut bench, &with(v2(HOME), json!({"tid": tid}))), "invalid_claims", "{tid}");
+        assert_eq!(reason(&mut engine, &with(v2(HOME), json!({"tid": tid}))), "invalid_claims", "{tid}");
     }
     for tenant in ["{tenantid}", "organizations", "common", "", "..", &HOME.to_uppercase()] {
         let claims = json!({"iss": format!("{LOGIN}/{tenant}/v2.0"), "tid": tenant});
-        assert_eq!(reason(&mut bench, &with(v2(HOME), claims)), "unknown_issuer", "{tenant}");
+        assert_eq!(reason(&mut engine, &with(v2(HOME), claims)), "unknown_issuer", "{tenant}");
     }
 }
 
 #[test]
 fn a_key_of_one_tenant_verifies_no_token_of_another() {
     let template = format!("{LOGIN}/{{tenantid}}/v2.0");
-    let mut bench = Bench::new(&entra(&template, json!({"tenants": [HOME, PARTNER]})));
-    bench.tick();
+    let mut engine = TestEngine::new(&entra(&template, json!({"tenants": [HOME, PARTNER]})));
+    engine.tick();
     let mut set: Value = serde_json::from_slice(&key_set(&[&ENTRA_KEY])).unwrap();
     set["keys"][0]["issuer"] = json!(format!("{LOGIN}/{PARTNER}/v2.0"));
-    while let Some((flight, call)) = bench.engine.next_call() {
+    while let Some((flight, call)) = engine.inner.next_call() {
         let at = |path: &str| format!("{LOGIN}/organizations/{path}");
         let reply = if call.url.as_str().contains(".well-known") {
             answer_with(
@@ -175,10 +175,10 @@ fn a_key_of_one_tenant_verifies_no_token_of_another() {
         } else {
             answer(200, set.to_string().as_bytes())
         };
-        bench.reply(flight, &reply);
+        engine.reply(flight, &reply);
     }
-    assert_eq!(reason(&mut bench, &v2(HOME)), "unknown_key");
-    exchanged_at(&mut bench, &v2(PARTNER));
+    assert_eq!(reason(&mut engine, &v2(HOME)), "unknown_key");
+    exchanged_at(&mut engine, &v2(PARTNER));
 }
 
 #[test]
@@ -187,16 +187,16 @@ fn the_metadata_of_all_tenants_must_be_the_template() {
         let template = format!("{LOGIN}/{{tenantid}}/v2.0");
         let configuration = entra(&template, json!({"tenants": [HOME]}));
         let url = format!("{LOGIN}/organizations/v2.0/.well-known/openid-configuration");
-        let mut bench = ready(&configuration, &url, &issuer);
+        let mut engine = ready(&configuration, &url, &issuer);
         // Somebody who waits is reason enough to look once more.
-        bench.wait(bearer("/github", &ENTRA_KEY.token(&v2(HOME))));
-        let (flight, call) = bench.call();
+        engine.send_waiting(bearer("/github", &ENTRA_KEY.token(&v2(HOME))));
+        let (flight, call) = engine.expect_call();
         assert_eq!(call.url.as_str(), url);
         let document =
             json!({"issuer": issuer, "jwks_uri": format!("{LOGIN}/k"), "token_endpoint": format!("{LOGIN}/t")});
-        let step = bench.reply(flight, &answer_with(200, &[], &document)).remove(0).1;
+        let step = engine.only_step(flight, &answer_with(200, &[], &document));
         assert_eq!(refused(step).1, "keys_unavailable", "{issuer}");
-        assert_eq!(reason(&mut bench, &v2(HOME)), "keys_unavailable", "{issuer}");
+        assert_eq!(reason(&mut engine, &v2(HOME)), "keys_unavailable", "{issuer}");
     }
 }
 
@@ -209,29 +209,29 @@ fn national_clouds_have_their_own_hosts() {
         let issuer = format!("{login}/{HOME}/v2.0");
         let inline: Value = serde_json::from_slice(&key_set(&[&ENTRA_KEY])).unwrap();
         let endpoint = format!("{login}/{HOME}/oauth2/v2.0/token");
-        let mut bench = Bench::new(&entra(&issuer, json!({"jwks": inline, "token_endpoint": endpoint})));
-        assert_eq!(exchanged_at(&mut bench, &with(v2(HOME), json!({"iss": issuer}))), endpoint);
-        assert_eq!(exchanged_at(&mut bench, &with(v1(HOME), json!({"iss": format!("{sts}/{HOME}/")}))), endpoint);
-        assert_eq!(reason(&mut bench, &v2(HOME)), "unknown_issuer");
+        let mut engine = TestEngine::new(&entra(&issuer, json!({"jwks": inline, "token_endpoint": endpoint})));
+        assert_eq!(exchanged_at(&mut engine, &with(v2(HOME), json!({"iss": issuer}))), endpoint);
+        assert_eq!(exchanged_at(&mut engine, &with(v1(HOME), json!({"iss": format!("{sts}/{HOME}/")}))), endpoint);
+        assert_eq!(reason(&mut engine, &v2(HOME)), "unknown_issuer");
     }
 }
 
 #[test]
 fn a_token_for_a_providers_own_api_is_told_from_one_for_another() {
-    let mut bench = single_tenant();
+    let mut engine = single_tenant();
     for audience in
         ["https://graph.microsoft.com", "https://graph.microsoft.com/", "00000003-0000-0000-c000-000000000000"]
     {
-        assert_eq!(reason(&mut bench, &with(v1(HOME), json!({"aud": audience}))), "wrong_audience");
+        assert_eq!(reason(&mut engine, &with(v1(HOME), json!({"aud": audience}))), "wrong_audience");
     }
     let header = json!({"alg": "ES256", "kid": "entra-1", "typ": "JWT", "nonce": "x"});
     let token = ENTRA_KEY.sign(&header, &v2(HOME));
-    assert_eq!(refused(bench.ask(bearer("/github", &token))).1, "wrong_audience");
+    assert_eq!(refused(engine.decide(bearer("/github", &token))).1, "wrong_audience");
 }
 
 #[test]
 fn what_can_never_succeed_is_named_before_any_key_is_looked_for() {
-    let mut bench = Bench::new(&entra(&format!("{LOGIN}/{HOME}/v2.0"), json!({})));
+    let mut engine = TestEngine::new(&entra(&format!("{LOGIN}/{HOME}/v2.0"), json!({})));
     for (change, expected) in [
         (json!({"aud": "api://other"}), "wrong_audience"),
         (json!({"exp": NOW.secs() - 61}), "expired"),
@@ -240,10 +240,10 @@ fn what_can_never_succeed_is_named_before_any_key_is_looked_for() {
         (json!({"scp": null, "roles": ["x"]}), "not_a_user_token"),
         (json!({"scp": null, "azp": null}), "id_token_as_access_token"),
     ] {
-        assert_eq!(reason(&mut bench, &with(v2(HOME), change)), expected);
+        assert_eq!(reason(&mut engine, &with(v2(HOME), change)), expected);
     }
-    bench.no_call();
-    assert_eq!(bench.engine.waiting(), 0);
+    engine.expect_no_call();
+    assert_eq!(engine.inner.waiting(), 0);
 }
 
 #[test]
@@ -254,12 +254,12 @@ fn an_org_server_is_for_id_tokens_and_its_access_tokens_are_refused() {
     let inline: Value = serde_json::from_slice(&key_set(&[&OKTA_KEY])).unwrap();
     let more = json!({"subject_token": {"type": "id_token"}, "audiences": ["login-client"], "jwks": inline,
         "token_endpoint": format!("{org}/oauth2/v1/token")});
-    let mut bench = Bench::new(&okta(org, more));
+    let mut engine = TestEngine::new(&okta(org, more));
     let id_token = with(bob_id(), json!({"iss": org}));
-    bench.wait(bearer("/github", &OKTA_KEY.token(&id_token)));
-    let (_, call) = bench.call();
+    engine.send_waiting(bearer("/github", &OKTA_KEY.token(&id_token)));
+    let (_, call) = engine.expect_call();
     assert_eq!(form(&call)["subject_token_type"], "urn:ietf:params:oauth:token-type:id_token");
-    let mut reason = |claims: &Value| refused(bench.ask(bearer("/github", &OKTA_KEY.token(claims)))).1;
+    let mut reason = |claims: &Value| refused(engine.decide(bearer("/github", &OKTA_KEY.token(claims)))).1;
     assert_eq!(reason(&with(bob(), json!({"iss": org, "aud": org}))), "access_token_as_id_token");
     assert_eq!(reason(&with(id_token, json!({"aud": "another-client"}))), "wrong_audience");
 }
@@ -268,7 +268,8 @@ fn an_org_server_is_for_id_tokens_and_its_access_tokens_are_refused() {
 fn a_token_of_a_neighbouring_authorization_server_is_refused_by_its_issuer() {
     let issuer = "https://acme.okta.com/oauth2/default";
     let inline: Value = serde_json::from_slice(&key_set(&[&OKTA_KEY])).unwrap();
-    let mut bench = Bench::new(&okta(issuer, json!({"jwks": inline, "token_endpoint": format!("{issuer}/v1/token")})));
+    let mut engine =
+        TestEngine::new(&okta(issuer, json!({"jwks": inline, "token_endpoint": format!("{issuer}/v1/token")})));
     for other in [
         "https://acme.okta.com",
         "https://acme.okta.com/oauth2/aus1",
@@ -276,61 +277,62 @@ fn a_token_of_a_neighbouring_authorization_server_is_refused_by_its_issuer() {
         "https://acme.okta.com/oauth2/default/",
     ] {
         let token = OKTA_KEY.token(&with(bob(), json!({"iss": other})));
-        assert_eq!(refused(bench.ask(bearer("/github", &token))).1, "unknown_issuer", "{other}");
+        assert_eq!(refused(engine.decide(bearer("/github", &token))).1, "unknown_issuer", "{other}");
     }
-    bench.wait(bearer("/github", &OKTA_KEY.token(&with(bob(), json!({"iss": issuer})))));
+    engine.send_waiting(bearer("/github", &OKTA_KEY.token(&with(bob(), json!({"iss": issuer})))));
 }
 
 #[test]
 fn keys_that_are_written_down_are_not_fetched_and_do_not_age() {
     let issuer = "https://acme.okta.com/oauth2/default";
     let inline: Value = serde_json::from_slice(&key_set(&[&OKTA_KEY])).unwrap();
-    let mut bench = Bench::new(&okta(issuer, json!({"jwks": inline, "token_endpoint": format!("{issuer}/v1/token")})));
-    bench.tick();
-    bench.no_call();
-    bench.advance(40 * 86_400);
-    bench.tick();
-    bench.no_call();
-    assert!(bench.engine.key_ages(bench.now).is_empty());
-    let now = bench.now.secs();
+    let mut engine =
+        TestEngine::new(&okta(issuer, json!({"jwks": inline, "token_endpoint": format!("{issuer}/v1/token")})));
+    engine.tick();
+    engine.expect_no_call();
+    engine.advance(40 * 86_400);
+    engine.tick();
+    engine.expect_no_call();
+    assert!(engine.inner.key_ages(engine.now).is_empty());
+    let now = engine.now.secs();
     let token = |kid: &str| {
         let claims = with(bob(), json!({"iss": issuer, "iat": now, "exp": now + 60}));
         OKTA_KEY.sign(&json!({"alg": "ES256", "kid": kid}), &claims)
     };
-    assert_eq!(refused(bench.ask(bearer("/github", &token("k")))).1, "unknown_key");
-    bench.no_call();
-    bench.wait(bearer("/github", &token(OKTA_KEY.kid)));
+    assert_eq!(refused(engine.decide(bearer("/github", &token("k")))).1, "unknown_key");
+    engine.expect_no_call();
+    engine.send_waiting(bearer("/github", &token(OKTA_KEY.kid)));
     // Without a token endpoint, that is discovered, and nothing else.
-    let mut bench = Bench::new(&okta(issuer, json!({"jwks": inline})));
-    bench.tick();
-    let (flight, _) = bench.call();
+    let mut engine = TestEngine::new(&okta(issuer, json!({"jwks": inline})));
+    engine.tick();
+    let (flight, _) = engine.expect_call();
     let endpoints = json!({"issuer": issuer, "token_endpoint": format!("{issuer}/v1/token")});
-    bench.reply(flight, &answer_with(200, &[], &endpoints));
-    bench.no_call();
-    bench.wait(bearer("/github", &OKTA_KEY.token(&with(bob(), json!({"iss": issuer})))));
-    let (flight, _) = bench.call();
-    assert_eq!(bench.reply(flight, &issued("up")).len(), 1);
+    engine.reply(flight, &answer_with(200, &[], &endpoints));
+    engine.expect_no_call();
+    engine.send_waiting(bearer("/github", &OKTA_KEY.token(&with(bob(), json!({"iss": issuer})))));
+    let (flight, _) = engine.expect_call();
+    assert_eq!(engine.reply(flight, &issued("up")).len(), 1);
     // Where it cannot be had, that is what is said.
-    let mut without = Bench::new(&okta(issuer, json!({"jwks": inline})));
-    let asked = without.wait(bearer("/github", &OKTA_KEY.token(&with(bob(), json!({"iss": issuer})))));
-    let (flight, _) = without.call();
+    let mut without = TestEngine::new(&okta(issuer, json!({"jwks": inline})));
+    let asked = without.send_waiting(bearer("/github", &OKTA_KEY.token(&with(bob(), json!({"iss": issuer})))));
+    let (flight, _) = without.expect_call();
     let mut steps = without.reply(flight, &answer(500, b""));
     assert_eq!(steps.len(), 1);
     let (waited, step) = steps.remove(0);
     assert_eq!((waited, refused(step)), (asked, (503, "provider_unavailable".to_owned())));
     // However long the metadata cannot be had again, the keys do not get old.
     for _ in 0..10 {
-        bench.advance(86_400);
-        bench.tick();
-        while let Some((flight, call)) = bench.engine.next_call() {
+        engine.advance(86_400);
+        engine.tick();
+        while let Some((flight, call)) = engine.inner.next_call() {
             assert_eq!(call.method, "GET");
-            bench.reply(flight, &TIMED_OUT);
+            engine.reply(flight, &TIMED_OUT);
         }
     }
-    assert!(bench.engine.key_ages(bench.now).is_empty());
-    let token = with(bob(), json!({"iss": issuer, "exp": bench.now.secs() + 600, "iat": bench.now.secs()}));
-    bench.wait(bearer("/github", &OKTA_KEY.token(&token)));
-    assert_eq!(bench.call().1.method, "POST");
+    assert!(engine.inner.key_ages(engine.now).is_empty());
+    let token = with(bob(), json!({"iss": issuer, "exp": engine.now.secs() + 600, "iat": engine.now.secs()}));
+    engine.send_waiting(bearer("/github", &OKTA_KEY.token(&token)));
+    assert_eq!(engine.expect_call().1.method, "POST");
 }
 
 #[test]
@@ -357,10 +359,10 @@ fn a_server_without_openid_discovery_is_found_by_rfc_8414() {
         "profile": "rfc8693", "issuer": issuer, "cluster": "idp", "audiences": ["api://default"],
         "client": {"id": "c", "authentication": {"method": "client_secret_basic", "secret": {"inline": "s"}}},
     });
-    let mut bench = Bench::new(&only(provider, json!({"audience": "a"})));
-    bench.tick();
+    let mut engine = TestEngine::new(&only(provider, json!({"audience": "a"})));
+    engine.tick();
     let mut urls = Vec::new();
-    while let Some((flight, call)) = bench.engine.next_call() {
+    while let Some((flight, call)) = engine.inner.next_call() {
         let url = call.url.as_str().to_owned();
         let reply: Reply = match url.as_str() {
             "https://as.example/.well-known/oauth-authorization-server/tenant" => answer_with(
@@ -372,11 +374,11 @@ fn a_server_without_openid_discovery_is_found_by_rfc_8414() {
             _ => answer(404, b"not here"),
         };
         urls.push(url);
-        bench.reply(flight, &reply);
+        engine.reply(flight, &reply);
     }
     assert_eq!(urls.len(), 3, "{urls:?}");
     let claims = with(bob(), json!({"iss": issuer, "cid": null, "uid": null}));
-    bench.wait(bearer("/github", &OKTA_KEY.token(&claims)));
+    engine.send_waiting(bearer("/github", &OKTA_KEY.token(&claims)));
 }
 
 #[test]
@@ -399,8 +401,8 @@ fn mistakes_about_tenants_are_named() {
 
 #[test]
 fn the_metadata_of_a_resource_names_the_issuer_of_each_tenant() {
-    let mut bench = multi_tenant();
-    let document = answered(bench.ask(request("GET", "/.well-known/oauth-protected-resource/github", &[])));
+    let mut engine = multi_tenant();
+    let document = answered(engine.decide(request("GET", "/.well-known/oauth-protected-resource/github", &[])));
     let document: Value = serde_json::from_str(&document.body).unwrap();
     let issuers = [HOME, PARTNER].map(|tenant| format!("{LOGIN}/{tenant}/v2.0"));
     assert_eq!(document["authorization_servers"], json!(issuers));
@@ -427,7 +429,7 @@ fn where_an_id_token_is_the_credential_no_other_kind_of_token_is() {
         "token_endpoint": "https://as.example/t", "subject_token": {"type": "id_token"},
         "client": {"id": "c", "authentication": {"method": "client_secret_basic", "secret": {"inline": "s"}}},
     });
-    let mut bench = Bench::new(&only(provider, json!({"audience": "a"})));
+    let mut engine = TestEngine::new(&only(provider, json!({"audience": "a"})));
     let id_token = with(bob_id(), json!({"iss": issuer}));
     for (change, expected) in [
         (json!({"scope": "read"}), "access_token_as_id_token"),
@@ -436,9 +438,9 @@ fn where_an_id_token_is_the_credential_no_other_kind_of_token_is() {
         (json!({"events": {}}), "unsupported_token_type"),
     ] {
         let token = OKTA_KEY.token(&with(id_token.clone(), change));
-        assert_eq!(refused(bench.ask(bearer("/github", &token))).1, expected);
+        assert_eq!(refused(engine.decide(bearer("/github", &token))).1, expected);
     }
-    bench.wait(bearer("/github", &OKTA_KEY.token(&id_token)));
+    engine.send_waiting(bearer("/github", &OKTA_KEY.token(&id_token)));
 }
 
 /// The mistake in a configuration with one provider.
@@ -590,11 +592,11 @@ fn a_grant_with_nothing_to_ask_for_is_refused() {
 
 #[test]
 fn a_guest_is_exchanged_at_the_tenant_of_the_token_and_without_one_not_at_all() {
-    let mut bench = multi_tenant();
+    let mut engine = multi_tenant();
     let guest = with(v2(PARTNER), json!({"idp": format!("https://sts.windows.net/{OTHER}/"), "oid": "guest"}));
-    assert_eq!(exchanged_at(&mut bench, &guest), format!("{LOGIN}/{PARTNER}/oauth2/v2.0/token"));
-    assert_eq!(reason(&mut bench, &with(guest, json!({"tid": null}))), "invalid_claims");
-    bench.no_call();
+    assert_eq!(exchanged_at(&mut engine, &guest), format!("{LOGIN}/{PARTNER}/oauth2/v2.0/token"));
+    assert_eq!(reason(&mut engine, &with(guest, json!({"tid": null}))), "invalid_claims");
+    engine.expect_no_call();
 }
 
 #[test]
@@ -642,7 +644,7 @@ fn scopes_that_mcp_clients_cannot_ask_for_are_warned_about() {
     let mut configuration = okta("https://acme.okta.com/oauth2/default", json!({}));
     configuration["resources"][0]["scopes_supported"] = json!(["api://gateway/mcp.read", "mcp.read"]);
     assert!(parse(&configuration).warnings.iter().all(|text| !text.starts_with("resources")));
-    let mut both = crate::support::configuration();
+    let mut both = onbehalf_test_support::configuration();
     both["resources"][0]["scopes_supported"] = json!(["mcp.read"]);
     let of_entra = |configuration: &Value| {
         parse(configuration).warnings.iter().filter(|text| text.contains("with entra-us, ")).count()

@@ -3,15 +3,15 @@
 use onbehalf::http::Request;
 use serde_json::Value;
 
-use crate::support::*;
+use onbehalf_test_support::*;
 
 fn reason(request: Request) -> String {
-    refused(Bench::ready().ask(request)).1
+    refused(TestEngine::ready().decide(request)).1
 }
 
 #[test]
 fn without_a_token_the_challenge_says_where_to_get_one_and_names_no_error() {
-    let answer = answered(Bench::ready().ask(request("POST", "/github", &[])));
+    let answer = answered(TestEngine::ready().decide(request("POST", "/github", &[])));
     assert_eq!(answer.status, 401);
     assert_eq!(
         header(&answer, "www-authenticate"),
@@ -26,7 +26,7 @@ fn without_a_token_the_challenge_says_where_to_get_one_and_names_no_error() {
 
 #[test]
 fn a_bad_token_is_challenged_with_error_and_description() {
-    let answer = answered(Bench::ready().ask(bearer("/github", "opaque")));
+    let answer = answered(TestEngine::ready().decide(bearer("/github", "opaque")));
     let challenge = header(&answer, "www-authenticate").unwrap();
     assert!(challenge.starts_with("Bearer error=\"invalid_token\", error_description=\""), "{challenge}");
     assert!(
@@ -126,7 +126,7 @@ fn what_belongs_to_no_resource_is_refused() {
         "/healthz/x",
     ] {
         assert_eq!(
-            refused(Bench::ready().ask(bearer(path, &alice_token()))),
+            refused(TestEngine::ready().decide(bearer(path, &alice_token()))),
             (404, "unknown_resource".to_owned()),
             "{path}"
         );
@@ -160,14 +160,14 @@ fn a_path_with_two_readings_picks_no_resource() {
         "/github;x",
     ] {
         assert_eq!(
-            refused(Bench::ready().ask(bearer(path, &alice_token()))),
+            refused(TestEngine::ready().decide(bearer(path, &alice_token()))),
             (400, "ambiguous_path".to_owned()),
             "{path}"
         );
     }
     // Both kinds of server read the same resource here.
     assert_eq!(
-        authorization(Bench::ready().exchange(bearer("/github/x;v=1", &alice_token()), &issued("up"))),
+        authorization(TestEngine::ready().exchange(bearer("/github/x;v=1", &alice_token()), &issued("up"))),
         "Bearer up"
     );
 }
@@ -185,7 +185,7 @@ fn no_answer_shows_a_token() {
     for request in
         [bearer("/github/admin", &token), bearer("/nowhere", &token), bearer("/github", &format!("{token}x"))]
     {
-        let answer = answered(Bench::ready().ask(request));
+        let answer = answered(TestEngine::ready().decide(request));
         assert!(!format!("{answer:?}").contains(&token[..40]));
     }
 }

@@ -4,10 +4,10 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::json;
 
-use crate::support::*;
+use onbehalf_test_support::*;
 
 fn verdict(token: &str) -> (u16, String) {
-    refused(Bench::ready().ask(bearer("/github", token)))
+    refused(TestEngine::ready().decide(bearer("/github", token)))
 }
 
 fn reason(token: &str) -> String {
@@ -19,7 +19,7 @@ fn reason(token: &str) -> String {
 #[test]
 fn a_good_token_of_either_provider_is_exchanged() {
     for token in [alice_token(), bob_token()] {
-        assert_eq!(authorization(Bench::ready().exchange(bearer("/github", &token), &issued("up"))), "Bearer up");
+        assert_eq!(authorization(TestEngine::ready().exchange(bearer("/github", &token), &issued("up"))), "Bearer up");
     }
 }
 
@@ -35,10 +35,10 @@ fn the_algorithm_is_the_keys_and_not_the_tokens() {
 #[test]
 fn a_key_of_one_issuer_signs_nothing_for_another() {
     let forged = OKTA_KEY.sign(&json!({"alg": "ES256", "kid": "okta-1"}), &alice());
-    let mut bench = Bench::ready();
-    let (_, step) = bench.send(bearer("/github", &forged));
+    let mut engine = TestEngine::ready();
+    let (_, step) = engine.send(bearer("/github", &forged));
     assert!(matches!(step, onbehalf::engine::Step::Wait), "an unknown kid is looked for once");
-    let steps = bench.serve_keys();
+    let steps = engine.serve_keys();
     assert_eq!(refused(steps.into_iter().next().unwrap().1).1, "unknown_key");
     let forged = OKTA_KEY.sign(&json!({"alg": "ES256", "kid": "entra-1"}), &alice());
     assert_eq!(reason(&forged), "bad_signature");
@@ -85,7 +85,7 @@ fn other_kinds_of_jwt_are_refused_by_their_type() {
     }
     for typ in ["JWT", "at+jwt", "application/at+jwt", "AT+JWT"] {
         let token = ENTRA_KEY.sign(&json!({"alg": "ES256", "kid": "entra-1", "typ": typ}), &alice());
-        authorization(Bench::ready().exchange(bearer("/github", &token), &issued("up")));
+        authorization(TestEngine::ready().exchange(bearer("/github", &token), &issued("up")));
     }
 }
 
@@ -118,7 +118,7 @@ fn an_audience_is_one_of_ours_or_the_token_is_not_for_us() {
         assert_eq!(reason(&ENTRA_KEY.token(&with(alice(), json!({"aud": audience})))), "wrong_audience", "{audience}");
     }
     let several = ENTRA_KEY.token(&with(alice(), json!({"aud": ["other", "gateway-id"]})));
-    authorization(Bench::ready().exchange(bearer("/github", &several), &issued("up")));
+    authorization(TestEngine::ready().exchange(bearer("/github", &several), &issued("up")));
 }
 
 #[test]
@@ -147,7 +147,7 @@ fn times_are_kept_to_the_second_with_sixty_of_leeway() {
     {
         let token = ENTRA_KEY.token(&with(alice(), good.clone()));
         assert_eq!(
-            authorization(Bench::ready().exchange(bearer("/github", &token), &issued("up"))),
+            authorization(TestEngine::ready().exchange(bearer("/github", &token), &issued("up"))),
             "Bearer up",
             "{good}"
         );
@@ -177,7 +177,7 @@ fn an_application_is_no_user() {
 #[test]
 fn every_scope_of_the_resource_must_be_there() {
     let token = ENTRA_KEY.token(&with(alice(), json!({"scp": "mcp.write"})));
-    let answer = answered(Bench::ready().ask(bearer("/github", &token)));
+    let answer = answered(TestEngine::ready().decide(bearer("/github", &token)));
     assert_eq!(answer.status, 403);
     let challenge = header(&answer, "www-authenticate").unwrap();
     assert!(
@@ -185,22 +185,22 @@ fn every_scope_of_the_resource_must_be_there() {
             && challenge.contains("scope=\"https://mcp.acme.example/github/mcp.read\""),
         "{challenge}"
     );
-    assert_eq!(refused(Bench::ready().ask(bearer("/github/admin", &alice_token()))).1, "insufficient_scope");
+    assert_eq!(refused(TestEngine::ready().decide(bearer("/github/admin", &alice_token()))).1, "insufficient_scope");
 }
 
 #[test]
 fn who_has_no_exchange_for_the_resource_is_refused() {
     let token = OKTA_KEY.token(&with(bob(), json!({"scp": ["mcp.admin"]})));
-    assert_eq!(refused(Bench::ready().ask(bearer("/github/admin", &token))), (403, "no_exchange".to_owned()));
+    assert_eq!(refused(TestEngine::ready().decide(bearer("/github/admin", &token))), (403, "no_exchange".to_owned()));
 }
 
 #[test]
 fn a_verified_token_expires_in_the_cache_too() {
-    let mut bench = Bench::ready();
-    authorization(bench.exchange(bearer("/github", &alice_token()), &issued("up")));
-    bench.advance(3600 + 59);
-    let (_, step) = bench.send(bearer("/github", &alice_token()));
+    let mut engine = TestEngine::ready();
+    authorization(engine.exchange(bearer("/github", &alice_token()), &issued("up")));
+    engine.advance(3600 + 59);
+    let (_, step) = engine.send(bearer("/github", &alice_token()));
     assert!(matches!(step, onbehalf::engine::Step::Wait), "still accepted, its exchanged token is over");
-    bench.advance(1);
-    assert_eq!(refused(bench.ask(bearer("/github", &alice_token()))), (401, "expired".to_owned()));
+    engine.advance(1);
+    assert_eq!(refused(engine.decide(bearer("/github", &alice_token()))), (401, "expired".to_owned()));
 }

@@ -5,7 +5,7 @@ use onbehalf::engine::{Response, Sample};
 use onbehalf::http::Answer;
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::*;
 
 const PATH: &str = "/plain";
 
@@ -25,10 +25,10 @@ fn unexchanged(exchange: Value) -> Value {
     configuration
 }
 
-fn ready(configuration: &Value) -> Bench {
-    let mut bench = Bench::new(configuration);
-    bench.tick();
-    while let Some((flight, call)) = bench.engine.next_call() {
+fn ready(configuration: &Value) -> TestEngine {
+    let mut engine = TestEngine::new(configuration);
+    engine.tick();
+    while let Some((flight, call)) = engine.inner.next_call() {
         let reply = match call.url.as_str() {
             // It has no token endpoint, and needs none.
             "https://acme.okta.example/oauth2/default/.well-known/openid-configuration" => {
@@ -36,9 +36,9 @@ fn ready(configuration: &Value) -> Bench {
             }
             _ => provider_document(&call),
         };
-        bench.reply(flight, &reply);
+        engine.reply(flight, &reply);
     }
-    bench
+    engine
 }
 
 /// What the log warns of in resources.
@@ -51,10 +51,10 @@ fn a_token_is_removed_unless_the_resource_says_otherwise() {
     for exchange in [json!({}), json!({"token": "removed"})] {
         let configuration = unexchanged(exchange);
         assert!(warnings(&configuration).is_empty());
-        let mut bench = ready(&configuration);
-        let edits = forwarded(bench.ask(bearer(PATH, &bob_token())));
+        let mut engine = ready(&configuration);
+        let edits = forwarded(engine.decide(bearer(PATH, &bob_token())));
         assert!(edits.authorization.is_none());
-        bench.no_call();
+        engine.expect_no_call();
     }
 }
 
@@ -66,21 +66,21 @@ fn what_the_upstream_wants_of_nobodys_token_is_not_for_the_client() {
     ] {
         let mut configuration = unexchanged(json!({}));
         configuration["resources"][0]["dpop"] = dpop;
-        let mut bench = ready(&configuration);
-        let sent = forwarded(bench.ask(bearer(PATH, &bob_token()))).sent.expect("its answer is looked at");
+        let mut engine = ready(&configuration);
+        let sent = forwarded(engine.decide(bearer(PATH, &bob_token()))).sent.expect("its answer is looked at");
         let fields = ["www-authenticate", "dpop-nonce"].map(|name| (name.to_owned(), b"theirs".to_vec()));
         for status in [200, 401, 403] {
             let answer = Answer { status, headers: fields.to_vec(), body: Vec::new() };
-            match bench.engine.upstream_answered(&sent, &answer, bench.now) {
+            match engine.inner.upstream_answered(&sent, &answer, engine.now) {
                 Response::PassOn { remove } => assert_eq!(remove, expected),
                 Response::Instead(_) => panic!("{status}: there is no token to exchange anew"),
             }
         }
-        assert!(forwarded(bench.ask(bearer(PATH, &bob_token()))).authorization.is_none());
+        assert!(forwarded(engine.decide(bearer(PATH, &bob_token()))).authorization.is_none());
     }
     // The caller's own token is the upstream's to judge.
-    let mut bench = ready(&unexchanged(json!({"token": "forwarded"})));
-    assert!(forwarded(bench.ask(bearer(PATH, &bob_token()))).sent.is_none());
+    let mut engine = ready(&unexchanged(json!({"token": "forwarded"})));
+    assert!(forwarded(engine.decide(bearer(PATH, &bob_token()))).sent.is_none());
 }
 
 #[test]
@@ -89,18 +89,18 @@ fn a_token_is_forwarded_where_the_resource_says_so_and_the_log_warns_of_it() {
     let warnings = warnings(&configuration);
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].starts_with("resources[0].exchange.okta-eu.token: "), "{warnings:?}");
-    let mut bench = ready(&configuration);
+    let mut engine = ready(&configuration);
     let token = bob_token();
-    assert_eq!(authorization(bench.ask(bearer(PATH, &token))), format!("Bearer {token}"));
+    assert_eq!(authorization(engine.decide(bearer(PATH, &token))), format!("Bearer {token}"));
     // Only there, and only of that provider.
-    assert_eq!(refused(bench.ask(bearer("/github", &token))).1, "no_exchange");
-    assert_eq!(refused(bench.ask(bearer(PATH, &alice_token()))).1, "no_exchange");
-    bench.no_call();
+    assert_eq!(refused(engine.decide(bearer("/github", &token))).1, "no_exchange");
+    assert_eq!(refused(engine.decide(bearer(PATH, &alice_token()))).1, "no_exchange");
+    engine.expect_no_call();
 }
 
 #[test]
 fn what_is_not_valid_goes_no_further_than_with_an_exchange() {
-    let mut bench = ready(&unexchanged(json!({"token": "forwarded"})));
+    let mut engine = ready(&unexchanged(json!({"token": "forwarded"})));
     for (claims, reason) in [
         (json!({"aud": "other"}), "wrong_audience"),
         (json!({"exp": 1}), "expired"),
@@ -111,19 +111,19 @@ fn what_is_not_valid_goes_no_further_than_with_an_exchange() {
         (json!({"cnf": {"x5t#S256": "c"}}), "bound_token"),
     ] {
         let token = OKTA_KEY.token(&with(bob(), claims.clone()));
-        assert_eq!(refused(bench.ask(bearer(PATH, &token))).1, reason, "{claims}");
+        assert_eq!(refused(engine.decide(bearer(PATH, &token))).1, reason, "{claims}");
     }
     let forged = OTHER_KEY.sign(&json!({"alg": "ES256", "kid": OKTA_KEY.kid}), &bob());
-    assert_eq!(refused(bench.ask(bearer(PATH, &forged))).1, "bad_signature");
-    assert_eq!(refused(bench.ask(request("POST", PATH, &[]))).1, "no_credentials");
+    assert_eq!(refused(engine.decide(bearer(PATH, &forged))).1, "bad_signature");
+    assert_eq!(refused(engine.decide(request("POST", PATH, &[]))).1, "no_credentials");
 }
 
 #[test]
 fn nothing_is_counted_as_an_exchange() {
-    let mut bench = ready(&unexchanged(json!({"token": "forwarded"})));
-    bench.engine.counters().take();
-    forwarded(bench.ask(bearer(PATH, &bob_token())));
-    assert_eq!(bench.engine.counters().take(), [(Sample::Decisions("forwarded"), 1)]);
+    let mut engine = ready(&unexchanged(json!({"token": "forwarded"})));
+    engine.inner.counters().take();
+    forwarded(engine.decide(bearer(PATH, &bob_token())));
+    assert_eq!(engine.inner.counters().take(), [(Sample::Decisions("forwarded"), 1)]);
 }
 
 #[test]
@@ -134,25 +134,25 @@ fn keys_that_are_written_down_need_no_discovery_where_nothing_is_exchanged() {
     // No client is left whose secret could protect what workers share.
     configuration["shared_secret"] = json!({"inline": "0123456789abcdef0123456789abcdef0123456789abcdef"});
     configuration["identity_providers"]["okta-eu"]["jwks"] = serde_json::from_slice(&key_set(&[&OKTA_KEY])).unwrap();
-    let mut bench = Bench::new(&configuration);
-    bench.tick();
-    bench.no_call();
-    assert!(forwarded(bench.ask(bearer(PATH, &bob_token()))).authorization.is_none());
+    let mut engine = TestEngine::new(&configuration);
+    engine.tick();
+    engine.expect_no_call();
+    assert!(forwarded(engine.decide(bearer(PATH, &bob_token()))).authorization.is_none());
 }
 
 #[test]
 fn keys_reach_other_workers_also_without_a_token_endpoint() {
     let configuration = unexchanged(json!({}));
     let shared = SharedMap::default();
-    let mut one = Bench::beside(&configuration, &shared);
+    let mut one = TestEngine::sharing(&configuration, &shared);
     one.tick();
-    while let Some((flight, call)) = one.engine.next_call() {
+    while let Some((flight, call)) = one.inner.next_call() {
         one.reply(flight, &provider_document(&call));
     }
-    let mut other = Bench::beside(&configuration, &shared);
+    let mut other = TestEngine::sharing(&configuration, &shared);
     other.tick();
-    other.no_call();
-    assert!(forwarded(other.ask(bearer(PATH, &bob_token()))).authorization.is_none());
+    other.expect_no_call();
+    assert!(forwarded(other.decide(bearer(PATH, &bob_token()))).authorization.is_none());
 }
 
 #[test]

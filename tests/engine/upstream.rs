@@ -4,7 +4,7 @@ use onbehalf::engine::{Response, Sent, Step};
 use onbehalf::http::{Answer, LocalAnswer};
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::*;
 
 const CLAIMS: &str = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
 
@@ -26,25 +26,25 @@ fn sent(step: Step) -> (String, Sent) {
 }
 
 /// Each request has a moment of its own, as at a clock.
-fn later(bench: &mut Bench) {
-    bench.now = bench.now.plus(std::time::Duration::from_millis(1));
+fn later(engine: &mut TestEngine) {
+    engine.now = engine.now.plus(std::time::Duration::from_millis(1));
 }
 
-fn exchange(bench: &mut Bench, token: &str, upstream: &str) -> Sent {
-    later(bench);
-    let (authorization, sent) = sent(bench.exchange(bearer("/github", token), &issued(upstream)));
+fn exchange(engine: &mut TestEngine, token: &str, upstream: &str) -> Sent {
+    later(engine);
+    let (authorization, sent) = sent(engine.exchange(bearer("/github", token), &issued(upstream)));
     assert_eq!(authorization, format!("Bearer {upstream}"));
     sent
 }
 
-fn warm(bench: &mut Bench, token: &str) -> (String, Sent) {
-    later(bench);
-    sent(bench.ask(bearer("/github", token)))
+fn warm(engine: &mut TestEngine, token: &str) -> (String, Sent) {
+    later(engine);
+    sent(engine.decide(bearer("/github", token)))
 }
 
-fn instead(bench: &mut Bench, sent: &Sent, answer: &Answer) -> LocalAnswer {
-    later(bench);
-    match bench.engine.upstream_answered(sent, answer, bench.now) {
+fn instead(engine: &mut TestEngine, sent: &Sent, answer: &Answer) -> LocalAnswer {
+    later(engine);
+    match engine.inner.upstream_answered(sent, answer, engine.now) {
         Response::Instead(step) => answered(step),
         Response::PassOn { .. } => panic!("it went on"),
     }
@@ -55,15 +55,15 @@ fn reason(answer: &LocalAnswer) -> (u16, String) {
     (answer.status, body["reason"].as_str().unwrap().to_owned())
 }
 
-fn rejected(bench: &mut Bench, sent: &Sent) -> (u16, String) {
-    reason(&instead(bench, sent, &answer(401, &["Bearer error=\"invalid_token\""])))
+fn rejected(engine: &mut TestEngine, sent: &Sent) -> (u16, String) {
+    reason(&instead(engine, sent, &answer(401, &["Bearer error=\"invalid_token\""])))
 }
 
 /// Whether the next request exchanges, with which `claims`; the provider does not answer.
-fn asks_anew(bench: &mut Bench, token: &str) -> Option<Option<String>> {
-    later(bench);
-    match bench.send(bearer("/github", token)) {
-        (_, Step::Wait) => Some(form(&bench.call().1).get("claims").cloned()),
+fn asks_anew(engine: &mut TestEngine, token: &str) -> Option<Option<String>> {
+    later(engine);
+    match engine.send(bearer("/github", token)) {
+        (_, Step::Wait) => Some(form(&engine.expect_call().1).get("claims").cloned()),
         (_, Step::Forward(_)) => None,
         (_, Step::Answer(answer)) => panic!("{answer:?}"),
     }
@@ -78,40 +78,41 @@ fn is((status, reason): (u16, String), expected: (u16, &str)) {
 
 #[test]
 fn a_token_that_the_upstream_rejects_is_not_used_again() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let token = alice_token();
-    let first = exchange(&mut bench, &token, "first");
-    let answer = instead(&mut bench, &first, &answer(401, &["Bearer resource_metadata=\"https://elsewhere.example\""]));
+    let first = exchange(&mut engine, &token, "first");
+    let answer =
+        instead(&mut engine, &first, &answer(401, &["Bearer resource_metadata=\"https://elsewhere.example\""]));
     is(reason(&answer), AGAIN);
     assert_eq!(header(&answer, "retry-after"), Some("1"));
     assert_eq!(header(&answer, "www-authenticate"), None, "the client cannot mend it by signing in");
-    exchange(&mut bench, &token, "second");
-    assert_eq!(warm(&mut bench, &token).0, "Bearer second");
+    exchange(&mut engine, &token, "second");
+    assert_eq!(warm(&mut engine, &token).0, "Bearer second");
 }
 
 #[test]
 fn an_upstream_that_rejects_every_token_costs_one_exchange_in_a_minute() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let token = alice_token();
-    let first = exchange(&mut bench, &token, "0");
-    is(rejected(&mut bench, &first), AGAIN);
+    let first = exchange(&mut engine, &token, "0");
+    is(rejected(&mut engine, &first), AGAIN);
     let mut exchanges = 0;
     for second in 0..600 {
-        bench.now = NOW.plus(std::time::Duration::from_secs(second));
-        let (id, step) = bench.send(bearer("/github", &token));
+        engine.now = NOW.plus(std::time::Duration::from_secs(second));
+        let (id, step) = engine.send(bearer("/github", &token));
         let step = match step {
             Step::Wait => {
                 exchanges += 1;
-                let (flight, _) = bench.call();
-                later(&mut bench);
-                let (waited, step) = bench.reply(flight, &issued("next")).remove(0);
+                let (flight, _) = engine.expect_call();
+                later(&mut engine);
+                let (waited, step) = engine.reply(flight, &issued("next")).remove(0);
                 assert_eq!(waited, id);
                 step
             }
             step => step,
         };
         let (_, sent) = sent(step);
-        let (status, _) = rejected(&mut bench, &sent);
+        let (status, _) = rejected(&mut engine, &sent);
         assert!(matches!(status, 502 | 503));
     }
     assert_eq!(exchanges, 10);
@@ -119,107 +120,107 @@ fn an_upstream_that_rejects_every_token_costs_one_exchange_in_a_minute() {
 
 #[test]
 fn a_token_that_is_no_better_stays_in_use_for_the_minute() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let token = alice_token();
-    let first = exchange(&mut bench, &token, "first");
-    is(rejected(&mut bench, &first), AGAIN);
-    let second = exchange(&mut bench, &token, "second");
-    let answer = instead(&mut bench, &second, &answer(401, &[]));
+    let first = exchange(&mut engine, &token, "first");
+    is(rejected(&mut engine, &first), AGAIN);
+    let second = exchange(&mut engine, &token, "second");
+    let answer = instead(&mut engine, &second, &answer(401, &[]));
     is(reason(&answer), NO_USE);
     assert_eq!((header(&answer, "retry-after"), header(&answer, "www-authenticate")), (None, None));
-    bench.advance(50);
-    let (authorization, sent) = warm(&mut bench, &token);
+    engine.advance(50);
+    let (authorization, sent) = warm(&mut engine, &token);
     assert_eq!(authorization, "Bearer second");
-    is(rejected(&mut bench, &sent), NO_USE);
-    bench.advance(10);
-    let (authorization, sent) = warm(&mut bench, &token);
+    is(rejected(&mut engine, &sent), NO_USE);
+    engine.advance(10);
+    let (authorization, sent) = warm(&mut engine, &token);
     assert_eq!(authorization, "Bearer second");
-    is(rejected(&mut bench, &sent), AGAIN);
-    assert_eq!(asks_anew(&mut bench, &token), Some(None));
+    is(rejected(&mut engine, &sent), AGAIN);
+    assert_eq!(asks_anew(&mut engine, &token), Some(None));
 }
 
 #[test]
 fn answers_that_were_under_way_when_a_token_was_dropped_do_not_drop_the_next() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let token = alice_token();
-    let first = exchange(&mut bench, &token, "first");
-    let late: Vec<Sent> = (0..3).map(|_| warm(&mut bench, &token).1).collect();
-    is(rejected(&mut bench, &first), AGAIN);
-    is(rejected(&mut bench, &late[0]), AGAIN);
-    exchange(&mut bench, &token, "second");
-    is(rejected(&mut bench, &late[1]), AGAIN);
-    bench.advance(120);
-    is(rejected(&mut bench, &late[2]), AGAIN);
-    assert_eq!(warm(&mut bench, &token).0, "Bearer second");
+    let first = exchange(&mut engine, &token, "first");
+    let late: Vec<Sent> = (0..3).map(|_| warm(&mut engine, &token).1).collect();
+    is(rejected(&mut engine, &first), AGAIN);
+    is(rejected(&mut engine, &late[0]), AGAIN);
+    exchange(&mut engine, &token, "second");
+    is(rejected(&mut engine, &late[1]), AGAIN);
+    engine.advance(120);
+    is(rejected(&mut engine, &late[2]), AGAIN);
+    assert_eq!(warm(&mut engine, &token).0, "Bearer second");
 }
 
 #[test]
 fn one_users_token_is_dropped_at_one_resource() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let token = ENTRA_KEY.token(&with(alice(), json!({"scp": "mcp.read mcp.admin"})));
     let carol = entra_user("carol");
-    let github = exchange(&mut bench, &token, "github");
-    exchange(&mut bench, &carol, "carols");
-    let admin = bench.exchange(bearer("/github/admin", &token), &issued("admin"));
+    let github = exchange(&mut engine, &token, "github");
+    exchange(&mut engine, &carol, "carols");
+    let admin = engine.exchange(bearer("/github/admin", &token), &issued("admin"));
     assert_eq!(sent(admin).0, "Bearer admin");
-    is(rejected(&mut bench, &github), AGAIN);
-    assert_eq!(warm(&mut bench, &carol).0, "Bearer carols");
-    assert_eq!(sent(bench.ask(bearer("/github/admin", &token))).0, "Bearer admin");
-    assert_eq!(asks_anew(&mut bench, &token), Some(None));
+    is(rejected(&mut engine, &github), AGAIN);
+    assert_eq!(warm(&mut engine, &carol).0, "Bearer carols");
+    assert_eq!(sent(engine.decide(bearer("/github/admin", &token))).0, "Bearer admin");
+    assert_eq!(asks_anew(&mut engine, &token), Some(None));
 }
 
 #[test]
 fn other_answers_go_on_without_what_the_upstream_wants_of_us() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let token = alice_token();
-    let sent = exchange(&mut bench, &token, "up");
+    let sent = exchange(&mut engine, &token, "up");
     for status in [0, 101, 200, 204, 302, 400, 402, 403, 404, 407, 500, 502, 503, 599, u16::MAX] {
-        match bench.engine.upstream_answered(&sent, &answer(status, &[&challenge(CLAIMS)]), bench.now) {
+        match engine.inner.upstream_answered(&sent, &answer(status, &[&challenge(CLAIMS)]), engine.now) {
             Response::PassOn { remove } => assert_eq!(remove, ["www-authenticate"]),
             Response::Instead(_) => panic!("{status}"),
         }
     }
-    assert_eq!(warm(&mut bench, &token).0, "Bearer up");
+    assert_eq!(warm(&mut engine, &token).0, "Bearer up");
 }
 
 #[test]
 fn a_request_on_an_open_path_is_of_no_interest_when_it_is_answered() {
-    let mut bench = Bench::ready();
-    assert!(forwarded(bench.ask(request("GET", "/healthz", &[]))).sent.is_none());
+    let mut engine = TestEngine::ready();
+    assert!(forwarded(engine.decide(request("GET", "/healthz", &[]))).sent.is_none());
 }
 
 #[test]
 fn a_claims_challenge_is_asked_of_the_provider_from_then_on() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let token = alice_token();
-    let first = exchange(&mut bench, &token, "first");
-    let answer = instead(&mut bench, &first, &answer(401, &["Basic", &challenge(CLAIMS)]));
+    let first = exchange(&mut engine, &token, "first");
+    let answer = instead(&mut engine, &first, &answer(401, &["Basic", &challenge(CLAIMS)]));
     is(reason(&answer), AGAIN);
     assert_eq!(header(&answer, "www-authenticate"), None);
 
-    later(&mut bench);
-    let id = bench.wait(bearer("/github", &token));
-    let (flight, call) = bench.call();
+    later(&mut engine);
+    let id = engine.send_waiting(bearer("/github", &token));
+    let (flight, call) = engine.expect_call();
     assert_eq!(form(&call)["claims"], CLAIMS);
     let reply = answer_with(200, &[], &json!({"access_token": "better", "token_type": "Bearer", "expires_in": 1000}));
-    let (waited, step) = bench.reply(flight, &reply).remove(0);
+    let (waited, step) = engine.reply(flight, &reply).remove(0);
     assert_eq!((waited, sent(step).0.as_str()), (id, "Bearer better"));
 
     // The one that follows it must be as good.
-    bench.advance(969);
-    assert_eq!(warm(&mut bench, &token).0, "Bearer better");
-    assert_eq!(form(&bench.call().1)["claims"], CLAIMS);
+    engine.advance(969);
+    assert_eq!(warm(&mut engine, &token).0, "Bearer better");
+    assert_eq!(form(&engine.expect_call().1)["claims"], CLAIMS);
     // Nobody else's does.
-    assert_eq!(asks_anew(&mut bench, &entra_user("carol")), Some(None));
+    assert_eq!(asks_anew(&mut engine, &entra_user("carol")), Some(None));
 }
 
 /// What the client gets when the provider wants the user to act, `more` in its answer.
 fn provider_wants_the_user(token: &str, more: Value) -> LocalAnswer {
-    let mut bench = Bench::ready();
-    let first = exchange(&mut bench, token, "first");
-    is(reason(&instead(&mut bench, &first, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
+    let mut engine = TestEngine::ready();
+    let first = exchange(&mut engine, token, "first");
+    is(reason(&instead(&mut engine, &first, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
     let refusal = answer_with(400, &[], &with(json!({"error": "interaction_required"}), more));
-    answered(bench.exchange(bearer("/github", token), &refusal))
+    answered(engine.exchange(bearer("/github", token), &refusal))
 }
 
 #[test]
@@ -244,61 +245,61 @@ fn what_only_the_user_can_satisfy_is_relayed_to_clients_that_understand_it() {
 
 #[test]
 fn claims_that_the_provider_takes_for_a_mistake_are_not_asked_for_again() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let token = alice_token();
-    let first = exchange(&mut bench, &token, "first");
-    instead(&mut bench, &first, &answer(401, &[&challenge(CLAIMS)]));
+    let first = exchange(&mut engine, &token, "first");
+    instead(&mut engine, &first, &answer(401, &[&challenge(CLAIMS)]));
     let mistake = answer_with(400, &[], &json!({"error": "invalid_request"}));
-    is(refused(bench.exchange(bearer("/github", &token), &mistake)), (502, "exchange_misconfigured"));
-    bench.advance(30);
-    assert_eq!(asks_anew(&mut bench, &token), Some(None));
+    is(refused(engine.exchange(bearer("/github", &token), &mistake)), (502, "exchange_misconfigured"));
+    engine.advance(30);
+    assert_eq!(asks_anew(&mut engine, &token), Some(None));
 }
 
 #[test]
 fn a_provider_that_knows_no_claims_is_asked_for_none() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let token = bob_token();
-    let first = exchange(&mut bench, &token, "first");
-    is(reason(&instead(&mut bench, &first, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
-    assert_eq!(asks_anew(&mut bench, &token), Some(None));
+    let first = exchange(&mut engine, &token, "first");
+    is(reason(&instead(&mut engine, &first, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
+    assert_eq!(asks_anew(&mut engine, &token), Some(None));
 }
 
 #[test]
 fn a_challenge_that_is_nonsense_is_a_rejection_like_others() {
     for value in [&b"Bearer error=\"insufficient_claims\", claims=\"%%%\""[..], b"\xff\xfe", b"", b"\",=\\"] {
-        let mut bench = Bench::ready();
+        let mut engine = TestEngine::ready();
         let token = alice_token();
-        let first = exchange(&mut bench, &token, "first");
+        let first = exchange(&mut engine, &token, "first");
         let headers = vec![("www-authenticate".to_owned(), value.to_vec()); 3];
-        is(reason(&instead(&mut bench, &first, &Answer { status: 401, headers, body: Vec::new() })), AGAIN);
-        assert_eq!(asks_anew(&mut bench, &token), Some(None));
+        is(reason(&instead(&mut engine, &first, &Answer { status: 401, headers, body: Vec::new() })), AGAIN);
+        assert_eq!(asks_anew(&mut engine, &token), Some(None));
     }
 }
 
 #[test]
 fn a_clock_that_went_back_does_not_keep_a_rejected_token() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let token = alice_token();
-    bench.advance(3000);
-    let first = exchange(&mut bench, &token, "first");
-    is(rejected(&mut bench, &first), AGAIN);
-    bench.now = NOW;
-    let second = exchange(&mut bench, &token, "second");
-    is(rejected(&mut bench, &second), AGAIN);
+    engine.advance(3000);
+    let first = exchange(&mut engine, &token, "first");
+    is(rejected(&mut engine, &first), AGAIN);
+    engine.now = NOW;
+    let second = exchange(&mut engine, &token, "second");
+    is(rejected(&mut engine, &second), AGAIN);
 }
 
 #[test]
 fn no_text_of_the_upstreams_reaches_the_client() {
-    let mut bench = Bench::ready();
-    let first = exchange(&mut bench, &alice_token(), "first");
-    let answer = instead(&mut bench, &first, &answer(401, &["Bearer realm=\"XYZZY\", error=\"XYZZY\""]));
+    let mut engine = TestEngine::ready();
+    let first = exchange(&mut engine, &alice_token(), "first");
+    let answer = instead(&mut engine, &first, &answer(401, &["Bearer realm=\"XYZZY\", error=\"XYZZY\""]));
     assert!(!format!("{answer:?}").contains("XYZZY"));
 }
 
 /// Workers of one process.
-fn workers<const N: usize>() -> [Bench; N] {
+fn workers<const N: usize>() -> [TestEngine; N] {
     let shared = SharedMap::default();
-    let mut workers = [(); N].map(|()| Bench::beside(&configuration(), &shared));
+    let mut workers = [(); N].map(|()| TestEngine::sharing(&configuration(), &shared));
     workers[0].tick();
     workers[0].serve_keys();
     workers.iter_mut().for_each(|worker| drop(worker.tick()));
@@ -321,7 +322,7 @@ fn a_dropped_token_is_not_handed_back_by_another_worker() {
     assert_eq!(authorization, "Bearer first");
     is(rejected(&mut other, &others_first), AGAIN);
     assert_eq!(warm(&mut other, &token).0, "Bearer second");
-    other.no_call();
+    other.expect_no_call();
 }
 
 #[test]
@@ -335,16 +336,16 @@ fn a_rejected_token_is_dropped_by_all_workers() {
     }
     is(rejected(&mut one, &first), AGAIN);
     for other in [&mut two, &mut three, &mut four] {
-        assert_eq!(other.messages(), 1);
+        assert_eq!(other.deliver_messages(), 1);
         other.now = one.now;
     }
-    assert_eq!(one.messages(), 0, "it knows by itself");
+    assert_eq!(one.deliver_messages(), 0, "it knows by itself");
     // The first that is asked exchanges, and the others have what it brings.
     exchange(&mut three, &token, "second");
     for other in [&mut one, &mut two, &mut four] {
         other.now = three.now;
         assert_eq!(warm(other, &token).0, "Bearer second");
-        other.no_call();
+        other.expect_no_call();
     }
     // What was under way meanwhile says nothing of the next one.
     is(rejected(&mut two, &others_first), AGAIN);
@@ -357,16 +358,16 @@ fn a_token_is_exchanged_anew_once_in_a_minute_by_all_workers_together() {
     let token = alice_token();
     let first = exchange(&mut one, &token, "first");
     is(rejected(&mut one, &first), AGAIN);
-    let _ = two.messages();
+    let _ = two.deliver_messages();
     two.now = one.now;
     let second = exchange(&mut two, &token, "second");
     is(rejected(&mut two, &second), NO_USE);
     assert_eq!(warm(&mut two, &token).0, "Bearer second");
-    assert_eq!(one.messages(), 0, "nothing was dropped");
+    assert_eq!(one.deliver_messages(), 0, "nothing was dropped");
 }
 
 /// Two workers that had the same token, and what the one has told the other of its end.
-fn workers_and_message(token: &str) -> ([Bench; 2], Vec<u8>) {
+fn workers_and_message(token: &str) -> ([TestEngine; 2], Vec<u8>) {
     let [mut one, mut two] = workers();
     let first = exchange(&mut one, token, "first");
     warm(&mut two, token);
@@ -381,16 +382,16 @@ fn a_message_that_no_worker_has_sent_drops_nothing() {
     let token = alice_token();
     let ([_one, mut two], message) = workers_and_message(&token);
     for length in 0..message.len() {
-        two.engine.message(&message[..length], two.now);
+        two.inner.message(&message[..length], two.now);
     }
     for at in 0..message.len() {
         let mut forged = message.clone();
         forged[at] ^= 1;
-        two.engine.message(&forged, two.now);
+        two.inner.message(&forged, two.now);
     }
-    two.engine.message(&vec![0; 100_000], two.now);
+    two.inner.message(&vec![0; 100_000], two.now);
     assert_eq!(warm(&mut two, &token).0, "Bearer first");
-    two.engine.message(&message, two.now);
+    two.inner.message(&message, two.now);
     assert_eq!(asks_anew(&mut two, &token), Some(None));
 }
 
@@ -398,12 +399,12 @@ fn a_message_that_no_worker_has_sent_drops_nothing() {
 fn a_late_message_drops_no_newer_token() {
     let token = alice_token();
     let ([mut one, mut two], message) = workers_and_message(&token);
-    two.engine.message(&message, two.now);
+    two.inner.message(&message, two.now);
     one.now = one.now.plus(std::time::Duration::from_secs(61));
     let second = exchange(&mut one, &token, "second");
     two.now = one.now;
     assert_eq!(warm(&mut two, &token).0, "Bearer second");
-    two.engine.message(&message, two.now);
+    two.inner.message(&message, two.now);
     assert_eq!(warm(&mut two, &token).0, "Bearer second");
     // Nor does it make the next rejection a second one within a minute.
     is(rejected(&mut one, &second), AGAIN);
@@ -417,14 +418,14 @@ fn a_worker_that_has_ended_is_told_nothing() {
     one.tick();
     let first = exchange(&mut one, &token, "first");
     is(rejected(&mut one, &first), AGAIN);
-    assert_eq!(two.messages(), 0);
+    assert_eq!(two.deliver_messages(), 0);
     // One that comes back to life is in the list again.
     two.now = one.now;
     two.tick();
     let bob = bob_token();
     let first = exchange(&mut one, &bob, "first");
     is(rejected(&mut one, &first), AGAIN);
-    assert_eq!(two.messages(), 1);
+    assert_eq!(two.deliver_messages(), 1);
 }
 
 fn users(count: usize) -> Vec<String> {
@@ -432,31 +433,31 @@ fn users(count: usize) -> Vec<String> {
 }
 
 /// A request with that token, and the exchange that it may need, which brings `upstream`. Whether it was needed.
-fn served(bench: &mut Bench, token: &str, upstream: &str) -> (Sent, bool) {
-    later(bench);
-    let (_, step) = bench.send(bearer("/github", token));
+fn served(engine: &mut TestEngine, token: &str, upstream: &str) -> (Sent, bool) {
+    later(engine);
+    let (_, step) = engine.send(bearer("/github", token));
     if !matches!(step, Step::Wait) {
         return (sent(step).1, false);
     }
-    let (flight, _) = bench.call();
-    (sent(bench.reply(flight, &issued(upstream)).remove(0).1).1, true)
+    let (flight, _) = engine.expect_call();
+    (sent(engine.only_step(flight, &issued(upstream))).1, true)
 }
 
 #[test]
 fn an_upstream_that_rejects_everybodys_tokens_does_not_drain_the_provider() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let users = users(100);
     for token in &users {
-        exchange(&mut bench, token, "first");
+        exchange(&mut engine, token, "first");
     }
     let mut exchanges = 0;
     let mut answers = Vec::new();
     for second in 1..=59 {
-        bench.now = NOW.plus(std::time::Duration::from_secs(second));
+        engine.now = NOW.plus(std::time::Duration::from_secs(second));
         for token in &users {
-            let (sent, is_exchanged) = served(&mut bench, token, "next");
+            let (sent, is_exchanged) = served(&mut engine, token, "next");
             exchanges += u32::from(is_exchanged);
-            answers.push(rejected(&mut bench, &sent));
+            answers.push(rejected(&mut engine, &sent));
         }
     }
     assert_eq!(exchanges, 16, "what is dropped before anybody comes back");
@@ -464,22 +465,22 @@ fn an_upstream_that_rejects_everybodys_tokens_does_not_drain_the_provider() {
     assert!(answers.iter().skip(200).all(|answer| *answer == (502, NO_USE.1.to_owned())), "{answers:?}");
     // Another resource has another upstream.
     let token = ENTRA_KEY.token(&with(alice(), json!({"scp": "mcp.read mcp.admin"})));
-    let admin = sent(bench.exchange(bearer("/github/admin", &token), &issued("admin"))).1;
-    is(rejected(&mut bench, &admin), AGAIN);
+    let admin = sent(engine.exchange(bearer("/github/admin", &token), &issued("admin"))).1;
+    is(rejected(&mut engine, &admin), AGAIN);
 }
 
 #[test]
 fn an_upstream_that_rejects_tokens_of_users_who_seldom_come_does_not_drain_the_provider_either() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let users = users(100);
     let mut exchanges = 0;
     for minute in 0..5 {
         for (user, token) in users.iter().enumerate() {
             let second = minute * 90 + user as u64 / 2;
-            bench.now = NOW.plus(std::time::Duration::from_millis(second * 1000 + user as u64));
-            let (sent, is_exchanged) = served(&mut bench, token, "next");
+            engine.now = NOW.plus(std::time::Duration::from_millis(second * 1000 + user as u64));
+            let (sent, is_exchanged) = served(&mut engine, token, "next");
             exchanges += usize::from(is_exchanged);
-            rejected(&mut bench, &sent);
+            rejected(&mut engine, &sent);
         }
     }
     // Their first, one after it was dropped, and a few to see that it is no better.
@@ -488,143 +489,143 @@ fn an_upstream_that_rejects_tokens_of_users_who_seldom_come_does_not_drain_the_p
 
 #[test]
 fn everybody_gets_another_token_where_that_is_better() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let users = users(40);
     for token in &users {
-        exchange(&mut bench, token, "first");
+        exchange(&mut engine, token, "first");
     }
     let mut exchanges = 0;
     for second in 1..=3 {
-        bench.now = NOW.plus(std::time::Duration::from_secs(second));
+        engine.now = NOW.plus(std::time::Duration::from_secs(second));
         for token in &users {
-            let (authorization, sent) = match bench.send(bearer("/github", token)) {
+            let (authorization, sent) = match engine.send(bearer("/github", token)) {
                 (_, Step::Wait) => {
                     exchanges += 1;
-                    let (flight, _) = bench.call();
-                    sent(bench.reply(flight, &issued("better")).remove(0).1)
+                    let (flight, _) = engine.expect_call();
+                    sent(engine.only_step(flight, &issued("better")))
                 }
                 (_, step) => sent(step),
             };
             if authorization == "Bearer first" {
-                is(rejected(&mut bench, &sent), AGAIN);
+                is(rejected(&mut engine, &sent), AGAIN);
             }
         }
     }
     for token in &users {
-        let (_, is_exchanged) = served(&mut bench, token, "better");
+        let (_, is_exchanged) = served(&mut engine, token, "better");
         exchanges += u32::from(is_exchanged);
     }
     assert_eq!(exchanges, 40);
-    assert!(users.iter().all(|token| warm(&mut bench, token).0 == "Bearer better"));
+    assert!(users.iter().all(|token| warm(&mut engine, token).0 == "Bearer better"));
 }
 
 #[test]
 fn an_upstream_that_rejects_everything_is_tried_again_after_the_minute() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let users = users(4);
     for token in &users[..3] {
-        let first = exchange(&mut bench, token, "first");
-        is(rejected(&mut bench, &first), AGAIN);
-        let second = exchange(&mut bench, token, "second");
-        is(rejected(&mut bench, &second), NO_USE);
+        let first = exchange(&mut engine, token, "first");
+        is(rejected(&mut engine, &first), AGAIN);
+        let second = exchange(&mut engine, token, "second");
+        is(rejected(&mut engine, &second), NO_USE);
     }
-    let fourth = exchange(&mut bench, &users[3], "fourth");
-    is(rejected(&mut bench, &fourth), NO_USE);
-    let (authorization, fourth) = warm(&mut bench, &users[3]);
+    let fourth = exchange(&mut engine, &users[3], "fourth");
+    is(rejected(&mut engine, &fourth), NO_USE);
+    let (authorization, fourth) = warm(&mut engine, &users[3]);
     assert_eq!(authorization, "Bearer fourth", "it stays in use");
-    bench.advance(60);
-    is(rejected(&mut bench, &fourth), AGAIN);
-    assert_eq!(asks_anew(&mut bench, &users[3]), Some(None));
+    engine.advance(60);
+    is(rejected(&mut engine, &fourth), AGAIN);
+    assert_eq!(asks_anew(&mut engine, &users[3]), Some(None));
 }
 
 #[test]
 fn one_users_rejected_tokens_keep_nobody_else_from_another() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let (one, other) = (entra_user("one"), entra_user("other"));
-    let first = exchange(&mut bench, &one, "first");
-    is(rejected(&mut bench, &first), AGAIN);
-    let second = exchange(&mut bench, &one, "second");
+    let first = exchange(&mut engine, &one, "first");
+    is(rejected(&mut engine, &first), AGAIN);
+    let second = exchange(&mut engine, &one, "second");
     for _ in 0..100 {
-        is(rejected(&mut bench, &second), NO_USE);
+        is(rejected(&mut engine, &second), NO_USE);
     }
-    let others = exchange(&mut bench, &other, "others");
-    is(rejected(&mut bench, &others), AGAIN);
-    exchange(&mut bench, &other, "better");
+    let others = exchange(&mut engine, &other, "others");
+    is(rejected(&mut engine, &others), AGAIN);
+    exchange(&mut engine, &other, "better");
 }
 
 const OTHER_CLAIMS: &str = r#"{"access_token":{"acrs":{"essential":true,"value":"c2"}}}"#;
 
 #[test]
 fn other_claims_that_are_wanted_soon_are_asked_for_once() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let token = alice_token();
-    let first = exchange(&mut bench, &token, "first");
-    is(rejected(&mut bench, &first), AGAIN);
-    let second = exchange(&mut bench, &token, "second");
-    is(reason(&instead(&mut bench, &second, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
-    later(&mut bench);
-    bench.wait(bearer("/github", &token));
-    let (flight, call) = bench.call();
+    let first = exchange(&mut engine, &token, "first");
+    is(rejected(&mut engine, &first), AGAIN);
+    let second = exchange(&mut engine, &token, "second");
+    is(reason(&instead(&mut engine, &second, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
+    later(&mut engine);
+    engine.send_waiting(bearer("/github", &token));
+    let (flight, call) = engine.expect_call();
     assert_eq!(form(&call)["claims"], CLAIMS);
-    let third = sent(bench.reply(flight, &issued("third")).remove(0).1).1;
+    let third = sent(engine.only_step(flight, &issued("third"))).1;
     // One that always wants something else is an upstream that rejects everything, but what it wants is not forgotten.
-    later(&mut bench);
-    let (_, third_again) = warm(&mut bench, &token);
+    later(&mut engine);
+    let (_, third_again) = warm(&mut engine, &token);
     assert!(third_again.at() > third.at());
-    is(reason(&instead(&mut bench, &third_again, &answer(401, &[&challenge(OTHER_CLAIMS)]))), NO_USE);
-    bench.advance(60);
-    let (_, late) = warm(&mut bench, &token);
-    is(rejected(&mut bench, &late), AGAIN);
-    assert_eq!(asks_anew(&mut bench, &token), Some(Some(OTHER_CLAIMS.to_owned())));
+    is(reason(&instead(&mut engine, &third_again, &answer(401, &[&challenge(OTHER_CLAIMS)]))), NO_USE);
+    engine.advance(60);
+    let (_, late) = warm(&mut engine, &token);
+    is(rejected(&mut engine, &late), AGAIN);
+    assert_eq!(asks_anew(&mut engine, &token), Some(Some(OTHER_CLAIMS.to_owned())));
 }
 
 #[test]
 fn a_renewal_that_was_under_way_when_claims_were_wanted_is_followed_by_an_exchange_with_them() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 86_400})));
-    exchange(&mut bench, &token, "first");
-    bench.advance(3300);
-    let (_, first) = warm(&mut bench, &token);
-    let (renewal, call) = bench.call();
+    exchange(&mut engine, &token, "first");
+    engine.advance(3300);
+    let (_, first) = warm(&mut engine, &token);
+    let (renewal, call) = engine.expect_call();
     assert!(!form(&call).contains_key("claims"));
-    is(reason(&instead(&mut bench, &first, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
-    later(&mut bench);
-    bench.reply(renewal, &issued("without"));
-    later(&mut bench);
-    let (authorization, without) = warm(&mut bench, &token);
+    is(reason(&instead(&mut engine, &first, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
+    later(&mut engine);
+    engine.reply(renewal, &issued("without"));
+    later(&mut engine);
+    let (authorization, without) = warm(&mut engine, &token);
     assert_eq!(authorization, "Bearer without");
-    is(reason(&instead(&mut bench, &without, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
-    assert_eq!(asks_anew(&mut bench, &token), Some(Some(CLAIMS.to_owned())));
+    is(reason(&instead(&mut engine, &without, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
+    assert_eq!(asks_anew(&mut engine, &token), Some(Some(CLAIMS.to_owned())));
 }
 
 #[test]
 fn a_token_that_was_renewed_meanwhile_is_not_dropped_for_the_one_before() {
     let mut configuration = configuration();
     configuration["cache"] = json!({"shared_tokens": 0});
-    let mut bench = Bench::new(&configuration).with_keys();
+    let mut engine = TestEngine::new(&configuration).with_keys();
     let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 86_400})));
-    exchange(&mut bench, &token, "first");
-    bench.advance(3300);
-    let (_, first) = warm(&mut bench, &token);
-    let (renewal, _) = bench.call();
-    bench.reply(renewal, &issued("second"));
-    is(rejected(&mut bench, &first), AGAIN);
-    assert_eq!(warm(&mut bench, &token).0, "Bearer second");
+    exchange(&mut engine, &token, "first");
+    engine.advance(3300);
+    let (_, first) = warm(&mut engine, &token);
+    let (renewal, _) = engine.expect_call();
+    engine.reply(renewal, &issued("second"));
+    is(rejected(&mut engine, &first), AGAIN);
+    assert_eq!(warm(&mut engine, &token).0, "Bearer second");
 }
 
 #[test]
 fn claims_that_one_upstream_wants_are_not_forgotten_for_those_of_another() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let token = alice_token();
-    let first = exchange(&mut bench, &token, "first");
-    is(reason(&instead(&mut bench, &first, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
+    let first = exchange(&mut engine, &token, "first");
+    is(reason(&instead(&mut engine, &first, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
     for user in 0..300 {
         let token = ENTRA_KEY.token(&with(alice(), json!({"oid": format!("u{user}"), "scp": "mcp.read mcp.admin"})));
-        bench.advance(u64::from(user % 10 == 0));
-        let admin = sent(bench.exchange(bearer("/github/admin", &token), &issued("admin"))).1;
-        is(reason(&instead(&mut bench, &admin, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
+        engine.advance(u64::from(user % 10 == 0));
+        let admin = sent(engine.exchange(bearer("/github/admin", &token), &issued("admin"))).1;
+        is(reason(&instead(&mut engine, &admin, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
     }
-    assert_eq!(asks_anew(&mut bench, &token), Some(Some(CLAIMS.to_owned())));
+    assert_eq!(asks_anew(&mut engine, &token), Some(Some(CLAIMS.to_owned())));
 }
 
 #[test]
@@ -632,14 +633,14 @@ fn a_dropped_token_is_withdrawn_that_had_no_place_here_any_more() {
     let shared = SharedMap::default();
     let mut configuration = configuration();
     configuration["cache"] = json!({"exchanged_tokens": 1});
-    let mut bench = Bench::beside(&configuration, &shared).with_keys();
+    let mut engine = TestEngine::sharing(&configuration, &shared).with_keys();
     let token = alice_token();
-    let first = exchange(&mut bench, &token, "first");
-    exchange(&mut bench, &entra_user("carol"), "carols");
-    is(rejected(&mut bench, &first), AGAIN);
+    let first = exchange(&mut engine, &token, "first");
+    exchange(&mut engine, &entra_user("carol"), "carols");
+    is(rejected(&mut engine, &first), AGAIN);
     // Another worker, which has rejected nothing, does not find it either.
-    let mut other = Bench::beside(&configuration, &shared);
-    other.now = bench.now;
+    let mut other = TestEngine::sharing(&configuration, &shared);
+    other.now = engine.now;
     other.tick();
     assert_eq!(asks_anew(&mut other, &token), Some(None));
 }
@@ -647,25 +648,25 @@ fn a_dropped_token_is_withdrawn_that_had_no_place_here_any_more() {
 #[test]
 fn a_renewal_that_fails_does_not_bring_a_dropped_token_back() {
     let shared = SharedMap::default();
-    let [mut one, mut other] = [0, 1].map(|_| Bench::beside(&configuration(), &shared));
+    let [mut one, mut other] = [0, 1].map(|_| TestEngine::sharing(&configuration(), &shared));
     one.tick();
     one.serve_keys();
     other.tick();
     let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 86_400})));
     exchange(&mut one, &token, "first");
     warm(&mut other, &token);
-    for bench in [&mut one, &mut other] {
-        bench.advance(3300);
+    for engine in [&mut one, &mut other] {
+        engine.advance(3300);
     }
     assert_eq!(warm(&mut other, &token).0, "Bearer first");
-    let (renewal, _) = other.call();
+    let (renewal, _) = other.expect_call();
     let (_, first) = warm(&mut one, &token);
     is(rejected(&mut one, &first), AGAIN);
     later(&mut other);
     other.reply(renewal, &unavailable());
     assert_eq!(warm(&mut other, &token).0, "Bearer first", "it does not know better yet");
     // Neither who has rejected it, nor who has never seen it, finds it.
-    let mut third = Bench::beside(&configuration(), &shared);
+    let mut third = TestEngine::sharing(&configuration(), &shared);
     third.now = other.now.plus(std::time::Duration::from_secs(1));
     third.tick();
     assert_eq!(asks_anew(&mut third, &token), Some(None));
@@ -678,16 +679,16 @@ fn unavailable() -> onbehalf::http::Reply {
 #[test]
 fn a_dropped_token_that_somebody_puts_back_is_not_taken_over() {
     let shared = SharedMap::default();
-    let mut bench = Bench::beside(&configuration(), &shared).with_keys();
+    let mut engine = TestEngine::sharing(&configuration(), &shared).with_keys();
     let token = alice_token();
-    let first = exchange(&mut bench, &token, "first");
+    let first = exchange(&mut engine, &token, "first");
     let before = shared.copy();
-    is(rejected(&mut bench, &first), AGAIN);
+    is(rejected(&mut engine, &first), AGAIN);
     shared.put_back(&before);
-    exchange(&mut bench, &token, "second");
+    exchange(&mut engine, &token, "second");
     // And what has come since then replaces it, though it ends no later.
-    let mut other = Bench::beside(&configuration(), &shared);
-    other.now = bench.now;
+    let mut other = TestEngine::sharing(&configuration(), &shared);
+    other.now = engine.now;
     other.tick();
     assert_eq!(warm(&mut other, &token).0, "Bearer second");
 }
@@ -695,38 +696,38 @@ fn a_dropped_token_that_somebody_puts_back_is_not_taken_over() {
 #[test]
 fn a_clock_that_went_back_does_not_make_a_rejected_token_good() {
     let shared = SharedMap::default();
-    let mut bench = Bench::beside(&configuration(), &shared).with_keys();
+    let mut engine = TestEngine::sharing(&configuration(), &shared).with_keys();
     let token = alice_token();
-    let first = exchange(&mut bench, &token, "first");
+    let first = exchange(&mut engine, &token, "first");
     let before = shared.copy();
-    bench.advance(100);
-    is(rejected(&mut bench, &first), AGAIN);
-    bench.now = NOW.plus(std::time::Duration::from_secs(10));
+    engine.advance(100);
+    is(rejected(&mut engine, &first), AGAIN);
+    engine.now = NOW.plus(std::time::Duration::from_secs(10));
     shared.put_back(&before);
-    exchange(&mut bench, &token, "second");
+    exchange(&mut engine, &token, "second");
 }
 
 /// The messages of all come to all.
-fn deliver(workers: &mut [Bench]) {
+fn deliver(workers: &mut [TestEngine]) {
     let latest = workers.iter().map(|worker| worker.now).max().unwrap();
     for worker in workers {
         worker.now = latest;
-        worker.messages();
+        worker.deliver_messages();
     }
 }
 
 #[test]
 fn claims_that_one_worker_learns_are_asked_for_by_any_that_exchanges() {
-    let mut workers: [Bench; 4] = workers();
+    let mut workers: [TestEngine; 4] = workers();
     let token = alice_token();
     let first = exchange(&mut workers[0], &token, "first");
     is(reason(&instead(&mut workers[0], &first, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
     deliver(&mut workers);
     later(&mut workers[1]);
-    workers[1].wait(bearer("/github", &token));
-    let (flight, call) = workers[1].call();
+    workers[1].send_waiting(bearer("/github", &token));
+    let (flight, call) = workers[1].expect_call();
     assert_eq!(form(&call).get("claims").map(String::as_str), Some(CLAIMS));
-    let second = sent(workers[1].reply(flight, &issued("second")).remove(0).1).1;
+    let second = sent(workers[1].only_step(flight, &issued("second"))).1;
     // Once more within the minute, and then no other is asked for, at no worker.
     deliver(&mut workers);
     is(reason(&instead(&mut workers[1], &second, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
@@ -750,7 +751,8 @@ fn a_worker_with_a_token_of_its_own_drops_that_when_it_is_rejected_too() {
     let shared = SharedMap::default();
     let mut configuration = configuration();
     configuration["cache"] = json!({"shared_tokens": 0});
-    let mut workers: [Bench; 4] = std::array::from_fn(|_| Bench::beside(&configuration, &shared).with_keys());
+    let mut workers: [TestEngine; 4] =
+        std::array::from_fn(|_| TestEngine::sharing(&configuration, &shared).with_keys());
     let token = alice_token();
     let sent = [0, 1, 2, 3].map(|number| exchange(&mut workers[number], &token, &format!("first-{number}")));
     // The user's session is over at the upstream, whichever token comes.
@@ -769,7 +771,7 @@ fn a_worker_with_a_token_of_its_own_drops_that_when_it_is_rejected_too() {
 
 #[test]
 fn sixteen_tokens_of_a_resource_are_dropped_in_a_second_by_each_worker() {
-    let mut workers: [Bench; 4] = workers();
+    let mut workers: [TestEngine; 4] = workers();
     let users = users(100);
     let mut sent: Vec<Vec<Sent>> = vec![Vec::new(); 4];
     for (user, token) in users.iter().enumerate() {
@@ -788,15 +790,15 @@ fn sixteen_tokens_of_a_resource_are_dropped_in_a_second_by_each_worker() {
 
 #[test]
 fn one_user_with_many_tokens_keeps_nobody_else_from_another() {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     for number in 0..4 {
         let token = ENTRA_KEY.token(&with(alice(), json!({"uti": number})));
-        let first = exchange(&mut bench, &token, "first");
-        is(rejected(&mut bench, &first), AGAIN);
-        let second = exchange(&mut bench, &token, "second");
-        is(rejected(&mut bench, &second), NO_USE);
+        let first = exchange(&mut engine, &token, "first");
+        is(rejected(&mut engine, &first), AGAIN);
+        let second = exchange(&mut engine, &token, "second");
+        is(rejected(&mut engine, &second), NO_USE);
     }
-    let others = exchange(&mut bench, &entra_user("other"), "others");
-    is(rejected(&mut bench, &others), AGAIN);
-    exchange(&mut bench, &entra_user("other"), "better");
+    let others = exchange(&mut engine, &entra_user("other"), "others");
+    is(rejected(&mut engine, &others), AGAIN);
+    exchange(&mut engine, &entra_user("other"), "better");
 }

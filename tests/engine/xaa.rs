@@ -9,7 +9,7 @@ use onbehalf::http::{Call, CallFailure, Reply, Url};
 use onbehalf::idp::{Blame, Leg, Subject, TokenRequest, Which};
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::*;
 
 const ORG: &str = "https://acme.okta.example";
 const CLIENT: &str = "0oaagent";
@@ -56,10 +56,10 @@ fn assertion(token: &str) -> Reply {
     answer_with(200, &[], &body)
 }
 
-fn ready(configuration: &Value) -> Bench {
-    let mut bench = Bench::new(configuration);
-    bench.tick();
-    while let Some((flight, call)) = bench.engine.next_call() {
+fn ready(configuration: &Value) -> TestEngine {
+    let mut engine = TestEngine::new(configuration);
+    engine.tick();
+    while let Some((flight, call)) = engine.inner.next_call() {
         let reply = if call.url.as_str().ends_with("/.well-known/openid-configuration") {
             let issuer = call.url.as_str().strip_suffix("/.well-known/openid-configuration").unwrap();
             let token_endpoint =
@@ -69,9 +69,9 @@ fn ready(configuration: &Value) -> Bench {
         } else {
             answer(200, &key_set(&[&OKTA_KEY]))
         };
-        bench.reply(flight, &reply);
+        engine.reply(flight, &reply);
     }
-    bench
+    engine
 }
 
 fn url_of(call: &Call) -> &str {
@@ -92,30 +92,22 @@ fn names(call: &Call) -> Vec<String> {
     names
 }
 
-impl Bench {
-    /// A request at its second call.
-    fn at_second(&mut self, token: &str) -> (RequestId, FlightId, Call) {
-        let id = self.wait(bearer("/github", token));
-        let (flight, _) = self.call();
-        assert!(self.reply(flight, &assertion("jag")).is_empty());
-        let (flight, call) = self.call();
-        assert_eq!(form(&call)["assertion"], "jag");
-        (id, flight, call)
-    }
-
-    fn only_step(&mut self, flight: FlightId, reply: &Reply) -> Step {
-        let mut steps = self.reply(flight, reply);
-        assert_eq!(steps.len(), 1);
-        steps.remove(0).1
-    }
+/// Sends a request and replies to its first call with an assertion. Returns the second call.
+fn at_second_call(engine: &mut TestEngine, token: &str) -> (RequestId, FlightId, Call) {
+    let id = engine.send_waiting(bearer("/github", token));
+    let (flight, _) = engine.expect_call();
+    assert!(engine.reply(flight, &assertion("jag")).is_empty());
+    let (flight, call) = engine.expect_call();
+    assert_eq!(form(&call)["assertion"], "jag");
+    (id, flight, call)
 }
 
 #[test]
 fn an_id_token_becomes_an_assertion_and_that_the_token_for_the_upstream() {
-    let mut bench = ready(&xaa());
+    let mut engine = ready(&xaa());
     let token = user("00ubob");
-    bench.wait(bearer("/github", &token));
-    let (flight, first) = bench.call();
+    engine.send_waiting(bearer("/github", &token));
+    let (flight, first) = engine.expect_call();
     assert_eq!((url_of(&first), &*first.cluster), ("https://acme.okta.example/oauth2/v1/token", "okta"));
     let sent = form(&first);
     for (name, value) in [
@@ -129,9 +121,9 @@ fn an_id_token_becomes_an_assertion_and_that_the_token_for_the_upstream() {
     ] {
         assert_eq!(sent[name], value, "{name}");
     }
-    assert!(bench.reply(flight, &assertion("the-jag")).is_empty());
+    assert!(engine.reply(flight, &assertion("the-jag")).is_empty());
 
-    let (flight, second) = bench.call();
+    let (flight, second) = engine.expect_call();
     assert_eq!((url_of(&second), &*second.cluster), ("https://acme.okta.example/oauth2/aus1/v1/token", "okta"));
     assert_eq!(names(&second), ["assertion", "client_assertion", "client_assertion_type", "client_id", "grant_type"]);
     let sent = form(&second);
@@ -140,40 +132,40 @@ fn an_id_token_becomes_an_assertion_and_that_the_token_for_the_upstream() {
     let (one, other) = (client_assertion(&first), client_assertion(&second));
     assert_eq!((&*one.0, &*other.0), (url_of(&first), url_of(&second)), "each server has an audience of its own");
     assert_ne!(one.1, other.1);
-    assert_eq!(authorization(bench.only_step(flight, &issued("for-github"))), "Bearer for-github");
+    assert_eq!(authorization(engine.only_step(flight, &issued("for-github"))), "Bearer for-github");
 }
 
 #[test]
 fn the_last_token_is_kept_and_the_assertion_is_not() {
-    let mut bench = ready(&xaa());
+    let mut engine = ready(&xaa());
     let claims = json!({"iss": ORG, "aud": CLIENT, "exp": NOW.secs() + 86_400});
     let token = OKTA_KEY.token(&with(bob_id(), claims));
-    let (_, flight, _) = bench.at_second(&token);
-    assert_eq!(authorization(bench.only_step(flight, &issued("for-github"))), "Bearer for-github");
-    assert_eq!(authorization(bench.ask(bearer("/github", &token))), "Bearer for-github");
-    bench.no_call();
+    let (_, flight, _) = at_second_call(&mut engine, &token);
+    assert_eq!(authorization(engine.only_step(flight, &issued("for-github"))), "Bearer for-github");
+    assert_eq!(authorization(engine.decide(bearer("/github", &token))), "Bearer for-github");
+    engine.expect_no_call();
     // Renewed from the start.
-    bench.advance(3500);
-    assert_eq!(authorization(bench.ask(bearer("/github", &token))), "Bearer for-github");
-    let (flight, call) = bench.call();
+    engine.advance(3500);
+    assert_eq!(authorization(engine.decide(bearer("/github", &token))), "Bearer for-github");
+    let (flight, call) = engine.expect_call();
     assert_eq!(form(&call)["subject_token"], token);
-    assert!(bench.reply(flight, &assertion("next-jag")).is_empty());
-    let (flight, call) = bench.call();
+    assert!(engine.reply(flight, &assertion("next-jag")).is_empty());
+    let (flight, call) = engine.expect_call();
     assert_eq!(form(&call)["assertion"], "next-jag");
-    assert!(bench.reply(flight, &issued("next")).is_empty());
-    assert_eq!(authorization(bench.ask(bearer("/github", &token))), "Bearer next");
+    assert!(engine.reply(flight, &issued("next")).is_empty());
+    assert_eq!(authorization(engine.decide(bearer("/github", &token))), "Bearer next");
 }
 
 #[test]
 fn another_companys_server_gets_what_it_knows_us_by_and_nothing_of_the_providers() {
-    let mut bench = ready(&elsewhere());
-    let (_, flight, call) = bench.at_second(&user("00ubob"));
+    let mut engine = ready(&elsewhere());
+    let (_, flight, call) = at_second_call(&mut engine, &user("00ubob"));
     assert_eq!((url_of(&call), &*call.cluster), ("https://auth.other.example/token", "other"));
     assert_eq!(names(&call), ["assertion", "grant_type"]);
     let (_, authorization_sent) = call.headers.iter().find(|(name, _)| *name == "authorization").unwrap();
     let expected = base64::prelude::BASE64_STANDARD.encode("their-id-of-us:their-secret");
     assert_eq!(authorization_sent.reveal(), format!("Basic {expected}"));
-    assert_eq!(authorization(bench.only_step(flight, &issued("theirs"))), "Bearer theirs");
+    assert_eq!(authorization(engine.only_step(flight, &issued("theirs"))), "Bearer theirs");
 }
 
 #[test]
@@ -196,10 +188,10 @@ fn the_type_of_the_first_answer_decides_and_how_it_is_called_beside_does_not() {
         ),
         (json!({"access_token": "j j", "token_type": "N_A", "issued_token_type": ID_JAG}), false),
     ] {
-        let mut bench = ready(&xaa());
-        bench.wait(bearer("/github", &user("00ubob")));
-        let (flight, _) = bench.call();
-        let steps = bench.reply(flight, &answer_with(200, &[], &body));
+        let mut engine = ready(&xaa());
+        engine.send_waiting(bearer("/github", &user("00ubob")));
+        let (flight, _) = engine.expect_call();
+        let steps = engine.reply(flight, &answer_with(200, &[], &body));
         assert_eq!(steps.is_empty(), goes_on, "{body}");
         for (_, step) in steps {
             assert_eq!(refused(step), (502, "provider_answer_invalid".to_owned()), "{body}");
@@ -214,26 +206,26 @@ fn an_assertion_never_goes_to_the_upstream() {
         json!({"access_token": "other", "token_type": "N_A"}),
         json!({"access_token": "other", "token_type": "Bearer", "issued_token_type": ID_JAG}),
     ] {
-        let mut bench = ready(&xaa());
-        let (_, flight, _) = bench.at_second(&user("00ubob"));
-        let step = bench.only_step(flight, &answer_with(200, &[], &body));
+        let mut engine = ready(&xaa());
+        let (_, flight, _) = at_second_call(&mut engine, &user("00ubob"));
+        let step = engine.only_step(flight, &answer_with(200, &[], &body));
         assert_eq!(refused(step), (502, "provider_answer_invalid".to_owned()), "{body}");
     }
 }
 
 #[test]
 fn a_second_call_that_nobody_answered_starts_again_at_the_first_and_only_once() {
-    let mut bench = ready(&xaa());
-    let (_, flight, _) = bench.at_second(&user("00ubob"));
-    assert!(bench.reply(flight, &Reply::Failed(CallFailure::NoConnection)).is_empty());
-    let (flight, again) = bench.call();
+    let mut engine = ready(&xaa());
+    let (_, flight, _) = at_second_call(&mut engine, &user("00ubob"));
+    assert!(engine.reply(flight, &Reply::Failed(CallFailure::NoConnection)).is_empty());
+    let (flight, again) = engine.expect_call();
     assert!(form(&again).contains_key("subject_token"), "the assertion may have been used");
-    assert!(bench.reply(flight, &assertion("another-jag")).is_empty());
-    let (flight, second) = bench.call();
+    assert!(engine.reply(flight, &assertion("another-jag")).is_empty());
+    let (flight, second) = engine.expect_call();
     assert_eq!(form(&second)["assertion"], "another-jag");
-    let step = bench.only_step(flight, &Reply::Failed(CallFailure::NoConnection));
+    let step = engine.only_step(flight, &Reply::Failed(CallFailure::NoConnection));
     assert_eq!(refused(step), (503, "provider_unavailable".to_owned()));
-    bench.no_call();
+    engine.expect_no_call();
 }
 
 #[test]
@@ -247,49 +239,49 @@ fn a_nonce_of_the_second_server_is_in_the_next_proof_for_it_and_costs_another_as
             .unwrap()
     };
     let wants = |nonce: &str| answer_with(400, &[("dpop-nonce", nonce)], &json!({"error": "use_dpop_nonce"}));
-    let mut bench = ready(&configuration);
-    let (_, flight, call) = bench.at_second(&user("00ubob"));
+    let mut engine = ready(&configuration);
+    let (_, flight, call) = at_second_call(&mut engine, &user("00ubob"));
     assert_eq!((proof(&call)["htu"].as_str(), proof(&call).get("nonce")), (Some(url_of(&call)), None));
-    assert!(bench.reply(flight, &wants("n-1")).is_empty());
-    let (flight, first) = bench.call();
+    assert!(engine.reply(flight, &wants("n-1")).is_empty());
+    let (flight, first) = engine.expect_call();
     assert!(form(&first).contains_key("subject_token") && proof(&first).get("nonce").is_none());
-    assert!(bench.reply(flight, &assertion("another-jag")).is_empty());
-    let (flight, call) = bench.call();
+    assert!(engine.reply(flight, &assertion("another-jag")).is_empty());
+    let (flight, call) = engine.expect_call();
     assert_eq!((form(&call)["assertion"].as_str(), proof(&call)["nonce"].as_str()), ("another-jag", Some("n-1")));
-    let step = bench.only_step(flight, &wants("n-2"));
+    let step = engine.only_step(flight, &wants("n-2"));
     assert_eq!(answered(step).status, 502);
-    bench.no_call();
+    engine.expect_no_call();
 }
 
 #[test]
 fn both_calls_together_have_the_time_of_an_exchange() {
-    let mut bench = ready(&xaa());
-    bench.wait(bearer("/github", &user("00ubob")));
-    let (flight, first) = bench.call();
+    let mut engine = ready(&xaa());
+    engine.send_waiting(bearer("/github", &user("00ubob")));
+    let (flight, first) = engine.expect_call();
     assert_eq!(first.timeout.as_secs(), 10);
-    bench.advance(7);
-    assert!(bench.reply(flight, &assertion("jag")).is_empty());
-    assert_eq!(bench.call().1.timeout.as_secs(), 3);
+    engine.advance(7);
+    assert!(engine.reply(flight, &assertion("jag")).is_empty());
+    assert_eq!(engine.expect_call().1.timeout.as_secs(), 3);
 
-    let mut bench = ready(&xaa());
-    bench.wait(bearer("/github", &user("00ubob")));
-    let (flight, _) = bench.call();
-    bench.advance(10);
-    assert_eq!(refused(bench.only_step(flight, &assertion("jag"))), (503, "provider_unavailable".to_owned()));
-    bench.no_call();
+    let mut engine = ready(&xaa());
+    engine.send_waiting(bearer("/github", &user("00ubob")));
+    let (flight, _) = engine.expect_call();
+    engine.advance(10);
+    assert_eq!(refused(engine.only_step(flight, &assertion("jag"))), (503, "provider_unavailable".to_owned()));
+    engine.expect_no_call();
 }
 
 #[test]
 fn an_assertion_that_is_not_taken_is_the_operators_concern_and_no_fault_of_the_users() {
     let error = |error: &str| answer_with(400, &[], &json!({"error": error}));
-    let mut bench = ready(&xaa());
-    bench.wait(bearer("/github", &user("00ubob")));
-    let (flight, _) = bench.call();
-    assert_eq!(refused(bench.only_step(flight, &error("invalid_grant"))).1, "exchange_rejected");
-    let (_, flight, _) = bench.at_second(&user("00ucarol"));
-    assert_eq!(refused(bench.only_step(flight, &error("invalid_grant"))), (502, "exchange_misconfigured".to_owned()));
-    let (_, flight, _) = bench.at_second(&user("00udave"));
-    assert_eq!(refused(bench.only_step(flight, &error("access_denied"))), (403, "exchange_denied".to_owned()));
+    let mut engine = ready(&xaa());
+    engine.send_waiting(bearer("/github", &user("00ubob")));
+    let (flight, _) = engine.expect_call();
+    assert_eq!(refused(engine.only_step(flight, &error("invalid_grant"))).1, "exchange_rejected");
+    let (_, flight, _) = at_second_call(&mut engine, &user("00ucarol"));
+    assert_eq!(refused(engine.only_step(flight, &error("invalid_grant"))), (502, "exchange_misconfigured".to_owned()));
+    let (_, flight, _) = at_second_call(&mut engine, &user("00udave"));
+    assert_eq!(refused(engine.only_step(flight, &error("access_denied"))), (403, "exchange_denied".to_owned()));
 }
 
 #[test]
@@ -297,16 +289,16 @@ fn another_companys_server_sends_no_user_anywhere() {
     let body = json!({"error": "interaction_required", "claims": r#"{"access_token":{}}"#,
         "interaction_uri": "https://acme.okta.example/consent"});
     let reply = answer_with(400, &[], &body);
-    let mut bench = ready(&elsewhere());
-    let (_, flight, _) = bench.at_second(&user("00ubob"));
-    let answer = answered(bench.only_step(flight, &reply));
+    let mut engine = ready(&elsewhere());
+    let (_, flight, _) = at_second_call(&mut engine, &user("00ubob"));
+    let answer = answered(engine.only_step(flight, &reply));
     assert_eq!(answer.status, 502);
     assert!(answer.body.contains("exchange_misconfigured") && !answer.body.contains("consent"), "{}", answer.body);
     assert!(answer.headers.iter().all(|(name, _)| *name != "www-authenticate"));
     // The provider itself may, at either of its servers.
-    let mut bench = ready(&xaa());
-    let (_, flight, _) = bench.at_second(&user("00ubob"));
-    let answer = answered(bench.only_step(flight, &reply));
+    let mut engine = ready(&xaa());
+    let (_, flight, _) = at_second_call(&mut engine, &user("00ubob"));
+    let answer = answered(engine.only_step(flight, &reply));
     assert!(answer.status == 403 && answer.body.contains("https://acme.okta.example/consent"), "{}", answer.body);
 }
 
@@ -350,18 +342,18 @@ fn a_previous_secret_of_either_client_is_tried_from_the_start() {
     let mut configuration = elsewhere();
     let server = "/resources/0/exchange/okta/authorization_server/client/authentication";
     configuration.pointer_mut(server).unwrap()["previous_secret"] = json!({"inline": "their-old-secret"});
-    let mut bench = ready(&configuration);
-    let (_, flight, _) = bench.at_second(&user("00ubob"));
+    let mut engine = ready(&configuration);
+    let (_, flight, _) = at_second_call(&mut engine, &user("00ubob"));
     let unknown = answer_with(401, &[], &json!({"error": "invalid_client"}));
-    assert!(bench.reply(flight, &unknown).is_empty());
-    let (flight, first) = bench.call();
+    assert!(engine.reply(flight, &unknown).is_empty());
+    let (flight, first) = engine.expect_call();
     assert!(form(&first).contains_key("subject_token"));
-    assert!(bench.reply(flight, &assertion("another-jag")).is_empty());
-    let (flight, second) = bench.call();
+    assert!(engine.reply(flight, &assertion("another-jag")).is_empty());
+    let (flight, second) = engine.expect_call();
     let (_, sent) = second.headers.iter().find(|(name, _)| *name == "authorization").unwrap();
     let expected = base64::prelude::BASE64_STANDARD.encode("their-id-of-us:their-old-secret");
     assert_eq!(sent.reveal(), format!("Basic {expected}"));
-    assert_eq!(authorization(bench.only_step(flight, &issued("theirs"))), "Bearer theirs");
+    assert_eq!(authorization(engine.only_step(flight, &issued("theirs"))), "Bearer theirs");
 }
 
 #[test]
@@ -369,15 +361,15 @@ fn a_provider_that_did_not_know_the_secret_is_not_asked_with_it_at_its_other_ser
     let mut configuration = xaa();
     configuration["identity_providers"]["okta"]["client"]["authentication"] = json!({
         "method": "client_secret_post", "secret": {"inline": "new"}, "previous_secret": {"inline": "old"}});
-    let mut bench = ready(&configuration);
-    bench.wait(bearer("/github", &user("00ubob")));
-    let (flight, call) = bench.call();
+    let mut engine = ready(&configuration);
+    engine.send_waiting(bearer("/github", &user("00ubob")));
+    let (flight, call) = engine.expect_call();
     assert_eq!(form(&call)["client_secret"], "new");
-    bench.reply(flight, &answer_with(401, &[], &json!({"error": "invalid_client"})));
-    let (flight, call) = bench.call();
+    engine.reply(flight, &answer_with(401, &[], &json!({"error": "invalid_client"})));
+    let (flight, call) = engine.expect_call();
     assert_eq!(form(&call)["client_secret"], "old");
-    bench.reply(flight, &assertion("jag"));
-    assert_eq!(form(&bench.call().1)["client_secret"], "old");
+    engine.reply(flight, &assertion("jag"));
+    assert_eq!(form(&engine.expect_call().1)["client_secret"], "old");
 }
 
 #[test]
@@ -386,29 +378,29 @@ fn a_server_that_throttles_is_left_in_peace_and_the_provider_is_asked_for_others
     let mut here = xaa()["resources"][0].clone();
     here["url"] = json!("https://mcp.acme.example/here");
     configuration["resources"].as_array_mut().unwrap().push(here);
-    let mut bench = ready(&configuration);
-    let (_, flight, _) = bench.at_second(&user("00ubob"));
-    let step = bench.only_step(flight, &answer_with(429, &[("retry-after", "20")], &json!({})));
+    let mut engine = ready(&configuration);
+    let (_, flight, _) = at_second_call(&mut engine, &user("00ubob"));
+    let step = engine.only_step(flight, &answer_with(429, &[("retry-after", "20")], &json!({})));
     assert_eq!(refused(step).1, "provider_throttled");
-    assert_eq!(refused(bench.ask(bearer("/github", &user("00ucarol")))).1, "provider_throttled");
-    bench.no_call();
-    bench.wait(bearer("/here", &user("00ucarol")));
-    bench.call();
+    assert_eq!(refused(engine.decide(bearer("/github", &user("00ucarol")))).1, "provider_throttled");
+    engine.expect_no_call();
+    engine.send_waiting(bearer("/here", &user("00ucarol")));
+    engine.expect_call();
 }
 
 #[test]
 fn requests_for_the_same_wait_for_both_calls_and_for_one_exchange() {
-    let mut bench = ready(&xaa());
+    let mut engine = ready(&xaa());
     let token = user("00ubob");
-    let first = bench.wait(bearer("/github", &token));
-    let (flight, _) = bench.call();
-    let second = bench.wait(bearer("/github", &token));
-    bench.no_call();
-    assert!(bench.reply(flight, &assertion("jag")).is_empty());
-    let (flight, _) = bench.call();
-    let third = bench.wait(bearer("/github", &token));
-    bench.no_call();
-    let steps = bench.reply(flight, &issued("for-github"));
+    let first = engine.send_waiting(bearer("/github", &token));
+    let (flight, _) = engine.expect_call();
+    let second = engine.send_waiting(bearer("/github", &token));
+    engine.expect_no_call();
+    assert!(engine.reply(flight, &assertion("jag")).is_empty());
+    let (flight, _) = engine.expect_call();
+    let third = engine.send_waiting(bearer("/github", &token));
+    engine.expect_no_call();
+    let steps = engine.reply(flight, &issued("for-github"));
     assert_eq!(steps.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [first, second, third]);
     for (_, step) in steps {
         assert_eq!(authorization(step), "Bearer for-github");
@@ -422,18 +414,18 @@ fn an_id_token_beside_an_access_token_of_a_custom_server_goes_to_the_org_server(
     provider["issuer"] = json!(OKTA);
     provider["audiences"] = json!(["api://default"]);
     provider["subject_token"] = json!({"type": "id_token", "header": "x-id-token", "audiences": [CLIENT]});
-    let mut bench = ready(&configuration);
+    let mut engine = ready(&configuration);
     let id_token = OKTA_KEY.token(&with(bob_id(), json!({"aud": CLIENT})));
     let fields = [("authorization", &*format!("Bearer {}", bob_token())), ("x-id-token", &*id_token)];
-    bench.wait(request("POST", "/github", &fields));
-    let call = bench.call().1;
+    engine.send_waiting(request("POST", "/github", &fields));
+    let call = engine.expect_call().1;
     assert_eq!(url_of(&call), "https://acme.okta.example/oauth2/v1/token");
     assert_eq!(form(&call)["subject_token"], id_token);
 
     configuration["identity_providers"]["okta"]["subject_token"] = json!({"type": "access_token"});
-    let mut bench = ready(&configuration);
-    bench.wait(bearer("/github", &bob_token()));
-    let sent = form(&bench.call().1);
+    let mut engine = ready(&configuration);
+    engine.send_waiting(bearer("/github", &bob_token()));
+    let sent = form(&engine.expect_call().1);
     assert_eq!(sent["subject_token_type"], "urn:ietf:params:oauth:token-type:access_token");
 }
 
@@ -442,15 +434,15 @@ fn any_provider_that_follows_the_draft_does_as_well() {
     let mut configuration = elsewhere();
     configuration["identity_providers"]["okta"]["profile"] = json!("id_jag");
     configuration["resources"][0]["exchange"]["okta"].as_object_mut().unwrap().remove("scopes");
-    let mut bench = ready(&configuration);
-    bench.wait(bearer("/github", &user("00ubob")));
-    let (flight, first) = bench.call();
+    let mut engine = ready(&configuration);
+    engine.send_waiting(bearer("/github", &user("00ubob")));
+    let (flight, first) = engine.expect_call();
     assert_eq!(form(&first)["requested_token_type"], ID_JAG);
     assert!(!form(&first).contains_key("scope"));
-    bench.reply(flight, &assertion("jag"));
-    let (flight, second) = bench.call();
+    engine.reply(flight, &assertion("jag"));
+    let (flight, second) = engine.expect_call();
     assert_eq!(url_of(&second), "https://auth.other.example/token");
-    assert_eq!(authorization(bench.only_step(flight, &issued("theirs"))), "Bearer theirs");
+    assert_eq!(authorization(engine.only_step(flight, &issued("theirs"))), "Bearer theirs");
 }
 
 #[test]

@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
+use onbehalf_test_support::Random;
+
 use crate::abi::{Done, Status};
 
 /// The process around the VMs. Clones are the same world.
@@ -20,7 +22,7 @@ pub enum Metric {
 
 struct Shared {
     now: u64,
-    random: u64,
+    random: Random,
     vms: u32,
     data: BTreeMap<(String, Vec<u8>), (Vec<u8>, u32)>,
     next_cas: u32,
@@ -53,7 +55,7 @@ impl Default for World {
     fn default() -> Self {
         Self(Rc::new(RefCell::new(Shared {
             now: START * SECOND,
-            random: 0x9e37_79b9_7f4a_7c15,
+            random: Random::from_seed(0),
             vms: 0,
             data: BTreeMap::new(),
             next_cas: 1,
@@ -117,19 +119,11 @@ impl World {
         shared.vms
     }
 
-    /// Random bytes that are the same in each run of a test (splitmix64).
+    /// Random octets that are the same in each run of a test.
     pub(crate) fn random(&self, length: usize) -> Vec<u8> {
-        let mut shared = self.0.borrow_mut();
-        let mut bytes = Vec::with_capacity(length + 8);
-        while bytes.len() < length {
-            shared.random = shared.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut word = shared.random;
-            word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            bytes.extend((word ^ (word >> 31)).to_le_bytes());
-        }
-        bytes.truncate(length);
-        bytes
+        let mut octets = vec![0; length];
+        self.0.borrow_mut().random.fill(&mut octets);
+        octets
     }
 
     pub(crate) fn data(&self, vm_id: &str, key: &[u8]) -> Result<(Vec<u8>, u32), Status> {
