@@ -96,7 +96,7 @@ fmt: rust ## format the Rust sources
 	cargo fmt --manifest-path tests/envoy/foreign-filter/Cargo.toml
 
 docs: rust ## write docs/errors.md from the catalogue of failures
-	ONBEHALF_WRITE_DOCS=1 cargo test --locked --test engine the_page_of_errors
+	ONBEHALF_WRITE_DOCS=1 cargo test --locked --test engine page_of_errors
 
 clean: ## remove what was built, keep the tools
 	rm -rf target fuzz/target

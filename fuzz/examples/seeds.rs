@@ -3,7 +3,7 @@
 use jwt_simple::algorithms::{ECDSAP256KeyPairLike as _, ES256KeyPair, RS256KeyPair};
 use onbehalf::crypto::{Algorithm, Crypto as _, SigningKey, Software};
 use onbehalf_test_support::world::CERTIFICATE;
-use onbehalf_test_support::{ENTRA, NOW, OKTA, alice, base64url, bob, bob_id, thumbprint, with};
+use onbehalf_test_support::{ENTRA, NOW, OKTA, alice, base64url, bob, bob_id, sha256_base64url, with};
 use p384::ecdsa::signature::Signer as _;
 use p384::elliptic_curve::sec1::ToSec1Point as _;
 use serde_json::{Value, json};
@@ -101,15 +101,15 @@ fn main() {
     // One who signs proofs, and one who has a certificate.
     let holder = key("holder", "ES256");
     let [x, y] = ["x", "y"].map(|name| holder.jwk[name].as_str().unwrap());
-    let jkt = thumbprint(format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#).as_bytes());
+    let jkt = sha256_base64url(format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#).as_bytes());
     let dora = entra[1].token(&with(entra_user("user-dora", "mcp.read", day), json!({"cnf": {"jkt": jkt}})));
     let proof = |jti: &str| {
         let jwk = json!({"kty": "EC", "crv": "P-256", "x": x, "y": y});
         let claims = json!({"jti": jti, "htm": "POST", "htu": "https://mcp.acme.example/github", "iat": NOW.secs(),
-            "ath": thumbprint(dora.as_bytes())});
+            "ath": sha256_base64url(dora.as_bytes())});
         holder.compact(&json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": jwk}), &claims)
     };
-    let carl = with(okta_user("user-carl", day), json!({"cnf": {"x5t#S256": thumbprint(CERTIFICATE)}}));
+    let carl = with(okta_user("user-carl", day), json!({"cnf": {"x5t#S256": sha256_base64url(CERTIFICATE)}}));
     let callers = [
         entra_caller(&entra[0], "user-alice", "mcp.read", NOW.secs() + 3600),
         entra_caller(&entra[1], "user-adam", "mcp.read mcp.admin", day),
@@ -143,7 +143,7 @@ fn main() {
     let dora = callers.iter().find(|caller| caller.get("proofs").is_some()).unwrap();
     write("seeds/proof/good", dora["proofs"][0].as_str().unwrap());
     // Right in everything, but by another key than the one that the token is bound to.
-    let ath = thumbprint(dora["token"].as_str().unwrap().as_bytes());
+    let ath = sha256_base64url(dora["token"].as_str().unwrap().as_bytes());
     let stolen = json!({"jti": "j", "htm": "POST", "htu": "https://MCP.acme.example:443/%67ithub?x#y", "iat": NOW.secs(),
         "ath": ath, "nonce": "n"});
     let header = json!({"typ": "dpop+jwt", "alg": "RS256", "jwk": entra[0].jwk});

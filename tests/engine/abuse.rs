@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use onbehalf::config::Config;
 use serde_json::{Value, json};
 
-use onbehalf_test_support::*;
+use onbehalf_test_support::{
+    ENTRA_KEY, NOW, OKTA, OKTA_KEY, OTHER_KEY, TestEngine, alice, alice_token, answer, authorization, base64url,
+    bearer, bob, bob_id, bob_token, configuration, entra_user, environment, forwarded, issued, provider_document,
+    refused, request, with,
+};
 
 fn unsigned(issuer: &str) -> String {
-    let encode = |part: Value| BASE64_URL_SAFE_NO_PAD.encode(part.to_string());
+    let encode = |part: Value| base64url(part.to_string());
     format!(
         "{}.{}.AAAA",
         encode(json!({"alg": "ES256", "kid": "x"})),
@@ -26,7 +28,7 @@ fn with_id_token(source: &str) -> TestEngine {
 }
 
 #[test]
-fn an_escaped_character_does_not_pick_the_shorter_resource() {
+fn escaped_character_does_not_select_the_shorter_resource() {
     let mut configuration = configuration();
     configuration["resources"][1]["url"] = json!("https://mcp.acme.example/github/@admin");
     let mut engine = TestEngine::new(&configuration).with_keys();
@@ -36,19 +38,19 @@ fn an_escaped_character_does_not_pick_the_shorter_resource() {
 }
 
 #[test]
-fn a_fragment_does_not_make_a_path_an_open_one() {
+fn fragment_does_not_make_a_path_open() {
     let step = TestEngine::ready().decide(request("GET", "/healthz#/../github/admin", &[]));
     assert_eq!(refused(step).1, "ambiguous_path");
 }
 
 #[test]
-fn no_token_goes_on_in_the_query_of_an_open_path() {
+fn token_in_the_query_of_an_open_path_is_refused() {
     let step = TestEngine::ready().decide(request("GET", &format!("/healthz?access_token={}", alice_token()), &[]));
     assert_eq!(refused(step).1, "several_credentials");
 }
 
 #[test]
-fn forged_tokens_of_a_provider_without_keys_leave_room_for_the_users_of_another() {
+fn forged_tokens_of_one_provider_leave_room_for_users_of_another() {
     let mut engine = TestEngine::new(&configuration());
     engine.tick();
     while let Some((flight, call)) = engine.inner.next_call() {
@@ -64,7 +66,7 @@ fn forged_tokens_of_a_provider_without_keys_leave_room_for_the_users_of_another(
 }
 
 #[test]
-fn one_user_does_not_take_every_place() {
+fn one_user_does_not_fill_the_waiting_list() {
     let mut engine = TestEngine::ready();
     let token = entra_user("mallory");
     for _ in 0..2000 {
@@ -74,7 +76,7 @@ fn one_user_does_not_take_every_place() {
 }
 
 #[test]
-fn an_overloaded_worker_still_looks_for_a_new_key_afterwards() {
+fn overloaded_worker_still_fetches_a_new_key_afterwards() {
     let mut engine = TestEngine::ready();
     for user in 0..1024 {
         engine.send_waiting(bearer("/github", &entra_user(&format!("u{user}"))));
@@ -87,7 +89,7 @@ fn an_overloaded_worker_still_looks_for_a_new_key_afterwards() {
 }
 
 #[test]
-fn those_who_left_take_no_place_of_those_who_wait_for_a_new_key() {
+fn disconnected_clients_take_no_place_of_requests_for_a_new_key() {
     let mut engine = TestEngine::ready();
     let forged = ENTRA_KEY.sign(&json!({"alg": "ES256", "kid": "forged"}), &alice());
     for _ in 0..64 {
@@ -98,7 +100,7 @@ fn those_who_left_take_no_place_of_those_who_wait_for_a_new_key() {
 }
 
 #[test]
-fn keys_that_cannot_be_fetched_again_are_trusted_as_long_as_they_may_be() {
+fn keys_that_cannot_be_refreshed_are_trusted_up_to_their_maximum_age() {
     let mut configuration = configuration();
     configuration["identity_providers"]["entra-us"]["keys_max_age_seconds"] = json!(86_400);
     let mut engine = TestEngine::new(&configuration).with_keys();
@@ -122,7 +124,7 @@ fn keys_that_cannot_be_fetched_again_are_trusted_as_long_as_they_may_be() {
 }
 
 #[test]
-fn a_secret_in_the_place_of_a_field_is_not_shown() {
+fn secret_in_place_of_a_field_is_not_shown() {
     let mut configuration = configuration();
     for secret in ["hunter", "hunter2~secret", "eyJhbGciOi"] {
         configuration["identity_providers"]["entra-us"]["client"]["authentication"]["secret"] = json!({secret: "x"});
@@ -133,7 +135,7 @@ fn a_secret_in_the_place_of_a_field_is_not_shown() {
 }
 
 #[test]
-fn a_secret_in_the_place_of_its_name_is_not_shown() {
+fn secret_in_place_of_a_variable_name_is_not_shown() {
     let mut configuration = configuration();
     for secret in ["hunter2~secret", "hunter2", "eyJhbGciOi"] {
         configuration["identity_providers"]["entra-us"]["client"]["authentication"]["secret"] = json!({"env": secret});
@@ -146,7 +148,7 @@ fn a_secret_in_the_place_of_its_name_is_not_shown() {
 }
 
 #[test]
-fn a_clock_that_went_forward_and_back_keeps_no_token_too_long() {
+fn clock_that_went_forward_and_back_keeps_no_token_too_long() {
     let mut engine = TestEngine::ready();
     let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 86_400})));
     engine.advance(8 * 3600);
@@ -156,7 +158,7 @@ fn a_clock_that_went_forward_and_back_keeps_no_token_too_long() {
 }
 
 #[test]
-fn a_clock_that_is_set_back_by_a_moment_costs_nobody_a_token() {
+fn clock_set_back_by_a_moment_keeps_cached_tokens() {
     let mut engine = TestEngine::ready();
     let token = alice_token();
     authorization(engine.exchange(bearer("/github", &token), &issued("up")));
@@ -167,7 +169,7 @@ fn a_clock_that_is_set_back_by_a_moment_costs_nobody_a_token() {
 }
 
 #[test]
-fn neither_of_the_callers_tokens_goes_on_when_the_provider_hands_it_back() {
+fn inbound_tokens_that_the_provider_returns_are_not_forwarded() {
     let (access_token, id_token) = (bob_token(), OKTA_KEY.token(&bob_id()));
     let fields = [("authorization", format!("Bearer {access_token}")), ("idt", id_token)];
     let fields = fields.each_ref().map(|(name, value)| (*name, value.as_str()));
@@ -178,7 +180,7 @@ fn neither_of_the_callers_tokens_goes_on_when_the_provider_hands_it_back() {
 }
 
 #[test]
-fn white_space_around_its_name_does_not_save_the_cookie() {
+fn cookie_with_white_space_around_its_name_is_removed() {
     let id_token = OKTA_KEY.token(&bob_id());
     let authorization = format!("Bearer {}", bob_token());
     let cookie = |text: &str| text.replace("ID", &id_token);
@@ -190,7 +192,7 @@ fn white_space_around_its_name_does_not_save_the_cookie() {
 }
 
 #[test]
-fn a_token_that_no_server_would_take_as_a_header_is_not_kept() {
+fn issued_token_of_more_than_32_kib_is_refused() {
     let token = |length: usize| issued(&"a".repeat(length));
     authorization(TestEngine::ready().exchange(bearer("/github", &alice_token()), &token(32 * 1024)));
     let step = TestEngine::ready().exchange(bearer("/github", &alice_token()), &token(32 * 1024 + 1));
@@ -198,7 +200,7 @@ fn a_token_that_no_server_would_take_as_a_header_is_not_kept() {
 }
 
 #[test]
-fn an_applications_own_token_is_no_users_at_a_standard_server_either() {
+fn application_token_is_refused_at_an_rfc8693_server() {
     let mut configuration = configuration();
     configuration["identity_providers"]["okta-eu"]["profile"] = json!("rfc8693");
     for client in ["client_id", "azp"] {
@@ -209,7 +211,7 @@ fn an_applications_own_token_is_no_users_at_a_standard_server_either() {
 }
 
 #[test]
-fn headers_that_choose_another_path_do_not_go_on() {
+fn headers_that_choose_another_path_are_removed() {
     let authorization = format!("Bearer {}", alice_token());
     let fields = [("authorization", authorization.as_str()), ("x-original-url", "/admin"), ("x-rewrite-url", "/admin")];
     let edits = forwarded(TestEngine::ready().exchange(request("POST", "/github", &fields), &issued("up")));

@@ -1,12 +1,13 @@
 //! Who acts for a user: the token that says so, and whether the user's token lets it.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use onbehalf::config::Config;
 use onbehalf::http::Request;
 use serde_json::{Value, json};
 
-use onbehalf_test_support::*;
+use onbehalf_test_support::{
+    NOW, OKTA, OKTA_KEY, OTHER_KEY, TestEngine, authorization, base64url, bob, bob_id, bob_token, configuration,
+    environment, form, forwarded, issued, refused, request, with,
+};
 
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 const OPAQUE: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -49,7 +50,7 @@ fn from(token: &str, actors: &[&str]) -> Request {
 }
 
 #[test]
-fn an_actors_token_of_the_environment_is_sent_with_its_type() {
+fn actor_token_from_the_environment_is_sent_with_its_type() {
     let mut engine = engine(&with_actor(json!({"env": "ACTOR_TOKEN", "type": JWT})));
     engine.send_waiting(from(&bob_token(), &["not-looked-at"]));
     let sent = form(&engine.expect_call().1);
@@ -57,7 +58,7 @@ fn an_actors_token_of_the_environment_is_sent_with_its_type() {
 }
 
 #[test]
-fn an_actors_token_in_a_header_is_sent_and_goes_no_further() {
+fn actor_token_in_a_header_is_sent_to_the_provider_and_removed() {
     let mut engine = engine(&with_actor(header_actor()));
     let id = engine.send_waiting(from(&bob_token(), &["opaque-actor"]));
     let (flight, call) = engine.expect_call();
@@ -72,7 +73,7 @@ fn an_actors_token_in_a_header_is_sent_and_goes_no_further() {
 }
 
 #[test]
-fn a_fresh_token_of_the_same_actor_is_no_reason_to_exchange_again() {
+fn fresh_actor_token_of_the_same_actor_causes_no_exchange() {
     let mut engine = engine(&with_actor(header_actor()));
     let token = user(json!({"exp": NOW.secs() + 86_400}));
     assert_eq!(authorization(engine.exchange(from(&token, &["first"]), &issued("for-github"))), "Bearer for-github");
@@ -89,7 +90,7 @@ fn a_fresh_token_of_the_same_actor_is_no_reason_to_exchange_again() {
 }
 
 #[test]
-fn another_actor_of_the_operators_gets_another_token() {
+fn different_configured_actors_get_different_tokens() {
     let mut configuration = with_actor(json!({"header": "x-actor", "type": OPAQUE, "subject": "one"}));
     let mut second = configuration["resources"][0].clone();
     second["url"] = json!("https://mcp.acme.example/second");
@@ -105,7 +106,7 @@ fn another_actor_of_the_operators_gets_another_token() {
 }
 
 #[test]
-fn without_exactly_one_token_of_the_actor_nothing_is_exchanged() {
+fn missing_or_repeated_actor_token_stops_the_exchange() {
     let mut engine = engine(&with_actor(header_actor()));
     for actors in [&[][..], &["one", "two"], &["two words"], &[""], &["one,two"]] {
         let step = engine.decide(from(&bob_token(), actors));
@@ -115,7 +116,7 @@ fn without_exactly_one_token_of_the_actor_nothing_is_exchanged() {
 }
 
 #[test]
-fn a_token_that_says_to_be_another_actors_goes_nowhere() {
+fn actor_token_of_another_actor_is_refused() {
     let actor = json!({"header": "x-actor", "type": JWT, "subject": "agent", "issuer": "https://workload.example"});
     let jwt = |claims: Value| OTHER_KEY.token(&claims);
     for (claims, is_taken) in [
@@ -136,11 +137,11 @@ fn a_token_that_says_to_be_another_actors_goes_nowhere() {
 }
 
 #[test]
-fn an_actors_token_that_cannot_be_read_goes_nowhere_unless_it_is_opaque() {
+fn malformed_actor_token_is_refused_unless_its_type_is_opaque() {
     let claims = json!({"sub": "agent-b"});
     let signed = |header: Value| OTHER_KEY.sign(&with(json!({"alg": "ES256"}), header), &claims);
     let own = OTHER_KEY.sign(&json!({"alg": "ES256"}), &json!({"sub": "agent-a"}));
-    let encoded = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+    let encoded = |text: &str| base64url(text);
     let header = encoded(r#"{"alg":"ES256"}"#);
     let twice = format!("{header}.{}.AA", encoded(r#"{"sub":"agent-a","sub":"agent-b"}"#));
     let names_twice = format!("{}.{}.AA", encoded(r#"{"alg":"ES256","alg":"ES384"}"#), encoded(&claims.to_string()));
@@ -192,7 +193,7 @@ fn is_exchanged(configuration: &Value, may_act: &Value) -> bool {
 }
 
 #[test]
-fn a_token_that_names_who_may_act_is_exchanged_by_that_one_only() {
+fn may_act_restricts_the_exchange_to_the_named_actor() {
     let configuration = with_actor(Value::Null);
     for (may_act, expected) in [
         (json!({"sub": "0oa1"}), true),
@@ -213,7 +214,7 @@ fn a_token_that_names_who_may_act_is_exchanged_by_that_one_only() {
 }
 
 #[test]
-fn where_an_actors_token_is_sent_its_subject_is_who_must_be_named() {
+fn may_act_must_name_the_subject_of_the_actor_token() {
     let named = with_actor(header_actor());
     let of_another_issuer = with_actor(
         json!({"env": "ACTOR_TOKEN", "type": JWT, "subject": "agent", "issuer": "https://workload.example"}),
@@ -234,7 +235,7 @@ fn where_an_actors_token_is_sent_its_subject_is_who_must_be_named() {
 }
 
 #[test]
-fn who_may_act_is_asked_also_of_an_id_token_beside_and_of_a_token_that_is_in_the_cache() {
+fn may_act_is_checked_in_id_tokens_and_in_cached_tokens() {
     let mut configuration = with_actor(Value::Null);
     configuration["identity_providers"]["okta-eu"]["subject_token"] =
         json!({"type": "id_token", "header": "x-id-token", "audiences": ["login-client"]});
@@ -249,7 +250,7 @@ fn who_may_act_is_asked_also_of_an_id_token_beside_and_of_a_token_that_is_in_the
 }
 
 #[test]
-fn a_may_act_that_cannot_be_read_is_no_permission() {
+fn malformed_may_act_permits_no_actor() {
     let mut engine = engine(&with_actor(Value::Null));
     for may_act in [json!("0oa1"), json!([{"sub": "0oa1"}]), json!({"sub": 1}), Value::Bool(true)] {
         let step = engine.decide(from(&user(json!({"may_act": may_act})), &[]));
@@ -258,7 +259,7 @@ fn a_may_act_that_cannot_be_read_is_no_permission() {
 }
 
 #[test]
-fn an_actors_token_is_configured_in_one_way() {
+fn actor_token_has_exactly_one_source() {
     let at = |actor: Value| {
         let mut whole = with_actor(actor);
         whole["identity_providers"]["okta-eu"]["subject_token"] =

@@ -4,7 +4,10 @@ use onbehalf::config::{Config, ConfigError};
 use onbehalf::engine::Step;
 use serde_json::{Value, json};
 
-use onbehalf_test_support::*;
+use onbehalf_test_support::{
+    ENTRA_KEY, OKTA_KEY, TestEngine, alice, answered, authorization, bearer, bob, bob_id, configuration, environment,
+    form, issued, parse, refused, request, with,
+};
 
 const A: &str = "https://mcp.acme.example/a";
 const B: &str = "https://mcp.acme.example/b";
@@ -58,7 +61,7 @@ fn detail(step: Step) -> String {
 }
 
 #[test]
-fn a_token_for_another_resource_is_refused_before_any_key_is_fetched() {
+fn token_for_another_resource_is_refused_before_a_key_fetch() {
     let mut engine = TestEngine::new(&strict());
     for (path, aud) in [("/b", json!(A)), ("/a", json!(B)), ("/a", json!([B, "x"])), ("/a", json!("api://default"))] {
         assert!(!is_taken(&mut engine, path, &token(aud.clone())), "{path} {aud}");
@@ -73,7 +76,7 @@ fn a_token_for_another_resource_is_refused_before_any_key_is_fetched() {
 }
 
 #[test]
-fn a_token_that_was_verified_for_one_resource_is_refused_at_another() {
+fn token_verified_for_one_resource_is_refused_at_another() {
     let mut engine = ready(&strict());
     let (of_a, of_b, of_both) = (token(json!(A)), token(json!(B)), token(json!([B, "x", A])));
     for _ in 0..3 {
@@ -91,7 +94,7 @@ fn a_token_that_was_verified_for_one_resource_is_refused_at_another() {
 }
 
 #[test]
-fn a_refusal_at_one_resource_does_not_keep_a_token_from_its_own() {
+fn refusal_at_one_resource_leaves_the_token_good_at_its_own() {
     let mut engine = ready(&strict());
     let of_a = token(json!(A));
     assert!(!is_taken(&mut engine, "/b", &of_a));
@@ -99,7 +102,7 @@ fn a_refusal_at_one_resource_does_not_keep_a_token_from_its_own() {
 }
 
 #[test]
-fn without_a_list_of_its_own_a_resource_takes_the_providers_and_no_other_resources() {
+fn resource_without_audiences_accepts_only_the_providers_list() {
     // In either order: what one resource found out about a token says nothing of the other.
     let configuration = two(json!({"audiences": [A]}), json!({}));
     for first in ["/a", "/b"] {
@@ -115,7 +118,7 @@ fn without_a_list_of_its_own_a_resource_takes_the_providers_and_no_other_resourc
 }
 
 #[test]
-fn one_list_for_all_is_what_counts_where_no_resource_has_another() {
+fn provider_audiences_hold_where_no_resource_has_its_own() {
     let mut engine = ready(&two(json!({}), json!({})));
     let (common, of_a) = (token(json!("api://default")), token(json!(A)));
     for path in ["/a", "/b", "/a"] {
@@ -125,7 +128,7 @@ fn one_list_for_all_is_what_counts_where_no_resource_has_another() {
 }
 
 #[test]
-fn whoever_waits_for_one_resource_does_not_get_into_another() {
+fn token_waiting_for_one_resource_is_refused_at_another() {
     let mut engine = TestEngine::new(&strict());
     let of_a = token(json!(A));
     let waiting = engine.send_waiting(bearer("/a", &of_a));
@@ -140,7 +143,7 @@ fn whoever_waits_for_one_resource_does_not_get_into_another() {
 }
 
 #[test]
-fn the_log_says_that_the_token_is_for_another_resource_and_whose_it_is_once_that_is_known() {
+fn log_names_the_other_resource_and_the_user_once_verified() {
     let mut engine = ready(&strict());
     let of_a = token(json!(A));
     let first = detail(engine.decide(bearer("/b", &of_a)));
@@ -154,7 +157,7 @@ fn the_log_says_that_the_token_is_for_another_resource_and_whose_it_is_once_that
 }
 
 #[test]
-fn users_without_business_at_a_resource_hear_that_and_nothing_of_audiences() {
+fn provider_without_exchange_is_reported_before_the_audience() {
     let mut configuration = configuration();
     configuration["resources"] = json!([
         {"url": A, "audiences": [A], "exchange": {"okta-eu": {"audience": "x"}}},
@@ -170,7 +173,7 @@ fn users_without_business_at_a_resource_hear_that_and_nothing_of_audiences() {
 }
 
 #[test]
-fn an_id_token_that_comes_beside_is_for_the_client_whatever_the_resource_is() {
+fn separate_id_token_is_for_the_client_at_every_resource() {
     let mut configuration = strict();
     configuration["identity_providers"]["okta-eu"]["subject_token"] =
         json!({"type": "id_token", "header": "x-id-token", "audiences": ["login-client"]});
@@ -188,7 +191,7 @@ fn an_id_token_that_comes_beside_is_for_the_client_whatever_the_resource_is() {
 }
 
 #[test]
-fn an_id_token_in_the_place_of_an_access_token_is_for_its_resource_too() {
+fn id_token_as_credential_must_be_for_its_resource_too() {
     let mut configuration = strict();
     configuration["identity_providers"]["okta-eu"]["subject_token"] = json!({"type": "id_token"});
     let mut engine = ready(&configuration);
@@ -202,7 +205,7 @@ fn error(configuration: &Value) -> ConfigError {
 }
 
 #[test]
-fn a_provider_needs_a_list_unless_each_of_its_resources_has_one() {
+fn provider_needs_audiences_unless_each_resource_has_its_own() {
     parse(&strict());
     let mut one_without = strict();
     one_without["resources"][1].as_object_mut().unwrap().remove("audiences");
@@ -217,7 +220,7 @@ fn a_provider_needs_a_list_unless_each_of_its_resources_has_one() {
 }
 
 #[test]
-fn a_list_of_a_resource_has_something_in_it_that_its_tokens_can_have() {
+fn audience_list_of_a_resource_must_be_satisfiable() {
     let id = "0b7e1c11-0000-4000-8000-000000000001";
     let other = "api://0b7e1c11-0000-4000-8000-000000000002";
     let of_entra = |audiences: Value| {
@@ -253,7 +256,7 @@ fn a_list_of_a_resource_has_something_in_it_that_its_tokens_can_have() {
 }
 
 #[test]
-fn the_proxys_own_app_is_no_target_whichever_resource_names_its_audience() {
+fn gateway_app_is_no_exchange_target_of_any_resource() {
     let mut configuration = configuration();
     configuration["resources"][1]["audiences"] = json!(["https://own.acme.example/mcp"]);
     parse(&configuration);
@@ -262,7 +265,7 @@ fn the_proxys_own_app_is_no_target_whichever_resource_names_its_audience() {
 }
 
 #[test]
-fn a_token_of_the_wrong_version_is_explained_by_the_list_of_its_resource() {
+fn token_of_the_wrong_version_is_explained_by_its_resources_audiences() {
     let mut configuration = configuration();
     configuration["identity_providers"]["entra-us"]["client"]["id"] = json!("0b7e1c11-0000-4000-8000-000000000001");
     let (id, uri) = ("0b7e1c11-0000-4000-8000-000000000001", "api://gateway");
@@ -280,7 +283,7 @@ fn a_token_of_the_wrong_version_is_explained_by_the_list_of_its_resource() {
 }
 
 #[test]
-fn a_token_for_the_proxys_app_by_another_name_is_not_called_anothers() {
+fn token_for_another_name_of_the_gateway_app_is_not_called_foreign() {
     let mut configuration = configuration();
     let id = "0b7e1c11-0000-4000-8000-000000000001";
     configuration["identity_providers"]["entra-us"]["client"]["id"] = json!(id);
@@ -293,7 +296,7 @@ fn a_token_for_the_proxys_app_by_another_name_is_not_called_anothers() {
 }
 
 #[test]
-fn a_typing_mistake_in_a_providers_name_is_found_where_it_is() {
+fn misspelled_provider_name_is_reported_at_its_place() {
     let mut configuration = configuration();
     let entra = configuration["identity_providers"]["entra-us"].as_object_mut().unwrap();
     let audiences = entra.remove("audiences").unwrap();
@@ -312,7 +315,7 @@ fn a_typing_mistake_in_a_providers_name_is_found_where_it_is() {
 }
 
 #[test]
-fn the_log_warns_where_resources_take_each_others_tokens_because_nobody_said_which_are_theirs() {
+fn log_warns_where_resources_share_one_audience_list() {
     let warned = |configuration: &Value| {
         let warnings = parse(configuration).warnings;
         let about_lists = |text: &String| text.starts_with("identity_providers.okta-eu.audiences: ");
@@ -345,7 +348,7 @@ fn the_log_warns_where_resources_take_each_others_tokens_because_nobody_said_whi
 }
 
 #[test]
-fn a_word_of_a_recipe_in_the_list_of_a_resource_is_warned_about() {
+fn recipe_placeholder_in_a_resources_audiences_causes_a_warning() {
     let warnings = parse(&two(json!({"audiences": ["https://MCP_HOST/a"]}), json!({"audiences": [B]}))).warnings;
     let warning = "resources[0].audiences: MCP_HOST looks like a word of a recipe that is still to be replaced";
     assert!(warnings.iter().any(|text| text == warning), "{warnings:?}");

@@ -5,7 +5,10 @@ use std::time::Duration;
 use onbehalf::engine::Step;
 use serde_json::{Value, json};
 
-use onbehalf_test_support::*;
+use onbehalf_test_support::{
+    ENTRA_KEY, NOW, OKTA_KEY, TIMED_OUT, TestEngine, alice, alice_token, answer_with, answered, authorization, bearer,
+    bob, bob_id, bob_token, configuration, entra_user, form, header, issued, refused, request, with,
+};
 
 fn is_exchanged_again(engine: &mut TestEngine, token: &str) -> bool {
     match engine.decide(bearer("/github", token)) {
@@ -16,7 +19,7 @@ fn is_exchanged_again(engine: &mut TestEngine, token: &str) -> bool {
 }
 
 #[test]
-fn the_second_request_needs_no_call() {
+fn second_request_makes_no_call() {
     let mut engine = TestEngine::ready();
     let token = alice_token();
     authorization(engine.exchange(bearer("/github", &token), &issued("up")));
@@ -27,7 +30,7 @@ fn the_second_request_needs_no_call() {
 }
 
 #[test]
-fn nobody_gets_anothers_token() {
+fn each_user_gets_only_their_own_token() {
     let mut engine = TestEngine::ready();
     let tokens =
         [alice_token(), entra_user("carol"), bob_token(), ENTRA_KEY.token(&with(alice(), json!({"uti": "2"})))];
@@ -50,7 +53,7 @@ fn each_target_has_its_own_token() {
 }
 
 #[test]
-fn a_token_is_used_until_thirty_seconds_before_its_end() {
+fn exchanged_token_is_used_until_30_seconds_before_it_expires() {
     let mut engine = TestEngine::ready();
     let token = alice_token();
     let reply = answer_with(200, &[], &json!({"access_token": "up", "token_type": "Bearer", "expires_in": 600}));
@@ -62,7 +65,7 @@ fn a_token_is_used_until_thirty_seconds_before_its_end() {
 }
 
 #[test]
-fn a_token_is_used_for_as_long_as_its_subject_token_is_accepted() {
+fn exchanged_token_is_used_while_its_subject_token_is_accepted() {
     let mut engine = TestEngine::ready();
     let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 100})));
     authorization(engine.exchange(bearer("/github", &token), &issued("up")));
@@ -99,7 +102,7 @@ fn exchanges_of(subject: u64, calls: u64, lifetime: impl Fn(u64) -> Value) -> us
 }
 
 #[test]
-fn the_last_seconds_of_a_subject_token_cost_one_exchange() {
+fn last_seconds_of_a_subject_token_cost_one_exchange() {
     let an_hour = |_| json!({"expires_in": 3600});
     assert_eq!(exchanges_of(28, 40, an_hour), 1);
     assert_eq!(exchanges_of(60, 115, an_hour), 1);
@@ -113,7 +116,7 @@ fn the_last_seconds_of_a_subject_token_cost_one_exchange() {
 }
 
 #[test]
-fn of_two_tokens_the_end_of_the_one_that_is_handed_in_counts() {
+fn expiry_of_the_subject_token_counts_where_a_request_has_two_tokens() {
     let mut configuration = configuration();
     let subject = json!({"type": "id_token", "header": "x-id-token", "audiences": ["login-client"]});
     configuration["identity_providers"]["okta-eu"]["subject_token"] = subject;
@@ -136,7 +139,7 @@ fn of_two_tokens_the_end_of_the_one_that_is_handed_in_counts() {
 }
 
 #[test]
-fn short_tokens_are_exchanged_as_often_as_they_end() {
+fn short_lived_tokens_are_exchanged_each_time_they_expire() {
     let of = |seconds: u64| move |_: u64| json!({"expires_in": seconds});
     // A quarter of a short token's time is left for the next one to come in, as long as that may be good for a minute more.
     assert_eq!(exchanges_of(600, 120, of(60)), 2, "one, and one ahead");
@@ -147,7 +150,7 @@ fn short_tokens_are_exchanged_as_often_as_they_end() {
 }
 
 #[test]
-fn exchanged_tokens_take_no_more_bytes_than_they_may() {
+fn exchanged_tokens_stay_within_the_byte_limit() {
     let mut configuration = configuration();
     configuration["cache"] = json!({"exchanged_bytes": 100_000, "shared_tokens": 0});
     let mut engine = TestEngine::new(&configuration).with_keys();
@@ -193,7 +196,7 @@ fn exchanged_tokens_take_no_more_bytes_than_they_may() {
 }
 
 #[test]
-fn a_token_that_ends_at_once_still_serves_those_who_waited() {
+fn token_that_expires_at_once_still_serves_waiting_requests() {
     let reply = answer_with(200, &[], &json!({"access_token": "up", "token_type": "Bearer", "expires_in": 1}));
     assert_eq!(authorization(TestEngine::ready().exchange(bearer("/github", &alice_token()), &reply)), "Bearer up");
     let almost_over = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() - 30})));
@@ -204,7 +207,7 @@ fn a_token_that_ends_at_once_still_serves_those_who_waited() {
 }
 
 #[test]
-fn who_waits_for_a_slow_answer_gets_its_token() {
+fn request_that_waits_for_a_slow_response_gets_its_token() {
     let slow = |body: Value| {
         let mut engine = TestEngine::ready();
         engine.send_waiting(bearer("/github", &alice_token()));
@@ -234,7 +237,7 @@ fn who_waits_for_a_slow_answer_gets_its_token() {
 }
 
 #[test]
-fn a_refusal_is_remembered_for_as_long_as_it_makes_sense() {
+fn negative_cache_lifetime_depends_on_the_refusal() {
     let with_page = json!({"error": "interaction_required", "interaction_uri": "https://login.entra.example/consent"});
     let cases: [(Value, u16, u64); 6] = [
         (json!({"error": "invalid_grant"}), 400, 30),
@@ -267,7 +270,7 @@ fn retry_after_counts_down() {
 }
 
 #[test]
-fn one_users_refusal_is_not_anothers() {
+fn refusal_of_one_user_does_not_affect_another() {
     let mut engine = TestEngine::ready();
     refused(engine.exchange(
         bearer("/github", &alice_token()),
@@ -278,7 +281,7 @@ fn one_users_refusal_is_not_anothers() {
 }
 
 #[test]
-fn the_least_used_go_when_the_cache_is_full() {
+fn full_cache_evicts_the_least_recently_used_token() {
     let mut configuration = configuration();
     configuration["cache"] = json!({"verified_tokens": 2, "exchanged_tokens": 2, "shared_tokens": 0});
     let mut engine = TestEngine::new(&configuration).with_keys();
@@ -292,7 +295,7 @@ fn the_least_used_go_when_the_cache_is_full() {
 }
 
 #[test]
-fn without_a_cache_of_verified_tokens_the_exchanged_one_is_still_found() {
+fn exchanged_token_is_found_without_a_verified_token_cache() {
     let mut configuration = configuration();
     configuration["cache"] = json!({"verified_tokens": 0});
     let mut engine = TestEngine::new(&configuration).with_keys();
@@ -302,7 +305,7 @@ fn without_a_cache_of_verified_tokens_the_exchanged_one_is_still_found() {
 }
 
 #[test]
-fn a_provider_that_throttles_one_user_is_not_asked_for_another_until_it_may_be() {
+fn throttling_of_one_user_pauses_exchanges_of_all_users() {
     let mut engine = TestEngine::ready();
     authorization(engine.exchange(bearer("/github", &entra_user("early")), &issued("up")));
     let reply = answer_with(429, &[("retry-after", "20")], &json!({}));
@@ -324,7 +327,7 @@ fn a_provider_that_throttles_one_user_is_not_asked_for_another_until_it_may_be()
 }
 
 #[test]
-fn a_clock_that_goes_back_does_not_keep_a_provider_throttled() {
+fn clock_that_goes_back_does_not_prolong_throttling() {
     let mut engine = TestEngine::ready();
     let reply = answer_with(429, &[("retry-after", "60")], &json!({}));
     refused(engine.exchange(bearer("/github", &alice_token()), &reply));
@@ -340,7 +343,7 @@ fn with_a_day() -> (TestEngine, String) {
 }
 
 #[test]
-fn a_token_in_use_is_followed_by_the_next_before_it_ends_and_nobody_waits() {
+fn token_in_use_is_renewed_before_it_expires_without_a_wait() {
     let (mut engine, token) = with_a_day();
     authorization(engine.exchange(bearer("/github", &token), &issued("first")));
     engine.advance(2800);
@@ -362,7 +365,7 @@ fn a_token_in_use_is_followed_by_the_next_before_it_ends_and_nobody_waits() {
 }
 
 #[test]
-fn a_provider_says_when_a_token_should_be_followed() {
+fn refresh_in_sets_the_time_of_the_renewal() {
     let (mut engine, token) = with_a_day();
     let reply = |refresh_in: Value| {
         answer_with(
@@ -388,7 +391,7 @@ fn a_provider_says_when_a_token_should_be_followed() {
 }
 
 #[test]
-fn a_renewal_that_fails_leaves_the_token_until_it_ends_and_is_repeated_now_and_then() {
+fn failed_renewal_keeps_the_token_and_is_retried() {
     let (mut engine, token) = with_a_day();
     authorization(engine.exchange(bearer("/github", &token), &issued("first")));
     engine.advance(2850);
@@ -408,7 +411,7 @@ fn a_renewal_that_fails_leaves_the_token_until_it_ends_and_is_repeated_now_and_t
 }
 
 #[test]
-fn a_token_that_ends_with_its_subject_is_not_renewed_for_it() {
+fn token_that_expires_with_its_subject_token_is_not_renewed() {
     let mut engine = TestEngine::ready();
     let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 1800})));
     authorization(engine.exchange(bearer("/github", &token), &issued("first")));
@@ -418,7 +421,7 @@ fn a_token_that_ends_with_its_subject_is_not_renewed_for_it() {
 }
 
 #[test]
-fn nothing_is_renewed_at_a_provider_that_throttles() {
+fn renewals_stop_while_a_provider_throttles() {
     let (mut engine, token) = with_a_day();
     authorization(engine.exchange(bearer("/github", &token), &issued("first")));
     engine.advance(3300);
@@ -439,7 +442,7 @@ fn nothing_is_renewed_at_a_provider_that_throttles() {
 }
 
 #[test]
-fn who_loses_the_right_to_a_token_loses_it_when_it_would_be_renewed() {
+fn denied_renewal_ends_the_token() {
     for (body, reason) in [
         ("invalid_grant", "exchange_rejected"),
         ("interaction_required", "interaction_required"),
@@ -456,7 +459,7 @@ fn who_loses_the_right_to_a_token_loses_it_when_it_would_be_renewed() {
 }
 
 #[test]
-fn a_renewal_does_not_make_it_worse() {
+fn renewal_does_not_replace_a_token_that_lasts_longer() {
     let (mut engine, token) = with_a_day();
     let lasting = |token: &str, seconds: u64, refresh_in: u64| {
         answer_with(
@@ -484,7 +487,7 @@ fn a_renewal_does_not_make_it_worse() {
 }
 
 #[test]
-fn a_next_token_that_ends_sooner_is_asked_for_when_it_would_end_later() {
+fn next_token_that_expires_sooner_postpones_the_renewal() {
     let (mut engine, token) = with_a_day();
     let good_for = |token: &str, seconds: u64| {
         answer_with(200, &[], &json!({"access_token": token, "token_type": "Bearer", "expires_in": seconds}))
@@ -509,7 +512,7 @@ fn a_next_token_that_ends_sooner_is_asked_for_when_it_would_end_later() {
 }
 
 #[test]
-fn so_many_tokens_are_renewed_at_once_and_no_more() {
+fn concurrent_renewals_are_limited() {
     let mut engine = TestEngine::ready();
     let tokens: Vec<String> = (0..100)
         .map(|user| ENTRA_KEY.token(&with(alice(), json!({"oid": format!("u{user}"), "exp": NOW.secs() + 86_400}))))
@@ -531,7 +534,7 @@ fn so_many_tokens_are_renewed_at_once_and_no_more() {
 }
 
 #[test]
-fn of_two_answers_that_throttle_the_longer_pause_counts() {
+fn longer_pause_of_two_throttling_responses_counts() {
     let mut engine = TestEngine::ready();
     let mut flights = Vec::new();
     for user in ["one", "two"] {

@@ -213,7 +213,7 @@ fn each_mistake_names_its_field() {
 }
 
 #[test]
-fn a_name_of_a_provider_becomes_a_label_and_is_made_of_what_labels_are() {
+fn provider_name_has_only_characters_of_a_metric_label() {
     for name in ["", "Entra", "entra us", "entra.us", "é"] {
         let mut configuration = configuration();
         let provider = configuration["identity_providers"]["entra-us"].clone();
@@ -223,7 +223,7 @@ fn a_name_of_a_provider_becomes_a_label_and_is_made_of_what_labels_are() {
 }
 
 #[test]
-fn what_is_no_json_object_is_refused_with_its_place() {
+fn malformed_json_is_refused_with_its_position() {
     let parse = |text: &[u8]| Config::parse(text, &environment).expect_err("a mistake");
     assert_eq!(parse(b"{\n  \"resources\": [,]}").found, "no JSON: line 2, column 17");
     for text in [&b""[..], b"[]", b"null", b"\xff", b"{} {}", br#"{"resources":[],"resources":[]}"#] {
@@ -232,7 +232,7 @@ fn what_is_no_json_object_is_refused_with_its_place() {
 }
 
 #[test]
-fn a_secret_in_a_wrong_place_is_not_shown() {
+fn secret_in_a_wrong_place_is_not_shown() {
     for pointer in [
         "/identity_providers/entra-us/client/authentication/secret",
         "/identity_providers/okta-eu/client/authentication/key",
@@ -251,7 +251,7 @@ fn a_secret_in_a_wrong_place_is_not_shown() {
 }
 
 #[test]
-fn an_inline_secret_works_and_is_warned_about() {
+fn inline_secret_works_and_causes_a_warning() {
     let configuration =
         changed("/identity_providers/entra-us/client/authentication/secret", json!({"inline": "TOPSECRET"}));
     let config = Config::parse(configuration.to_string().as_bytes(), &environment).unwrap();
@@ -262,7 +262,7 @@ fn an_inline_secret_works_and_is_warned_about() {
 }
 
 #[test]
-fn a_private_key_may_have_its_line_ends_escaped() {
+fn private_key_may_have_escaped_line_ends() {
     let pem = environment("OKTA_PRIVATE_KEY").unwrap();
     for pem in [pem.replace('\n', "\\n"), pem.replace('\n', "\r\n"), format!("\n{pem}\n")] {
         let env = move |name: &str| if name == "OKTA_PRIVATE_KEY" { Some(pem.clone()) } else { environment(name) };
@@ -271,7 +271,7 @@ fn a_private_key_may_have_its_line_ends_escaped() {
 }
 
 #[test]
-fn numbers_may_come_as_protocol_buffers_write_them() {
+fn numbers_in_protobuf_notation_are_accepted() {
     let text = changed("/identity_providers/entra-us/timeout_seconds", json!(5))
         .to_string()
         .replace("\"timeout_seconds\":5", "\"timeout_seconds\":5.0");
@@ -279,7 +279,7 @@ fn numbers_may_come_as_protocol_buffers_write_them() {
 }
 
 #[test]
-fn an_open_path_in_a_resource_is_warned_about() {
+fn open_path_inside_a_resource_causes_a_warning() {
     let warned = |path: &str| warnings(&parse(&changed("/open_paths", json!([path]))));
     for path in ["/github", "/github/health"] {
         assert!(warned(path)[0].starts_with("open_paths[0]: forwarded without a token"), "{path}");
@@ -292,13 +292,13 @@ fn an_open_path_in_a_resource_is_warned_about() {
 }
 
 #[test]
-fn a_secret_that_stands_alone_is_told_its_form() {
+fn secret_as_a_bare_string_is_refused_with_the_right_form() {
     let error = error(&changed("/identity_providers/entra-us/client/authentication/secret", json!("hunter2")));
     assert!(error.to_string().contains("env") && !error.to_string().contains("hunter2"), "{error}");
 }
 
 #[test]
-fn a_word_of_a_recipe_that_is_not_replaced_is_warned_about() {
+fn recipe_placeholder_causes_a_warning() {
     for (pointer, value, path, word) in [
         (
             "/identity_providers/okta-eu/client/id",
@@ -350,7 +350,7 @@ fn a_word_of_a_recipe_that_is_not_replaced_is_warned_about() {
 }
 
 #[test]
-fn a_key_for_proofs_that_nothing_uses_or_that_has_another_use_is_warned_about() {
+fn unused_or_reused_dpop_key_causes_a_warning() {
     let with_key = |name: &str, presented_as: &str| {
         let key = json!({"key": {"env": name}, "algorithm": "ES256"});
         let mut configuration = changed("/identity_providers/okta-eu/client/dpop", key);
@@ -376,7 +376,7 @@ fn a_key_for_proofs_that_nothing_uses_or_that_has_another_use_is_warned_about() 
 }
 
 #[test]
-fn an_unknown_field_is_told_the_nearest_one() {
+fn unknown_field_is_refused_with_the_nearest_name() {
     let entra = "/identity_providers/entra-us";
     for (pointer, near) in [
         ("/identity_provider", Some("identity_providers")),
@@ -397,7 +397,7 @@ fn an_unknown_field_is_told_the_nearest_one() {
 }
 
 #[test]
-fn an_error_says_which_of_two_it_was_and_what_to_do() {
+fn error_names_one_of_two_variables_and_the_remedy() {
     let okta = "/identity_providers/okta-eu";
     let short = json!({"inline": "1234567"});
     let of_users = json!({"type": "id_token", "audiences": ["a"]});

@@ -12,7 +12,7 @@ use onbehalf::idp::{
 };
 use serde_json::{Value, json};
 
-use onbehalf_test_support::*;
+use onbehalf_test_support::{NOW, answer, answer_with, configuration, parse, with};
 
 /// The provider with that profile.
 fn config_of(profile: &str) -> Config {
@@ -77,7 +77,7 @@ fn answers(entry: &Entry) -> Vec<Reply> {
 }
 
 #[test]
-fn every_failure_that_is_listed_is_explained_as_it_is_listed() {
+fn listed_failures_have_their_listed_explanations() {
     let mut explained = 0;
     for (profile, entry) in entries() {
         let config = config_of(profile.name());
@@ -97,7 +97,7 @@ fn every_failure_that_is_listed_is_explained_as_it_is_listed() {
 }
 
 #[test]
-fn what_only_the_second_request_fails_with_is_explained_there_as_it_is_listed() {
+fn failures_of_the_second_call_have_their_listed_explanations() {
     let mut configuration = configuration();
     configuration["identity_providers"]["okta-eu"]["profile"] = json!("okta_xaa");
     let target = json!({"audience": "https://acme.okta.example/oauth2/aus1", "scopes": ["read"]});
@@ -117,7 +117,7 @@ fn what_only_the_second_request_fails_with_is_explained_there_as_it_is_listed() 
 }
 
 #[test]
-fn what_is_no_error_response_is_explained_too() {
+fn response_without_an_oauth_error_is_explained_too() {
     let config = config_of("rfc8693");
     let remedy = |error: &str| COMMON.iter().find(|entry| entry.error == error).unwrap().remedy;
     for failure in [CallFailure::NotSent, CallFailure::NoConnection, CallFailure::TimedOut, CallFailure::TooLarge] {
@@ -143,7 +143,7 @@ fn what_is_no_error_response_is_explained_too() {
 }
 
 #[test]
-fn a_number_or_a_word_chooses_the_explanation_and_nothing_else() {
+fn explanation_depends_only_on_error_code_and_suberror() {
     let signs: Vec<Value> = entries()
         .iter()
         .flat_map(|(_, entry)| match entry.sign {
@@ -177,7 +177,7 @@ fn a_number_or_a_word_chooses_the_explanation_and_nothing_else() {
 }
 
 #[test]
-fn the_sharp_edges_are_all_listed() {
+fn known_provider_pitfalls_are_all_listed() {
     let numbers: Vec<u32> = entries()
         .iter()
         .flat_map(|(_, entry)| match entry.sign {
@@ -299,7 +299,7 @@ fn the_sharp_edges_are_all_listed() {
 }
 
 #[test]
-fn a_remedy_is_one_sentence_that_can_stand_in_a_log_line() {
+fn remedy_is_one_sentence_for_a_log_line() {
     for (_, entry) in entries() {
         let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !b"\"\\|".contains(&byte);
         assert!(entry.remedy.bytes().all(is_plain) && entry.remedy.len() < 200, "{entry:?}");
@@ -309,7 +309,7 @@ fn a_remedy_is_one_sentence_that_can_stand_in_a_log_line() {
 }
 
 #[test]
-fn the_page_of_errors_is_what_the_catalogue_has() {
+fn page_of_errors_equals_the_catalogue() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/errors.md");
     let page = page();
     if std::env::var_os("ONBEHALF_WRITE_DOCS").is_some() {

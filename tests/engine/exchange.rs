@@ -1,7 +1,6 @@
 //! What goes to a token endpoint, and what is made of its answer.
 
 use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jwt_simple::algorithms::{ECDSAP256KeyPairLike, ECDSAP256PublicKeyLike, ES256PublicKey};
 use jwt_simple::claims::NoCustomClaims;
 use jwt_simple::common::VerificationOptions;
@@ -11,7 +10,11 @@ use onbehalf::http::{Call, CallFailure, Reply, Url};
 use onbehalf::idp::{Leg, Subject, TokenRequest, Which};
 use serde_json::{Value, json};
 
-use onbehalf_test_support::*;
+use onbehalf_test_support::{
+    CLIENT_KEY, ENTRA_KEY, NOW, OKTA, OKTA_KEY, SECRET, TIMED_OUT, TestEngine, alice, alice_token, answer, answer_with,
+    answered, authorization, base64url_decode, bearer, bob, bob_token, configuration, environment, form, header,
+    issued, parse, refused, with,
+};
 
 fn call_for(configuration: &Value, token: &str) -> Call {
     let mut engine = TestEngine::new(configuration).with_keys();
@@ -21,7 +24,7 @@ fn call_for(configuration: &Value, token: &str) -> Call {
 }
 
 #[test]
-fn on_behalf_of_takes_the_access_token_as_assertion_and_names_no_resource() {
+fn on_behalf_of_sends_the_access_token_as_assertion() {
     let call = call_for(&configuration(), &alice_token());
     assert_eq!(
         (call.method, call.url.as_str(), &*call.cluster),
@@ -46,7 +49,7 @@ fn on_behalf_of_takes_the_access_token_as_assertion_and_names_no_resource() {
 }
 
 #[test]
-fn a_resource_that_is_written_with_default_is_asked_for_as_it_is() {
+fn resource_uri_gets_one_default_suffix() {
     for resource in ["api://github", "api://github/", "api://github/.default"] {
         let mut configuration = configuration();
         configuration["resources"][0]["exchange"]["entra-us"] = json!({"resource": resource});
@@ -55,7 +58,7 @@ fn a_resource_that_is_written_with_default_is_asked_for_as_it_is() {
 }
 
 #[test]
-fn scopes_of_the_operators_take_the_place_of_default() {
+fn configured_scopes_replace_the_default_scope() {
     let mut configuration = configuration();
     configuration["resources"][0]["exchange"]["entra-us"] =
         json!({"scopes": ["api://github/read", "api://github/write"]});
@@ -63,7 +66,7 @@ fn scopes_of_the_operators_take_the_place_of_default() {
 }
 
 #[test]
-fn claims_of_the_operators_are_asked_for_and_make_another_token_of_it() {
+fn configured_claims_are_requested_and_cached_separately() {
     let mut configuration = configuration();
     let claims = json!({"access_token": {"xms_cc": {"values": ["cp1"]}}});
     configuration["resources"][1] = json!({"url": "https://mcp.acme.example/capable",
@@ -76,7 +79,7 @@ fn claims_of_the_operators_are_asked_for_and_make_another_token_of_it() {
 }
 
 #[test]
-fn claims_are_refused_where_nobody_takes_them_or_in_another_form() {
+fn claims_are_refused_without_support_or_in_another_form() {
     let refused = |provider: &str, claims: Value| {
         let mut configuration = configuration();
         configuration["resources"][0]["exchange"][provider]["claims"] = claims;
@@ -91,7 +94,7 @@ fn claims_are_refused_where_nobody_takes_them_or_in_another_form() {
 }
 
 #[test]
-fn token_exchange_names_audience_and_scope_and_proves_the_client_with_a_signed_assertion() {
+fn token_exchange_sends_audience_scope_and_a_client_assertion() {
     let call = call_for(&configuration(), &bob_token());
     let form = form(&call);
     assert_eq!(form["grant_type"], "urn:ietf:params:oauth:grant-type:token-exchange");
@@ -113,14 +116,13 @@ fn token_exchange_names_audience_and_scope_and_proves_the_client_with_a_signed_a
     assert_eq!((claims.issuer.as_deref(), claims.subject.as_deref()), (Some("0oa1"), Some("0oa1")));
     let part = |index: usize| -> Value {
         let segment = form["client_assertion"].split('.').nth(index).unwrap();
-        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(segment).unwrap()).unwrap()
+        serde_json::from_slice(&base64url_decode(segment)).unwrap()
     };
     assert_eq!(part(0), json!({"alg": "ES256", "typ": "JWT", "kid": "k1"}));
     assert_eq!(part(1)["aud"], format!("{OKTA}/v1/token"));
     assert_eq!(part(1)["exp"].as_u64().unwrap() - part(1)["iat"].as_u64().unwrap(), 300);
     let another = onbehalf_test_support::form(&call_for(&configuration(), &bob_token()))["client_assertion"].clone();
-    let other: Value =
-        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(another.split('.').nth(1).unwrap()).unwrap()).unwrap();
+    let other: Value = serde_json::from_slice(&base64url_decode(another.split('.').nth(1).unwrap())).unwrap();
     assert_ne!(part(1)["jti"], other["jti"]);
 }
 
@@ -137,7 +139,7 @@ fn with_profile(profile: &str, exchange: Value) -> Value {
 }
 
 #[test]
-fn several_audiences_and_resources_are_parameters_each() {
+fn audiences_and_resources_are_repeated_parameters() {
     let exchange =
         json!({"audience": ["a", "b c"], "resource": ["https://x.example", "https://y.example"], "scopes": ["r"]});
     let call = call_for(&with_profile("rfc8693", exchange), &bob_token());
@@ -150,7 +152,7 @@ fn several_audiences_and_resources_are_parameters_each() {
 }
 
 #[test]
-fn a_jwt_bearer_grant_has_the_token_as_assertion_and_what_the_operator_wrote() {
+fn jwt_bearer_grant_has_the_token_as_assertion() {
     let exchange = json!({"scopes": ["read"], "parameters": {"connection": "corp", "x-tenant": "7 & 8"}});
     let call = call_for(&with_profile("jwt_bearer", exchange), &bob_token());
     let expected = [
@@ -167,7 +169,7 @@ fn a_jwt_bearer_grant_has_the_token_as_assertion_and_what_the_operator_wrote() {
 }
 
 #[test]
-fn parameters_of_the_operators_are_sent_with_every_profile_and_make_another_token() {
+fn configured_parameters_are_sent_and_cached_separately() {
     let mut configuration = configuration();
     configuration["resources"][0]["exchange"]["entra-us"]["parameters"] = json!({"x": "1"});
     let url = "https://mcp.acme.example/other";
@@ -186,7 +188,7 @@ fn parameters_of_the_operators_are_sent_with_every_profile_and_make_another_toke
 }
 
 #[test]
-fn a_parameter_that_the_exchange_sets_cannot_be_set_by_hand() {
+fn parameter_set_by_the_exchange_cannot_be_configured() {
     let error = |exchange: Value| {
         let configuration = with_profile("rfc8693", exchange).to_string();
         Config::parse(configuration.as_bytes(), &environment).unwrap_err().to_string()
@@ -217,7 +219,7 @@ fn a_parameter_that_the_exchange_sets_cannot_be_set_by_hand() {
 }
 
 #[test]
-fn a_secret_in_a_header_is_encoded_before_it_is_joined() {
+fn client_secret_basic_encodes_id_and_secret_first() {
     let mut configuration = configuration();
     let okta = &mut configuration["identity_providers"]["okta-eu"];
     okta["profile"] = json!("rfc8693");
@@ -236,7 +238,7 @@ fn a_secret_in_a_header_is_encoded_before_it_is_joined() {
 }
 
 #[test]
-fn debug_of_a_call_shows_no_secret() {
+fn debug_output_of_a_call_shows_no_secret() {
     assert_eq!(
         format!("{:?}", call_for(&configuration(), &alice_token())),
         "POST https://login.entra.example/9b1c0000-1111-4222-8333-444455556666/oauth2/v2.0/token via entra"
@@ -248,7 +250,7 @@ fn outcome(token: &str, reply: &Reply) -> Step {
 }
 
 #[test]
-fn an_answer_that_is_no_bearer_token_is_not_sent_on() {
+fn token_response_without_a_bearer_token_is_refused() {
     let good = json!({"access_token": "up", "token_type": "Bearer", "expires_in": 60});
     let bad = [
         json!({"access_token": null}),
@@ -294,14 +296,14 @@ fn an_answer_that_is_no_bearer_token_is_not_sent_on() {
 }
 
 #[test]
-fn the_token_that_was_handed_in_is_never_sent_on() {
+fn subject_token_in_a_token_response_is_never_forwarded() {
     let token = alice_token();
     let reply = issued(&token);
     assert_eq!(refused(outcome(&token, &reply)).1, "provider_answer_invalid");
 }
 
 #[test]
-fn each_error_is_for_whoever_can_mend_it() {
+fn each_provider_error_maps_to_its_refusal() {
     let error = |error: &str| json!({"error": error});
     let entra: &[(u16, Value, u16, &str)] = &[
         (400, error("invalid_grant"), 401, "exchange_rejected"),
@@ -360,7 +362,7 @@ fn calls_until_refused(configuration: &Value, replies: &[Reply]) -> (Vec<Call>, 
 const BROKEN: Reply = Reply::Failed(CallFailure::NoConnection);
 
 #[test]
-fn a_call_whose_connection_broke_is_made_once_more_with_a_fresh_assertion_in_the_time_that_is_left() {
+fn broken_connection_is_retried_once_with_a_fresh_assertion() {
     let (calls, refused) = calls_until_refused(&configuration(), &[BROKEN, BROKEN, BROKEN]);
     assert_eq!(refused, (503, "provider_unavailable".to_owned()));
     let assertions: Vec<String> = calls.iter().map(|call| form(call).remove("client_assertion").unwrap()).collect();
@@ -370,7 +372,7 @@ fn a_call_whose_connection_broke_is_made_once_more_with_a_fresh_assertion_in_the
 }
 
 #[test]
-fn a_call_that_was_answered_or_took_all_of_its_time_is_not_made_again() {
+fn answered_or_timed_out_call_is_not_retried() {
     for reply in [answer(503, b""), answer(429, b""), TIMED_OUT, Reply::Failed(CallFailure::NotSent)] {
         assert_eq!(calls_until_refused(&configuration(), &[reply, BROKEN]).0.len(), 1);
     }
@@ -383,13 +385,13 @@ fn a_call_that_was_answered_or_took_all_of_its_time_is_not_made_again() {
 }
 
 #[test]
-fn an_answer_that_is_too_large_makes_no_sense() {
+fn token_response_that_is_too_large_is_invalid() {
     let step = outcome(&alice_token(), &Reply::Failed(CallFailure::TooLarge));
     assert_eq!(refused(step), (502, "provider_answer_invalid".to_owned()));
 }
 
 #[test]
-fn a_pause_that_the_provider_asks_for_is_passed_on_within_bounds() {
+fn retry_after_of_the_provider_is_relayed_within_limits() {
     let pause = |name: &str, value: &str| {
         let reply = answer_with(429, &[(name, value)], &json!({}));
         header(&answered(outcome(&bob_token(), &reply)), "retry-after").unwrap().to_owned()
@@ -407,7 +409,7 @@ fn a_pause_that_the_provider_asks_for_is_passed_on_within_bounds() {
 }
 
 #[test]
-fn a_claims_challenge_reaches_only_a_client_that_understands_it() {
+fn claims_challenge_reaches_only_clients_that_understand_it() {
     let claims = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
     let reply = answer_with(400, &[], &json!({"error": "interaction_required", "claims": claims}));
     let capable = ENTRA_KEY.token(&with(alice(), json!({"xms_cc": ["CP1"]})));
@@ -442,7 +444,7 @@ fn line(reply: &Reply) -> String {
 }
 
 #[test]
-fn a_secret_that_an_error_repeats_is_not_logged() {
+fn secret_repeated_in_an_error_is_not_logged() {
     let told = line(&answer_with(401, &[], &json!({"error": "invalid_client", "suberror": "s-1", "trace_id": "t-1"})));
     assert!(told.contains("error=\"invalid_client\" status=401 codes=s-1 trace=t-1 act=operator remedy="), "{told}");
     let repeated = format!("x{SECRET}y");
@@ -461,7 +463,7 @@ fn a_secret_that_an_error_repeats_is_not_logged() {
 }
 
 #[test]
-fn a_403_for_want_of_the_user_says_what_to_do() {
+fn interaction_required_has_a_remedy_in_its_403() {
     let reply = answer_with(400, &[], &json!({"error": "interaction_required", "claims": "{}"}));
     let answer = answered(outcome(&alice_token(), &reply));
     let body: Value = serde_json::from_str(&answer.body).unwrap();
@@ -471,7 +473,7 @@ fn a_403_for_want_of_the_user_says_what_to_do() {
 }
 
 #[test]
-fn where_the_user_can_act_is_told_to_the_caller_if_it_is_at_the_provider() {
+fn interaction_uri_at_the_provider_is_shown_to_the_caller() {
     let required = |uri: &str| answer_with(400, &[], &json!({"error": "interaction_required", "interaction_uri": uri}));
     let told = |reply: &Reply| {
         let answer = answered(outcome(&bob_token(), reply));
@@ -519,7 +521,7 @@ fn where_the_user_can_act_is_told_to_the_caller_if_it_is_at_the_provider() {
 }
 
 #[test]
-fn where_the_user_can_act_is_told_to_nobody_else_and_with_no_other_refusal() {
+fn interaction_uri_is_shown_only_to_its_user_and_refusal() {
     let uri = "https://acme.okta.example/consent?of=bob";
     let reply = |error: &str| answer_with(400, &[], &json!({"error": error, "interaction_uri": uri}));
     for error in ["invalid_grant", "access_denied", "invalid_scope", "temporarily_unavailable"] {
@@ -538,7 +540,7 @@ fn where_the_user_can_act_is_told_to_nobody_else_and_with_no_other_refusal() {
 }
 
 #[test]
-fn a_server_error_that_is_no_500_is_of_what_somebody_configured_there() {
+fn server_error_with_another_status_is_a_configuration_fault() {
     let error = json!({"error": "server_error"});
     for (status, expected) in
         [(400, "exchange_misconfigured"), (403, "exchange_misconfigured"), (500, "provider_unavailable")]
@@ -549,7 +551,7 @@ fn a_server_error_that_is_no_500_is_of_what_somebody_configured_there() {
 }
 
 #[test]
-fn no_text_of_the_providers_reaches_the_client() {
+fn provider_text_never_reaches_the_client() {
     let reply = answer_with(
         400,
         &[],

@@ -2,10 +2,13 @@
 
 use onbehalf::engine::{RequestId, Sample, Step};
 
-use onbehalf_test_support::*;
+use onbehalf_test_support::{
+    SharedMap, TIMED_OUT, TestEngine, alice_token, answered, authorization, bearer, bob_token, configuration,
+    entra_user, header, issued, parse, refused, request,
+};
 
 #[test]
-fn fifty_first_requests_are_one_exchange() {
+fn fifty_first_requests_share_one_exchange() {
     let mut engine = TestEngine::ready();
     let token = alice_token();
     let ids: Vec<RequestId> = (0..50).map(|_| engine.send_waiting(bearer("/github", &token))).collect();
@@ -26,7 +29,7 @@ fn fifty_first_requests_are_one_exchange() {
 }
 
 #[test]
-fn the_call_survives_the_request_that_started_it() {
+fn call_survives_the_request_that_started_it() {
     let mut engine = TestEngine::ready();
     let token = alice_token();
     let first = engine.send_waiting(bearer("/github", &token));
@@ -38,7 +41,7 @@ fn the_call_survives_the_request_that_started_it() {
 }
 
 #[test]
-fn a_token_that_nobody_waits_for_any_more_is_kept() {
+fn token_without_waiting_requests_is_cached() {
     let mut engine = TestEngine::ready();
     let token = alice_token();
     let id = engine.send_waiting(bearer("/github", &token));
@@ -49,7 +52,7 @@ fn a_token_that_nobody_waits_for_any_more_is_kept() {
 }
 
 #[test]
-fn all_who_wait_get_the_refusal_of_the_one_call() {
+fn waiting_requests_share_the_refusal_of_one_call() {
     let mut engine = TestEngine::ready();
     let token = alice_token();
     for _ in 0..50 {
@@ -65,7 +68,7 @@ fn all_who_wait_get_the_refusal_of_the_one_call() {
 }
 
 #[test]
-fn waiting_requests_go_one_at_a_time_in_the_order_of_their_coming() {
+fn waiting_requests_resume_one_at_a_time_in_order_of_arrival() {
     let mut engine = TestEngine::ready();
     let token = alice_token();
     let ids: Vec<RequestId> = (0..50).map(|_| engine.send_waiting(bearer("/github", &token))).collect();
@@ -81,7 +84,7 @@ fn waiting_requests_go_one_at_a_time_in_the_order_of_their_coming() {
 }
 
 #[test]
-fn a_request_that_leaves_before_its_step_is_passed_over() {
+fn disconnected_request_is_skipped() {
     let mut engine = TestEngine::ready();
     let token = alice_token();
     let [first, second, third] = [(); 3].map(|()| engine.send_waiting(bearer("/github", &token)));
@@ -95,7 +98,7 @@ fn a_request_that_leaves_before_its_step_is_passed_over() {
 }
 
 #[test]
-fn a_request_whose_step_is_due_is_not_refused_for_its_wait() {
+fn request_with_a_reply_is_not_refused_for_its_waiting_time() {
     let mut engine = TestEngine::ready();
     let id = engine.send_waiting(bearer("/github", &alice_token()));
     let (flight, _) = engine.expect_call();
@@ -108,7 +111,7 @@ fn a_request_whose_step_is_due_is_not_refused_for_its_wait() {
 }
 
 #[test]
-fn calls_of_clients_that_leave_are_bounded() {
+fn calls_of_disconnected_clients_are_limited() {
     let mut engine = TestEngine::ready();
     let leave =
         |engine: &mut TestEngine, user: usize| match engine.send(bearer("/github", &entra_user(&format!("u{user}")))) {
@@ -126,7 +129,7 @@ fn calls_of_clients_that_leave_are_bounded() {
 }
 
 #[test]
-fn waiting_requests_have_no_more_than_64_mib_of_headers() {
+fn waiting_requests_hold_at_most_64_mib_of_headers() {
     let mut engine = TestEngine::new(&configuration());
     let large = "x".repeat(8 * 1024 * 1024);
     let of =
@@ -149,7 +152,7 @@ fn waiting_requests_have_no_more_than_64_mib_of_headers() {
 }
 
 #[test]
-fn a_reply_counts_once() {
+fn second_reply_to_a_call_is_ignored() {
     let mut engine = TestEngine::ready();
     engine.send_waiting(bearer("/github", &alice_token()));
     let (flight, _) = engine.expect_call();
@@ -158,7 +161,7 @@ fn a_reply_counts_once() {
 }
 
 #[test]
-fn a_request_that_comes_before_the_keys_waits_for_keys_and_token() {
+fn request_before_the_keys_waits_for_keys_and_token() {
     let mut engine = TestEngine::new(&configuration());
     let token = alice_token();
     engine.send_waiting(bearer("/github", &token));
@@ -171,7 +174,7 @@ fn a_request_that_comes_before_the_keys_waits_for_keys_and_token() {
 }
 
 #[test]
-fn a_call_that_the_host_forgets_is_given_up() {
+fn call_without_a_reply_is_given_up() {
     let mut engine = TestEngine::ready();
     engine.send_waiting(bearer("/github", &alice_token()));
     engine.expect_call();
@@ -184,7 +187,7 @@ fn a_call_that_the_host_forgets_is_given_up() {
 }
 
 #[test]
-fn only_so_many_may_wait() {
+fn waiting_requests_are_limited_in_number() {
     let mut engine = TestEngine::ready();
     for user in 0..4 {
         let token = entra_user(&format!("u{user}"));
@@ -200,7 +203,7 @@ fn only_so_many_may_wait() {
 }
 
 #[test]
-fn a_client_that_cannot_prove_itself_is_the_operators_concern() {
+fn client_that_cannot_authenticate_is_an_operator_fault() {
     struct NoRandomness;
     impl onbehalf::crypto::Crypto for NoRandomness {
         fn verify(

@@ -4,7 +4,10 @@ use onbehalf::engine::Step;
 use onbehalf::http::HeaderEdits;
 use serde_json::{Value, json};
 
-use onbehalf_test_support::*;
+use onbehalf_test_support::{
+    ENTRA_KEY, OKTA_KEY, OTHER_KEY, TestEngine, alice, alice_token, answer, bearer, bob, bob_id, bob_token,
+    configuration, form, forwarded, issued, key_set, provider_document, refused, request, with,
+};
 
 fn with_id_token(source: Value) -> Value {
     let mut configuration = configuration();
@@ -32,7 +35,7 @@ fn edits_of(engine: &mut TestEngine, fields: &[(&str, &str)]) -> HeaderEdits {
 }
 
 #[test]
-fn headers_that_are_ours_are_taken_from_the_client() {
+fn client_cannot_set_the_filters_own_headers() {
     let mut engine = TestEngine::ready();
     let edits = edits_of(
         &mut engine,
@@ -44,7 +47,7 @@ fn headers_that_are_ours_are_taken_from_the_client() {
 }
 
 #[test]
-fn an_open_path_needs_no_token_and_passes_none_on() {
+fn open_path_needs_no_token_and_forwards_none() {
     let edits = forwarded(TestEngine::ready().decide(request(
         "GET",
         "/healthz?x=y",
@@ -55,7 +58,7 @@ fn an_open_path_needs_no_token_and_passes_none_on() {
 }
 
 #[test]
-fn the_id_token_is_the_subject_and_stays_here() {
+fn id_token_is_the_subject_token_and_is_removed() {
     let mut engine = in_header();
     let id_token = OKTA_KEY.token(&bob_id());
     let authorization = format!("Bearer {}", bob_token());
@@ -70,7 +73,7 @@ fn the_id_token_is_the_subject_and_stays_here() {
 }
 
 #[test]
-fn the_id_token_is_cut_out_of_the_cookies() {
+fn id_token_is_removed_from_the_cookies() {
     let id_token = OKTA_KEY.token(&bob_id());
     let edits = edits_of(&mut in_cookie(), &[("cookie", &format!("a=b; id_token={id_token};c=d")), ("cookie", "e=f")]);
     assert_eq!(edits.cookie.as_deref(), Some(&b"a=b; c=d; e=f"[..]));
@@ -79,7 +82,7 @@ fn the_id_token_is_cut_out_of_the_cookies() {
 }
 
 #[test]
-fn another_providers_user_does_not_pass_an_id_token_on_either() {
+fn id_token_is_removed_for_users_of_other_providers_too() {
     let mut engine = in_header();
     let authorization = format!("Bearer {}", alice_token());
     let request = request("POST", "/github", &[("authorization", &authorization), ("x-id-token", "whatever")]);
@@ -89,7 +92,7 @@ fn another_providers_user_does_not_pass_an_id_token_on_either() {
 }
 
 #[test]
-fn an_id_token_must_be_there_once_be_good_and_be_the_same_users() {
+fn id_token_must_be_single_valid_and_of_the_same_user() {
     let authorization = format!("Bearer {}", bob_token());
     let verdict = |fields: &[(&str, &str)]| {
         let mut all = vec![("authorization", authorization.as_str())];
@@ -118,7 +121,7 @@ fn an_id_token_must_be_there_once_be_good_and_be_the_same_users() {
 }
 
 #[test]
-fn an_id_token_that_was_verified_as_such_is_still_no_access_token() {
+fn verified_id_token_is_no_access_token() {
     let mut engine = in_header();
     let id_token = OKTA_KEY.token(&with(bob_id(), json!({"aud": ["login-client", "api://default"]})));
     edits_of(&mut engine, &[("x-id-token", &id_token)]);
@@ -126,7 +129,7 @@ fn an_id_token_that_was_verified_as_such_is_still_no_access_token() {
 }
 
 #[test]
-fn an_id_token_is_judged_by_the_rules_of_its_own_provider_whoever_presented_it_first() {
+fn cached_id_token_is_checked_by_the_rules_of_its_own_provider() {
     let other = "https://other.okta.example/oauth2/default";
     let mut configuration = with_id_token(json!({"header": "x-id-token"}));
     let mut provider = configuration["identity_providers"]["okta-eu"].clone();

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use onbehalf::engine::Step;
 use serde_json::{Value, json};
 
-use onbehalf_test_support::*;
+use onbehalf_test_support::{
+    ENTRA_KEY, NOW, OKTA, OKTA_KEY, OTHER_KEY, TestEngine, alice, alice_token, answer_with, answered, authorization,
+    base64url, bearer, bob, bob_id, bob_token, configuration, forwarded, issued, refused, request, with,
+};
 
 /// The claims of Okta's token for the upstream.
 fn for_github() -> Value {
@@ -44,12 +45,8 @@ fn exchanging(profile: &str, exchange: Value) -> Value {
     configuration
 }
 
-fn encode(part: impl AsRef<[u8]>) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(part)
-}
-
 #[test]
-fn a_token_for_this_proxy_itself_does_not_go_on() {
+fn issued_token_for_the_gateway_itself_is_refused() {
     for audience in [
         json!("api://default"),
         json!(["api://default"]),
@@ -79,8 +76,8 @@ fn a_token_for_this_proxy_itself_does_not_go_on() {
         OKTA_KEY.sign(&json!({"alg": "none"}), &claims),
         OKTA_KEY.sign(&json!({}), &claims),
         OKTA_KEY.sign(&json!({"alg": "ES256", "crit": ["x"], "typ": "at+jwt"}), &claims),
-        format!("{}.{}.", encode("{}"), encode(claims.to_string())),
-        format!("{}=.{}==.AA", encode("{}"), encode(claims.to_string())),
+        format!("{}.{}.", base64url("{}"), base64url(claims.to_string())),
+        format!("{}=.{}==.AA", base64url("{}"), base64url(claims.to_string())),
         OKTA_KEY.token(&with(claims.clone(), json!({"iss": "https://alias.okta.example"}))),
         OKTA_KEY.token(&json!({"aud": "api://default"})),
     ] {
@@ -89,7 +86,7 @@ fn a_token_for_this_proxy_itself_does_not_go_on() {
 }
 
 #[test]
-fn a_token_of_another_audience_and_one_that_cannot_be_read_go_on() {
+fn issued_token_of_another_audience_or_opaque_is_forwarded() {
     for audience in [
         json!("com.acme.github"),
         json!(["com.acme.github", "https://acme.okta.example"]),
@@ -101,17 +98,17 @@ fn a_token_of_another_audience_and_one_that_cannot_be_read_go_on() {
     ] {
         goes_on(&configuration(), &okta(json!({"aud": audience})));
     }
-    let ours = encode(json!({"aud": "api://default"}).to_string());
-    let header = encode(r#"{"alg":"ES256"}"#);
+    let ours = base64url(json!({"aud": "api://default"}).to_string());
+    let header = base64url(r#"{"alg":"ES256"}"#);
     for token in [
         "opaque".to_owned(),
         format!("{header}.{ours}"),
         // A JWE has five segments.
         format!("{header}.{ours}.AA.AA.AA"),
         format!("{header}.{ours}.AA.AA"),
-        format!("{header}.{}.AA", encode("no JSON")),
-        format!("{}.{ours}.AA", encode("no JSON")),
-        format!("{header}.{}.AA", encode(r#"["aud"]"#)),
+        format!("{header}.{}.AA", base64url("no JSON")),
+        format!("{}.{ours}.AA", base64url("no JSON")),
+        format!("{header}.{}.AA", base64url(r#"["aud"]"#)),
         format!("{header}.!{ours}.AA"),
         "..".to_owned(),
         "v4.public.AAAA".to_owned(),
@@ -121,7 +118,7 @@ fn a_token_of_another_audience_and_one_that_cannot_be_read_go_on() {
 }
 
 #[test]
-fn a_token_for_this_proxy_goes_on_where_that_is_what_was_asked_for() {
+fn issued_token_for_the_gateway_is_forwarded_if_requested() {
     let for_us = okta(json!({"aud": "api://default"}));
     for (profile, exchange) in [
         ("okta_obo", json!({"audience": "api://default", "scopes": ["read"]})),
@@ -149,7 +146,7 @@ fn a_token_for_this_proxy_goes_on_where_that_is_what_was_asked_for() {
 const APP: &str = "0f0e0d0c-1111-4222-8333-444455556666";
 
 #[test]
-fn an_app_of_entra_is_asked_for_by_its_uri_and_issued_for_by_its_id() {
+fn entra_token_with_the_app_id_as_audience_is_forwarded() {
     let uri = format!("api://{APP}");
     let for_app = ENTRA_KEY.token(&with(alice(), json!({"aud": APP, "azp": "gateway-id"})));
     let of = |audiences: Value, exchange: Value| {
@@ -178,7 +175,7 @@ fn an_app_of_entra_is_asked_for_by_its_uri_and_issued_for_by_its_id() {
 }
 
 #[test]
-fn a_token_that_another_provider_here_would_accept_does_not_go_on() {
+fn issued_token_that_another_provider_here_accepts_is_refused() {
     let of_entra = |changes: Value| ENTRA_KEY.token(&with(with(alice(), json!({"oid": "bob"})), changes));
     assert!(line(of(&configuration(), &of_entra(json!({})))).contains("aud=\"api://gateway\""));
     goes_on(&configuration(), &of_entra(json!({"aud": "api://default-of-another"})));
@@ -186,7 +183,7 @@ fn a_token_that_another_provider_here_would_accept_does_not_go_on() {
 }
 
 #[test]
-fn a_token_with_issuer_and_audience_of_the_id_token_does_not_go_on() {
+fn issued_token_with_issuer_and_audience_of_the_id_token_is_refused() {
     let mut configuration = exchanging("rfc8693", json!({"scopes": ["github.read"]}));
     let subject = json!({"type": "id_token", "header": "x-id-token", "audiences": ["login-client"]});
     configuration["identity_providers"]["okta-eu"]["subject_token"] = subject;
@@ -226,11 +223,11 @@ fn a_token_with_issuer_and_audience_of_the_id_token_does_not_go_on() {
 }
 
 #[test]
-fn the_callers_token_in_another_spelling_does_not_go_on() {
+fn callers_token_in_another_encoding_is_not_forwarded() {
     let token = bob_token();
     let parts: Vec<&str> = token.split('.').collect();
     let [header, payload, signature] = parts[..] else { panic!("not three segments") };
-    let spaced = encode(bob().to_string().replacen(':', " : ", 1));
+    let spaced = base64url(bob().to_string().replacen(':', " : ", 1));
     // The audience does not tell it where this proxy's own is asked for.
     let configuration = exchanging("okta_obo", json!({"audience": "api://default", "scopes": ["read"]}));
     for again in [
@@ -254,7 +251,7 @@ fn the_callers_token_in_another_spelling_does_not_go_on() {
 }
 
 #[test]
-fn another_kind_of_token_does_not_go_on() {
+fn issued_token_of_another_kind_is_refused() {
     for claims in [
         json!({"at_hash": "h"}),
         json!({"c_hash": "h"}),
@@ -295,7 +292,7 @@ fn another_kind_of_token_does_not_go_on() {
 }
 
 #[test]
-fn a_token_of_another_user_does_not_go_on_where_that_can_be_told() {
+fn issued_token_of_another_user_is_refused() {
     assert!(line(of(&configuration(), &okta(json!({"uid": "00ucarol"})))).contains("the token is of another user"));
     // `sub` may be another for each client.
     goes_on(&configuration(), &okta(json!({"sub": "pairwise"})));
@@ -313,7 +310,7 @@ fn a_token_of_another_user_does_not_go_on_where_that_can_be_told() {
 }
 
 #[test]
-fn a_user_who_comes_with_an_id_token_is_compared_by_it() {
+fn issued_token_is_compared_with_the_user_of_the_id_token() {
     let mut configuration = configuration();
     let okta_eu = &mut configuration["identity_providers"]["okta-eu"];
     okta_eu["subject_token"] = json!({"type": "id_token"});
@@ -328,7 +325,7 @@ fn a_user_who_comes_with_an_id_token_is_compared_by_it() {
 }
 
 #[test]
-fn a_token_that_has_expired_does_not_go_on_and_none_is_used_past_its_exp() {
+fn issued_token_is_not_used_after_its_exp() {
     for exp in [json!(NOW.secs()), json!(NOW.secs() - 1), json!(0), json!(1.5)] {
         assert!(line(of(&configuration(), &okta(json!({"exp": exp})))).contains("the token has expired"), "{exp}");
     }
@@ -350,7 +347,7 @@ fn a_token_that_has_expired_does_not_go_on_and_none_is_used_past_its_exp() {
 }
 
 #[test]
-fn a_renewal_that_brings_a_token_for_this_proxy_leaves_the_one_in_use() {
+fn renewal_with_a_token_for_the_gateway_keeps_the_token_in_use() {
     let mut engine = TestEngine::ready();
     let subject = OKTA_KEY.token(&with(bob(), json!({"exp": NOW.secs() + 86_400})));
     let good = okta(json!({}));
@@ -381,7 +378,7 @@ fn of_two(configuration: &Value, assertion: &str, token: &str) -> Step {
 }
 
 #[test]
-fn both_tokens_of_two_requests_are_looked_at() {
+fn issued_tokens_of_both_calls_are_checked() {
     let configuration = exchanging("okta_xaa", json!({"audience": SERVER, "scopes": ["read"]}));
     let jag = |changes: Value| {
         let claims =
@@ -414,8 +411,8 @@ fn both_tokens_of_two_requests_are_looked_at() {
 }
 
 #[test]
-fn no_token_is_too_odd_to_be_looked_at() {
-    let payload = |text: &str| format!("{}.{}.AAAA", encode(r#"{"alg":"ES256"}"#), encode(text));
+fn issued_token_of_any_shape_is_checked() {
+    let payload = |text: &str| format!("{}.{}.AAAA", base64url(r#"{"alg":"ES256"}"#), base64url(text));
     let deep = format!(r#"{{"aud":"api://default","x":{}1{}}}"#, "[".repeat(5000), "]".repeat(5000));
     let twice = r#"{"aud":"com.acme.github","aud":"api://default"}"#;
     // As callers' tokens, these would be refused for their form: they are good for nothing here.
@@ -437,7 +434,7 @@ fn no_token_is_too_odd_to_be_looked_at() {
 }
 
 #[test]
-fn what_a_token_says_stands_in_the_log_escaped() {
+fn claims_of_an_issued_token_are_escaped_in_the_log() {
     let mut configuration = configuration();
     configuration["identity_providers"]["okta-eu"]["audiences"] = json!(["api://default", "a\" event=\u{2028}b"]);
     let line = line(of(&configuration, &okta(json!({"aud": "a\" event=\u{2028}b"}))));

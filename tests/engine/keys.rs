@@ -4,7 +4,10 @@ use onbehalf::engine::{Sample, Step};
 use onbehalf::http::Reply;
 use serde_json::{Value, json};
 
-use onbehalf_test_support::*;
+use onbehalf_test_support::{
+    ENTRA, ENTRA_KEY, NOW, OKTA, OTHER_KEY, TENANT, TIMED_OUT, TestEngine, alice, alice_token, answer, answer_with,
+    answered, authorization, bearer, configuration, header, issued, key_set, provider_document, refused, with,
+};
 
 fn steps_of(engine: &mut TestEngine, replies: &mut dyn FnMut(&str) -> Reply) -> Vec<Step> {
     let mut steps = Vec::new();
@@ -16,7 +19,7 @@ fn steps_of(engine: &mut TestEngine, replies: &mut dyn FnMut(&str) -> Reply) -> 
 }
 
 #[test]
-fn keys_are_fetched_on_the_first_tick_and_again_when_cache_control_says_so_within_bounds() {
+fn keys_are_refreshed_by_cache_control_within_limits() {
     for (cache_control, least, most) in [
         (None, 54 * 60, 60 * 60),
         (Some("max-age=1800"), 27 * 60, 30 * 60),
@@ -53,7 +56,7 @@ fn keys_are_fetched_on_the_first_tick_and_again_when_cache_control_says_so_withi
 }
 
 #[test]
-fn every_fetch_is_counted_and_the_age_of_keys_is_known() {
+fn fetches_are_counted_and_key_ages_reported() {
     let mut engine = TestEngine::ready();
     let counted = engine.inner.counters().take();
     assert!(
@@ -66,7 +69,7 @@ fn every_fetch_is_counted_and_the_age_of_keys_is_known() {
 }
 
 #[test]
-fn endpoints_set_by_hand_need_no_discovery() {
+fn configured_endpoints_need_no_discovery() {
     let mut configuration = configuration();
     let entra = &mut configuration["identity_providers"]["entra-us"];
     entra["jwks_uri"] = json!("https://keys.entra.example/k");
@@ -80,7 +83,7 @@ fn endpoints_set_by_hand_need_no_discovery() {
 }
 
 #[test]
-fn a_metadata_document_that_is_not_the_issuers_is_not_followed() {
+fn metadata_of_another_issuer_is_not_followed() {
     let good = json!({"issuer": ENTRA, "jwks_uri": "https://login.entra.example/k", "token_endpoint": "https://login.entra.example/t"});
     let bad = [
         json!({"issuer": format!("{ENTRA}/")}),
@@ -108,7 +111,7 @@ fn a_metadata_document_that_is_not_the_issuers_is_not_followed() {
 }
 
 #[test]
-fn without_keys_nobody_gets_in_and_everybody_is_told_when_to_come_back() {
+fn request_without_keys_is_refused_with_retry_after() {
     for reply in [TIMED_OUT, answer(404, b"{}"), answer(200, b"<html>"), answer(302, b"")] {
         let mut engine = TestEngine::new(&configuration());
         engine.send_waiting(bearer("/github", &alice_token()));
@@ -122,7 +125,7 @@ fn without_keys_nobody_gets_in_and_everybody_is_told_when_to_come_back() {
 }
 
 #[test]
-fn failed_fetches_are_repeated_less_and_less_often_up_to_a_minute() {
+fn failed_fetches_back_off_up_to_a_minute() {
     let mut engine = TestEngine::new(&configuration());
     let mut at = Vec::new();
     for second in 0..400 {
@@ -143,7 +146,7 @@ fn failed_fetches_are_repeated_less_and_less_often_up_to_a_minute() {
 }
 
 #[test]
-fn a_failed_refresh_keeps_the_keys() {
+fn failed_refresh_keeps_the_keys() {
     let mut engine = TestEngine::ready();
     let token = alice_token();
     for reply in [
@@ -188,7 +191,7 @@ fn clone(reply: &Reply) -> Reply {
 }
 
 #[test]
-fn an_unknown_kid_causes_one_fetch_in_thirty_seconds_however_many_come() {
+fn unknown_kids_cause_one_fetch_in_30_seconds() {
     let mut engine = TestEngine::ready();
     let unknown = |kid: &str| OTHER_KEY.sign(&json!({"alg": "ES256", "kid": kid}), &alice());
     for number in 0..256 {
@@ -212,7 +215,7 @@ fn an_unknown_kid_causes_one_fetch_in_thirty_seconds_however_many_come() {
 }
 
 #[test]
-fn a_rotated_key_is_found_and_the_old_one_goes_with_its_tokens() {
+fn rotated_key_is_found_and_the_old_key_ends_with_its_tokens() {
     let mut engine = TestEngine::ready();
     let claims = with(alice(), json!({"exp": NOW.secs() + 9000}));
     let old = ENTRA_KEY.token(&claims);
@@ -242,7 +245,7 @@ fn a_rotated_key_is_found_and_the_old_one_goes_with_its_tokens() {
 }
 
 #[test]
-fn a_clock_that_goes_back_stops_nothing() {
+fn clock_that_goes_back_stops_no_fetch() {
     let mut engine = TestEngine::ready();
     engine.now = NOW.minus(std::time::Duration::from_secs(86_400));
     engine.tick();
@@ -257,7 +260,7 @@ fn a_clock_that_goes_back_stops_nothing() {
 }
 
 #[test]
-fn a_key_of_another_tenant_is_not_used() {
+fn key_of_another_tenant_is_not_used() {
     let mut set: Value = serde_json::from_slice(&key_set(&[&ENTRA_KEY])).unwrap();
     set["keys"][0]["issuer"] = json!("https://login.entra.example/other/v2.0");
     let mut engine = TestEngine::new(&configuration());

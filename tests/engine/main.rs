@@ -25,12 +25,13 @@ mod possession;
 mod properties;
 mod providers;
 mod refusals;
-mod sharing;
+mod shared_jwks;
+mod shared_tokens;
 mod simulation;
-use onbehalf_test_support as support;
 mod token_copies;
 mod tokens;
 mod unexchanged;
-mod upstream;
-mod workers;
+mod upstream_response;
 mod xaa;
+
+use onbehalf_test_support as support;

@@ -2,10 +2,13 @@
 
 use serde_json::{Value, json};
 
-use onbehalf_test_support::*;
+use onbehalf_test_support::{
+    ENTRA, OKTA, TENANT, TestEngine, alice_token, answered, authorization, bearer, configuration, forwarded, header,
+    issued, refused, request,
+};
 
 #[test]
-fn each_resource_has_its_document_at_the_well_known_path() {
+fn each_resource_has_its_metadata_at_the_well_known_path() {
     let answer =
         answered(TestEngine::ready().decide(request("GET", "/.well-known/oauth-protected-resource/github", &[])));
     assert_eq!((answer.status, header(&answer, "content-type")), (200, Some("application/json")));
@@ -23,7 +26,7 @@ fn each_resource_has_its_document_at_the_well_known_path() {
 }
 
 #[test]
-fn a_resource_at_the_root_has_its_document_at_the_bare_path() {
+fn resource_at_the_root_has_its_metadata_at_the_bare_path() {
     for url in ["https://mcp.acme.example", "https://mcp.acme.example/"] {
         let mut configuration = configuration();
         configuration["resources"] = json!([{"url": url, "exchange": {"entra-us": {"resource": "api://x"}}}]);
@@ -41,7 +44,7 @@ fn a_resource_at_the_root_has_its_document_at_the_bare_path() {
 }
 
 #[test]
-fn the_document_can_be_read_and_nothing_else() {
+fn metadata_accepts_only_get_head_and_options() {
     let mut engine = TestEngine::ready();
     let path = "/.well-known/oauth-protected-resource/github";
     assert_eq!(answered(engine.decide(request("HEAD", path, &[]))).status, 200);
@@ -60,7 +63,7 @@ fn servers(configuration: &Value) -> Value {
 }
 
 #[test]
-fn clients_are_told_of_authorization_servers_in_the_operators_order() {
+fn authorization_servers_are_listed_in_the_configured_order() {
     let mut configuration = configuration();
     for (list, expected) in [
         (json!(["okta-eu", "entra-us"]), json!([OKTA, ENTRA])),
@@ -76,7 +79,7 @@ fn clients_are_told_of_authorization_servers_in_the_operators_order() {
 }
 
 #[test]
-fn the_tenants_of_a_provider_stay_together_in_the_operators_order() {
+fn tenants_of_a_provider_stay_together_in_the_configured_order() {
     let mut configuration = configuration();
     let entra = &mut configuration["identity_providers"]["entra-us"];
     let tenant = "0d9c8b7a-1111-4222-8333-aabbccddeeff";
@@ -99,7 +102,7 @@ const AT: [&str; 9] = [
 ];
 
 #[test]
-fn whoever_takes_this_for_an_authorization_server_is_told_which_to_ask() {
+fn request_to_an_oauth_path_is_answered_with_the_real_servers() {
     let mut engine = TestEngine::ready();
     let document = |path: &str| format!("https://mcp.acme.example/.well-known/oauth-protected-resource{path}");
     for path in AT {
@@ -137,7 +140,7 @@ fn whoever_takes_this_for_an_authorization_server_is_told_which_to_ask() {
 }
 
 #[test]
-fn a_host_names_no_servers_of_another_host() {
+fn host_lists_no_servers_of_another_host() {
     let mut configuration = configuration();
     configuration["resources"][1]["url"] = json!("https://admin.acme.example/github");
     configuration["resources"][0]["authorization_servers"] = json!(["okta-eu"]);
@@ -158,7 +161,7 @@ fn a_host_names_no_servers_of_another_host() {
 }
 
 #[test]
-fn an_order_of_the_operators_holds_for_whoever_asks_at_the_wrong_place_too() {
+fn configured_order_of_servers_holds_at_the_wrong_path_too() {
     let mut configuration = configuration();
     configuration["resources"][0]["authorization_servers"] = json!(["okta-eu", "entra-us"]);
     let answer = answered(TestEngine::new(&configuration).decide(request("POST", "/register", &[])));
@@ -168,7 +171,7 @@ fn an_order_of_the_operators_holds_for_whoever_asks_at_the_wrong_place_too() {
 }
 
 #[test]
-fn a_resource_has_what_is_under_it_and_a_host_without_one_has_nothing() {
+fn oauth_paths_belong_to_the_resource_above_them_or_are_unknown() {
     let mut engine = TestEngine::ready();
     for path in ["/github/.well-known/openid-configuration", "/github/token", "/github/register"] {
         assert_eq!(refused(engine.decide(request("GET", path, &[]))), (401, "no_credentials".to_owned()), "{path}");
@@ -194,14 +197,14 @@ fn a_resource_has_what_is_under_it_and_a_host_without_one_has_nothing() {
 }
 
 #[test]
-fn what_a_path_could_mean_to_another_server_is_ambiguous_there_too() {
+fn ambiguous_path_is_refused_at_the_metadata_too() {
     for path in ["/token;x", "/register;/../github", "/.well-known/openid-configuration;x/github", "//register"] {
         assert_eq!(refused(TestEngine::ready().decide(request("GET", path, &[]))).1, "ambiguous_path", "{path}");
     }
 }
 
 #[test]
-fn an_answer_that_names_servers_has_an_end_and_no_word_of_the_requests() {
+fn list_of_servers_is_bounded_and_repeats_no_request_text() {
     let mut configuration = configuration();
     let resource = |number: usize| json!({"url": format!("https://mcp.acme.example/r{number}"), "exchange": {"entra-us": {"resource": "api://x"}}});
     configuration["resources"] = (0..200).map(resource).collect();

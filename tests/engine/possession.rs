@@ -1,22 +1,15 @@
 //! Bound tokens are accepted from their holders only.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jwt_simple::algorithms::{ECDSAP256KeyPairLike, ES256KeyPair};
 use onbehalf::crypto::{Algorithm, Crypto, SigningKey, Software};
 use onbehalf::engine::Step;
 use onbehalf::http::Request;
 use serde_json::{Value, json};
 
-use onbehalf_test_support::*;
-
-fn encode(bytes: impl AsRef<[u8]>) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(bytes)
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    encode(hmac_sha256::Hash::hash(bytes))
-}
+use onbehalf_test_support::{
+    ENTRA_KEY, NOW, SharedMap, TestEngine, alice, alice_token, answered, authorization, base64url, base64url_decode,
+    bearer, configuration, forwarded, header, issued, refused, request, sha256_base64url, with,
+};
 
 /// A client's key for proofs.
 struct Holder {
@@ -28,14 +21,14 @@ impl Holder {
     fn new() -> Self {
         let pair = ES256KeyPair::generate();
         let point = pair.key_pair().public_key().to_bytes_uncompressed();
-        let jwk = json!({"kty": "EC", "crv": "P-256", "x": encode(&point[1..33]), "y": encode(&point[33..])});
+        let jwk = json!({"kty": "EC", "crv": "P-256", "x": base64url(&point[1..33]), "y": base64url(&point[33..])});
         Self { key: SigningKey::parse(Algorithm::Es256, &pair.key_pair().to_pem().unwrap()).unwrap(), jwk }
     }
 
     /// RFC 7638 section 3: written out here, member by member.
     fn thumbprint(&self) -> String {
         let [x, y] = ["x", "y"].map(|name| self.jwk[name].as_str().unwrap());
-        sha256(format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#).as_bytes())
+        sha256_base64url(format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#).as_bytes())
     }
 
     fn token(&self) -> String {
@@ -43,8 +36,8 @@ impl Holder {
     }
 
     fn sign(&self, header: &Value, claims: &Value) -> String {
-        let input = format!("{}.{}", encode(header.to_string()), encode(claims.to_string()));
-        format!("{input}.{}", encode(Software.sign(&self.key, input.as_bytes()).unwrap()))
+        let input = format!("{}.{}", base64url(header.to_string()), base64url(claims.to_string()));
+        format!("{input}.{}", base64url(Software.sign(&self.key, input.as_bytes()).unwrap()))
     }
 
     fn header(&self) -> Value {
@@ -60,7 +53,7 @@ fn proof_claims(token: &str) -> Value {
     static SERIAL: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     let serial = SERIAL.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     json!({"jti": format!("proof-{serial}"), "htm": "POST", "htu": "https://mcp.acme.example/github",
-        "iat": NOW.secs(), "ath": sha256(token.as_bytes())})
+        "iat": NOW.secs(), "ath": sha256_base64url(token.as_bytes())})
 }
 
 fn with_resource(more: Value) -> Value {
@@ -82,7 +75,7 @@ fn reason(engine: &mut TestEngine, token: &str, proof: &str) -> String {
 }
 
 #[test]
-fn a_bound_token_with_its_proof_is_exchanged_and_the_proof_goes_no_further() {
+fn bound_token_with_its_proof_is_exchanged_and_the_proof_removed() {
     for mode in ["optional", "required"] {
         let (mut engine, holder) = (engine(mode), Holder::new());
         let token = holder.token();
@@ -96,7 +89,7 @@ fn a_bound_token_with_its_proof_is_exchanged_and_the_proof_goes_no_further() {
 }
 
 #[test]
-fn a_proof_is_good_once_in_the_whole_process() {
+fn proof_is_accepted_once_in_the_whole_process() {
     let shared = SharedMap::default();
     let configuration = with_resource(json!({"dpop": {"mode": "required"}}));
     let mut first = TestEngine::sharing(&configuration, &shared).with_keys();
@@ -117,7 +110,7 @@ fn a_proof_is_good_once_in_the_whole_process() {
 }
 
 #[test]
-fn of_two_requests_that_wait_with_the_same_proof_one_goes_on() {
+fn same_proof_in_two_waiting_requests_is_accepted_once() {
     let (mut engine, holder) = (engine("required"), Holder::new());
     let token = holder.token();
     let proof = holder.proof(&token, json!({}));
@@ -156,8 +149,8 @@ fn every_part_of_a_proof_is_checked() {
         json!({"jti": 7}),
         json!({"jti": "x".repeat(600)}),
         json!({"ath": null}),
-        json!({"ath": sha256(b"another token")}),
-        json!({"ath": format!("{}=", sha256(token.as_bytes()))}),
+        json!({"ath": sha256_base64url(b"another token")}),
+        json!({"ath": format!("{}=", sha256_base64url(token.as_bytes()))}),
         json!({"nonce": 7}),
     ] {
         assert_eq!(
@@ -186,9 +179,9 @@ fn every_part_of_a_proof_is_checked() {
     }
     let good = holder.proof(&token, json!({}));
     let (head, signature) = good.rsplit_once('.').unwrap();
-    let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let mut bytes = base64url_decode(signature);
     bytes[7] ^= 1;
-    let bent = format!("{head}.{}", encode(bytes));
+    let bent = format!("{head}.{}", base64url(bytes));
     for proof in ["", "x", "a.b.c", &bent, head, &format!("{good}."), &format!("{good}, {good}"), &"a".repeat(5000)] {
         assert_eq!(reason(&mut engine, &token, proof), "invalid_dpop_proof", "{proof:.40}");
     }
@@ -206,7 +199,7 @@ fn every_part_of_a_proof_is_checked() {
 }
 
 #[test]
-fn no_proof_and_several_are_no_proof() {
+fn missing_or_repeated_proof_is_refused() {
     let (mut engine, holder) = (engine("optional"), Holder::new());
     let token = holder.token();
     let authorization = format!("DPoP {token}");
@@ -218,7 +211,7 @@ fn no_proof_and_several_are_no_proof() {
 }
 
 #[test]
-fn a_bound_token_is_no_bearer_token_anywhere() {
+fn bound_token_is_no_bearer_token_at_any_resource() {
     let holder = Holder::new();
     for mode in ["off", "optional", "required"] {
         let mut engine = engine(mode);
@@ -231,7 +224,7 @@ fn a_bound_token_is_no_bearer_token_anywhere() {
 }
 
 #[test]
-fn a_token_that_is_not_bound_is_what_the_resource_says() {
+fn unbound_token_is_accepted_by_the_mode_of_the_resource() {
     let holder = Holder::new();
     let token = alice_token();
     let proof = || holder.proof(&alice_token(), json!({}));
@@ -242,7 +235,7 @@ fn a_token_that_is_not_bound_is_what_the_resource_says() {
 }
 
 #[test]
-fn challenges_offer_what_the_resource_takes() {
+fn challenges_offer_the_schemes_of_the_resource() {
     let holder = Holder::new();
     let challenges = |mode: &str, request: Request| -> Vec<String> {
         let answer = answered(engine(mode).decide(request));
@@ -267,7 +260,7 @@ fn challenges_offer_what_the_resource_takes() {
 }
 
 #[test]
-fn a_resource_may_want_a_nonce_of_its_own_in_proofs() {
+fn resource_may_require_a_server_nonce_in_proofs() {
     let shared = SharedMap::default();
     let configuration = with_resource(json!({"dpop": {"mode": "required", "nonce": true}}));
     let mut first = TestEngine::sharing(&configuration, &shared).with_keys();
@@ -290,7 +283,7 @@ fn a_resource_may_want_a_nonce_of_its_own_in_proofs() {
 }
 
 #[test]
-fn a_used_proof_is_forgotten_only_when_it_is_too_old() {
+fn used_proof_is_remembered_until_it_is_too_old() {
     let (mut engine, holder) = (engine("required"), Holder::new());
     let token = holder.token();
     let proof = holder.proof(&token, json!({"iat": NOW.secs() + 300}));
@@ -302,7 +295,7 @@ fn a_used_proof_is_forgotten_only_when_it_is_too_old() {
 }
 
 #[test]
-fn what_another_plugin_writes_over_used_proofs_is_not_read() {
+fn overwritten_record_of_used_proofs_is_ignored() {
     let shared = SharedMap::default();
     let mut engine = TestEngine::sharing(&with_resource(json!({"dpop": {"mode": "required"}})), &shared).with_keys();
     let holder = Holder::new();
@@ -320,9 +313,9 @@ fn what_another_plugin_writes_over_used_proofs_is_not_read() {
 }
 
 #[test]
-fn a_certificate_bound_token_needs_the_certificate_of_its_connection() {
+fn certificate_bound_token_needs_the_certificate_of_the_connection() {
     let digest = [7_u8; 32];
-    let bound = ENTRA_KEY.token(&with(alice(), json!({"cnf": {"x5t#S256": encode(digest)}})));
+    let bound = ENTRA_KEY.token(&with(alice(), json!({"cnf": {"x5t#S256": base64url(digest)}})));
     let ask = |mode: &str, token: &str, certificate: Option<[u8; 32]>| {
         let configuration = with_resource(json!({"certificate_bound_tokens": mode}));
         let mut engine = TestEngine::new(&configuration).with_keys();
@@ -342,12 +335,12 @@ fn a_certificate_bound_token_needs_the_certificate_of_its_connection() {
     assert_eq!(ask("optional", &alice_token(), None), "admitted");
     assert_eq!(ask("required", &alice_token(), Some(digest)), "unbound_token");
     // Bound to both: both are needed.
-    let both = ENTRA_KEY.token(&with(alice(), json!({"cnf": {"x5t#S256": encode(digest), "jkt": "k"}})));
+    let both = ENTRA_KEY.token(&with(alice(), json!({"cnf": {"x5t#S256": base64url(digest), "jkt": "k"}})));
     assert_eq!(ask("optional", &both, Some(digest)), "bound_token");
 }
 
 #[test]
-fn metadata_says_what_a_resource_wants_of_tokens() {
+fn metadata_states_the_binding_rules_of_a_resource() {
     let document = |more: Value| -> Value {
         let mut engine = TestEngine::new(&with_resource(more));
         let path = "/.well-known/oauth-protected-resource/github";
@@ -369,7 +362,7 @@ fn metadata_says_what_a_resource_wants_of_tokens() {
 }
 
 #[test]
-fn a_bound_token_for_another_resource_is_refused_as_it_was_presented() {
+fn bound_token_for_another_resource_is_refused_with_a_dpop_challenge() {
     let mut configuration =
         with_resource(json!({"dpop": {"mode": "optional"}, "audiences": ["https://mcp.acme.example/github"]}));
     configuration["resources"][1]["audiences"] = json!(["api://gateway"]);
@@ -395,7 +388,7 @@ fn a_bound_token_for_another_resource_is_refused_as_it_was_presented() {
 }
 
 #[test]
-fn a_used_proof_is_forgotten_with_the_process_also_where_it_has_a_nonce() {
+fn used_proof_is_forgotten_with_the_process() {
     let configuration = with_resource(json!({"dpop": {"mode": "required", "nonce": true}}));
     let holder = Holder::new();
     let token = holder.token();

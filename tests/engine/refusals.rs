@@ -3,14 +3,16 @@
 use onbehalf::http::Request;
 use serde_json::Value;
 
-use onbehalf_test_support::*;
+use onbehalf_test_support::{
+    TestEngine, alice_token, answered, authorization, bearer, bob_token, header, issued, refused, request,
+};
 
 fn reason(request: Request) -> String {
     refused(TestEngine::ready().decide(request)).1
 }
 
 #[test]
-fn without_a_token_the_challenge_says_where_to_get_one_and_names_no_error() {
+fn challenge_without_a_token_has_the_metadata_url_and_no_error() {
     let answer = answered(TestEngine::ready().decide(request("POST", "/github", &[])));
     assert_eq!(answer.status, 401);
     assert_eq!(
@@ -25,7 +27,7 @@ fn without_a_token_the_challenge_says_where_to_get_one_and_names_no_error() {
 }
 
 #[test]
-fn a_bad_token_is_challenged_with_error_and_description() {
+fn invalid_token_gets_a_challenge_with_error_and_description() {
     let answer = answered(TestEngine::ready().decide(bearer("/github", "opaque")));
     let challenge = header(&answer, "www-authenticate").unwrap();
     assert!(challenge.starts_with("Bearer error=\"invalid_token\", error_description=\""), "{challenge}");
@@ -74,7 +76,7 @@ fn bearer_credentials_have_one_form() {
 }
 
 #[test]
-fn one_token_once() {
+fn second_credential_is_refused() {
     let good = format!("Bearer {}", alice_token());
     assert_eq!(
         reason(request("POST", "/github", &[("authorization", &good), ("authorization", &good)])),
@@ -109,13 +111,13 @@ fn one_token_once() {
 }
 
 #[test]
-fn a_token_of_more_than_16_kib_is_not_looked_at() {
+fn token_of_more_than_16_kib_is_not_parsed() {
     assert_eq!(reason(bearer("/github", &"a".repeat(16 * 1024 + 1))), "token_too_large");
     assert_eq!(reason(bearer("/github", &"a".repeat(16 * 1024))), "opaque_token");
 }
 
 #[test]
-fn what_belongs_to_no_resource_is_refused() {
+fn request_outside_every_resource_is_refused() {
     for path in [
         "/",
         "/other",
@@ -141,7 +143,7 @@ fn what_belongs_to_no_resource_is_refused() {
 }
 
 #[test]
-fn a_path_with_two_readings_picks_no_resource() {
+fn path_with_two_readings_selects_no_resource() {
     for path in [
         "//github",
         "/github/..;/admin",
@@ -173,14 +175,14 @@ fn a_path_with_two_readings_picks_no_resource() {
 }
 
 #[test]
-fn the_longest_resource_counts_however_its_path_is_escaped() {
+fn longest_resource_is_selected_for_every_escaping_of_its_path() {
     for path in ["/github/admin", "/github/admin/x", "/github/%61dmin", "/%67ithub/admin/?x=/github"] {
         assert_eq!(reason(bearer(path, &alice_token())), "insufficient_scope", "{path}");
     }
 }
 
 #[test]
-fn no_answer_shows_a_token() {
+fn refusals_contain_no_token() {
     let token = bob_token();
     for request in
         [bearer("/github/admin", &token), bearer("/nowhere", &token), bearer("/github", &format!("{token}x"))]

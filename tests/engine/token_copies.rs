@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use onbehalf::http::{HeaderEdits, Request};
 use serde_json::json;
 
-use onbehalf_test_support::*;
+use onbehalf_test_support::{
+    OKTA_KEY, OTHER_KEY, TestEngine, alice_token, answered, authorization, bearer, bob, bob_id, configuration,
+    forwarded, issued, refused, request, with,
+};
 
 /// The edits of a request with these fields beside its token, once the exchanged token is in the cache.
 fn edits(engine: &mut TestEngine, token: &str, more: &[(&str, &str)]) -> HeaderEdits {
@@ -26,7 +29,7 @@ fn removed(edits: &HeaderEdits) -> BTreeSet<&str> {
 }
 
 #[test]
-fn the_callers_token_goes_on_in_no_other_field() {
+fn callers_token_is_removed_from_every_other_field() {
     let token = alice_token();
     let mut engine = warm(&configuration(), &token);
     for value in [
@@ -45,7 +48,7 @@ fn the_callers_token_goes_on_in_no_other_field() {
 }
 
 #[test]
-fn a_field_goes_once_however_often_it_stands() {
+fn repeated_field_is_removed_once() {
     let token = alice_token();
     let mut engine = warm(&configuration(), &token);
     let edits = edits(
@@ -58,7 +61,7 @@ fn a_field_goes_once_however_often_it_stands() {
 }
 
 #[test]
-fn the_fields_of_well_known_proxies_stay_here_whatever_is_in_them() {
+fn credential_fields_of_well_known_proxies_are_always_removed() {
     let token = alice_token();
     let mut engine = warm(&configuration(), &token);
     let names = [
@@ -78,7 +81,7 @@ fn the_fields_of_well_known_proxies_stay_here_whatever_is_in_them() {
 }
 
 #[test]
-fn cookies_with_tokens_stay_here_and_the_others_go_on() {
+fn cookies_with_tokens_are_removed_and_the_others_kept() {
     let token = alice_token();
     let mut engine = warm(&configuration(), &token);
     let id_token = OKTA_KEY.token(&bob_id());
@@ -93,7 +96,7 @@ fn cookies_with_tokens_stay_here_and_the_others_go_on() {
 }
 
 #[test]
-fn a_jwt_of_a_configured_provider_goes_on_in_no_field() {
+fn jwt_of_a_configured_provider_is_removed_from_every_field() {
     let token = alice_token();
     let mut engine = warm(&configuration(), &token);
     let another = OKTA_KEY.token(&with(bob(), json!({"sub": "carol@acme.example"})));
@@ -108,7 +111,7 @@ fn a_jwt_of_a_configured_provider_goes_on_in_no_field() {
 }
 
 #[test]
-fn a_token_that_is_percent_encoded_goes_on_in_no_field_or_cookie() {
+fn percent_encoded_token_is_removed_from_fields_and_cookies() {
     let token = alice_token();
     let mut engine = warm(&configuration(), &token);
     let id_token = OKTA_KEY.token(&bob_id());
@@ -136,7 +139,7 @@ fn a_token_that_is_percent_encoded_goes_on_in_no_field_or_cookie() {
 }
 
 #[test]
-fn a_value_that_is_encoded_too_often_goes_on_nowhere() {
+fn value_encoded_too_often_is_removed() {
     let token = alice_token();
     let mut engine = warm(&configuration(), &token);
     let mut value = format!("/a b%zz%4{}", "x".repeat(200));
@@ -149,7 +152,7 @@ fn a_value_that_is_encoded_too_often_goes_on_nowhere() {
 }
 
 #[test]
-fn a_field_stays_here_in_a_spelling_that_some_servers_take_for_it() {
+fn field_is_removed_in_every_spelling_that_servers_accept() {
     let token = alice_token();
     let mut configuration = configuration();
     configuration["request_headers_to_remove"] = json!(["x-user"]);
@@ -170,7 +173,7 @@ fn a_field_stays_here_in_a_spelling_that_some_servers_take_for_it() {
 }
 
 #[test]
-fn a_token_in_path_query_or_host_is_refused_before_anything_is_logged() {
+fn token_in_path_query_or_host_is_refused_and_not_logged() {
     let token = alice_token();
     let mut engine = warm(&configuration(), &token);
     let authorization = format!("Bearer {token}");
@@ -205,7 +208,7 @@ fn a_token_in_path_query_or_host_is_refused_before_anything_is_logged() {
 }
 
 #[test]
-fn the_search_for_tokens_ends_for_the_whole_request() {
+fn search_for_tokens_has_one_limit_for_the_whole_request() {
     let token = alice_token();
     let mut engine = warm(&configuration(), &token);
     // Of four fields with four each, the first two are read and found to be nobody's.
@@ -216,7 +219,7 @@ fn the_search_for_tokens_ends_for_the_whole_request() {
 }
 
 #[test]
-fn a_copy_of_an_opaque_token_stays_here_on_open_paths() {
+fn copy_of_an_opaque_token_is_removed_on_open_paths() {
     let mut engine = TestEngine::ready();
     let token = "Zm9v".repeat(11);
     let (bearer, copy, other) = (format!("Bearer {token}"), format!("token={token}"), "YmFy".repeat(12));
@@ -226,7 +229,7 @@ fn a_copy_of_an_opaque_token_stays_here_on_open_paths() {
 }
 
 #[test]
-fn a_token_takes_nothing_away_that_proxies_say_of_the_client() {
+fn token_in_a_forwarding_header_is_refused_and_the_header_kept() {
     let (token, id_token) = (alice_token(), OKTA_KEY.token(&bob_id()));
     let mut engine = warm(&configuration(), &token);
     let authorization = format!("Bearer {token}");
@@ -242,7 +245,7 @@ fn a_token_takes_nothing_away_that_proxies_say_of_the_client() {
 }
 
 #[test]
-fn the_operator_keeps_other_fields_and_cookies_from_upstreams() {
+fn configured_fields_and_cookies_are_removed() {
     let token = alice_token();
     let mut configuration = configuration();
     configuration["request_headers_to_remove"] = json!(["x-session"]);
@@ -254,7 +257,7 @@ fn the_operator_keeps_other_fields_and_cookies_from_upstreams() {
 }
 
 #[test]
-fn ordinary_fields_go_on_as_they_are() {
+fn ordinary_fields_are_forwarded_unchanged() {
     let token = alice_token();
     let mut engine = warm(&configuration(), &token);
     let agent =
@@ -277,7 +280,7 @@ fn ordinary_fields_go_on_as_they_are() {
 }
 
 #[test]
-fn the_callers_token_in_path_query_or_host_is_a_second_credential() {
+fn callers_token_in_path_query_or_host_is_a_second_credential() {
     let token = alice_token();
     let mut engine = warm(&configuration(), &token);
     let authorization = format!("Bearer {token}");

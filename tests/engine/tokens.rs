@@ -1,10 +1,11 @@
 //! Which tokens are let in, and why others are not.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::json;
 
-use onbehalf_test_support::*;
+use onbehalf_test_support::{
+    ENTRA_KEY, NOW, OKTA_KEY, TestEngine, alice, alice_token, answered, authorization, base64url, base64url_decode,
+    bearer, bob, bob_id, bob_token, header, issued, refused, with,
+};
 
 fn verdict(token: &str) -> (u16, String) {
     refused(TestEngine::ready().decide(bearer("/github", token)))
@@ -17,14 +18,14 @@ fn reason(token: &str) -> String {
 }
 
 #[test]
-fn a_good_token_of_either_provider_is_exchanged() {
+fn valid_token_of_either_provider_is_exchanged() {
     for token in [alice_token(), bob_token()] {
         assert_eq!(authorization(TestEngine::ready().exchange(bearer("/github", &token), &issued("up"))), "Bearer up");
     }
 }
 
 #[test]
-fn the_algorithm_is_the_keys_and_not_the_tokens() {
+fn algorithm_comes_from_the_key_and_not_from_the_token() {
     for alg in ["none", "None", "HS256", "ES512", "es256", "RS256", "PS256", "ES384", "EdDSA", ""] {
         let token = ENTRA_KEY.sign(&json!({"alg": alg, "kid": "entra-1"}), &alice());
         assert_eq!(reason(&token), "unsupported_algorithm", "{alg}");
@@ -33,7 +34,7 @@ fn the_algorithm_is_the_keys_and_not_the_tokens() {
 }
 
 #[test]
-fn a_key_of_one_issuer_signs_nothing_for_another() {
+fn key_of_one_issuer_verifies_no_token_of_another() {
     let forged = OKTA_KEY.sign(&json!({"alg": "ES256", "kid": "okta-1"}), &alice());
     let mut engine = TestEngine::ready();
     let (_, step) = engine.send(bearer("/github", &forged));
@@ -45,21 +46,21 @@ fn a_key_of_one_issuer_signs_nothing_for_another() {
 }
 
 #[test]
-fn a_changed_token_has_a_bad_signature() {
+fn changed_token_has_a_bad_signature() {
     let token = alice_token();
     let (head, signature) = token.rsplit_once('.').unwrap();
     let other = ENTRA_KEY.token(&with(alice(), json!({"oid": "mallory"})));
     let (other_head, _) = other.rsplit_once('.').unwrap();
     assert_eq!(reason(&format!("{other_head}.{signature}")), "bad_signature");
-    let bytes = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let bytes = base64url_decode(signature);
     for changed in [&bytes[..63], &[&bytes[..], &[0]].concat(), &[0; 64], &[0xff; 64]] {
-        assert_eq!(reason(&format!("{head}.{}", BASE64_URL_SAFE_NO_PAD.encode(changed))), "bad_signature");
+        assert_eq!(reason(&format!("{head}.{}", base64url(changed))), "bad_signature");
     }
     assert_eq!(reason(&format!("{head}.")), "bad_signature");
 }
 
 #[test]
-fn tokens_of_another_form_are_named() {
+fn opaque_and_encrypted_tokens_have_their_own_refusals() {
     assert_eq!(reason("no-jwt"), "opaque_token");
     assert_eq!(reason("a.b.c"), "malformed_token");
     assert_eq!(reason("a.b.c.d.e"), "encrypted_token");
@@ -70,7 +71,7 @@ fn tokens_of_another_form_are_named() {
 }
 
 #[test]
-fn other_kinds_of_jwt_are_refused_by_their_type() {
+fn jwts_of_other_kinds_are_refused_by_typ() {
     for typ in [
         "logout+jwt",
         "secevent+jwt",
@@ -90,7 +91,7 @@ fn other_kinds_of_jwt_are_refused_by_their_type() {
 }
 
 #[test]
-fn an_issuer_is_compared_code_point_by_code_point() {
+fn issuer_is_compared_by_code_points() {
     for issuer in [
         "https://login.entra.example/9b1c0000-1111-4222-8333-444455556666/v2.0/",
         "https://LOGIN.entra.example/9b1c0000-1111-4222-8333-444455556666/v2.0",
@@ -105,7 +106,7 @@ fn an_issuer_is_compared_code_point_by_code_point() {
 }
 
 #[test]
-fn an_audience_is_one_of_ours_or_the_token_is_not_for_us() {
+fn token_needs_one_configured_audience() {
     for audience in [
         json!("api://gateway/"),
         json!("api://gateway.evil"),
@@ -122,7 +123,7 @@ fn an_audience_is_one_of_ours_or_the_token_is_not_for_us() {
 }
 
 #[test]
-fn claims_that_are_needed_are_required() {
+fn missing_claims_are_refused() {
     for change in [
         json!({"exp": null}),
         json!({"exp": "soon"}),
@@ -136,7 +137,7 @@ fn claims_that_are_needed_are_required() {
 }
 
 #[test]
-fn times_are_kept_to_the_second_with_sixty_of_leeway() {
+fn times_are_checked_to_the_second_with_60_seconds_of_leeway() {
     let at = |seconds: i64| NOW.secs().saturating_add_signed(seconds);
     assert_eq!(reason(&ENTRA_KEY.token(&with(alice(), json!({"exp": at(-60)})))), "expired");
     assert_eq!(reason(&ENTRA_KEY.token(&with(alice(), json!({"exp": 0})))), "expired");
@@ -155,7 +156,7 @@ fn times_are_kept_to_the_second_with_sixty_of_leeway() {
 }
 
 #[test]
-fn an_id_token_is_no_access_token() {
+fn id_token_is_no_access_token() {
     let entra = with(alice(), json!({"aud": "gateway-id", "scp": null, "azp": null, "nonce": "n"}));
     assert_eq!(reason(&ENTRA_KEY.token(&entra)), "id_token_as_access_token");
     assert_eq!(reason(&OKTA_KEY.token(&with(bob_id(), json!({"aud": "api://default"})))), "id_token_as_access_token");
@@ -163,7 +164,7 @@ fn an_id_token_is_no_access_token() {
 }
 
 #[test]
-fn an_application_is_no_user() {
+fn application_token_is_no_user_token() {
     let application = [
         ENTRA_KEY.token(&with(alice(), json!({"scp": null, "roles": ["r"]}))),
         ENTRA_KEY.token(&with(alice(), json!({"idtyp": "app"}))),
@@ -175,7 +176,7 @@ fn an_application_is_no_user() {
 }
 
 #[test]
-fn every_scope_of_the_resource_must_be_there() {
+fn token_needs_every_scope_of_the_resource() {
     let token = ENTRA_KEY.token(&with(alice(), json!({"scp": "mcp.write"})));
     let answer = answered(TestEngine::ready().decide(bearer("/github", &token)));
     assert_eq!(answer.status, 403);
@@ -189,13 +190,13 @@ fn every_scope_of_the_resource_must_be_there() {
 }
 
 #[test]
-fn who_has_no_exchange_for_the_resource_is_refused() {
+fn user_without_an_exchange_for_the_resource_is_refused() {
     let token = OKTA_KEY.token(&with(bob(), json!({"scp": ["mcp.admin"]})));
     assert_eq!(refused(TestEngine::ready().decide(bearer("/github/admin", &token))), (403, "no_exchange".to_owned()));
 }
 
 #[test]
-fn a_verified_token_expires_in_the_cache_too() {
+fn verified_token_expires_in_the_cache_too() {
     let mut engine = TestEngine::ready();
     authorization(engine.exchange(bearer("/github", &alice_token()), &issued("up")));
     engine.advance(3600 + 59);

@@ -5,7 +5,10 @@ use onbehalf::engine::{Response, Sample};
 use onbehalf::http::Answer;
 use serde_json::{Value, json};
 
-use onbehalf_test_support::*;
+use onbehalf_test_support::{
+    OKTA, OKTA_KEY, OTHER_KEY, SharedMap, TestEngine, alice_token, answer_with, authorization, bearer, bob, bob_token,
+    configuration, environment, forwarded, key_set, parse, provider_document, refused, request, with,
+};
 
 const PATH: &str = "/plain";
 
@@ -47,7 +50,7 @@ fn warnings(configuration: &Value) -> Vec<String> {
 }
 
 #[test]
-fn a_token_is_removed_unless_the_resource_says_otherwise() {
+fn token_is_removed_unless_the_resource_forwards_it() {
     for exchange in [json!({}), json!({"token": "removed"})] {
         let configuration = unexchanged(exchange);
         assert!(warnings(&configuration).is_empty());
@@ -59,7 +62,7 @@ fn a_token_is_removed_unless_the_resource_says_otherwise() {
 }
 
 #[test]
-fn what_the_upstream_wants_of_nobodys_token_is_not_for_the_client() {
+fn upstream_challenge_without_a_token_is_removed() {
     for (dpop, expected) in [
         (json!({"mode": "off"}), &["www-authenticate"][..]),
         (json!({"mode": "optional"}), &["www-authenticate", "dpop-nonce"]),
@@ -84,7 +87,7 @@ fn what_the_upstream_wants_of_nobodys_token_is_not_for_the_client() {
 }
 
 #[test]
-fn a_token_is_forwarded_where_the_resource_says_so_and_the_log_warns_of_it() {
+fn token_is_forwarded_if_configured_and_the_log_warns() {
     let configuration = unexchanged(json!({"token": "forwarded"}));
     let warnings = warnings(&configuration);
     assert_eq!(warnings.len(), 1);
@@ -99,7 +102,7 @@ fn a_token_is_forwarded_where_the_resource_says_so_and_the_log_warns_of_it() {
 }
 
 #[test]
-fn what_is_not_valid_goes_no_further_than_with_an_exchange() {
+fn invalid_token_is_refused_without_an_exchange_too() {
     let mut engine = ready(&unexchanged(json!({"token": "forwarded"})));
     for (claims, reason) in [
         (json!({"aud": "other"}), "wrong_audience"),
@@ -119,7 +122,7 @@ fn what_is_not_valid_goes_no_further_than_with_an_exchange() {
 }
 
 #[test]
-fn nothing_is_counted_as_an_exchange() {
+fn validation_only_counts_no_exchange() {
     let mut engine = ready(&unexchanged(json!({"token": "forwarded"})));
     engine.inner.counters().take();
     forwarded(engine.decide(bearer(PATH, &bob_token())));
@@ -127,7 +130,7 @@ fn nothing_is_counted_as_an_exchange() {
 }
 
 #[test]
-fn keys_that_are_written_down_need_no_discovery_where_nothing_is_exchanged() {
+fn configured_keys_need_no_discovery_without_an_exchange() {
     let mut configuration = unexchanged(json!({}));
     configuration["identity_providers"].as_object_mut().unwrap().remove("entra-us");
     configuration["resources"].as_array_mut().unwrap().truncate(1);
@@ -141,7 +144,7 @@ fn keys_that_are_written_down_need_no_discovery_where_nothing_is_exchanged() {
 }
 
 #[test]
-fn keys_reach_other_workers_also_without_a_token_endpoint() {
+fn keys_reach_other_workers_without_a_token_endpoint() {
     let configuration = unexchanged(json!({}));
     let shared = SharedMap::default();
     let mut one = TestEngine::sharing(&configuration, &shared);
@@ -156,7 +159,7 @@ fn keys_reach_other_workers_also_without_a_token_endpoint() {
 }
 
 #[test]
-fn what_an_exchange_would_need_is_refused_beside_none() {
+fn exchange_options_are_refused_in_the_none_profile() {
     let at = |change: &dyn Fn(&mut Value)| {
         let mut configuration = unexchanged(json!({"token": "forwarded"}));
         change(&mut configuration);

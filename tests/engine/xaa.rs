@@ -2,14 +2,16 @@
 //! resource.
 
 use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use onbehalf::config::Config;
-use onbehalf::engine::{FlightId, RequestId, Step};
+use onbehalf::engine::{FlightId, RequestId};
 use onbehalf::http::{Call, CallFailure, Reply, Url};
 use onbehalf::idp::{Blame, Leg, Subject, TokenRequest, Which};
 use serde_json::{Value, json};
 
-use onbehalf_test_support::*;
+use onbehalf_test_support::{
+    NOW, OKTA, OKTA_KEY, TestEngine, answer, answer_with, answered, authorization, base64url_decode, bearer, bob_id,
+    bob_token, configuration, environment, form, issued, key_set, parse, refused, request, with,
+};
 
 const ORG: &str = "https://acme.okta.example";
 const CLIENT: &str = "0oaagent";
@@ -82,7 +84,7 @@ fn url_of(call: &Call) -> &str {
 fn client_assertion(call: &Call) -> (String, String) {
     let form = form(call);
     let claims = form["client_assertion"].split('.').nth(1).unwrap();
-    let claims: Value = serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&base64url_decode(claims)).unwrap();
     (claims["aud"].as_str().unwrap().to_owned(), claims["jti"].as_str().unwrap().to_owned())
 }
 
@@ -103,7 +105,7 @@ fn at_second_call(engine: &mut TestEngine, token: &str) -> (RequestId, FlightId,
 }
 
 #[test]
-fn an_id_token_becomes_an_assertion_and_that_the_token_for_the_upstream() {
+fn id_token_is_exchanged_for_an_assertion_and_that_for_a_token() {
     let mut engine = ready(&xaa());
     let token = user("00ubob");
     engine.send_waiting(bearer("/github", &token));
@@ -136,7 +138,7 @@ fn an_id_token_becomes_an_assertion_and_that_the_token_for_the_upstream() {
 }
 
 #[test]
-fn the_last_token_is_kept_and_the_assertion_is_not() {
+fn last_token_is_cached_and_the_assertion_is_not() {
     let mut engine = ready(&xaa());
     let claims = json!({"iss": ORG, "aud": CLIENT, "exp": NOW.secs() + 86_400});
     let token = OKTA_KEY.token(&with(bob_id(), claims));
@@ -157,7 +159,7 @@ fn the_last_token_is_kept_and_the_assertion_is_not() {
 }
 
 #[test]
-fn another_companys_server_gets_what_it_knows_us_by_and_nothing_of_the_providers() {
+fn foreign_server_gets_its_own_client_credentials_only() {
     let mut engine = ready(&elsewhere());
     let (_, flight, call) = at_second_call(&mut engine, &user("00ubob"));
     assert_eq!((url_of(&call), &*call.cluster), ("https://auth.other.example/token", "other"));
@@ -169,7 +171,7 @@ fn another_companys_server_gets_what_it_knows_us_by_and_nothing_of_the_providers
 }
 
 #[test]
-fn the_type_of_the_first_answer_decides_and_how_it_is_called_beside_does_not() {
+fn issued_token_type_of_the_first_response_decides() {
     for (body, goes_on) in [
         (json!({"access_token": "j", "token_type": "N_A", "issued_token_type": ID_JAG}), true),
         (json!({"access_token": "j", "token_type": "n_a", "issued_token_type": ID_JAG}), true),
@@ -200,7 +202,7 @@ fn the_type_of_the_first_answer_decides_and_how_it_is_called_beside_does_not() {
 }
 
 #[test]
-fn an_assertion_never_goes_to_the_upstream() {
+fn assertion_is_never_forwarded_to_the_upstream() {
     for body in [
         json!({"access_token": "jag", "token_type": "Bearer"}),
         json!({"access_token": "other", "token_type": "N_A"}),
@@ -214,7 +216,7 @@ fn an_assertion_never_goes_to_the_upstream() {
 }
 
 #[test]
-fn a_second_call_that_nobody_answered_starts_again_at_the_first_and_only_once() {
+fn broken_second_call_restarts_the_exchange_once() {
     let mut engine = ready(&xaa());
     let (_, flight, _) = at_second_call(&mut engine, &user("00ubob"));
     assert!(engine.reply(flight, &Reply::Failed(CallFailure::NoConnection)).is_empty());
@@ -229,14 +231,13 @@ fn a_second_call_that_nobody_answered_starts_again_at_the_first_and_only_once() 
 }
 
 #[test]
-fn a_nonce_of_the_second_server_is_in_the_next_proof_for_it_and_costs_another_assertion_once() {
+fn nonce_of_the_second_server_costs_one_more_assertion() {
     let mut configuration = xaa();
     configuration["identity_providers"]["okta"]["client"]["dpop"] =
         json!({"key": {"env": "OKTA_PRIVATE_KEY"}, "algorithm": "ES256"});
     let proof = |call: &Call| -> Value {
         let (_, proof) = call.headers.iter().find(|(name, _)| *name == "dpop").unwrap();
-        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(proof.reveal().split('.').nth(1).unwrap()).unwrap())
-            .unwrap()
+        serde_json::from_slice(&base64url_decode(proof.reveal().split('.').nth(1).unwrap())).unwrap()
     };
     let wants = |nonce: &str| answer_with(400, &[("dpop-nonce", nonce)], &json!({"error": "use_dpop_nonce"}));
     let mut engine = ready(&configuration);
@@ -254,7 +255,7 @@ fn a_nonce_of_the_second_server_is_in_the_next_proof_for_it_and_costs_another_as
 }
 
 #[test]
-fn both_calls_together_have_the_time_of_an_exchange() {
+fn both_calls_share_the_time_limit_of_an_exchange() {
     let mut engine = ready(&xaa());
     engine.send_waiting(bearer("/github", &user("00ubob")));
     let (flight, first) = engine.expect_call();
@@ -272,7 +273,7 @@ fn both_calls_together_have_the_time_of_an_exchange() {
 }
 
 #[test]
-fn an_assertion_that_is_not_taken_is_the_operators_concern_and_no_fault_of_the_users() {
+fn rejected_assertion_is_an_operator_fault() {
     let error = |error: &str| answer_with(400, &[], &json!({"error": error}));
     let mut engine = ready(&xaa());
     engine.send_waiting(bearer("/github", &user("00ubob")));
@@ -285,7 +286,7 @@ fn an_assertion_that_is_not_taken_is_the_operators_concern_and_no_fault_of_the_u
 }
 
 #[test]
-fn another_companys_server_sends_no_user_anywhere() {
+fn interaction_uri_of_a_foreign_server_is_not_shown() {
     let body = json!({"error": "interaction_required", "claims": r#"{"access_token":{}}"#,
         "interaction_uri": "https://acme.okta.example/consent"});
     let reply = answer_with(400, &[], &body);
@@ -303,7 +304,7 @@ fn another_companys_server_sends_no_user_anywhere() {
 }
 
 #[test]
-fn a_line_about_the_second_call_says_so_and_has_no_remedy_for_a_callers_token() {
+fn failure_of_the_second_call_is_logged_as_such() {
     let config = parse(&elsewhere());
     let target = config.resources[0].targets[0].as_ref().unwrap();
     let token_endpoint = &Url::parse("https://acme.okta.example/oauth2/v1/token").unwrap();
@@ -338,7 +339,7 @@ fn a_line_about_the_second_call_says_so_and_has_no_remedy_for_a_callers_token() 
 }
 
 #[test]
-fn a_previous_secret_of_either_client_is_tried_from_the_start() {
+fn previous_secret_of_either_client_restarts_the_exchange() {
     let mut configuration = elsewhere();
     let server = "/resources/0/exchange/okta/authorization_server/client/authentication";
     configuration.pointer_mut(server).unwrap()["previous_secret"] = json!({"inline": "their-old-secret"});
@@ -357,7 +358,7 @@ fn a_previous_secret_of_either_client_is_tried_from_the_start() {
 }
 
 #[test]
-fn a_provider_that_did_not_know_the_secret_is_not_asked_with_it_at_its_other_server() {
+fn rejected_secret_is_not_sent_to_the_providers_other_server() {
     let mut configuration = xaa();
     configuration["identity_providers"]["okta"]["client"]["authentication"] = json!({
         "method": "client_secret_post", "secret": {"inline": "new"}, "previous_secret": {"inline": "old"}});
@@ -373,7 +374,7 @@ fn a_provider_that_did_not_know_the_secret_is_not_asked_with_it_at_its_other_ser
 }
 
 #[test]
-fn a_server_that_throttles_is_left_in_peace_and_the_provider_is_asked_for_others() {
+fn throttling_server_is_not_called_while_others_are() {
     let mut configuration = elsewhere();
     let mut here = xaa()["resources"][0].clone();
     here["url"] = json!("https://mcp.acme.example/here");
@@ -389,7 +390,7 @@ fn a_server_that_throttles_is_left_in_peace_and_the_provider_is_asked_for_others
 }
 
 #[test]
-fn requests_for_the_same_wait_for_both_calls_and_for_one_exchange() {
+fn requests_for_one_token_share_both_calls_of_an_exchange() {
     let mut engine = ready(&xaa());
     let token = user("00ubob");
     let first = engine.send_waiting(bearer("/github", &token));
@@ -408,7 +409,7 @@ fn requests_for_the_same_wait_for_both_calls_and_for_one_exchange() {
 }
 
 #[test]
-fn an_id_token_beside_an_access_token_of_a_custom_server_goes_to_the_org_server() {
+fn separate_id_token_is_exchanged_at_the_org_server() {
     let mut configuration = xaa();
     let provider = &mut configuration["identity_providers"]["okta"];
     provider["issuer"] = json!(OKTA);
@@ -430,7 +431,7 @@ fn an_id_token_beside_an_access_token_of_a_custom_server_goes_to_the_org_server(
 }
 
 #[test]
-fn any_provider_that_follows_the_draft_does_as_well() {
+fn provider_that_follows_the_id_jag_draft_works() {
     let mut configuration = elsewhere();
     configuration["identity_providers"]["okta"]["profile"] = json!("id_jag");
     configuration["resources"][0]["exchange"]["okta"].as_object_mut().unwrap().remove("scopes");
@@ -446,7 +447,7 @@ fn any_provider_that_follows_the_draft_does_as_well() {
 }
 
 #[test]
-fn what_can_never_succeed_is_refused_with_the_configuration() {
+fn impossible_two_call_exchange_is_refused_with_the_configuration() {
     let at = |configuration: Value, changes: &[(&str, Value)]| {
         let mut configuration = configuration;
         for (pointer, value) in changes {
@@ -534,7 +535,7 @@ fn what_can_never_succeed_is_refused_with_the_configuration() {
 }
 
 #[test]
-fn an_exchange_of_one_call_has_no_authorization_server_beside_the_provider() {
+fn exchange_of_one_call_has_no_second_authorization_server() {
     let mut configuration = configuration();
     configuration["resources"][0]["exchange"]["okta-eu"]["authorization_server"] = json!({"cluster": "other"});
     let error = Config::parse(configuration.to_string().as_bytes(), &environment).unwrap_err();

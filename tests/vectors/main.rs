@@ -12,7 +12,7 @@ mod wycheproof;
 use onbehalf::crypto::{Algorithm, Crypto as _, Host, PublicKey, SigningKey, Software};
 
 #[test]
-fn the_software_gives_every_vector_its_verdict() {
+fn software_gives_every_vector_its_verdict() {
     let verdicts = verdicts::check(&Software);
     println!("{verdicts}");
     verdicts.assert_complete();
@@ -20,7 +20,7 @@ fn the_software_gives_every_vector_its_verdict() {
 
 #[test]
 #[ignore = "asks an Envoy with tests/envoy/foreign-filter: make test-envoy starts one and comes here"]
-fn the_hosts_boringssl_gives_every_vector_its_verdict() {
+fn boringssl_gives_every_vector_its_verdict() {
     let envoy = foreign::Envoy::from_environment();
     let host = Host::probe(|name, arguments| envoy.call(name, arguments));
     assert_eq!(format!("{host:?}"), "signatures are verified by the host");
@@ -38,7 +38,7 @@ fn the_hosts_boringssl_gives_every_vector_its_verdict() {
 
 #[test]
 #[ignore = "asks an Envoy with tests/envoy/foreign-filter: make test-envoy starts one and comes here"]
-fn what_the_hosts_boringssl_signs_the_software_finds_good() {
+fn software_accepts_signatures_of_boringssl() {
     let envoy = foreign::Envoy::from_environment();
     let host = Host::probe(|name, arguments| envoy.call(name, arguments));
     let (rsa, p256, p384) = (foreign::rsa_key(), foreign::p256_key(), foreign::p384_key());

@@ -34,7 +34,7 @@ const EXAMPLES: [(&str, Outcome); 10] = [
 ];
 
 #[test]
-fn the_examples_of_the_rfcs_are_judged_as_the_rfcs_do() {
+fn rfc_examples_have_the_verdicts_of_the_rfcs() {
     check(&Software);
 }
 

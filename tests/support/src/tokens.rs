@@ -33,7 +33,7 @@ pub fn base64url_decode(text: impl AsRef<[u8]>) -> Vec<u8> {
 }
 
 /// The SHA-256 in base64url, as `ath`, `jkt` and `x5t#S256` have it.
-pub fn thumbprint(bytes: impl AsRef<[u8]>) -> String {
+pub fn sha256_base64url(bytes: impl AsRef<[u8]>) -> String {
     base64url(hmac_sha256::Hash::hash(bytes.as_ref()))
 }
 

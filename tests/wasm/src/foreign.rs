@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_signature_is_the_two_bytes_that_envoy_answers() {
+    fn valid_signature_gives_the_two_bytes_of_envoy() {
         let text = vec![b'x'; 300];
         let pkcs8 = key().to_pkcs8_der().expect("DER");
         let signed = sign(&arguments(&[(1, b"sha256"), (2, pkcs8.as_bytes()), (3, &text)])).expect("a result");
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ecdsa_signature_in_jose_form_is_not_taken() {
+    fn ecdsa_signature_in_jose_form_is_refused() {
         let signature: DerSignature = SigningKey::from(key()).sign_prehash(&Sha256::digest(b"text")).expect("signs");
         let jose = Signature::from_der(signature.as_bytes()).expect("DER").to_bytes();
         let result = verify_signature(&arguments(&[(1, b"sha256"), (2, &spki()), (3, &jose), (4, b"text")]));
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn no_key_or_two_are_a_bad_argument_and_a_broken_one_is_an_answer() {
+    fn missing_or_second_key_is_a_bad_argument_and_a_broken_key_a_verdict() {
         let result = |key: &[(u8, &[u8])]| {
             let fields = [key, &[(1, b"sha256"), (3, b"s"), (4, b"t")]].concat();
             verify_signature(&arguments(&fields))

@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_encoded_is_decoded() {
+    fn encoded_headers_decode_to_themselves() {
         let headers: Headers = [(&b"a"[..], &b"\xff\xfe"[..]), (b"b", b""), (b"a", b"again")].into_iter().collect();
         let bytes = headers.encode();
         assert_eq!(Headers::decode(&bytes), Some(headers));
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_is_read_and_every_line_is_replaced() {
+    fn first_value_is_read_and_all_values_are_replaced() {
         let mut headers: Headers = [("A", "1"), ("b", "2"), ("a", "3")].into_iter().collect();
         assert_eq!((headers.text("a"), headers.all("a").len()), (Some("1"), 2));
         headers.replace(b"A", b"4");

@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_cas_creates_and_does_not_overwrite() {
+    fn wrong_cas_creates_and_does_not_overwrite() {
         let world = World::default();
         assert_eq!(world.set_data("vm", b"k", b"1", u32::MAX), Ok(()));
         assert_eq!(world.set_data("vm", b"k", b"2", u32::MAX), Err(Status::CasMismatch));
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn who_registers_a_queue_last_is_woken_and_finds_what_was_in_it() {
+    fn last_vm_to_register_a_queue_is_woken_and_finds_its_messages() {
         let world = World::default();
         let (first, second) = (world.enter(), world.enter());
         let queue = world.register_queue("", b"q", first, 1);

@@ -12,7 +12,7 @@ use onbehalf::crypto::Host;
 use onbehalf_wasm_tests::foreign;
 
 #[test]
-fn the_emulated_function_gives_every_vector_its_verdict() {
+fn emulated_function_gives_every_vector_its_verdict() {
     let calls = Cell::new(0);
     let host = Host::probe(|name, arguments| {
         assert_eq!(name, "verify_signature");

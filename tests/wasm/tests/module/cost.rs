@@ -11,7 +11,7 @@ fn header_calls(counts: &Counts) -> u64 {
 }
 
 #[test]
-fn a_warm_request_reads_its_headers_once_and_writes_one() {
+fn warm_request_reads_its_headers_once_and_writes_one() {
     let mut host = ready();
     let token = token::entra("alice", host.world().now()).sign();
     assert_eq!(verdict(&send(&mut host, &token)), "forwarded");
@@ -33,7 +33,7 @@ fn a_warm_request_reads_its_headers_once_and_writes_one() {
 }
 
 #[test]
-fn a_refused_request_costs_little_more() {
+fn refused_request_makes_few_hostcalls() {
     let mut host = ready();
     let token = token::entra("alice", host.world().now()).signed_with(&[7; 256]);
     let request = send_waiting(&mut host, &token);
@@ -48,7 +48,7 @@ fn a_refused_request_costs_little_more() {
 }
 
 #[test]
-fn an_idle_worker_does_next_to_nothing() {
+fn idle_worker_makes_almost_no_hostcalls() {
     let mut host = ready();
     host.tick();
     let before: u64 = host.hostcalls().values().sum();
@@ -62,7 +62,7 @@ fn an_idle_worker_does_next_to_nothing() {
 
 /// Ten thousand users with one token each, forwarded and gone.
 #[test]
-fn memory_is_bounded_by_the_cache_and_not_by_the_number_of_users() {
+fn memory_is_limited_by_the_cache_and_not_by_the_number_of_users() {
     const USERS: usize = 10_000;
     let mut host = ready();
     let now = host.world().now();

@@ -79,7 +79,7 @@ fn bad_replies() -> Vec<fn(&str) -> Reply> {
 }
 
 #[test]
-fn no_token_and_no_secret_is_logged_at_any_level() {
+fn log_contains_no_token_or_secret_at_any_level() {
     for (offered, subjects) in [(true, "none"), (false, "hashed"), (true, "plain")] {
         let mut configuration = provider::configuration();
         configuration["audit"] = json!({"subjects": subjects});
@@ -113,7 +113,7 @@ fn no_token_and_no_secret_is_logged_at_any_level() {
 }
 
 #[test]
-fn no_token_and_no_secret_is_in_an_answer_or_the_name_of_a_metric() {
+fn local_replies_and_metric_names_contain_no_token_or_secret() {
     let mut host = setup(Module::filter(), &provider::configuration()).start();
     let tokens = traffic(&mut host);
     let metrics = format!("{:?}", host.world().metrics());

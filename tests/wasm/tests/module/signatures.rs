@@ -187,7 +187,7 @@ fn minus(order: &[u8], number: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn both_ways_of_verifying_give_the_same_verdict() {
+fn envoys_function_and_software_give_the_same_verdicts() {
     let (mut with, mut without) = (host_with(true), host_with(false));
     let asked_before = |host: &Host| *host.hostcalls().get("proxy_call_foreign_function").unwrap_or(&0);
     let (before_with, before_without) = (asked_before(&with), asked_before(&without));
@@ -212,7 +212,7 @@ fn both_ways_of_verifying_give_the_same_verdict() {
 }
 
 #[test]
-fn a_refused_signature_is_called_so_and_a_wrong_algorithm_is_called_that() {
+fn bad_signature_and_wrong_algorithm_have_their_own_reasons() {
     for offered in [true, false] {
         let mut host = host_with(offered);
         let now = host.world().now();
@@ -228,7 +228,7 @@ fn a_refused_signature_is_called_so_and_a_wrong_algorithm_is_called_that() {
 }
 
 #[test]
-fn a_refused_token_is_refused_again_when_it_comes_again() {
+fn refused_token_is_refused_again() {
     let mut host = host_with(true);
     let token = token::okta("x", host.world().now()).signed_with(&[7; 256]);
     let authorization = format!("Bearer {token}");

@@ -1,0 +1,81 @@
+//! The attacks of docs/attacks.md that no other test shows. Each runs against the whole engine, so that a token counts as
+//! refused only if the provider was asked for nothing but its metadata and keys.
+
+mod algorithms;
+mod caches;
+mod claims;
+mod encoding;
+mod keys;
+mod token_types;
+
+use jwt_simple::algorithms::RS256KeyPair;
+use onbehalf::engine::Step;
+use onbehalf::token::KeySet;
+use onbehalf_test_support::{
+    TestEngine, answer, base64url, bearer, configuration, issued, provider_document, refused, with,
+};
+use serde_json::{Value, json};
+use std::sync::LazyLock;
+
+/// The reason for which a token is refused with 401. Nothing is asked of anybody but for the documents of the two
+/// providers, at their own addresses.
+fn reason(engine: &mut TestEngine, token: &str) -> String {
+    let step = match engine.decide(bearer("/github", token)) {
+        Step::Wait => engine.serve_keys().pop().expect("an answer").1,
+        step => step,
+    };
+    engine.expect_no_call();
+    let (status, reason) = refused(step);
+    assert_eq!(status, 401, "{reason}");
+    reason
+}
+
+/// What becomes of a token: `exchanged`, or why it is refused.
+fn verdict(engine: &mut TestEngine, token: &str) -> String {
+    match engine.decide(bearer("/github", token)) {
+        Step::Forward(_) => "exchanged".to_owned(),
+        Step::Answer(answer) => refused(Step::Answer(answer)).1,
+        Step::Wait => {
+            let (flight, call) = engine.expect_call();
+            if call.method == "POST" {
+                engine.reply(flight, &issued("up"));
+                return "exchanged".to_owned();
+            }
+            // A key that is looked for is not found, and those that are there stay.
+            refused(engine.only_step(flight, &answer(404, b""))).1
+        }
+    }
+}
+
+fn header(more: Value) -> Value {
+    with(json!({"alg": "ES256", "kid": "entra-1", "typ": "JWT"}), more)
+}
+
+/// An engine whose first provider publishes these keys.
+fn with_keys(set: &Value) -> TestEngine {
+    let mut engine = TestEngine::new(&configuration());
+    engine.tick();
+    while let Some((flight, call)) = engine.inner.next_call() {
+        let reply = match call.url.as_str().ends_with("discovery/v2.0/keys") {
+            true => answer(200, set.to_string().as_bytes()),
+            false => provider_document(&call),
+        };
+        engine.reply(flight, &reply);
+    }
+    engine
+}
+
+/// How many keys of a set are used, and why the others are not.
+fn read(keys: &[Value]) -> (usize, Vec<&'static str>) {
+    let (set, skipped) = KeySet::read(json!({"keys": keys}).to_string().as_bytes()).unwrap();
+    (set.len(), skipped)
+}
+
+static RSA: LazyLock<RS256KeyPair> = LazyLock::new(|| RS256KeyPair::generate(2048).unwrap());
+
+/// `{header}.{claims}` and what `sign` makes of it.
+fn signed(header: &Value, claims: &Value, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
+    let input = format!("{}.{}", base64url(header.to_string()), base64url(claims.to_string()));
+    let signature = sign(input.as_bytes());
+    format!("{input}.{}", base64url(signature))
+}

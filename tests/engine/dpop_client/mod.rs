@@ -1,0 +1,103 @@
+//! DPoP proofs that the filter makes (RFC 9449): for the token endpoint, and for the upstream.
+
+mod configuration;
+mod token_endpoint;
+mod upstream;
+
+use jwt_simple::algorithms::{ECDSAP256KeyPairLike as _, ES256KeyPair};
+use onbehalf::config::Config;
+use onbehalf::crypto::Software;
+use onbehalf::http::{Call, HeaderEdits, Reply, Url};
+use onbehalf::token::dpop;
+use onbehalf_test_support::{
+    NOW, OKTA_KEY, TestEngine, answer_with, base64url, base64url_decode, bob, configuration, environment,
+    sha256_base64url, with,
+};
+use serde_json::{Value, json};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+const TOKEN_ENDPOINT: &str = "https://acme.okta.example/oauth2/default/v1/token";
+
+/// The key for proofs.
+static DPOP_KEY: LazyLock<ES256KeyPair> = LazyLock::new(ES256KeyPair::generate);
+
+fn pem() -> String {
+    DPOP_KEY.key_pair().to_pem().unwrap()
+}
+
+/// Of the key for proofs, written out here (RFC 7638 section 3).
+fn thumbprint() -> String {
+    let point = DPOP_KEY.key_pair().public_key().to_bytes_uncompressed();
+    let [x, y] = [&point[1..33], &point[33..]].map(base64url);
+    sha256_base64url(format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#).as_bytes())
+}
+
+/// A key for proofs, and what the resource says of the exchange beside audience and scopes.
+fn with_key(pem: &str, algorithm: &str, more: Value) -> Value {
+    let mut configuration = configuration();
+    configuration["identity_providers"]["okta-eu"]["client"]["dpop"] =
+        json!({"key": {"inline": pem}, "algorithm": algorithm});
+    let exchange = &mut configuration["resources"][0]["exchange"]["okta-eu"];
+    *exchange = with(exchange.clone(), more);
+    configuration
+}
+
+fn as_dpop() -> Value {
+    with_key(&pem(), "ES256", json!({"presented_as": "dpop"}))
+}
+
+fn engine() -> TestEngine {
+    TestEngine::new(&as_dpop()).with_keys()
+}
+
+/// Another user of the same provider for each name.
+fn user(name: &str) -> String {
+    OKTA_KEY.token(&with(bob(), json!({"uid": name, "jti": format!("AT.{name}")})))
+}
+
+fn proof_of(call: &Call) -> String {
+    let mut proofs = call.headers.iter().filter(|(name, _)| *name == "dpop");
+    let proof = proofs.next().expect("a proof").1.reveal().to_owned();
+    assert!(proofs.next().is_none());
+    proof
+}
+
+fn part(token: &str, index: usize) -> Value {
+    serde_json::from_slice(&base64url_decode(token.split('.').nth(index).unwrap())).unwrap()
+}
+
+fn claims(proof: &str) -> Value {
+    part(proof, 1)
+}
+
+fn nonce_of(call: &Call) -> Value {
+    claims(&proof_of(call))["nonce"].clone()
+}
+
+/// What the filter itself says of a proof to it for that method, URL and token.
+fn verdict(proof: &str, method: &str, url: &str, token: &str) -> Result<(), &'static str> {
+    let url = Url::parse(url).unwrap();
+    let key_thumbprint = &thumbprint();
+    let expected = dpop::Expected {
+        method: method.as_bytes(),
+        url: &url,
+        path: url.path(),
+        access_token: token,
+        key_thumbprint,
+        max_age: Duration::from_secs(60),
+    };
+    dpop::verify(proof.as_bytes(), expected, &Software, NOW).map(|_| ())
+}
+
+fn bound(token: &str, headers: &[(&str, &str)]) -> Reply {
+    answer_with(200, headers, &json!({"access_token": token, "token_type": "DPoP", "expires_in": 3600}))
+}
+
+fn proof(edits: &HeaderEdits) -> String {
+    edits.proof.as_ref().expect("a proof").reveal().to_owned()
+}
+
+fn error(configuration: &Value) -> String {
+    Config::parse(configuration.to_string().as_bytes(), &environment).unwrap_err().to_string()
+}

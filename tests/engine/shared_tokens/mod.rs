@@ -1,0 +1,72 @@
+//! Exchanged tokens in shared memory: workers of one process make one token request for all, and no other plugin reads the
+//! token.
+
+mod circuit_breaker;
+mod conflicts;
+mod exchange;
+mod records;
+mod refusals;
+mod renewal;
+
+use onbehalf::engine::Step;
+use onbehalf_test_support::{
+    ENTRA_KEY, NOW, SharedMap, TestEngine, alice, answer, answered, bearer, configuration, header, refused,
+};
+use serde_json::{Value, json};
+
+/// Workers that have their keys.
+fn workers<const N: usize>(shared: &SharedMap) -> [TestEngine; N] {
+    with(&configuration(), shared)
+}
+
+fn with<const N: usize>(configuration: &Value, shared: &SharedMap) -> [TestEngine; N] {
+    std::array::from_fn(|_| {
+        let mut engine = TestEngine::sharing(configuration, shared);
+        engine.tick();
+        engine.serve_keys();
+        engine
+    })
+}
+
+fn github(token: &str) -> onbehalf::http::Request {
+    bearer("/github", token)
+}
+
+/// Whether the worker has a call to make, which is an exchange.
+fn exchanges(engine: &mut TestEngine) -> bool {
+    engine.inner.next_call().is_some_and(|(_, call)| call.method == "POST")
+}
+
+fn day() -> String {
+    ENTRA_KEY.token(&onbehalf_test_support::with(alice(), json!({"exp": NOW.secs() + 86_400})))
+}
+
+/// A token of a user's that was not seen before.
+fn fresh(user: &str, at: &TestEngine) -> String {
+    let claims = json!({"oid": user, "scp": "mcp.read mcp.admin", "uti": at.now.millis(), "exp": at.now.secs() + 600});
+    ENTRA_KEY.token(&onbehalf_test_support::with(alice(), claims))
+}
+
+/// The pause that a refusal tells of, in seconds.
+fn told_to_wait(step: Step) -> u64 {
+    let answer = answered(step);
+    assert_eq!(answer.status, 503, "{answer:?}");
+    header(&answer, "retry-after").unwrap().parse().unwrap()
+}
+
+/// A tenth of a pause is by chance, and it is told in whole seconds.
+fn is_about(seconds: u64, pause: u64) -> bool {
+    (pause - pause.div_ceil(10)..=pause).contains(&seconds)
+}
+
+/// Three failures: an endpoint that is closed for all.
+fn close(engine: &mut TestEngine, users: [&str; 3]) {
+    for (number, user) in users.into_iter().enumerate() {
+        let claims = json!({"oid": user, "uti": format!("closes-{number}"), "exp": engine.now.secs() + 600});
+        let token = ENTRA_KEY.token(&onbehalf_test_support::with(alice(), claims));
+        refused(engine.exchange(github(&token), &answer(503, b"")));
+    }
+    let other = fresh("other", engine);
+    assert!(is_about(told_to_wait(engine.decide(github(&other))), 4));
+    engine.expect_no_call();
+}

@@ -1,0 +1,101 @@
+//! Responses of the upstream: their effect on the token that the request carried, and the response that the client gets.
+
+mod budgets;
+mod claims_challenge;
+mod rejected_token;
+mod workers;
+
+use onbehalf::engine::{Response, Sent, Step};
+use onbehalf::http::{Answer, LocalAnswer};
+use onbehalf_test_support::{SharedMap, TestEngine, answered, bearer, configuration, form, forwarded, issued};
+use serde_json::Value;
+
+const CLAIMS: &str = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
+
+fn challenge(claims: &str) -> String {
+    use base64::Engine as _;
+    let claims = base64::prelude::BASE64_STANDARD.encode(claims);
+    format!(r#"Bearer realm="", error="insufficient_claims", claims="{claims}""#)
+}
+
+fn answer(status: u16, challenges: &[&str]) -> Answer {
+    let headers = challenges.iter().map(|value| ("www-authenticate".to_owned(), value.as_bytes().to_vec())).collect();
+    Answer { status, headers, body: Vec::new() }
+}
+
+/// A token and what a request went on with.
+fn sent(step: Step) -> (String, Sent) {
+    let edits = forwarded(step);
+    (edits.authorization.unwrap().reveal().to_owned(), edits.sent.expect("what it was sent with"))
+}
+
+/// Each request has a moment of its own, as at a clock.
+fn later(engine: &mut TestEngine) {
+    engine.now = engine.now.plus(std::time::Duration::from_millis(1));
+}
+
+fn exchange(engine: &mut TestEngine, token: &str, upstream: &str) -> Sent {
+    later(engine);
+    let (authorization, sent) = sent(engine.exchange(bearer("/github", token), &issued(upstream)));
+    assert_eq!(authorization, format!("Bearer {upstream}"));
+    sent
+}
+
+fn warm(engine: &mut TestEngine, token: &str) -> (String, Sent) {
+    later(engine);
+    sent(engine.decide(bearer("/github", token)))
+}
+
+fn instead(engine: &mut TestEngine, sent: &Sent, answer: &Answer) -> LocalAnswer {
+    later(engine);
+    match engine.inner.upstream_answered(sent, answer, engine.now) {
+        Response::Instead(step) => answered(step),
+        Response::PassOn { .. } => panic!("it went on"),
+    }
+}
+
+fn reason(answer: &LocalAnswer) -> (u16, String) {
+    let body: Value = serde_json::from_str(&answer.body).unwrap();
+    (answer.status, body["reason"].as_str().unwrap().to_owned())
+}
+
+fn rejected(engine: &mut TestEngine, sent: &Sent) -> (u16, String) {
+    reason(&instead(engine, sent, &answer(401, &["Bearer error=\"invalid_token\""])))
+}
+
+/// Whether the next request exchanges, with which `claims`; the provider does not answer.
+fn asks_anew(engine: &mut TestEngine, token: &str) -> Option<Option<String>> {
+    later(engine);
+    match engine.send(bearer("/github", token)) {
+        (_, Step::Wait) => Some(form(&engine.expect_call().1).get("claims").cloned()),
+        (_, Step::Forward(_)) => None,
+        (_, Step::Answer(answer)) => panic!("{answer:?}"),
+    }
+}
+
+const AGAIN: (u16, &str) = (503, "upstream_rejected_token");
+
+const NO_USE: (u16, &str) = (502, "upstream_rejects_tokens");
+
+fn is((status, reason): (u16, String), expected: (u16, &str)) {
+    assert_eq!((status, reason.as_str()), expected);
+}
+
+/// Workers of one process.
+fn workers<const N: usize>() -> [TestEngine; N] {
+    let shared = SharedMap::default();
+    let mut workers = [(); N].map(|()| TestEngine::sharing(&configuration(), &shared));
+    workers[0].tick();
+    workers[0].serve_keys();
+    workers.iter_mut().for_each(|worker| drop(worker.tick()));
+    workers
+}
+
+/// The messages of all come to all.
+fn deliver(workers: &mut [TestEngine]) {
+    let latest = workers.iter().map(|worker| worker.now).max().unwrap();
+    for worker in workers {
+        worker.now = latest;
+        worker.deliver_messages();
+    }
+}
