@@ -6,9 +6,9 @@ use onbehalf::config::Config;
 use serde_json::{Value, json};
 
 use onbehalf_test_support::{
-    ENTRA_KEY, NOW, OKTA, OKTA_KEY, OTHER_KEY, TestEngine, alice, alice_token, answer, authorization, base64url,
-    bearer, bob, bob_id, bob_token, configuration, entra_user, environment, forwarded, issued, provider_document,
-    refused, request, with,
+    ENTRA_KEY, NOW, OKTA, OKTA_KEY, OTHER_KEY, TestEngine, alice, alice_day_token, alice_token, answer, authorization,
+    base64url, bearer, bob, bob_id, bob_token, configuration, entra_user, environment, forwarded, issued,
+    provider_document, refused, request, with,
 };
 
 fn unsigned(issuer: &str) -> String {
@@ -150,7 +150,7 @@ fn secret_in_place_of_a_variable_name_is_not_shown() {
 #[test]
 fn clock_that_went_forward_and_back_keeps_no_token_too_long() {
     let mut engine = TestEngine::ready();
-    let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 86_400})));
+    let token = alice_day_token();
     engine.advance(8 * 3600);
     authorization(engine.exchange(bearer("/github", &token), &issued("up")));
     engine.now = NOW.plus(Duration::from_secs(2 * 3600));

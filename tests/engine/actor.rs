@@ -34,7 +34,7 @@ fn header_actor() -> Value {
     json!({"header": "X-Actor", "type": OPAQUE, "subject": "agent"})
 }
 
-fn engine(configuration: &Value) -> TestEngine {
+fn with_actor_tokens(configuration: &Value) -> TestEngine {
     TestEngine::with_environment(configuration, &variable).with_keys()
 }
 
@@ -51,7 +51,7 @@ fn from(token: &str, actors: &[&str]) -> Request {
 
 #[test]
 fn actor_token_from_the_environment_is_sent_with_its_type() {
-    let mut engine = engine(&with_actor(json!({"env": "ACTOR_TOKEN", "type": JWT})));
+    let mut engine = with_actor_tokens(&with_actor(json!({"env": "ACTOR_TOKEN", "type": JWT})));
     engine.send_waiting(from(&bob_token(), &["not-looked-at"]));
     let sent = form(&engine.expect_call().1);
     assert_eq!((&*sent["actor_token"], &*sent["actor_token_type"]), (FIXED, JWT));
@@ -59,7 +59,7 @@ fn actor_token_from_the_environment_is_sent_with_its_type() {
 
 #[test]
 fn actor_token_in_a_header_is_sent_to_the_provider_and_removed() {
-    let mut engine = engine(&with_actor(header_actor()));
+    let mut engine = with_actor_tokens(&with_actor(header_actor()));
     let id = engine.send_waiting(from(&bob_token(), &["opaque-actor"]));
     let (flight, call) = engine.expect_call();
     assert_eq!(form(&call)["actor_token"], "opaque-actor");
@@ -74,7 +74,7 @@ fn actor_token_in_a_header_is_sent_to_the_provider_and_removed() {
 
 #[test]
 fn fresh_actor_token_of_the_same_actor_causes_no_exchange() {
-    let mut engine = engine(&with_actor(header_actor()));
+    let mut engine = with_actor_tokens(&with_actor(header_actor()));
     let token = user(json!({"exp": NOW.secs() + 86_400}));
     assert_eq!(authorization(engine.exchange(from(&token, &["first"]), &issued("for-github"))), "Bearer for-github");
     assert_eq!(authorization(engine.decide(from(&token, &["second"]))), "Bearer for-github");
@@ -96,7 +96,7 @@ fn different_configured_actors_get_different_tokens() {
     second["url"] = json!("https://mcp.acme.example/second");
     second["exchange"]["okta-eu"]["actor_token"]["subject"] = json!("two");
     configuration["resources"].as_array_mut().unwrap().push(second);
-    let mut engine = engine(&configuration);
+    let mut engine = with_actor_tokens(&configuration);
     let step = engine.exchange(from(&bob_token(), &["opaque"]), &issued("by-one"));
     assert_eq!(authorization(step), "Bearer by-one");
     let bearer = format!("Bearer {}", bob_token());
@@ -107,7 +107,7 @@ fn different_configured_actors_get_different_tokens() {
 
 #[test]
 fn missing_or_repeated_actor_token_stops_the_exchange() {
-    let mut engine = engine(&with_actor(header_actor()));
+    let mut engine = with_actor_tokens(&with_actor(header_actor()));
     for actors in [&[][..], &["one", "two"], &["two words"], &[""], &["one,two"]] {
         let step = engine.decide(from(&bob_token(), actors));
         assert_eq!(refused(step), (502, "actor_token_missing".to_owned()), "{actors:?}");
@@ -126,7 +126,7 @@ fn actor_token_of_another_actor_is_refused() {
         (json!({"iss": "https://workload.example"}), false),
         (json!({"sub": ["agent"], "iss": "https://workload.example"}), false),
     ] {
-        let mut engine = engine(&with_actor(actor.clone()));
+        let mut engine = with_actor_tokens(&with_actor(actor.clone()));
         let (_, step) = engine.send(from(&bob_token(), &[&jwt(claims.clone())]));
         if is_taken {
             assert!(form(&engine.expect_call().1).contains_key("actor_token"));
@@ -147,7 +147,7 @@ fn malformed_actor_token_is_refused_unless_its_type_is_opaque() {
     let names_twice = format!("{}.{}.AA", encoded(r#"{"alg":"ES256","alg":"ES384"}"#), encoded(&claims.to_string()));
     let padded = format!("{}=", signed(json!({})));
     let is_sent = |actor: &Value, token: &str| {
-        let mut engine = engine(&with_actor(actor.clone()));
+        let mut engine = with_actor_tokens(&with_actor(actor.clone()));
         let (_, step) = engine.send(from(&bob_token(), &[token]));
         match engine.inner.next_call() {
             Some((_, call)) => form(&call)["actor_token"] == token,
@@ -181,7 +181,7 @@ fn malformed_actor_token_is_refused_unless_its_type_is_opaque() {
 
 /// Whether a token with this `may_act` is exchanged.
 fn is_exchanged(configuration: &Value, may_act: &Value) -> bool {
-    let mut engine = engine(configuration);
+    let mut engine = with_actor_tokens(configuration);
     let (_, step) = engine.send(from(&user(json!({"may_act": may_act})), &["opaque"]));
     match engine.inner.next_call() {
         Some(_) => true,
@@ -240,7 +240,7 @@ fn may_act_is_checked_in_id_tokens_and_in_cached_tokens() {
     configuration["identity_providers"]["okta-eu"]["subject_token"] =
         json!({"type": "id_token", "header": "x-id-token", "audiences": ["login-client"]});
     let bearer = format!("Bearer {}", user(json!({"sub": "00ubob"})));
-    let mut engine = engine(&configuration);
+    let mut engine = with_actor_tokens(&configuration);
     let id_token = OKTA_KEY.token(&with(bob_id(), json!({"may_act": {"sub": "0oa2"}})));
     for _ in 0..2 {
         let fields = [("authorization", &*bearer), ("x-id-token", &*id_token)];
@@ -251,7 +251,7 @@ fn may_act_is_checked_in_id_tokens_and_in_cached_tokens() {
 
 #[test]
 fn malformed_may_act_permits_no_actor() {
-    let mut engine = engine(&with_actor(Value::Null));
+    let mut engine = with_actor_tokens(&with_actor(Value::Null));
     for may_act in [json!("0oa1"), json!([{"sub": "0oa1"}]), json!({"sub": 1}), Value::Bool(true)] {
         let step = engine.decide(from(&user(json!({"may_act": may_act})), &[]));
         assert_eq!(refused(step), (401, "invalid_claims".to_owned()), "{may_act}");

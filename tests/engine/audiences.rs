@@ -1,12 +1,12 @@
 //! A caller's token is good at the resource that it is for, and at no other (RFC 8707 section 2).
 
-use onbehalf::config::{Config, ConfigError};
+use onbehalf::config::Config;
 use onbehalf::engine::Step;
 use serde_json::{Value, json};
 
 use onbehalf_test_support::{
-    ENTRA_KEY, OKTA_KEY, TestEngine, alice, answered, authorization, bearer, bob, bob_id, configuration, environment,
-    form, issued, parse, refused, request, with,
+    ENTRA_KEY, OKTA_KEY, TestEngine, alice, answered, authorization, bearer, bob, bob_id, configuration,
+    configuration_error, environment, form, issued, parse, refused, request, with,
 };
 
 const A: &str = "https://mcp.acme.example/a";
@@ -32,10 +32,6 @@ fn strict() -> Value {
 
 fn token(audience: Value) -> String {
     OKTA_KEY.token(&with(bob(), json!({"aud": audience})))
-}
-
-fn ready(configuration: &Value) -> TestEngine {
-    TestEngine::new(configuration).with_keys()
 }
 
 /// Whether a token is taken at a path: exchanged, or served from the cache.
@@ -77,7 +73,7 @@ fn token_for_another_resource_is_refused_before_a_key_fetch() {
 
 #[test]
 fn token_verified_for_one_resource_is_refused_at_another() {
-    let mut engine = ready(&strict());
+    let mut engine = TestEngine::new(&strict()).with_keys();
     let (of_a, of_b, of_both) = (token(json!(A)), token(json!(B)), token(json!([B, "x", A])));
     for _ in 0..3 {
         for (path, token, expected) in [
@@ -95,7 +91,7 @@ fn token_verified_for_one_resource_is_refused_at_another() {
 
 #[test]
 fn refusal_at_one_resource_leaves_the_token_good_at_its_own() {
-    let mut engine = ready(&strict());
+    let mut engine = TestEngine::new(&strict()).with_keys();
     let of_a = token(json!(A));
     assert!(!is_taken(&mut engine, "/b", &of_a));
     assert!(is_taken(&mut engine, "/a", &of_a));
@@ -106,7 +102,7 @@ fn resource_without_audiences_accepts_only_the_providers_list() {
     // In either order: what one resource found out about a token says nothing of the other.
     let configuration = two(json!({"audiences": [A]}), json!({}));
     for first in ["/a", "/b"] {
-        let mut engine = ready(&configuration);
+        let mut engine = TestEngine::new(&configuration).with_keys();
         let (of_a, common, of_both) =
             (token(json!(A)), token(json!("api://default")), token(json!([A, "api://default"])));
         for path in [first, "/a", "/b", "/a", "/b"] {
@@ -119,7 +115,7 @@ fn resource_without_audiences_accepts_only_the_providers_list() {
 
 #[test]
 fn provider_audiences_hold_where_no_resource_has_its_own() {
-    let mut engine = ready(&two(json!({}), json!({})));
+    let mut engine = TestEngine::new(&two(json!({}), json!({}))).with_keys();
     let (common, of_a) = (token(json!("api://default")), token(json!(A)));
     for path in ["/a", "/b", "/a"] {
         assert!(is_taken(&mut engine, path, &common));
@@ -144,7 +140,7 @@ fn token_waiting_for_one_resource_is_refused_at_another() {
 
 #[test]
 fn log_names_the_other_resource_and_the_user_once_verified() {
-    let mut engine = ready(&strict());
+    let mut engine = TestEngine::new(&strict()).with_keys();
     let of_a = token(json!(A));
     let first = detail(engine.decide(bearer("/b", &of_a)));
     assert!(first.contains("for another resource here") && first.contains("provider_unverified=okta-eu"), "{first}");
@@ -163,7 +159,7 @@ fn provider_without_exchange_is_reported_before_the_audience() {
         {"url": A, "audiences": [A], "exchange": {"okta-eu": {"audience": "x"}}},
         {"url": B, "audiences": ["api://gateway"], "exchange": {"entra-us": {"resource": "api://b"}}},
     ]);
-    let mut engine = ready(&configuration);
+    let mut engine = TestEngine::new(&configuration).with_keys();
     let of_a = token(json!(A));
     for _ in 0..2 {
         assert_eq!(refused(engine.decide(bearer("/b", &of_a))), (403, "no_exchange".to_owned()));
@@ -177,7 +173,7 @@ fn separate_id_token_is_for_the_client_at_every_resource() {
     let mut configuration = strict();
     configuration["identity_providers"]["okta-eu"]["subject_token"] =
         json!({"type": "id_token", "header": "x-id-token", "audiences": ["login-client"]});
-    let mut engine = ready(&configuration);
+    let mut engine = TestEngine::new(&configuration).with_keys();
     let id_token = OKTA_KEY.token(&bob_id());
     for (path, audience) in [("/a", A), ("/b", B)] {
         let bearer = format!("Bearer {}", token(json!(audience)));
@@ -194,14 +190,10 @@ fn separate_id_token_is_for_the_client_at_every_resource() {
 fn id_token_as_credential_must_be_for_its_resource_too() {
     let mut configuration = strict();
     configuration["identity_providers"]["okta-eu"]["subject_token"] = json!({"type": "id_token"});
-    let mut engine = ready(&configuration);
+    let mut engine = TestEngine::new(&configuration).with_keys();
     let of_a = OKTA_KEY.token(&with(bob_id(), json!({"aud": A})));
     assert!(is_taken(&mut engine, "/a", &of_a));
     assert!(!is_taken(&mut engine, "/b", &of_a));
-}
-
-fn error(configuration: &Value) -> ConfigError {
-    Config::parse(configuration.to_string().as_bytes(), &environment).expect_err("a mistake")
 }
 
 #[test]
@@ -209,14 +201,14 @@ fn provider_needs_audiences_unless_each_resource_has_its_own() {
     parse(&strict());
     let mut one_without = strict();
     one_without["resources"][1].as_object_mut().unwrap().remove("audiences");
-    let mistake = error(&one_without);
+    let mistake = configuration_error(&one_without);
     assert_eq!((mistake.path.as_str(), mistake.found.as_str()), ("identity_providers.okta-eu.audiences", "none"));
     assert!(mistake.expected.contains("missing in resources[1]"), "{mistake}");
     // A provider that nobody is exchanged for has no other place for it.
     let mut of_nobody = configuration();
     of_nobody["identity_providers"]["okta-eu"].as_object_mut().unwrap().remove("audiences");
     of_nobody["resources"][0]["exchange"].as_object_mut().unwrap().remove("okta-eu");
-    assert_eq!(error(&of_nobody).path, "identity_providers.okta-eu.audiences");
+    assert_eq!(configuration_error(&of_nobody).path, "identity_providers.okta-eu.audiences");
 }
 
 #[test]
@@ -240,7 +232,7 @@ fn audience_list_of_a_resource_must_be_satisfiable() {
         (json!([id, other]), "resources[0].audiences[1]"),
         (json!(["another-client"]), "resources[0].audiences[0]"),
     ] {
-        assert_eq!(error(&of_entra(audiences.clone())).path, path, "{audiences}");
+        assert_eq!(configuration_error(&of_entra(audiences.clone())).path, path, "{audiences}");
     }
     // With two providers, an audience that the tokens of one cannot have is the other's.
     let mut of_both = of_entra(json!([id, other, "api://default"]));
@@ -250,7 +242,7 @@ fn audience_list_of_a_resource_must_be_satisfiable() {
     assert_eq!(entra.as_deref().unwrap(), [id, "api://default"]);
     assert_eq!(okta.as_deref().unwrap(), [id, other, "api://default"]);
     of_both["resources"][0]["audiences"] = json!([other]);
-    let mistake = error(&of_both);
+    let mistake = configuration_error(&of_both);
     assert_eq!(mistake.path, "resources[0].audiences");
     assert!(mistake.found.contains("entra-us"), "{mistake}");
 }
@@ -261,7 +253,7 @@ fn gateway_app_is_no_exchange_target_of_any_resource() {
     configuration["resources"][1]["audiences"] = json!(["https://own.acme.example/mcp"]);
     parse(&configuration);
     configuration["resources"][0]["exchange"]["entra-us"] = json!({"resource": "https://own.acme.example/mcp/"});
-    assert_eq!(error(&configuration).path, "resources[0].exchange.entra-us");
+    assert_eq!(configuration_error(&configuration).path, "resources[0].exchange.entra-us");
 }
 
 #[test]
@@ -273,7 +265,7 @@ fn token_of_the_wrong_version_is_explained_by_its_resources_audiences() {
     configuration["resources"][0]["audiences"] = json!([uri]);
     configuration["resources"][0]["exchange"].as_object_mut().unwrap().remove("okta-eu");
     configuration["resources"][1]["audiences"] = json!([id]);
-    let mut engine = ready(&configuration);
+    let mut engine = TestEngine::new(&configuration).with_keys();
     let v2 = |aud: &str| ENTRA_KEY.token(&with(alice(), json!({"aud": aud})));
     let at = |path: &str, engine: &mut TestEngine| {
         detail(engine.decide(bearer(path, &v2("0b7e1c11-aaaa-4000-8000-000000000009"))))
@@ -288,7 +280,7 @@ fn token_for_another_name_of_the_gateway_app_is_not_called_foreign() {
     let id = "0b7e1c11-0000-4000-8000-000000000001";
     configuration["identity_providers"]["entra-us"]["client"]["id"] = json!(id);
     configuration["identity_providers"]["entra-us"]["audiences"] = json!([id, "https://mcp.acme.example/github"]);
-    let mut engine = ready(&configuration);
+    let mut engine = TestEngine::new(&configuration).with_keys();
     let mut told =
         |aud: &str| detail(engine.decide(bearer("/github", &ENTRA_KEY.token(&with(alice(), json!({"aud": aud}))))));
     assert!(told(&format!("api://{id}")).contains("a token for the app of client.id, by a name that audiences lacks"));

@@ -6,8 +6,9 @@ use onbehalf::engine::Step;
 use serde_json::{Value, json};
 
 use onbehalf_test_support::{
-    ENTRA_KEY, NOW, OKTA_KEY, TIMED_OUT, TestEngine, alice, alice_token, answer_with, answered, authorization, bearer,
-    bob, bob_id, bob_token, configuration, entra_user, form, header, issued, refused, request, with,
+    ENTRA_KEY, NOW, OKTA_KEY, TIMED_OUT, TestEngine, alice, alice_day_token, alice_token, answer_with, answered,
+    authorization, bearer, bob, bob_id, bob_token, configuration, entra_user, form, header, issued, refused, request,
+    with,
 };
 
 fn is_exchanged_again(engine: &mut TestEngine, token: &str) -> bool {
@@ -338,7 +339,7 @@ fn clock_that_goes_back_does_not_prolong_throttling() {
 
 /// A token for an hour, and a request's subject token for a day.
 fn with_a_day() -> (TestEngine, String) {
-    let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 86_400})));
+    let token = alice_day_token();
     (TestEngine::ready(), token)
 }
 

@@ -1,13 +1,9 @@
 //! Mistakes of the operator's, each with the path of its field.
 
-use onbehalf::config::{Config, ConfigError};
+use onbehalf::config::Config;
 use serde_json::{Value, json};
 
-use onbehalf_test_support::{ENTRA, OKTA, configuration, environment, parse, warnings};
-
-fn error(configuration: &Value) -> ConfigError {
-    Config::parse(configuration.to_string().as_bytes(), &environment).expect_err("a mistake")
-}
+use onbehalf_test_support::{ENTRA, OKTA, configuration, configuration_error, environment, parse, warnings};
 
 /// The configuration with one field changed (or removed, by null), by JSON pointer.
 fn changed(pointer: &str, value: Value) -> Value {
@@ -206,7 +202,7 @@ fn each_mistake_names_its_field() {
         ("/audit", json!({"hits": "yes"}), "audit.hits"),
     ];
     for (pointer, value, path) in cases {
-        let error = error(&changed(pointer, value.clone()));
+        let error = configuration_error(&changed(pointer, value.clone()));
         assert_eq!(error.path, path, "{pointer} = {value}: {error}");
         assert!(!error.found.is_empty() && !error.expected.is_empty());
     }
@@ -218,7 +214,7 @@ fn provider_name_has_only_characters_of_a_metric_label() {
         let mut configuration = configuration();
         let provider = configuration["identity_providers"]["entra-us"].clone();
         configuration["identity_providers"] = json!({name: provider});
-        assert_eq!(error(&configuration).path, "identity_providers", "{name}");
+        assert_eq!(configuration_error(&configuration).path, "identity_providers", "{name}");
     }
 }
 
@@ -243,11 +239,11 @@ fn secret_in_a_wrong_place_is_not_shown() {
             json!({"inline": "TOPSECRET", "env": "X"}),
             json!(["TOPSECRET"]),
         ] {
-            assert!(!error(&changed(pointer, value)).to_string().contains("TOPSECRET"));
+            assert!(!configuration_error(&changed(pointer, value)).to_string().contains("TOPSECRET"));
         }
     }
     let wrong_key = changed("/identity_providers/okta-eu/client/authentication/key", json!({"inline": "TOPSECRET"}));
-    assert!(!error(&wrong_key).to_string().contains("TOPSECRET"));
+    assert!(!configuration_error(&wrong_key).to_string().contains("TOPSECRET"));
 }
 
 #[test]
@@ -293,7 +289,8 @@ fn open_path_inside_a_resource_causes_a_warning() {
 
 #[test]
 fn secret_as_a_bare_string_is_refused_with_the_right_form() {
-    let error = error(&changed("/identity_providers/entra-us/client/authentication/secret", json!("hunter2")));
+    let error =
+        configuration_error(&changed("/identity_providers/entra-us/client/authentication/secret", json!("hunter2")));
     assert!(error.to_string().contains("env") && !error.to_string().contains("hunter2"), "{error}");
 }
 
@@ -390,7 +387,7 @@ fn unknown_field_is_refused_with_the_nearest_name() {
         (&format!("{entra}/client/authentication/secrets"), Some("secret")),
         (&format!("{entra}/client/authentication/secret/inlin"), None),
     ] {
-        let found = error(&changed(pointer, json!({}))).found.clone();
+        let found = configuration_error(&changed(pointer, json!({}))).found.clone();
         let expected = near.map_or(String::new(), |near| format!(" (did you mean {near}?)"));
         assert_eq!(found, format!("a field that does not exist{expected}"), "{pointer}");
     }
@@ -439,7 +436,7 @@ fn error_names_one_of_two_variables_and_the_remedy() {
         (xaa(json!(["x"]), elsewhere.clone()), "remove scopes: ID tokens carry none"),
         (xaa(json!([]), elsewhere), "such as another company's, and its token_endpoint must be set"),
     ] {
-        let error = error(&configuration).to_string();
+        let error = configuration_error(&configuration).to_string();
         assert!(error.contains(words), "{words}: {error}");
     }
 }

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use onbehalf_test_support::{
     CLIENT_KEY, ENTRA_KEY, NOW, OKTA, OKTA_KEY, SECRET, TIMED_OUT, TestEngine, alice, alice_token, answer, answer_with,
-    answered, authorization, base64url_decode, bearer, bob, bob_token, configuration, environment, form, header,
-    issued, parse, refused, with,
+    answered, authorization, bearer, bob, bob_token, configuration, environment, form, header, issued, jws_part, parse,
+    refused, with,
 };
 
 fn call_for(configuration: &Value, token: &str) -> Call {
@@ -114,16 +114,12 @@ fn token_exchange_sends_audience_scope_and_a_client_assertion() {
     };
     let claims = public.verify_token::<NoCustomClaims>(&form["client_assertion"], Some(options)).unwrap();
     assert_eq!((claims.issuer.as_deref(), claims.subject.as_deref()), (Some("0oa1"), Some("0oa1")));
-    let part = |index: usize| -> Value {
-        let segment = form["client_assertion"].split('.').nth(index).unwrap();
-        serde_json::from_slice(&base64url_decode(segment)).unwrap()
-    };
+    let part = |index: usize| jws_part(&form["client_assertion"], index);
     assert_eq!(part(0), json!({"alg": "ES256", "typ": "JWT", "kid": "k1"}));
     assert_eq!(part(1)["aud"], format!("{OKTA}/v1/token"));
     assert_eq!(part(1)["exp"].as_u64().unwrap() - part(1)["iat"].as_u64().unwrap(), 300);
     let another = onbehalf_test_support::form(&call_for(&configuration(), &bob_token()))["client_assertion"].clone();
-    let other: Value = serde_json::from_slice(&base64url_decode(another.split('.').nth(1).unwrap())).unwrap();
-    assert_ne!(part(1)["jti"], other["jti"]);
+    assert_ne!(part(1)["jti"], jws_part(&another, 1)["jti"]);
 }
 
 /// Every parameter in order, as it goes out.

@@ -62,7 +62,7 @@ fn with_resource(more: Value) -> Value {
     configuration
 }
 
-fn engine(mode: &str) -> TestEngine {
+fn with_dpop_mode(mode: &str) -> TestEngine {
     TestEngine::new(&with_resource(json!({"dpop": {"mode": mode}}))).with_keys()
 }
 
@@ -70,14 +70,14 @@ fn dpop(token: &str, proof: &str) -> Request {
     request("POST", "/github", &[("authorization", &format!("DPoP {token}")), ("dpop", proof)])
 }
 
-fn reason(engine: &mut TestEngine, token: &str, proof: &str) -> String {
+fn refusal_of(engine: &mut TestEngine, token: &str, proof: &str) -> String {
     refused(engine.decide(dpop(token, proof))).1
 }
 
 #[test]
 fn bound_token_with_its_proof_is_exchanged_and_the_proof_removed() {
     for mode in ["optional", "required"] {
-        let (mut engine, holder) = (engine(mode), Holder::new());
+        let (mut engine, holder) = (with_dpop_mode(mode), Holder::new());
         let token = holder.token();
         let step = engine.exchange(dpop(&token, &holder.proof(&token, json!({}))), &issued("up"));
         let edits = forwarded(step);
@@ -99,8 +99,8 @@ fn proof_is_accepted_once_in_the_whole_process() {
     let proof = holder.proof(&token, json!({}));
     authorization(first.exchange(dpop(&token, &proof), &issued("up")));
     authorization(second.decide(dpop(&token, &holder.proof(&token, json!({})))));
-    assert_eq!(reason(&mut first, &token, &proof), "invalid_dpop_proof");
-    assert_eq!(reason(&mut second, &token, &proof), "invalid_dpop_proof");
+    assert_eq!(refusal_of(&mut first, &token, &proof), "invalid_dpop_proof");
+    assert_eq!(refusal_of(&mut second, &token, &proof), "invalid_dpop_proof");
     // Another user's proof may have the same jti.
     let other = Holder::new();
     let jti = proof_claims("")["jti"].clone();
@@ -111,7 +111,7 @@ fn proof_is_accepted_once_in_the_whole_process() {
 
 #[test]
 fn same_proof_in_two_waiting_requests_is_accepted_once() {
-    let (mut engine, holder) = (engine("required"), Holder::new());
+    let (mut engine, holder) = (with_dpop_mode("required"), Holder::new());
     let token = holder.token();
     let proof = holder.proof(&token, json!({}));
     engine.send_waiting(dpop(&token, &proof));
@@ -124,7 +124,7 @@ fn same_proof_in_two_waiting_requests_is_accepted_once() {
 
 #[test]
 fn every_part_of_a_proof_is_checked() {
-    let (mut engine, holder) = (engine("optional"), Holder::new());
+    let (mut engine, holder) = (with_dpop_mode("optional"), Holder::new());
     let token = holder.token();
     let now = NOW.secs();
     for change in [
@@ -154,7 +154,7 @@ fn every_part_of_a_proof_is_checked() {
         json!({"nonce": 7}),
     ] {
         assert_eq!(
-            reason(&mut engine, &token, &holder.proof(&token, change.clone())),
+            refusal_of(&mut engine, &token, &holder.proof(&token, change.clone())),
             "invalid_dpop_proof",
             "{change}"
         );
@@ -175,7 +175,7 @@ fn every_part_of_a_proof_is_checked() {
         json!({"crit": ["x"]}),
     ] {
         let proof = holder.sign(&with(holder.header(), change.clone()), &proof_claims(&token));
-        assert_eq!(reason(&mut engine, &token, &proof), "invalid_dpop_proof", "{change}");
+        assert_eq!(refusal_of(&mut engine, &token, &proof), "invalid_dpop_proof", "{change}");
     }
     let good = holder.proof(&token, json!({}));
     let (head, signature) = good.rsplit_once('.').unwrap();
@@ -183,11 +183,11 @@ fn every_part_of_a_proof_is_checked() {
     bytes[7] ^= 1;
     let bent = format!("{head}.{}", base64url(bytes));
     for proof in ["", "x", "a.b.c", &bent, head, &format!("{good}."), &format!("{good}, {good}"), &"a".repeat(5000)] {
-        assert_eq!(reason(&mut engine, &token, proof), "invalid_dpop_proof", "{proof:.40}");
+        assert_eq!(refusal_of(&mut engine, &token, proof), "invalid_dpop_proof", "{proof:.40}");
     }
     // The key in the proof is its signer's, but not the token's.
     let thief = Holder::new();
-    assert_eq!(reason(&mut engine, &token, &thief.proof(&token, json!({}))), "invalid_dpop_proof");
+    assert_eq!(refusal_of(&mut engine, &token, &thief.proof(&token, json!({}))), "invalid_dpop_proof");
     for good in [
         json!({"iat": now - 300}),
         json!({"iat": now + 299}),
@@ -200,7 +200,7 @@ fn every_part_of_a_proof_is_checked() {
 
 #[test]
 fn missing_or_repeated_proof_is_refused() {
-    let (mut engine, holder) = (engine("optional"), Holder::new());
+    let (mut engine, holder) = (with_dpop_mode("optional"), Holder::new());
     let token = holder.token();
     let authorization = format!("DPoP {token}");
     let proof = holder.proof(&token, json!({}));
@@ -214,7 +214,7 @@ fn missing_or_repeated_proof_is_refused() {
 fn bound_token_is_no_bearer_token_at_any_resource() {
     let holder = Holder::new();
     for mode in ["off", "optional", "required"] {
-        let mut engine = engine(mode);
+        let mut engine = with_dpop_mode(mode);
         assert_eq!(refused(engine.decide(bearer("/github", &holder.token()))).1, "bound_token", "{mode}");
         for cnf in [json!({}), json!({"kid": "x"}), json!({"jwk": {}})] {
             let token = ENTRA_KEY.token(&with(alice(), json!({"cnf": cnf})));
@@ -228,17 +228,17 @@ fn unbound_token_is_accepted_by_the_mode_of_the_resource() {
     let holder = Holder::new();
     let token = alice_token();
     let proof = || holder.proof(&alice_token(), json!({}));
-    assert!(matches!(engine("optional").decide(bearer("/github", &token)), Step::Wait));
-    assert_eq!(refused(engine("required").decide(bearer("/github", &token))).1, "unbound_token");
-    assert_eq!(reason(&mut engine("optional"), &token, &proof()), "unbound_token");
-    assert_eq!(refused(engine("off").decide(dpop(&token, &proof()))), (401, "no_credentials".to_owned()));
+    assert!(matches!(with_dpop_mode("optional").decide(bearer("/github", &token)), Step::Wait));
+    assert_eq!(refused(with_dpop_mode("required").decide(bearer("/github", &token))).1, "unbound_token");
+    assert_eq!(refusal_of(&mut with_dpop_mode("optional"), &token, &proof()), "unbound_token");
+    assert_eq!(refused(with_dpop_mode("off").decide(dpop(&token, &proof()))), (401, "no_credentials".to_owned()));
 }
 
 #[test]
 fn challenges_offer_the_schemes_of_the_resource() {
     let holder = Holder::new();
     let challenges = |mode: &str, request: Request| -> Vec<String> {
-        let answer = answered(engine(mode).decide(request));
+        let answer = answered(with_dpop_mode(mode).decide(request));
         answer.headers.iter().filter(|(name, _)| *name == "www-authenticate").map(|(_, value)| value.clone()).collect()
     };
     let nothing = || request("POST", "/github", &[]);
@@ -284,14 +284,14 @@ fn resource_may_require_a_server_nonce_in_proofs() {
 
 #[test]
 fn used_proof_is_remembered_until_it_is_too_old() {
-    let (mut engine, holder) = (engine("required"), Holder::new());
+    let (mut engine, holder) = (with_dpop_mode("required"), Holder::new());
     let token = holder.token();
     let proof = holder.proof(&token, json!({"iat": NOW.secs() + 300}));
     authorization(engine.exchange(dpop(&token, &proof), &issued("up")));
     engine.advance(600);
-    assert_eq!(reason(&mut engine, &token, &proof), "invalid_dpop_proof");
+    assert_eq!(refusal_of(&mut engine, &token, &proof), "invalid_dpop_proof");
     engine.advance(1);
-    assert_eq!(reason(&mut engine, &token, &proof), "invalid_dpop_proof", "by its time");
+    assert_eq!(refusal_of(&mut engine, &token, &proof), "invalid_dpop_proof", "by its time");
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn overwritten_record_of_used_proofs_is_ignored() {
     });
     // It can be erased, which is a limit that the README states; it must not stop everyone for good.
     assert_eq!(authorization(engine.decide(dpop(&token, &proof))), "Bearer up");
-    assert_eq!(reason(&mut engine, &token, &proof), "invalid_dpop_proof");
+    assert_eq!(refusal_of(&mut engine, &token, &proof), "invalid_dpop_proof");
 }
 
 #[test]
@@ -397,13 +397,13 @@ fn used_proof_is_forgotten_with_the_process() {
     let nonce = header(&answer, "dpop-nonce").unwrap();
     let proof = holder.proof(&token, json!({"nonce": nonce}));
     authorization(process.exchange(dpop(&token, &proof), &issued("up")));
-    assert_eq!(reason(&mut process, &token, &proof), "invalid_dpop_proof");
+    assert_eq!(refusal_of(&mut process, &token, &proof), "invalid_dpop_proof");
     // Nonces are made with the secrets: those of before a restart are good after it, unless a secret was replaced.
     let mut restarted = TestEngine::new(&configuration).with_keys();
     authorization(restarted.exchange(dpop(&token, &proof), &issued("up")));
-    assert_eq!(reason(&mut restarted, &token, &proof), "invalid_dpop_proof", "once more, and not again");
+    assert_eq!(refusal_of(&mut restarted, &token, &proof), "invalid_dpop_proof", "once more, and not again");
     let mut rotated = configuration;
     rotated["identity_providers"]["entra-us"]["client"]["authentication"]["secret"] = json!({"inline": "another"});
     let mut restarted = TestEngine::new(&rotated).with_keys();
-    assert_eq!(reason(&mut restarted, &token, &proof), "use_dpop_nonce");
+    assert_eq!(refusal_of(&mut restarted, &token, &proof), "use_dpop_nonce");
 }

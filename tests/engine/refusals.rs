@@ -7,7 +7,7 @@ use onbehalf_test_support::{
     TestEngine, alice_token, answered, authorization, bearer, bob_token, header, issued, refused, request,
 };
 
-fn reason(request: Request) -> String {
+fn reason_of(request: Request) -> String {
     refused(TestEngine::ready().decide(request)).1
 }
 
@@ -40,7 +40,7 @@ fn invalid_token_gets_a_challenge_with_error_and_description() {
 #[test]
 fn other_schemes_are_no_credentials() {
     for value in ["Basic YTpi", "DPoP abc", "", "Digest x", "Bearerx abc"] {
-        assert_eq!(reason(request("POST", "/github", &[("authorization", value)])), "no_credentials", "{value}");
+        assert_eq!(reason_of(request("POST", "/github", &[("authorization", value)])), "no_credentials", "{value}");
     }
 }
 
@@ -58,7 +58,7 @@ fn bearer_credentials_have_one_form() {
         "Bearer a\u{0}",
     ] {
         assert_eq!(
-            reason(request("POST", "/github", &[("authorization", value)])),
+            reason_of(request("POST", "/github", &[("authorization", value)])),
             "malformed_credentials",
             "{value:?}"
         );
@@ -68,10 +68,10 @@ fn bearer_credentials_have_one_form() {
         (":path", b"/github"),
         ("authorization", b"Bearer \xff\xfe"),
     ]);
-    assert_eq!(reason(hostile), "malformed_credentials");
+    assert_eq!(reason_of(hostile), "malformed_credentials");
     for scheme in ["bearer", "BEARER", "Bearer  "] {
         let value = format!("{} opaque", scheme.trim_end());
-        assert_eq!(reason(request("POST", "/github", &[("authorization", &value)])), "opaque_token");
+        assert_eq!(reason_of(request("POST", "/github", &[("authorization", &value)])), "opaque_token");
     }
 }
 
@@ -79,15 +79,15 @@ fn bearer_credentials_have_one_form() {
 fn second_credential_is_refused() {
     let good = format!("Bearer {}", alice_token());
     assert_eq!(
-        reason(request("POST", "/github", &[("authorization", &good), ("authorization", &good)])),
+        reason_of(request("POST", "/github", &[("authorization", &good), ("authorization", &good)])),
         "several_credentials"
     );
     assert_eq!(
-        reason(request("POST", "/github", &[("authorization", &format!("{good},{good}"))])),
+        reason_of(request("POST", "/github", &[("authorization", &format!("{good},{good}"))])),
         "several_credentials"
     );
     assert_eq!(
-        reason(request("POST", "/github", &[("authorization", &format!("{good}, {good}"))])),
+        reason_of(request("POST", "/github", &[("authorization", &format!("{good}, {good}"))])),
         "several_credentials"
     );
     for query in [
@@ -102,18 +102,18 @@ fn second_credential_is_refused() {
         "access_token[]=x",
     ] {
         assert_eq!(
-            reason(request("POST", &format!("/github?{query}"), &[("authorization", &good)])),
+            reason_of(request("POST", &format!("/github?{query}"), &[("authorization", &good)])),
             "several_credentials",
             "{query}"
         );
-        assert_eq!(reason(request("POST", &format!("/github?{query}"), &[])), "several_credentials", "{query}");
+        assert_eq!(reason_of(request("POST", &format!("/github?{query}"), &[])), "several_credentials", "{query}");
     }
 }
 
 #[test]
 fn token_of_more_than_16_kib_is_not_parsed() {
-    assert_eq!(reason(bearer("/github", &"a".repeat(16 * 1024 + 1))), "token_too_large");
-    assert_eq!(reason(bearer("/github", &"a".repeat(16 * 1024))), "opaque_token");
+    assert_eq!(reason_of(bearer("/github", &"a".repeat(16 * 1024 + 1))), "token_too_large");
+    assert_eq!(reason_of(bearer("/github", &"a".repeat(16 * 1024))), "opaque_token");
 }
 
 #[test]
@@ -138,8 +138,8 @@ fn request_outside_every_resource_is_refused() {
         (":path", b"/github"),
         ("authorization", format!("Bearer {}", alice_token()).as_bytes()),
     ]);
-    assert_eq!(reason(elsewhere), "unknown_resource");
-    assert_eq!(reason(Request::new(&[])), "ambiguous_path");
+    assert_eq!(reason_of(elsewhere), "unknown_resource");
+    assert_eq!(reason_of(Request::new(&[])), "ambiguous_path");
 }
 
 #[test]
@@ -177,7 +177,7 @@ fn path_with_two_readings_selects_no_resource() {
 #[test]
 fn longest_resource_is_selected_for_every_escaping_of_its_path() {
     for path in ["/github/admin", "/github/admin/x", "/github/%61dmin", "/%67ithub/admin/?x=/github"] {
-        assert_eq!(reason(bearer(path, &alice_token())), "insufficient_scope", "{path}");
+        assert_eq!(reason_of(bearer(path, &alice_token())), "insufficient_scope", "{path}");
     }
 }
 

@@ -7,12 +7,12 @@ use onbehalf_test_support::{
     bearer, bob, bob_id, bob_token, header, issued, refused, with,
 };
 
-fn verdict(token: &str) -> (u16, String) {
+fn refusal_of(token: &str) -> (u16, String) {
     refused(TestEngine::ready().decide(bearer("/github", token)))
 }
 
-fn reason(token: &str) -> String {
-    let (status, reason) = verdict(token);
+fn reason_of_401(token: &str) -> String {
+    let (status, reason) = refusal_of(token);
     assert_eq!(status, 401, "{reason}");
     reason
 }
@@ -28,9 +28,9 @@ fn valid_token_of_either_provider_is_exchanged() {
 fn algorithm_comes_from_the_key_and_not_from_the_token() {
     for alg in ["none", "None", "HS256", "ES512", "es256", "RS256", "PS256", "ES384", "EdDSA", ""] {
         let token = ENTRA_KEY.sign(&json!({"alg": alg, "kid": "entra-1"}), &alice());
-        assert_eq!(reason(&token), "unsupported_algorithm", "{alg}");
+        assert_eq!(reason_of_401(&token), "unsupported_algorithm", "{alg}");
     }
-    assert_eq!(reason(&ENTRA_KEY.sign(&json!({"kid": "entra-1"}), &alice())), "unsupported_algorithm");
+    assert_eq!(reason_of_401(&ENTRA_KEY.sign(&json!({"kid": "entra-1"}), &alice())), "unsupported_algorithm");
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn key_of_one_issuer_verifies_no_token_of_another() {
     let steps = engine.serve_keys();
     assert_eq!(refused(steps.into_iter().next().unwrap().1).1, "unknown_key");
     let forged = OKTA_KEY.sign(&json!({"alg": "ES256", "kid": "entra-1"}), &alice());
-    assert_eq!(reason(&forged), "bad_signature");
+    assert_eq!(reason_of_401(&forged), "bad_signature");
 }
 
 #[test]
@@ -51,21 +51,21 @@ fn changed_token_has_a_bad_signature() {
     let (head, signature) = token.rsplit_once('.').unwrap();
     let other = ENTRA_KEY.token(&with(alice(), json!({"oid": "mallory"})));
     let (other_head, _) = other.rsplit_once('.').unwrap();
-    assert_eq!(reason(&format!("{other_head}.{signature}")), "bad_signature");
+    assert_eq!(reason_of_401(&format!("{other_head}.{signature}")), "bad_signature");
     let bytes = base64url_decode(signature);
     for changed in [&bytes[..63], &[&bytes[..], &[0]].concat(), &[0; 64], &[0xff; 64]] {
-        assert_eq!(reason(&format!("{head}.{}", base64url(changed))), "bad_signature");
+        assert_eq!(reason_of_401(&format!("{head}.{}", base64url(changed))), "bad_signature");
     }
-    assert_eq!(reason(&format!("{head}.")), "bad_signature");
+    assert_eq!(reason_of_401(&format!("{head}.")), "bad_signature");
 }
 
 #[test]
 fn opaque_and_encrypted_tokens_have_their_own_refusals() {
-    assert_eq!(reason("no-jwt"), "opaque_token");
-    assert_eq!(reason("a.b.c"), "malformed_token");
-    assert_eq!(reason("a.b.c.d.e"), "encrypted_token");
+    assert_eq!(reason_of_401("no-jwt"), "opaque_token");
+    assert_eq!(reason_of_401("a.b.c"), "malformed_token");
+    assert_eq!(reason_of_401("a.b.c.d.e"), "encrypted_token");
     assert_eq!(
-        reason(&ENTRA_KEY.sign(&json!({"alg": "ES256", "kid": "entra-1", "crit": ["x"], "x": 1}), &alice())),
+        reason_of_401(&ENTRA_KEY.sign(&json!({"alg": "ES256", "kid": "entra-1", "crit": ["x"], "x": 1}), &alice())),
         "malformed_token"
     );
 }
@@ -82,7 +82,7 @@ fn jwts_of_other_kinds_are_refused_by_typ() {
         "x",
     ] {
         let token = ENTRA_KEY.sign(&json!({"alg": "ES256", "kid": "entra-1", "typ": typ}), &alice());
-        assert_eq!(reason(&token), "unsupported_token_type", "{typ}");
+        assert_eq!(reason_of_401(&token), "unsupported_token_type", "{typ}");
     }
     for typ in ["JWT", "at+jwt", "application/at+jwt", "AT+JWT"] {
         let token = ENTRA_KEY.sign(&json!({"alg": "ES256", "kid": "entra-1", "typ": typ}), &alice());
@@ -101,7 +101,11 @@ fn issuer_is_compared_by_code_points() {
         "https://login.entra.example/{tenantid}/v2.0",
         "",
     ] {
-        assert_eq!(reason(&ENTRA_KEY.token(&with(alice(), json!({"iss": issuer})))), "unknown_issuer", "{issuer}");
+        assert_eq!(
+            reason_of_401(&ENTRA_KEY.token(&with(alice(), json!({"iss": issuer})))),
+            "unknown_issuer",
+            "{issuer}"
+        );
     }
 }
 
@@ -116,7 +120,11 @@ fn token_needs_one_configured_audience() {
         json!(["https://graph.example"]),
         json!("00000003-0000-0000-c000-000000000000"),
     ] {
-        assert_eq!(reason(&ENTRA_KEY.token(&with(alice(), json!({"aud": audience})))), "wrong_audience", "{audience}");
+        assert_eq!(
+            reason_of_401(&ENTRA_KEY.token(&with(alice(), json!({"aud": audience})))),
+            "wrong_audience",
+            "{audience}"
+        );
     }
     let several = ENTRA_KEY.token(&with(alice(), json!({"aud": ["other", "gateway-id"]})));
     authorization(TestEngine::ready().exchange(bearer("/github", &several), &issued("up")));
@@ -132,17 +140,17 @@ fn missing_claims_are_refused() {
         json!({"nbf": "x"}),
         json!({"oid": null}),
     ] {
-        assert_eq!(reason(&ENTRA_KEY.token(&with(alice(), change.clone()))), "invalid_claims", "{change}");
+        assert_eq!(reason_of_401(&ENTRA_KEY.token(&with(alice(), change.clone()))), "invalid_claims", "{change}");
     }
 }
 
 #[test]
 fn times_are_checked_to_the_second_with_60_seconds_of_leeway() {
     let at = |seconds: i64| NOW.secs().saturating_add_signed(seconds);
-    assert_eq!(reason(&ENTRA_KEY.token(&with(alice(), json!({"exp": at(-60)})))), "expired");
-    assert_eq!(reason(&ENTRA_KEY.token(&with(alice(), json!({"exp": 0})))), "expired");
-    assert_eq!(reason(&ENTRA_KEY.token(&with(alice(), json!({"nbf": at(61)})))), "not_yet_valid");
-    assert_eq!(reason(&ENTRA_KEY.token(&with(alice(), json!({"iat": at(61)})))), "not_yet_valid");
+    assert_eq!(reason_of_401(&ENTRA_KEY.token(&with(alice(), json!({"exp": at(-60)})))), "expired");
+    assert_eq!(reason_of_401(&ENTRA_KEY.token(&with(alice(), json!({"exp": 0})))), "expired");
+    assert_eq!(reason_of_401(&ENTRA_KEY.token(&with(alice(), json!({"nbf": at(61)})))), "not_yet_valid");
+    assert_eq!(reason_of_401(&ENTRA_KEY.token(&with(alice(), json!({"iat": at(61)})))), "not_yet_valid");
     for good in
         [json!({"exp": at(-59)}), json!({"nbf": at(60)}), json!({"iat": at(60)}), json!({"iat": null, "nbf": null})]
     {
@@ -158,9 +166,12 @@ fn times_are_checked_to_the_second_with_60_seconds_of_leeway() {
 #[test]
 fn id_token_is_no_access_token() {
     let entra = with(alice(), json!({"aud": "gateway-id", "scp": null, "azp": null, "nonce": "n"}));
-    assert_eq!(reason(&ENTRA_KEY.token(&entra)), "id_token_as_access_token");
-    assert_eq!(reason(&OKTA_KEY.token(&with(bob_id(), json!({"aud": "api://default"})))), "id_token_as_access_token");
-    assert_eq!(reason(&OKTA_KEY.token(&with(bob(), json!({"cid": null})))), "id_token_as_access_token");
+    assert_eq!(reason_of_401(&ENTRA_KEY.token(&entra)), "id_token_as_access_token");
+    assert_eq!(
+        reason_of_401(&OKTA_KEY.token(&with(bob_id(), json!({"aud": "api://default"})))),
+        "id_token_as_access_token"
+    );
+    assert_eq!(reason_of_401(&OKTA_KEY.token(&with(bob(), json!({"cid": null})))), "id_token_as_access_token");
 }
 
 #[test]
@@ -171,7 +182,7 @@ fn application_token_is_no_user_token() {
         OKTA_KEY.token(&with(bob(), json!({"uid": null, "sub": "client"}))),
     ];
     for token in application {
-        assert_eq!(verdict(&token), (403, "not_a_user_token".to_owned()));
+        assert_eq!(refusal_of(&token), (403, "not_a_user_token".to_owned()));
     }
 }
 

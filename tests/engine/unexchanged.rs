@@ -28,20 +28,14 @@ fn unexchanged(exchange: Value) -> Value {
     configuration
 }
 
-fn ready(configuration: &Value) -> TestEngine {
-    let mut engine = TestEngine::new(configuration);
-    engine.tick();
-    while let Some((flight, call)) = engine.inner.next_call() {
-        let reply = match call.url.as_str() {
-            // It has no token endpoint, and needs none.
-            "https://acme.okta.example/oauth2/default/.well-known/openid-configuration" => {
-                answer_with(200, &[], &json!({"issuer": OKTA, "jwks_uri": format!("{OKTA}/v1/keys")}))
-            }
-            _ => provider_document(&call),
-        };
-        engine.reply(flight, &reply);
-    }
-    engine
+fn without_token_endpoint(configuration: &Value) -> TestEngine {
+    TestEngine::with_replies(configuration, |call| match call.url.as_str() {
+        // It has no token endpoint, and needs none.
+        "https://acme.okta.example/oauth2/default/.well-known/openid-configuration" => {
+            answer_with(200, &[], &json!({"issuer": OKTA, "jwks_uri": format!("{OKTA}/v1/keys")}))
+        }
+        _ => provider_document(call),
+    })
 }
 
 /// What the log warns of in resources.
@@ -54,7 +48,7 @@ fn token_is_removed_unless_the_resource_forwards_it() {
     for exchange in [json!({}), json!({"token": "removed"})] {
         let configuration = unexchanged(exchange);
         assert!(warnings(&configuration).is_empty());
-        let mut engine = ready(&configuration);
+        let mut engine = without_token_endpoint(&configuration);
         let edits = forwarded(engine.decide(bearer(PATH, &bob_token())));
         assert!(edits.authorization.is_none());
         engine.expect_no_call();
@@ -69,7 +63,7 @@ fn upstream_challenge_without_a_token_is_removed() {
     ] {
         let mut configuration = unexchanged(json!({}));
         configuration["resources"][0]["dpop"] = dpop;
-        let mut engine = ready(&configuration);
+        let mut engine = without_token_endpoint(&configuration);
         let sent = forwarded(engine.decide(bearer(PATH, &bob_token()))).sent.expect("its answer is looked at");
         let fields = ["www-authenticate", "dpop-nonce"].map(|name| (name.to_owned(), b"theirs".to_vec()));
         for status in [200, 401, 403] {
@@ -82,7 +76,7 @@ fn upstream_challenge_without_a_token_is_removed() {
         assert!(forwarded(engine.decide(bearer(PATH, &bob_token()))).authorization.is_none());
     }
     // The caller's own token is the upstream's to judge.
-    let mut engine = ready(&unexchanged(json!({"token": "forwarded"})));
+    let mut engine = without_token_endpoint(&unexchanged(json!({"token": "forwarded"})));
     assert!(forwarded(engine.decide(bearer(PATH, &bob_token()))).sent.is_none());
 }
 
@@ -92,7 +86,7 @@ fn token_is_forwarded_if_configured_and_the_log_warns() {
     let warnings = warnings(&configuration);
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].starts_with("resources[0].exchange.okta-eu.token: "), "{warnings:?}");
-    let mut engine = ready(&configuration);
+    let mut engine = without_token_endpoint(&configuration);
     let token = bob_token();
     assert_eq!(authorization(engine.decide(bearer(PATH, &token))), format!("Bearer {token}"));
     // Only there, and only of that provider.
@@ -103,7 +97,7 @@ fn token_is_forwarded_if_configured_and_the_log_warns() {
 
 #[test]
 fn invalid_token_is_refused_without_an_exchange_too() {
-    let mut engine = ready(&unexchanged(json!({"token": "forwarded"})));
+    let mut engine = without_token_endpoint(&unexchanged(json!({"token": "forwarded"})));
     for (claims, reason) in [
         (json!({"aud": "other"}), "wrong_audience"),
         (json!({"exp": 1}), "expired"),
@@ -123,7 +117,7 @@ fn invalid_token_is_refused_without_an_exchange_too() {
 
 #[test]
 fn validation_only_counts_no_exchange() {
-    let mut engine = ready(&unexchanged(json!({"token": "forwarded"})));
+    let mut engine = without_token_endpoint(&unexchanged(json!({"token": "forwarded"})));
     engine.inner.counters().take();
     forwarded(engine.decide(bearer(PATH, &bob_token())));
     assert_eq!(engine.inner.counters().take(), [(Sample::Decisions("forwarded"), 1)]);

@@ -9,8 +9,8 @@ use onbehalf::idp::{Blame, Leg, Subject, TokenRequest, Which};
 use serde_json::{Value, json};
 
 use onbehalf_test_support::{
-    NOW, OKTA, OKTA_KEY, TestEngine, answer, answer_with, answered, authorization, base64url_decode, bearer, bob_id,
-    bob_token, configuration, environment, form, issued, key_set, parse, refused, request, with,
+    NOW, OKTA, OKTA_KEY, TestEngine, answer, answer_with, answered, authorization, bearer, bob_id, bob_token,
+    configuration, environment, form, issued, jws_part, key_set, parse, refused, request, with,
 };
 
 const ORG: &str = "https://acme.okta.example";
@@ -58,11 +58,9 @@ fn assertion(token: &str) -> Reply {
     answer_with(200, &[], &body)
 }
 
-fn ready(configuration: &Value) -> TestEngine {
-    let mut engine = TestEngine::new(configuration);
-    engine.tick();
-    while let Some((flight, call)) = engine.inner.next_call() {
-        let reply = if call.url.as_str().ends_with("/.well-known/openid-configuration") {
+fn with_org_server(configuration: &Value) -> TestEngine {
+    TestEngine::with_replies(configuration, |call| {
+        if call.url.as_str().ends_with("/.well-known/openid-configuration") {
             let issuer = call.url.as_str().strip_suffix("/.well-known/openid-configuration").unwrap();
             let token_endpoint =
                 if issuer == ORG { format!("{ORG}/oauth2/v1/token") } else { format!("{issuer}/v1/token") };
@@ -70,10 +68,8 @@ fn ready(configuration: &Value) -> TestEngine {
             answer_with(200, &[], &json!({"issuer": issuer, "jwks_uri": jwks_uri, "token_endpoint": token_endpoint}))
         } else {
             answer(200, &key_set(&[&OKTA_KEY]))
-        };
-        engine.reply(flight, &reply);
-    }
-    engine
+        }
+    })
 }
 
 fn url_of(call: &Call) -> &str {
@@ -83,8 +79,7 @@ fn url_of(call: &Call) -> &str {
 /// What the client says of itself: `aud` and `jti`.
 fn client_assertion(call: &Call) -> (String, String) {
     let form = form(call);
-    let claims = form["client_assertion"].split('.').nth(1).unwrap();
-    let claims: Value = serde_json::from_slice(&base64url_decode(claims)).unwrap();
+    let claims = jws_part(&form["client_assertion"], 1);
     (claims["aud"].as_str().unwrap().to_owned(), claims["jti"].as_str().unwrap().to_owned())
 }
 
@@ -106,7 +101,7 @@ fn at_second_call(engine: &mut TestEngine, token: &str) -> (RequestId, FlightId,
 
 #[test]
 fn id_token_is_exchanged_for_an_assertion_and_that_for_a_token() {
-    let mut engine = ready(&xaa());
+    let mut engine = with_org_server(&xaa());
     let token = user("00ubob");
     engine.send_waiting(bearer("/github", &token));
     let (flight, first) = engine.expect_call();
@@ -139,7 +134,7 @@ fn id_token_is_exchanged_for_an_assertion_and_that_for_a_token() {
 
 #[test]
 fn last_token_is_cached_and_the_assertion_is_not() {
-    let mut engine = ready(&xaa());
+    let mut engine = with_org_server(&xaa());
     let claims = json!({"iss": ORG, "aud": CLIENT, "exp": NOW.secs() + 86_400});
     let token = OKTA_KEY.token(&with(bob_id(), claims));
     let (_, flight, _) = at_second_call(&mut engine, &token);
@@ -160,7 +155,7 @@ fn last_token_is_cached_and_the_assertion_is_not() {
 
 #[test]
 fn foreign_server_gets_its_own_client_credentials_only() {
-    let mut engine = ready(&elsewhere());
+    let mut engine = with_org_server(&elsewhere());
     let (_, flight, call) = at_second_call(&mut engine, &user("00ubob"));
     assert_eq!((url_of(&call), &*call.cluster), ("https://auth.other.example/token", "other"));
     assert_eq!(names(&call), ["assertion", "grant_type"]);
@@ -190,7 +185,7 @@ fn issued_token_type_of_the_first_response_decides() {
         ),
         (json!({"access_token": "j j", "token_type": "N_A", "issued_token_type": ID_JAG}), false),
     ] {
-        let mut engine = ready(&xaa());
+        let mut engine = with_org_server(&xaa());
         engine.send_waiting(bearer("/github", &user("00ubob")));
         let (flight, _) = engine.expect_call();
         let steps = engine.reply(flight, &answer_with(200, &[], &body));
@@ -208,7 +203,7 @@ fn assertion_is_never_forwarded_to_the_upstream() {
         json!({"access_token": "other", "token_type": "N_A"}),
         json!({"access_token": "other", "token_type": "Bearer", "issued_token_type": ID_JAG}),
     ] {
-        let mut engine = ready(&xaa());
+        let mut engine = with_org_server(&xaa());
         let (_, flight, _) = at_second_call(&mut engine, &user("00ubob"));
         let step = engine.only_step(flight, &answer_with(200, &[], &body));
         assert_eq!(refused(step), (502, "provider_answer_invalid".to_owned()), "{body}");
@@ -217,7 +212,7 @@ fn assertion_is_never_forwarded_to_the_upstream() {
 
 #[test]
 fn broken_second_call_restarts_the_exchange_once() {
-    let mut engine = ready(&xaa());
+    let mut engine = with_org_server(&xaa());
     let (_, flight, _) = at_second_call(&mut engine, &user("00ubob"));
     assert!(engine.reply(flight, &Reply::Failed(CallFailure::NoConnection)).is_empty());
     let (flight, again) = engine.expect_call();
@@ -237,10 +232,10 @@ fn nonce_of_the_second_server_costs_one_more_assertion() {
         json!({"key": {"env": "OKTA_PRIVATE_KEY"}, "algorithm": "ES256"});
     let proof = |call: &Call| -> Value {
         let (_, proof) = call.headers.iter().find(|(name, _)| *name == "dpop").unwrap();
-        serde_json::from_slice(&base64url_decode(proof.reveal().split('.').nth(1).unwrap())).unwrap()
+        jws_part(proof.reveal(), 1)
     };
     let wants = |nonce: &str| answer_with(400, &[("dpop-nonce", nonce)], &json!({"error": "use_dpop_nonce"}));
-    let mut engine = ready(&configuration);
+    let mut engine = with_org_server(&configuration);
     let (_, flight, call) = at_second_call(&mut engine, &user("00ubob"));
     assert_eq!((proof(&call)["htu"].as_str(), proof(&call).get("nonce")), (Some(url_of(&call)), None));
     assert!(engine.reply(flight, &wants("n-1")).is_empty());
@@ -256,7 +251,7 @@ fn nonce_of_the_second_server_costs_one_more_assertion() {
 
 #[test]
 fn both_calls_share_the_time_limit_of_an_exchange() {
-    let mut engine = ready(&xaa());
+    let mut engine = with_org_server(&xaa());
     engine.send_waiting(bearer("/github", &user("00ubob")));
     let (flight, first) = engine.expect_call();
     assert_eq!(first.timeout.as_secs(), 10);
@@ -264,7 +259,7 @@ fn both_calls_share_the_time_limit_of_an_exchange() {
     assert!(engine.reply(flight, &assertion("jag")).is_empty());
     assert_eq!(engine.expect_call().1.timeout.as_secs(), 3);
 
-    let mut engine = ready(&xaa());
+    let mut engine = with_org_server(&xaa());
     engine.send_waiting(bearer("/github", &user("00ubob")));
     let (flight, _) = engine.expect_call();
     engine.advance(10);
@@ -275,7 +270,7 @@ fn both_calls_share_the_time_limit_of_an_exchange() {
 #[test]
 fn rejected_assertion_is_an_operator_fault() {
     let error = |error: &str| answer_with(400, &[], &json!({"error": error}));
-    let mut engine = ready(&xaa());
+    let mut engine = with_org_server(&xaa());
     engine.send_waiting(bearer("/github", &user("00ubob")));
     let (flight, _) = engine.expect_call();
     assert_eq!(refused(engine.only_step(flight, &error("invalid_grant"))).1, "exchange_rejected");
@@ -290,14 +285,14 @@ fn interaction_uri_of_a_foreign_server_is_not_shown() {
     let body = json!({"error": "interaction_required", "claims": r#"{"access_token":{}}"#,
         "interaction_uri": "https://acme.okta.example/consent"});
     let reply = answer_with(400, &[], &body);
-    let mut engine = ready(&elsewhere());
+    let mut engine = with_org_server(&elsewhere());
     let (_, flight, _) = at_second_call(&mut engine, &user("00ubob"));
     let answer = answered(engine.only_step(flight, &reply));
     assert_eq!(answer.status, 502);
     assert!(answer.body.contains("exchange_misconfigured") && !answer.body.contains("consent"), "{}", answer.body);
     assert!(answer.headers.iter().all(|(name, _)| *name != "www-authenticate"));
     // The provider itself may, at either of its servers.
-    let mut engine = ready(&xaa());
+    let mut engine = with_org_server(&xaa());
     let (_, flight, _) = at_second_call(&mut engine, &user("00ubob"));
     let answer = answered(engine.only_step(flight, &reply));
     assert!(answer.status == 403 && answer.body.contains("https://acme.okta.example/consent"), "{}", answer.body);
@@ -343,7 +338,7 @@ fn previous_secret_of_either_client_restarts_the_exchange() {
     let mut configuration = elsewhere();
     let server = "/resources/0/exchange/okta/authorization_server/client/authentication";
     configuration.pointer_mut(server).unwrap()["previous_secret"] = json!({"inline": "their-old-secret"});
-    let mut engine = ready(&configuration);
+    let mut engine = with_org_server(&configuration);
     let (_, flight, _) = at_second_call(&mut engine, &user("00ubob"));
     let unknown = answer_with(401, &[], &json!({"error": "invalid_client"}));
     assert!(engine.reply(flight, &unknown).is_empty());
@@ -362,7 +357,7 @@ fn rejected_secret_is_not_sent_to_the_providers_other_server() {
     let mut configuration = xaa();
     configuration["identity_providers"]["okta"]["client"]["authentication"] = json!({
         "method": "client_secret_post", "secret": {"inline": "new"}, "previous_secret": {"inline": "old"}});
-    let mut engine = ready(&configuration);
+    let mut engine = with_org_server(&configuration);
     engine.send_waiting(bearer("/github", &user("00ubob")));
     let (flight, call) = engine.expect_call();
     assert_eq!(form(&call)["client_secret"], "new");
@@ -379,7 +374,7 @@ fn throttling_server_is_not_called_while_others_are() {
     let mut here = xaa()["resources"][0].clone();
     here["url"] = json!("https://mcp.acme.example/here");
     configuration["resources"].as_array_mut().unwrap().push(here);
-    let mut engine = ready(&configuration);
+    let mut engine = with_org_server(&configuration);
     let (_, flight, _) = at_second_call(&mut engine, &user("00ubob"));
     let step = engine.only_step(flight, &answer_with(429, &[("retry-after", "20")], &json!({})));
     assert_eq!(refused(step).1, "provider_throttled");
@@ -391,7 +386,7 @@ fn throttling_server_is_not_called_while_others_are() {
 
 #[test]
 fn requests_for_one_token_share_both_calls_of_an_exchange() {
-    let mut engine = ready(&xaa());
+    let mut engine = with_org_server(&xaa());
     let token = user("00ubob");
     let first = engine.send_waiting(bearer("/github", &token));
     let (flight, _) = engine.expect_call();
@@ -415,7 +410,7 @@ fn separate_id_token_is_exchanged_at_the_org_server() {
     provider["issuer"] = json!(OKTA);
     provider["audiences"] = json!(["api://default"]);
     provider["subject_token"] = json!({"type": "id_token", "header": "x-id-token", "audiences": [CLIENT]});
-    let mut engine = ready(&configuration);
+    let mut engine = with_org_server(&configuration);
     let id_token = OKTA_KEY.token(&with(bob_id(), json!({"aud": CLIENT})));
     let fields = [("authorization", &*format!("Bearer {}", bob_token())), ("x-id-token", &*id_token)];
     engine.send_waiting(request("POST", "/github", &fields));
@@ -424,7 +419,7 @@ fn separate_id_token_is_exchanged_at_the_org_server() {
     assert_eq!(form(&call)["subject_token"], id_token);
 
     configuration["identity_providers"]["okta"]["subject_token"] = json!({"type": "access_token"});
-    let mut engine = ready(&configuration);
+    let mut engine = with_org_server(&configuration);
     engine.send_waiting(bearer("/github", &bob_token()));
     let sent = form(&engine.expect_call().1);
     assert_eq!(sent["subject_token_type"], "urn:ietf:params:oauth:token-type:access_token");
@@ -435,7 +430,7 @@ fn provider_that_follows_the_id_jag_draft_works() {
     let mut configuration = elsewhere();
     configuration["identity_providers"]["okta"]["profile"] = json!("id_jag");
     configuration["resources"][0]["exchange"]["okta"].as_object_mut().unwrap().remove("scopes");
-    let mut engine = ready(&configuration);
+    let mut engine = with_org_server(&configuration);
     engine.send_waiting(bearer("/github", &user("00ubob")));
     let (flight, first) = engine.expect_call();
     assert_eq!(form(&first)["requested_token_type"], ID_JAG);

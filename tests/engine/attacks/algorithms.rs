@@ -11,7 +11,7 @@ use rsa::sha2::Sha256;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 
-use super::{RSA, header, reason, signed, verdict, with_keys};
+use super::{RSA, header, outcome_of, reason_of_401, signed, with_keys};
 
 static RSA_PRIVATE: LazyLock<rsa::PrivateKey> =
     LazyLock::new(|| rsa::PrivateKey::from_pkcs8_der(&RSA.to_der().unwrap()).unwrap());
@@ -31,15 +31,19 @@ fn alg_none_in_any_spelling_is_refused() {
         let (input, signature) = token.rsplit_once('.').unwrap();
         for third in ["", signature, good.rsplit_once('.').unwrap().1, "AA"] {
             let mut engine = TestEngine::ready();
-            assert_eq!(reason(&mut engine, &format!("{input}.{third}")), "unsupported_algorithm", "{alg:?} {third:.4}");
+            assert_eq!(
+                reason_of_401(&mut engine, &format!("{input}.{third}")),
+                "unsupported_algorithm",
+                "{alg:?} {third:.4}"
+            );
         }
     }
     for alg in [json!(256), json!(true), json!(["ES256"]), json!({"alg": "ES256"})] {
         let token = ENTRA_KEY.sign(&header(json!({"alg": alg})), &alice());
-        assert_eq!(reason(&mut TestEngine::ready(), &token), "malformed_token", "{alg}");
+        assert_eq!(reason_of_401(&mut TestEngine::ready(), &token), "malformed_token", "{alg}");
     }
     let null = ENTRA_KEY.sign_bytes(r#"{"alg":null,"kid":"entra-1"}"#, alice().to_string());
-    assert_eq!(reason(&mut TestEngine::ready(), &null), "malformed_token");
+    assert_eq!(reason_of_401(&mut TestEngine::ready(), &null), "malformed_token");
 }
 
 #[test]
@@ -53,7 +57,7 @@ fn token_without_three_segments_is_refused_and_a_jwe_is_named() {
         (format!("{good}.AAAA.AAAA"), "encrypted_token"),
         (format!("{good}.."), "encrypted_token"),
     ] {
-        assert_eq!(reason(&mut TestEngine::ready(), &token), expected, "{}", token.matches('.').count());
+        assert_eq!(reason_of_401(&mut TestEngine::ready(), &token), expected, "{}", token.matches('.').count());
     }
     let diagnosis = Rejection::from(TokenError::Encrypted).diagnosis;
     assert!(diagnosis.contains("JWE") && diagnosis.contains("switch token encryption off"), "{diagnosis}");
@@ -90,11 +94,11 @@ fn public_key_in_any_form_is_no_hmac_secret() {
         for secret in secrets {
             let head = header(json!({"alg": "HS256", "kid": kid}));
             let token = signed(&head, &alice(), |input| HMAC::mac(input, secret).to_vec());
-            assert_eq!(reason(&mut engine, &token), "unsupported_algorithm", "{kid}");
+            assert_eq!(reason_of_401(&mut engine, &token), "unsupported_algorithm", "{kid}");
             // As if it were what the key is for.
             let head = header(json!({"alg": if kid == "rsa-1" { "RS256" } else { "ES256" }, "kid": kid}));
             let token = signed(&head, &alice(), |input| HMAC::mac(input, secret).to_vec());
-            assert_eq!(reason(&mut engine, &token), "bad_signature", "{kid}");
+            assert_eq!(reason_of_401(&mut engine, &token), "bad_signature", "{kid}");
         }
     }
 }
@@ -149,7 +153,7 @@ fn key_verifies_only_by_its_own_algorithm() {
                     (_, true, false) => "bad_signature",
                     (_, true, true) => "exchanged",
                 };
-                assert_eq!(verdict(&mut engine, &token), expected, "{kid}: says {said}, signed as {by}");
+                assert_eq!(outcome_of(&mut engine, &token), expected, "{kid}: says {said}, signed as {by}");
             }
         }
     }
@@ -173,7 +177,7 @@ fn es256_signature_has_two_32_octet_numbers_in_range() {
     // One of the two is above half of the order. RFC 7518 section 3.4 takes both.
     for s in [s, &other_s] {
         let token = format!("{input}.{}", base64url([r, s].concat()));
-        assert_eq!(verdict(&mut TestEngine::ready(), &token), "exchanged");
+        assert_eq!(outcome_of(&mut TestEngine::ready(), &token), "exchanged");
     }
     let zero = [0; 32];
     let one = [&zero[..31], &[1]].concat();
@@ -201,7 +205,7 @@ fn es256_signature_has_two_32_octet_numbers_in_range() {
         ("nothing", Vec::new()),
     ] {
         let token = format!("{input}.{}", base64url(signature));
-        assert_eq!(reason(&mut TestEngine::ready(), &token), "bad_signature", "{what}");
+        assert_eq!(reason_of_401(&mut TestEngine::ready(), &token), "bad_signature", "{what}");
     }
 }
 
@@ -246,7 +250,7 @@ fn rsa_signature_has_the_length_of_the_modulus() {
         ("nothing", Vec::new()),
     ] {
         let token = signed(&head, &claims, |_| signature);
-        assert_eq!(reason(&mut engine, &token), "bad_signature", "{what}");
+        assert_eq!(reason_of_401(&mut engine, &token), "bad_signature", "{what}");
     }
-    assert_eq!(verdict(&mut engine, &signed(&head, &claims, |_| bytes)), "exchanged");
+    assert_eq!(outcome_of(&mut engine, &signed(&head, &claims, |_| bytes)), "exchanged");
 }

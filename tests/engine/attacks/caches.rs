@@ -7,13 +7,13 @@ use onbehalf_test_support::{
 };
 use serde_json::json;
 
-use super::verdict;
+use super::outcome_of;
 
 #[test]
 fn cached_verdict_accepts_no_other_token() {
     let mut engine = TestEngine::ready();
     let good = alice_token();
-    assert_eq!(verdict(&mut engine, &good), "exchanged");
+    assert_eq!(outcome_of(&mut engine, &good), "exchanged");
     let [head, claims, signature] = good.split('.').collect::<Vec<_>>().try_into().unwrap();
     let other = ENTRA_KEY.token(&with(alice(), json!({"oid": "mallory"})));
     let other: Vec<&str> = other.split('.').collect();
@@ -40,7 +40,7 @@ fn cached_verdict_accepts_no_other_token() {
 fn lost_scope_does_not_return_from_the_cache() {
     let mut engine = TestEngine::ready();
     let before = ENTRA_KEY.token(&with(alice(), json!({"scp": "mcp.read"})));
-    assert_eq!(verdict(&mut engine, &before), "exchanged");
+    assert_eq!(outcome_of(&mut engine, &before), "exchanged");
     let after = ENTRA_KEY.token(&with(alice(), json!({"scp": "mcp.write"})));
     assert_eq!(refused(engine.decide(bearer("/github", &after))), (403, "insufficient_scope".to_owned()));
     // With another token the same user is somebody new.

@@ -5,7 +5,7 @@ use onbehalf_test_support::{
 };
 use serde_json::{Value, json};
 
-use super::{header, reason, verdict};
+use super::{header, outcome_of, reason_of_401};
 
 /// A token whose claim `name` is written so.
 fn with_number(name: &str, text: &str) -> String {
@@ -36,22 +36,30 @@ fn time_claims_are_numbers_in_any_json_notation() {
             "18446744073709551616",
             "1e300",
         ] {
-            assert_eq!(reason(&mut TestEngine::ready(), &with_number(name, text)), "invalid_claims", "{name} {text}");
+            assert_eq!(
+                reason_of_401(&mut TestEngine::ready(), &with_number(name, text)),
+                "invalid_claims",
+                "{name} {text}"
+            );
         }
         for text in ["1e400", "NaN", "+1", "01", "0x10"] {
-            assert_eq!(reason(&mut TestEngine::ready(), &with_number(name, text)), "malformed_token", "{name} {text}");
+            assert_eq!(
+                reason_of_401(&mut TestEngine::ready(), &with_number(name, text)),
+                "malformed_token",
+                "{name} {text}"
+            );
         }
     }
     for text in ["1e10", "1.0E+10", "10000000000.0", "10000000000.75", "9007199254740992", "100000e5", "1801000000.5"] {
-        assert_eq!(verdict(&mut TestEngine::ready(), &with_number("exp", text)), "exchanged", "{text}");
+        assert_eq!(outcome_of(&mut TestEngine::ready(), &with_number("exp", text)), "exchanged", "{text}");
     }
     for text in ["0", "-0", "0e999", "1e-300", "1.9e3", "1"] {
-        assert_eq!(reason(&mut TestEngine::ready(), &with_number("exp", text)), "expired", "{text}");
-        assert_eq!(verdict(&mut TestEngine::ready(), &with_number("nbf", text)), "exchanged", "{text}");
+        assert_eq!(reason_of_401(&mut TestEngine::ready(), &with_number("exp", text)), "expired", "{text}");
+        assert_eq!(outcome_of(&mut TestEngine::ready(), &with_number("nbf", text)), "exchanged", "{text}");
     }
     for text in ["1e10", "9007199254740992"] {
-        assert_eq!(reason(&mut TestEngine::ready(), &with_number("nbf", text)), "not_yet_valid", "{text}");
-        assert_eq!(reason(&mut TestEngine::ready(), &with_number("iat", text)), "not_yet_valid", "{text}");
+        assert_eq!(reason_of_401(&mut TestEngine::ready(), &with_number("nbf", text)), "not_yet_valid", "{text}");
+        assert_eq!(reason_of_401(&mut TestEngine::ready(), &with_number("iat", text)), "not_yet_valid", "{text}");
     }
 }
 
@@ -64,7 +72,7 @@ fn token_expires_at_the_instant_of_exp() {
         let of = |name: &str, offset: i64| {
             let claims = with(alice(), json!({"iat": null, "nbf": null}));
             let mut engine = TestEngine::new(&configuration).with_keys();
-            verdict(&mut engine, &ENTRA_KEY.token(&with(claims, json!({name: at(offset)}))))
+            outcome_of(&mut engine, &ENTRA_KEY.token(&with(claims, json!({name: at(offset)}))))
         };
         assert_eq!(of("exp", -leeway - 1), "expired", "{leeway}");
         assert_eq!(of("exp", -leeway), "expired", "{leeway}");
@@ -81,17 +89,17 @@ fn token_expires_at_the_instant_of_exp() {
 fn expired_token_stays_refused_when_the_clock_goes_back() {
     let mut engine = TestEngine::ready();
     let token = alice_token();
-    assert_eq!(verdict(&mut engine, &token), "exchanged");
+    assert_eq!(outcome_of(&mut engine, &token), "exchanged");
     engine.now = NOW.minus(std::time::Duration::from_secs(3600));
     engine.tick();
     engine.serve_keys();
     // What was verified once is not asked for its beginning again; what was not, is.
-    assert_eq!(verdict(&mut engine, &entra_user("carol")), "not_yet_valid");
+    assert_eq!(outcome_of(&mut engine, &entra_user("carol")), "not_yet_valid");
     engine.now = NOW.plus(std::time::Duration::from_secs(3660));
     engine.tick();
     engine.serve_keys();
-    assert_eq!(verdict(&mut engine, &token), "expired");
-    assert_eq!(verdict(&mut engine, &token), "expired");
+    assert_eq!(outcome_of(&mut engine, &token), "expired");
+    assert_eq!(outcome_of(&mut engine, &token), "expired");
 }
 
 #[test]
@@ -128,7 +136,7 @@ fn audience_matches_as_a_whole_or_not_at_all() {
         json!("api://default"),
     ] {
         let token = ENTRA_KEY.token(&with(alice(), json!({"aud": audience})));
-        assert_eq!(reason(&mut TestEngine::ready(), &token), "wrong_audience", "{audience}");
+        assert_eq!(reason_of_401(&mut TestEngine::ready(), &token), "wrong_audience", "{audience}");
     }
     for audience in [
         json!(1),
@@ -141,11 +149,11 @@ fn audience_matches_as_a_whole_or_not_at_all() {
         json!([{}]),
     ] {
         let token = ENTRA_KEY.token(&with(alice(), json!({"aud": audience})));
-        assert_eq!(reason(&mut TestEngine::ready(), &token), "invalid_claims", "{audience}");
+        assert_eq!(reason_of_401(&mut TestEngine::ready(), &token), "invalid_claims", "{audience}");
     }
     for audience in [json!("gateway-id"), json!(["api://gateway"]), json!(["other", "api://gateway", "third"])] {
         let token = ENTRA_KEY.token(&with(alice(), json!({"aud": audience})));
-        assert_eq!(verdict(&mut TestEngine::ready(), &token), "exchanged", "{audience}");
+        assert_eq!(outcome_of(&mut TestEngine::ready(), &token), "exchanged", "{audience}");
     }
 }
 
@@ -171,7 +179,7 @@ fn issuer_that_only_resolves_to_ours_is_refused() {
             false => provider(format!("{LOGIN}/{HOME}/v2.0"), json!({})),
             true => provider(format!("{LOGIN}/{{tenantid}}/v2.0"), json!({"tenants": [HOME]})),
         };
-        let mut given = |issuer: &str, tid: &str| verdict(&mut engine, &of(issuer, tid));
+        let mut given = |issuer: &str, tid: &str| outcome_of(&mut engine, &of(issuer, tid));
         assert_eq!(given(&format!("{LOGIN}/{HOME}/v2.0"), HOME), "exchanged");
         assert_eq!(given(&format!("{STS}/{HOME}/"), HOME), "exchanged");
         assert_eq!(given(&format!("{LOGIN}/{CONSUMERS}/v2.0"), CONSUMERS), "wrong_tenant");
@@ -239,11 +247,11 @@ fn claims_of_wrong_types_grant_nothing() {
         assert_eq!(refused(step), (403, "insufficient_scope".to_owned()), "{scopes}");
     }
     for scopes in [json!("mcp.read  mcp.write"), json!("  mcp.read "), json!(["mcp.read", "x"])] {
-        assert_eq!(verdict(&mut TestEngine::ready(), &with_claims(json!({"scp": scopes}))), "exchanged", "{scopes}");
+        assert_eq!(outcome_of(&mut TestEngine::ready(), &with_claims(json!({"scp": scopes}))), "exchanged", "{scopes}");
     }
     for scopes in [json!(1), json!(true), json!({"mcp.read": true}), json!(["mcp.read", 1]), json!([["mcp.read"]])] {
         assert_eq!(
-            reason(&mut TestEngine::ready(), &with_claims(json!({"scp": scopes}))),
+            reason_of_401(&mut TestEngine::ready(), &with_claims(json!({"scp": scopes}))),
             "invalid_claims",
             "{scopes}"
         );
@@ -262,12 +270,16 @@ fn claims_of_wrong_types_grant_nothing() {
     ] {
         let without = with_claims(with(more.clone(), json!({"scp": "mcp.write"})));
         assert_eq!(refused(TestEngine::ready().decide(bearer("/github", &without))).1, "insufficient_scope", "{more}");
-        assert_eq!(verdict(&mut TestEngine::ready(), &with_claims(more.clone())), "exchanged", "{more}");
+        assert_eq!(outcome_of(&mut TestEngine::ready(), &with_claims(more.clone())), "exchanged", "{more}");
     }
     for cnf in [json!({}), json!({"jkt": "k"}), json!({"x5t#S256": "c"}), json!({"kid": "k"}), json!({"jwk": {}})] {
-        assert_eq!(reason(&mut TestEngine::ready(), &with_claims(json!({"cnf": cnf}))), "bound_token", "{cnf}");
+        assert_eq!(reason_of_401(&mut TestEngine::ready(), &with_claims(json!({"cnf": cnf}))), "bound_token", "{cnf}");
     }
     for cnf in [json!("jkt"), json!([]), json!({"jkt": 1}), json!(1), json!(true)] {
-        assert_eq!(reason(&mut TestEngine::ready(), &with_claims(json!({"cnf": cnf}))), "invalid_claims", "{cnf}");
+        assert_eq!(
+            reason_of_401(&mut TestEngine::ready(), &with_claims(json!({"cnf": cnf}))),
+            "invalid_claims",
+            "{cnf}"
+        );
     }
 }

@@ -5,14 +5,14 @@ use base64::prelude::BASE64_STANDARD;
 use onbehalf_test_support::{ENTRA_KEY, TestEngine, alice, alice_token, base64url_decode, bearer, refused, request};
 use serde_json::{Value, json};
 
-use super::{header, reason, verdict};
+use super::{header, outcome_of, reason_of_401};
 
 // 12 to 17: what a token is made of, and what it says.
 
 #[test]
 fn token_has_one_encoding() {
     let good = alice_token();
-    assert_eq!(verdict(&mut TestEngine::ready(), &good), "exchanged");
+    assert_eq!(outcome_of(&mut TestEngine::ready(), &good), "exchanged");
     let segments: Vec<&str> = good.split('.').collect();
     let respelled = |index: usize, segment: &str| {
         let mut segments = segments.clone();
@@ -170,7 +170,7 @@ fn json_with_two_readings_is_refused_in_header_and_claims() {
             for body in &bodies {
                 let token = ENTRA_KEY.sign_bytes(head, body);
                 let shown = || format!("{:.60} {:.60}", String::from_utf8_lossy(head), String::from_utf8_lossy(body));
-                assert_eq!(reason(&mut TestEngine::ready(), &token), "malformed_token", "{}", shown());
+                assert_eq!(reason_of_401(&mut TestEngine::ready(), &token), "malformed_token", "{}", shown());
             }
         }
     }
@@ -181,7 +181,7 @@ fn unusual_but_valid_json_is_read() {
     let claims = alice().to_string();
     let exchanged = |head: &str, claims: &str| {
         assert_eq!(
-            verdict(&mut TestEngine::ready(), &ENTRA_KEY.sign_bytes(head, claims)),
+            outcome_of(&mut TestEngine::ready(), &ENTRA_KEY.sign_bytes(head, claims)),
             "exchanged",
             "{head} {claims:.60}"
         );
@@ -207,15 +207,18 @@ fn unusual_but_valid_json_is_read() {
     for (name, other) in [("aud", "AUD"), ("exp", "EXP"), ("oid", "OID")] {
         let renamed = claims.replacen(&format!("\"{name}\""), &format!("\"{other}\""), 1);
         assert_eq!(
-            reason(&mut TestEngine::ready(), &ENTRA_KEY.sign_bytes(&head, renamed)),
+            reason_of_401(&mut TestEngine::ready(), &ENTRA_KEY.sign_bytes(&head, renamed)),
             "invalid_claims",
             "{other}"
         );
     }
     let renamed = claims.replacen("\"iss\"", "\"ISS\"", 1);
-    assert_eq!(reason(&mut TestEngine::ready(), &ENTRA_KEY.sign_bytes(&head, renamed)), "unknown_issuer");
+    assert_eq!(reason_of_401(&mut TestEngine::ready(), &ENTRA_KEY.sign_bytes(&head, renamed)), "unknown_issuer");
     let renamed = head.replacen("\"alg\"", "\"ALG\"", 1);
-    assert_eq!(reason(&mut TestEngine::ready(), &ENTRA_KEY.sign_bytes(renamed, &claims)), "unsupported_algorithm");
+    assert_eq!(
+        reason_of_401(&mut TestEngine::ready(), &ENTRA_KEY.sign_bytes(renamed, &claims)),
+        "unsupported_algorithm"
+    );
 }
 
 #[test]
@@ -224,7 +227,7 @@ fn number_with_too_many_digits_is_refused() {
     for digits in [400, 10_000] {
         let more = format!("{{\"x\":{},", "9".repeat(digits));
         let token = ENTRA_KEY.sign_bytes(header(json!({})).to_string(), claims.replacen('{', &more, 1));
-        assert_eq!(reason(&mut TestEngine::ready(), &token), "malformed_token", "{digits}");
+        assert_eq!(reason_of_401(&mut TestEngine::ready(), &token), "malformed_token", "{digits}");
     }
     // Those of a megabyte are not looked at.
     let more = format!("{{\"x\":{},", "9".repeat(1 << 20));

@@ -11,7 +11,7 @@ use onbehalf_test_support::{
 };
 use serde_json::{Value, json};
 
-use super::{RSA, header, read, reason, verdict, with_keys};
+use super::{RSA, header, outcome_of, read, reason_of_401, with_keys};
 
 #[test]
 fn weak_or_costly_rsa_keys_are_not_used() {
@@ -139,28 +139,28 @@ fn kid_selects_only_among_the_keys_of_the_issuer() {
         // Even the right key does not make it good under another name.
         for signer in [&*ENTRA_KEY, &*OKTA_KEY, &*OTHER_KEY] {
             let token = signer.sign(&header(json!({"kid": kid})), &alice());
-            assert_eq!(reason(&mut TestEngine::ready(), &token), "unknown_key", "{kid:.40}");
+            assert_eq!(reason_of_401(&mut TestEngine::ready(), &token), "unknown_key", "{kid:.40}");
         }
     }
     for kid in [json!(1), json!(["entra-1"]), json!({"entra-1": 1}), json!(true)] {
         let token = ENTRA_KEY.sign(&header(json!({"kid": kid})), &alice());
-        assert_eq!(reason(&mut TestEngine::ready(), &token), "malformed_token", "{kid}");
+        assert_eq!(reason_of_401(&mut TestEngine::ready(), &token), "malformed_token", "{kid}");
     }
     let null = ENTRA_KEY.sign_bytes(r#"{"alg":"ES256","kid":null}"#, alice().to_string());
-    assert_eq!(reason(&mut TestEngine::ready(), &null), "malformed_token");
+    assert_eq!(reason_of_401(&mut TestEngine::ready(), &null), "malformed_token");
 }
 
 #[test]
 fn token_without_kid_is_accepted_only_if_one_key_fits() {
     let without = |signer: &Signer| signer.sign(&header(json!({"kid": null})), &alice());
-    assert_eq!(verdict(&mut TestEngine::ready(), &without(&ENTRA_KEY)), "exchanged");
-    assert_eq!(reason(&mut TestEngine::ready(), &without(&OKTA_KEY)), "bad_signature");
+    assert_eq!(outcome_of(&mut TestEngine::ready(), &without(&ENTRA_KEY)), "exchanged");
+    assert_eq!(reason_of_401(&mut TestEngine::ready(), &without(&OKTA_KEY)), "bad_signature");
     let two: Value = serde_json::from_slice(&key_set(&[&ENTRA_KEY, &OTHER_KEY])).unwrap();
     let mut engine = with_keys(&two);
     for signer in [&*ENTRA_KEY, &*OTHER_KEY, &*OKTA_KEY] {
-        assert_eq!(reason(&mut engine, &without(signer)), "unknown_key");
+        assert_eq!(reason_of_401(&mut engine, &without(signer)), "unknown_key");
     }
-    assert_eq!(verdict(&mut engine, &alice_token()), "exchanged");
+    assert_eq!(outcome_of(&mut engine, &alice_token()), "exchanged");
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn kid_of_two_keys_selects_neither() {
     twins["keys"][1]["kid"] = json!("entra-1");
     let mut engine = with_keys(&twins);
     for signer in [&*ENTRA_KEY, &*OTHER_KEY] {
-        assert_eq!(verdict(&mut engine, &signer.sign(&header(json!({})), &alice())), "unknown_key");
+        assert_eq!(outcome_of(&mut engine, &signer.sign(&header(json!({})), &alice())), "unknown_key");
     }
 }
 
@@ -196,11 +196,11 @@ fn key_addresses_and_keys_in_a_token_are_ignored() {
             engine.expect_no_call();
         }
         for kid in [json!("other-1"), json!("https://evil.example/keys")] {
-            assert_eq!(reason(&mut TestEngine::ready(), &forged(kid)), "unknown_key", "{more:.60}");
+            assert_eq!(reason_of_401(&mut TestEngine::ready(), &forged(kid)), "unknown_key", "{more:.60}");
         }
         // Beside the right key they are nothing.
         let good = ENTRA_KEY.sign(&header(more.clone()), &alice());
-        assert_eq!(verdict(&mut TestEngine::ready(), &good), "exchanged", "{more:.60}");
+        assert_eq!(outcome_of(&mut TestEngine::ready(), &good), "exchanged", "{more:.60}");
     }
 }
 
@@ -266,8 +266,8 @@ fn keys_for_other_uses_verify_no_signature() {
         // Among good ones, so that it is the key that is refused and not the set.
         let mut engine =
             with_keys(&json!({"keys": [with(key.clone(), change.clone()), other["keys"][0], null, 7, []]}));
-        assert_eq!(verdict(&mut engine, &alice_token()), "unknown_key", "{change}");
-        assert_eq!(verdict(&mut engine, &OTHER_KEY.token(&alice())), "exchanged", "{change}");
+        assert_eq!(outcome_of(&mut engine, &alice_token()), "unknown_key", "{change}");
+        assert_eq!(outcome_of(&mut engine, &OTHER_KEY.token(&alice())), "exchanged", "{change}");
     }
 }
 
@@ -279,6 +279,6 @@ fn jwks_with_thousands_of_keys_is_read_up_to_256() {
     keys[255] = set["keys"][0].clone();
     keys[256] = set["keys"][1].clone();
     let mut engine = with_keys(&json!({"keys": keys}));
-    assert_eq!(verdict(&mut engine, &alice_token()), "exchanged");
-    assert_eq!(verdict(&mut engine, &OTHER_KEY.token(&alice())), "unknown_key");
+    assert_eq!(outcome_of(&mut engine, &alice_token()), "exchanged");
+    assert_eq!(outcome_of(&mut engine, &OTHER_KEY.token(&alice())), "unknown_key");
 }

@@ -19,7 +19,7 @@ use std::sync::LazyLock;
 
 /// The reason for which a token is refused with 401. Nothing is asked of anybody but for the documents of the two
 /// providers, at their own addresses.
-fn reason(engine: &mut TestEngine, token: &str) -> String {
+fn reason_of_401(engine: &mut TestEngine, token: &str) -> String {
     let step = match engine.decide(bearer("/github", token)) {
         Step::Wait => engine.serve_keys().pop().expect("an answer").1,
         step => step,
@@ -31,7 +31,7 @@ fn reason(engine: &mut TestEngine, token: &str) -> String {
 }
 
 /// What becomes of a token: `exchanged`, or why it is refused.
-fn verdict(engine: &mut TestEngine, token: &str) -> String {
+fn outcome_of(engine: &mut TestEngine, token: &str) -> String {
     match engine.decide(bearer("/github", token)) {
         Step::Forward(_) => "exchanged".to_owned(),
         Step::Answer(answer) => refused(Step::Answer(answer)).1,
@@ -53,16 +53,10 @@ fn header(more: Value) -> Value {
 
 /// An engine whose first provider publishes these keys.
 fn with_keys(set: &Value) -> TestEngine {
-    let mut engine = TestEngine::new(&configuration());
-    engine.tick();
-    while let Some((flight, call)) = engine.inner.next_call() {
-        let reply = match call.url.as_str().ends_with("discovery/v2.0/keys") {
-            true => answer(200, set.to_string().as_bytes()),
-            false => provider_document(&call),
-        };
-        engine.reply(flight, &reply);
-    }
-    engine
+    TestEngine::with_replies(&configuration(), |call| match call.url.as_str().ends_with("discovery/v2.0/keys") {
+        true => answer(200, set.to_string().as_bytes()),
+        false => provider_document(call),
+    })
 }
 
 /// How many keys of a set are used, and why the others are not.

@@ -7,7 +7,7 @@ use onbehalf_test_support::{
 };
 use serde_json::{Value, json};
 
-use super::{header, reason, signed};
+use super::{header, reason_of_401, signed};
 
 #[test]
 fn critical_extensions_and_other_encodings_are_refused() {
@@ -31,7 +31,7 @@ fn critical_extensions_and_other_encodings_are_refused() {
         r#""zip":null"#,
     ] {
         let token = ENTRA_KEY.sign_bytes(format!(r#"{{"alg":"ES256","kid":"entra-1",{more}}}"#), &claims);
-        assert_eq!(reason(&mut TestEngine::ready(), &token), "malformed_token", "{more}");
+        assert_eq!(reason_of_401(&mut TestEngine::ready(), &token), "malformed_token", "{more}");
     }
     // RFC 7797 section 5.2: the payload as it is.
     let input = format!("{}.{claims}", base64url(r#"{"alg":"ES256","kid":"entra-1","b64":false,"crit":["b64"]}"#));
@@ -60,16 +60,16 @@ fn jwt_with_the_typ_of_another_kind_is_no_access_token() {
         for typ in [kind.to_owned(), kind.to_uppercase(), format!("application/{kind}")] {
             for (signer, claims) in [(&*ENTRA_KEY, alice()), (&*OKTA_KEY, bob())] {
                 let token = signer.sign(&json!({"alg": "ES256", "kid": signer.kid, "typ": typ}), &claims);
-                assert_eq!(reason(&mut TestEngine::ready(), &token), "unsupported_token_type", "{typ:?}");
+                assert_eq!(reason_of_401(&mut TestEngine::ready(), &token), "unsupported_token_type", "{typ:?}");
             }
         }
     }
     for cty in ["JWT", "jwt", "application/jwt", "at+jwt"] {
         let token = ENTRA_KEY.sign(&header(json!({"cty": cty})), &alice());
-        assert_eq!(reason(&mut TestEngine::ready(), &token), "malformed_token", "{cty}");
+        assert_eq!(reason_of_401(&mut TestEngine::ready(), &token), "malformed_token", "{cty}");
     }
     let nested = ENTRA_KEY.sign_bytes(header(json!({})).to_string(), alice_token());
-    assert_eq!(reason(&mut TestEngine::ready(), &nested), "malformed_token");
+    assert_eq!(reason_of_401(&mut TestEngine::ready(), &nested), "malformed_token");
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn jwt_of_another_kind_without_typ_is_no_access_token() {
         for typ in [json!("JWT"), json!(null)] {
             for (signer, claims) in [(&*ENTRA_KEY, of_entra(more.clone())), (&*OKTA_KEY, of_okta(more.clone()))] {
                 let head = with(json!({"alg": "ES256", "kid": signer.kid}), json!({"typ": typ}));
-                assert_eq!(reason(&mut TestEngine::ready(), &signer.sign(&head, &claims)), expected, "{what}");
+                assert_eq!(reason_of_401(&mut TestEngine::ready(), &signer.sign(&head, &claims)), expected, "{what}");
             }
         }
     }
@@ -101,7 +101,7 @@ fn jwt_of_another_kind_without_typ_is_no_access_token() {
     for uri in ["http://schemas.openid.net/event/backchannel-logout", "urn:another"] {
         let token = OKTA_KEY.token(&with(bob(), json!({"scp": null, "cid": null, "events": {uri: {}}})));
         let mut engine = TestEngine::new(&configuration).with_keys();
-        assert_eq!(reason(&mut engine, &token), "unsupported_token_type");
+        assert_eq!(reason_of_401(&mut engine, &token), "unsupported_token_type");
     }
     // A client's assertion has the client's signature, whoever it names as its issuer.
     let client = onbehalf::crypto::SigningKey::parse(
@@ -115,7 +115,7 @@ fn jwt_of_another_kind_without_typ_is_no_access_token() {
         let token = signed(&head, &claims, |input| {
             onbehalf::crypto::Crypto::sign(&onbehalf::crypto::Software, &client, input).unwrap()
         });
-        assert_eq!(reason(&mut TestEngine::ready(), &token), expected);
+        assert_eq!(reason_of_401(&mut TestEngine::ready(), &token), expected);
     }
 }
 

@@ -9,7 +9,7 @@ use onbehalf_test_support::{
 };
 use serde_json::{Value, json};
 
-use super::{ASSERTION, asserted, error, field, proof, with_client};
+use super::{ASSERTION, asserted, authentication_error, field, proof, with_client};
 
 const NEXT_ASSERTION: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ3b3JrbG9hZCJ9.bmV4dA";
 
@@ -141,7 +141,7 @@ fn token_in_use_survives_a_rejected_client_assertion() {
 
 #[test]
 fn client_assertion_has_exactly_one_source() {
-    let at = |assertion: Value| error(&json!({"method": "client_assertion", "assertion": assertion}));
+    let at = |assertion: Value| authentication_error(&json!({"method": "client_assertion", "assertion": assertion}));
     for (assertion, path, found) in [
         (json!({}), "assertion", "neither env nor header"),
         (json!({"env": "A", "header": "x-a"}), "assertion", "both env and header"),
@@ -157,7 +157,10 @@ fn client_assertion_has_exactly_one_source() {
         assert!(error.contains(&expected), "{error}");
         assert!(!error.contains(ASSERTION), "{error}");
     }
-    assert!(error(&json!({"method": "client_assertion"})).contains("client.authentication.assertion: found nothing"));
+    assert!(
+        authentication_error(&json!({"method": "client_assertion"}))
+            .contains("client.authentication.assertion: found nothing")
+    );
 
     let mut configuration = asserted();
     configuration["identity_providers"]["okta-eu"]["subject_token"] =

@@ -8,10 +8,11 @@ mod signed_assertion;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use onbehalf::config::Config;
 use onbehalf::crypto::{Algorithm, Crypto as _, PublicKey, Software};
 use onbehalf::http::Call;
-use onbehalf_test_support::{TestEngine, alice_token, base64url_decode, bearer, configuration, environment, form};
+use onbehalf_test_support::{
+    TestEngine, alice_token, base64url_decode, bearer, configuration, configuration_error, form,
+};
 use rsa::pkcs8::{EncodePrivateKey as _, LineEnding};
 use rsa::traits::PublicKeyParts as _;
 use serde_json::{Value, json};
@@ -58,9 +59,8 @@ fn assertion(authentication: Value, algorithm: &str, public: &PublicKey) -> (Val
     (part(header), part(claims))
 }
 
-fn error(authentication: &Value) -> String {
-    let configuration = with_client(authentication.clone()).to_string();
-    Config::parse(configuration.as_bytes(), &environment).unwrap_err().to_string()
+fn authentication_error(authentication: &Value) -> String {
+    configuration_error(&with_client(authentication.clone())).to_string()
 }
 
 /// Something that has a public key in it, as a certificate has, in PEM.

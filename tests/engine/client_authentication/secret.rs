@@ -10,7 +10,7 @@ use onbehalf_test_support::{
 };
 use serde_json::json;
 
-use super::{RSA, error, with_client};
+use super::{RSA, authentication_error, with_client};
 
 fn with_two_secrets(method: &str) -> TestEngine {
     TestEngine::new(&with_client(
@@ -81,7 +81,8 @@ fn previous_secret_is_tried_only_after_invalid_client() {
 
 #[test]
 fn previous_secret_needs_a_method_with_a_secret() {
-    let error = error(&json!({"method": "private_key_jwt", "algorithm": "RS256", "key": {"inline": RSA.pem},
+    let error =
+        authentication_error(&json!({"method": "private_key_jwt", "algorithm": "RS256", "key": {"inline": RSA.pem},
         "previous_secret": {"inline": "old"}}));
     assert!(error.contains("authentication.previous_secret: "), "{error}");
 }
@@ -116,7 +117,7 @@ fn field_that_the_method_does_not_use_is_refused() {
     for (method, used) in used {
         for (name, value) in values.as_object().unwrap() {
             if !used.contains(&name.as_str()) {
-                let error = error(&json!({"method": method, name: value}));
+                let error = authentication_error(&json!({"method": method, name: value}));
                 assert!(error.contains(&format!("authentication.{name}: found a value")), "{method} {name}: {error}");
             }
         }

@@ -10,7 +10,7 @@ use onbehalf_test_support::{NOW, base64url, with};
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 
-use super::{Pair, RSA, assertion, certificate, error};
+use super::{Pair, RSA, assertion, authentication_error, certificate};
 
 static P256: LazyLock<Pair> = LazyLock::new(|| {
     let pair = ES256KeyPair::generate();
@@ -63,14 +63,15 @@ fn client_key_must_fit_the_configured_algorithm() {
     for (algorithm, pair) in ALGORITHMS {
         for (other, other_pair) in ALGORITHMS {
             if pair.bytes != other_pair.bytes {
-                let error = error(
+                let error = authentication_error(
                     &json!({"method": "private_key_jwt", "algorithm": algorithm, "key": {"inline": other_pair.pem}}),
                 );
                 assert!(error.contains("client.authentication.key"), "{algorithm} with a key for {other}: {error}");
             }
         }
     }
-    let error = error(&json!({"method": "private_key_jwt", "algorithm": "HS256", "key": {"inline": RSA.pem}}));
+    let error =
+        authentication_error(&json!({"method": "private_key_jwt", "algorithm": "HS256", "key": {"inline": RSA.pem}}));
     assert!(error.contains("client.authentication.algorithm") && error.contains("PS256"), "{error}");
 }
 
@@ -106,15 +107,17 @@ fn certificate_must_belong_to_the_client_key() {
         (&RSA.pem, "no PEM"),
         (&format!("{own}{empty}"), "no PEM"),
     ] {
-        let error = error(&json!({"method": "private_key_jwt", "algorithm": "PS256", "key": {"inline": RSA.pem},
-            "certificate": {"inline": certificate}}));
+        let error = authentication_error(
+            &json!({"method": "private_key_jwt", "algorithm": "PS256", "key": {"inline": RSA.pem},
+            "certificate": {"inline": certificate}}),
+        );
         assert!(error.contains("authentication.certificate: ") && error.contains(what), "{error}");
         assert!(!error.contains("PRIVATE"), "{error}");
     }
     let (_, own) = certificate(&RSA, 1);
     let error = |more: Value| {
         let base = json!({"method": "private_key_jwt", "algorithm": "PS256", "key": {"inline": RSA.pem}});
-        error(&with(base, more))
+        authentication_error(&with(base, more))
     };
     assert!(
         error(json!({"certificate": {"inline": own}, "certificate_header": ["x5u"]})).contains("certificate_header")

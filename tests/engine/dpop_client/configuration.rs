@@ -1,10 +1,10 @@
 //! Configuration of DPoP keys.
 
 use jwt_simple::algorithms::RS256KeyPair;
-use onbehalf_test_support::{configuration, parse, with};
+use onbehalf_test_support::{configuration, configuration_error, parse, with};
 use serde_json::{Value, json};
 
-use super::{as_dpop, error, pem, with_key};
+use super::{as_dpop, pem, with_key};
 
 #[test]
 fn configuration_without_a_usable_dpop_key_is_refused() {
@@ -12,7 +12,7 @@ fn configuration_without_a_usable_dpop_key_is_refused() {
     let with_exchange = |mut configuration: Value, more: Value| {
         let exchange = &mut configuration["resources"][0]["exchange"]["okta-eu"];
         *exchange = with(exchange.clone(), more);
-        error(&configuration)
+        configuration_error(&configuration).to_string()
     };
     let at = "resources[0].exchange.okta-eu";
     let found = with_exchange(no_key, json!({"presented_as": "dpop"}));
@@ -35,7 +35,7 @@ fn configuration_without_a_usable_dpop_key_is_refused() {
     for (key, algorithm, field) in
         [(pem(), "ES384", "key"), (pem(), "HS256", "algorithm"), ("no key".to_owned(), "ES256", "key")]
     {
-        let found = error(&with_key(&key, algorithm, json!({})));
+        let found = configuration_error(&with_key(&key, algorithm, json!({}))).to_string();
         assert!(
             found.contains(&format!("okta-eu.client.dpop.{field}: ")) && !found.contains("BEGIN PRIVATE KEY-"),
             "{found}"
@@ -43,7 +43,7 @@ fn configuration_without_a_usable_dpop_key_is_refused() {
     }
     let mut empty = configuration();
     empty["identity_providers"]["okta-eu"]["client"]["dpop"] = json!({});
-    assert!(error(&empty).contains("client.dpop.algorithm: found nothing"));
+    assert!(configuration_error(&empty).to_string().contains("client.dpop.algorithm: found nothing"));
 }
 
 #[test]

@@ -5,13 +5,11 @@ mod token_endpoint;
 mod upstream;
 
 use jwt_simple::algorithms::{ECDSAP256KeyPairLike as _, ES256KeyPair};
-use onbehalf::config::Config;
 use onbehalf::crypto::Software;
 use onbehalf::http::{Call, HeaderEdits, Reply, Url};
 use onbehalf::token::dpop;
 use onbehalf_test_support::{
-    NOW, OKTA_KEY, TestEngine, answer_with, base64url, base64url_decode, bob, configuration, environment,
-    sha256_base64url, with,
+    NOW, OKTA_KEY, answer_with, base64url, bob, configuration, jws_part, sha256_base64url, with,
 };
 use serde_json::{Value, json};
 use std::sync::LazyLock;
@@ -47,10 +45,6 @@ fn as_dpop() -> Value {
     with_key(&pem(), "ES256", json!({"presented_as": "dpop"}))
 }
 
-fn engine() -> TestEngine {
-    TestEngine::new(&as_dpop()).with_keys()
-}
-
 /// Another user of the same provider for each name.
 fn user(name: &str) -> String {
     OKTA_KEY.token(&with(bob(), json!({"uid": name, "jti": format!("AT.{name}")})))
@@ -63,12 +57,8 @@ fn proof_of(call: &Call) -> String {
     proof
 }
 
-fn part(token: &str, index: usize) -> Value {
-    serde_json::from_slice(&base64url_decode(token.split('.').nth(index).unwrap())).unwrap()
-}
-
 fn claims(proof: &str) -> Value {
-    part(proof, 1)
+    jws_part(proof, 1)
 }
 
 fn nonce_of(call: &Call) -> Value {
@@ -76,7 +66,7 @@ fn nonce_of(call: &Call) -> Value {
 }
 
 /// What the filter itself says of a proof to it for that method, URL and token.
-fn verdict(proof: &str, method: &str, url: &str, token: &str) -> Result<(), &'static str> {
+fn verify_proof(proof: &str, method: &str, url: &str, token: &str) -> Result<(), &'static str> {
     let url = Url::parse(url).unwrap();
     let key_thumbprint = &thumbprint();
     let expected = dpop::Expected {
@@ -96,8 +86,4 @@ fn bound(token: &str, headers: &[(&str, &str)]) -> Reply {
 
 fn proof(edits: &HeaderEdits) -> String {
     edits.proof.as_ref().expect("a proof").reveal().to_owned()
-}
-
-fn error(configuration: &Value) -> String {
-    Config::parse(configuration.to_string().as_bytes(), &environment).unwrap_err().to_string()
 }

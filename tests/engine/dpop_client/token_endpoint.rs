@@ -5,12 +5,12 @@ use onbehalf::crypto::{Algorithm, Software};
 use onbehalf::engine::Sample;
 use onbehalf::http::{Call, CallFailure, Reply};
 use onbehalf_test_support::{
-    NOW, OKTA, TestEngine, alice_token, answer_with, authorization, base64url_decode, bearer, bob_token, form, refused,
-    with,
+    NOW, OKTA, TestEngine, alice_token, answer_with, authorization, base64url_decode, bearer, bob_token, form,
+    jws_part, refused, with,
 };
 use serde_json::{Value, json};
 
-use super::{TOKEN_ENDPOINT, as_dpop, bound, claims, engine, nonce_of, part, proof_of, user, verdict, with_key};
+use super::{TOKEN_ENDPOINT, as_dpop, bound, claims, nonce_of, proof_of, user, verify_proof, with_key};
 
 fn use_nonce(status: u16, headers: &[(&str, &str)]) -> Reply {
     answer_with(status, headers, &json!({"error": "use_dpop_nonce", "error_description": "nonce"}))
@@ -18,7 +18,7 @@ fn use_nonce(status: u16, headers: &[(&str, &str)]) -> Reply {
 
 #[test]
 fn token_request_has_a_proof_for_its_endpoint() {
-    let mut engine = engine();
+    let mut engine = TestEngine::new(&as_dpop()).with_keys();
     let mut seen = Vec::new();
     for name in ["one", "two"] {
         engine.send_waiting(bearer("/github", &user(name)));
@@ -26,9 +26,9 @@ fn token_request_has_a_proof_for_its_endpoint() {
         assert_eq!(call.url.as_str(), TOKEN_ENDPOINT);
         let proof = proof_of(&call);
         // All of it holds but the one claim that is only for resources.
-        assert_eq!(verdict(&proof, "POST", TOKEN_ENDPOINT, ""), Err("ath is not the hash of the token"));
-        assert_eq!(verdict(&proof, "POST", OKTA, ""), Err("htu is not the URL of the request"));
-        let header = part(&proof, 0);
+        assert_eq!(verify_proof(&proof, "POST", TOKEN_ENDPOINT, ""), Err("ath is not the hash of the token"));
+        assert_eq!(verify_proof(&proof, "POST", OKTA, ""), Err("htu is not the URL of the request"));
+        let header = jws_part(&proof, 0);
         assert_eq!((header["typ"].as_str(), header["alg"].as_str()), (Some("dpop+jwt"), Some("ES256")));
         let mut members: Vec<_> = header["jwk"].as_object().unwrap().keys().collect();
         members.sort();
@@ -63,7 +63,7 @@ fn proof_is_signed_with_keys_of_every_kind() {
         let mut engine = TestEngine::new(&with_key(pem, algorithm, json!({"presented_as": "dpop"}))).with_keys();
         engine.send_waiting(bearer("/github", &bob_token()));
         let proof = proof_of(&engine.expect_call().1);
-        let header = part(&proof, 0);
+        let header = jws_part(&proof, 0);
         assert_eq!((header["alg"].as_str(), header["jwk"]["kty"].as_str()), (Some(algorithm), Some(kind)));
         for private in ["d", "p", "q", "dp", "dq", "qi"] {
             assert!(header["jwk"].get(private).is_none(), "{algorithm} {private}");
@@ -86,7 +86,7 @@ fn proof_is_signed_with_keys_of_every_kind() {
 #[test]
 fn provider_nonce_is_in_the_retry_and_in_later_proofs() {
     for status in [400, 401] {
-        let mut engine = engine();
+        let mut engine = TestEngine::new(&as_dpop()).with_keys();
         let id = engine.send_waiting(bearer("/github", &user("one")));
         let (flight, first) = engine.expect_call();
         assert_eq!(nonce_of(&first), Value::Null);
@@ -96,7 +96,7 @@ fn provider_nonce_is_in_the_retry_and_in_later_proofs() {
         let jti = |call: &Call| claims(&proof_of(call))["jti"].clone();
         assert_ne!(jti(&first), jti(&second));
         let assertion = |call: &Call| form(call)["client_assertion"].clone();
-        assert_ne!(part(&assertion(&first), 1)["jti"], part(&assertion(&second), 1)["jti"]);
+        assert_ne!(jws_part(&assertion(&first), 1)["jti"], jws_part(&assertion(&second), 1)["jti"]);
         let mut steps = engine.reply(flight, &bound("up", &[]));
         assert_eq!(steps.remove(0).0, id);
         engine.expect_no_call();
@@ -113,7 +113,7 @@ fn provider_nonce_is_in_the_retry_and_in_later_proofs() {
 
 #[test]
 fn stale_nonce_costs_one_call_and_a_second_demand_is_an_error() {
-    let mut engine = engine();
+    let mut engine = TestEngine::new(&as_dpop()).with_keys();
     engine.send_waiting(bearer("/github", &user("one")));
     let (flight, _) = engine.expect_call();
     engine.reply(flight, &bound("up", &[("dpop-nonce", "n1")]));
@@ -144,7 +144,7 @@ fn malformed_nonce_is_not_kept_and_causes_no_retry() {
         &[("dpop-nonce", "a"), ("dpop-nonce", "b")],
     ];
     for headers in bad {
-        let mut engine = engine();
+        let mut engine = TestEngine::new(&as_dpop()).with_keys();
         engine.send_waiting(bearer("/github", &user("one")));
         let (flight, _) = engine.expect_call();
         assert_eq!(engine.reply(flight, &use_nonce(400, headers)).len(), 1, "{headers:?}");
@@ -158,7 +158,7 @@ fn malformed_nonce_is_not_kept_and_causes_no_retry() {
         use_nonce(500, &[("dpop-nonce", "n")]),
         answer_with(400, &[("dpop-nonce", "n")], &json!({"error": "invalid_dpop_proof"})),
     ] {
-        let mut engine = engine();
+        let mut engine = TestEngine::new(&as_dpop()).with_keys();
         engine.send_waiting(bearer("/github", &user("one")));
         let (flight, _) = engine.expect_call();
         assert_eq!(engine.reply(flight, &reply).len(), 1);
@@ -204,7 +204,7 @@ fn nonce_previous_secret_and_broken_connection_are_retried_together() {
 
 #[test]
 fn concurrent_exchanges_each_learn_the_nonce_by_one_retry() {
-    let mut engine = engine();
+    let mut engine = TestEngine::new(&as_dpop()).with_keys();
     engine.send_waiting(bearer("/github", &user("one")));
     engine.send_waiting(bearer("/github", &user("two")));
     let calls = [engine.expect_call().0, engine.expect_call().0];

@@ -12,7 +12,7 @@ use onbehalf_test_support::{
 use serde_json::{Value, json};
 use std::time::Duration;
 
-use super::{TOKEN_ENDPOINT, as_dpop, bound, claims, engine, nonce_of, pem, proof, user, verdict, with_key};
+use super::{TOKEN_ENDPOINT, as_dpop, bound, claims, nonce_of, pem, proof, user, verify_proof, with_key};
 
 /// What goes on with a token from the cache.
 fn goes_on(engine: &mut TestEngine, request: Request) -> HeaderEdits {
@@ -21,37 +21,37 @@ fn goes_on(engine: &mut TestEngine, request: Request) -> HeaderEdits {
 
 #[test]
 fn bound_token_is_forwarded_with_a_fresh_proof_for_each_request() {
-    let mut engine = engine();
+    let mut engine = TestEngine::new(&as_dpop()).with_keys();
     let edits = forwarded(engine.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
     assert_eq!(edits.authorization.as_ref().unwrap().reveal(), "DPoP up");
     let first = proof(&edits);
-    verdict(&first, "POST", "https://mcp.acme.example/github", "up").unwrap();
+    verify_proof(&first, "POST", "https://mcp.acme.example/github", "up").unwrap();
     // From the cache.
     let bearer = format!("Bearer {}", bob_token());
     let edits = goes_on(&mut engine, request("GET", "/github/a%20b?x=1", &[("authorization", &bearer)]));
     assert_eq!(edits.authorization.as_ref().unwrap().reveal(), "DPoP up");
     let second = proof(&edits);
     let url = "https://mcp.acme.example/github/a%20b";
-    verdict(&second, "GET", url, "up").unwrap();
+    verify_proof(&second, "GET", url, "up").unwrap();
     assert_eq!(claims(&second)["htu"], url);
     assert_eq!(claims(&second)["ath"], sha256_base64url(b"up"));
     assert_ne!(claims(&first)["jti"], claims(&second)["jti"]);
     for (method, url, token) in
         [("POST", url, "up"), ("GET", "https://mcp.acme.example/github", "up"), ("GET", url, "other")]
     {
-        assert!(verdict(&second, method, url, token).is_err());
+        assert!(verify_proof(&second, method, url, token).is_err());
     }
 }
 
 #[test]
 fn callers_proof_is_never_forwarded() {
-    let mut engine = engine();
+    let mut engine = TestEngine::new(&as_dpop()).with_keys();
     authorization(engine.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
     let bearer_token = format!("Bearer {}", bob_token());
     let fields = [("authorization", bearer_token.as_str()), ("dpop", "theirs"), ("dpop", "theirs too")];
     let edits = goes_on(&mut engine, request("POST", "/github", &fields));
     assert!(edits.remove.contains(&"dpop".to_owned()));
-    verdict(&proof(&edits), "POST", "https://mcp.acme.example/github", "up").unwrap();
+    verify_proof(&proof(&edits), "POST", "https://mcp.acme.example/github", "up").unwrap();
     // A resource without proofs has none, neither theirs nor ours.
     let mut engine = TestEngine::ready();
     authorization(engine.exchange(bearer("/github", &bob_token()), &issued("up")));
@@ -69,7 +69,7 @@ fn upstream_proof_has_the_configured_upstream_url() {
     {
         let edits = goes_on(&mut engine, bearer(path, &bob_token()));
         assert_eq!(claims(&proof(&edits))["htu"], expected);
-        verdict(&proof(&edits), "POST", expected, "up").unwrap();
+        verify_proof(&proof(&edits), "POST", expected, "up").unwrap();
     }
 }
 
@@ -195,7 +195,7 @@ fn bound_token_is_shared_only_with_workers_of_the_same_key() {
     let mut second = TestEngine::sharing(&as_dpop(), &shared).with_keys();
     let edits = goes_on(&mut second, bearer("/github", &bob_token()));
     assert_eq!(edits.authorization.as_ref().unwrap().reveal(), "DPoP up");
-    verdict(&proof(&edits), "POST", "https://mcp.acme.example/github", "up").unwrap();
+    verify_proof(&proof(&edits), "POST", "https://mcp.acme.example/github", "up").unwrap();
     // What workers share is under a key that is made of the client's secrets, and they are the same.
     let other = ES256KeyPair::generate().key_pair().to_pem().unwrap();
     let mut third =
@@ -215,7 +215,7 @@ fn answered_with(engine: &mut TestEngine, edits: &HeaderEdits, status: u16, head
 
 #[test]
 fn upstream_nonce_demand_is_met_by_the_next_request() {
-    let mut engine = engine();
+    let mut engine = TestEngine::new(&as_dpop()).with_keys();
     let edits = forwarded(engine.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
     // Those that were under way at once are told the same.
     for _ in [1, 2] {
@@ -240,7 +240,7 @@ fn upstream_nonce_demand_is_met_by_the_next_request() {
     engine.expect_no_call();
     // Without a nonce, or with another error, it is the token that is not good.
     for headers in [&[("www-authenticate", "DPoP error=\"use_dpop_nonce\"")][..], &[("dpop-nonce", "u3")]] {
-        let mut engine = self::engine();
+        let mut engine = TestEngine::new(&as_dpop()).with_keys();
         let edits = forwarded(engine.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
         assert!(matches!(answered_with(&mut engine, &edits, 401, headers), Response::Instead(_)));
         engine.send_waiting(bearer("/github", &bob_token()));

@@ -17,10 +17,10 @@ proptest! {
     #[test]
     fn proof_with_one_changed_byte_is_refused((at, byte) in change(), insert in any::<bool>()) {
         let (good, thumbprint) = proof(json!({}));
-        prop_assert!(verdict(&good, &thumbprint, NOW).is_ok());
+        prop_assert!(verify_proof(&good, &thumbprint, NOW).is_ok());
         let changed = changed(&good, &at, byte, insert);
         prop_assume!(changed != good);
-        prop_assert!(verdict(&changed, &thumbprint, NOW).is_err(), "accepted with {:?}", char::from(byte));
+        prop_assert!(verify_proof(&changed, &thumbprint, NOW).is_err(), "accepted with {:?}", char::from(byte));
     }
 
     #[test]
@@ -29,7 +29,7 @@ proptest! {
         now in prop_oneof![0..1000_u64, 0..EXACT, Just(u64::MAX / 1000)],
     ) {
         let (good, thumbprint) = proof(json!({"iat": issued}));
-        prop_assert_eq!(verdict(&good, &thumbprint, UnixTime::from_secs(now)).is_ok(), issued.abs_diff(now) <= 300);
+        prop_assert_eq!(verify_proof(&good, &thumbprint, UnixTime::from_secs(now)).is_ok(), issued.abs_diff(now) <= 300);
     }
 
     #[test]
@@ -45,7 +45,7 @@ proptest! {
             _ => format!("https://mcp.acme.example/github{authority}?{spelling}"),
         };
         let (good, thumbprint) = proof(json!({"htu": htu}));
-        let is_good = verdict(&good, &thumbprint, NOW).is_ok();
+        let is_good = verify_proof(&good, &thumbprint, NOW).is_ok();
         let written = htu.split(['?', '#']).next().unwrap();
         let decoded = percent_encoding::percent_decode_str(written).decode_utf8_lossy().into_owned();
         prop_assert!(!is_good || decoded == "https://mcp.acme.example/github", "{}", htu);
@@ -63,7 +63,7 @@ fn proof(changes: Value) -> (String, String) {
     (OTHER_KEY.sign(&header, &with(claims, changes)), thumbprint)
 }
 
-fn verdict(proof: &str, key_thumbprint: &str, now: UnixTime) -> Result<dpop::Proof, &'static str> {
+fn verify_proof(proof: &str, key_thumbprint: &str, now: UnixTime) -> Result<dpop::Proof, &'static str> {
     let url = Url::parse("https://mcp.acme.example/github").unwrap();
     let (path, access_token, max_age) = ("/github", "token", Duration::from_secs(300));
     let expected = dpop::Expected { method: b"POST", url: &url, path, access_token, key_thumbprint, max_age };

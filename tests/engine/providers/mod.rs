@@ -58,11 +58,9 @@ fn templated_keys() -> Vec<u8> {
 }
 
 /// An engine whose provider is asked for its metadata at `asked` and names itself `issuer`.
-fn ready(configuration: &Value, asked: &str, issuer: &str) -> TestEngine {
-    let mut engine = TestEngine::new(configuration);
-    engine.tick();
-    while let Some((flight, call)) = engine.inner.next_call() {
-        let reply = if call.url.as_str().contains(".well-known") {
+fn discovered_at(configuration: &Value, asked: &str, issuer: &str) -> TestEngine {
+    TestEngine::with_replies(configuration, |call| {
+        if call.url.as_str().contains(".well-known") {
             assert_eq!(call.url.as_str(), asked);
             let base = asked.split("/v2.0").next().unwrap();
             let at = |path: &str| format!("{base}/{path}");
@@ -70,17 +68,15 @@ fn ready(configuration: &Value, asked: &str, issuer: &str) -> TestEngine {
             answer_with(200, &[], &document)
         } else {
             answer(200, &templated_keys())
-        };
-        engine.reply(flight, &reply);
-    }
-    engine
+        }
+    })
 }
 
 fn single_tenant() -> TestEngine {
     let issuer = format!("{LOGIN}/{HOME}/v2.0");
-    ready(&entra(&issuer, json!({})), &format!("{issuer}/.well-known/openid-configuration"), &issuer)
+    discovered_at(&entra(&issuer, json!({})), &format!("{issuer}/.well-known/openid-configuration"), &issuer)
 }
 
-fn reason(engine: &mut TestEngine, claims: &Value) -> String {
+fn refusal_of(engine: &mut TestEngine, claims: &Value) -> String {
     refused(engine.decide(bearer("/github", &ENTRA_KEY.token(claims)))).1
 }

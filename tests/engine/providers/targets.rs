@@ -1,14 +1,13 @@
 //! Audiences, resources and scopes that an exchange may name.
 
-use onbehalf::config::Config;
-use onbehalf_test_support::{environment, parse};
+use onbehalf_test_support::{configuration_error, parse};
 use serde_json::{Value, json};
 
 use super::{HOME, LOGIN, OTHER, PARTNER, entra, okta};
 
 /// The mistake in a configuration with one provider.
 fn mistake(configuration: &Value) -> (String, String) {
-    let error = Config::parse(configuration.to_string().as_bytes(), &environment).expect_err("a mistake");
+    let error = configuration_error(configuration);
     (error.path.clone(), error.to_string())
 }
 

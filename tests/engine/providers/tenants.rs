@@ -8,12 +8,12 @@ use onbehalf_test_support::{
 };
 use serde_json::{Value, json};
 
-use super::{HOME, LOGIN, OTHER, PARTNER, entra, okta, ready, reason, single_tenant, v1, v2};
+use super::{HOME, LOGIN, OTHER, PARTNER, discovered_at, entra, okta, refusal_of, single_tenant, v1, v2};
 
 fn multi_tenant() -> TestEngine {
     let template = format!("{LOGIN}/{{tenantid}}/v2.0");
     let configuration = entra(&template, json!({"tenants": [HOME, PARTNER]}));
-    ready(&configuration, &format!("{LOGIN}/organizations/v2.0/.well-known/openid-configuration"), &template)
+    discovered_at(&configuration, &format!("{LOGIN}/organizations/v2.0/.well-known/openid-configuration"), &template)
 }
 
 /// Where a token that is accepted is exchanged.
@@ -41,8 +41,8 @@ fn tokens_of_both_versions_of_a_tenant_are_accepted() {
 #[test]
 fn token_version_must_fit_the_issuer() {
     let mut engine = single_tenant();
-    assert_eq!(reason(&mut engine, &with(v1(HOME), json!({"ver": "2.0"}))), "invalid_claims");
-    assert_eq!(reason(&mut engine, &with(v2(HOME), json!({"ver": "1.0"}))), "invalid_claims");
+    assert_eq!(refusal_of(&mut engine, &with(v1(HOME), json!({"ver": "2.0"}))), "invalid_claims");
+    assert_eq!(refusal_of(&mut engine, &with(v2(HOME), json!({"ver": "1.0"}))), "invalid_claims");
     for issuer in [
         format!("https://sts.windows.net/{HOME}"),
         format!("https://sts.windows.net/{HOME}/v2.0"),
@@ -52,7 +52,7 @@ fn token_version_must_fit_the_issuer() {
         format!("https://login.microsoftonline.com@evil.example/{HOME}/v2.0"),
         format!("https://login.microsoftonline.com.evil.example/{HOME}/v2.0"),
     ] {
-        assert_eq!(reason(&mut engine, &with(v2(HOME), json!({"iss": issuer}))), "unknown_issuer", "{issuer}");
+        assert_eq!(refusal_of(&mut engine, &with(v2(HOME), json!({"iss": issuer}))), "unknown_issuer", "{issuer}");
     }
 }
 
@@ -69,8 +69,8 @@ fn users_of_listed_tenants_are_exchanged_at_their_own_tenant() {
 #[test]
 fn unlisted_tenant_is_refused_by_name() {
     for mut engine in [single_tenant(), multi_tenant()] {
-        assert_eq!(reason(&mut engine, &v2(OTHER)), "wrong_tenant");
-        assert_eq!(reason(&mut engine, &v1(OTHER)), "wrong_tenant");
+        assert_eq!(refusal_of(&mut engine, &v2(OTHER)), "wrong_tenant");
+        assert_eq!(refusal_of(&mut engine, &v1(OTHER)), "wrong_tenant");
     }
 }
 
@@ -78,11 +78,11 @@ fn unlisted_tenant_is_refused_by_name() {
 fn iss_and_tid_must_name_the_same_tenant() {
     let mut engine = multi_tenant();
     for tid in [json!(PARTNER), json!(null), json!(7), json!(HOME.to_uppercase())] {
-        assert_eq!(reason(&mut engine, &with(v2(HOME), json!({"tid": tid}))), "invalid_claims", "{tid}");
+        assert_eq!(refusal_of(&mut engine, &with(v2(HOME), json!({"tid": tid}))), "invalid_claims", "{tid}");
     }
     for tenant in ["{tenantid}", "organizations", "common", "", "..", &HOME.to_uppercase()] {
         let claims = json!({"iss": format!("{LOGIN}/{tenant}/v2.0"), "tid": tenant});
-        assert_eq!(reason(&mut engine, &with(v2(HOME), claims)), "unknown_issuer", "{tenant}");
+        assert_eq!(refusal_of(&mut engine, &with(v2(HOME), claims)), "unknown_issuer", "{tenant}");
     }
 }
 
@@ -106,7 +106,7 @@ fn key_of_one_tenant_verifies_no_token_of_another() {
         };
         engine.reply(flight, &reply);
     }
-    assert_eq!(reason(&mut engine, &v2(HOME)), "unknown_key");
+    assert_eq!(refusal_of(&mut engine, &v2(HOME)), "unknown_key");
     exchanged_at(&mut engine, &v2(PARTNER));
 }
 
@@ -116,7 +116,7 @@ fn metadata_for_several_tenants_must_have_the_issuer_template() {
         let template = format!("{LOGIN}/{{tenantid}}/v2.0");
         let configuration = entra(&template, json!({"tenants": [HOME]}));
         let url = format!("{LOGIN}/organizations/v2.0/.well-known/openid-configuration");
-        let mut engine = ready(&configuration, &url, &issuer);
+        let mut engine = discovered_at(&configuration, &url, &issuer);
         // Somebody who waits is reason enough to look once more.
         engine.send_waiting(bearer("/github", &ENTRA_KEY.token(&v2(HOME))));
         let (flight, call) = engine.expect_call();
@@ -125,7 +125,7 @@ fn metadata_for_several_tenants_must_have_the_issuer_template() {
             json!({"issuer": issuer, "jwks_uri": format!("{LOGIN}/k"), "token_endpoint": format!("{LOGIN}/t")});
         let step = engine.only_step(flight, &answer_with(200, &[], &document));
         assert_eq!(refused(step).1, "keys_unavailable", "{issuer}");
-        assert_eq!(reason(&mut engine, &v2(HOME)), "keys_unavailable", "{issuer}");
+        assert_eq!(refusal_of(&mut engine, &v2(HOME)), "keys_unavailable", "{issuer}");
     }
 }
 
@@ -141,7 +141,7 @@ fn national_clouds_have_their_own_hosts() {
         let mut engine = TestEngine::new(&entra(&issuer, json!({"jwks": inline, "token_endpoint": endpoint})));
         assert_eq!(exchanged_at(&mut engine, &with(v2(HOME), json!({"iss": issuer}))), endpoint);
         assert_eq!(exchanged_at(&mut engine, &with(v1(HOME), json!({"iss": format!("{sts}/{HOME}/")}))), endpoint);
-        assert_eq!(reason(&mut engine, &v2(HOME)), "unknown_issuer");
+        assert_eq!(refusal_of(&mut engine, &v2(HOME)), "unknown_issuer");
     }
 }
 
@@ -189,6 +189,6 @@ fn guest_is_exchanged_at_the_tenant_of_the_token() {
     let mut engine = multi_tenant();
     let guest = with(v2(PARTNER), json!({"idp": format!("https://sts.windows.net/{OTHER}/"), "oid": "guest"}));
     assert_eq!(exchanged_at(&mut engine, &guest), format!("{LOGIN}/{PARTNER}/oauth2/v2.0/token"));
-    assert_eq!(reason(&mut engine, &with(guest, json!({"tid": null}))), "invalid_claims");
+    assert_eq!(refusal_of(&mut engine, &with(guest, json!({"tid": null}))), "invalid_claims");
     engine.expect_no_call();
 }

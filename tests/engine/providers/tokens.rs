@@ -6,7 +6,7 @@ use onbehalf_test_support::{
 };
 use serde_json::{Value, json};
 
-use super::{HOME, LOGIN, entra, okta, only, reason, single_tenant, v1, v2};
+use super::{HOME, LOGIN, entra, okta, only, refusal_of, single_tenant, v1, v2};
 
 #[test]
 fn token_for_the_providers_own_api_has_its_own_refusal() {
@@ -14,7 +14,7 @@ fn token_for_the_providers_own_api_has_its_own_refusal() {
     for audience in
         ["https://graph.microsoft.com", "https://graph.microsoft.com/", "00000003-0000-0000-c000-000000000000"]
     {
-        assert_eq!(reason(&mut engine, &with(v1(HOME), json!({"aud": audience}))), "wrong_audience");
+        assert_eq!(refusal_of(&mut engine, &with(v1(HOME), json!({"aud": audience}))), "wrong_audience");
     }
     let header = json!({"alg": "ES256", "kid": "entra-1", "typ": "JWT", "nonce": "x"});
     let token = ENTRA_KEY.sign(&header, &v2(HOME));
@@ -32,7 +32,7 @@ fn hopeless_token_is_refused_before_a_key_fetch() {
         (json!({"scp": null, "roles": ["x"]}), "not_a_user_token"),
         (json!({"scp": null, "azp": null}), "id_token_as_access_token"),
     ] {
-        assert_eq!(reason(&mut engine, &with(v2(HOME), change)), expected);
+        assert_eq!(refusal_of(&mut engine, &with(v2(HOME), change)), expected);
     }
     engine.expect_no_call();
     assert_eq!(engine.inner.waiting(), 0);

@@ -4,12 +4,12 @@ use onbehalf::engine::FlightId;
 use onbehalf::http::{Call, Reply};
 use onbehalf_test_support::{
     NOW, SharedMap, TIMED_OUT, TestEngine, alice, alice_token, answered, authorization, base64url, bearer, header,
-    issued, provider_document, refused,
+    issued, provider_document, refused, without_shared_tokens,
 };
 use serde_json::json;
 use std::time::Duration;
 
-use super::{configuration, github, is_admitted, serve, serve_with, served, workers, workers_of_entra};
+use super::{alice_request, is_admitted, with_fetched_keys, workers, workers_of_entra};
 
 #[test]
 fn one_worker_fetches_the_keys_for_all() {
@@ -20,7 +20,7 @@ fn one_worker_fetches_the_keys_for_all() {
         engine.tick();
     }
     for engine in &mut workers {
-        urls.extend(serve(engine));
+        urls.extend(engine.serve_calls(provider_document));
     }
     assert_eq!(urls.len(), 4, "metadata and keys of two issuers, once each: {urls:?}");
     for engine in &mut workers {
@@ -28,7 +28,7 @@ fn one_worker_fetches_the_keys_for_all() {
         engine.expect_no_call();
         assert!(is_admitted(engine, &alice_token()));
     }
-    let mut late = TestEngine::sharing(&configuration(), &shared);
+    let mut late = TestEngine::sharing(&without_shared_tokens(), &shared);
     late.tick();
     late.expect_no_call();
     assert!(is_admitted(&mut late, &alice_token()), "a worker that comes later asks nobody");
@@ -78,9 +78,9 @@ fn keys_are_refreshed_by_workers_with_requests() {
     let shared = SharedMap::default();
     let [mut main, mut worker, mut other] = workers_of_entra(&shared);
     main.tick();
-    serve_with(&mut main, |_| TIMED_OUT);
+    main.serve_calls(|_| TIMED_OUT);
     for engine in [&mut worker, &mut other] {
-        engine.send_waiting(github());
+        engine.send_waiting(alice_request());
         engine.serve_keys_and_hold_token_requests();
     }
     let mut fetches = 0;
@@ -91,7 +91,7 @@ fn keys_are_refreshed_by_workers_with_requests() {
         }
         main.expect_no_call();
         // Its own looks come in the same second.
-        fetches += serve(&mut other).len() + serve(&mut worker).len();
+        fetches += other.serve_calls(provider_document).len() + worker.serve_calls(provider_document).len();
     }
     assert!((6..=8).contains(&fetches), "{fetches}");
     let age = other.inner.key_ages(other.now)[0].1;
@@ -135,7 +135,7 @@ fn clock_that_goes_back_does_not_postpone_the_next_fetch() {
     let [mut first, mut second]: [TestEngine; 2] = workers(&shared);
     for _ in 0..8 {
         first.tick();
-        serve_with(&mut first, |_| TIMED_OUT);
+        first.serve_calls(|_| TIMED_OUT);
         first.advance(60);
     }
     second.now = NOW.minus(Duration::from_secs(3600));
@@ -151,7 +151,7 @@ fn failed_fetch_is_retried_by_one_worker() {
     for _ in 0..64 {
         for engine in &mut workers {
             engine.tick();
-            calls += serve_with(engine, |_| TIMED_OUT).iter().filter(|url| url.contains("entra")).count();
+            calls += engine.serve_calls(|_| TIMED_OUT).iter().filter(|url| url.contains("entra")).count();
             engine.advance(1);
         }
     }
@@ -174,11 +174,11 @@ fn unknown_kids_cause_one_fetch_in_30_seconds_in_the_process() {
     let shared = SharedMap::default();
     let mut workers: [TestEngine; 4] = workers(&shared);
     workers[0].tick();
-    serve(&mut workers[0]);
+    workers[0].serve_calls(provider_document);
     let good = alice_token();
     for engine in &mut workers {
         engine.tick();
-        serve(engine);
+        engine.serve_calls(provider_document);
         authorization(engine.exchange(bearer("/github", &good), &issued("up")));
     }
     let mut fetches = 0;
@@ -191,7 +191,7 @@ fn unknown_kids_cause_one_fetch_in_30_seconds_in_the_process() {
         assert_eq!(authorization(engine.decide(bearer("/github", &good))), "Bearer up", "honest requests do not wait");
         if number % 100 == 0 {
             for engine in &mut workers {
-                fetches += serve(engine).len();
+                fetches += engine.serve_calls(provider_document).len();
                 engine.now = NOW.plus(Duration::from_millis(number as u64 * 29_000 / 10_000));
                 engine.tick();
             }
@@ -222,7 +222,7 @@ fn late_response_does_not_replace_newer_keys() {
     }
     quick.advance(36);
     quick.tick();
-    assert_eq!(serve(&mut quick).len(), 4, "the lease of the slow one is over");
+    assert_eq!(quick.serve_calls(provider_document).len(), 4, "the lease of the slow one is over");
     for (flight, _) in held {
         slow.now = quick.now;
         slow.reply(flight, &Reply::Failed(onbehalf::http::CallFailure::TimedOut));
@@ -237,18 +237,18 @@ fn late_response_does_not_replace_newer_keys() {
 #[test]
 fn broken_document_and_failed_fetch_are_retried_soon() {
     let shared = SharedMap::default();
-    let mut first = served(&shared);
+    let mut first = with_fetched_keys(&shared);
     shared.overwrite(|name, value| {
         if name.ends_with(".document") {
             value.clear();
         }
     });
-    let mut second = TestEngine::sharing(&configuration(), &shared);
+    let mut second = TestEngine::sharing(&without_shared_tokens(), &shared);
     second.tick();
-    serve_with(&mut second, |_| TIMED_OUT);
+    second.serve_calls(|_| TIMED_OUT);
     second.advance(1);
     second.tick();
-    assert_eq!(serve(&mut second).len(), 4);
+    assert_eq!(second.serve_calls(provider_document).len(), 4);
     assert!(is_admitted(&mut second, &alice_token()));
     first.advance(2);
     first.tick();

@@ -1,17 +1,17 @@
 //! A VM without requests, such as the one on the main thread, which may fetch but delays no worker.
 
 use onbehalf_test_support::{
-    ENTRA_KEY, NOW, OKTA_KEY, OTHER_KEY, SharedMap, TIMED_OUT, TestEngine, alice, bearer, key_set, provider_document,
-    refused, with,
+    ENTRA_KEY, NOW, OKTA_KEY, OTHER_KEY, SharedMap, TIMED_OUT, TestEngine, alice, bearer, key_set, only_entra,
+    provider_document, refused, with, without_shared_tokens,
 };
 use serde_json::json;
 use std::time::Duration;
 
-use super::{entra_alone, github, serve, serve_with, with_another_key, workers_of_entra};
+use super::{alice_request, with_another_key, workers_of_entra};
 
 /// The same, its keys written down, so that only its endpoints are fetched.
 fn with_keys_inline() -> serde_json::Value {
-    let mut configuration = entra_alone();
+    let mut configuration = only_entra(without_shared_tokens());
     let keys: serde_json::Value = serde_json::from_slice(&key_set(&[&ENTRA_KEY])).unwrap();
     configuration["identity_providers"]["entra-us"]["jwks"] = keys;
     configuration
@@ -19,14 +19,14 @@ fn with_keys_inline() -> serde_json::Value {
 
 #[test]
 fn failure_of_an_idle_vm_delays_no_request() {
-    for configuration in [entra_alone(), with_keys_inline()] {
+    for configuration in [only_entra(without_shared_tokens()), with_keys_inline()] {
         let shared = SharedMap::default();
         let [mut main, mut worker, mut other]: [TestEngine; 3] =
             std::array::from_fn(|_| TestEngine::sharing(&configuration, &shared));
         // The main thread reaches nothing, and takes its time between attempts.
         for _ in 0..40 {
             main.tick();
-            serve_with(&mut main, |_| TIMED_OUT);
+            main.serve_calls(|_| TIMED_OUT);
             main.advance(1);
         }
         for engine in [&mut worker, &mut other] {
@@ -34,7 +34,7 @@ fn failure_of_an_idle_vm_delays_no_request() {
             engine.tick();
             engine.expect_no_call();
         }
-        worker.send_waiting(github());
+        worker.send_waiting(alice_request());
         worker.serve_keys_and_hold_token_requests();
         assert_eq!(worker.expect_call().1.method, "POST");
         // The keys are for all, also for those that had failed.
@@ -42,7 +42,7 @@ fn failure_of_an_idle_vm_delays_no_request() {
             engine.tick();
             engine.expect_no_call();
         }
-        other.send_waiting(github());
+        other.send_waiting(alice_request());
         assert_eq!(other.expect_call().1.method, "POST");
     }
 }
@@ -53,7 +53,7 @@ fn request_that_waits_for_an_idle_vm_fetches_when_that_fails() {
     let [mut main, mut worker] = workers_of_entra(&shared);
     main.tick();
     let (flight, _) = main.expect_call();
-    worker.send_waiting(github());
+    worker.send_waiting(alice_request());
     worker.expect_no_call();
     assert!(worker.tick().is_empty());
     worker.expect_no_call();
@@ -68,7 +68,7 @@ fn new_key_is_fetched_although_an_idle_vm_hangs() {
     let shared = SharedMap::default();
     let [mut main, mut worker] = workers_of_entra(&shared);
     main.tick();
-    serve(&mut main);
+    main.serve_calls(provider_document);
     for engine in [&mut main, &mut worker] {
         engine.advance(3600);
     }
@@ -79,7 +79,7 @@ fn new_key_is_fetched_although_an_idle_vm_hangs() {
     worker.expect_no_call();
     worker.advance(2);
     assert!(worker.tick().is_empty());
-    serve_with(&mut worker, |call| if call.method == "GET" { with_another_key(call) } else { TIMED_OUT });
+    worker.serve_calls(|call| if call.method == "GET" { with_another_key(call) } else { TIMED_OUT });
     let token = OTHER_KEY.token(&with(alice(), json!({"exp": worker.now.secs() + 601})));
     worker.send_waiting(bearer("/github", &token));
     assert_eq!(worker.expect_call().1.method, "POST");
@@ -96,7 +96,7 @@ fn hanging_fetch_of_an_idle_vm_is_abandoned_after_two_seconds() {
     main.tick();
     let (hanging, _) = main.expect_call();
     for engine in [&mut worker, &mut other] {
-        engine.send_waiting(github());
+        engine.send_waiting(alice_request());
         engine.now = NOW.plus(Duration::from_millis(1999));
         assert!(engine.tick().is_empty());
         engine.expect_no_call();
@@ -110,7 +110,7 @@ fn hanging_fetch_of_an_idle_vm_is_abandoned_after_two_seconds() {
     other.expect_no_call();
     // Another one may still come to serve: it waits for the worker.
     other.advance(1);
-    other.send_waiting(github());
+    other.send_waiting(alice_request());
     other.expect_no_call();
     // The end of the first one changes nothing.
     main.advance(12);
@@ -127,7 +127,7 @@ fn running_fetch_of_an_idle_vm_is_waited_for() {
     let [mut main, mut worker] = workers_of_entra(&shared);
     main.tick();
     let (flight, call) = main.expect_call();
-    worker.send_waiting(github());
+    worker.send_waiting(alice_request());
     for engine in [&mut main, &mut worker] {
         engine.now = NOW.plus(Duration::from_millis(1900));
     }
@@ -148,7 +148,7 @@ fn unknown_kid_does_not_wait_for_a_hanging_idle_vm() {
     let shared = SharedMap::default();
     let [mut main, mut worker] = workers_of_entra(&shared);
     main.tick();
-    serve(&mut main);
+    main.serve_calls(provider_document);
     let unknown = || OKTA_KEY.sign(&json!({"alg": "ES256", "kid": "nobodys"}), &alice());
     worker.send_waiting(bearer("/github", &unknown()));
     let (flight, _) = worker.expect_call();
@@ -167,24 +167,24 @@ fn unknown_kid_does_not_wait_for_a_hanging_idle_vm() {
 #[test]
 fn pause_of_an_idle_vm_ends_with_a_fetch_or_a_clock_change() {
     let shared = SharedMap::default();
-    let mut main = TestEngine::sharing(&entra_alone(), &shared);
+    let mut main = TestEngine::sharing(&only_entra(without_shared_tokens()), &shared);
     let fail_often = |main: &mut TestEngine| {
         for _ in 0..300 {
             main.tick();
-            serve_with(main, |_| TIMED_OUT);
+            main.serve_calls(|_| TIMED_OUT);
             main.advance(1);
         }
     };
     fail_often(&mut main);
     main.advance(60);
     main.tick();
-    assert_eq!(serve(&mut main).len(), 2);
+    assert_eq!(main.serve_calls(provider_document).len(), 2);
     main.advance(3600);
     main.tick();
-    assert_eq!(serve_with(&mut main, |_| TIMED_OUT).len(), 1);
+    assert_eq!(main.serve_calls(|_| TIMED_OUT).len(), 1);
     main.advance(1);
     main.tick();
-    assert_eq!(serve_with(&mut main, |_| TIMED_OUT).len(), 1, "the first pause is the shortest again");
+    assert_eq!(main.serve_calls(|_| TIMED_OUT).len(), 1, "the first pause is the shortest again");
     fail_often(&mut main);
     main.tick();
     main.expect_no_call();
@@ -199,17 +199,17 @@ fn failed_refresh_of_an_idle_vm_is_repeated_by_a_worker_at_once() {
     let shared = SharedMap::default();
     let [mut main, mut worker] = workers_of_entra(&shared);
     main.tick();
-    serve(&mut main);
+    main.serve_calls(provider_document);
     // Nobody has needed a fetch in the worker yet, so the main thread looks as early as it does.
-    worker.send_waiting(github());
+    worker.send_waiting(alice_request());
     assert_eq!(worker.expect_call().1.method, "POST");
     for engine in [&mut main, &mut worker] {
         engine.advance(3600);
     }
     main.tick();
-    serve_with(&mut main, |_| TIMED_OUT);
+    main.serve_calls(|_| TIMED_OUT);
     worker.tick();
-    assert_eq!(serve(&mut worker).len(), 2, "metadata and keys");
+    assert_eq!(worker.serve_calls(provider_document).len(), 2, "metadata and keys");
     main.advance(1);
     main.tick();
     main.expect_no_call();

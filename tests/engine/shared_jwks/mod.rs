@@ -7,39 +7,17 @@ mod records;
 use onbehalf::engine::Step;
 use onbehalf::http::{Call, Reply};
 use onbehalf_test_support::{
-    OTHER_KEY, SharedMap, TestEngine, alice_token, answer, bearer, configuration as usual, key_set, provider_document,
+    OTHER_KEY, SharedMap, TestEngine, alice_token, answer, bearer, key_set, only_entra, provider_document,
+    without_shared_tokens,
 };
-use serde_json::json;
-
-/// One in which each worker exchanges for itself: here it is about what comes before.
-fn configuration() -> serde_json::Value {
-    let mut configuration = usual();
-    configuration["cache"] = json!({"shared_tokens": 0});
-    configuration
-}
 
 fn workers<const N: usize>(shared: &SharedMap) -> [TestEngine; N] {
-    std::array::from_fn(|_| TestEngine::sharing(&configuration(), shared))
+    std::array::from_fn(|_| TestEngine::sharing(&without_shared_tokens(), shared))
 }
 
 /// The same with one provider.
 fn workers_of_entra<const N: usize>(shared: &SharedMap) -> [TestEngine; N] {
-    std::array::from_fn(|_| TestEngine::sharing(&entra_alone(), shared))
-}
-
-/// Lets every call of a worker be answered; gives the URLs.
-fn serve_with(engine: &mut TestEngine, answer: impl Fn(&Call) -> Reply) -> Vec<String> {
-    let mut urls = Vec::new();
-    while let Some((flight, call)) = engine.inner.next_call() {
-        urls.push(call.url.as_str().to_owned());
-        engine.reply(flight, &answer(&call));
-    }
-    urls
-}
-
-/// The same as the providers do.
-fn serve(engine: &mut TestEngine) -> Vec<String> {
-    serve_with(engine, provider_document)
+    std::array::from_fn(|_| TestEngine::sharing(&only_entra(without_shared_tokens()), shared))
 }
 
 /// The same as they do when the one has another key.
@@ -49,10 +27,10 @@ fn with_another_key(call: &Call) -> Reply {
 }
 
 /// A worker that has fetched all keys.
-fn served(shared: &SharedMap) -> TestEngine {
-    let mut engine = TestEngine::sharing(&configuration(), shared);
+fn with_fetched_keys(shared: &SharedMap) -> TestEngine {
+    let mut engine = TestEngine::sharing(&without_shared_tokens(), shared);
     engine.tick();
-    serve(&mut engine);
+    engine.serve_calls(provider_document);
     engine
 }
 
@@ -63,16 +41,6 @@ fn is_admitted(engine: &mut TestEngine, token: &str) -> bool {
     matches!(step, Step::Wait) && is_posted
 }
 
-/// A configuration with one provider.
-fn entra_alone() -> serde_json::Value {
-    let mut configuration = configuration();
-    configuration["identity_providers"].as_object_mut().unwrap().remove("okta-eu");
-    for resource in configuration["resources"].as_array_mut().unwrap() {
-        resource["exchange"].as_object_mut().unwrap().remove("okta-eu");
-    }
-    configuration
-}
-
-fn github() -> onbehalf::http::Request {
+fn alice_request() -> onbehalf::http::Request {
     bearer("/github", &alice_token())
 }

@@ -4,16 +4,16 @@ use onbehalf::engine::Step;
 use onbehalf::http::Reply;
 use onbehalf_test_support::{
     ENTRA_KEY, NOW, OTHER_KEY, SharedMap, TestEngine, alice, alice_token, answer, authorization, bearer, entra_user,
-    issued, key_set, provider_document, refused, with,
+    issued, key_set, provider_document, refused, with, without_shared_tokens,
 };
 use serde_json::json;
 
-use super::{configuration, is_admitted, serve, serve_with, served, with_another_key, workers};
+use super::{is_admitted, with_another_key, with_fetched_keys, workers};
 
 #[test]
 fn key_removed_at_one_worker_is_removed_at_all() {
     let shared = SharedMap::default();
-    let (mut first, [mut second]) = (served(&shared), workers(&shared));
+    let (mut first, [mut second]) = (with_fetched_keys(&shared), workers(&shared));
     second.tick();
     let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 9000})));
     authorization(second.exchange(bearer("/github", &token), &issued("up")));
@@ -21,7 +21,7 @@ fn key_removed_at_one_worker_is_removed_at_all() {
         engine.advance(3600);
     }
     first.tick();
-    serve_with(&mut first, with_another_key);
+    first.serve_calls(with_another_key);
     second.tick();
     second.expect_no_call();
     assert!(matches!(second.decide(bearer("/github", &token)), Step::Wait), "the key is looked for once more");
@@ -46,23 +46,23 @@ fn record_of_another_plugin_is_ignored() {
 
 fn is_not_believed(change: &dyn Fn(&str, &mut Vec<u8>)) {
     let shared = SharedMap::default();
-    served(&shared);
+    with_fetched_keys(&shared);
     shared.overwrite(change);
-    let mut second = TestEngine::sharing(&configuration(), &shared);
+    let mut second = TestEngine::sharing(&without_shared_tokens(), &shared);
     second.tick();
-    assert_eq!(serve(&mut second).len(), 4, "it fetches for itself");
+    assert_eq!(second.serve_calls(provider_document).len(), 4, "it fetches for itself");
     assert!(is_admitted(&mut second, &alice_token()));
 }
 
 #[test]
 fn workers_with_another_secret_share_no_keys() {
     let shared = SharedMap::default();
-    served(&shared);
-    let mut other = configuration();
+    with_fetched_keys(&shared);
+    let mut other = without_shared_tokens();
     other["identity_providers"]["entra-us"]["client"]["authentication"]["secret"] = json!({"inline": "another"});
     let mut second = TestEngine::sharing(&other, &shared);
     second.tick();
-    assert_eq!(serve(&mut second).len(), 4);
+    assert_eq!(second.serve_calls(provider_document).len(), 4);
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn names_in_shared_memory_are_few_and_opaque() {
     let mut workers: [TestEngine; 2] = workers(&shared);
     for engine in &mut workers {
         engine.tick();
-        serve(engine);
+        engine.serve_calls(provider_document);
         for user in 0..50 {
             let token = entra_user(&format!("user-{user}"));
             authorization(engine.exchange(bearer("/github", &token), &issued(&format!("up-{user}"))));
@@ -86,23 +86,23 @@ fn names_in_shared_memory_are_few_and_opaque() {
 #[test]
 fn worker_with_stricter_rules_fetches_for_itself() {
     let shared = SharedMap::default();
-    let mut first = TestEngine::sharing(&configuration(), &shared);
+    let mut first = TestEngine::sharing(&without_shared_tokens(), &shared);
     first.tick();
-    serve_with(&mut first, |call| match provider_document(call) {
+    first.serve_calls(|call| match provider_document(call) {
         Reply::Answer(mut answer) => {
             answer.headers.push(("cache-control".to_owned(), b"max-age=86400".to_vec()));
             Reply::Answer(answer)
         }
         failed => failed,
     });
-    let mut strict = configuration();
+    let mut strict = without_shared_tokens();
     for name in ["entra-us", "okta-eu"] {
         strict["identity_providers"][name]["keys_max_age_seconds"] = json!(3600);
     }
     let mut second = TestEngine::sharing(&strict, &shared);
     second.advance(4000);
     second.tick();
-    assert_eq!(serve(&mut second).len(), 4);
+    assert_eq!(second.serve_calls(provider_document).len(), 4);
     let token = ENTRA_KEY.token(&with(alice(), json!({"exp": second.now.secs() + 600})));
     assert!(is_admitted(&mut second, &token));
 }
@@ -110,13 +110,13 @@ fn worker_with_stricter_rules_fetches_for_itself() {
 #[test]
 fn restored_records_restore_no_old_key() {
     let shared = SharedMap::default();
-    let (mut first, [mut second]) = (served(&shared), workers(&shared));
+    let (mut first, [mut second]) = (with_fetched_keys(&shared), workers(&shared));
     let before = shared.copy();
     for engine in [&mut first, &mut second] {
         engine.advance(3600);
     }
     first.tick();
-    serve_with(&mut first, with_another_key);
+    first.serve_calls(with_another_key);
     second.tick();
     shared.put_back(&before);
     let claims = with(alice(), json!({"exp": first.now.secs() + 600}));

@@ -2,13 +2,13 @@
 
 use onbehalf::engine::Step;
 use onbehalf_test_support::{
-    ENTRA_KEY, SharedMap, TIMED_OUT, TestEngine, alice, answer, answer_with, answered, authorization, bearer,
-    bob_token, entra_user, header, issued, refused,
+    ENTRA_KEY, SharedMap, TIMED_OUT, TestEngine, alice, alice_day_token, answer, answer_with, answered, authorization,
+    bearer, bob_token, entra_user, header, issued, refused, with,
 };
 use serde_json::json;
 use std::time::Duration;
 
-use super::{close, day, exchanges, fresh, github, is_about, told_to_wait, workers};
+use super::{close, exchanges, fresh, github, is_about, told_to_wait, workers};
 
 #[test]
 fn throttling_provider_is_not_called_by_any_worker() {
@@ -69,7 +69,7 @@ fn outages_of_several_users_open_the_circuit_with_one_probe() {
 fn failing_user_backs_off_and_opens_no_circuit_for_others() {
     let shared = SharedMap::default();
     let [mut first, mut second]: [TestEngine; 2] = workers(&shared);
-    let token = day();
+    let token = alice_day_token();
     let mut pauses: Vec<u64> = Vec::new();
     for _ in 0..7 {
         let answer = answered(first.exchange(github(&token), &answer(500, b"")));
@@ -93,7 +93,7 @@ fn one_user_with_two_tokens_or_targets_opens_no_circuit() {
     let [mut first, mut second]: [TestEngine; 2] = workers(&shared);
     let scopes = json!({"scp": "mcp.read mcp.admin"});
     for (path, number) in [("/github", 1), ("/github/admin", 1), ("/github", 2), ("/github/admin", 2)] {
-        let claims = onbehalf_test_support::with(crate::support::with(alice(), scopes.clone()), json!({"uti": number}));
+        let claims = with(with(alice(), scopes.clone()), json!({"uti": number}));
         let token = ENTRA_KEY.token(&claims);
         assert_eq!(refused(first.exchange(bearer(path, &token), &answer(500, b""))).1, "provider_unavailable");
     }
@@ -284,7 +284,7 @@ fn failures_of_one_user_do_not_prolong_the_back_off_of_others() {
     let [mut first, mut second]: [TestEngine; 2] = workers(&shared);
     for number in 0..9 {
         let claims = json!({"oid": "ill", "uti": number});
-        let token = ENTRA_KEY.token(&onbehalf_test_support::with(alice(), claims));
+        let token = ENTRA_KEY.token(&with(alice(), claims));
         let pause = told_to_wait(first.exchange(github(&token), &answer(503, b"")));
         assert!(is_about(pause, (1 << number).min(30)), "{number}: {pause}");
     }

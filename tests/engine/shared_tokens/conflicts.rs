@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use super::{github, with, workers};
+use super::{github, workers};
 
 /// Shared memory in which another writer is quicker than ours, so many times.
 #[derive(Clone)]
@@ -89,7 +89,7 @@ fn write_conflict_with_other_users_loses_none_of_their_tokens() {
     let shared = SharedMap::default();
     let mut configuration = configuration();
     configuration["cache"] = json!({"shared_tokens": 1});
-    let [other]: [TestEngine; 1] = with(&configuration, &shared);
+    let [other]: [TestEngine; 1] = TestEngine::workers(&configuration, &shared);
     let other = Rc::new(RefCell::new((other, 0)));
     let meanwhile = {
         let other = Rc::clone(&other);
@@ -107,7 +107,7 @@ fn write_conflict_with_other_users_loses_none_of_their_tokens() {
     let (flight, _) = engine.expect_call();
     contested.lost.set(3);
     engine.reply(flight, &issued("up"));
-    let [mut third]: [TestEngine; 1] = with(&configuration, &shared);
+    let [mut third]: [TestEngine; 1] = TestEngine::workers(&configuration, &shared);
     assert_eq!(authorization(third.decide(github(&token))), "Bearer up");
     assert_eq!(other.borrow().1, 6);
     for user in 1..=6 {

@@ -3,13 +3,13 @@
 use onbehalf::engine::{FlightId, RequestId, Sample, Step};
 use onbehalf::http::{Call, CallFailure, Reply};
 use onbehalf_test_support::{
-    ENTRA_KEY, NOW, OKTA_KEY, OTHER_KEY, SharedMap, TIMED_OUT, TestEngine, alice, alice_token, answer, answer_with,
-    authorization, bob, bob_token, configuration, entra_user, form, issued, key_set, refused,
+    ENTRA_KEY, NOW, OKTA_KEY, OTHER_KEY, Random, SharedMap, TIMED_OUT, TestEngine, alice, alice_token, answer,
+    answer_with, authorization, bob, bob_token, configuration, entra_user, form, issued, key_set, refused, with,
 };
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-use super::{close, github, with, workers};
+use super::{close, github, workers};
 
 #[test]
 fn first_requests_at_all_workers_share_one_exchange() {
@@ -55,7 +55,7 @@ fn worker_without_shared_tokens_exchanges_for_itself() {
     let shared = SharedMap::default();
     let mut configuration = configuration();
     configuration["cache"] = json!({"shared_tokens": 0});
-    let workers: [TestEngine; 2] = with(&configuration, &shared);
+    let workers: [TestEngine; 2] = TestEngine::workers(&configuration, &shared);
     for mut engine in workers {
         authorization(engine.exchange(github(&alice_token()), &issued("up")));
     }
@@ -114,7 +114,7 @@ fn wait_for_another_worker_is_limited() {
     let shared = SharedMap::default();
     let mut configuration = configuration();
     configuration["longest_wait_seconds"] = json!(12);
-    let [mut first, mut second]: [TestEngine; 2] = with(&configuration, &shared);
+    let [mut first, mut second]: [TestEngine; 2] = TestEngine::workers(&configuration, &shared);
     let token = alice_token();
     first.send_waiting(github(&token));
     let early = second.send_waiting(github(&token));
@@ -135,19 +135,13 @@ fn wait_for_another_worker_is_limited() {
 #[test]
 fn random_events_at_four_workers_share_each_exchange() {
     for seed in 0..40 {
-        let mut random: u64 = seed * 7919 + 1;
-        let mut next = |bound: u64| {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            (random >> 20) % bound
-        };
+        let mut random = Random::from_seed(seed);
+        let mut next = |bound: usize| random.below(bound);
         let shared = SharedMap::default();
         let mut workers: [TestEngine; 4] = workers(&shared);
         let users: Vec<String> = (0..6)
             .map(|user| {
-                ENTRA_KEY.token(&onbehalf_test_support::with(
-                    alice(),
-                    json!({"oid": format!("u{user}"), "exp": NOW.secs() + 1_000_000}),
-                ))
+                ENTRA_KEY.token(&with(alice(), json!({"oid": format!("u{user}"), "exp": NOW.secs() + 1_000_000})))
             })
             .collect();
         let mut out: Vec<(usize, FlightId, Call)> = Vec::new();
@@ -155,17 +149,17 @@ fn random_events_at_four_workers_share_each_exchange() {
         let mut given: HashMap<String, u64> = HashMap::new();
         let (mut calls, mut forwarded) = (0, 0);
         for _ in 0..600 {
-            let worker = next(4) as usize;
+            let worker = next(4);
             let mut steps: Vec<(RequestId, Step)> = Vec::new();
             match next(10) {
                 0..=3 => {
-                    let user = next(6) as usize;
+                    let user = next(6);
                     let (id, step) = workers[worker].send(github(&users[user]));
                     waiting.insert((worker, id), user);
                     steps.push((id, step));
                 }
                 4..=6 if !out.is_empty() => {
-                    let (worker, flight, call) = out.swap_remove(next(out.len() as u64) as usize);
+                    let (worker, flight, call) = out.swap_remove(next(out.len()));
                     let subject = form(&call).remove("assertion").unwrap();
                     let reply = match next(10) {
                         0 => answer(503, b""),
@@ -188,7 +182,7 @@ fn random_events_at_four_workers_share_each_exchange() {
                     }
                 }
                 7 => {
-                    let seconds = next(3);
+                    let seconds = next(3) as u64;
                     workers.iter_mut().for_each(|engine| engine.advance(seconds));
                 }
                 8 => {
@@ -264,7 +258,7 @@ fn failing_provider_does_not_affect_users_of_another() {
     let throttled = answer_with(429, &[("retry-after", "60")], &json!({}));
     assert_eq!(refused(workers[0].exchange(github(&alice_token()), &throttled)).1, "provider_throttled");
     for (number, engine) in workers.iter_mut().enumerate() {
-        let bobs = |uid: &str| OKTA_KEY.token(&onbehalf_test_support::with(bob(), json!({"uid": uid})));
+        let bobs = |uid: &str| OKTA_KEY.token(&with(bob(), json!({"uid": uid})));
         authorization(engine.exchange(github(&bobs(&format!("b{number}"))), &issued("up")));
         assert_eq!(refused(engine.decide(github(&entra_user(&format!("a{number}"))))).1, "provider_throttled");
         engine.expect_no_call();
@@ -274,7 +268,7 @@ fn failing_provider_does_not_affect_users_of_another() {
     }
     close(&mut workers[0], ["a", "b", "c"]);
     for (number, engine) in workers.iter_mut().enumerate() {
-        let token = OKTA_KEY.token(&onbehalf_test_support::with(bob(), json!({"uid": format!("c{number}")})));
+        let token = OKTA_KEY.token(&with(bob(), json!({"uid": format!("c{number}")})));
         authorization(engine.exchange(github(&token), &issued("up")));
     }
 }
@@ -284,7 +278,7 @@ fn restart_costs_one_exchange_for_each_user() {
     let users: Vec<String> = (0..3).map(|user| entra_user(&format!("u{user}"))).chain([bob_token()]).collect();
     for _start in 0..2 {
         let shared = SharedMap::default();
-        let mut workers: [TestEngine; 4] = with(&configuration(), &shared);
+        let mut workers: [TestEngine; 4] = TestEngine::workers(&configuration(), &shared);
         for (user, token) in users.iter().enumerate() {
             authorization(workers[user % 4].exchange(github(token), &issued("up")));
         }

@@ -10,22 +10,13 @@ mod renewal;
 
 use onbehalf::engine::Step;
 use onbehalf_test_support::{
-    ENTRA_KEY, NOW, SharedMap, TestEngine, alice, answer, answered, bearer, configuration, header, refused,
+    ENTRA_KEY, SharedMap, TestEngine, alice, answer, answered, bearer, configuration, header, refused, with,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Workers that have their keys.
 fn workers<const N: usize>(shared: &SharedMap) -> [TestEngine; N] {
-    with(&configuration(), shared)
-}
-
-fn with<const N: usize>(configuration: &Value, shared: &SharedMap) -> [TestEngine; N] {
-    std::array::from_fn(|_| {
-        let mut engine = TestEngine::sharing(configuration, shared);
-        engine.tick();
-        engine.serve_keys();
-        engine
-    })
+    TestEngine::workers(&configuration(), shared)
 }
 
 fn github(token: &str) -> onbehalf::http::Request {
@@ -37,14 +28,10 @@ fn exchanges(engine: &mut TestEngine) -> bool {
     engine.inner.next_call().is_some_and(|(_, call)| call.method == "POST")
 }
 
-fn day() -> String {
-    ENTRA_KEY.token(&onbehalf_test_support::with(alice(), json!({"exp": NOW.secs() + 86_400})))
-}
-
 /// A token of a user's that was not seen before.
 fn fresh(user: &str, at: &TestEngine) -> String {
     let claims = json!({"oid": user, "scp": "mcp.read mcp.admin", "uti": at.now.millis(), "exp": at.now.secs() + 600});
-    ENTRA_KEY.token(&onbehalf_test_support::with(alice(), claims))
+    ENTRA_KEY.token(&with(alice(), claims))
 }
 
 /// The pause that a refusal tells of, in seconds.
@@ -63,7 +50,7 @@ fn is_about(seconds: u64, pause: u64) -> bool {
 fn close(engine: &mut TestEngine, users: [&str; 3]) {
     for (number, user) in users.into_iter().enumerate() {
         let claims = json!({"oid": user, "uti": format!("closes-{number}"), "exp": engine.now.secs() + 600});
-        let token = ENTRA_KEY.token(&onbehalf_test_support::with(alice(), claims));
+        let token = ENTRA_KEY.token(&with(alice(), claims));
         refused(engine.exchange(github(&token), &answer(503, b"")));
     }
     let other = fresh("other", engine);

@@ -1,11 +1,12 @@
 //! Records in shared memory: secrecy, size, and records that another plugin writes.
 
 use onbehalf_test_support::{
-    NOW, SharedMap, TestEngine, alice_token, answer_with, authorization, configuration, entra_user, issued, refused,
+    NOW, SharedMap, TestEngine, alice_day_token, alice_token, answer_with, authorization, configuration, entra_user,
+    issued, refused,
 };
 use serde_json::json;
 
-use super::{day, exchanges, github, with, workers};
+use super::{exchanges, github, workers};
 
 #[test]
 fn shared_memory_is_bounded_and_shows_no_token_and_no_user() {
@@ -30,7 +31,7 @@ fn token_that_expires_first_is_evicted_from_a_record() {
     let shared = SharedMap::default();
     let mut configuration = configuration();
     configuration["cache"] = json!({"shared_tokens": 1});
-    let [mut first, mut second]: [TestEngine; 2] = with(&configuration, &shared);
+    let [mut first, mut second]: [TestEngine; 2] = TestEngine::workers(&configuration, &shared);
     let tokens: Vec<String> = (0..17).map(|user| entra_user(&format!("user-{user}"))).collect();
     for (user, token) in tokens.iter().enumerate() {
         let lifetime = if user == 7 { 600 } else { 1200 + user };
@@ -75,7 +76,7 @@ fn record_in_the_place_of_another_yields_no_token() {
     let shared = SharedMap::default();
     let mut configuration = configuration();
     configuration["cache"] = json!({"shared_tokens": 4096});
-    let [mut first, mut second]: [TestEngine; 2] = with(&configuration, &shared);
+    let [mut first, mut second]: [TestEngine; 2] = TestEngine::workers(&configuration, &shared);
     let users = ["a", "b", "c", "d"].map(entra_user);
     for (number, token) in users.iter().enumerate() {
         authorization(first.exchange(github(token), &issued(&format!("up-{number}"))));
@@ -103,7 +104,7 @@ fn record_in_the_place_of_another_yields_no_token() {
             value.clone_from(&moved);
         }
     });
-    let [mut third]: [TestEngine; 1] = with(&configuration, &shared);
+    let [mut third]: [TestEngine; 1] = TestEngine::workers(&configuration, &shared);
     for token in &users {
         assert_eq!(authorization(third.exchange(github(token), &issued("again"))), "Bearer again");
     }
@@ -114,7 +115,7 @@ fn exchanged_heads_of_entries_in_a_record_yield_no_token() {
     let shared = SharedMap::default();
     let mut configuration = configuration();
     configuration["cache"] = json!({"shared_tokens": 1});
-    let [mut first, mut second]: [TestEngine; 2] = with(&configuration, &shared);
+    let [mut first, mut second]: [TestEngine; 2] = TestEngine::workers(&configuration, &shared);
     let users = ["a", "b"].map(entra_user);
     for (number, token) in users.iter().enumerate() {
         authorization(first.exchange(github(token), &issued(&format!("up-{number}"))));
@@ -152,7 +153,7 @@ fn workers_with_another_secret_or_configuration_share_no_tokens() {
     let mut target = configuration();
     target["resources"][0]["exchange"]["entra-us"]["resource"] = json!("api://another");
     for other in [secret, target] {
-        let [mut second]: [TestEngine; 1] = with(&other, &shared);
+        let [mut second]: [TestEngine; 1] = TestEngine::workers(&other, &shared);
         second.send_waiting(github(&token));
         assert!(exchanges(&mut second));
     }
@@ -164,7 +165,7 @@ fn workers_with_another_secret_or_configuration_share_no_tokens() {
 fn record_from_a_clock_ahead_is_ignored() {
     let shared = SharedMap::default();
     let [mut ahead, mut right]: [TestEngine; 2] = workers(&shared);
-    let token = day();
+    let token = alice_day_token();
     ahead.advance(3600);
     authorization(ahead.exchange(github(&token), &issued("up")));
     right.send_waiting(github(&token));
@@ -176,7 +177,7 @@ fn junk_in_a_record_is_evicted_first() {
     let shared = SharedMap::default();
     let mut configuration = configuration();
     configuration["cache"] = json!({"shared_tokens": 1});
-    let [mut first, mut second]: [TestEngine; 2] = with(&configuration, &shared);
+    let [mut first, mut second]: [TestEngine; 2] = TestEngine::workers(&configuration, &shared);
     authorization(first.exchange(github(&entra_user("a")), &issued("up-a")));
     let far = u32::try_from(NOW.secs() + 7 * 86_400).unwrap().to_le_bytes();
     shared.overwrite(|name, value| {
@@ -199,7 +200,7 @@ fn users_in_one_record_have_their_own_tokens() {
     let shared = SharedMap::default();
     let mut configuration = configuration();
     configuration["cache"] = json!({"shared_tokens": 1});
-    let [mut first, mut second, mut third]: [TestEngine; 3] = with(&configuration, &shared);
+    let [mut first, mut second, mut third]: [TestEngine; 3] = TestEngine::workers(&configuration, &shared);
     let users: Vec<String> = (0..16).map(|user| entra_user(&format!("user-{user}"))).collect();
     // There is one record, and all are in it, half of them with a refusal.
     for (user, token) in users.iter().enumerate() {
@@ -231,7 +232,7 @@ fn records_that_vanish_or_return_yield_no_other_users_token() {
     let shared = SharedMap::default();
     let mut configuration = configuration();
     configuration["cache"] = json!({"shared_tokens": 1});
-    let [mut first, mut second, mut third, mut fourth]: [TestEngine; 4] = with(&configuration, &shared);
+    let [mut first, mut second, mut third, mut fourth]: [TestEngine; 4] = TestEngine::workers(&configuration, &shared);
     let token = alice_token();
     let erase = || {
         shared.overwrite(|name, value| {

@@ -4,7 +4,7 @@ use onbehalf::audit::Record;
 use onbehalf::http::LocalAnswer;
 use onbehalf_test_support::{
     ENTRA_KEY, NOW, OKTA_KEY, SharedMap, TestEngine, alice, answer_with, answered, authorization, bearer, bob,
-    bob_token, entra_user, header, issued, refused,
+    bob_token, entra_user, header, issued, refused, with,
 };
 use serde_json::json;
 use std::time::Duration;
@@ -17,7 +17,7 @@ fn refusal_is_shared_with_all_workers_for_its_lifetime() {
     let [mut first, mut second]: [TestEngine; 2] = workers(&shared);
     let claims = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
     let reply = answer_with(400, &[], &json!({"error": "interaction_required", "claims": claims}));
-    let token = ENTRA_KEY.token(&onbehalf_test_support::with(alice(), json!({"xms_cc": "cp1"})));
+    let token = ENTRA_KEY.token(&with(alice(), json!({"xms_cc": "cp1"})));
     // Each tells of its own request.
     let answered = |step| LocalAnswer { audit: Record::default(), ..answered(step) };
     let at_first = answered(first.exchange(github(&token), &reply));
@@ -34,7 +34,7 @@ fn refusal_is_shared_with_all_workers_for_its_lifetime() {
     assert!(exchanges(&mut second));
     // The time to wait is what is left of it.
     let reply = answer_with(429, &[("retry-after", "20")], &json!({}));
-    let carol = OKTA_KEY.token(&onbehalf_test_support::with(bob(), json!({"uid": "00ucarol"})));
+    let carol = OKTA_KEY.token(&with(bob(), json!({"uid": "00ucarol"})));
     answered(first.exchange(github(&carol), &reply));
     second.now = first.now.plus(Duration::from_secs(5));
     let answer = answered(second.decide(github(&carol)));
@@ -46,7 +46,7 @@ fn shared_token_serves_no_expired_subject_token() {
     let shared = SharedMap::default();
     let [mut first, mut second]: [TestEngine; 2] = workers(&shared);
     // The provider's lasts for an hour more.
-    let token = ENTRA_KEY.token(&onbehalf_test_support::with(alice(), json!({"exp": NOW.secs() + 600})));
+    let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 600})));
     authorization(first.exchange(github(&token), &issued("up")));
     // Clocks may differ by a minute.
     second.advance(659);
@@ -64,9 +64,7 @@ fn shared_token_serves_no_expired_subject_token() {
 fn shared_refusal_holds_for_one_token_and_one_resource() {
     let shared = SharedMap::default();
     let [mut first, mut second]: [TestEngine; 2] = workers(&shared);
-    let alices = |more: &str| {
-        ENTRA_KEY.token(&onbehalf_test_support::with(alice(), json!({"scp": "mcp.read mcp.admin", "uti": more})))
-    };
+    let alices = |more: &str| ENTRA_KEY.token(&with(alice(), json!({"scp": "mcp.read mcp.admin", "uti": more})));
     let denied = answer_with(400, &[], &json!({"error": "access_denied"}));
     assert_eq!(refused(first.exchange(github(&alices("1")), &denied)).1, "exchange_denied");
     assert_eq!(refused(second.decide(github(&alices("1")))).1, "exchange_denied");

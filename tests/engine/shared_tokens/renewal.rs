@@ -2,24 +2,30 @@
 
 use onbehalf::engine::Sample;
 use onbehalf_test_support::{
-    ENTRA_KEY, SharedMap, TestEngine, alice, alice_token, answer_with, authorization, bearer, forwarded, issued,
-    refused,
+    ENTRA_KEY, SharedMap, TestEngine, alice, alice_day_token, alice_token, answer_with, authorization, bearer,
+    forwarded, issued, refused, with,
 };
 use serde_json::json;
 
-use super::{close, day, exchanges, github, workers};
+use super::{close, exchanges, github, workers};
+
+/// Workers that all have the token `one` for Alice, 300 seconds before it expires, and Alice's own token.
+fn near_renewal<const N: usize>() -> (SharedMap, [TestEngine; N], String) {
+    let shared = SharedMap::default();
+    let mut workers: [TestEngine; N] = workers(&shared);
+    let token = alice_day_token();
+    authorization(workers[0].exchange(github(&token), &issued("one")));
+    for worker in &mut workers {
+        assert_eq!(authorization(worker.decide(github(&token))), "Bearer one");
+        worker.advance(3300);
+    }
+    (shared, workers, token)
+}
 
 #[test]
 fn one_worker_renews_and_the_others_use_the_next_token() {
-    let shared = SharedMap::default();
-    let [mut first, mut second, mut third]: [TestEngine; 3] = workers(&shared);
-    let token = day();
-    authorization(first.exchange(github(&token), &issued("one")));
-    for engine in [&mut second, &mut third] {
-        assert_eq!(authorization(engine.decide(github(&token))), "Bearer one");
-    }
+    let (_, [mut first, mut second, mut third], token) = near_renewal();
     for engine in [&mut first, &mut second, &mut third] {
-        engine.advance(3300);
         assert_eq!(authorization(engine.decide(github(&token))), "Bearer one", "nobody waits");
     }
     let (flight, _) = first.expect_call();
@@ -36,14 +42,7 @@ fn one_worker_renews_and_the_others_use_the_next_token() {
 
 #[test]
 fn failed_renewal_is_not_retried_at_once_by_the_next_worker() {
-    let shared = SharedMap::default();
-    let [mut first, mut second]: [TestEngine; 2] = workers(&shared);
-    let token = day();
-    authorization(first.exchange(github(&token), &issued("one")));
-    authorization(second.decide(github(&token)));
-    for engine in [&mut first, &mut second] {
-        engine.advance(3300);
-    }
+    let (_, [mut first, mut second], token) = near_renewal();
     authorization(first.decide(github(&token)));
     let (flight, _) = first.expect_call();
     first.reply(flight, &answer_with(400, &[], &json!({"error": "temporarily_unavailable"})));
@@ -58,7 +57,7 @@ fn failed_renewal_is_not_retried_at_once_by_the_next_worker() {
 fn next_token_that_expires_sooner_is_shared_and_not_sought_again() {
     let shared = SharedMap::default();
     let [mut first, mut second]: [TestEngine; 2] = workers(&shared);
-    let token = day();
+    let token = alice_day_token();
     let good_for = |token: &str, seconds: u64| {
         answer_with(200, &[], &json!({"access_token": token, "token_type": "Bearer", "expires_in": seconds}))
     };
@@ -83,14 +82,7 @@ fn next_token_that_expires_sooner_is_shared_and_not_sought_again() {
 
 #[test]
 fn denied_renewal_ends_the_token_at_all_workers() {
-    let shared = SharedMap::default();
-    let [mut first, mut second]: [TestEngine; 2] = workers(&shared);
-    let token = day();
-    authorization(first.exchange(github(&token), &issued("one")));
-    authorization(second.decide(github(&token)));
-    for engine in [&mut first, &mut second] {
-        engine.advance(3300);
-    }
+    let (_, [mut first, mut second], token) = near_renewal();
     authorization(first.decide(github(&token)));
     let (flight, _) = first.expect_call();
     first.reply(flight, &answer_with(400, &[], &json!({"error": "invalid_grant"})));
@@ -118,14 +110,7 @@ fn late_reply_does_not_replace_the_token_of_another_worker() {
 
 #[test]
 fn blocked_renewal_takes_no_lease_at_each_request() {
-    let shared = SharedMap::default();
-    let [mut first, mut second]: [TestEngine; 2] = workers(&shared);
-    let token = day();
-    authorization(first.exchange(github(&token), &issued("one")));
-    assert_eq!(authorization(second.decide(github(&token))), "Bearer one");
-    for engine in [&mut first, &mut second] {
-        engine.advance(3300);
-    }
+    let (shared, [mut first, mut second], token) = near_renewal();
     close(&mut first, ["a", "b", "c"]);
     // The other worker finds out when it claims the renewal.
     assert_eq!(authorization(second.decide(github(&token))), "Bearer one");
@@ -139,9 +124,7 @@ fn blocked_renewal_takes_no_lease_at_each_request() {
 fn lost_scope_does_not_return_from_another_worker() {
     let shared = SharedMap::default();
     let [mut first, mut second]: [TestEngine; 2] = workers(&shared);
-    let with_scopes = |scopes: &str, more: &str| {
-        ENTRA_KEY.token(&onbehalf_test_support::with(alice(), json!({"scp": scopes, "uti": more})))
-    };
+    let with_scopes = |scopes: &str, more: &str| ENTRA_KEY.token(&with(alice(), json!({"scp": scopes, "uti": more})));
     authorization(first.exchange(github(&with_scopes("mcp.read", "1")), &issued("up")));
     assert_eq!(refused(second.decide(github(&with_scopes("mcp.write", "2")))), (403, "insufficient_scope".to_owned()));
     second.expect_no_call();

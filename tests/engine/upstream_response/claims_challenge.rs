@@ -2,14 +2,14 @@
 
 use onbehalf::http::LocalAnswer;
 use onbehalf_test_support::{
-    ENTRA_KEY, NOW, TestEngine, alice, alice_token, answer_with, answered, bearer, bob_token, entra_user, form, header,
-    issued, refused, with,
+    ENTRA_KEY, TestEngine, alice, alice_day_token, alice_token, answer_with, answered, bearer, bob_token, entra_user,
+    form, header, issued, reason, refused, with,
 };
 use serde_json::{Value, json};
 
 use super::{
-    AGAIN, CLAIMS, NO_USE, answer, asks_anew, challenge, deliver, exchange, instead, is, later, reason, rejected, sent,
-    warm, workers,
+    AGAIN, CLAIMS, NO_USE, answer, asks_anew, challenge, deliver, exchange, instead, is, later, rejected, sent, warm,
+    workers,
 };
 
 #[test]
@@ -116,7 +116,7 @@ fn second_claims_challenge_soon_after_is_sent_once() {
 #[test]
 fn renewal_in_flight_is_followed_by_an_exchange_with_claims() {
     let mut engine = TestEngine::ready();
-    let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 86_400})));
+    let token = alice_day_token();
     exchange(&mut engine, &token, "first");
     engine.advance(3300);
     let (_, first) = warm(&mut engine, &token);

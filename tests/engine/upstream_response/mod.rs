@@ -7,8 +7,7 @@ mod workers;
 
 use onbehalf::engine::{Response, Sent, Step};
 use onbehalf::http::{Answer, LocalAnswer};
-use onbehalf_test_support::{SharedMap, TestEngine, answered, bearer, configuration, form, forwarded, issued};
-use serde_json::Value;
+use onbehalf_test_support::{SharedMap, TestEngine, answered, bearer, configuration, form, forwarded, issued, reason};
 
 const CLAIMS: &str = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
 
@@ -52,11 +51,6 @@ fn instead(engine: &mut TestEngine, sent: &Sent, answer: &Answer) -> LocalAnswer
         Response::Instead(step) => answered(step),
         Response::PassOn { .. } => panic!("it went on"),
     }
-}
-
-fn reason(answer: &LocalAnswer) -> (u16, String) {
-    let body: Value = serde_json::from_str(&answer.body).unwrap();
-    (answer.status, body["reason"].as_str().unwrap().to_owned())
 }
 
 fn rejected(engine: &mut TestEngine, sent: &Sent) -> (u16, String) {

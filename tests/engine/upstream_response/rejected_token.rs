@@ -3,14 +3,12 @@
 use onbehalf::engine::{Response, Sent, Step};
 use onbehalf::http::Answer;
 use onbehalf_test_support::{
-    ENTRA_KEY, NOW, SharedMap, TestEngine, alice, alice_token, bearer, configuration, entra_user, forwarded, header,
-    issued, request, with,
+    ENTRA_KEY, NOW, SharedMap, TestEngine, alice, alice_day_token, alice_token, bearer, configuration, entra_user,
+    forwarded, header, issued, reason, request, with,
 };
 use serde_json::json;
 
-use super::{
-    AGAIN, CLAIMS, NO_USE, answer, asks_anew, challenge, exchange, instead, is, later, reason, rejected, sent, warm,
-};
+use super::{AGAIN, CLAIMS, NO_USE, answer, asks_anew, challenge, exchange, instead, is, later, rejected, sent, warm};
 
 #[test]
 fn token_rejected_by_the_upstream_is_not_used_again() {
@@ -162,7 +160,7 @@ fn renewed_token_survives_the_rejection_of_its_predecessor() {
     let mut configuration = configuration();
     configuration["cache"] = json!({"shared_tokens": 0});
     let mut engine = TestEngine::new(&configuration).with_keys();
-    let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 86_400})));
+    let token = alice_day_token();
     exchange(&mut engine, &token, "first");
     engine.advance(3300);
     let (_, first) = warm(&mut engine, &token);

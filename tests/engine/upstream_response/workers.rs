@@ -1,7 +1,7 @@
 //! Rejected tokens among workers: messages, and tokens in shared memory.
 
 use onbehalf_test_support::{
-    ENTRA_KEY, NOW, SharedMap, TestEngine, alice, alice_token, answer_with, bob_token, configuration, entra_user, with,
+    SharedMap, TestEngine, alice_day_token, alice_token, answer_with, bob_token, configuration, entra_user,
 };
 use serde_json::json;
 
@@ -153,7 +153,7 @@ fn failed_renewal_does_not_restore_a_rejected_token() {
     one.tick();
     one.serve_keys();
     other.tick();
-    let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 86_400})));
+    let token = alice_day_token();
     exchange(&mut one, &token, "first");
     warm(&mut other, &token);
     for engine in [&mut one, &mut other] {

@@ -25,6 +25,6 @@ pub use random::Random;
 pub use shared_map::SharedMap;
 pub use test_engine::TestEngine;
 pub use tokens::{
-    CLIENT_KEY, ENTRA, ENTRA_KEY, NOW, OKTA, OKTA_KEY, OTHER_KEY, SECRET, Signer, TENANT, alice, alice_token,
-    base64url, base64url_decode, bob, bob_id, bob_token, entra_user, key_set, sha256_base64url,
+    CLIENT_KEY, ENTRA, ENTRA_KEY, NOW, OKTA, OKTA_KEY, OTHER_KEY, SECRET, Signer, TENANT, alice, alice_day_token,
+    alice_token, base64url, base64url_decode, bob, bob_id, bob_token, entra_user, jws_part, key_set, sha256_base64url,
 };

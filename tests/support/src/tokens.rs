@@ -118,6 +118,11 @@ pub fn alice_token() -> String {
     ENTRA_KEY.token(&alice())
 }
 
+/// Alice's access token that is good for a day, and so outlives the token it is exchanged for.
+pub fn alice_day_token() -> String {
+    ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 86_400})))
+}
+
 /// The access token of the Entra user with this `oid`.
 pub fn entra_user(name: &str) -> String {
     ENTRA_KEY.token(&with(alice(), json!({"oid": name})))
@@ -126,4 +131,10 @@ pub fn entra_user(name: &str) -> String {
 /// Bob's access token.
 pub fn bob_token() -> String {
     OKTA_KEY.token(&bob())
+}
+
+/// A part of a JWS as JSON: its header (0) or its payload (1).
+pub fn jws_part(jws: &str, index: usize) -> Value {
+    let part = jws.split('.').nth(index).expect("a part");
+    serde_json::from_slice(&base64url_decode(part)).expect("JSON")
 }
