@@ -1,4 +1,5 @@
-//! Writes `tests/support/fixtures/world.json` and those seeds that hold its tokens. The keys are made, used once and forgotten.
+//! Writes `tests/support/fixtures/world.json` and the seeds that contain its tokens. The keys are used once and not
+//! kept.
 
 use jwt_simple::algorithms::{ECDSAP256KeyPairLike as _, ES256KeyPair, RS256KeyPair};
 use onbehalf::crypto::{Algorithm, Crypto as _, SigningKey, Software};
@@ -10,7 +11,7 @@ use serde_json::{Value, json};
 
 type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
 
-/// What signs under one `kid`.
+/// A signing key with its JWK.
 struct Key {
     algorithm: &'static str,
     jwk: Value,
@@ -78,9 +79,9 @@ impl Key {
 fn main() {
     let entra = [key("e1", "RS256"), key("e2", "ES384")];
     let okta = [key("o1", "ES256"), key("o2", "EdDSA")];
-    // Published only from some time on.
+    // The keys after the key rotation.
     let (entra_next, okta_next) = (key("e3", "ES256"), key("o3", "ES256"));
-    // Says that it is one of the published keys.
+    // A key with the `kid` of a published key.
     let forged = key("e1", "RS256");
     let day = NOW.secs() + 86_400;
     let entra_user = |name: &str, scopes: &str, expires: u64| {
@@ -98,7 +99,7 @@ fn main() {
             "id_token": okta[0].token(&okta_id(name, expires))})
     };
     let hostile = |token: String| json!({"token": token, "expires": 0});
-    // One who signs proofs, and one who has a certificate.
+    // A caller with a DPoP key, and a caller with a certificate.
     let holder = key("holder", "ES256");
     let [x, y] = ["x", "y"].map(|name| holder.jwk[name].as_str().unwrap());
     let jkt = sha256_base64url(format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#).as_bytes());
@@ -142,12 +143,12 @@ fn main() {
     }
     let dora = callers.iter().find(|caller| caller.get("proofs").is_some()).unwrap();
     write("seeds/proof/good", dora["proofs"][0].as_str().unwrap());
-    // Right in everything, but by another key than the one that the token is bound to.
+    // A valid proof by another key than the token's.
     let ath = sha256_base64url(dora["token"].as_str().unwrap().as_bytes());
     let stolen = json!({"jti": "j", "htm": "POST", "htu": "https://MCP.acme.example:443/%67ithub?x#y", "iat": NOW.secs(),
         "ath": ath, "nonce": "n"});
     let header = json!({"typ": "dpop+jwt", "alg": "RS256", "jwk": entra[0].jwk});
-    // For another method, and right in everything else.
+    // A valid proof for another method.
     let other =
         json!({"jti": "m", "htm": "GET", "htu": "https://mcp.acme.example/github", "iat": NOW.secs(), "ath": ath});
     let jwk = json!({"kty": "EC", "crv": "P-256", "x": x, "y": y});

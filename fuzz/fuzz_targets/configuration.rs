@@ -1,4 +1,4 @@
-//! What an operator wrote: JSON, or a `Struct` in its binary form.
+//! The plugin configuration: JSON, or a `google.protobuf.Struct` in its binary form.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -27,7 +27,7 @@ fuzz_target!(|bytes: &[u8]| {
     if config.exchanged_tokens.saturating_add(config.verified_tokens) > 20_000 {
         return;
     }
-    // Whatever is accepted can be asked for: the challenge and the metadata of every resource.
+    // Every accepted configuration serves the challenge and the metadata of each resource.
     let asked: Vec<_> = config
         .resources
         .iter()
@@ -43,7 +43,7 @@ fuzz_target!(|bytes: &[u8]| {
             let request = Request::new(&fields.each_ref().map(|(name, value)| (*name, value.as_bytes())));
             match engine.request(RequestId(2 * id + number), request, NOW) {
                 Step::Answer(answer) => check_answer(&answer),
-                // An open path may be that of a resource as well.
+                // An open path may equal the path of a resource.
                 Step::Forward(edits) => assert!(edits.authorization.is_none()),
                 Step::Wait => panic!("waits for nothing"),
             }

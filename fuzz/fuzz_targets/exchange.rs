@@ -1,4 +1,4 @@
-//! What comes back from a token endpoint: a status in the first line, header fields, an empty line, the body.
+//! A response of a token endpoint: a status in the first line, header fields, an empty line, the body.
 #![no_main]
 
 use std::time::Duration;
@@ -12,7 +12,7 @@ use onbehalf_fuzz::{callers, config, has_a_secret};
 use onbehalf_test_support::{NOW, configuration, parse};
 use serde_json::{Value, json};
 
-/// What the first of two calls has brought.
+/// The assertion that the first of two calls has brought.
 const ASSERTION: &str = "the.first.brought";
 
 thread_local! {
@@ -34,7 +34,7 @@ fn read(text: &[u8]) -> Option<Answer> {
     None
 }
 
-/// The same with a provider whose exchange takes two.
+/// A configuration with a provider whose exchange takes two calls.
 fn of_two_calls() -> Config {
     let mut configuration = configuration();
     let okta = &mut configuration["identity_providers"]["okta-eu"];

@@ -1,4 +1,4 @@
-//! The header of a request, byte by byte, through the engine.
+//! The header of a request, octet by octet, through the engine.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

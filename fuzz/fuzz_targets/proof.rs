@@ -1,4 +1,4 @@
-//! A proof of possession from a stranger.
+//! An untrusted DPoP proof.
 #![no_main]
 
 use std::sync::LazyLock;

@@ -1,4 +1,4 @@
-//! A token from a stranger: split and decoded, its key selected, its signature verified.
+//! An untrusted token: split and decoded, its key selected, its signature verified.
 #![no_main]
 
 use std::sync::LazyLock;

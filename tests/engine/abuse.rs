@@ -1,4 +1,4 @@
-//! What a caller or a provider could do to others, or get past the rules, found in review.
+//! Attacks by a caller or a provider on others, and ways around the rules, found in review.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Who acts for a user: the token that says so, and whether the user's token lets it.
+//! Actor tokens, and `may_act` in the user's token.
 
 use onbehalf::config::Config;
 use onbehalf::http::Request;
@@ -21,7 +21,7 @@ fn variable(name: &str) -> Option<String> {
     }
 }
 
-/// A server that follows RFC 8693, whose exchange is for the first resource.
+/// A server that follows RFC 8693 and exchanges for the first resource.
 fn with_actor(actor: Value) -> Value {
     let mut configuration = configuration();
     configuration["identity_providers"]["okta-eu"]["profile"] = json!("rfc8693");
@@ -67,7 +67,7 @@ fn actor_token_in_a_header_is_sent_to_the_provider_and_removed() {
     assert_eq!(steps[0].0, id);
     let edits = forwarded(steps.into_iter().next().unwrap().1);
     assert!(edits.remove.contains(&"x-actor".to_owned()));
-    // On every path, as the header is Envoy's.
+    // The filter removes the header on every path, because only Envoy may set it.
     let open = request("GET", "/healthz", &[("x-actor", "opaque-actor")]);
     assert!(forwarded(engine.decide(open)).remove.contains(&"x-actor".to_owned()));
 }
@@ -80,7 +80,7 @@ fn fresh_actor_token_of_the_same_actor_causes_no_exchange() {
     assert_eq!(authorization(engine.decide(from(&token, &["second"]))), "Bearer for-github");
     assert_eq!(authorization(engine.decide(from(&token, &[]))), "Bearer for-github");
     engine.expect_no_call();
-    // The next exchange is made with the one that there is then; without one it is left for later.
+    // A renewal uses the actor token of its own request, and waits for one if there is none.
     engine.advance(3500);
     assert_eq!(authorization(engine.decide(from(&token, &[]))), "Bearer for-github");
     engine.expect_no_call();
@@ -179,7 +179,7 @@ fn malformed_actor_token_is_refused_unless_its_type_is_opaque() {
     }
 }
 
-/// Whether a token with this `may_act` is exchanged.
+/// Returns `true` if a token with this `may_act` is exchanged.
 fn is_exchanged(configuration: &Value, may_act: &Value) -> bool {
     let mut engine = with_actor_tokens(configuration);
     let (_, step) = engine.send(from(&user(json!({"may_act": may_act})), &["opaque"]));
@@ -292,7 +292,7 @@ fn actor_token_has_exactly_one_source() {
         at(json!({"header": "x-actor", "type": JWT, "subject": "agent", "issuer": "https://w.example"})),
         Ok(())
     );
-    // Others have no such parameter.
+    // The other profiles have no `actor_token` parameter.
     let mut configuration = configuration();
     configuration["resources"][0]["exchange"]["okta-eu"]["actor_token"] = header_actor();
     let error = Config::parse(configuration.to_string().as_bytes(), &variable).unwrap_err();

@@ -1,4 +1,4 @@
-//! A caller's token is good at the resource that it is for, and at no other (RFC 8707 section 2).
+//! A caller's token is accepted only at its own resource (RFC 8707 section 2).
 
 use onbehalf::config::Config;
 use onbehalf::engine::Step;
@@ -12,7 +12,7 @@ use onbehalf_test_support::{
 const A: &str = "https://mcp.acme.example/a";
 const B: &str = "https://mcp.acme.example/b";
 
-/// Two resources of Okta's users, each with what is given of it.
+/// Two resources for Okta's users, each with more options.
 fn two(a: Value, b: Value) -> Value {
     let resource = |url: &str, more: Value| {
         with(json!({"url": url, "exchange": {"okta-eu": {"audience": format!("{url}-upstream")}}}), more)
@@ -23,7 +23,7 @@ fn two(a: Value, b: Value) -> Value {
     configuration
 }
 
-/// Each with its own URL for an audience, which nothing else has.
+/// Two resources, each with its own URL as its only audience.
 fn strict() -> Value {
     let mut configuration = two(json!({"audiences": [A]}), json!({"audiences": [B]}));
     configuration["identity_providers"]["okta-eu"].as_object_mut().unwrap().remove("audiences");
@@ -34,7 +34,7 @@ fn token(audience: Value) -> String {
     OKTA_KEY.token(&with(bob(), json!({"aud": audience})))
 }
 
-/// Whether a token is taken at a path: exchanged, or served from the cache.
+/// Returns `true` if a token is accepted at a path: exchanged, or found in the cache.
 fn is_taken(engine: &mut TestEngine, path: &str, token: &str) -> bool {
     match engine.decide(bearer(path, token)) {
         Step::Wait => {
@@ -62,9 +62,9 @@ fn token_for_another_resource_is_refused_before_a_key_fetch() {
     for (path, aud) in [("/b", json!(A)), ("/a", json!(B)), ("/a", json!([B, "x"])), ("/a", json!("api://default"))] {
         assert!(!is_taken(&mut engine, path, &token(aud.clone())), "{path} {aud}");
     }
-    // One that is for it waits for the keys.
+    // A token for this resource waits for the keys.
     engine.send_waiting(bearer("/a", &token(json!(A))));
-    // So it is where the provider's list counts.
+    // The provider's list of audiences has the same effect.
     let mut engine = TestEngine::new(&two(json!({"audiences": [A]}), json!({})));
     assert!(!is_taken(&mut engine, "/b", &token(json!(A))));
     assert!(!is_taken(&mut engine, "/a", &token(json!("api://default"))));
@@ -99,7 +99,7 @@ fn refusal_at_one_resource_leaves_the_token_good_at_its_own() {
 
 #[test]
 fn resource_without_audiences_accepts_only_the_providers_list() {
-    // In either order: what one resource found out about a token says nothing of the other.
+    // The verdict at one resource has no effect on the other, in either order.
     let configuration = two(json!({"audiences": [A]}), json!({}));
     for first in ["/a", "/b"] {
         let mut engine = TestEngine::new(&configuration).with_keys();
@@ -179,7 +179,7 @@ fn separate_id_token_is_for_the_client_at_every_resource() {
         let bearer = format!("Bearer {}", token(json!(audience)));
         let fields = [("authorization", bearer.as_str()), ("x-id-token", id_token.as_str())];
         assert_eq!(authorization(engine.exchange(request("POST", path, &fields), &issued("up"))), "Bearer up");
-        // The one that comes beside does not open it.
+        // The separate ID token does not admit the request.
         let crossed = format!("Bearer {}", token(json!(if audience == A { B } else { A })));
         let fields = [("authorization", crossed.as_str()), ("x-id-token", id_token.as_str())];
         assert_eq!(refused(engine.decide(request("POST", path, &fields))).1, "wrong_audience");
@@ -204,7 +204,7 @@ fn provider_needs_audiences_unless_each_resource_has_its_own() {
     let mistake = configuration_error(&one_without);
     assert_eq!((mistake.path.as_str(), mistake.found.as_str()), ("identity_providers.okta-eu.audiences", "none"));
     assert!(mistake.expected.contains("missing in resources[1]"), "{mistake}");
-    // A provider that nobody is exchanged for has no other place for it.
+    // A provider without an exchange has no resource that could have the audiences.
     let mut of_nobody = configuration();
     of_nobody["identity_providers"]["okta-eu"].as_object_mut().unwrap().remove("audiences");
     of_nobody["resources"][0]["exchange"].as_object_mut().unwrap().remove("okta-eu");
@@ -234,7 +234,7 @@ fn audience_list_of_a_resource_must_be_satisfiable() {
     ] {
         assert_eq!(configuration_error(&of_entra(audiences.clone())).path, path, "{audiences}");
     }
-    // With two providers, an audience that the tokens of one cannot have is the other's.
+    // With two providers, an audience that only tokens of the other can have belongs to that provider.
     let mut of_both = of_entra(json!([id, other, "api://default"]));
     of_both["resources"][0]["exchange"]["okta-eu"] = json!({"audience": "x"});
     let config = parse(&of_both);
@@ -316,7 +316,7 @@ fn log_warns_where_resources_share_one_audience_list() {
     let both = warned(&two(json!({}), json!({})));
     assert_eq!(both.len(), 1);
     assert!(both[0].contains(&format!("they hold for {A}, {B}, so")), "{both:?}");
-    // One list would do, if it had nothing in common with the other.
+    // One list of its own is enough, if it has no audience in common with the other list.
     let overlapping = warned(&two(json!({"audiences": [A, "api://default"]}), json!({})));
     assert_eq!(overlapping.len(), 1);
     let words = format!("they hold for {B}, so a token that was meant for one of {A}, {B} is accepted there");
@@ -324,7 +324,7 @@ fn log_warns_where_resources_share_one_audience_list() {
     for quiet in [
         strict(),
         two(json!({"audiences": [A]}), json!({})),
-        // The operator has said so.
+        // The configuration states the shared audience.
         two(json!({"audiences": ["api://default"]}), json!({"audiences": ["api://default"]})),
     ] {
         assert_eq!(warned(&quiet), [""; 0]);
@@ -332,7 +332,7 @@ fn log_warns_where_resources_share_one_audience_list() {
     let mut alone = two(json!({}), json!({}));
     alone["resources"].as_array_mut().unwrap().pop();
     assert_eq!(warned(&alone), [""; 0]);
-    // Another provider's users have nothing to do with it.
+    // Users of another provider do not count.
     let mut of_others = two(json!({}), json!({}));
     of_others["identity_providers"]["entra-us"] = configuration()["identity_providers"]["entra-us"].clone();
     of_others["resources"][1]["exchange"] = json!({"entra-us": {"resource": "api://b"}});

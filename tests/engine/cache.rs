@@ -1,4 +1,4 @@
-//! When an exchanged token, or the lack of one, is remembered, and for whom.
+//! The caches of exchanged tokens and of refusals: lifetimes, renewals, users.
 
 use std::time::Duration;
 
@@ -70,7 +70,7 @@ fn exchanged_token_is_used_while_its_subject_token_is_accepted() {
     let mut engine = TestEngine::ready();
     let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 100})));
     authorization(engine.exchange(bearer("/github", &token), &issued("up")));
-    // Clocks may differ by a minute.
+    // The leeway for clocks is a minute.
     engine.advance(159);
     assert!(!is_exchanged_again(&mut engine, &token));
     engine.advance(1);
@@ -78,8 +78,8 @@ fn exchanged_token_is_used_while_its_subject_token_is_accepted() {
     engine.expect_no_call();
 }
 
-/// The number of exchanges for a call in each of so many half seconds, with a subject token for `subject` seconds.
-/// `lifetime` gives that of a token which is issued so many milliseconds after the start.
+/// Number of exchanges for `calls` requests, one every half second, with a subject token for `subject` seconds.
+/// `lifetime` returns the lifetime of a token that is issued a number of milliseconds after the start.
 fn exchanges_of(subject: u64, calls: u64, lifetime: impl Fn(u64) -> Value) -> usize {
     let mut engine = TestEngine::ready();
     let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + subject})));
@@ -107,9 +107,9 @@ fn last_seconds_of_a_subject_token_cost_one_exchange() {
     let an_hour = |_| json!({"expires_in": 3600});
     assert_eq!(exchanges_of(28, 40, an_hour), 1);
     assert_eq!(exchanges_of(60, 115, an_hour), 1);
-    // Until it is not accepted any more.
+    // The exchanged token is used until the subject token is no longer accepted.
     assert_eq!(exchanges_of(28, 176, an_hour), 1);
-    // Some providers hand out no more than what is left of the token that is handed in, in whole seconds.
+    // Some providers issue a token for no longer than the rest of the subject token's lifetime, in whole seconds.
     let what_is_left = |subject: u64| move |since: u64| json!({"expires_in": (subject * 1000 - since) / 1000});
     assert_eq!(exchanges_of(28, 56, what_is_left(28)), 1);
     assert_eq!(exchanges_of(60, 120, what_is_left(60)), 1);
@@ -123,7 +123,7 @@ fn expiry_of_the_subject_token_counts_where_a_request_has_two_tokens() {
     configuration["identity_providers"]["okta-eu"]["subject_token"] = subject;
     let mut engine = TestEngine::new(&configuration).with_keys();
     let id_token = OKTA_KEY.token(&with(bob_id(), json!({"exp": NOW.secs() + 28})));
-    // The access token beside it is another each time.
+    // Each request has another access token.
     let request_at = |second: u64| {
         let access_token = OKTA_KEY.token(&with(bob(), json!({"jti": format!("AT.{second}")})));
         let fields = [("authorization", format!("Bearer {access_token}")), ("x-id-token", id_token.clone())];
@@ -142,9 +142,9 @@ fn expiry_of_the_subject_token_counts_where_a_request_has_two_tokens() {
 #[test]
 fn short_lived_tokens_are_exchanged_each_time_they_expire() {
     let of = |seconds: u64| move |_: u64| json!({"expires_in": seconds});
-    // A quarter of a short token's time is left for the next one to come in, as long as that may be good for a minute more.
+    // A quarter of a short token's lifetime is left for the renewal, if the next token may last a minute longer.
     assert_eq!(exchanges_of(600, 120, of(60)), 2, "one, and one ahead");
-    // Near the end of the subject token each is used whole.
+    // Near the end of the subject token, each token is used to its end.
     assert_eq!(exchanges_of(30, 56, of(7)), 4);
     assert_eq!(exchanges_of(30, 57, of(7)), 5);
     assert_eq!(exchanges_of(60, 120, of(60)), 1);
@@ -169,7 +169,7 @@ fn exchanged_tokens_stay_within_the_byte_limit() {
     for user in [0, 15] {
         engine.send_waiting(bearer("/github", &token(user)));
     }
-    // The same places again, and a refusal in place of a token.
+    // The cache holds the same entries, and a refusal in place of a token.
     let denied = answer_with(400, &[], &json!({"error": "access_denied"}));
     let mut engine = TestEngine::new(&configuration).with_keys();
     let short = answer_with(200, &[], &json!({"access_token": up(1), "token_type": "Bearer", "expires_in": 60}));
@@ -186,7 +186,7 @@ fn exchanged_tokens_stay_within_the_byte_limit() {
     for user in 1..5 {
         assert_eq!(authorization(engine.decide(bearer("/github", &token(user)))), format!("Bearer {}", up(user)));
     }
-    // One that is larger than all may be is there for those who wait for it.
+    // A token larger than the limit still serves the requests that wait for it.
     configuration["cache"]["exchanged_bytes"] = json!(0);
     let mut engine = TestEngine::new(&configuration).with_keys();
     let waiting = [(); 3].map(|()| engine.send_waiting(bearer("/github", &token(1))));
@@ -218,7 +218,7 @@ fn request_that_waits_for_a_slow_response_gets_its_token() {
         (engine, steps)
     };
     let good_for = |seconds: u64| json!({"access_token": "up", "token_type": "Bearer", "expires_in": seconds});
-    // A lifetime begins with the answer, which came no sooner than it was asked for.
+    // A lifetime begins with the response, which arrives after the request for it.
     for (seconds, used_for) in [(1, 999), (5, 999), (10, 999), (20, 6000), (600, 561_000)] {
         let (mut engine, steps) = slow(good_for(seconds));
         assert_eq!(authorization(steps.into_iter().next().unwrap().1), "Bearer up", "{seconds}");
@@ -228,7 +228,7 @@ fn request_that_waits_for_a_slow_response_gets_its_token() {
         engine.now = landed.plus(Duration::from_millis(used_for + 1));
         assert!(is_exchanged_again(&mut engine, &alice_token()), "{seconds}");
     }
-    // The end that stands in a token counts to the millisecond.
+    // The `exp` of a token counts to the millisecond.
     let exp = (NOW.millis() + 9400) as f64 / 1000.0;
     let token = ENTRA_KEY.token(&json!({"aud": "api://github", "exp": exp}));
     let (mut engine, steps) = slow(with(good_for(600), json!({"access_token": token})));
@@ -337,7 +337,7 @@ fn clock_that_goes_back_does_not_prolong_throttling() {
     authorization(engine.exchange(bearer("/github", &early), &issued("early")));
 }
 
-/// A token for an hour, and a request's subject token for a day.
+/// An engine, and a subject token that is good for a day.
 fn with_a_day() -> (TestEngine, String) {
     let token = alice_day_token();
     (TestEngine::ready(), token)
@@ -382,7 +382,7 @@ fn refresh_in_sets_the_time_of_the_renewal() {
     engine.advance(1);
     authorization(engine.decide(bearer("/github", &token)));
     let (flight, _) = engine.expect_call();
-    // Beyond its end, or no number: as if it said nothing.
+    // A `refresh_in` after the expiry or of another type is ignored.
     for odd in [json!(999_999), json!("soon"), json!(-1), json!(null)] {
         let other = entra_user(&odd.to_string());
         authorization(engine.exchange(bearer("/github", &other), &reply(odd)));
@@ -397,7 +397,7 @@ fn failed_renewal_keeps_the_token_and_is_retried() {
     authorization(engine.exchange(bearer("/github", &token), &issued("first")));
     engine.advance(2850);
     let mut calls = 0;
-    // It ends thirty seconds before the hour.
+    // The token is used until 30 seconds before the hour.
     for _ in 2850..3569 {
         assert_eq!(authorization(engine.decide(bearer("/github", &token))), "Bearer first");
         while let Some((flight, _)) = engine.inner.next_call() {
@@ -432,7 +432,7 @@ fn renewals_stop_while_a_provider_throttles() {
     ));
     assert_eq!(authorization(engine.decide(bearer("/github", &token))), "Bearer first");
     engine.expect_no_call();
-    // Those who have no token come first, for some seconds.
+    // Requests without a token come before renewals for some seconds.
     engine.advance(20);
     engine.send_waiting(bearer("/github", &entra_user("late")));
     let (flight, _) = engine.expect_call();
@@ -474,7 +474,7 @@ fn renewal_does_not_replace_a_token_that_lasts_longer() {
     authorization(engine.decide(bearer("/github", &token)));
     let (flight, _) = engine.expect_call();
     engine.reply(flight, &lasting("shorter", 60, 1));
-    // Not asked for at each request either.
+    // The renewal is not repeated at each request either.
     for _ in 0..9 {
         assert_eq!(authorization(engine.decide(bearer("/github", &token))), "Bearer first");
         engine.expect_no_call();
@@ -495,7 +495,8 @@ fn next_token_that_expires_sooner_postpones_the_renewal() {
     };
     authorization(engine.exchange(bearer("/github", &token), &good_for("first", 3600)));
     let mut renewals = Vec::new();
-    // The first one ends thirty seconds before the hour, and a hundred seconds are used up to a quarter before.
+    // The first token is used until 30 seconds before the hour, and a token of 100 seconds until a quarter of it is
+    // left.
     for second in 2800..3570 {
         engine.now = NOW.plus(Duration::from_secs(second));
         assert_eq!(authorization(engine.decide(bearer("/github", &token))), "Bearer first");

@@ -1,11 +1,11 @@
-//! Mistakes of the operator's, each with the path of its field.
+//! Configuration mistakes, each reported with the path of its field.
 
 use onbehalf::config::Config;
 use serde_json::{Value, json};
 
 use onbehalf_test_support::{ENTRA, OKTA, configuration, configuration_error, environment, parse, warnings};
 
-/// The configuration with one field changed (or removed, by null), by JSON pointer.
+/// The configuration with one field replaced, or removed by null, at a JSON pointer.
 fn changed(pointer: &str, value: Value) -> Value {
     let mut configuration = configuration();
     let (parent, name) = pointer.rsplit_once('/').unwrap();

@@ -1,4 +1,4 @@
-//! The catalogue of what providers refuse an exchange for, and the page that is made of it.
+//! The catalogue of provider errors, and the page that is generated from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use onbehalf_test_support::{NOW, answer, answer_with, configuration, parse, with};
 
-/// The provider with that profile.
+/// The provider with a profile.
 fn config_of(profile: &str) -> Config {
     let mut configuration = configuration();
     if !matches!(profile, "entra_obo" | "okta_obo") {
@@ -23,7 +23,7 @@ fn config_of(profile: &str) -> Config {
     parse(&configuration)
 }
 
-/// What is made of an answer by the provider with that profile.
+/// The error that the provider with a profile makes of a response.
 fn read(config: &Config, profile: &str, reply: &Reply) -> Fault {
     read_at(Leg::First, config, profile, reply)
 }
@@ -43,7 +43,7 @@ fn read_at(leg: Leg<'_>, config: &Config, profile: &str, reply: &Reply) -> Fault
     request.read(reply, &[], NOW).unwrap_err()
 }
 
-/// Every entry with its profile; those of any provider with each.
+/// Every entry with its profile. An entry of all providers stands once for each.
 fn entries() -> Vec<(&'static dyn Profile, &'static Entry)> {
     let of = |(profile, entries): (&'static dyn Profile, &'static [Entry])| {
         entries.iter().map(move |entry| (profile, entry))
@@ -53,7 +53,7 @@ fn entries() -> Vec<(&'static dyn Profile, &'static Entry)> {
     idp::failures().chain(common).flat_map(of).collect()
 }
 
-/// The answers that an entry is about: one for each of its numbers, words or suberrors.
+/// The responses that an entry explains: one for each of its codes, errors or suberrors.
 fn answers(entry: &Entry) -> Vec<Reply> {
     let base = match entry.suberror {
         "" => json!({"error": entry.error, "trace_id": "t", "error_description": ""}),
@@ -336,7 +336,7 @@ operator's concern, and a 502 `exchange_misconfigured`: what was handed in there
 
 ";
 
-/// The page, one table for each provider that has failures of its own, and one for all.
+/// The page: one table for each provider with errors of its own, and one for all providers.
 fn page() -> String {
     let titles = BTreeMap::from([("entra_obo", "Microsoft Entra ID"), ("okta_obo", "Okta")]);
     let mut page = INTRODUCTION.to_owned();
@@ -393,7 +393,7 @@ const fn who(act: Act) -> &'static str {
     }
 }
 
-/// What users meet before there is a token.
+/// The errors that users meet before there is a token.
 fn table_of_sign_in(page: &mut String, title: &str, entries: &[AtSignIn]) {
     writeln!(page, "## {title}, at sign-in\n").unwrap();
     page.push_str(
@@ -412,12 +412,12 @@ of ours.
     page.push('\n');
 }
 
-/// What a failure becomes there.
+/// The refusal for an entry of the page.
 fn at_second(blame: Blame) -> Blame {
     if blame == Blame::Token { Blame::Operator } else { blame }
 }
 
-/// The answer as it came.
+/// The response as the provider sent it.
 fn came(entry: &Entry) -> String {
     match (entry.sign, entry.status, entry.error) {
         (Sign::Upstream, status, _) => format!("a token; the upstream says {status}"),
@@ -433,7 +433,7 @@ fn came(entry: &Entry) -> String {
     }
 }
 
-/// By what it is told from its like.
+/// The member by which the entry is recognised.
 fn sign(entry: &Entry) -> String {
     let quoted = |texts: &[&str]| texts.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", ");
     let suberror = if entry.suberror.is_empty() { String::new() } else { format!(", mostly `{}`", entry.suberror) };
@@ -450,7 +450,7 @@ fn sign(entry: &Entry) -> String {
     }
 }
 
-/// What the client gets.
+/// The status and the reason that the client gets.
 fn told(entry: &Entry, blame: Option<Blame>) -> String {
     match blame.map(Blame::reason) {
         None => "the upstream's answer".to_owned(),

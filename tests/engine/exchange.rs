@@ -1,4 +1,4 @@
-//! What goes to a token endpoint, and what is made of its answer.
+//! Token requests, and the reading of token responses.
 
 use base64::Engine as _;
 use jwt_simple::algorithms::{ECDSAP256KeyPairLike, ECDSAP256PublicKeyLike, ES256PublicKey};
@@ -122,7 +122,7 @@ fn token_exchange_sends_audience_scope_and_a_client_assertion() {
     assert_ne!(part(1)["jti"], jws_part(&another, 1)["jti"]);
 }
 
-/// Every parameter in order, as it goes out.
+/// Every parameter of a token request, in order.
 fn pairs(call: &Call) -> Vec<(String, String)> {
     form_urlencoded::parse(call.body.reveal().as_bytes()).into_owned().collect()
 }
@@ -337,7 +337,7 @@ fn each_provider_error_maps_to_its_refusal() {
     }
 }
 
-/// The calls of one exchange of Bob's of which none is answered as it should be; each takes three seconds.
+/// The calls of one exchange for Bob, each of which fails after three seconds.
 fn calls_until_refused(configuration: &Value, replies: &[Reply]) -> (Vec<Call>, (u16, String)) {
     let mut engine = TestEngine::new(configuration).with_keys();
     engine.send_waiting(bearer("/github", &bob_token()));
@@ -423,7 +423,7 @@ fn claims_challenge_reaches_only_clients_that_understand_it() {
     assert_eq!(answered(outcome(&capable, &hostile)).status, 403);
 }
 
-/// The log line of a failed exchange of Alice's.
+/// The log line of a failed exchange for Alice.
 fn line(reply: &Reply) -> String {
     let config = parse(&configuration());
     let request = TokenRequest {
@@ -526,7 +526,7 @@ fn interaction_uri_is_shown_only_to_its_user_and_refusal() {
     let mut engine = TestEngine::ready();
     let first = answered(engine.exchange(bearer("/github", &bob_token()), &reply("interaction_required")));
     assert!(first.body.contains(uri));
-    // It is remembered with the failure, for the same token only.
+    // The negative cache holds the `interaction_uri` for the same token only.
     assert_eq!(answered(engine.decide(bearer("/github", &bob_token()))).body, first.body);
     let carol = OKTA_KEY.token(&with(bob(), json!({"uid": "00ucarol"})));
     let other = answered(

@@ -1,5 +1,5 @@
-//! The module exports the callbacks that it implements, and no other: Envoy does not call one that is not exported, and the
-//! request goes on.
+//! Exports of the module: exactly the callbacks that it implements. Envoy does not call a callback that is not
+//! exported, and forwards the request.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// The callbacks of the SDK's traits, and the function of the ABI that calls each.
+/// The callbacks of the SDK's traits, and the ABI function that calls each.
 const CALLBACKS: [(&str, &str); 22] = [
     ("create_http_context", "proxy_on_context_create"),
     ("create_stream_context", "proxy_on_context_create"),
@@ -41,12 +41,12 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The callbacks that the shell implements: functions of the traits by which the SDK calls it.
+/// The callbacks that the shell implements: functions of the SDK's traits.
 fn implemented() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for entry in fs::read_dir(root().join("src/shell")).unwrap() {
         let source = fs::read_to_string(entry.unwrap().path()).unwrap();
-        // rustfmt closes a block of the outermost level with a brace in the first column.
+        // rustfmt closes an outermost block with a brace in the first column.
         for block in source.split("\nimpl ").skip(1) {
             let block = block.split("\n}").next().unwrap();
             let is_called = block.lines().next().unwrap().split(" for ").next().is_some_and(|implemented| {
@@ -61,7 +61,7 @@ fn implemented() -> BTreeSet<String> {
     names
 }
 
-/// The names that tools/exports.json keeps.
+/// The names in tools/exports.json.
 fn kept() -> BTreeSet<String> {
     let text = fs::read_to_string(root().join("tools/exports.json")).unwrap();
     let nodes: Vec<Value> = serde_json::from_str(&text).unwrap();
@@ -80,7 +80,7 @@ fn module_exports_the_implemented_callbacks() {
     let implemented = implemented();
     assert!(implemented.contains("on_http_request_headers") && implemented.contains("on_tick"), "{implemented:?}");
     let mut expected: BTreeSet<String> = ALWAYS.iter().map(|name| (*name).to_owned()).collect();
-    // `get_type` is asked by the SDK, not by the host.
+    // The SDK calls `get_type`, and the host does not.
     for name in implemented.iter().filter(|name| *name != "get_type") {
         let export = CALLBACKS.iter().find(|(callback, _)| callback == name);
         expected.insert(export.unwrap_or_else(|| panic!("no callback of the SDK's: {name}")).1.to_owned());

@@ -1,4 +1,4 @@
-//! One call for everyone who lacks the same thing, whoever leaves meanwhile.
+//! Single flight: one call for all requests that need the same keys or token, also if clients disconnect.
 
 use onbehalf::engine::{RequestId, Sample, Step};
 
@@ -144,7 +144,7 @@ fn waiting_requests_hold_at_most_64_mib_of_headers() {
     engine.serve_keys_and_hold_token_requests();
     let (flight, _) = engine.expect_call();
     assert_eq!(engine.reply(flight, &issued("up")).len(), 8);
-    // They are counted no more.
+    // The disconnected requests no longer count.
     let token = entra_user("carol");
     for _ in 0..7 {
         engine.send_waiting(of(&token));

@@ -1,4 +1,4 @@
-//! What reaches the upstream.
+//! The request that reaches the upstream.
 
 use onbehalf::engine::Step;
 use onbehalf::http::HeaderEdits;
@@ -149,7 +149,7 @@ fn cached_id_token_is_checked_by_the_rules_of_its_own_provider() {
         };
         engine.reply(flight, &reply);
     }
-    // Of the other provider, for a client of the first.
+    // An ID token of the other provider, for a client of the first.
     let id_token = OTHER_KEY.token(&with(bob_id(), json!({"iss": other})));
     let theirs = OTHER_KEY.token(&with(bob(), json!({"iss": other})));
     for access_token in [bob_token(), theirs] {

@@ -1,4 +1,4 @@
-//! Issued tokens that can be read: one that is good for this proxy itself, or is of no use to the upstream, does not go on.
+//! Issued tokens that are JWTs: a token for this gateway itself, or of no use to the upstream, is not forwarded.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn okta(changes: Value) -> String {
     OKTA_KEY.token(&with(for_github(), changes))
 }
 
-/// Bob's request, for which the provider issues that token.
+/// Bob's request, for which the provider issues a token.
 fn of(configuration: &Value, token: &str) -> Step {
     TestEngine::new(configuration).with_keys().exchange(bearer("/github", &bob_token()), &issued(token))
 }
@@ -29,7 +29,7 @@ fn goes_on(configuration: &Value, token: &str) {
     assert_eq!(authorization(of(configuration, token)), format!("Bearer {token}"), "{token}");
 }
 
-/// The detail of the line about a token that does not go on.
+/// The detail in the log line about a token that is not forwarded.
 fn line(step: Step) -> String {
     let answer = answered(step);
     let body: Value = serde_json::from_str(&answer.body).unwrap();
@@ -58,7 +58,7 @@ fn issued_token_for_the_gateway_itself_is_refused() {
         assert!(line.contains(expected), "{line}");
         assert!(line.starts_with("event=refused reason=provider_answer_invalid resource="), "{line}");
     }
-    // It is as much for this proxy where only a resource says so, be it another one.
+    // An audience of any resource makes the token one for this gateway.
     for resource in [0, 1] {
         let mut configuration = configuration();
         configuration["identity_providers"]["okta-eu"].as_object_mut().unwrap().remove("audiences");
@@ -69,7 +69,7 @@ fn issued_token_for_the_gateway_itself_is_refused() {
         let line = line(of(&configuration, &okta(json!({"aud": audience}))));
         assert!(line.contains(&format!("status=200 aud=\"{audience}\" act=operator")), "{line}");
     }
-    // Its signature does not matter, nor anything else that it says.
+    // The signature and the other claims of the issued token do not matter.
     let claims = with(for_github(), json!({"aud": "api://default"}));
     for token in [
         OTHER_KEY.token(&claims),
@@ -137,7 +137,7 @@ fn issued_token_for_the_gateway_is_forwarded_if_requested() {
     ] {
         line(of(&exchanging(profile, exchange), &for_us));
     }
-    // All names of this proxy are asked for with one of them.
+    // A request for one name of this gateway covers all of its names.
     let mut configuration = exchanging("rfc8693", json!({"audience": "gateway"}));
     configuration["identity_providers"]["okta-eu"]["audiences"] = json!(["api://default", "gateway"]);
     goes_on(&configuration, &for_us);
@@ -214,7 +214,7 @@ fn issued_token_with_issuer_and_audience_of_the_id_token_is_refused() {
     let mut asking = configuration.clone();
     asking["resources"][0]["exchange"]["okta-eu"]["audience"] = json!("login-client");
     forwarded(of(&asking, json!({"aud": "login-client"})));
-    // Several audiences are the same in any order.
+    // The order of several audiences does not matter.
     let both = json!(["login-client", "userinfo"]);
     line(of_audience(&configuration, &both, json!({"aud": ["userinfo", "login-client"]})));
     line(of_audience(&configuration, &both, json!({"aud": ["login-client", "userinfo", "login-client"]})));
@@ -228,7 +228,7 @@ fn callers_token_in_another_encoding_is_not_forwarded() {
     let parts: Vec<&str> = token.split('.').collect();
     let [header, payload, signature] = parts[..] else { panic!("not three segments") };
     let spaced = base64url(bob().to_string().replacen(':', " : ", 1));
-    // The audience does not tell it where this proxy's own is asked for.
+    // The audience says nothing where the gateway's own audience was requested.
     let configuration = exchanging("okta_obo", json!({"audience": "api://default", "scopes": ["read"]}));
     for again in [
         token.clone(),
@@ -277,7 +277,7 @@ fn issued_token_of_another_kind_is_refused() {
         assert!(line(of(&configuration(), &token)).contains("another kind, such as a refresh token"), "{typ}");
     }
     goes_on(&exchanging("rfc8693", json!({"audience": "com.acme.github"})), &okta(json!({"jti": "ID.2"})));
-    // A stronger sign wins.
+    // The stronger evidence counts.
     for (typ, claims) in [
         ("JWT", json!({"typ": "Bearer", "nonce": "n"})),
         ("at+jwt", json!({"nonce": "n"})),
@@ -294,7 +294,7 @@ fn issued_token_of_another_kind_is_refused() {
 #[test]
 fn issued_token_of_another_user_is_refused() {
     assert!(line(of(&configuration(), &okta(json!({"uid": "00ucarol"})))).contains("the token is of another user"));
-    // `sub` may be another for each client.
+    // `sub` may differ for each client.
     goes_on(&configuration(), &okta(json!({"sub": "pairwise"})));
     goes_on(&configuration(), &okta(json!({"uid": null})));
     goes_on(&exchanging("rfc8693", json!({"audience": "com.acme.github"})), &okta(json!({"uid": "00ucarol"})));
@@ -332,7 +332,7 @@ fn issued_token_is_not_used_after_its_exp() {
     for exp in [json!(null), json!("soon"), json!(-1), json!(NOW.secs() as f64 + 0.5)] {
         goes_on(&configuration(), &okta(json!({"exp": exp})));
     }
-    // The earlier one of `expires_in`, which is an hour, and `exp` counts, less a margin.
+    // The earlier of `expires_in`, which is an hour, and `exp` counts, less a margin.
     let subject = OKTA_KEY.token(&with(bob(), json!({"exp": NOW.secs() + 86_400})));
     for (exp, last) in [(3, 2), (100, 74), (600, 569), (7200, 3569)] {
         let mut engine = TestEngine::ready();
@@ -363,7 +363,7 @@ fn renewal_with_a_token_for_the_gateway_keeps_the_token_in_use() {
 const ID_JAG: &str = "urn:ietf:params:oauth:token-type:id-jag";
 const SERVER: &str = "https://acme.okta.example/oauth2/aus1";
 
-/// An exchange of two requests, and the reply to each.
+/// An exchange of two calls, and the reply to each.
 fn of_two(configuration: &Value, assertion: &str, token: &str) -> Step {
     let mut engine = TestEngine::new(configuration).with_keys();
     engine.send_waiting(bearer("/github", &bob_token()));
@@ -388,7 +388,7 @@ fn issued_tokens_of_both_calls_are_checked() {
     let of_server = |changes: Value| okta(with(json!({"iss": SERVER, "aud": "github"}), changes));
     let token = of_server(json!({"uid": "00uofanotherorg"}));
     assert_eq!(authorization(of_two(&configuration, &jag(json!({})), &token)), format!("Bearer {token}"));
-    // That server has its own names for what it issues tokens for.
+    // The second server has its own audiences.
     let of_default = of_server(json!({"aud": "api://default"}));
     assert_eq!(authorization(of_two(&configuration, &jag(json!({})), &of_default)), format!("Bearer {of_default}"));
     for (assertion, token, problem) in [
@@ -403,7 +403,7 @@ fn issued_tokens_of_both_calls_are_checked() {
     ] {
         assert!(line(of_two(&configuration, &assertion, token)).contains(problem), "{problem}");
     }
-    // The assertion itself, with another signature.
+    // The assertion with another signature.
     let assertion = jag(json!({}));
     let respelled = format!("{}.AAAA", assertion.rsplit_once('.').unwrap().0);
     let line = line(of_two(&configuration, &assertion, &respelled));
@@ -415,7 +415,7 @@ fn issued_token_of_any_shape_is_checked() {
     let payload = |text: &str| format!("{}.{}.AAAA", base64url(r#"{"alg":"ES256"}"#), base64url(text));
     let deep = format!(r#"{{"aud":"api://default","x":{}1{}}}"#, "[".repeat(5000), "]".repeat(5000));
     let twice = r#"{"aud":"com.acme.github","aud":"api://default"}"#;
-    // As callers' tokens, these would be refused for their form: they are good for nothing here.
+    // These tokens would be malformed as callers' tokens, so this gateway would refuse them.
     for text in
         [deep.as_str(), twice, r#"{"aud":"api://default","x":1e999}"#, r#"{"aud":"api://default","x":"\ud800"}"#]
     {

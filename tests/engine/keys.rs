@@ -1,4 +1,4 @@
-//! Keys are there when they are needed, and a provider that fails or lies takes none away.
+//! JWKS: fetch, refresh and rotation. A provider that fails or sends other documents removes no key.
 
 use onbehalf::engine::{Sample, Step};
 use onbehalf::http::Reply;

@@ -73,7 +73,7 @@ fn authorization_servers_are_listed_in_the_configured_order() {
         configuration["resources"][0]["authorization_servers"] = list;
         assert_eq!(servers(&configuration), expected);
     }
-    // Whom clients are not told of may come all the same.
+    // Tokens of an issuer that is not listed are accepted all the same.
     let mut engine = TestEngine::new(&configuration).with_keys();
     assert_eq!(authorization(engine.exchange(bearer("/github", &alice_token()), &issued("up"))), "Bearer up");
 }
@@ -190,7 +190,7 @@ fn oauth_paths_belong_to_the_resource_above_them_or_are_unknown() {
             "{path}"
         );
     }
-    // What the operator opened is open.
+    // A configured open path stays open.
     configuration["open_paths"] = json!(["/token"]);
     configuration["resources"][0]["url"] = json!("https://mcp.acme.example/github");
     forwarded(TestEngine::new(&configuration).decide(request("POST", "/token", &[])));

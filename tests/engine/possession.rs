@@ -1,4 +1,4 @@
-//! Bound tokens are accepted from their holders only.
+//! Sender-constrained tokens (RFC 9449, RFC 8705) are accepted from their holders only.
 
 use jwt_simple::algorithms::{ECDSAP256KeyPairLike, ES256KeyPair};
 use onbehalf::crypto::{Algorithm, Crypto, SigningKey, Software};
@@ -11,7 +11,7 @@ use onbehalf_test_support::{
     bearer, configuration, forwarded, header, issued, refused, request, sha256_base64url, with,
 };
 
-/// A client's key for proofs.
+/// The DPoP key of a client.
 struct Holder {
     key: SigningKey,
     jwk: Value,
@@ -25,7 +25,7 @@ impl Holder {
         Self { key: SigningKey::parse(Algorithm::Es256, &pair.key_pair().to_pem().unwrap()).unwrap(), jwk }
     }
 
-    /// RFC 7638 section 3: written out here, member by member.
+    /// The JWK thumbprint of RFC 7638 section 3, member by member.
     fn thumbprint(&self) -> String {
         let [x, y] = ["x", "y"].map(|name| self.jwk[name].as_str().unwrap());
         sha256_base64url(format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#).as_bytes())
@@ -83,7 +83,7 @@ fn bound_token_with_its_proof_is_exchanged_and_the_proof_removed() {
         let edits = forwarded(step);
         assert_eq!(edits.authorization.unwrap().reveal(), "Bearer up");
         assert!(edits.remove.contains(&"dpop".to_owned()));
-        // From the cache, with a new proof.
+        // The second request finds the token in the cache and has a new proof.
         assert_eq!(authorization(engine.decide(dpop(&token, &holder.proof(&token, json!({}))))), "Bearer up");
     }
 }
@@ -101,7 +101,7 @@ fn proof_is_accepted_once_in_the_whole_process() {
     authorization(second.decide(dpop(&token, &holder.proof(&token, json!({})))));
     assert_eq!(refusal_of(&mut first, &token, &proof), "invalid_dpop_proof");
     assert_eq!(refusal_of(&mut second, &token, &proof), "invalid_dpop_proof");
-    // Another user's proof may have the same jti.
+    // A proof of another user may have the same `jti`.
     let other = Holder::new();
     let jti = proof_claims("")["jti"].clone();
     assert_eq!(authorization(first.decide(dpop(&token, &holder.proof(&token, json!({"jti": jti}))))), "Bearer up");
@@ -185,7 +185,7 @@ fn every_part_of_a_proof_is_checked() {
     for proof in ["", "x", "a.b.c", &bent, head, &format!("{good}."), &format!("{good}, {good}"), &"a".repeat(5000)] {
         assert_eq!(refusal_of(&mut engine, &token, proof), "invalid_dpop_proof", "{proof:.40}");
     }
-    // The key in the proof is its signer's, but not the token's.
+    // The proof is signed by the key in its header, which is not the key of the token.
     let thief = Holder::new();
     assert_eq!(refusal_of(&mut engine, &token, &thief.proof(&token, json!({}))), "invalid_dpop_proof");
     for good in [
@@ -307,7 +307,8 @@ fn overwritten_record_of_used_proofs_is_ignored() {
             value.push(0);
         }
     });
-    // It can be erased, which is a limit that the README states; it must not stop everyone for good.
+    // Another plugin can erase the record, which is a limit that the documentation states, but it must not refuse all
+    // requests for good.
     assert_eq!(authorization(engine.decide(dpop(&token, &proof))), "Bearer up");
     assert_eq!(refusal_of(&mut engine, &token, &proof), "invalid_dpop_proof");
 }
@@ -334,7 +335,7 @@ fn certificate_bound_token_needs_the_certificate_of_the_connection() {
     assert_eq!(ask("off", &bound, Some(digest)), "bound_token");
     assert_eq!(ask("optional", &alice_token(), None), "admitted");
     assert_eq!(ask("required", &alice_token(), Some(digest)), "unbound_token");
-    // Bound to both: both are needed.
+    // A token bound to a key and a certificate needs both.
     let both = ENTRA_KEY.token(&with(alice(), json!({"cnf": {"x5t#S256": base64url(digest), "jkt": "k"}})));
     assert_eq!(ask("optional", &both, Some(digest)), "bound_token");
 }
@@ -383,7 +384,7 @@ fn bound_token_for_another_resource_is_refused_with_a_dpop_challenge() {
     let fields = [("authorization", format!("DPoP {token}")), ("dpop", proof)];
     let fields = fields.each_ref().map(|(name, value)| (*name, value.as_str()));
     assert_eq!(authorization(engine.exchange(request("POST", "/github/admin", &fields), &issued("up"))), "Bearer up");
-    // Now it is known, and bound to a key whose proof is good.
+    // The token is in the cache now, and its proof is valid.
     refused_at_github(&mut engine);
 }
 
@@ -398,7 +399,7 @@ fn used_proof_is_forgotten_with_the_process() {
     let proof = holder.proof(&token, json!({"nonce": nonce}));
     authorization(process.exchange(dpop(&token, &proof), &issued("up")));
     assert_eq!(refusal_of(&mut process, &token, &proof), "invalid_dpop_proof");
-    // Nonces are made with the secrets: those of before a restart are good after it, unless a secret was replaced.
+    // Nonces are derived from the secrets, so a nonce stays valid after a restart unless a secret was replaced.
     let mut restarted = TestEngine::new(&configuration).with_keys();
     authorization(restarted.exchange(dpop(&token, &proof), &issued("up")));
     assert_eq!(refusal_of(&mut restarted, &token, &proof), "invalid_dpop_proof", "once more, and not again");

@@ -1,4 +1,4 @@
-//! What a refusal looks like, and what of a request's form is refused before any token is looked at.
+//! The form of refusals, and requests that are refused before any token is read.
 
 use onbehalf::http::Request;
 use serde_json::Value;
@@ -156,7 +156,7 @@ fn path_with_two_readings_selects_no_resource() {
         "/githu%62%2f",
         "/github//admin",
         "/healthz/..;/github",
-        // A server that takes parameters off reads another resource, or an open path.
+        // A server that removes `;parameters` reads another resource, or an open path.
         "/github/admin;x",
         "/healthz;x",
         "/github;x",
@@ -167,7 +167,7 @@ fn path_with_two_readings_selects_no_resource() {
             "{path}"
         );
     }
-    // Both kinds of server read the same resource here.
+    // All servers read the same resource here.
     assert_eq!(
         authorization(TestEngine::ready().exchange(bearer("/github/x;v=1", &alice_token()), &issued("up"))),
         "Bearer up"

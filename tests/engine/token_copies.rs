@@ -1,4 +1,4 @@
-//! Tokens of the caller's outside of `authorization`: none of them goes on.
+//! Copies of the caller's tokens outside `authorization`, none of which is forwarded.
 
 use std::collections::BTreeSet;
 
@@ -10,14 +10,14 @@ use onbehalf_test_support::{
     forwarded, issued, refused, request, with,
 };
 
-/// The edits of a request with these fields beside its token, once the exchanged token is in the cache.
+/// The header edits of a request with more fields, once the exchanged token is in the cache.
 fn edits(engine: &mut TestEngine, token: &str, more: &[(&str, &str)]) -> HeaderEdits {
     let authorization = format!("Bearer {token}");
     let fields = [&[("authorization", authorization.as_str())], more].concat();
     forwarded(engine.decide(request("POST", "/github", &fields)))
 }
 
-/// A worker that has exchanged a token.
+/// An engine that has exchanged a token.
 fn warm(configuration: &serde_json::Value, token: &str) -> TestEngine {
     let mut engine = TestEngine::new(configuration).with_keys();
     authorization(engine.exchange(bearer("/github", token), &issued("up")));
@@ -211,7 +211,7 @@ fn token_in_path_query_or_host_is_refused_and_not_logged() {
 fn search_for_tokens_has_one_limit_for_the_whole_request() {
     let token = alice_token();
     let mut engine = warm(&configuration(), &token);
-    // Of four fields with four each, the first two are read and found to be nobody's.
+    // The limit covers the first two of four fields with four tokens each, and no provider issued those tokens.
     let foreign = OTHER_KEY.token(&with(bob(), json!({"iss": "https://another.example"})));
     let four = [foreign.as_str(); 4].join(" ");
     let edits = edits(&mut engine, &token, &[("x-a", &four), ("x-b", &four), ("x-c", &four), ("x-d", &four)]);

@@ -1,4 +1,4 @@
-//! Which tokens are let in, and why others are not.
+//! Validation of tokens, and the reason of each refusal.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Tokens that are validated and exchanged for nothing.
+//! Validation without an exchange.
 
 use onbehalf::config::Config;
 use onbehalf::engine::{Response, Sample};
@@ -16,7 +16,7 @@ fn none() -> Value {
     json!({"profile": "none", "issuer": OKTA, "cluster": "okta", "audiences": ["api://default"]})
 }
 
-/// The users of the second provider, of whom a resource wants nothing to be exchanged.
+/// The second provider without an exchange at one resource.
 fn unexchanged(exchange: Value) -> Value {
     let mut configuration = configuration();
     configuration["identity_providers"]["okta-eu"] = none();
@@ -30,7 +30,7 @@ fn unexchanged(exchange: Value) -> Value {
 
 fn without_token_endpoint(configuration: &Value) -> TestEngine {
     TestEngine::with_replies(configuration, |call| match call.url.as_str() {
-        // It has no token endpoint, and needs none.
+        // The provider has no token endpoint and needs none.
         "https://acme.okta.example/oauth2/default/.well-known/openid-configuration" => {
             answer_with(200, &[], &json!({"issuer": OKTA, "jwks_uri": format!("{OKTA}/v1/keys")}))
         }
@@ -38,7 +38,7 @@ fn without_token_endpoint(configuration: &Value) -> TestEngine {
     })
 }
 
-/// What the log warns of in resources.
+/// The warnings about resources.
 fn warnings(configuration: &Value) -> Vec<String> {
     parse(configuration).warnings.into_iter().filter(|warning| warning.starts_with("resources")).collect()
 }
@@ -75,7 +75,7 @@ fn upstream_challenge_without_a_token_is_removed() {
         }
         assert!(forwarded(engine.decide(bearer(PATH, &bob_token()))).authorization.is_none());
     }
-    // The caller's own token is the upstream's to judge.
+    // The upstream validates the caller's own token.
     let mut engine = without_token_endpoint(&unexchanged(json!({"token": "forwarded"})));
     assert!(forwarded(engine.decide(bearer(PATH, &bob_token()))).sent.is_none());
 }
@@ -89,7 +89,7 @@ fn token_is_forwarded_if_configured_and_the_log_warns() {
     let mut engine = without_token_endpoint(&configuration);
     let token = bob_token();
     assert_eq!(authorization(engine.decide(bearer(PATH, &token))), format!("Bearer {token}"));
-    // Only there, and only of that provider.
+    // The token is forwarded only at this resource, and only for this provider.
     assert_eq!(refused(engine.decide(bearer("/github", &token))).1, "no_exchange");
     assert_eq!(refused(engine.decide(bearer(PATH, &alice_token()))).1, "no_exchange");
     engine.expect_no_call();
@@ -128,7 +128,7 @@ fn configured_keys_need_no_discovery_without_an_exchange() {
     let mut configuration = unexchanged(json!({}));
     configuration["identity_providers"].as_object_mut().unwrap().remove("entra-us");
     configuration["resources"].as_array_mut().unwrap().truncate(1);
-    // No client is left whose secret could protect what workers share.
+    // No client has a secret that could protect shared memory.
     configuration["shared_secret"] = json!({"inline": "0123456789abcdef0123456789abcdef0123456789abcdef"});
     configuration["identity_providers"]["okta-eu"]["jwks"] = serde_json::from_slice(&key_set(&[&OKTA_KEY])).unwrap();
     let mut engine = TestEngine::new(&configuration);
@@ -182,10 +182,10 @@ fn exchange_options_are_refused_in_the_none_profile() {
         let path = format!("resources[0].exchange.okta-eu.{name}");
         assert_eq!(at(&|whole| whole["resources"][0]["exchange"]["okta-eu"][name] = value.clone()), Err(path));
     }
-    // Only a profile that exchanges nothing has a word about the caller's own token.
+    // Only the profile `none` has the option `token`.
     let path = "resources[1].exchange.entra-us.token".to_owned();
     assert_eq!(at(&|whole| whole["resources"][1]["exchange"]["entra-us"]["token"] = json!("forwarded")), Err(path));
-    // A bound token proves nothing behind here.
+    // The upstream cannot verify a bound token.
     for (name, value) in [("dpop", json!({"mode": "optional"})), ("certificate_bound_tokens", json!("required"))] {
         let path = "resources[0].exchange.okta-eu.token".to_owned();
         assert_eq!(at(&|whole| whole["resources"][0][name] = value.clone()), Err(path));

@@ -1,5 +1,5 @@
-//! Two requests for one token: an assertion from the provider, and the token for it from the authorization server of the
-//! resource.
+//! Exchanges of two calls (ID-JAG): an assertion from the provider, and a token for it from the authorization server
+//! of the resource.
 
 use base64::Engine as _;
 use onbehalf::config::Config;
@@ -27,7 +27,7 @@ fn secret(secret: &str) -> Value {
     json!({"method": "client_secret_basic", "secret": {"inline": secret}})
 }
 
-/// Users with the org server's ID tokens, and a resource whose authorization server is in the same org.
+/// ID tokens of the org server, and a resource whose authorization server is in the same org.
 fn xaa() -> Value {
     json!({
         "identity_providers": {"okta": {
@@ -39,7 +39,7 @@ fn xaa() -> Value {
     })
 }
 
-/// The same with an authorization server of another company's.
+/// The configuration with the authorization server of another company.
 fn elsewhere() -> Value {
     let mut configuration = xaa();
     configuration["resources"][0]["exchange"]["okta"]["audience"] = json!(ELSEWHERE);
@@ -76,7 +76,7 @@ fn url_of(call: &Call) -> &str {
     call.url.as_str()
 }
 
-/// What the client says of itself: `aud` and `jti`.
+/// `aud` and `jti` of the client assertion.
 fn client_assertion(call: &Call) -> (String, String) {
     let form = form(call);
     let claims = jws_part(&form["client_assertion"], 1);
@@ -141,7 +141,7 @@ fn last_token_is_cached_and_the_assertion_is_not() {
     assert_eq!(authorization(engine.only_step(flight, &issued("for-github"))), "Bearer for-github");
     assert_eq!(authorization(engine.decide(bearer("/github", &token))), "Bearer for-github");
     engine.expect_no_call();
-    // Renewed from the start.
+    // A renewal starts with the first call.
     engine.advance(3500);
     assert_eq!(authorization(engine.decide(bearer("/github", &token))), "Bearer for-github");
     let (flight, call) = engine.expect_call();
@@ -291,7 +291,7 @@ fn interaction_uri_of_a_foreign_server_is_not_shown() {
     assert_eq!(answer.status, 502);
     assert!(answer.body.contains("exchange_misconfigured") && !answer.body.contains("consent"), "{}", answer.body);
     assert!(answer.headers.iter().all(|(name, _)| *name != "www-authenticate"));
-    // The provider itself may, at either of its servers.
+    // The provider may send the `interaction_uri` from either of its servers.
     let mut engine = with_org_server(&xaa());
     let (_, flight, _) = at_second_call(&mut engine, &user("00ubob"));
     let answer = answered(engine.only_step(flight, &reply));
@@ -329,7 +329,7 @@ fn failure_of_the_second_call_is_logged_as_such() {
     let wants_the_user = line(Leg::Second("jag"), "interaction_required");
     assert!(wants_the_user.blame == Blame::Operator && wants_the_user.claims.is_none(), "{wants_the_user}");
     assert!(!wants_the_user.to_string().contains("act=user"), "{wants_the_user}");
-    // No text that repeats the secret of the client there.
+    // The log does not contain the secret of the second client.
     assert!(!text.contains("their-secret"), "{text}");
 }
 
@@ -511,14 +511,14 @@ fn impossible_two_call_exchange_is_refused_with_the_configuration() {
     ] {
         assert_eq!(at(configuration, &[(&pointer, value)]).map(|_| ()), Err(path.to_owned()), "{pointer}");
     }
-    // Nobody puts an assertion for that server into requests.
+    // Requests contain no client assertion for the second server.
     let own = exchange("authorization_server/client/authentication");
     let from_a_header = json!({"method": "client_assertion", "assertion": {"header": "x-assertion"}});
     assert_eq!(
         at(elsewhere(), &[(&own, from_a_header)]).map(|_| ()),
         Err("resources[0].exchange.okta.authorization_server.client.authentication.assertion.header".to_owned())
     );
-    // A signed assertion may go to another host without a client of its own; a secret may not.
+    // A signed assertion may go to another host without a client of its own. A secret may not.
     let client = exchange("authorization_server/client");
     assert!(at(elsewhere(), &[(&client, Value::Null)]).is_ok());
     let shared = [(&*client, Value::Null), (&*provider("client/authentication"), secret("s"))];

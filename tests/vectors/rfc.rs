@@ -4,16 +4,17 @@ use onbehalf::crypto::{Algorithm, Crypto, Software};
 use onbehalf::token::{Compact, KeySet, Selection, TokenError};
 use serde_json::{Value, json};
 
-/// What becomes of an example.
+/// The outcome of an example.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     /// A JWT with a good signature.
     Good,
     /// The signature is good, but the payload is text and no set of claims.
     GoodOverText,
-    /// A JWT whose algorithm has no name here. The second value: why its key is skipped, where it has one.
+    /// A JWT whose algorithm is not supported. The second value is the reason for which its key is skipped, if it has
+    /// one.
     NoAlgorithm(Option<&'static str>),
-    /// The same over text.
+    /// A JWS over text whose algorithm is not supported.
     NoAlgorithmOverText(Option<&'static str>),
 }
 
@@ -58,7 +59,7 @@ fn outcome(crypto: &dyn Crypto, jwk: &Value, token: &str) -> Outcome {
         let why = skipped.first().copied().filter(|_| !jwk.is_null());
         return if is_text { Outcome::NoAlgorithmOverText(why) } else { Outcome::NoAlgorithm(why) };
     };
-    // The cookbook has one RSA key for RS256 and PS384. Here a key says so when it is not for the usual algorithm.
+    // RFC 7520 has one RSA key for RS256 and PS384. Here a key names its algorithm unless that is the usual one.
     let mut jwk = jwk.clone();
     jwk["alg"] = alg(token).into();
     let (keys, _) = KeySet::read(json!({"keys": [jwk]}).to_string().as_bytes()).unwrap();

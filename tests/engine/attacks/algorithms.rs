@@ -95,7 +95,7 @@ fn public_key_in_any_form_is_no_hmac_secret() {
             let head = header(json!({"alg": "HS256", "kid": kid}));
             let token = signed(&head, &alice(), |input| HMAC::mac(input, secret).to_vec());
             assert_eq!(reason_of_401(&mut engine, &token), "unsupported_algorithm", "{kid}");
-            // As if it were what the key is for.
+            // The JWK claims the algorithm of the token.
             let head = header(json!({"alg": if kid == "rsa-1" { "RS256" } else { "ES256" }, "kid": kid}));
             let token = signed(&head, &alice(), |input| HMAC::mac(input, secret).to_vec());
             assert_eq!(reason_of_401(&mut engine, &token), "bad_signature", "{kid}");
@@ -174,7 +174,7 @@ fn es256_signature_has_two_32_octet_numbers_in_range() {
         borrow = i16::from(difference < 0);
         other_s[at] = u8::try_from(difference.rem_euclid(256)).unwrap();
     }
-    // One of the two is above half of the order. RFC 7518 section 3.4 takes both.
+    // One of the two signatures has an `s` above half of the order. RFC 7518 section 3.4 accepts both.
     for s in [s, &other_s] {
         let token = format!("{input}.{}", base64url([r, s].concat()));
         assert_eq!(outcome_of(&mut TestEngine::ready(), &token), "exchanged");
@@ -214,7 +214,7 @@ fn rsa_signature_has_the_length_of_the_modulus() {
     let modulus = RSA.key_pair().public_key().to_components().n;
     let head = header(json!({"alg": "RS256", "kid": "rsa-1"}));
     let mut engine = with_keys(&json!({"keys": [rsa_jwk(json!({"kid": "rsa-1", "alg": "RS256"}))]}));
-    // One whose first octet is zero: it is the same number without.
+    // A signature whose first octet is zero is the same number without that octet.
     let signature = |input: &[u8]| RSA_PRIVATE.pkcs1v15_sign::<Sha256>(input).unwrap();
     let (claims, bytes) = (0..10_000)
         .find_map(|serial| {

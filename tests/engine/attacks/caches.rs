@@ -17,7 +17,7 @@ fn cached_verdict_accepts_no_other_token() {
     let [head, claims, signature] = good.split('.').collect::<Vec<_>>().try_into().unwrap();
     let other = ENTRA_KEY.token(&with(alice(), json!({"oid": "mallory"})));
     let other: Vec<&str> = other.split('.').collect();
-    // The same in another order and with another space: what it says is no different, and the bytes are.
+    // The claims in another order and with another space: the same claims in other bytes.
     let heads = [r#"{"kid":"entra-1","alg":"ES256","typ":"JWT"}"#, r#"{"alg":"ES256","kid":"entra-1","typ":"JWT" }"#]
         .map(base64url);
     for forged in [
@@ -43,7 +43,7 @@ fn lost_scope_does_not_return_from_the_cache() {
     assert_eq!(outcome_of(&mut engine, &before), "exchanged");
     let after = ENTRA_KEY.token(&with(alice(), json!({"scp": "mcp.write"})));
     assert_eq!(refused(engine.decide(bearer("/github", &after))), (403, "insufficient_scope".to_owned()));
-    // With another token the same user is somebody new.
+    // Another token of the same user has its own entry.
     let again = ENTRA_KEY.token(&with(alice(), json!({"scp": "mcp.read", "uti": "2"})));
     assert!(matches!(engine.decide(bearer("/github", &again)), Step::Wait));
 }

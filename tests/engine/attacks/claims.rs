@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{header, outcome_of, reason_of_401};
 
-/// A token whose claim `name` is written so.
+/// A token whose claim `name` has this JSON text.
 fn with_number(name: &str, text: &str) -> String {
     let claims = with(alice(), json!({"iat": null, "nbf": null, name: "HERE"})).to_string();
     ENTRA_KEY.sign_bytes(header(json!({})).to_string(), claims.replace("\"HERE\"", text))
@@ -93,7 +93,7 @@ fn expired_token_stays_refused_when_the_clock_goes_back() {
     engine.now = NOW.minus(std::time::Duration::from_secs(3600));
     engine.tick();
     engine.serve_keys();
-    // What was verified once is not asked for its beginning again; what was not, is.
+    // The cache does not check `nbf` again for a verified token, but a new token is checked.
     assert_eq!(outcome_of(&mut engine, &entra_user("carol")), "not_yet_valid");
     engine.now = NOW.plus(std::time::Duration::from_secs(3660));
     engine.tick();
@@ -132,7 +132,7 @@ fn audience_matches_as_a_whole_or_not_at_all() {
         json!("https://graph.microsoft.com"),
         json!(["https://graph.microsoft.com", "api://gateway"]),
         json!("00000003-0000-0000-c000-000000000000"),
-        // That of another provider of ours.
+        // The issuer of the other configured provider.
         json!("api://default"),
     ] {
         let token = ENTRA_KEY.token(&with(alice(), json!({"aud": audience})));
@@ -162,7 +162,7 @@ fn issuer_that_only_resolves_to_ours_is_refused() {
     const LOGIN: &str = "https://login.microsoftonline.com";
     const STS: &str = "https://sts.windows.net";
     const HOME: &str = "5f0c7a4e-9a0f-4c3e-8f5d-2b7f6f1f0c11";
-    /// The tenant of personal accounts.
+    /// The tenant of personal Microsoft accounts.
     const CONSUMERS: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
     let set: Value = serde_json::from_slice(&key_set(&[&ENTRA_KEY])).unwrap();
     let provider = |issuer: String, more: Value| {
@@ -256,10 +256,10 @@ fn claims_of_wrong_types_grant_nothing() {
             "{scopes}"
         );
     }
-    // The one does not add to the other.
+    // `scp` and `scope` are not added up.
     let both = with_claims(json!({"scp": "mcp.write", "scope": "mcp.read"}));
     assert_eq!(refused(TestEngine::ready().decide(bearer("/github", &both))).1, "insufficient_scope");
-    // Roles and groups are no scopes, whatever their type; that groups are left out for their number harms nobody.
+    // Roles and groups are no scopes, whatever their type. Groups that are left out for their number change nothing.
     for more in [
         json!({"roles": "mcp.read"}),
         json!({"roles": ["mcp.read"]}),

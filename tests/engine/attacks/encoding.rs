@@ -45,10 +45,10 @@ fn token_has_one_encoding() {
             .map(within),
         );
         if index > 0 {
-            // In front of the first it is one more behind the scheme.
+            // A space in front of the first segment is one more space after the scheme.
             spellings.push(respelled(index, &format!(" {segment}")));
         }
-        // The bits of the last character that nobody needs.
+        // The unused bits of the last character.
         let last = ALPHABET.find(segment.chars().last().unwrap()).unwrap();
         let spare = [0, 0, 4, 2][segment.len() % 4];
         for bits in 1..1 << spare {
@@ -190,7 +190,7 @@ fn unusual_but_valid_json_is_read() {
     exchanged(&format!(" \r\n\t{head}\n"), &format!("\n{claims} "));
     exchanged(r#"{"\u0061lg":"\u0045S256","kid":"entra\u002d1"}"#, &claims.replacen("\"aud\"", "\"a\\u0075d\"", 1));
     for more in [
-        // Names differ by case: these are members that nobody knows.
+        // Member names are case-sensitive, so these are unknown members.
         r#""AUD":"evil","Exp":1,"ISS":"evil""#,
         r#""aud\u0000":"evil""#,
         r#""__proto__":{"aud":"evil"}"#,
@@ -203,7 +203,7 @@ fn unusual_but_valid_json_is_read() {
     }
     let long_number = format!("{{\"x\":{},", "9".repeat(300));
     exchanged(&head, &claims.replacen('{', &long_number, 1));
-    // And they stand in for nothing.
+    // The unknown members do not replace the real ones.
     for (name, other) in [("aud", "AUD"), ("exp", "EXP"), ("oid", "OID")] {
         let renamed = claims.replacen(&format!("\"{name}\""), &format!("\"{other}\""), 1);
         assert_eq!(
@@ -229,7 +229,7 @@ fn number_with_too_many_digits_is_refused() {
         let token = ENTRA_KEY.sign_bytes(header(json!({})).to_string(), claims.replacen('{', &more, 1));
         assert_eq!(reason_of_401(&mut TestEngine::ready(), &token), "malformed_token", "{digits}");
     }
-    // Those of a megabyte are not looked at.
+    // A token of a megabyte is not parsed.
     let more = format!("{{\"x\":{},", "9".repeat(1 << 20));
     let token = ENTRA_KEY.sign_bytes(header(json!({})).to_string(), claims.replacen('{', &more, 1));
     assert_eq!(refused(TestEngine::ready().decide(bearer("/github", &token))), (400, "token_too_large".to_owned()));

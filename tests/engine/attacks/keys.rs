@@ -136,7 +136,7 @@ fn kid_selects_only_among_the_keys_of_the_issuer() {
         json!("\r\nx-evil: 1"),
         json!(r#"{"kty":"oct","k":""}"#),
     ] {
-        // Even the right key does not make it good under another name.
+        // A signature by the right key is refused under another `kid`.
         for signer in [&*ENTRA_KEY, &*OKTA_KEY, &*OTHER_KEY] {
             let token = signer.sign(&header(json!({"kid": kid})), &alice());
             assert_eq!(reason_of_401(&mut TestEngine::ready(), &token), "unknown_key", "{kid:.40}");
@@ -188,7 +188,7 @@ fn key_addresses_and_keys_in_a_token_are_ignored() {
         json!({"jwk": jwk, "jku": "https://evil.example/keys", "x5u": "https://evil.example/c", "x5c": [certificate]}),
     ] {
         let forged = |kid: Value| OTHER_KEY.sign(&with(header(more.clone()), json!({"kid": kid})), &alice());
-        // The helper fails if any other address than the provider's own is called.
+        // The helper fails if the engine calls any address but the provider's own.
         for kid in [json!("entra-1"), json!(null)] {
             let mut engine = TestEngine::ready();
             let step = engine.decide(bearer("/github", &forged(kid)));
@@ -198,7 +198,7 @@ fn key_addresses_and_keys_in_a_token_are_ignored() {
         for kid in [json!("other-1"), json!("https://evil.example/keys")] {
             assert_eq!(reason_of_401(&mut TestEngine::ready(), &forged(kid)), "unknown_key", "{more:.60}");
         }
-        // Beside the right key they are nothing.
+        // The engine ignores the other keys in the header.
         let good = ENTRA_KEY.sign(&header(more.clone()), &alice());
         assert_eq!(outcome_of(&mut TestEngine::ready(), &good), "exchanged", "{more:.60}");
     }
@@ -263,7 +263,7 @@ fn keys_for_other_uses_verify_no_signature() {
         json!({"issuer": 1}),
         json!({"kid": 1}),
     ] {
-        // Among good ones, so that it is the key that is refused and not the set.
+        // The key stands among usable keys, so that the key is refused and not the set.
         let mut engine =
             with_keys(&json!({"keys": [with(key.clone(), change.clone()), other["keys"][0], null, 7, []]}));
         assert_eq!(outcome_of(&mut engine, &alice_token()), "unknown_key", "{change}");

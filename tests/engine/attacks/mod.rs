@@ -17,8 +17,7 @@ use onbehalf_test_support::{
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 
-/// The reason for which a token is refused with 401. Nothing is asked of anybody but for the documents of the two
-/// providers, at their own addresses.
+/// The reason of a refusal with 401. The engine calls nothing but the two providers' own documents.
 fn reason_of_401(engine: &mut TestEngine, token: &str) -> String {
     let step = match engine.decide(bearer("/github", token)) {
         Step::Wait => engine.serve_keys().pop().expect("an answer").1,
@@ -30,7 +29,7 @@ fn reason_of_401(engine: &mut TestEngine, token: &str) -> String {
     reason
 }
 
-/// What becomes of a token: `exchanged`, or why it is refused.
+/// The outcome of a token: `exchanged`, or the reason of its refusal.
 fn outcome_of(engine: &mut TestEngine, token: &str) -> String {
     match engine.decide(bearer("/github", token)) {
         Step::Forward(_) => "exchanged".to_owned(),
@@ -41,7 +40,7 @@ fn outcome_of(engine: &mut TestEngine, token: &str) -> String {
                 engine.reply(flight, &issued("up"));
                 return "exchanged".to_owned();
             }
-            // A key that is looked for is not found, and those that are there stay.
+            // The fetch for an unknown `kid` fails, and the known keys stay.
             refused(engine.only_step(flight, &answer(404, b""))).1
         }
     }
@@ -51,7 +50,7 @@ fn header(more: Value) -> Value {
     with(json!({"alg": "ES256", "kid": "entra-1", "typ": "JWT"}), more)
 }
 
-/// An engine whose first provider publishes these keys.
+/// An engine whose first provider publishes this JWK Set.
 fn with_keys(set: &Value) -> TestEngine {
     TestEngine::with_replies(&configuration(), |call| match call.url.as_str().ends_with("discovery/v2.0/keys") {
         true => answer(200, set.to_string().as_bytes()),
@@ -59,7 +58,7 @@ fn with_keys(set: &Value) -> TestEngine {
     })
 }
 
-/// How many keys of a set are used, and why the others are not.
+/// The number of usable keys in a set, and the reason for each unusable one.
 fn read(keys: &[Value]) -> (usize, Vec<&'static str>) {
     let (set, skipped) = KeySet::read(json!({"keys": keys}).to_string().as_bytes()).unwrap();
     (set.len(), skipped)
@@ -67,7 +66,7 @@ fn read(keys: &[Value]) -> (usize, Vec<&'static str>) {
 
 static RSA: LazyLock<RS256KeyPair> = LazyLock::new(|| RS256KeyPair::generate(2048).unwrap());
 
-/// `{header}.{claims}` and what `sign` makes of it.
+/// A JWS of a header and claims, signed by `sign`.
 fn signed(header: &Value, claims: &Value, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
     let input = format!("{}.{}", base64url(header.to_string()), base64url(claims.to_string()));
     let signature = sign(input.as_bytes());

@@ -33,7 +33,7 @@ fn critical_extensions_and_other_encodings_are_refused() {
         let token = ENTRA_KEY.sign_bytes(format!(r#"{{"alg":"ES256","kid":"entra-1",{more}}}"#), &claims);
         assert_eq!(reason_of_401(&mut TestEngine::ready(), &token), "malformed_token", "{more}");
     }
-    // RFC 7797 section 5.2: the payload as it is.
+    // RFC 7797 section 5.2: the payload is not encoded.
     let input = format!("{}.{claims}", base64url(r#"{"alg":"ES256","kid":"entra-1","b64":false,"crit":["b64"]}"#));
     let step = TestEngine::ready().decide(bearer("/github", &format!("{input}.AAAA")));
     assert_eq!(refused(step).0, 400);
@@ -94,7 +94,7 @@ fn jwt_of_another_kind_without_typ_is_no_access_token() {
             }
         }
     }
-    // A provider of whose tokens nothing else is known.
+    // A provider whose tokens have no other known claims.
     let mut configuration = configuration();
     configuration["identity_providers"]["okta-eu"]["profile"] = json!("rfc8693");
     configuration["resources"][0]["scopes"] = json!([]);
@@ -103,7 +103,7 @@ fn jwt_of_another_kind_without_typ_is_no_access_token() {
         let mut engine = TestEngine::new(&configuration).with_keys();
         assert_eq!(reason_of_401(&mut engine, &token), "unsupported_token_type");
     }
-    // A client's assertion has the client's signature, whoever it names as its issuer.
+    // A client assertion has the client's signature, whatever its `iss` is.
     let client = onbehalf::crypto::SigningKey::parse(
         onbehalf::crypto::Algorithm::Es256,
         &environment("OKTA_PRIVATE_KEY").unwrap(),

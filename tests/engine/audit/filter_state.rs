@@ -100,10 +100,10 @@ fn users_with_long_names_differ_in_filter_state() {
     let common = "x".repeat(512);
     assert_eq!(of(&common), common);
     assert_ne!(of(&format!("{common}y")), of(&format!("{common}z")));
-    // Nobody is called by another's digest.
+    // A digest stands for one name only.
     let digest = of(&format!("{common}y"));
     assert!(digest.starts_with("digest~"));
     assert_ne!(of(&digest), digest);
-    // Nor does HTTP make one of two, by taking spaces off.
+    // HTTP does not make two names equal by removing spaces.
     assert_eq!(["a", " a", "a ", " ", "a b"].map(of), ["a", "\\u0020a", "a\\u0020", "\\u0020", "a b"]);
 }

@@ -115,7 +115,7 @@ fn refusal_of_a_verified_token_names_the_user() {
         let (issuer, subject) = if reason == "no_exchange" { (OKTA, "00ubob") } else { (ENTRA, ALICE) };
         assert_eq!((&*facts["issuer"], &*facts["subject"], &*facts["client"]), (issuer, subject, "client"));
     }
-    // It was verified once, and has run out since.
+    // The token was verified before and has expired since.
     authorization(engine.exchange(bearer("/github", &alice_token()), &issued("one")));
     records();
     engine.advance(4000);
@@ -132,7 +132,7 @@ fn request_without_a_token_is_logged_at_debug_level() {
     let expected = [("event", "refused"), ("reason", "no_credentials"), ("resource", GITHUB), ("latency_ms", "0")];
     assert_eq!(told, facts(&expected));
     assert_eq!(record(), (Level::Debug, facts(&expected)));
-    // Any client may look for an authorization server here, and what it writes into the path is its own.
+    // Any client may request OAuth paths, and the text of the path is its own.
     let path = "/.well-known/openid-configuration/github/word-of-a-stranger";
     drop(answered(engine.decide(request("GET", path, &[("x-word", "word-of-a-stranger")]))));
     let expected =
@@ -157,7 +157,7 @@ fn unexchanged_token_is_logged_once_for_each_resource_and_worker() {
     records();
     let token = bob_token();
     for engine in &mut workers {
-        // Verified for the first time, and going nowhere.
+        // The token is verified for the first time, and the request is refused.
         assert_eq!(refused(engine.decide(bearer("/github", &token))).1, "insufficient_scope");
         assert_eq!(record().1["event"], "refused");
         for path in ["/one", "/two", "/three"] {

@@ -17,7 +17,7 @@ thread_local! {
     static LINES: RefCell<Vec<(Level, String)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Keeps what the engine logs in each thread: a test has one of its own.
+/// Collects the log of each thread. A test has a thread of its own.
 struct Keep;
 
 impl Log for Keep {
@@ -63,7 +63,7 @@ fn read(line: &str) -> HashMap<String, String> {
     facts
 }
 
-/// The lines since the last time, those that are no record left out.
+/// The audit records since the last call.
 fn records() -> Vec<(Level, HashMap<String, String>)> {
     let lines = LINES.take().into_iter().filter(|(_, line)| line.starts_with("event="));
     lines.map(|(level, line)| (level, read(&line))).collect()
@@ -83,7 +83,7 @@ const GITHUB: &str = "https://mcp.acme.example/github";
 
 const ALICE: &str = "9b1c0000-1111-4222-8333-444455556666/alice";
 
-/// What every line about Alice at the first resource says of her and of it.
+/// The facts of every record about Alice at the first resource.
 fn of_alice(more: &[(&str, &str)]) -> HashMap<String, String> {
     let mut all = facts(&[
         ("resource", GITHUB),

@@ -37,7 +37,7 @@ fn unverified_token_has_no_user_in_the_log() {
             assert!(!format!("{facts:?}").contains("alice"), "{facts:?}");
         }
     }
-    // While keys are fetched, nothing is verified either.
+    // No token is verified while the keys are fetched.
     let mut engine = TestEngine::new(&configuration());
     engine.send_waiting(bearer("/github", &alice_token()));
     let (flight, _) = engine.expect_call();
@@ -61,7 +61,7 @@ fn unverified_token_has_no_user_in_the_log() {
     assert!(!facts.contains_key("subject"), "{facts:?}");
 }
 
-/// What each of the policies makes of one user of an issuer's.
+/// The `subject` of one user under a policy.
 fn subject_with(audit: &Value, user: &str, token: &dyn Fn(&str) -> String) -> Option<String> {
     let mut configuration = configuration();
     configuration["audit"] = audit.clone();
@@ -104,7 +104,7 @@ fn claims_cannot_forge_a_log_line_or_a_fact() {
     assert!(told["subject"].bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{told:?}");
     assert!(!told["subject"].replace("\\\"", "").contains('"'), "{told:?}");
 
-    // Nor does what an unverified token, its header or the request says.
+    // Text of an unverified token, its header or the request forges nothing either.
     engine.send_waiting(bearer("/github", &OTHER_KEY.sign(&json!({"alg": "ES256", "kid": evil}), &bob())));
     let (_, unknown_key) = engine.serve_keys().remove(0);
     for step in [
@@ -136,7 +136,7 @@ fn untrusted_text_cannot_end_the_quoted_detail_in_the_access_log() {
     let field = format!("detail=\"{}\" status=401", told["detail"]);
     let facts = read(&field);
     assert_eq!(facts.keys().collect::<BTreeSet<_>>(), BTreeSet::from([&"detail".to_owned(), &"status".to_owned()]));
-    // The same as in the line, one layer deeper.
+    // The access log has the text of the log line, quoted once more.
     assert_eq!(read(&facts["detail"])["kid"], kid);
     assert_eq!(record().1["kid"], kid);
 }

@@ -15,7 +15,7 @@ const NEXT_ASSERTION: &str = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ3b3JrbG9hZCJ9.bmV4
 
 const HEADER: &str = "x-workload-assertion";
 
-/// A request of a user's with these assertions.
+/// A request of a user with client assertions in the header.
 fn with_assertions(token: &str, assertions: &[&str]) -> Request {
     let authorization = format!("Bearer {token}");
     let mut fields = vec![("authorization", authorization.as_str())];
@@ -41,7 +41,7 @@ fn client_assertion_from_a_header_is_sent_unchanged_and_removed() {
     let edits = forwarded(engine.only_step(flight, &issued("up")));
     assert_eq!(edits.remove, [HEADER]);
 
-    // Nor on a way that needs none: for a user of the other provider, and on an open path.
+    // The header is removed on other paths too: for a user of the other provider, and on an open path.
     engine.send_waiting(with_assertions(&bob_token(), &[ASSERTION]));
     let (flight, call) = engine.expect_call();
     assert!(!call.body.reveal().contains(ASSERTION));
@@ -95,7 +95,7 @@ fn missing_or_malformed_client_assertion_stops_the_exchange() {
         assert!(answer.body.contains("exchange_misconfigured") && !answer.body.contains("hunter2"), "{answer:?}");
         engine.expect_no_call();
     }
-    // It was about those requests, and not about the user.
+    // The failure belongs to those requests and not to the user.
     engine.send_waiting(with_assertions(&alice_token(), &[ASSERTION]));
     assert_eq!(proof(&engine.expect_call().1).0, assertion_fields(ASSERTION));
 }
@@ -127,7 +127,7 @@ fn token_in_use_survives_a_rejected_client_assertion() {
     assert_eq!(authorization(step), "Bearer up");
     engine.advance(3500);
     for assertions in [&["no JWT"][..], &[NEXT_ASSERTION]] {
-        // The second comes too soon behind the failure.
+        // The second request comes too soon after the failure.
         assert_eq!(authorization(engine.decide(with_assertions(&token, assertions))), "Bearer up");
         engine.expect_no_call();
     }

@@ -18,7 +18,7 @@ use rsa::traits::PublicKeyParts as _;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 
-/// A private key in PEM, the public one, and its bytes as a certificate has them.
+/// A private key in PEM, the public key, and the bytes of the public key in a certificate.
 struct Pair {
     pem: String,
     public: PublicKey,
@@ -41,7 +41,7 @@ fn with_client(authentication: Value) -> Value {
     configuration
 }
 
-/// The header and the claims of the assertion by which a client proves itself, and whether the key signed it.
+/// Header and claims of a client assertion. Checks its signature.
 fn assertion(authentication: Value, algorithm: &str, public: &PublicKey) -> (Value, Value) {
     let mut engine = TestEngine::new(&with_client(authentication)).with_keys();
     engine.send_waiting(bearer("/github", &alice_token()));
@@ -63,7 +63,7 @@ fn authentication_error(authentication: &Value) -> String {
     configuration_error(&with_client(authentication.clone())).to_string()
 }
 
-/// Something that has a public key in it, as a certificate has, in PEM.
+/// A certificate in PEM, of which only the public key is real.
 fn certificate(pair: &Pair, serial: u8) -> (Vec<u8>, String) {
     let content = [&[2, 1, serial][..], pair.public.spki(), &b"the rest".repeat(40)].concat();
     let length = u16::try_from(content.len()).unwrap().to_be_bytes();
@@ -72,7 +72,7 @@ fn certificate(pair: &Pair, serial: u8) -> (Vec<u8>, String) {
     (der, pem)
 }
 
-/// What a call says of the client: its fields beside those of the grant, and whether it has an `authorization`.
+/// The client's parameters in a token request, and `true` if there is an `authorization` field.
 fn proof(call: &Call) -> (Vec<(String, String)>, bool) {
     let grant = ["grant_type", "requested_token_use", "assertion", "scope"];
     let mut fields: Vec<_> = form(call).into_iter().filter(|(name, _)| !grant.contains(&name.as_str())).collect();

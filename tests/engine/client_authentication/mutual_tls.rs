@@ -26,7 +26,7 @@ fn client_authenticated_by_the_cluster_sends_no_credential() {
 
 const ALIAS: &str = "https://login.entra.example/mtls/token";
 
-/// Entra's metadata with these aliases.
+/// Entra's metadata with `mtls_endpoint_aliases`.
 fn metadata(aliases: &Value) -> Reply {
     let at = |path: &str| format!("https://login.entra.example/{path}");
     answer_with(
@@ -36,7 +36,7 @@ fn metadata(aliases: &Value) -> Reply {
     )
 }
 
-/// Where a token is exchanged, or why it is not.
+/// The URL of the token request, or the refusal.
 fn exchanged_at(configuration: &Value, aliases: &Value) -> Result<String, (u16, String)> {
     let mut engine = TestEngine::new(configuration);
     engine.send_waiting(bearer("/github", &alice_token()));
@@ -55,11 +55,11 @@ fn mtls_endpoint_alias_is_used_on_the_same_host_only() {
     let mutual = with_client(json!({"method": "tls_client_auth"}));
     let aliases = json!({"token_endpoint": ALIAS, "revocation_endpoint": "https://mtls.entra.example/revoke"});
     assert_eq!(exchanged_at(&mutual, &aliases), Ok(ALIAS.to_owned()));
-    // RFC 8705 section 5: without an alias it is the usual one.
+    // RFC 8705 section 5: without an alias, the client uses the usual endpoint.
     for aliases in [json!({}), json!({"revocation_endpoint": ALIAS}), json!("none"), Value::Null] {
         assert_eq!(exchanged_at(&mutual, &aliases), Ok(usual.clone()), "{aliases}");
     }
-    // No document decides which server gets the call.
+    // A document cannot choose another host.
     for bad in [
         json!("https://mtls.entra.example/token"),
         json!("https://login.entra.example:8443/token"),
@@ -73,7 +73,7 @@ fn mtls_endpoint_alias_is_used_on_the_same_host_only() {
     by_hand["identity_providers"]["entra-us"]["token_endpoint"] = json!("https://mtls.entra.example/by-hand");
     let found = exchanged_at(&by_hand, &json!({"token_endpoint": "https://other.entra.example/token"}));
     assert_eq!(found, Ok("https://mtls.entra.example/by-hand".to_owned()));
-    // Whoever does not prove itself so has no business there.
+    // Clients with another method do not use the alias.
     for authentication in
         [json!({"method": "upstream"}), json!({"method": "client_secret_post", "secret": {"inline": "s"}})]
     {

@@ -19,7 +19,7 @@ fn with_two_secrets(method: &str) -> TestEngine {
     .with_keys()
 }
 
-/// The secret by which a call proves its client.
+/// The client secret in a token request.
 fn secret_of(call: &Call) -> String {
     let basic = call.headers.iter().find(|(name, _)| *name == "authorization");
     match basic {
@@ -43,7 +43,7 @@ fn previous_secret_is_used_until_the_provider_knows_the_new_one() {
         let (flight, call) = engine.expect_call();
         assert_eq!(secret_of(&call), "new");
         assert!(engine.reply(flight, &invalid_client()).is_empty(), "it waits on");
-        // Who comes meanwhile waits for the same.
+        // A request that arrives meanwhile waits for the same call.
         let other = engine.send_waiting(bearer("/github", &alice_token()));
         let (flight, call) = engine.expect_call();
         assert_eq!(secret_of(&call), "old");
@@ -53,7 +53,7 @@ fn previous_secret_is_used_until_the_provider_knows_the_new_one() {
         assert_eq!(served, [(id, "Bearer up".to_owned()), (other, "Bearer up".to_owned())]);
         let counted = engine.inner.counters().take();
         assert!(counted.contains(&(Sample::Exchanges(0, "ok_with_previous_secret"), 1)), "{counted:?}");
-        // The new one is always tried first.
+        // The new secret is always tried first.
         engine.send_waiting(bearer("/github", &entra_user("next")));
         assert_eq!(secret_of(&engine.expect_call().1), "new");
     }

@@ -33,7 +33,7 @@ fn shared_memory_needs_a_secret_where_no_client_has_one() {
     assert_eq!(warnings(&config).len(), 1);
     assert!(warnings(&config)[0].starts_with("shared_secret.inline: "));
     assert!(!format!("{config:?}").contains("0123456789"));
-    // An assertion from the environment is its issuer's as well, and does not last.
+    // An assertion from the environment is no secret of the client either, and it expires.
     let mut asserted = without_secrets(&Value::Null);
     asserted["identity_providers"]["okta-eu"]["client"]["authentication"] =
         json!({"method": "client_assertion", "assertion": {"env": "ASSERTION"}});
@@ -60,7 +60,7 @@ fn workers_share_memory_only_if_all_secrets_are_equal() {
         (own(Some(one)), own(Some(one)), true),
         (own(Some(one)), own(Some(other)), false),
         (own(Some(one)), own(None), false),
-        // A secret of a client's counts beside it.
+        // A client secret is used in addition to `shared_secret`.
         (
             with_secret(with_client(json!({"method": "client_secret_post", "secret": {"inline": "s"}})), Some(one)),
             own(Some(one)),
@@ -96,6 +96,6 @@ fn log_warns_where_all_secrets_of_the_shared_memory_key_are_short() {
     assert!(is_warned([&short, "s"], false));
     assert!(!is_warned([&short, &long], false));
     assert!(!is_warned([&short, "s"], true));
-    // A private key is no short secret.
+    // A private key is long enough.
     assert!(warnings(&parse(&configuration())).is_empty());
 }

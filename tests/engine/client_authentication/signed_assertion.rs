@@ -29,7 +29,7 @@ static P384: LazyLock<Pair> = LazyLock::new(|| {
 static ED25519: LazyLock<Pair> = LazyLock::new(|| {
     let pair = Ed25519KeyPair::generate();
     let bytes = pair.public_key().to_bytes();
-    // It writes the public key behind it.
+    // The library appends the public key.
     let pem = pair.to_pem().split_inclusive("-----END PRIVATE KEY-----").next().unwrap().to_owned();
     Pair { pem, public: PublicKey::ed25519(&bytes).unwrap(), bytes }
 });

@@ -17,21 +17,21 @@ use std::time::Duration;
 
 const TOKEN_ENDPOINT: &str = "https://acme.okta.example/oauth2/default/v1/token";
 
-/// The key for proofs.
+/// The DPoP key of the filter.
 static DPOP_KEY: LazyLock<ES256KeyPair> = LazyLock::new(ES256KeyPair::generate);
 
 fn pem() -> String {
     DPOP_KEY.key_pair().to_pem().unwrap()
 }
 
-/// Of the key for proofs, written out here (RFC 7638 section 3).
+/// The JWK thumbprint of the DPoP key (RFC 7638 section 3).
 fn thumbprint() -> String {
     let point = DPOP_KEY.key_pair().public_key().to_bytes_uncompressed();
     let [x, y] = [&point[1..33], &point[33..]].map(base64url);
     sha256_base64url(format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#).as_bytes())
 }
 
-/// A key for proofs, and what the resource says of the exchange beside audience and scopes.
+/// The configuration with a DPoP key and more options in the exchange.
 fn with_key(pem: &str, algorithm: &str, more: Value) -> Value {
     let mut configuration = configuration();
     configuration["identity_providers"]["okta-eu"]["client"]["dpop"] =
@@ -45,7 +45,7 @@ fn as_dpop() -> Value {
     with_key(&pem(), "ES256", json!({"presented_as": "dpop"}))
 }
 
-/// Another user of the same provider for each name.
+/// The token of an Okta user with this name.
 fn user(name: &str) -> String {
     OKTA_KEY.token(&with(bob(), json!({"uid": name, "jti": format!("AT.{name}")})))
 }
@@ -65,7 +65,7 @@ fn nonce_of(call: &Call) -> Value {
     claims(&proof_of(call))["nonce"].clone()
 }
 
-/// What the filter itself says of a proof to it for that method, URL and token.
+/// Verifies a proof for a method, URL and token with the filter's own verifier.
 fn verify_proof(proof: &str, method: &str, url: &str, token: &str) -> Result<(), &'static str> {
     let url = Url::parse(url).unwrap();
     let key_thumbprint = &thumbprint();

@@ -25,7 +25,7 @@ fn token_request_has_a_proof_for_its_endpoint() {
         let call = engine.expect_call().1;
         assert_eq!(call.url.as_str(), TOKEN_ENDPOINT);
         let proof = proof_of(&call);
-        // All of it holds but the one claim that is only for resources.
+        // Only `ath` is missing, which is for protected resources.
         assert_eq!(verify_proof(&proof, "POST", TOKEN_ENDPOINT, ""), Err("ath is not the hash of the token"));
         assert_eq!(verify_proof(&proof, "POST", OKTA, ""), Err("htu is not the URL of the request"));
         let header = jws_part(&proof, 0);
@@ -41,7 +41,7 @@ fn token_request_has_a_proof_for_its_endpoint() {
         seen.push(claims["jti"].clone());
     }
     assert_ne!(seen[0], seen[1]);
-    // Calls to a provider for which there is no key have none.
+    // Calls to a provider without a DPoP key have no proof.
     engine.send_waiting(bearer("/github", &alice_token()));
     assert!(engine.expect_call().1.headers.iter().all(|(name, _)| *name != "dpop"));
 }
@@ -68,7 +68,7 @@ fn proof_is_signed_with_keys_of_every_kind() {
         for private in ["d", "p", "q", "dp", "dq", "qi"] {
             assert!(header["jwk"].get(private).is_none(), "{algorithm} {private}");
         }
-        // As a set of keys for tokens: the signature is by the key in the proof.
+        // Reads the JWK of the proof as a JWK Set to verify the signature.
         let set = json!({"keys": [with(header["jwk"].clone(), json!({"alg": algorithm}))]}).to_string();
         let (keys, skipped) = onbehalf::token::KeySet::read(set.as_bytes()).unwrap();
         assert!(skipped.is_empty(), "{skipped:?}");
@@ -100,11 +100,11 @@ fn provider_nonce_is_in_the_retry_and_in_later_proofs() {
         let mut steps = engine.reply(flight, &bound("up", &[]));
         assert_eq!(steps.remove(0).0, id);
         engine.expect_no_call();
-        // One call for the next.
+        // The retry is one call.
         engine.send_waiting(bearer("/github", &user("two")));
         let (flight, call) = engine.expect_call();
         assert_eq!(nonce_of(&call), "n1");
-        // A good answer brings another.
+        // A good response brings another nonce.
         engine.reply(flight, &bound("up2", &[("dpop-nonce", "n2")]));
         engine.send_waiting(bearer("/github", &user("three")));
         assert_eq!(nonce_of(&engine.expect_call().1), "n2");
@@ -126,7 +126,7 @@ fn stale_nonce_costs_one_call_and_a_second_demand_is_an_error() {
     let mut steps = engine.reply(flight, &use_nonce(400, &[("dpop-nonce", "n3")]));
     assert_eq!(refused(steps.remove(0).1), (502, "exchange_misconfigured".to_owned()));
     engine.expect_no_call();
-    // What it said last is kept all the same.
+    // The last nonce is kept all the same.
     engine.send_waiting(bearer("/github", &user("three")));
     assert_eq!(nonce_of(&engine.expect_call().1), "n3");
 }
@@ -152,7 +152,7 @@ fn malformed_nonce_is_not_kept_and_causes_no_retry() {
         engine.send_waiting(bearer("/github", &user("two")));
         assert_eq!(nonce_of(&engine.expect_call().1), Value::Null, "{headers:?}");
     }
-    // Another status or error is about something else.
+    // Another status or error is no demand for a nonce.
     for reply in [
         use_nonce(403, &[("dpop-nonce", "n")]),
         use_nonce(500, &[("dpop-nonce", "n")]),
@@ -164,7 +164,7 @@ fn malformed_nonce_is_not_kept_and_causes_no_retry() {
         assert_eq!(engine.reply(flight, &reply).len(), 1);
         engine.expect_no_call();
     }
-    // Without a key there is nothing that a nonce could stand in.
+    // Without a key there is no proof that could contain a nonce.
     let mut engine = TestEngine::ready();
     engine.send_waiting(bearer("/github", &bob_token()));
     let (flight, _) = engine.expect_call();

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::{TOKEN_ENDPOINT, as_dpop, bound, claims, nonce_of, pem, proof, user, verify_proof, with_key};
 
-/// What goes on with a token from the cache.
+/// The header edits of a request whose token is in the cache.
 fn goes_on(engine: &mut TestEngine, request: Request) -> HeaderEdits {
     forwarded(engine.decide(request))
 }
@@ -26,7 +26,7 @@ fn bound_token_is_forwarded_with_a_fresh_proof_for_each_request() {
     assert_eq!(edits.authorization.as_ref().unwrap().reveal(), "DPoP up");
     let first = proof(&edits);
     verify_proof(&first, "POST", "https://mcp.acme.example/github", "up").unwrap();
-    // From the cache.
+    // The token comes from the cache.
     let bearer = format!("Bearer {}", bob_token());
     let edits = goes_on(&mut engine, request("GET", "/github/a%20b?x=1", &[("authorization", &bearer)]));
     assert_eq!(edits.authorization.as_ref().unwrap().reveal(), "DPoP up");
@@ -52,7 +52,7 @@ fn callers_proof_is_never_forwarded() {
     let edits = goes_on(&mut engine, request("POST", "/github", &fields));
     assert!(edits.remove.contains(&"dpop".to_owned()));
     verify_proof(&proof(&edits), "POST", "https://mcp.acme.example/github", "up").unwrap();
-    // A resource without proofs has none, neither theirs nor ours.
+    // A resource without proofs forwards no proof at all.
     let mut engine = TestEngine::ready();
     authorization(engine.exchange(bearer("/github", &bob_token()), &issued("up")));
     let edits = goes_on(&mut engine, request("POST", "/github", &fields));
@@ -99,12 +99,12 @@ fn upstream_nonce_is_in_later_proofs_for_that_upstream_only() {
     assert_eq!(nonce(&mut engine, "/github/admin"), Value::Null);
     engine.send_waiting(bearer("/github", &user("another")));
     assert_eq!(nonce_of(&engine.expect_call().1), Value::Null, "the provider's is another");
-    // A resource that takes no proofs, or none at all, has no nonce.
+    // A resource without proofs, and a request without a resource, have no nonce.
     engine.inner.upstream_nonce(7, std::iter::once(&b"n"[..]));
     TestEngine::ready().inner.upstream_nonce(0, std::iter::once(&b"n"[..]));
 }
 
-/// The step that follows an answer of the provider's, and what the log would say.
+/// The refusal after a token response with this `token_type`, and the log detail.
 fn after(more: Value, kind: &str) -> (u16, String) {
     let mut engine = TestEngine::new(&with_key(&pem(), "ES256", more)).with_keys();
     let body = json!({"access_token": "up", "token_type": kind, "expires_in": 3600});
@@ -130,7 +130,7 @@ fn token_type_must_be_the_one_the_resource_presents() {
         assert_eq!(after(json!({"presented_as": "dpop"}), kind), refused, "{kind}");
         assert_eq!(after(json!({}), kind), refused, "{kind}");
     }
-    // Without a key there is no proof that anybody could have made.
+    // Without a key there is no proof.
     let mut engine = TestEngine::ready();
     assert_eq!(
         onbehalf_test_support::refused(engine.exchange(bearer("/github", &bob_token()), &bound("up", &[]))),
@@ -196,7 +196,7 @@ fn bound_token_is_shared_only_with_workers_of_the_same_key() {
     let edits = goes_on(&mut second, bearer("/github", &bob_token()));
     assert_eq!(edits.authorization.as_ref().unwrap().reveal(), "DPoP up");
     verify_proof(&proof(&edits), "POST", "https://mcp.acme.example/github", "up").unwrap();
-    // What workers share is under a key that is made of the client's secrets, and they are the same.
+    // The key of shared memory comes from the client secrets, which are the same.
     let other = ES256KeyPair::generate().key_pair().to_pem().unwrap();
     let mut third =
         TestEngine::sharing(&with_key(&other, "ES256", json!({"presented_as": "dpop"})), &shared).with_keys();
@@ -204,7 +204,7 @@ fn bound_token_is_shared_only_with_workers_of_the_same_key() {
     assert_eq!(third.expect_call().1.method, "POST");
 }
 
-/// What is made of an upstream's answer to a request that went on with these edits.
+/// The decision on the upstream's response to a request with these edits.
 fn answered_with(engine: &mut TestEngine, edits: &HeaderEdits, status: u16, headers: &[(&str, &str)]) -> Response {
     let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), value.as_bytes().to_vec())).collect();
     let answer = Answer { status, headers, body: Vec::new() };
@@ -217,7 +217,7 @@ fn answered_with(engine: &mut TestEngine, edits: &HeaderEdits, status: u16, head
 fn upstream_nonce_demand_is_met_by_the_next_request() {
     let mut engine = TestEngine::new(&as_dpop()).with_keys();
     let edits = forwarded(engine.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
-    // Those that were under way at once are told the same.
+    // Requests in flight get the same answer.
     for _ in [1, 2] {
         let wish = [("www-authenticate", "DPoP error=\"use_dpop_nonce\", algs=\"ES256\""), ("dpop-nonce", "u1")];
         let Response::Instead(step) = answered_with(&mut engine, &edits, 401, &wish) else {
@@ -230,7 +230,7 @@ fn upstream_nonce_demand_is_met_by_the_next_request() {
     let edits = goes_on(&mut engine, bearer("/github", &bob_token()));
     assert_eq!(edits.authorization.as_ref().unwrap().reveal(), "DPoP up");
     assert_eq!(claims(&proof(&edits))["nonce"], "u1");
-    // A good answer brings another; it is for us, and not for the client.
+    // A good response brings another nonce, which is for the filter and not for the client.
     let Response::PassOn { remove } = answered_with(&mut engine, &edits, 200, &[("dpop-nonce", "u2")]) else {
         panic!("a good answer was replaced");
     };
@@ -238,7 +238,7 @@ fn upstream_nonce_demand_is_met_by_the_next_request() {
     let edits = goes_on(&mut engine, bearer("/github", &bob_token()));
     assert_eq!(claims(&proof(&edits))["nonce"], "u2");
     engine.expect_no_call();
-    // Without a nonce, or with another error, it is the token that is not good.
+    // Without a nonce, or with another error, the upstream has rejected the token.
     for headers in [&[("www-authenticate", "DPoP error=\"use_dpop_nonce\"")][..], &[("dpop-nonce", "u3")]] {
         let mut engine = TestEngine::new(&as_dpop()).with_keys();
         let edits = forwarded(engine.exchange(bearer("/github", &bob_token()), &bound("up", &[])));

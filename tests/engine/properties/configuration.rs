@@ -46,7 +46,7 @@ fn protobuf_field(number: u8, bytes: &[u8]) -> Vec<u8> {
 
 const INLINE: &str = "1nl1ne~value";
 
-/// A configuration with everything that one can have, secrets in both ways.
+/// A configuration with every option, and secrets from both sources.
 fn full_configuration() -> Value {
     let mut configuration = configuration();
     configuration["identity_providers"]["standard"] = json!({
@@ -63,7 +63,7 @@ fn full_configuration() -> Value {
     configuration
 }
 
-/// The JSON pointers of every value in `value`, its own not among them.
+/// The JSON pointer of every value inside `value`.
 fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
     let escaped = |name: &str| name.replace('~', "~0").replace('/', "~1");
     let children: Vec<(String, &Value)> = match value {
@@ -78,7 +78,7 @@ fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
     }
 }
 
-/// What may go wrong with one value of a configuration.
+/// A mistake in one value of a configuration.
 #[derive(Clone, Debug)]
 enum Mistake {
     Another(Value),
@@ -137,7 +137,7 @@ fn parsed(bytes: &[u8]) -> Result<Config, ConfigError> {
     Config::parse(bytes, &environment)
 }
 
-/// Whether `text` is `Bearer name="value", name="value"` (RFC 9110 sections 5.6.4 and 11.6.1), nothing else.
+/// Returns `true` if `text` is `Bearer name="value", name="value"` (RFC 9110 sections 5.6.4 and 11.6.1).
 fn is_challenge(text: &str) -> bool {
     let Some(mut rest) = text.strip_prefix("Bearer ") else {
         return false;
@@ -182,7 +182,7 @@ proptest! {
                 prop_assert!(hides_secrets(&error.to_string()), "at {}", error.path);
             }
         }
-        // Envoy hands over one or the other, and it must not matter which.
+        // Envoy passes JSON or protobuf, and both must give the same result.
         let as_struct = parsed(&protobuf_struct(&configuration));
         let place = |result: &Result<Config, ConfigError>| match result {
             Ok(config) => format!("{config:?}"),

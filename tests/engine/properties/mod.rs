@@ -12,11 +12,11 @@ use proptest::sample::{Index, select};
 use proptest::test_runner::RngSeed;
 use serde_json::Value;
 
-/// `cases` unless the environment asks for more or fewer of all.
+/// `cases` inputs, scaled by `PROPTEST_CASES`.
 fn cases(cases: u32) -> ProptestConfig {
     let asked = ProptestConfig::default();
     let rng_seed = if asked.rng_seed == RngSeed::Random { RngSeed::Fixed(1) } else { asked.rng_seed };
-    // What fails is given a name and becomes a test of its own.
+    // A failing input becomes a test of its own, so no file keeps it.
     ProptestConfig { cases: (asked.cases * cases).div_ceil(256), rng_seed, failure_persistence: None, ..asked }
 }
 
@@ -31,7 +31,7 @@ fn scalar() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// A request target of the pieces that matter.
+/// A request target of pieces that servers read in different ways.
 fn target() -> impl Strategy<Value = String> {
     const PIECES: [&str; 30] = [
         "/", "/", "/", ".", "..", "%2e", "%2E", "%2f", "%5c", "%", "%4", "%41", "%7e", "%25", "%3b", "%40", "%20",
@@ -40,11 +40,11 @@ fn target() -> impl Strategy<Value = String> {
     vec(select(&PIECES[..]), 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
 }
 
-/// Seconds of which a double can count the milliseconds: claims of a later time are some milliseconds off.
+/// Maximum seconds whose milliseconds a double counts exactly. Later times are off by some milliseconds.
 const EXACT: u64 = (1 << 53) / 1000;
 
-/// Where a token is changed, and to which byte: mostly to one that may stand there, and often at the end of a segment,
-/// where the last character has bits that nobody needs.
+/// The place and the new byte of a change: mostly a base64url character, and often at the end of a segment, where the
+/// last character has unused bits.
 fn change() -> impl Strategy<Value = (Place, u8)> {
     let place = prop_oneof![
         any::<Index>().prop_map(Place::Anywhere),

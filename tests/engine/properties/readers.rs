@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use super::{cases, scalar, target};
 
-/// JSON that can be written with a name twice in an object, and with escapes.
+/// JSON that can be written with a repeated name in an object, and with escapes.
 #[derive(Clone, Debug)]
 enum Document {
     Scalar(Value),
@@ -38,7 +38,7 @@ impl Document {
                 format!("[{}]", items.iter().map(|item| item.text(escaped)).collect::<Vec<_>>().join(" , "))
             }
             Self::Object(members) => {
-                // Every other name is written in another way, so that the same name is not the same text.
+                // Every other name is escaped, so that a repeated name has different text.
                 let member = |(index, (key, value)): (usize, &(String, Self))| {
                     let key = if index % 2 == 1 { name(key) } else { json!(key).to_string() };
                     format!("{key}: {}", value.text(escaped))
@@ -88,7 +88,7 @@ proptest! {
         let mut bent = written.clone().into_bytes();
         let at = at.index(bent.len());
         bent[at] = other;
-        // Its last character has bits that stand for nothing.
+        // The last character has unused bits.
         let mut loose = written.clone().into_bytes();
         *loose.last_mut().unwrap() = other;
         let [bent, loose] = [bent, loose].map(|bytes| String::from_utf8(bytes).unwrap());
@@ -140,7 +140,7 @@ proptest! {
             let (last, inner) = segments.split_last().unwrap();
             prop_assert!(inner.iter().all(|segment| !matches!(*segment, "" | "." | "..")), "{:?}", normal);
             prop_assert!(!matches!(*last, "." | ".."), "{:?}", normal);
-            // The same path, not another: it decodes to the same bytes, and has as many separators.
+            // The normal form decodes to the same bytes and has as many separators.
             let written = target.split('?').next().unwrap();
             let decoded = |path: &str| percent_encoding::percent_decode_str(path).collect::<Vec<u8>>();
             prop_assert_eq!(decoded(written), decoded(&normal));

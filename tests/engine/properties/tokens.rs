@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use super::{EXACT, cases, change, changed};
 
-/// Whether a token is accepted by the keys of the one provider, as far as what it says and its signature go.
+/// Checks claims and signature of a token with the keys of one provider.
 fn accept(token: &str, now: UnixTime) -> Result<(), TokenError> {
     let compact = Compact::parse(token, |_| None)?;
     let algorithm = Algorithm::from_name(&compact.header.algorithm).ok_or(TokenError::Algorithm)?;
@@ -57,7 +57,7 @@ proptest! {
         now in prop_oneof![0..400_u64, Just(u64::MAX / 1000), 0..EXACT],
         near in proptest::option::of((any::<bool>(), 0..3_u64)),
     ) {
-        // Most mistakes are made by one.
+        // Most errors are off by one.
         let now = match (near, not_before) {
             (None, _) => now,
             (Some((true, off)), Some(from)) => (from + off).saturating_sub(61),
@@ -76,7 +76,7 @@ proptest! {
         prop_assert_eq!(verdict.err(), expected);
     }
 
-    /// Each exchange is one that lifetimes force, so no other way of calling would have taken fewer.
+    /// Each exchange is one that the lifetimes require, so fewer are impossible.
     #[test]
     fn token_is_exchanged_when_missing_and_used_before_it_expires(
         subject in prop_oneof![1..120_u64, 1..4000_u64],
@@ -90,7 +90,7 @@ proptest! {
         let mut workers = [(); 2].map(|()| TestEngine::sharing(&configuration(), &shared).with_keys());
         let subject = subject * 1000;
         let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + subject / 1000})));
-        // Tokens that were issued: each with the time at which it was asked for, and its lifetime.
+        // Tokens that were issued: each with the time of its request, and its lifetime.
         let mut issued: Vec<(String, u64, u64)> = Vec::new();
         let mut time = 0;
         for (number, pause) in pauses.into_iter().enumerate() {
@@ -104,7 +104,7 @@ proptest! {
             let waits = matches!(step, Step::Wait);
             while let Some((flight, call)) = engine.inner.next_call() {
                 prop_assert_eq!(call.method, "POST");
-                // A token is used whole unless the next one may be good for a minute more, and so is worth a call.
+                // A token is used to its end unless the next one may last a minute longer, which is worth a call.
                 let is_worth_it = |asked: u64, lifetime: u64| asked + lifetime + 60_000 < subject;
                 let usable = |asked, lifetime: u64| match is_worth_it(asked, lifetime) {
                     true => lifetime - (lifetime / 4).min(30_000),
@@ -115,7 +115,7 @@ proptest! {
                     let all = usable(*asked, *lifetime);
                     let ahead = if waits || !is_worth_it(*asked, *lifetime) { 0 } else { all / 5 };
                     prop_assert!(time + 1 + ahead >= asked + all, "asked for again after {} of {} ms", time - asked, lifetime);
-                    // One that would end sooner is not asked for again to no avail.
+                    // A renewal that would bring a shorter token is not repeated.
                     let (_, last, lifetime) = issued.last().unwrap();
                     let ahead = if waits { 0 } else { usable(*last, *lifetime) / 5 };
                     prop_assert!(time + 1 + ahead >= asked + all, "asked for again after {} ms", time - last);
@@ -144,11 +144,11 @@ proptest! {
                     let authorization = edits.authorization.unwrap();
                     let sent = authorization.reveal().strip_prefix("Bearer ").unwrap();
                     let (_, asked, lifetime) = issued.iter().find(|(token, ..)| token == sent).unwrap();
-                    // Those who have waited for a slow answer get its token all the same.
+                    // Requests that waited for a slow response get its token all the same.
                     let slack = if waits && !is_jwt { latency } else { 0 };
                     prop_assert!(time < asked + lifetime + slack, "sent {} ms after its end", time - asked - lifetime);
                 }
-                // The provider took longer than the token that it gave, or than the caller's own lasted.
+                // The response took longer than the lifetime of its token, or of the caller's own.
                 Step::Answer(answer) => prop_assert!(latency > 0, "{:?}", answer),
                 Step::Wait => prop_assert!(false, "nobody waits"),
             }
@@ -163,7 +163,7 @@ proptest! {
         let mut engine = TestEngine::ready();
         drop(engine.send(bearer("/github", &changed)));
         while let Some((flight, call)) = engine.inner.next_call() {
-            // A key that is not known may be looked for; nothing else may be asked of the provider.
+            // An unknown `kid` may cause a fetch of keys. No other call is allowed.
             prop_assert_eq!(call.method, "GET");
             drop(engine.reply(flight, &provider_document(&call)));
         }

@@ -29,7 +29,7 @@ fn configured_keys_are_not_fetched_and_have_no_age() {
     assert_eq!(refused(engine.decide(bearer("/github", &token("k")))).1, "unknown_key");
     engine.expect_no_call();
     engine.send_waiting(bearer("/github", &token(OKTA_KEY.kid)));
-    // Without a token endpoint, that is discovered, and nothing else.
+    // Without a configured token endpoint, the metadata is fetched for it, and the keys are not.
     let mut engine = TestEngine::new(&okta(issuer, json!({"jwks": inline})));
     engine.tick();
     let (flight, _) = engine.expect_call();
@@ -39,7 +39,7 @@ fn configured_keys_are_not_fetched_and_have_no_age() {
     engine.send_waiting(bearer("/github", &OKTA_KEY.token(&with(bob(), json!({"iss": issuer})))));
     let (flight, _) = engine.expect_call();
     assert_eq!(engine.reply(flight, &issued("up")).len(), 1);
-    // Where it cannot be had, that is what is said.
+    // The refusal names a metadata fetch that fails.
     let mut without = TestEngine::new(&okta(issuer, json!({"jwks": inline})));
     let asked = without.send_waiting(bearer("/github", &OKTA_KEY.token(&with(bob(), json!({"iss": issuer})))));
     let (flight, _) = without.expect_call();
@@ -47,7 +47,7 @@ fn configured_keys_are_not_fetched_and_have_no_age() {
     assert_eq!(steps.len(), 1);
     let (waited, step) = steps.remove(0);
     assert_eq!((waited, refused(step)), (asked, (503, "provider_unavailable".to_owned())));
-    // However long the metadata cannot be had again, the keys do not get old.
+    // Configured keys do not age, however long the metadata fetch fails.
     for _ in 0..10 {
         engine.advance(86_400);
         engine.tick();

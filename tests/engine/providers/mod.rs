@@ -16,7 +16,7 @@ const PARTNER: &str = "0d9c8b7a-1111-4222-8333-aabbccddeeff";
 
 const OTHER: &str = "99999999-1111-4222-8333-aabbccddeeff";
 
-/// One provider, and a resource that it exchanges for.
+/// A configuration with one provider and one resource.
 fn only(provider: Value, exchange: Value) -> Value {
     json!({
         "identity_providers": {"idp": provider},

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{HOME, LOGIN, OTHER, PARTNER, entra, okta};
 
-/// The mistake in a configuration with one provider.
+/// Path and text of the error in a configuration.
 fn mistake(configuration: &Value) -> (String, String) {
     let error = configuration_error(configuration);
     (error.path.clone(), error.to_string())
@@ -94,7 +94,7 @@ fn full_scope_uri_where_tokens_have_the_short_scope_causes_a_warning() {
     let warnings = parse(&configuration).warnings;
     let warning = warnings.iter().find(|warning| warning.starts_with("resources[0].scopes[1]: with idp")).unwrap();
     assert!(warning.contains("scopes_supported"), "{warning}");
-    // Elsewhere a scope may be any string.
+    // Other profiles accept any scope string.
     let mut configuration = okta("https://acme.okta.com/oauth2/default", json!({}));
     configuration["resources"][0]["scopes"] = json!(["api://gateway/mcp.read"]);
     assert!(parse(&configuration).warnings.iter().all(|warning| !warning.starts_with("resources")));
@@ -162,7 +162,7 @@ fn scopes_that_mcp_clients_cannot_request_cause_a_warning() {
         let warnings = parse(&configuration).warnings.into_iter();
         warnings.filter(|text| text.contains(": with idp, ") && !text.contains("short name")).collect::<Vec<_>>()
     };
-    // What is advertised is the url of the resource, a slash and the name.
+    // The advertised scope is the URL of the resource, a slash and the name.
     for supported in [
         json!([format!("{url}/mcp.read")]),
         json!([format!("{url}/a"), format!("{url}/b"), "offline_access", "openid", "profile", "email"]),
@@ -179,7 +179,7 @@ fn scopes_that_mcp_clients_cannot_request_cause_a_warning() {
         (json!(["gateway-id/mcp.read"]), "scopes_supported[0]", "AADSTS9010010"),
         (json!([format!("{url}/a"), "mcp.read"]), "scopes_supported[1]", "AADSTS650053"),
         (json!([]), "scopes_supported", "AADSTS900144"),
-        // Without the long forms, the short ones of tokens are advertised.
+        // Without `scopes_supported`, the short scopes are advertised.
         (Value::Null, "scopes[0]", "AADSTS650053"),
     ] {
         let warnings = warned(json!(["mcp.read"]), supported.clone());
@@ -188,12 +188,12 @@ fn scopes_that_mcp_clients_cannot_request_cause_a_warning() {
         assert!(warnings[0].contains("with idp, "), "{supported}: {warnings:?}");
         assert!(warnings[0].contains(number), "{supported}: {warnings:?}");
     }
-    // With a slash at the end of the url, that is what clients send.
+    // Clients send the scope with the slash at the end of the URL.
     let mut configuration = entra(&format!("{LOGIN}/{HOME}/v2.0"), json!({}));
     configuration["resources"][0]["url"] = json!(format!("{url}/"));
     configuration["resources"][0]["scopes_supported"] = json!([format!("{url}//mcp.read")]);
     assert!(parse(&configuration).warnings.iter().all(|text| !text.contains("AADSTS")));
-    // No other provider's, and not where MCP clients are told of another provider.
+    // The warning concerns neither another provider nor a resource that lists another provider first.
     let mut configuration = okta("https://acme.okta.com/oauth2/default", json!({}));
     configuration["resources"][0]["scopes_supported"] = json!(["api://gateway/mcp.read", "mcp.read"]);
     assert!(parse(&configuration).warnings.iter().all(|text| !text.starts_with("resources")));

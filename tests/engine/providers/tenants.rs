@@ -16,7 +16,7 @@ fn multi_tenant() -> TestEngine {
     discovered_at(&configuration, &format!("{LOGIN}/organizations/v2.0/.well-known/openid-configuration"), &template)
 }
 
-/// Where a token that is accepted is exchanged.
+/// The URL of the token request for accepted claims.
 fn exchanged_at(engine: &mut TestEngine, claims: &Value) -> String {
     let step = engine.decide(bearer("/github", &ENTRA_KEY.token(claims)));
     match step {
@@ -117,7 +117,7 @@ fn metadata_for_several_tenants_must_have_the_issuer_template() {
         let configuration = entra(&template, json!({"tenants": [HOME]}));
         let url = format!("{LOGIN}/organizations/v2.0/.well-known/openid-configuration");
         let mut engine = discovered_at(&configuration, &url, &issuer);
-        // Somebody who waits is reason enough to look once more.
+        // A waiting request causes one more fetch.
         engine.send_waiting(bearer("/github", &ENTRA_KEY.token(&v2(HOME))));
         let (flight, call) = engine.expect_call();
         assert_eq!(call.url.as_str(), url);

@@ -58,7 +58,7 @@ fn worker_that_dies_during_a_fetch_is_replaced() {
     drop(dead);
     other.send_waiting(bearer("/github", &alice_token()));
     other.expect_no_call();
-    // A call of ten seconds, and some grace.
+    // A call may take ten seconds and some grace.
     other.advance(14);
     other.tick();
     let is_entra = |(_, call): &(FlightId, Call)| call.url.as_str().contains("entra");
@@ -68,7 +68,7 @@ fn worker_that_dies_during_a_fetch_is_replaced() {
     assert!(calls(&mut other).iter().any(is_entra));
 }
 
-/// Every call that a worker has to make now.
+/// All calls that a worker makes now.
 fn calls(engine: &mut TestEngine) -> Vec<(FlightId, Call)> {
     std::iter::from_fn(|| engine.inner.next_call()).collect()
 }
@@ -90,13 +90,13 @@ fn keys_are_refreshed_by_workers_with_requests() {
             engine.tick();
         }
         main.expect_no_call();
-        // Its own looks come in the same second.
+        // Both workers check the record in the same second.
         fetches += other.serve_calls(provider_document).len() + worker.serve_calls(provider_document).len();
     }
     assert!((6..=8).contains(&fetches), "{fetches}");
     let age = other.inner.key_ages(other.now)[0].1;
     assert!(age <= Duration::from_secs(3600), "{age:?}");
-    // An idle VM does so itself if none of them is left.
+    // An idle VM refreshes the keys itself when no worker is left.
     drop((worker, other));
     let mut waited = 0;
     let call = loop {
@@ -155,9 +155,9 @@ fn failed_fetch_is_retried_by_one_worker() {
             engine.advance(1);
         }
     }
-    // At 0, 1, 3, 7, 15, 31 and 63 seconds, by a jitter of a tenth sooner.
+    // The fetches are at 0, 1, 3, 7, 15, 31 and 63 seconds, up to a tenth earlier by jitter.
     assert!((7..=8).contains(&calls), "{calls}");
-    // None of them has had a request: somebody who waits is reason enough for one more.
+    // No worker has had a request so far. A waiting request causes one more fetch.
     workers[2].send_waiting(bearer("/github", &alice_token()));
     let (flight, _) = workers[2].expect_call();
     let mut steps = workers[2].reply(flight, &TIMED_OUT);
@@ -261,7 +261,7 @@ fn wait_for_another_worker_ignores_an_old_clock() {
     let [mut first, mut second]: [TestEngine; 2] = workers(&shared);
     first.send_waiting(bearer("/github", &alice_token()));
     second.send_waiting(bearer("/github", &alice_token()));
-    // What would say that the lease is over is lost, and the clock by which it began is set right by a day.
+    // The record of the lease is lost, and the clock goes back by a day.
     shared.overwrite(|_, value| value.truncate(1));
     second.now = NOW.minus(Duration::from_secs(86_400));
     let mut steps = second.tick();

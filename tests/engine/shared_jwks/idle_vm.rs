@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{alice_request, with_another_key, workers_of_entra};
 
-/// The same, its keys written down, so that only its endpoints are fetched.
+/// Entra alone with configured keys, so that only its endpoints are fetched.
 fn with_keys_inline() -> serde_json::Value {
     let mut configuration = only_entra(without_shared_tokens());
     let keys: serde_json::Value = serde_json::from_slice(&key_set(&[&ENTRA_KEY])).unwrap();
@@ -23,7 +23,7 @@ fn failure_of_an_idle_vm_delays_no_request() {
         let shared = SharedMap::default();
         let [mut main, mut worker, mut other]: [TestEngine; 3] =
             std::array::from_fn(|_| TestEngine::sharing(&configuration, &shared));
-        // The main thread reaches nothing, and takes its time between attempts.
+        // The fetches of the main thread fail, with a back-off between attempts.
         for _ in 0..40 {
             main.tick();
             main.serve_calls(|_| TIMED_OUT);
@@ -37,7 +37,7 @@ fn failure_of_an_idle_vm_delays_no_request() {
         worker.send_waiting(alice_request());
         worker.serve_keys_and_hold_token_requests();
         assert_eq!(worker.expect_call().1.method, "POST");
-        // The keys are for all, also for those that had failed.
+        // All VMs use the keys, also the one whose fetches had failed.
         for engine in [&mut other, &mut main] {
             engine.tick();
             engine.expect_no_call();
@@ -83,7 +83,7 @@ fn new_key_is_fetched_although_an_idle_vm_hangs() {
     let token = OTHER_KEY.token(&with(alice(), json!({"exp": worker.now.secs() + 601})));
     worker.send_waiting(bearer("/github", &token));
     assert_eq!(worker.expect_call().1.method, "POST");
-    // And where there is none, the caller is told so.
+    // Without an answer, the caller gets a refusal.
     let unknown =
         OKTA_KEY.sign(&json!({"alg": "ES256", "kid": "nobodys"}), &with(alice(), json!({"exp": NOW.secs() + 9000})));
     assert_eq!(refused(worker.decide(bearer("/github", &unknown))).1, "unknown_key");
@@ -105,14 +105,14 @@ fn hanging_fetch_of_an_idle_vm_is_abandoned_after_two_seconds() {
     assert!(worker.tick().is_empty());
     let (flight, call) = worker.expect_call();
     assert_eq!(call.method, "GET");
-    // One of those who wait, and no more.
+    // One of the waiting workers fetches.
     assert!(other.tick().is_empty());
     other.expect_no_call();
-    // Another one may still come to serve: it waits for the worker.
+    // A third worker waits for the second.
     other.advance(1);
     other.send_waiting(alice_request());
     other.expect_no_call();
-    // The end of the first one changes nothing.
+    // The end of the first fetch changes nothing.
     main.advance(12);
     main.reply(hanging, &TIMED_OUT);
     assert!(worker.reply(flight, &provider_document(&call)).is_empty());
@@ -153,7 +153,7 @@ fn unknown_kid_does_not_wait_for_a_hanging_idle_vm() {
     worker.send_waiting(bearer("/github", &unknown()));
     let (flight, _) = worker.expect_call();
     assert_eq!(refused(worker.only_step(flight, &TIMED_OUT)).1, "unknown_key");
-    // The main thread looks some seconds after those that serve, which do not look here.
+    // The main thread refreshes some seconds after the workers with requests, which do not refresh here.
     main.advance(7);
     main.tick();
     main.expect_call();
@@ -200,7 +200,7 @@ fn failed_refresh_of_an_idle_vm_is_repeated_by_a_worker_at_once() {
     let [mut main, mut worker] = workers_of_entra(&shared);
     main.tick();
     main.serve_calls(provider_document);
-    // Nobody has needed a fetch in the worker yet, so the main thread looks as early as it does.
+    // No request has needed a fetch in the worker yet, so the main thread refreshes as early as it does.
     worker.send_waiting(alice_request());
     assert_eq!(worker.expect_call().1.method, "POST");
     for engine in [&mut main, &mut worker] {

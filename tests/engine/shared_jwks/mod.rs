@@ -15,18 +15,18 @@ fn workers<const N: usize>(shared: &SharedMap) -> [TestEngine; N] {
     std::array::from_fn(|_| TestEngine::sharing(&without_shared_tokens(), shared))
 }
 
-/// The same with one provider.
+/// Workers with Entra alone.
 fn workers_of_entra<const N: usize>(shared: &SharedMap) -> [TestEngine; N] {
     std::array::from_fn(|_| TestEngine::sharing(&only_entra(without_shared_tokens()), shared))
 }
 
-/// The same as they do when the one has another key.
+/// The providers' replies after Entra has replaced its key.
 fn with_another_key(call: &Call) -> Reply {
     let is_keys = call.url.as_str().ends_with("discovery/v2.0/keys");
     if is_keys { answer(200, &key_set(&[&OTHER_KEY])) } else { provider_document(call) }
 }
 
-/// A worker that has fetched all keys.
+/// A worker that has the keys.
 fn with_fetched_keys(shared: &SharedMap) -> TestEngine {
     let mut engine = TestEngine::sharing(&without_shared_tokens(), shared);
     engine.tick();
@@ -34,7 +34,7 @@ fn with_fetched_keys(shared: &SharedMap) -> TestEngine {
     engine
 }
 
-/// Whether a token of Alice's gets as far as its exchange.
+/// Returns `true` if a token of Alice is accepted and exchanged.
 fn is_admitted(engine: &mut TestEngine, token: &str) -> bool {
     let step = engine.decide(bearer("/github", token));
     let is_posted = engine.inner.next_call().is_some_and(|(_, call)| call.method == "POST");

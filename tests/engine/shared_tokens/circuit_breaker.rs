@@ -19,7 +19,7 @@ fn throttling_provider_is_not_called_by_any_worker() {
     let answer = answered(second.decide(github(&entra_user("b"))));
     assert_eq!((answer.status, header(&answer, "retry-after")), (503, Some("20")));
     second.expect_no_call();
-    // The other provider is another.
+    // The circuit of the other provider stays closed.
     second.send_waiting(github(&bob_token()));
     assert!(exchanges(&mut second));
     second.advance(20);
@@ -49,14 +49,14 @@ fn outages_of_several_users_open_the_circuit_with_one_probe() {
     assert_eq!(answer_to(&mut first, "e").0, 503);
     assert_eq!(answer_to(&mut second, "f").0, 503);
     first.expect_no_call();
-    // It is not.
+    // The provider has not recovered.
     second.reply(flight, &TIMED_OUT);
     assert!(first.tick().is_empty());
     assert_eq!(answer_to(&mut first, "e"), (503, 8));
     for engine in [&mut first, &mut second] {
         engine.advance(8);
     }
-    // It is.
+    // The provider has recovered.
     assert_eq!(authorization(first.exchange(github(&entra_user("e")), &issued("up"))), "Bearer up");
     for engine in [&mut first, &mut second] {
         engine.send_waiting(github(&entra_user(&format!("g-{}", engine.now.millis()))));
@@ -77,12 +77,12 @@ fn failing_user_backs_off_and_opens_no_circuit_for_others() {
         first.advance(pause);
         pauses.push(pause);
     }
-    // A tenth of it is by chance.
+    // Jitter shortens a pause by up to a tenth.
     let most = [1, 2, 4, 8, 16, 30, 30];
     assert!(pauses.iter().zip(most).all(|(pause, most)| (most - most / 10..=most).contains(pause)), "{pauses:?}");
     second.now = first.now;
     assert_eq!(authorization(second.exchange(github(&entra_user("other")), &issued("up"))), "Bearer up");
-    // That one got service says that there is some.
+    // A success resets the back-off.
     let answer = answered(first.exchange(github(&token), &answer(500, b"")));
     assert_eq!(header(&answer, "retry-after"), Some("1"));
 }
@@ -118,7 +118,7 @@ fn user_who_failed_last_may_probe_the_provider() {
     }
     let steps = workers[1].reply(flight, &issued("up"));
     assert_eq!(authorization(steps.into_iter().next().unwrap().1), "Bearer up");
-    // Everything is as it was before, in all of them.
+    // The circuit is closed in all workers.
     for (number, engine) in workers.iter_mut().enumerate() {
         engine.advance(1);
         engine.tick();
@@ -138,7 +138,7 @@ fn back_off_of_one_user_equals_the_back_off_of_all() {
     close(&mut workers[0], ["a", "b", "a"]);
     let began = workers[0].now;
     let mut tried = vec![began];
-    // The user comes with one token or with a new one each time, to all workers and resources.
+    // The user has one token or a new one each time, at all workers and resources.
     for quarter in 1..500 {
         let now = began.plus(Duration::from_millis(quarter * 250));
         let number = quarter as usize % 4;
@@ -161,7 +161,7 @@ fn back_off_of_one_user_equals_the_back_off_of_all() {
     let most = [4000, 8000, 16_000, 30_000, 30_000];
     let fits = |(pause, most): (&u64, u64)| (most - most / 10..=most + 250).contains(pause);
     assert!(pauses.len() >= 5 && pauses.iter().zip(most).all(fits), "{pauses:?}");
-    // It is back.
+    // The provider has recovered.
     let engine = &mut workers[3];
     engine.advance(31);
     let token = fresh("a", engine);
@@ -179,7 +179,7 @@ fn user_who_always_fails_keeps_no_circuit_open_for_others() {
     }
     let ill = fresh("ill", &workers[1]);
     assert!(is_about(told_to_wait(workers[1].exchange(github(&ill), &answer(503, b""))), 8));
-    // That user waits, at all resources and workers; others do not.
+    // The user waits at all resources and workers. Other users do not.
     for engine in &mut workers {
         engine.advance(1);
         engine.tick();
@@ -189,7 +189,7 @@ fn user_who_always_fails_keeps_no_circuit_open_for_others() {
             engine.expect_no_call();
         }
     }
-    // It tries again at its time, and hangs: nobody waits for that.
+    // The probe hangs, and no other request waits for it.
     for engine in &mut workers {
         engine.advance(8);
     }
@@ -229,7 +229,7 @@ fn open_circuit_of_several_users_admits_one_probe_at_a_time() {
             let engine = &mut workers[number];
             engine.now = began.plus(Duration::from_millis(quarter * 250));
             engine.tick();
-            // Two users, each at two workers.
+            // Each of two users has two workers.
             let user = ["a", "b"][number / 2];
             let token = fresh(user, engine);
             let (_, step) = engine.send(github(&token));
@@ -243,7 +243,7 @@ fn open_circuit_of_several_users_admits_one_probe_at_a_time() {
             }
         }
     }
-    // After 4, 8, 16 and 30 seconds; where the first to try is whom it did not serve last, another one does at once.
+    // The rounds are after 4, 8, 16 and 30 seconds. A second user may probe in the same round.
     let mut rounds: Vec<u64> = tried.iter().map(|(at, _)| *at).collect();
     rounds.dedup_by(|next, last| *next - *last <= 250);
     let pauses: Vec<u64> = rounds.windows(2).map(|pair| pair[1] - pair[0]).collect();

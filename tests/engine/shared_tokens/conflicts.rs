@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use super::{github, workers};
 
-/// Shared memory in which another writer is quicker than ours, so many times.
+/// Shared memory in which another writer wins a number of conflicts.
 #[derive(Clone)]
 struct Contested {
     map: SharedMap,
@@ -20,7 +20,7 @@ struct Contested {
     meanwhile: Rc<Meanwhile>,
 }
 
-/// What the other writer does to the record of that name.
+/// The write of the other writer to the record of a name.
 type Meanwhile = dyn Fn(&SharedMap, &str);
 
 impl Contested {
@@ -54,7 +54,7 @@ impl Shared for Contested {
     }
 }
 
-/// Writes what is there once more, or an empty record.
+/// Writes the value of a record again, or an empty record.
 fn touch(map: &SharedMap, name: &str) {
     let (value, version) = map.get(name);
     assert!(map.put(name, &value.unwrap_or_default(), version));
@@ -75,7 +75,7 @@ fn write_conflict_in_any_attempt_loses_no_token() {
         assert_eq!(authorization(steps.into_iter().next().unwrap().1), "Bearer up", "{lost}");
         assert_eq!(authorization(engine.decide(github(&token))), "Bearer up", "{lost}");
         engine.expect_no_call();
-        // With the last of its attempts it has shared it; after that each has its own.
+        // A worker shares its token with the last of its attempts. With more conflicts, each worker has its own token.
         let [mut other]: [TestEngine; 1] = workers(&shared);
         match lost {
             ..32 => assert_eq!(authorization(other.decide(github(&token))), "Bearer up", "{lost}"),

@@ -45,7 +45,7 @@ fn later_request_at_another_worker_finds_the_shared_token() {
     authorization(first.exchange(github(&token), &issued("up")));
     assert_eq!(authorization(second.decide(github(&token))), "Bearer up");
     assert!(second.inner.counters().take().contains(&(Sample::TokenCache("shared"), 1)));
-    // And has it from then on.
+    // The second worker keeps the token.
     shared.overwrite(|_, value| value.clear());
     assert_eq!(authorization(second.decide(github(&token))), "Bearer up");
 }
@@ -95,7 +95,7 @@ fn requests_that_wait_for_other_workers_are_checked_in_turn() {
     while let Some(call) = first.inner.next_call() {
         calls.push(call);
     }
-    // Those that came last are served first.
+    // The latest requests are served first.
     for (flight, _) in calls.drain(100..) {
         first.reply(flight, &issued("up"));
     }
@@ -130,8 +130,8 @@ fn wait_for_another_worker_is_limited() {
     assert_eq!(steps.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [late]);
 }
 
-/// Many workers, users and failures in an order that nobody thought of. What the provider sees: never two calls for the same
-/// at once, and none for what it has given before that ends. What users see: their own token, or a refusal.
+/// Many workers, users and failures in random order. The provider never sees two calls for the same token at once, and
+/// none for a token that is still valid. Users get their own token, or a refusal.
 #[test]
 fn random_events_at_four_workers_share_each_exchange() {
     for seed in 0..40 {
@@ -203,7 +203,7 @@ fn random_events_at_four_workers_share_each_exchange() {
                 while let Some((flight, call)) = engine.inner.next_call() {
                     let subject = form(&call).remove("assertion").unwrap();
                     let now = engine.now.secs();
-                    // The last fifth of 570 seconds and a little more is for renewals.
+                    // Renewals happen in the last fifth of 570 seconds and a little before.
                     assert!(
                         given.get(&subject).is_none_or(|until| until - now.min(*until) <= 150),
                         "{seed}: asked for again"
@@ -299,7 +299,7 @@ fn workers_of_a_new_configuration_keep_keys_and_tokens() {
     for (number, token) in users.iter().enumerate() {
         authorization(before[number].exchange(github(token), &issued(&format!("up-{number}"))));
     }
-    // Other options, and a resource and a provider more in front of those from before.
+    // The new configuration has other options, and one more resource and provider in front.
     let mut next = configuration();
     next["audit"] = json!({"hits": true});
     next["longest_wait_seconds"] = json!(20);

@@ -14,7 +14,7 @@ use onbehalf_test_support::{
 };
 use serde_json::json;
 
-/// Workers that have their keys.
+/// Workers that have the providers' keys.
 fn workers<const N: usize>(shared: &SharedMap) -> [TestEngine; N] {
     TestEngine::workers(&configuration(), shared)
 }
@@ -23,30 +23,30 @@ fn github(token: &str) -> onbehalf::http::Request {
     bearer("/github", token)
 }
 
-/// Whether the worker has a call to make, which is an exchange.
+/// Returns `true` if the next call of the worker is a token request.
 fn exchanges(engine: &mut TestEngine) -> bool {
     engine.inner.next_call().is_some_and(|(_, call)| call.method == "POST")
 }
 
-/// A token of a user's that was not seen before.
+/// A new token of a user.
 fn fresh(user: &str, at: &TestEngine) -> String {
     let claims = json!({"oid": user, "scp": "mcp.read mcp.admin", "uti": at.now.millis(), "exp": at.now.secs() + 600});
     ENTRA_KEY.token(&with(alice(), claims))
 }
 
-/// The pause that a refusal tells of, in seconds.
+/// The `retry-after` of a refusal, in seconds.
 fn told_to_wait(step: Step) -> u64 {
     let answer = answered(step);
     assert_eq!(answer.status, 503, "{answer:?}");
     header(&answer, "retry-after").unwrap().parse().unwrap()
 }
 
-/// A tenth of a pause is by chance, and it is told in whole seconds.
+/// Returns `true` if `seconds` is a pause less up to a tenth of jitter, in whole seconds.
 fn is_about(seconds: u64, pause: u64) -> bool {
     (pause - pause.div_ceil(10)..=pause).contains(&seconds)
 }
 
-/// Three failures: an endpoint that is closed for all.
+/// Opens the circuit by three failures.
 fn close(engine: &mut TestEngine, users: [&str; 3]) {
     for (number, user) in users.into_iter().enumerate() {
         let claims = json!({"oid": user, "uti": format!("closes-{number}"), "exp": engine.now.secs() + 600});

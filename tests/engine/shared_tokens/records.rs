@@ -81,7 +81,7 @@ fn record_in_the_place_of_another_yields_no_token() {
     for (number, token) in users.iter().enumerate() {
         authorization(first.exchange(github(token), &issued(&format!("up-{number}"))));
     }
-    // Everybody's record holds what everybody's records held.
+    // Each record holds the content of all records.
     let all: Vec<u8> =
         shared.copy().into_iter().filter(|(name, _)| name.contains("tokens")).flat_map(|(_, value)| value).collect();
     shared.overwrite(|name, value| {
@@ -92,7 +92,7 @@ fn record_in_the_place_of_another_yields_no_token() {
     for (number, token) in users.iter().enumerate() {
         assert_eq!(authorization(second.decide(github(token))), format!("Bearer up-{number}"));
     }
-    // And the heads of the entries say that each is another's.
+    // The heads of the entries are exchanged.
     let tags: Vec<Vec<u8>> = entries(&all).iter().map(|entry| entry[..16].to_vec()).collect();
     let moved: Vec<u8> = entries(&all)
         .into_iter()
@@ -131,7 +131,7 @@ fn exchanged_heads_of_entries_in_a_record_yield_no_token() {
     }
 }
 
-/// The entries of a record: a tag of 16 bytes, four bytes of time, four of length, and so much.
+/// The entries of a record: a tag of 16 octets, four octets of time, four of length, and the content.
 fn entries(mut record: &[u8]) -> Vec<Vec<u8>> {
     let mut entries = Vec::new();
     while !record.is_empty() {
@@ -202,7 +202,7 @@ fn users_in_one_record_have_their_own_tokens() {
     configuration["cache"] = json!({"shared_tokens": 1});
     let [mut first, mut second, mut third]: [TestEngine; 3] = TestEngine::workers(&configuration, &shared);
     let users: Vec<String> = (0..16).map(|user| entra_user(&format!("user-{user}"))).collect();
-    // There is one record, and all are in it, half of them with a refusal.
+    // One record holds all users, half of them with a refusal.
     for (user, token) in users.iter().enumerate() {
         let denied = answer_with(400, &[], &json!({"error": "access_denied"}));
         drop(first.exchange(github(token), &if user % 2 == 0 { issued(&format!("up-{user}")) } else { denied }));
@@ -213,7 +213,8 @@ fn users_in_one_record_have_their_own_tokens() {
         _ => assert_eq!(refused(engine.decide(github(&users[user]))).1, "exchange_denied"),
     };
     (0..16).for_each(|user| found(&mut second, user));
-    // Should another's tag be the same as well, what is under it is nobody's: it is bound to its place, and the key to its token.
+    // An entry under an equal tag is still no other user's token: it is bound to its place, and its key to the subject
+    // token.
     shared.overwrite(|name, value| {
         if name.contains("tokens") {
             let all = entries(value);
@@ -241,7 +242,7 @@ fn records_that_vanish_or_return_yield_no_other_users_token() {
             }
         });
     };
-    // The lease: both exchange, and each request has what its worker brought.
+    // A lost lease: both workers exchange, and each request gets the token of its worker.
     first.send_waiting(github(&token));
     erase();
     second.send_waiting(github(&token));
@@ -250,10 +251,10 @@ fn records_that_vanish_or_return_yield_no_other_users_token() {
         engine.reply(flight, &issued(issue)).into_iter().map(|(_, step)| authorization(step)).collect::<Vec<_>>()
     });
     assert_eq!(replies, [["Bearer one"], ["Bearer two"]]);
-    // The token: who has it keeps it.
+    // A lost token: the worker that has it keeps it.
     erase();
     assert_eq!(authorization(first.decide(github(&token))), "Bearer one");
-    // What a record of before holds is in force to its own end at most, and for its own user.
+    // A restored record is valid at most until its own expiry, and for its own user.
     let of_before = shared.copy();
     let short = answer_with(200, &[], &json!({"access_token": "short", "token_type": "Bearer", "expires_in": 600}));
     authorization(first.exchange(github(&entra_user("carol")), &short));

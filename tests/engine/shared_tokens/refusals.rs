@@ -18,7 +18,7 @@ fn refusal_is_shared_with_all_workers_for_its_lifetime() {
     let claims = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
     let reply = answer_with(400, &[], &json!({"error": "interaction_required", "claims": claims}));
     let token = ENTRA_KEY.token(&with(alice(), json!({"xms_cc": "cp1"})));
-    // Each tells of its own request.
+    // Each refusal has the facts of its own request.
     let answered = |step| LocalAnswer { audit: Record::default(), ..answered(step) };
     let at_first = answered(first.exchange(github(&token), &reply));
     assert_eq!(answered(second.decide(github(&token))), at_first, "with its challenge");
@@ -32,7 +32,7 @@ fn refusal_is_shared_with_all_workers_for_its_lifetime() {
     second.advance(1);
     second.send_waiting(github(&token));
     assert!(exchanges(&mut second));
-    // The time to wait is what is left of it.
+    // `retry-after` is the rest of the pause.
     let reply = answer_with(429, &[("retry-after", "20")], &json!({}));
     let carol = OKTA_KEY.token(&with(bob(), json!({"uid": "00ucarol"})));
     answered(first.exchange(github(&carol), &reply));
@@ -45,13 +45,13 @@ fn refusal_is_shared_with_all_workers_for_its_lifetime() {
 fn shared_token_serves_no_expired_subject_token() {
     let shared = SharedMap::default();
     let [mut first, mut second]: [TestEngine; 2] = workers(&shared);
-    // The provider's lasts for an hour more.
+    // The provider's token lasts for another hour.
     let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 600})));
     authorization(first.exchange(github(&token), &issued("up")));
-    // Clocks may differ by a minute.
+    // The leeway for clocks is a minute.
     second.advance(659);
     assert_eq!(authorization(second.decide(github(&token))), "Bearer up");
-    // Also a worker that has seen nothing of it does not serve it, with the record of then.
+    // A worker that has not seen the token does not serve it from the old record either.
     let [mut third]: [TestEngine; 1] = workers(&shared);
     for engine in [&mut first, &mut second, &mut third] {
         engine.now = NOW.plus(Duration::from_secs(660));

@@ -62,7 +62,7 @@ fn next_token_that_expires_sooner_is_shared_and_not_sought_again() {
         answer_with(200, &[], &json!({"access_token": token, "token_type": "Bearer", "expires_in": seconds}))
     };
     authorization(first.exchange(github(&token), &good_for("long", 3600)));
-    // The other worker lacks it, and shared memory as well, as when its records were full.
+    // The other worker and shared memory lack the token, as when the records were full.
     shared.overwrite(|name, value| {
         if name.contains("tokens") {
             value.clear();
@@ -87,7 +87,7 @@ fn denied_renewal_ends_the_token_at_all_workers() {
     let (flight, _) = first.expect_call();
     first.reply(flight, &answer_with(400, &[], &json!({"error": "invalid_grant"})));
     assert_eq!(refused(first.decide(github(&token))).1, "exchange_rejected");
-    // It was due here as well, and the one request that finds that out is the last.
+    // The renewal was due at the second worker as well. One request finds the denial, and later requests are refused.
     authorization(second.decide(github(&token)));
     assert_eq!(refused(second.decide(github(&token))).1, "exchange_rejected");
     second.expect_no_call();
@@ -112,7 +112,7 @@ fn late_reply_does_not_replace_the_token_of_another_worker() {
 fn blocked_renewal_takes_no_lease_at_each_request() {
     let (shared, [mut first, mut second], token) = near_renewal();
     close(&mut first, ["a", "b", "c"]);
-    // The other worker finds out when it claims the renewal.
+    // The other worker learns of the open circuit when it takes the lease.
     assert_eq!(authorization(second.decide(github(&token))), "Bearer one");
     let records = shared.versions();
     assert_eq!(authorization(second.decide(github(&token))), "Bearer one");
@@ -128,9 +128,9 @@ fn lost_scope_does_not_return_from_another_worker() {
     authorization(first.exchange(github(&with_scopes("mcp.read", "1")), &issued("up")));
     assert_eq!(refused(second.decide(github(&with_scopes("mcp.write", "2")))), (403, "insufficient_scope".to_owned()));
     second.expect_no_call();
-    // With another token the same user is somebody new.
+    // Another token of the same user has its own entry.
     second.send_waiting(github(&with_scopes("mcp.read", "3")));
     assert!(exchanges(&mut second));
-    // And what is shared for one resource opens no other.
+    // A token shared for one resource admits no request to another.
     assert_eq!(refused(second.decide(bearer("/github/admin", &with_scopes("mcp.read", "1")))).1, "insufficient_scope");
 }

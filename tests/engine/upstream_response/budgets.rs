@@ -10,7 +10,7 @@ fn users(count: usize) -> Vec<String> {
     (0..count).map(|user| entra_user(&format!("user-{user}"))).collect()
 }
 
-/// A request with that token, and the exchange that it may need, which brings `upstream`. Whether it was needed.
+/// Sends a request, and lets its exchange, if any, bring `upstream`. Returns `true` if there was an exchange.
 fn served(engine: &mut TestEngine, token: &str, upstream: &str) -> (Sent, bool) {
     later(engine);
     let (_, step) = engine.send(bearer("/github", token));
@@ -41,7 +41,7 @@ fn upstream_that_rejects_all_users_does_not_flood_the_provider() {
     assert_eq!(exchanges, 16, "what is dropped before anybody comes back");
     is(answers.first().unwrap().clone(), AGAIN);
     assert!(answers.iter().skip(200).all(|answer| *answer == (502, NO_USE.1.to_owned())), "{answers:?}");
-    // Another resource has another upstream.
+    // Each resource has its own budget.
     let token = ENTRA_KEY.token(&with(alice(), json!({"scp": "mcp.read mcp.admin"})));
     let admin = sent(engine.exchange(bearer("/github/admin", &token), &issued("admin"))).1;
     is(rejected(&mut engine, &admin), AGAIN);
@@ -61,7 +61,7 @@ fn upstream_that_rejects_rare_users_does_not_flood_the_provider() {
             rejected(&mut engine, &sent);
         }
     }
-    // Their first, one after it was dropped, and a few to see that it is no better.
+    // Each user makes a first exchange and one after the rejection, and a few users try again.
     assert!((200..220).contains(&exchanges), "{exchanges}");
 }
 

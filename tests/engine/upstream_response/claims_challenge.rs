@@ -29,15 +29,15 @@ fn claims_challenge_is_sent_to_the_provider_from_then_on() {
     let (waited, step) = engine.reply(flight, &reply).remove(0);
     assert_eq!((waited, sent(step).0.as_str()), (id, "Bearer better"));
 
-    // The one that follows it must be as good.
+    // The renewal asks for the same claims.
     engine.advance(969);
     assert_eq!(warm(&mut engine, &token).0, "Bearer better");
     assert_eq!(form(&engine.expect_call().1)["claims"], CLAIMS);
-    // Nobody else's does.
+    // Requests of other users send no claims.
     assert_eq!(asks_anew(&mut engine, &entra_user("carol")), Some(None));
 }
 
-/// What the client gets when the provider wants the user to act, `more` in its answer.
+/// The local reply when the provider requires interaction, with more members in its response.
 fn provider_wants_the_user(token: &str, more: Value) -> LocalAnswer {
     let mut engine = TestEngine::ready();
     let first = exchange(&mut engine, token, "first");
@@ -102,7 +102,7 @@ fn second_claims_challenge_soon_after_is_sent_once() {
     let (flight, call) = engine.expect_call();
     assert_eq!(form(&call)["claims"], CLAIMS);
     let third = sent(engine.only_step(flight, &issued("third"))).1;
-    // One that always wants something else is an upstream that rejects everything, but what it wants is not forgotten.
+    // An upstream that demands other claims each time counts as one that rejects every token, but its claims are kept.
     later(&mut engine);
     let (_, third_again) = warm(&mut engine, &token);
     assert!(third_again.at() > third.at());
@@ -159,7 +159,7 @@ fn claims_learned_by_one_worker_are_sent_by_every_worker() {
     let (flight, call) = workers[1].expect_call();
     assert_eq!(form(&call).get("claims").map(String::as_str), Some(CLAIMS));
     let second = sent(workers[1].only_step(flight, &issued("second"))).1;
-    // Once more within the minute, and then no other is asked for, at no worker.
+    // One more exchange happens within the minute, and then none at any worker.
     deliver(&mut workers);
     is(reason(&instead(&mut workers[1], &second, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
     deliver(&mut workers);
@@ -171,8 +171,8 @@ fn claims_learned_by_one_worker_are_sent_by_every_worker() {
     let (_, late) = warm(&mut workers[2], &token);
     is(rejected(&mut workers[2], &late), AGAIN);
     deliver(&mut workers);
-    // What is wanted is known to a worker that has seen none of it.
+    // A worker that has seen no challenge knows the claims.
     assert_eq!(asks_anew(&mut workers[3], &token), Some(Some(CLAIMS.to_owned())));
-    // Nobody else's token is asked for with them, and none for another resource.
+    // Exchanges for other users and other resources send no claims.
     assert_eq!(asks_anew(&mut workers[1], &entra_user("carol")), Some(None));
 }

@@ -22,13 +22,13 @@ fn answer(status: u16, challenges: &[&str]) -> Answer {
     Answer { status, headers, body: Vec::new() }
 }
 
-/// A token and what a request went on with.
+/// The token of a forwarded request, and the record of its use.
 fn sent(step: Step) -> (String, Sent) {
     let edits = forwarded(step);
     (edits.authorization.unwrap().reveal().to_owned(), edits.sent.expect("what it was sent with"))
 }
 
-/// Each request has a moment of its own, as at a clock.
+/// Moves the clock, so that each request has its own time.
 fn later(engine: &mut TestEngine) {
     engine.now = engine.now.plus(std::time::Duration::from_millis(1));
 }
@@ -57,7 +57,8 @@ fn rejected(engine: &mut TestEngine, sent: &Sent) -> (u16, String) {
     reason(&instead(engine, sent, &answer(401, &["Bearer error=\"invalid_token\""])))
 }
 
-/// Whether the next request exchanges, with which `claims`; the provider does not answer.
+/// The `claims` of the exchange that the next request makes, or none if it makes no exchange. The provider does not
+/// reply.
 fn asks_anew(engine: &mut TestEngine, token: &str) -> Option<Option<String>> {
     later(engine);
     match engine.send(bearer("/github", token)) {
@@ -75,7 +76,7 @@ fn is((status, reason): (u16, String), expected: (u16, &str)) {
     assert_eq!((status, reason.as_str()), expected);
 }
 
-/// Workers of one process.
+/// Workers of one process with the providers' keys.
 fn workers<const N: usize>() -> [TestEngine; N] {
     let shared = SharedMap::default();
     let mut workers = [(); N].map(|()| TestEngine::sharing(&configuration(), &shared));
@@ -85,7 +86,7 @@ fn workers<const N: usize>() -> [TestEngine; N] {
     workers
 }
 
-/// The messages of all come to all.
+/// Delivers the messages of all workers.
 fn deliver(workers: &mut [TestEngine]) {
     let latest = workers.iter().map(|worker| worker.now).max().unwrap();
     for worker in workers {

@@ -18,7 +18,7 @@ fn rejected_token_does_not_return_from_another_worker() {
     is(rejected(&mut one, &first), AGAIN);
     exchange(&mut one, &token, "second");
     other.now = one.now;
-    // Where the message has not come yet, it has the old one still, learns that it is no good, and finds the next.
+    // A worker without the message still has the old token, learns of its rejection, and finds the next token.
     let (authorization, _) = warm(&mut other, &token);
     assert_eq!(authorization, "Bearer first");
     is(rejected(&mut other, &others_first), AGAIN);
@@ -41,14 +41,14 @@ fn rejected_token_is_dropped_by_all_workers() {
         other.now = one.now;
     }
     assert_eq!(one.deliver_messages(), 0, "it knows by itself");
-    // The first that is asked exchanges, and the others have what it brings.
+    // The first worker exchanges, and the others use its token.
     exchange(&mut three, &token, "second");
     for other in [&mut one, &mut two, &mut four] {
         other.now = three.now;
         assert_eq!(warm(other, &token).0, "Bearer second");
         other.expect_no_call();
     }
-    // What was under way meanwhile says nothing of the next one.
+    // Responses to requests in flight do not concern the next token.
     is(rejected(&mut two, &others_first), AGAIN);
     assert_eq!(warm(&mut two, &token).0, "Bearer second");
 }
@@ -67,7 +67,7 @@ fn rejected_token_causes_one_exchange_a_minute_in_all_workers() {
     assert_eq!(one.deliver_messages(), 0, "nothing was dropped");
 }
 
-/// Two workers that had the same token, and what the one has told the other of its end.
+/// Two workers that had the same token, and the message of one about its rejection.
 fn workers_and_message(token: &str) -> ([TestEngine; 2], Vec<u8>) {
     let [mut one, mut two] = workers();
     let first = exchange(&mut one, token, "first");
@@ -107,7 +107,7 @@ fn late_message_drops_no_newer_token() {
     assert_eq!(warm(&mut two, &token).0, "Bearer second");
     two.inner.message(&message, two.now);
     assert_eq!(warm(&mut two, &token).0, "Bearer second");
-    // Nor does it make the next rejection a second one within a minute.
+    // The late message does not count as a rejection, so the next rejection is the first within a minute.
     is(rejected(&mut one, &second), AGAIN);
 }
 
@@ -120,7 +120,7 @@ fn ended_worker_gets_no_message() {
     let first = exchange(&mut one, &token, "first");
     is(rejected(&mut one, &first), AGAIN);
     assert_eq!(two.deliver_messages(), 0);
-    // One that comes back to life is in the list again.
+    // A worker that starts again is in the list again.
     two.now = one.now;
     two.tick();
     let bob = bob_token();
@@ -139,7 +139,7 @@ fn evicted_token_is_withdrawn_when_rejected() {
     let first = exchange(&mut engine, &token, "first");
     exchange(&mut engine, &entra_user("carol"), "carols");
     is(rejected(&mut engine, &first), AGAIN);
-    // Another worker, which has rejected nothing, does not find it either.
+    // Another worker without a rejection does not find the token either.
     let mut other = TestEngine::sharing(&configuration, &shared);
     other.now = engine.now;
     other.tick();
@@ -166,7 +166,7 @@ fn failed_renewal_does_not_restore_a_rejected_token() {
     later(&mut other);
     other.reply(renewal, &unavailable());
     assert_eq!(warm(&mut other, &token).0, "Bearer first", "it does not know better yet");
-    // Neither who has rejected it, nor who has never seen it, finds it.
+    // Neither the worker that rejected the token nor a new worker finds it.
     let mut third = TestEngine::sharing(&configuration(), &shared);
     third.now = other.now.plus(std::time::Duration::from_secs(1));
     third.tick();
@@ -187,7 +187,7 @@ fn rejected_token_put_back_in_shared_memory_is_ignored() {
     is(rejected(&mut engine, &first), AGAIN);
     shared.put_back(&before);
     exchange(&mut engine, &token, "second");
-    // And what has come since then replaces it, though it ends no later.
+    // The newer token replaces it, although it expires no later.
     let mut other = TestEngine::sharing(&configuration(), &shared);
     other.now = engine.now;
     other.tick();
@@ -203,7 +203,7 @@ fn worker_drops_its_own_token_when_that_is_rejected_too() {
         std::array::from_fn(|_| TestEngine::sharing(&configuration, &shared).with_keys());
     let token = alice_token();
     let sent = [0, 1, 2, 3].map(|number| exchange(&mut workers[number], &token, &format!("first-{number}")));
-    // The user's session is over at the upstream, whichever token comes.
+    // The upstream rejects every token of the user.
     is(rejected(&mut workers[0], &sent[0]), AGAIN);
     deliver(&mut workers);
     for number in 1..4 {

@@ -1,7 +1,7 @@
-//! Envoy's foreign functions `verify_signature` and `sign`, with its wire format and its quirks.
+//! Envoy's foreign functions `verify_signature` and `sign`, with their wire format.
 //!
-//! Keys are SubjectPublicKeyInfo, never a bare PKCS#1 key; ECDSA signatures are DER; RSA is PKCS#1 v1.5 and nothing
-//! else. The function has no policy on algorithm, curve or key size: that is the filter's to have.
+//! Keys are SubjectPublicKeyInfo, never a bare PKCS#1 key; ECDSA signatures are DER; RSA is PKCS#1 v1.5 only. The
+//! function restricts neither algorithm nor curve nor key size: the filter does.
 
 use p256::ecdsa::signature::hazmat::{PrehashSigner, PrehashVerifier};
 use rsa::pkcs1::DecodeRsaPrivateKey;
@@ -173,7 +173,7 @@ impl PrivateKey {
     }
 }
 
-/// The fields of a protobuf message whose values are all strings or bytes; of a repeated field the last counts.
+/// The fields of a protobuf message with string or bytes values only. The last value of a repeated field counts.
 struct Fields<'a>(Vec<(u64, &'a [u8])>);
 
 impl<'a> Fields<'a> {
@@ -234,7 +234,7 @@ mod tests {
 
     use super::*;
 
-    /// Arguments as a module writes them.
+    /// The arguments as a module encodes them.
     fn arguments(fields: &[(u8, &[u8])]) -> Vec<u8> {
         fields.iter().flat_map(|(number, value)| field(*number, value)).collect()
     }

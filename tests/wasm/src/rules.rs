@@ -1,4 +1,4 @@
-//! What the host promises to notice, tested with guests of a few instructions that do it.
+//! Faults that the host detects, tested with guests of a few instructions.
 
 use wasm_encoder::{
     CodeSection, ConstExpr, DataSection, EntityType, ExportKind, ExportSection, Function, FunctionSection,
@@ -10,7 +10,7 @@ use crate::{Cluster, Host, Module, Outcome, Reply, StreamId};
 /// A call of a host function with constant arguments.
 type Call<'a> = (&'a str, &'a [i32]);
 
-/// What a guest does in one callback: the callback's name and number of parameters, its calls, what it returns.
+/// The code of a guest in one callback: the callback's name and number of parameters, and its calls.
 type Callback<'a> = (&'a str, usize, &'a [Call<'a>], Option<i32>);
 
 const HEADERS: &str = "proxy_on_request_headers";
@@ -18,13 +18,13 @@ const PAUSE: Option<i32> = Some(1);
 const CONTINUE: Option<i32> = Some(0);
 const ANSWER: Call<'static> = ("proxy_send_local_response", &[403, 0, 0, 0, 0, 0, 0, -1]);
 const RESUME: Call<'static> = ("proxy_continue_stream", &[0]);
-/// Where the guest's memory holds a text, and what it is.
+/// A text in the guest's memory, and its address.
 const CLUSTER: (i32, &[u8]) = (1024, b"idp");
 const PAIRS: i32 = 2048;
 /// A call that traps in the guest.
 const TRAP: Call<'static> = ("trap", &[]);
 
-/// The module whose callbacks do just that.
+/// The module with these callbacks.
 fn guest(callbacks: &[Callback<'_>]) -> Module {
     let called = callbacks.iter().flat_map(|(_, _, calls, _)| calls.iter()).filter(|call| call.0 != TRAP.0);
     let mut imports: Vec<(&str, usize)> = called.map(|(name, arguments)| (*name, arguments.len())).collect();
@@ -96,7 +96,7 @@ fn request_is_forwarded_paused_or_answered() {
     assert!(matches!(request(&[(HEADERS, 3, &[], CONTINUE)]), Outcome::Forwarded(_)));
     assert_eq!(request(&[(HEADERS, 3, &[], PAUSE)]), Outcome::Waiting);
     assert_eq!(request(&[(HEADERS, 3, &[ANSWER], PAUSE)]).answer().status, 403);
-    // Envoy stops at an answer, whatever the callback returns.
+    // Envoy stops at a local reply, whatever the callback returns.
     assert_eq!(request(&[(HEADERS, 3, &[ANSWER], CONTINUE)]).answer().status, 403);
 }
 

@@ -1,4 +1,4 @@
-//! What the VMs of one Envoy share: the clock, shared data, queues and metrics.
+//! State that the VMs of one Envoy share: the clock, shared data, queues and metrics.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -8,7 +8,7 @@ use onbehalf_test_support::Random;
 
 use crate::abi::{Done, Status};
 
-/// The process around the VMs. Clones are the same world.
+/// The process of the VMs. Clones refer to the same world.
 #[derive(Clone)]
 pub struct World(Rc<RefCell<Shared>>);
 
@@ -39,7 +39,7 @@ struct Queue {
     items: VecDeque<Vec<u8>>,
 }
 
-/// A wake-up that waits for delivery: queue `queue` has something for root context `root` of VM `owner`.
+/// An undelivered wake-up: queue `queue` has a message for root context `root` of VM `owner`.
 #[derive(Clone, Copy)]
 pub(crate) struct Ready {
     owner: u32,
@@ -47,7 +47,7 @@ pub(crate) struct Ready {
     pub(crate) queue: u32,
 }
 
-/// 2026-11-23 00:00:00 UTC, where every world starts.
+/// 2026-11-23 00:00:00 UTC, the start time of every world.
 const START: u64 = 1_795_392_000;
 const SECOND: u64 = 1_000_000_000;
 
@@ -73,7 +73,7 @@ impl World {
         self.now_nanoseconds() / SECOND
     }
 
-    /// Moves the clock, which is the only thing that does. No tick and no time-out comes of it by itself.
+    /// Moves the clock. No other function does, and it causes neither a tick nor a timeout by itself.
     pub fn advance(&self, seconds: u64) {
         self.0.borrow_mut().now += seconds * SECOND;
     }
@@ -89,7 +89,7 @@ impl World {
         self.0.borrow().metrics.clone()
     }
 
-    /// A counter's value; 0 if nothing has counted.
+    /// The value of a counter; 0 if it does not exist.
     #[must_use]
     pub fn counter(&self, name: &str) -> u64 {
         match self.0.borrow().metrics.get(name) {
@@ -99,7 +99,7 @@ impl World {
         }
     }
 
-    /// Every key and value of the shared data, whichever `vm_id` it belongs to.
+    /// Every key and value of the shared data, of every `vm_id`.
     #[must_use]
     pub fn shared_data(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         self.0.borrow().data.iter().map(|((_, key), (value, _))| (key.clone(), value.clone())).collect()
@@ -143,7 +143,7 @@ impl World {
         Ok(())
     }
 
-    /// Registering a name again keeps what is queued and takes the wake-ups over.
+    /// A second registration of a name keeps the messages and gets the later wake-ups.
     pub(crate) fn register_queue(&self, vm_id: &str, name: &[u8], owner: u32, root: u32) -> u32 {
         let found = self.resolve_queue(vm_id, name);
         let mut shared = self.0.borrow_mut();

@@ -1,5 +1,5 @@
-//! The emulated `verify_signature` gives the verdicts that Envoy's own was measured to give (`tests/envoy/vectors.test.mjs`),
-//! so that what the other tests here find holds there.
+//! The emulated `verify_signature` gives the verdicts measured with Envoy's own (`tests/envoy/vectors.test.mjs`), so
+//! the other tests here hold for Envoy.
 
 #[path = "../../vectors/verdicts.rs"]
 mod verdicts;

@@ -30,8 +30,8 @@ fn missing_foreign_function_leaves_the_other_in_use() {
     }
 }
 
-/// Each capability that the module uses is taken away in turn. Whatever becomes of the VM, nothing goes on with the
-/// caller's own token, and a request is not forwarded as if it had been exchanged.
+/// Denies each capability of the module in turn. The module never forwards the caller's own token, nor a request as if
+/// it had been exchanged.
 #[test]
 fn missing_capabilities_never_forward_the_inbound_token() {
     let used: Vec<String> = Module::filter()

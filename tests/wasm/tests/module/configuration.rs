@@ -1,4 +1,4 @@
-//! What the module says to its configuration.
+//! The module's verdict on its configuration.
 
 use onbehalf_wasm_tests::{Host, Module};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ fn start(configuration: &Value) -> Host {
     setup(Module::filter(), configuration).start()
 }
 
-/// The whole example configuration with one change.
+/// The complete configuration with one change.
 fn changed(pointer: &str, value: Value) -> Value {
     let mut configuration = configuration();
     *configuration.pointer_mut(pointer).unwrap_or_else(|| panic!("{pointer} is in the example")) = value;

@@ -1,4 +1,4 @@
-//! What a request costs: calls of host functions, and memory.
+//! Cost of a request: calls of host functions, and memory.
 
 use onbehalf_wasm_tests::Counts;
 
@@ -21,7 +21,7 @@ fn warm_request_reads_its_headers_once_and_writes_one() {
     let total: u64 = counts.values().sum();
     println!("a warm request: {} calls of header functions, {total} in all: {counts:?}", header_calls(&counts));
     assert!(header_calls(&counts) <= 3, "{counts:?}");
-    // Each fact about who is calling is one, for other filters.
+    // Each fact about the caller is one write of filter state.
     let facts = counts.get("proxy_set_property").copied().unwrap_or_default();
     assert_eq!(facts, 5, "{counts:?}");
     assert!(total - facts <= 4, "{counts:?}");
@@ -41,7 +41,7 @@ fn refused_request_makes_few_hostcalls() {
     let counts = host.hostcalls_of(request);
     println!("a refused request: {counts:?}");
     assert_eq!(counts.get("proxy_call_foreign_function"), Some(&1));
-    // Each fact that the access log is told of is one.
+    // Each fact for the access log is one write of filter state.
     assert!(counts.get("proxy_set_property").is_some_and(|facts| *facts <= 8), "{counts:?}");
     let others: u64 = counts.iter().filter(|(name, _)| **name != "proxy_set_property").map(|(_, times)| times).sum();
     assert!(others <= 6, "{counts:?}");

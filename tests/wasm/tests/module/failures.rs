@@ -1,4 +1,4 @@
-//! What a provider can do wrong, and what the caller is told.
+//! Failures of a provider, and the refusals of the caller.
 
 use onbehalf_wasm_tests::{Cluster, Module, Outcome, Reply};
 use serde_json::json;
@@ -6,12 +6,12 @@ use serde_json::json;
 use crate::support::provider::{self, entra, issued, okta};
 use crate::support::{keys, ready, reason, send, send_waiting, settle, setup, token, verdict};
 
-/// What becomes of a request whose exchange is answered so.
+/// The outcome of a request whose token request gets this reply.
 fn exchange_answered(reply: Reply) -> Outcome {
     answered_each_time(reply, 1)
 }
 
-/// The same where it takes so many calls.
+/// The outcome of a request whose token request is repeated, with its number of calls.
 fn answered_each_time(reply: Reply, times: usize) -> Outcome {
     let mut host = ready();
     let token = token::entra("alice", host.world().now()).sign();

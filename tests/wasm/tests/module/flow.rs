@@ -1,4 +1,4 @@
-//! The main job: discovery, keys, token, exchange, forward.
+//! The main flow: discovery, keys, token, exchange, forward.
 
 use onbehalf_wasm_tests::{Metric, Module, Outcome};
 use serde_json::{Value, json};
@@ -74,7 +74,7 @@ fn client_assertion_is_fresh_and_for_its_endpoint_only() {
     }
 }
 
-/// Checks an assertion of RFC 7523 section 3 and gives its `jti`.
+/// Checks a client assertion (RFC 7523 section 3) and returns its `jti`.
 fn check_assertion(assertion: &str, now: u64) -> String {
     let (message, signature) = assertion.rsplit_once('.').expect("a JWS");
     let (header, claims) = message.split_once('.').expect("a JWS");

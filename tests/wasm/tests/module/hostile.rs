@@ -1,4 +1,4 @@
-//! Requests that try to trap the VM or to be two things at once. A trap fails the test by itself.
+//! Requests that try to trap the VM or to have two meanings. A trap fails the test by itself.
 
 use onbehalf_wasm_tests::{Host, Outcome};
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::support::provider::{entra, okta};
 use crate::support::{ready, send, settle, token, verdict};
 
-/// Sends raw bytes, settles, and shows that the next good request works.
+/// Sends raw octets, settles, and checks that the next valid request works.
 fn sent(host: &mut Host, headers: &[(&[u8], &[u8])]) -> Outcome {
     let request = host.request(headers);
     settle(host, &mut [&mut entra(), &mut okta()]);

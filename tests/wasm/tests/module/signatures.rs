@@ -17,7 +17,7 @@ fn host_with(offered: bool) -> Host {
     host
 }
 
-/// Name, token, and whether it is good.
+/// Name, token, and `true` if the token is valid.
 type Case = (String, String, bool);
 
 fn cases(now: u64) -> Vec<Case> {
@@ -56,7 +56,7 @@ fn cases(now: u64) -> Vec<Case> {
     cases
 }
 
-/// Signatures that are nearly right, or of a wrong length.
+/// Signatures with small changes, or of a wrong length.
 fn bent(good: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let flipped = |at: usize, bit: u8| {
         let mut bent = good.to_vec();
@@ -133,7 +133,7 @@ fn rsa(now: u64) -> Vec<Case> {
     ]
 }
 
-/// Tokens that lie about their form.
+/// Tokens with a wrong header.
 fn forms(now: u64) -> Vec<Case> {
     let token = token::okta("form", now);
     let hmac_key = provider::configuration().to_string();
@@ -199,8 +199,8 @@ fn envoys_function_and_software_give_the_same_verdicts() {
         assert_eq!(by_host, by_module, "{name}");
         assert_eq!(by_host == "forwarded", *is_good, "{name}: {by_host}");
     }
-    // Both ways were in fact taken. A host that has no `sign` may be asked for each assertion, of which each good
-    // token needs one; `verify_signature` is asked for once.
+    // Both verifiers were used. A host without `sign` is called for each client assertion, of which each valid token
+    // needs one; `verify_signature` is called once.
     let (asked, asked_in_vain) = (asked_before(&with) - before_with, asked_before(&without) - before_without);
     let good = cases.iter().filter(|(_, _, is_good)| *is_good).count() as u64;
     println!(

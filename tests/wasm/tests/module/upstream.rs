@@ -1,13 +1,14 @@
-//! What the module does with the upstream's answers. A trap fails the test by itself.
+//! The module and the upstream's responses. A trap fails the test by itself.
 
 use onbehalf_wasm_tests::{Host, Outcome};
 
 use crate::support::provider::entra;
 use crate::support::{head, ready, send_waiting, settle, token, verdict};
 
-/// A request that has just gone on: the first had to wait for its token, later ones did not.
+/// A request that was forwarded just now: the first waited for its token, later ones did not.
 fn sent(host: &mut Host, token: &str) -> onbehalf_wasm_tests::StreamId {
-    // Not in the millisecond of the answer before: what goes on then may have gone on before that, and is not looked at.
+    // The request is in a later millisecond than the response before. The filter ignores responses to requests that
+    // may be older.
     host.world().advance(1);
     let request = send_waiting(host, token);
     settle(host, &mut [&mut entra()]);

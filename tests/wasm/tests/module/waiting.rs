@@ -1,4 +1,4 @@
-//! Requests that wait for the same thing, and clients that do not wait.
+//! Requests that wait for the same token, and clients that disconnect.
 
 use onbehalf_wasm_tests::{Host, Module, Outcome, Reply, StreamId};
 use serde_json::json;
@@ -52,7 +52,7 @@ fn first_client_disconnects_and_the_others_are_answered() {
     }
 }
 
-/// How many of them are decided.
+/// Number of decided requests.
 fn decided(host: &Host, requests: &[StreamId]) -> usize {
     requests.iter().filter(|request| host.outcome(**request) != Outcome::Waiting).count()
 }
@@ -103,7 +103,7 @@ fn timer_resumes_no_more_requests_than_any_other_turn() {
         .collect();
     let waiting: Vec<_> = forged.into_iter().filter(|request| host.outcome(*request) == Outcome::Waiting).collect();
     assert_eq!(waiting.len(), 256, "half of the places, for one of two providers");
-    // Nobody answers, and the host forgets the calls.
+    // No reply arrives, and the host drops the calls.
     host.advance(16);
     let gone = decided(&host, &waiting);
     assert!((1..=32).contains(&gone), "{gone} went, beside calls that are made once more");
@@ -196,7 +196,7 @@ fn missing_reply_does_not_hold_a_request_for_ever() {
     host.advance(120);
     host.advance(120);
     assert_eq!(verdict(&host.outcome(request)), "provider_unavailable");
-    // Should it come after all, nobody is answered twice; the host would see it.
+    // A late reply decides no request a second time. The host would detect it.
     host.answer(lost.id, Reply::json(issued(&token).to_string()));
 }
 
@@ -218,7 +218,7 @@ fn client_that_disconnects_during_its_call_affects_no_other() {
         };
         host.answer(call.id, reply);
     }
-    // Those whose connection broke are asked for once more.
+    // The calls with a broken connection are repeated.
     for call in host.calls() {
         host.answer(call.id, Reply::timeout());
     }

@@ -1,4 +1,4 @@
-//! Several VMs of one Envoy: what they share and what they must not.
+//! Several VMs of one Envoy: the state that they share and the state that they must not share.
 
 use onbehalf_wasm_tests::{Host, Module, Outcome, Reply, World};
 
@@ -64,7 +64,7 @@ fn one_worker_exchanges_for_another_that_waits() {
         let headers = host.outcome(request).forwarded();
         assert_eq!(headers.text("authorization"), Some(format!("Bearer {}", exchanged(&token)).as_str()));
     }
-    // Another plugin's memory is another's.
+    // Another plugin has its own memory.
     let mut apart = worker(&world, "another");
     send_waiting(&mut apart, &token);
     assert_eq!(apart.calls().len(), 1);

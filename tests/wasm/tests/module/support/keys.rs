@@ -1,4 +1,4 @@
-//! Keys made once in each run: there is no private key in the repository.
+//! Keys that each run generates: there is no private key in the repository.
 
 use std::sync::OnceLock;
 
@@ -80,7 +80,7 @@ fn keys() -> &'static Keys {
     })
 }
 
-/// Random bytes that are below the order of the curve for certain.
+/// Random octets below the order of the curve.
 fn scalar<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     OsRng.fill_bytes(&mut bytes);
@@ -152,7 +152,7 @@ fn jwk(algorithm: Alg) -> Value {
     jwk
 }
 
-/// The modulus, as a token's attacker knows it too.
+/// The modulus, which is public.
 pub fn modulus() -> Vec<u8> {
     keys().rsa.n().to_bytes_be()
 }
@@ -184,7 +184,7 @@ pub fn der(r: &[u8], s: &[u8]) -> Vec<u8> {
     [&[0x30, u8::try_from(both.len()).expect("below 128")], &both[..]].concat()
 }
 
-/// The sum, big endian; one byte longer if it must be.
+/// The sum in big-endian octets, with one more octet if needed.
 pub fn add(left: &[u8], right: &[u8]) -> Vec<u8> {
     let mut out = vec![0; left.len()];
     let mut carry = 0;
@@ -196,7 +196,7 @@ pub fn add(left: &[u8], right: &[u8]) -> Vec<u8> {
     if carry > 0 { [&[1], &out[..]].concat() } else { out }
 }
 
-/// An odd number less one.
+/// An odd number minus one.
 pub fn subtract_one(odd: &[u8]) -> Vec<u8> {
     let mut out = odd.to_vec();
     *out.last_mut().expect("a number") ^= 1;
@@ -224,17 +224,17 @@ fn block(padding: usize, info: &[u8], token: &Token, behind: usize) -> Vec<u8> {
     block
 }
 
-/// A padded block whose digest has no frame around it.
+/// A padded block whose digest has no `DigestInfo`.
 pub fn unpadded_digest(token: &Token) -> Vec<u8> {
     block(256 - 3 - 32, &[], token, 0)
 }
 
-/// A block with eight bytes of padding and rubbish behind the digest, as Bleichenbacher's forgery of 2006 has it.
+/// A block with eight octets of padding and arbitrary octets after the digest (Bleichenbacher 2006).
 pub fn short_padding(token: &Token) -> Vec<u8> {
     block(8, &SHA256_INFO, token, 256 - 3 - 8 - 19 - 32)
 }
 
-/// A good block but for the NULL that the frame of the digest lacks.
+/// A correct block whose `DigestInfo` lacks NULL.
 pub fn no_null(token: &Token) -> Vec<u8> {
     block(256 - 3 - 17 - 32, &SHA256_INFO_WITHOUT_NULL, token, 0)
 }

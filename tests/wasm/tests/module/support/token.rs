@@ -1,4 +1,4 @@
-//! Tokens, right and wrong.
+//! Tokens, valid and invalid.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -37,7 +37,7 @@ impl Token {
         Self { algorithm: Alg::Rs256, header: json!({"typ": "JWT"}), claims }.with_algorithm(Alg::Rs256)
     }
 
-    /// Signed with another algorithm, by the key that the providers publish for it.
+    /// The token with another algorithm, and the `kid` of its key.
     pub fn with_algorithm(mut self, algorithm: Alg) -> Self {
         self.algorithm = algorithm;
         self.header["alg"] = algorithm.name().into();
@@ -60,22 +60,22 @@ impl Token {
         self
     }
 
-    /// What is signed: header and claims.
+    /// The signing input: header and claims.
     pub fn signing_input(&self) -> String {
         format!("{}.{}", encode(self.header.to_string()), encode(self.claims.to_string()))
     }
 
-    /// The signature as it should be.
+    /// The correct signature.
     pub fn signature(&self) -> Vec<u8> {
         keys::sign(self.algorithm, self.signing_input().as_bytes())
     }
 
-    /// The token with a signature that the test made.
+    /// The token with a given signature.
     pub fn signed_with(&self, signature: &[u8]) -> String {
         format!("{}.{}", self.signing_input(), encode(signature))
     }
 
-    /// The token as it should be.
+    /// The token with its correct signature.
     pub fn sign(&self) -> String {
         self.signed_with(&self.signature())
     }
