@@ -137,7 +137,7 @@ fn issued_token_for_the_gateway_is_forwarded_if_requested() {
     ] {
         line(of(&exchanging(profile, exchange), &for_us));
     }
-    // A request for one name of this gateway covers all of its names.
+    // An exchange that requests one name of this gateway may bring any of its names.
     let mut configuration = exchanging("rfc8693", json!({"audience": "gateway"}));
     configuration["identity_providers"]["okta-eu"]["audiences"] = json!(["api://default", "gateway"]);
     goes_on(&configuration, &for_us);

@@ -67,7 +67,7 @@ fn log_warns_of_a_slow_key_for_upstream_proofs() {
     for algorithm in ["RS256", "PS256", "PS512"] {
         let found: Vec<String> = of(&rsa, algorithm, json!({"presented_as": "dpop"}));
         assert!(found.len() == 1 && found[0].contains(algorithm) && found[0].contains("ES256"), "{found:?}");
-        // Token requests are not counted as client requests.
+        // A key that signs only token requests causes no warning.
         assert_eq!(of(&rsa, algorithm, json!({})), [""; 0]);
     }
     assert_eq!(of(&pem(), "ES256", json!({"presented_as": "dpop"})), [""; 0]);

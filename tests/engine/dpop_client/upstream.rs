@@ -99,12 +99,12 @@ fn upstream_nonce_is_in_later_proofs_for_that_upstream_only() {
     assert_eq!(nonce(&mut engine, "/github/admin"), Value::Null);
     engine.send_waiting(bearer("/github", &user("another")));
     assert_eq!(nonce_of(&engine.expect_call().1), Value::Null, "the provider's is another");
-    // A resource without proofs, and a request without a resource, have no nonce.
+    // A nonce of an unknown resource, or of a resource without proofs, is ignored.
     engine.inner.upstream_nonce(7, std::iter::once(&b"n"[..]));
     TestEngine::ready().inner.upstream_nonce(0, std::iter::once(&b"n"[..]));
 }
 
-/// The refusal after a token response with this `token_type`, and the log detail.
+/// Status and `authorization` after a token response with this `token_type`, or status and reason of the refusal.
 fn after(more: Value, kind: &str) -> (u16, String) {
     let mut engine = TestEngine::new(&with_key(&pem(), "ES256", more)).with_keys();
     let body = json!({"access_token": "up", "token_type": kind, "expires_in": 3600});

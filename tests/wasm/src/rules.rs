@@ -10,7 +10,8 @@ use crate::{Cluster, Host, Module, Outcome, Reply, StreamId};
 /// A call of a host function with constant arguments.
 type Call<'a> = (&'a str, &'a [i32]);
 
-/// The code of a guest in one callback: the callback's name and number of parameters, and its calls.
+/// The code of a guest in one callback: the callback's name and number of parameters, its calls, and the value that it
+/// returns.
 type Callback<'a> = (&'a str, usize, &'a [Call<'a>], Option<i32>);
 
 const HEADERS: &str = "proxy_on_request_headers";
@@ -18,7 +19,7 @@ const PAUSE: Option<i32> = Some(1);
 const CONTINUE: Option<i32> = Some(0);
 const ANSWER: Call<'static> = ("proxy_send_local_response", &[403, 0, 0, 0, 0, 0, 0, -1]);
 const RESUME: Call<'static> = ("proxy_continue_stream", &[0]);
-/// A text in the guest's memory, and its address.
+/// The address of a text in the guest's memory, and the text.
 const CLUSTER: (i32, &[u8]) = (1024, b"idp");
 const PAIRS: i32 = 2048;
 /// A call that traps in the guest.

@@ -248,7 +248,7 @@ pub(crate) struct Vm {
     pub(crate) configuring: bool,
     /// Number of nested callbacks that run.
     pub(crate) depth: usize,
-    /// Actions that the host carries out after the callback.
+    /// Number of actions that the module has requested since the event loop turned.
     pub(crate) actions: usize,
     pub(crate) streams: BTreeMap<u32, Stream>,
     pub(crate) tick_period: u32,

@@ -11,7 +11,7 @@ fn exchange_answered(reply: Reply) -> Outcome {
     answered_each_time(reply, 1)
 }
 
-/// The outcome of a request whose token request is repeated, with its number of calls.
+/// The outcome of a request whose calls, `times` of them, all get this reply.
 fn answered_each_time(reply: Reply, times: usize) -> Outcome {
     let mut host = ready();
     let token = token::entra("alice", host.world().now()).sign();
