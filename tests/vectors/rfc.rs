@@ -2,6 +2,7 @@
 
 use onbehalf::crypto::{Algorithm, Crypto, Software};
 use onbehalf::token::{Compact, KeySet, Selection, TokenError};
+use onbehalf_test_support::{base64url_decode, jws_part};
 use serde_json::{Value, json};
 
 /// The outcome of an example.
@@ -75,15 +76,9 @@ fn outcome(crypto: &dyn Crypto, jwk: &Value, token: &str) -> Outcome {
 /// The signing input, and the signature decoded.
 fn signed(token: &str) -> (&str, Vec<u8>) {
     let (signing_input, signature) = token.rsplit_once('.').unwrap();
-    (signing_input, decode(signature))
+    (signing_input, base64url_decode(signature))
 }
 
 fn alg(token: &str) -> String {
-    let header: Value = serde_json::from_slice(&decode(token.split('.').next().unwrap())).unwrap();
-    header["alg"].as_str().unwrap().to_owned()
-}
-
-fn decode(segment: &str) -> Vec<u8> {
-    use base64::Engine as _;
-    base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(segment).unwrap()
+    jws_part(token, 0)["alg"].as_str().unwrap().to_owned()
 }

@@ -1,6 +1,7 @@
 //! Project Wycheproof's vectors as published: all signatures by RSA, ECDSA, EdDSA or HMAC in any form and with any
 //! hash, also those that JWS does not allow.
 
+use onbehalf_test_support::base64url;
 use serde_json::Value;
 use wycheproof::{ecdsa, eddsa, mac, rsa_pkcs1_verify, rsa_pss_verify};
 
@@ -82,7 +83,7 @@ fn split(name: &str, group: &Value) -> Vec<Group> {
         vectors: tests.iter().map(|test| vector(group, test)).collect(),
     };
     if text(group, "type") == "MacTest" {
-        let key = |test: &Value| Key::Jwk(serde_json::json!({"kty": "oct", "k": base64url(&hex(test, "key"))}));
+        let key = |test: &Value| Key::Jwk(serde_json::json!({"kty": "oct", "k": base64url(hex(test, "key"))}));
         return tests.iter().map(|test| made(key(test), std::slice::from_ref(test))).collect();
     }
     let jwk = group.get("publicKeyJwk").or_else(|| group.get("keyJwk"));
@@ -180,9 +181,4 @@ fn hex(object: &Value, name: &str) -> Vec<u8> {
     let digits = text(object, name);
     assert!(digits.len().is_multiple_of(2));
     (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
-}
-
-fn base64url(bytes: &[u8]) -> String {
-    use base64::Engine as _;
-    base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }

@@ -1,11 +1,12 @@
 //! The main flow: discovery, keys, token, exchange, forward.
 
+use onbehalf_test_support::base64url_decode;
 use onbehalf_wasm_tests::{Metric, Module, Outcome};
 use serde_json::{Value, json};
 
 use crate::support::keys::{self, Alg};
 use crate::support::provider::{self, entra, exchanged, okta};
-use crate::support::token::{self, decode};
+use crate::support::token;
 use crate::support::{fetch_keys, head, ready, send, send_waiting, settle, setup, verdict};
 
 #[test]
@@ -78,9 +79,12 @@ fn client_assertion_is_fresh_and_for_its_endpoint_only() {
 fn check_assertion(assertion: &str, now: u64) -> String {
     let (message, signature) = assertion.rsplit_once('.').expect("a JWS");
     let (header, claims) = message.split_once('.').expect("a JWS");
-    assert!(keys::signed_by_client(message.as_bytes(), &decode(signature)), "the assertion's signature does not fit");
-    let header: Value = serde_json::from_slice(&decode(header)).expect("JSON");
-    let claims: Value = serde_json::from_slice(&decode(claims)).expect("JSON");
+    assert!(
+        keys::signed_by_client(message.as_bytes(), &base64url_decode(signature)),
+        "the assertion's signature does not fit"
+    );
+    let header: Value = serde_json::from_slice(&base64url_decode(header)).expect("JSON");
+    let claims: Value = serde_json::from_slice(&base64url_decode(claims)).expect("JSON");
     assert_eq!((header["alg"].as_str(), header["kid"].as_str()), (Some("ES256"), Some("k1")));
     assert_eq!((claims["iss"].as_str(), claims["sub"].as_str()), (Some("0oaservice"), Some("0oaservice")));
     assert_eq!(claims["aud"], "https://acme.okta.example/oauth2/default/v1/token");

@@ -2,8 +2,7 @@
 
 use std::sync::OnceLock;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use onbehalf_test_support::base64url;
 use p256::elliptic_curve::sec1::ToSec1Point as _;
 use p256::pkcs8::EncodePrivateKey as _;
 use rsa::rand_core::{OsRng, RngCore as _};
@@ -132,19 +131,20 @@ pub fn jwks() -> Value {
 }
 
 fn jwk(algorithm: Alg) -> Value {
-    let text = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
     let keys = keys();
     let mut jwk = match algorithm {
         Alg::Es256 => {
             let point = keys.p256.public_key().to_sec1_point(false);
-            json!({"kty": "EC", "crv": "P-256", "x": text(point.x().expect("x")), "y": text(point.y().expect("y"))})
+            json!({"kty": "EC", "crv": "P-256", "x": base64url(point.x().expect("x")), "y": base64url(point.y().expect("y"))})
         }
         Alg::Es384 => {
             let point = keys.p384.public_key().to_sec1_point(false);
-            json!({"kty": "EC", "crv": "P-384", "x": text(point.x().expect("x")), "y": text(point.y().expect("y"))})
+            json!({"kty": "EC", "crv": "P-384", "x": base64url(point.x().expect("x")), "y": base64url(point.y().expect("y"))})
         }
-        Alg::EdDsa => json!({"kty": "OKP", "crv": "Ed25519", "x": text(keys.ed25519.pk.as_ref())}),
-        _ => json!({"kty": "RSA", "n": text(&keys.rsa.n().to_bytes_be()), "e": text(&keys.rsa.e().to_bytes_be())}),
+        Alg::EdDsa => json!({"kty": "OKP", "crv": "Ed25519", "x": base64url(keys.ed25519.pk.as_ref())}),
+        _ => {
+            json!({"kty": "RSA", "n": base64url(keys.rsa.n().to_bytes_be()), "e": base64url(keys.rsa.e().to_bytes_be())})
+        }
     };
     jwk["kid"] = algorithm.kid().into();
     jwk["alg"] = algorithm.name().into();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use onbehalf_test_support::base64url;
 use onbehalf_wasm_tests::{Call, Reply};
 use serde_json::{Value, json};
 
@@ -146,5 +147,5 @@ pub fn issued(subject: &str) -> Value {
 /// The token of [`issued`] for a subject token.
 pub fn exchanged(subject: &str) -> String {
     use rsa::sha2::{Digest as _, Sha256};
-    format!("exchanged.{}", super::token::encode(&Sha256::digest(subject)[..12]))
+    format!("exchanged.{}", base64url(&Sha256::digest(subject)[..12]))
 }

@@ -1,7 +1,6 @@
 //! Tokens, valid and invalid.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use onbehalf_test_support::base64url;
 use serde_json::{Value, json};
 
 use super::keys::{self, Alg};
@@ -62,7 +61,7 @@ impl Token {
 
     /// The signing input: header and claims.
     pub fn signing_input(&self) -> String {
-        format!("{}.{}", encode(self.header.to_string()), encode(self.claims.to_string()))
+        format!("{}.{}", base64url(self.header.to_string()), base64url(self.claims.to_string()))
     }
 
     /// The correct signature.
@@ -72,19 +71,11 @@ impl Token {
 
     /// The token with a given signature.
     pub fn signed_with(&self, signature: &[u8]) -> String {
-        format!("{}.{}", self.signing_input(), encode(signature))
+        format!("{}.{}", self.signing_input(), base64url(signature))
     }
 
     /// The token with its correct signature.
     pub fn sign(&self) -> String {
         self.signed_with(&self.signature())
     }
-}
-
-pub fn encode(bytes: impl AsRef<[u8]>) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(bytes)
-}
-
-pub fn decode(text: &str) -> Vec<u8> {
-    BASE64_URL_SAFE_NO_PAD.decode(text).expect("base64url")
 }
