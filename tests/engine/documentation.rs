@@ -298,7 +298,7 @@ fn only_the_folder_for_providers_names_one() {
     }
 }
 
-/// Whether the file has a test of that name: a function of Rust, or the title of an `it` as it is written.
+/// Returns `true` if the file has a test of that name: a function of Rust, or the title of an `it` as it is written.
 fn has_test(text: &str, file: &str, name: &str) -> bool {
     if !file.ends_with(".rs") {
         return ["'", "`"].iter().any(|quote| text.contains(&format!("it({quote}{name}{quote}, ")));

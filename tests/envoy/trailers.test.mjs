@@ -170,7 +170,7 @@ function once(arrived) {
   return arrived;
 }
 
-describe('allow_on_headers_stop_iteration, with which Envoy does not hold bodies and trailers', () => {
+describe('Envoy with allow_on_headers_stop_iteration: bodies are not held', () => {
   let gateway;
   const keys = gate();
   before(async () => {

@@ -93,7 +93,7 @@ pub fn pem() -> &'static str {
     PEM.get_or_init(|| keys().client.to_pkcs8_pem(p256::pkcs8::LineEnding::LF).expect("PEM").to_string())
 }
 
-/// Whether `signature` (r and s in JOSE form) is the filter's own over `message`.
+/// Returns `true` if `signature` (r and s in JOSE form) is the filter's own over `message`.
 pub fn signed_by_client(message: &[u8], signature: &[u8]) -> bool {
     use p256::ecdsa::signature::Verifier as _;
     let key = p256::ecdsa::VerifyingKey::from(keys().client.public_key());
