@@ -1,30 +1,26 @@
-//! Writes `fixtures/world.json` and those seeds that hold its tokens. The keys are made, used once and forgotten.
+//! Writes `tests/support/fixtures/world.json` and the seeds that contain its tokens. The keys are used once and not
+//! kept.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jwt_simple::algorithms::{ECDSAP256KeyPairLike as _, ES256KeyPair, RS256KeyPair};
 use onbehalf::crypto::{Algorithm, Crypto as _, SigningKey, Software};
-use onbehalf_fuzz::support::{ENTRA, NOW, OKTA, alice, bob, bob_id, with};
-use onbehalf_fuzz::world::CERTIFICATE;
+use onbehalf_test_support::world::CERTIFICATE;
+use onbehalf_test_support::{ENTRA, NOW, OKTA, alice, base64url, bob, bob_id, sha256_base64url, with};
 use p384::ecdsa::signature::Signer as _;
 use p384::elliptic_curve::sec1::ToSec1Point as _;
 use serde_json::{Value, json};
 
 type ErrorPattern = Box<dyn Fn(&[u8]) -> Vec<u8>>;
 
-/// What signs under one `kid`.
+/// A signing key with its JWK.
 struct Key {
     algorithm: &'static str,
     jwk: Value,
     sign: ErrorPattern,
 }
 
-fn text(bytes: &[u8]) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(bytes)
-}
-
 fn key(kid: &str, algorithm: &'static str) -> Key {
-    let point = |curve: &str, x: &[u8], y: &[u8]| json!({"kty": "EC", "crv": curve, "x": text(x), "y": text(y)});
+    let point =
+        |curve: &str, x: &[u8], y: &[u8]| json!({"kty": "EC", "crv": curve, "x": base64url(x), "y": base64url(y)});
     let with_software = |algorithm, pem: String| {
         let key = SigningKey::parse(algorithm, &pem).unwrap();
         Box::new(move |message: &[u8]| Software.sign(&key, message).unwrap())
@@ -33,7 +29,7 @@ fn key(kid: &str, algorithm: &'static str) -> Key {
         "RS256" => {
             let pair = RS256KeyPair::generate(2048).unwrap();
             let public = pair.public_key().to_components();
-            let jwk = json!({"kty": "RSA", "n": text(&public.n), "e": text(&public.e)});
+            let jwk = json!({"kty": "RSA", "n": base64url(&public.n), "e": base64url(&public.e)});
             (jwk, with_software(Algorithm::Rs256, pair.to_pem().unwrap()))
         }
         "ES256" => {
@@ -56,7 +52,7 @@ fn key(kid: &str, algorithm: &'static str) -> Key {
         }
         "EdDSA" => {
             let pair = ed25519_compact::KeyPair::generate();
-            let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": text(pair.pk.as_ref())});
+            let jwk = json!({"kty": "OKP", "crv": "Ed25519", "x": base64url(pair.pk.as_ref())});
             (jwk, Box::new(move |message: &[u8]| pair.sk.sign(message, None).to_vec()))
         }
         other => panic!("no such kind of key: {other}"),
@@ -73,18 +69,19 @@ impl Key {
     }
 
     fn compact(&self, header: &Value, claims: &Value) -> String {
-        let input = format!("{}.{}", text(header.to_string().as_bytes()), text(claims.to_string().as_bytes()));
+        let input =
+            format!("{}.{}", base64url(header.to_string().as_bytes()), base64url(claims.to_string().as_bytes()));
         let signature = (self.sign)(input.as_bytes());
-        format!("{input}.{}", text(&signature))
+        format!("{input}.{}", base64url(&signature))
     }
 }
 
 fn main() {
     let entra = [key("e1", "RS256"), key("e2", "ES384")];
     let okta = [key("o1", "ES256"), key("o2", "EdDSA")];
-    // Published only from some time on.
+    // The keys after the key rotation.
     let (entra_next, okta_next) = (key("e3", "ES256"), key("o3", "ES256"));
-    // Says that it is one of the published keys.
+    // A key with the `kid` of a published key.
     let forged = key("e1", "RS256");
     let day = NOW.secs() + 86_400;
     let entra_user = |name: &str, scopes: &str, expires: u64| {
@@ -102,19 +99,18 @@ fn main() {
             "id_token": okta[0].token(&okta_id(name, expires))})
     };
     let hostile = |token: String| json!({"token": token, "expires": 0});
-    // One who signs proofs, and one who has a certificate.
+    // A caller with a DPoP key, and a caller with a certificate.
     let holder = key("holder", "ES256");
-    let thumbprint = |bytes: &[u8]| text(&hmac_sha256::Hash::hash(bytes));
     let [x, y] = ["x", "y"].map(|name| holder.jwk[name].as_str().unwrap());
-    let jkt = thumbprint(format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#).as_bytes());
+    let jkt = sha256_base64url(format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#).as_bytes());
     let dora = entra[1].token(&with(entra_user("user-dora", "mcp.read", day), json!({"cnf": {"jkt": jkt}})));
     let proof = |jti: &str| {
         let jwk = json!({"kty": "EC", "crv": "P-256", "x": x, "y": y});
         let claims = json!({"jti": jti, "htm": "POST", "htu": "https://mcp.acme.example/github", "iat": NOW.secs(),
-            "ath": thumbprint(dora.as_bytes())});
+            "ath": sha256_base64url(dora.as_bytes())});
         holder.compact(&json!({"typ": "dpop+jwt", "alg": "ES256", "jwk": jwk}), &claims)
     };
-    let carl = with(okta_user("user-carl", day), json!({"cnf": {"x5t#S256": thumbprint(CERTIFICATE)}}));
+    let carl = with(okta_user("user-carl", day), json!({"cnf": {"x5t#S256": sha256_base64url(CERTIFICATE)}}));
     let callers = [
         entra_caller(&entra[0], "user-alice", "mcp.read", NOW.secs() + 3600),
         entra_caller(&entra[1], "user-adam", "mcp.read mcp.admin", day),
@@ -141,18 +137,18 @@ fn main() {
     });
     let here = env!("CARGO_MANIFEST_DIR");
     let write = |name: &str, text: &str| std::fs::write(format!("{here}/{name}"), text).unwrap();
-    write("fixtures/world.json", &(serde_json::to_string_pretty(&world).unwrap() + "\n"));
+    write("../tests/support/fixtures/world.json", &(serde_json::to_string_pretty(&world).unwrap() + "\n"));
     for (index, caller) in callers.iter().enumerate() {
         write(&format!("seeds/token/{index}"), caller["token"].as_str().unwrap());
     }
     let dora = callers.iter().find(|caller| caller.get("proofs").is_some()).unwrap();
     write("seeds/proof/good", dora["proofs"][0].as_str().unwrap());
-    // Right in everything, but by another key than the one that the token is bound to.
-    let ath = thumbprint(dora["token"].as_str().unwrap().as_bytes());
+    // A valid proof by another key than the token's.
+    let ath = sha256_base64url(dora["token"].as_str().unwrap().as_bytes());
     let stolen = json!({"jti": "j", "htm": "POST", "htu": "https://MCP.acme.example:443/%67ithub?x#y", "iat": NOW.secs(),
         "ath": ath, "nonce": "n"});
     let header = json!({"typ": "dpop+jwt", "alg": "RS256", "jwk": entra[0].jwk});
-    // For another method, and right in everything else.
+    // A valid proof for another method.
     let other =
         json!({"jti": "m", "htm": "GET", "htu": "https://mcp.acme.example/github", "iat": NOW.secs(), "ath": ath});
     let jwk = json!({"kty": "EC", "crv": "P-256", "x": x, "y": y});

@@ -1,4 +1,4 @@
-//! Claims of a token that is verified already: JSON, types, times.
+//! Claims of a verified token: JSON, types, times.
 #![no_main]
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What an operator wrote: JSON, or a `Struct` in its binary form.
+//! The plugin configuration: JSON, or a `google.protobuf.Struct` in its binary form.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -6,11 +6,12 @@ use onbehalf::config::Config;
 use onbehalf::crypto::Software;
 use onbehalf::engine::{Decision, Engine, RequestId};
 use onbehalf::http::Request;
-use onbehalf_fuzz::support::{NOW, SECRET, SharedMap};
-use onbehalf_fuzz::world::{check_answer, holds_the_secret};
+use onbehalf_fuzz::check_answer;
+use onbehalf_test_support::world::has_the_client_secret;
+use onbehalf_test_support::{NOW, SECRET, SharedMap};
 
 fuzz_target!(|bytes: &[u8]| {
-    if holds_the_secret(bytes) {
+    if has_the_client_secret(bytes) {
         return;
     }
     let config = match Config::parse(bytes, &|name| (name != "UNSET").then(|| SECRET.to_owned())) {
@@ -26,7 +27,7 @@ fuzz_target!(|bytes: &[u8]| {
     if config.exchanged_tokens.saturating_add(config.verified_tokens) > 20_000 {
         return;
     }
-    // Whatever is accepted can be asked for: the challenge and the metadata of every resource.
+    // Every accepted configuration serves the challenge and the metadata of each resource.
     let asked: Vec<_> = config
         .resources
         .iter()
@@ -42,7 +43,7 @@ fuzz_target!(|bytes: &[u8]| {
             let request = Request::new(&fields.each_ref().map(|(name, value)| (*name, value.as_bytes())));
             match engine.request(RequestId(2 * id + number), request, NOW) {
                 Decision::Respond(answer) => check_answer(&answer),
-                // An open path may be that of a resource as well.
+                // An open path may equal the path of a resource.
                 Decision::Forward(edits) => assert!(edits.authorization.is_none()),
                 Decision::Pause => panic!("waits for nothing"),
             }

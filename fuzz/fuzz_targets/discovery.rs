@@ -4,11 +4,11 @@
 use libfuzzer_sys::fuzz_target;
 use onbehalf::config::Config;
 use onbehalf::provider::Endpoints;
-use onbehalf_fuzz::world::{IdToken, config};
+use onbehalf_fuzz::config;
 use serde_json::Value;
 
 thread_local! {
-    static CONFIG: Config = config(IdToken::None, 0);
+    static CONFIG: Config = config();
 }
 
 fuzz_target!(|body: &[u8]| CONFIG.with(|config| {
@@ -24,7 +24,7 @@ fuzz_target!(|body: &[u8]| CONFIG.with(|config| {
             ("token_endpoint", &endpoints.token_endpoint.clone().expect("an endpoint to exchange at")),
         ] {
             assert_eq!(document[name].as_str(), Some(url.as_str()));
-            // What a reader would call the host, who knows nothing of URLs but where they are cut.
+            // The host as a simple reader cuts it out of the URL.
             let rest = url.as_str().get("https://".len()..).expect("a scheme");
             let host = rest.split(['/', '?', '#']).next().unwrap_or_default().to_ascii_lowercase();
             let issuer = provider.issuer.as_str().split('/').nth(2).unwrap_or_default();

@@ -2,6 +2,6 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use onbehalf_fuzz::sequence::{self, Plan};
+use onbehalf_fuzz::plan::{self, Plan};
 
-fuzz_target!(|plan: Plan<'_>| sequence::run(&plan));
+fuzz_target!(|plan: Plan<'_>| plan::run(&plan));

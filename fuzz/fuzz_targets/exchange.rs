@@ -1,4 +1,4 @@
-//! What comes back from a token endpoint: a status in the first line, header fields, an empty line, the body.
+//! A response of a token endpoint: a status in the first line, header fields, an empty line, the body.
 #![no_main]
 
 use std::time::Duration;
@@ -9,15 +9,15 @@ use onbehalf::http::{CalloutResult, Response};
 use onbehalf::jose::CompactJws;
 use onbehalf::provider::{Accepted, Hop, SecretVersion, SubjectInput, TokenRequest};
 use onbehalf::url::Url;
-use onbehalf_fuzz::support::{NOW, SECRET, configuration};
-use onbehalf_fuzz::world::{CALLERS, IdToken, config, has_a_secret};
+use onbehalf_fuzz::{callers, config, has_a_secret};
+use onbehalf_test_support::{NOW, configuration, parse};
 use serde_json::{Value, json};
 
-/// What the first of two calls has brought.
+/// The assertion that the first of two calls has brought.
 const ASSERTION: &str = "the.first.brought";
 
 thread_local! {
-    static CONFIGS: [Config; 2] = [config(IdToken::None, 0), of_two_calls()];
+    static CONFIGS: [Config; 2] = [config(), of_two_calls()];
 }
 
 fn read(text: &[u8]) -> Option<Response> {
@@ -35,7 +35,7 @@ fn read(text: &[u8]) -> Option<Response> {
     None
 }
 
-/// The same with a provider whose exchange takes two.
+/// A configuration with a provider whose exchange takes two calls.
 fn of_two_calls() -> Config {
     let mut configuration = configuration();
     let okta = &mut configuration["identity_providers"]["okta-eu"];
@@ -43,7 +43,7 @@ fn of_two_calls() -> Config {
     okta["client"]["authentication"] = json!({"method": "client_secret_basic", "secret": {"env": "SECRET"}});
     configuration["resources"][0]["exchange"]["okta-eu"] = json!({"audience": "https://acme.okta.example/oauth2/aus1",
         "authorization_server": {"token_endpoint": "https://acme.okta.example/oauth2/aus1/v1/token"}});
-    Config::parse(configuration.to_string().as_bytes(), &|_| Some(SECRET.to_owned())).unwrap()
+    parse(&configuration)
 }
 
 fuzz_target!(|text: &[u8]| CONFIGS.with(|configs| {
@@ -52,7 +52,7 @@ fuzz_target!(|text: &[u8]| CONFIGS.with(|configs| {
     };
     let (status, body) = (answer.status, answer.body.clone());
     let reply = CalloutResult::Response(answer);
-    let subject = SubjectInput { token: CALLERS[0].token, is_id_token: false, claims: None, actor: None };
+    let subject = SubjectInput { token: &callers()[0].token, is_id_token: false, claims: None, actor: None };
     let providers =
         configs.iter().flat_map(|config| config.providers.iter().enumerate().map(move |found| (config, found)));
     for ((config, (index, provider)), leg) in

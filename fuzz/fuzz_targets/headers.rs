@@ -1,12 +1,12 @@
-//! The header of a request, byte by byte, through the engine.
+//! The header of a request, octet by octet, through the engine.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use onbehalf_fuzz::heads;
-use onbehalf_fuzz::world::holds_the_secret;
+use onbehalf_test_support::world::has_the_client_secret;
 
 fuzz_target!(|text: &[u8]| {
-    if !holds_the_secret(text) {
+    if !has_the_client_secret(text) {
         let (id_token, has_certificate, fields) = heads::read(text);
         heads::run(id_token, has_certificate, &fields);
     }

@@ -1,4 +1,4 @@
-//! A request target from a stranger.
+//! An untrusted request target.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -16,7 +16,7 @@ fuzz_target!(|target: &[u8]| {
     let (_, inner) = segments.split_last().expect("a segment");
     assert!(inner.iter().all(|segment| !segment.is_empty()));
     assert!(!segments.contains(&".") && !segments.contains(&".."));
-    // However a server reads it, no segment goes away and none is added.
+    // Every reading of a server has the same number of segments.
     let depth = |path: &str| path.split('/').filter(|segment| !segment.is_empty()).count();
     for reading in readings(target) {
         assert_eq!(depth(&reading), depth(&normal), "{reading:?} is not {normal:?}");

@@ -1,4 +1,4 @@
-//! A proof of possession from a stranger.
+//! An untrusted DPoP proof.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -8,8 +8,9 @@ use libfuzzer_sys::fuzz_target;
 use onbehalf::crypto::Software;
 use onbehalf::dpop::verify::{ProofRules, verify};
 use onbehalf::url::Url;
-use onbehalf_fuzz::support::NOW;
-use onbehalf_fuzz::world::{CALLERS, Caller};
+use onbehalf_fuzz::callers;
+use onbehalf_test_support::world::Caller;
+use onbehalf_test_support::{NOW, base64url_decode};
 use serde_json::Value;
 
 thread_local! {
@@ -17,9 +18,9 @@ thread_local! {
 }
 
 static HOLDER: LazyLock<(&Caller, String)> = LazyLock::new(|| {
-    let caller = CALLERS.iter().find(|caller| !caller.proofs.is_empty()).unwrap();
+    let caller = callers().iter().find(|caller| !caller.proofs.is_empty()).unwrap();
     let payload = caller.token.split('.').nth(1).unwrap();
-    let claims = base64::Engine::decode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, payload).unwrap();
+    let claims = base64url_decode(payload);
     let claims: Value = serde_json::from_slice(&claims).unwrap();
     (caller, claims["cnf"]["jkt"].as_str().unwrap().to_owned())
 });
@@ -34,7 +35,7 @@ fn try_one(proof: &[u8], url: &Url) {
         method: b"POST",
         url,
         path: "/github",
-        access_token: holder.token,
+        access_token: &holder.token,
         key_thumbprint,
         max_age: Duration::from_secs(300),
     };

@@ -1,24 +1,23 @@
-//! A token from a stranger: split and decoded, its key selected, its signature verified.
+//! An untrusted token: split and decoded, its key selected, its signature verified.
 #![no_main]
 
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use libfuzzer_sys::fuzz_target;
 use onbehalf::crypto::{Algorithm, Software};
 use onbehalf::jose::{Claims, CompactJws, Key, KeySet, Selection, Signed, TokenRules, check, verify};
-use onbehalf_fuzz::support::{ENTRA, NOW, OKTA};
-use onbehalf_fuzz::world::{CALLERS, IdToken, config, key_set};
+use onbehalf_fuzz::{callers, config};
+use onbehalf_test_support::world::Scene;
+use onbehalf_test_support::{ENTRA, NOW, OKTA, base64url};
 
 thread_local! {
     static KEYS: [(&'static str, KeySet); 2] =
-        [ENTRA, OKTA].map(|issuer| (issuer, KeySet::read(key_set(issuer, false).as_bytes()).unwrap().0));
+        [ENTRA, OKTA].map(|issuer| (issuer, KeySet::read(Scene::fixed().key_set(issuer, false).as_bytes()).unwrap().0));
 }
 
 static AUDIENCES: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let config = config(IdToken::None, 0);
+    let config = config();
     config.providers.iter().flat_map(|provider| provider.audiences.clone()).collect()
 });
 
@@ -26,8 +25,7 @@ fuzz_target!(|token: &str| {
     let Ok(compact) = CompactJws::parse(token, |_| None) else {
         return;
     };
-    let encode = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
-    assert_eq!(format!("{}.{}", compact.signing_input, encode(&compact.signature)), token, "read in another way");
+    assert_eq!(format!("{}.{}", compact.signing_input, base64url(&compact.signature)), token, "read in another way");
     assert!(compact.signing_input.starts_with(&format!("{}.", compact.header_segment)));
     let header = compact.header.clone();
     let again = CompactJws::parse(token, |_| Some(header.clone())).expect("refused with a header that is known");
@@ -58,7 +56,7 @@ fn check_verdict(token: &str, issuer: &str, key: &Key) {
     let tenant = claims.text("tid");
     let signed = Signed { algorithm: key.algorithm, input: compact.signing_input, signature: &compact.signature };
     if verify(signed, key, issuer, tenant, &Software).is_ok() {
-        let is_signed = CALLERS.iter().any(|caller| caller.token.starts_with(&format!("{}.", compact.signing_input)));
+        let is_signed = callers().iter().any(|caller| caller.token.starts_with(&format!("{}.", compact.signing_input)));
         assert!(is_signed, "a token that nobody signed was found good");
     }
     if says.is_ok() {

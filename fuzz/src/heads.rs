@@ -1,16 +1,17 @@
-//! One request, header field by header field, through an engine that has its keys.
+//! One request, field by field, through an engine that has the providers' keys.
 
 use onbehalf::engine::HeaderMutations;
 use onbehalf::engine::{Decision, RequestId};
 use onbehalf::http::Request;
 use onbehalf::path;
+use onbehalf_test_support::world::{CERTIFICATE, Caller, IdToken, Scene, Settings, exchange_of};
+use onbehalf_test_support::{NOW, SharedMap, issued};
 
-use crate::support::{NOW, SharedMap, form, issued};
-use crate::world::{CALLERS, CERTIFICATE, Caller, IdToken, check_answer, document, engine};
+use crate::{callers, check_answer, watch_the_log};
 
-/// A request from text: in the first line where an ID token is looked for (`n`, `h` or `c`) and `+` if the client has
-/// shown its certificate, then `name:value`, line by line. `{0}` stands for the access token of the caller of that number,
-/// `{i0}` for the ID token, `{p0}` for a proof.
+/// A request from text. The first line has the place of the ID token (`n`, `h` or `c`) and `+` if the client has a
+/// certificate; each further line is `name:value`. `{0}` stands for the access token of caller 0, `{i0}` for its ID token,
+/// `{p0}` for its first proof.
 pub fn read(text: &[u8]) -> (IdToken, bool, Vec<(String, Vec<u8>)>) {
     let mut lines = text.split(|byte| *byte == b'\n');
     let first = lines.next().unwrap_or_default();
@@ -36,11 +37,11 @@ fn fill_in(value: &[u8]) -> Vec<u8> {
         filled.extend_from_slice(before);
         let token = from.iter().position(|byte| *byte == b'}').and_then(|close| {
             let name = std::str::from_utf8(&from[1..close]).ok()?;
-            let caller = CALLERS.get(name.trim_start_matches(['i', 'p']).parse::<usize>().ok()?)?;
+            let caller = callers().get(name.trim_start_matches(['i', 'p']).parse::<usize>().ok()?)?;
             let token = match name.chars().next()? {
-                'i' => caller.id_token?,
+                'i' => caller.id_token.as_ref()?,
                 'p' => caller.proofs.first()?,
-                _ => caller.token,
+                _ => &caller.token,
             };
             Some((token, close + 1))
         });
@@ -52,12 +53,14 @@ fn fill_in(value: &[u8]) -> Vec<u8> {
     filled
 }
 
-/// Sends it, exchanges what is to be exchanged, and checks what goes on to the upstream.
+/// Sends a request, replies to its token request, and checks the header that the upstream gets.
 pub fn run(id_token: IdToken, has_certificate: bool, fields: &[(String, Vec<u8>)]) {
-    let mut engine = engine(id_token, 4, &SharedMap::default(), 1);
+    watch_the_log();
+    let scene = Scene::fixed();
+    let mut engine = Settings::fixed(id_token, 4).engine(&SharedMap::default(), 1);
     engine.tick(NOW);
     while let Some((flight, call)) = engine.next_callout() {
-        engine.callout_result(flight, &document(&call, false), NOW);
+        engine.callout_result(flight, &scene.document(&call, false), NOW);
     }
     assert!(engine.next_decision(NOW).is_none());
     let id = RequestId(1);
@@ -70,15 +73,12 @@ pub fn run(id_token: IdToken, has_certificate: bool, fields: &[(String, Vec<u8>)
     while matches!(step, Decision::Pause) {
         calls += 1;
         assert!(calls < 8, "one request made many calls");
-        let (flight, call) = engine.next_callout().expect("a request waits for nothing");
+        let (flight, call) = engine.next_callout().expect("a request waits without a call");
         let reply = if call.method == "POST" {
-            let form = form(&call);
-            let subject = form.get("assertion").or_else(|| form.get("subject_token")).unwrap().clone();
-            let target = form.get("audience").or_else(|| form.get("scope")).unwrap().clone();
-            assert!(exchanged.replace((subject, target)).is_none(), "exchanged twice");
+            assert!(exchanged.replace(exchange_of(&call)).is_none(), "exchanged twice");
             issued("up")
         } else {
-            document(&call, false)
+            scene.document(&call, false)
         };
         engine.callout_result(flight, &reply, NOW);
         if let Some((answered, next)) = engine.next_decision(NOW) {
@@ -87,7 +87,7 @@ pub fn run(id_token: IdToken, has_certificate: bool, fields: &[(String, Vec<u8>)
         }
         assert!(engine.next_decision(NOW).is_none());
     }
-    assert!(engine.next_callout().is_none(), "a call for nobody");
+    assert!(engine.next_callout().is_none(), "a call without a request");
     assert_eq!(engine.waiting(), 0);
     match step {
         Decision::Pause => unreachable!(),
@@ -103,9 +103,9 @@ pub fn run(id_token: IdToken, has_certificate: bool, fields: &[(String, Vec<u8>)
                 (Some(authorization), Some((subject, asked))) => {
                     assert_eq!(authorization.reveal(), "Bearer up");
                     let caller = check_exchange(id_token, fields, &subject, &asked);
-                    assert!(caller.certificate.is_none() || has_certificate, "a stolen token was taken");
+                    assert!(caller.certificate.is_none() || has_certificate, "a stolen token was accepted");
                 }
-                _ => panic!("forwarded with a token that nobody issued, or without the one that was"),
+                _ => panic!("forwarded with a token that no provider issued, or without the issued one"),
             }
         }
     }
@@ -115,7 +115,7 @@ fn last<'a>(fields: &'a [(String, Vec<u8>)], name: &str) -> &'a [u8] {
     fields.iter().rfind(|(field, _)| field == name).map_or(b"", |(_, value)| value)
 }
 
-/// The header as it goes on.
+/// The header that the upstream gets.
 fn edited(fields: &[(String, Vec<u8>)], edits: &HeaderMutations) -> Vec<(String, Vec<u8>)> {
     let mut kept: Vec<_> = fields.iter().filter(|(name, _)| !edits.remove.contains(name)).cloned().collect();
     kept.retain(|(name, _)| name != "authorization" && (name != "cookie" || edits.cookie.is_none()));
@@ -126,12 +126,12 @@ fn edited(fields: &[(String, Vec<u8>)], edits: &HeaderMutations) -> Vec<(String,
 
 fn check_upstream(id_token: IdToken, fields: &[(String, Vec<u8>)]) {
     for (name, value) in fields {
-        assert!(!name.starts_with("x-onbehalf-"), "a client says what only the filter may say");
-        assert!(!matches!(name.as_str(), "dpop" | "x-original-url" | "x-rewrite-url"), "{name} went on");
-        assert!(id_token != IdToken::Header || name != IdToken::NAME, "the ID token went on");
+        assert!(!name.starts_with("x-onbehalf-"), "a client sets a field that only the filter may set");
+        assert!(!matches!(name.as_str(), "dpop" | "x-original-url" | "x-rewrite-url"), "{name} was forwarded");
+        assert!(id_token != IdToken::Header || name != IdToken::NAME, "the ID token was forwarded");
         if name == "cookie" && id_token == IdToken::Cookie {
             let is_subject = |pair: &[u8]| pair.trim_ascii().starts_with(b"idt=");
-            assert!(!value.split(|byte| *byte == b';').any(is_subject), "the ID token went on");
+            assert!(!value.split(|byte| *byte == b';').any(is_subject), "the ID token was forwarded");
         }
         if name == ":path" {
             let query = value.splitn(2, |byte| *byte == b'?').nth(1).unwrap_or_default();
@@ -147,25 +147,28 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-/// That the right token was handed in, for what the path means however it is read.
+/// Checks subject token and target of the exchange, for every reading of the path. Returns the caller.
 fn check_exchange(id_token: IdToken, fields: &[(String, Vec<u8>)], subject: &str, asked: &str) -> &'static Caller {
     let is_subject = |caller: &&Caller| {
-        let uses_id_token = id_token != IdToken::None && caller.id_token.is_some();
-        subject == if uses_id_token { caller.id_token.unwrap() } else { caller.token }
+        subject == caller.id_token.as_deref().filter(|_| id_token != IdToken::None).unwrap_or(&caller.token)
     };
-    let caller = CALLERS.iter().find(is_subject).expect("a token was handed in that is no caller's");
+    let caller = callers().iter().find(is_subject).expect("a subject token that is no caller's");
     let authorization = last(fields, "authorization");
-    assert!(contains(authorization, caller.token.as_bytes()), "another caller's token was handed in");
+    assert!(contains(authorization, caller.token.as_bytes()), "exchanged for another caller");
     assert_eq!(fields.iter().filter(|(name, _)| name == "authorization").count(), 1);
     let target = last(fields, ":path");
     let is_admin = readings(target).iter().any(|path| is_under(path, "/github/admin"));
-    let expected = if is_admin { caller.admin } else { caller.github };
-    assert_eq!(expected, Some(asked), "exchanged for another resource, path {:?}", String::from_utf8_lossy(target));
+    assert_eq!(
+        caller.target(is_admin),
+        Some(asked),
+        "exchanged for another resource, path {:?}",
+        String::from_utf8_lossy(target)
+    );
     assert!(readings(target).iter().all(|path| is_under(path, "/github")), "{:?}", String::from_utf8_lossy(target));
     if !caller.proofs.is_empty() {
         let proofs: Vec<_> = fields.iter().filter(|(name, _)| name == "dpop").map(|(_, value)| value).collect();
         let is_his = proofs.iter().all(|proof| caller.proofs.iter().any(|his| his.as_bytes() == proof.as_slice()));
-        assert!(is_his && proofs.len() == 1, "a stolen token was taken");
+        assert!(is_his && proofs.len() == 1, "a stolen token was accepted");
         assert!(authorization.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"dpop ")));
         assert_eq!((last(fields, ":method"), path::normal_form(target).as_deref()), (&b"POST"[..], Some("/github")));
     }
@@ -176,8 +179,8 @@ fn is_under(path: &str, prefix: &str) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// How servers read a path: with or without decoding it, taking `;parameters` off, taking `\` for `/`, merging slashes
-/// and resolving dots.
+/// The readings of a path by different servers: with and without decoding, without `;parameters`, with `\` as `/`, with
+/// merged slashes and resolved dots.
 pub fn readings(target: &[u8]) -> Vec<String> {
     let path = String::from_utf8_lossy(target.split(|byte| *byte == b'?').next().unwrap_or_default()).into_owned();
     (0..8_u8)

@@ -1,12 +1,13 @@
-//! Who acts for a user: the token that says so, and whether the user's token lets it.
+//! Actor tokens, and `may_act` in the user's token.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use onbehalf::config::Config;
 use onbehalf::http::Request;
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::{
+    NOW, OKTA, OKTA_KEY, OTHER_KEY, TestEngine, authorization, base64url, bob, bob_id, bob_token, configuration,
+    environment, form, forwarded, issued, refused, request, with,
+};
 
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
 const OPAQUE: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -20,7 +21,7 @@ fn variable(name: &str) -> Option<String> {
     }
 }
 
-/// A server that follows RFC 8693, whose exchange is for the first resource.
+/// A server that follows RFC 8693 and exchanges for the first resource.
 fn with_actor(actor: Value) -> Value {
     let mut configuration = configuration();
     configuration["identity_providers"]["okta-eu"]["profile"] = json!("rfc8693");
@@ -33,8 +34,8 @@ fn header_actor() -> Value {
     json!({"header": "X-Actor", "type": OPAQUE, "subject": "agent"})
 }
 
-fn bench(configuration: &Value) -> Bench {
-    Bench::with_environment(configuration, &variable).with_keys()
+fn with_actor_tokens(configuration: &Value) -> TestEngine {
+    TestEngine::with_environment(configuration, &variable).with_keys()
 }
 
 fn user(changes: Value) -> String {
@@ -49,73 +50,73 @@ fn from(token: &str, actors: &[&str]) -> Request {
 }
 
 #[test]
-fn an_actors_token_of_the_environment_is_sent_with_its_type() {
-    let mut bench = bench(&with_actor(json!({"env": "ACTOR_TOKEN", "type": JWT})));
-    bench.wait(from(&bob_token(), &["not-looked-at"]));
-    let sent = form(&bench.call().1);
+fn actor_token_from_the_environment_is_sent_with_its_type() {
+    let mut engine = with_actor_tokens(&with_actor(json!({"env": "ACTOR_TOKEN", "type": JWT})));
+    engine.send_waiting(from(&bob_token(), &["not-looked-at"]));
+    let sent = form(&engine.expect_call().1);
     assert_eq!((&*sent["actor_token"], &*sent["actor_token_type"]), (FIXED, JWT));
 }
 
 #[test]
-fn an_actors_token_in_a_header_is_sent_and_goes_no_further() {
-    let mut bench = bench(&with_actor(header_actor()));
-    let id = bench.wait(from(&bob_token(), &["opaque-actor"]));
-    let (flight, call) = bench.call();
+fn actor_token_in_a_header_is_sent_to_the_provider_and_removed() {
+    let mut engine = with_actor_tokens(&with_actor(header_actor()));
+    let id = engine.send_waiting(from(&bob_token(), &["opaque-actor"]));
+    let (flight, call) = engine.expect_call();
     assert_eq!(form(&call)["actor_token"], "opaque-actor");
-    let steps = bench.reply(flight, &issued("for-github"));
+    let steps = engine.callout_result(flight, &issued("for-github"));
     assert_eq!(steps[0].0, id);
     let edits = forwarded(steps.into_iter().next().unwrap().1);
     assert!(edits.remove.contains(&"x-actor".to_owned()));
-    // On every path, as the header is Envoy's.
+    // The filter removes the header on every path, because only Envoy may set it.
     let open = request("GET", "/healthz", &[("x-actor", "opaque-actor")]);
-    assert!(forwarded(bench.ask(open)).remove.contains(&"x-actor".to_owned()));
+    assert!(forwarded(engine.decide(open)).remove.contains(&"x-actor".to_owned()));
 }
 
 #[test]
-fn a_fresh_token_of_the_same_actor_is_no_reason_to_exchange_again() {
-    let mut bench = bench(&with_actor(header_actor()));
+fn fresh_actor_token_of_the_same_actor_causes_no_exchange() {
+    let mut engine = with_actor_tokens(&with_actor(header_actor()));
     let token = user(json!({"exp": NOW.secs() + 86_400}));
-    assert_eq!(authorization(bench.exchange(from(&token, &["first"]), &issued("for-github"))), "Bearer for-github");
-    assert_eq!(authorization(bench.ask(from(&token, &["second"]))), "Bearer for-github");
-    assert_eq!(authorization(bench.ask(from(&token, &[]))), "Bearer for-github");
-    bench.no_call();
-    // The next exchange is made with the one that there is then; without one it is left for later.
-    bench.advance(3500);
-    assert_eq!(authorization(bench.ask(from(&token, &[]))), "Bearer for-github");
-    bench.no_call();
-    bench.advance(11);
-    assert_eq!(authorization(bench.ask(from(&token, &["third"]))), "Bearer for-github");
-    assert_eq!(form(&bench.call().1)["actor_token"], "third");
+    assert_eq!(authorization(engine.exchange(from(&token, &["first"]), &issued("for-github"))), "Bearer for-github");
+    assert_eq!(authorization(engine.decide(from(&token, &["second"]))), "Bearer for-github");
+    assert_eq!(authorization(engine.decide(from(&token, &[]))), "Bearer for-github");
+    engine.expect_no_call();
+    // A renewal uses the actor token of its own request, and waits for one if there is none.
+    engine.advance(3500);
+    assert_eq!(authorization(engine.decide(from(&token, &[]))), "Bearer for-github");
+    engine.expect_no_call();
+    engine.advance(11);
+    assert_eq!(authorization(engine.decide(from(&token, &["third"]))), "Bearer for-github");
+    assert_eq!(form(&engine.expect_call().1)["actor_token"], "third");
 }
 
 #[test]
-fn another_actor_of_the_operators_gets_another_token() {
+fn different_configured_actors_get_different_tokens() {
     let mut configuration = with_actor(json!({"header": "x-actor", "type": OPAQUE, "subject": "one"}));
     let mut second = configuration["resources"][0].clone();
     second["url"] = json!("https://mcp.acme.example/second");
     second["exchange"]["okta-eu"]["actor_token"]["subject"] = json!("two");
     configuration["resources"].as_array_mut().unwrap().push(second);
-    let mut bench = bench(&configuration);
-    let step = bench.exchange(from(&bob_token(), &["opaque"]), &issued("by-one"));
+    let mut engine = with_actor_tokens(&configuration);
+    let step = engine.exchange(from(&bob_token(), &["opaque"]), &issued("by-one"));
     assert_eq!(authorization(step), "Bearer by-one");
     let bearer = format!("Bearer {}", bob_token());
     let fields = [("authorization", &*bearer), ("x-actor", "opaque")];
-    let step = bench.exchange(request("POST", "/second", &fields), &issued("by-two"));
+    let step = engine.exchange(request("POST", "/second", &fields), &issued("by-two"));
     assert_eq!(authorization(step), "Bearer by-two");
 }
 
 #[test]
-fn without_exactly_one_token_of_the_actor_nothing_is_exchanged() {
-    let mut bench = bench(&with_actor(header_actor()));
+fn missing_or_repeated_actor_token_stops_the_exchange() {
+    let mut engine = with_actor_tokens(&with_actor(header_actor()));
     for actors in [&[][..], &["one", "two"], &["two words"], &[""], &["one,two"]] {
-        let step = bench.ask(from(&bob_token(), actors));
+        let step = engine.decide(from(&bob_token(), actors));
         assert_eq!(refused(step), (502, "actor_token_missing".to_owned()), "{actors:?}");
-        bench.no_call();
+        engine.expect_no_call();
     }
 }
 
 #[test]
-fn a_token_that_says_to_be_another_actors_goes_nowhere() {
+fn actor_token_of_another_actor_is_refused() {
     let actor = json!({"header": "x-actor", "type": JWT, "subject": "agent", "issuer": "https://workload.example"});
     let jwt = |claims: Value| OTHER_KEY.token(&claims);
     for (claims, is_taken) in [
@@ -125,10 +126,10 @@ fn a_token_that_says_to_be_another_actors_goes_nowhere() {
         (json!({"iss": "https://workload.example"}), false),
         (json!({"sub": ["agent"], "iss": "https://workload.example"}), false),
     ] {
-        let mut bench = bench(&with_actor(actor.clone()));
-        let (_, step) = bench.send(from(&bob_token(), &[&jwt(claims.clone())]));
+        let mut engine = with_actor_tokens(&with_actor(actor.clone()));
+        let (_, step) = engine.send(from(&bob_token(), &[&jwt(claims.clone())]));
         if is_taken {
-            assert!(form(&bench.call().1).contains_key("actor_token"));
+            assert!(form(&engine.expect_call().1).contains_key("actor_token"));
         } else {
             assert_eq!(refused(step).1, "actor_token_missing", "{claims}");
         }
@@ -136,19 +137,19 @@ fn a_token_that_says_to_be_another_actors_goes_nowhere() {
 }
 
 #[test]
-fn an_actors_token_that_cannot_be_read_goes_nowhere_unless_it_is_opaque() {
+fn malformed_actor_token_is_refused_unless_its_type_is_opaque() {
     let claims = json!({"sub": "agent-b"});
     let signed = |header: Value| OTHER_KEY.sign(&with(json!({"alg": "ES256"}), header), &claims);
     let own = OTHER_KEY.sign(&json!({"alg": "ES256"}), &json!({"sub": "agent-a"}));
-    let encoded = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+    let encoded = |text: &str| base64url(text);
     let header = encoded(r#"{"alg":"ES256"}"#);
     let twice = format!("{header}.{}.AA", encoded(r#"{"sub":"agent-a","sub":"agent-b"}"#));
     let names_twice = format!("{}.{}.AA", encoded(r#"{"alg":"ES256","alg":"ES384"}"#), encoded(&claims.to_string()));
     let padded = format!("{}=", signed(json!({})));
     let is_sent = |actor: &Value, token: &str| {
-        let mut bench = bench(&with_actor(actor.clone()));
-        let (_, step) = bench.send(from(&bob_token(), &[token]));
-        match bench.engine.next_callout() {
+        let mut engine = with_actor_tokens(&with_actor(actor.clone()));
+        let (_, step) = engine.send(from(&bob_token(), &[token]));
+        match engine.inner.next_callout() {
             Some((_, call)) => form(&call)["actor_token"] == token,
             None => {
                 assert_eq!(refused(step), (502, "actor_token_missing".to_owned()), "{token}");
@@ -178,11 +179,11 @@ fn an_actors_token_that_cannot_be_read_goes_nowhere_unless_it_is_opaque() {
     }
 }
 
-/// Whether a token with this `may_act` is exchanged.
+/// Returns `true` if a token with this `may_act` is exchanged.
 fn is_exchanged(configuration: &Value, may_act: &Value) -> bool {
-    let mut bench = bench(configuration);
-    let (_, step) = bench.send(from(&user(json!({"may_act": may_act})), &["opaque"]));
-    match bench.engine.next_callout() {
+    let mut engine = with_actor_tokens(configuration);
+    let (_, step) = engine.send(from(&user(json!({"may_act": may_act})), &["opaque"]));
+    match engine.inner.next_callout() {
         Some(_) => true,
         None => {
             assert_eq!(refused(step), (403, "actor_not_allowed".to_owned()), "{may_act}");
@@ -192,7 +193,7 @@ fn is_exchanged(configuration: &Value, may_act: &Value) -> bool {
 }
 
 #[test]
-fn a_token_that_names_who_may_act_is_exchanged_by_that_one_only() {
+fn may_act_restricts_the_exchange_to_the_named_actor() {
     let configuration = with_actor(Value::Null);
     for (may_act, expected) in [
         (json!({"sub": "0oa1"}), true),
@@ -213,7 +214,7 @@ fn a_token_that_names_who_may_act_is_exchanged_by_that_one_only() {
 }
 
 #[test]
-fn where_an_actors_token_is_sent_its_subject_is_who_must_be_named() {
+fn may_act_must_name_the_subject_of_the_actor_token() {
     let named = with_actor(header_actor());
     let of_another_issuer = with_actor(
         json!({"env": "ACTOR_TOKEN", "type": JWT, "subject": "agent", "issuer": "https://workload.example"}),
@@ -234,31 +235,31 @@ fn where_an_actors_token_is_sent_its_subject_is_who_must_be_named() {
 }
 
 #[test]
-fn who_may_act_is_asked_also_of_an_id_token_beside_and_of_a_token_that_is_in_the_cache() {
+fn may_act_is_checked_in_id_tokens_and_in_cached_tokens() {
     let mut configuration = with_actor(Value::Null);
     configuration["identity_providers"]["okta-eu"]["subject_token"] =
         json!({"type": "id_token", "header": "x-id-token", "audiences": ["login-client"]});
     let bearer = format!("Bearer {}", user(json!({"sub": "00ubob"})));
-    let mut bench = bench(&configuration);
+    let mut engine = with_actor_tokens(&configuration);
     let id_token = OKTA_KEY.token(&with(bob_id(), json!({"may_act": {"sub": "0oa2"}})));
     for _ in 0..2 {
         let fields = [("authorization", &*bearer), ("x-id-token", &*id_token)];
-        assert_eq!(refused(bench.ask(request("POST", "/github", &fields))).1, "actor_not_allowed");
+        assert_eq!(refused(engine.decide(request("POST", "/github", &fields))).1, "actor_not_allowed");
     }
-    bench.no_call();
+    engine.expect_no_call();
 }
 
 #[test]
-fn a_may_act_that_cannot_be_read_is_no_permission() {
-    let mut bench = bench(&with_actor(Value::Null));
+fn malformed_may_act_permits_no_actor() {
+    let mut engine = with_actor_tokens(&with_actor(Value::Null));
     for may_act in [json!("0oa1"), json!([{"sub": "0oa1"}]), json!({"sub": 1}), Value::Bool(true)] {
-        let step = bench.ask(from(&user(json!({"may_act": may_act})), &[]));
+        let step = engine.decide(from(&user(json!({"may_act": may_act})), &[]));
         assert_eq!(refused(step), (401, "invalid_claims".to_owned()), "{may_act}");
     }
 }
 
 #[test]
-fn an_actors_token_is_configured_in_one_way() {
+fn actor_token_has_exactly_one_source() {
     let at = |actor: Value| {
         let mut whole = with_actor(actor);
         whole["identity_providers"]["okta-eu"]["subject_token"] =
@@ -291,7 +292,7 @@ fn an_actors_token_is_configured_in_one_way() {
         at(json!({"header": "x-actor", "type": JWT, "subject": "agent", "issuer": "https://w.example"})),
         Ok(())
     );
-    // Others have no such parameter.
+    // The other profiles have no `actor_token` parameter.
     let mut configuration = configuration();
     configuration["resources"][0]["exchange"]["okta-eu"]["actor_token"] = header_actor();
     let error = Config::parse(configuration.to_string().as_bytes(), &variable).unwrap_err();

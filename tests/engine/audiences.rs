@@ -1,15 +1,18 @@
-//! A caller's token is good at the resource that it is for, and at no other (RFC 8707 section 2).
+//! A caller's token is accepted only at its own resource (RFC 8707 section 2).
 
-use onbehalf::config::{Config, ConfigError};
+use onbehalf::config::Config;
 use onbehalf::engine::Decision;
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::{
+    ENTRA_KEY, OKTA_KEY, TestEngine, alice, answered, authorization, bearer, bob, bob_id, configuration,
+    configuration_error, environment, form, issued, parse, refused, request, with,
+};
 
 const A: &str = "https://mcp.acme.example/a";
 const B: &str = "https://mcp.acme.example/b";
 
-/// Two resources of Okta's users, each with what is given of it.
+/// Two resources for Okta's users, each with more options.
 fn two(a: Value, b: Value) -> Value {
     let resource = |url: &str, more: Value| {
         with(json!({"url": url, "exchange": {"okta-eu": {"audience": format!("{url}-upstream")}}}), more)
@@ -20,7 +23,7 @@ fn two(a: Value, b: Value) -> Value {
     configuration
 }
 
-/// Each with its own URL for an audience, which nothing else has.
+/// Two resources, each with its own URL as its only audience.
 fn strict() -> Value {
     let mut configuration = two(json!({"audiences": [A]}), json!({"audiences": [B]}));
     configuration["identity_providers"]["okta-eu"].as_object_mut().unwrap().remove("audiences");
@@ -31,23 +34,19 @@ fn token(audience: Value) -> String {
     OKTA_KEY.token(&with(bob(), json!({"aud": audience})))
 }
 
-fn ready(configuration: &Value) -> Bench {
-    Bench::new(configuration).with_keys()
-}
-
-/// Whether a token is taken at a path: exchanged, or served from the cache.
-fn is_taken(bench: &mut Bench, path: &str, token: &str) -> bool {
-    match bench.ask(bearer(path, token)) {
+/// Returns `true` if a token is accepted at a path: exchanged, or found in the cache.
+fn is_taken(engine: &mut TestEngine, path: &str, token: &str) -> bool {
+    match engine.decide(bearer(path, token)) {
         Decision::Pause => {
-            let (flight, _) = bench.call();
-            let steps = bench.reply(flight, &issued("up"));
+            let (flight, _) = engine.expect_call();
+            let steps = engine.callout_result(flight, &issued("up"));
             assert_eq!(steps.into_iter().map(|(_, step)| authorization(step)).collect::<Vec<_>>(), ["Bearer up"]);
             true
         }
         Decision::Forward(edits) => edits.authorization.is_some_and(|token| token.reveal() == "Bearer up"),
         refusal @ Decision::Respond(_) => {
             assert_eq!(refused(refusal), (401, "wrong_audience".to_owned()));
-            bench.no_call();
+            engine.expect_no_call();
             false
         }
     }
@@ -58,23 +57,23 @@ fn detail(step: Decision) -> String {
 }
 
 #[test]
-fn a_token_for_another_resource_is_refused_before_any_key_is_fetched() {
-    let mut bench = Bench::new(&strict());
+fn token_for_another_resource_is_refused_before_a_key_fetch() {
+    let mut engine = TestEngine::new(&strict());
     for (path, aud) in [("/b", json!(A)), ("/a", json!(B)), ("/a", json!([B, "x"])), ("/a", json!("api://default"))] {
-        assert!(!is_taken(&mut bench, path, &token(aud.clone())), "{path} {aud}");
+        assert!(!is_taken(&mut engine, path, &token(aud.clone())), "{path} {aud}");
     }
-    // One that is for it waits for the keys.
-    bench.wait(bearer("/a", &token(json!(A))));
-    // So it is where the provider's list counts.
-    let mut bench = Bench::new(&two(json!({"audiences": [A]}), json!({})));
-    assert!(!is_taken(&mut bench, "/b", &token(json!(A))));
-    assert!(!is_taken(&mut bench, "/a", &token(json!("api://default"))));
-    bench.wait(bearer("/b", &token(json!("api://default"))));
+    // A token for this resource waits for the keys.
+    engine.send_waiting(bearer("/a", &token(json!(A))));
+    // The provider's list of audiences has the same effect.
+    let mut engine = TestEngine::new(&two(json!({"audiences": [A]}), json!({})));
+    assert!(!is_taken(&mut engine, "/b", &token(json!(A))));
+    assert!(!is_taken(&mut engine, "/a", &token(json!("api://default"))));
+    engine.send_waiting(bearer("/b", &token(json!("api://default"))));
 }
 
 #[test]
-fn a_token_that_was_verified_for_one_resource_is_refused_at_another() {
-    let mut bench = ready(&strict());
+fn token_verified_for_one_resource_is_refused_at_another() {
+    let mut engine = TestEngine::new(&strict()).with_keys();
     let (of_a, of_b, of_both) = (token(json!(A)), token(json!(B)), token(json!([B, "x", A])));
     for _ in 0..3 {
         for (path, token, expected) in [
@@ -85,139 +84,135 @@ fn a_token_that_was_verified_for_one_resource_is_refused_at_another() {
             ("/b", &of_both, true),
             ("/a", &of_both, true),
         ] {
-            assert_eq!(is_taken(&mut bench, path, token), expected, "{path}");
+            assert_eq!(is_taken(&mut engine, path, token), expected, "{path}");
         }
     }
 }
 
 #[test]
-fn a_refusal_at_one_resource_does_not_keep_a_token_from_its_own() {
-    let mut bench = ready(&strict());
+fn refusal_at_one_resource_leaves_the_token_good_at_its_own() {
+    let mut engine = TestEngine::new(&strict()).with_keys();
     let of_a = token(json!(A));
-    assert!(!is_taken(&mut bench, "/b", &of_a));
-    assert!(is_taken(&mut bench, "/a", &of_a));
+    assert!(!is_taken(&mut engine, "/b", &of_a));
+    assert!(is_taken(&mut engine, "/a", &of_a));
 }
 
 #[test]
-fn without_a_list_of_its_own_a_resource_takes_the_providers_and_no_other_resources() {
-    // In either order: what one resource found out about a token says nothing of the other.
+fn resource_without_audiences_accepts_only_the_providers_list() {
+    // The verdict at one resource has no effect on the other, in either order.
     let configuration = two(json!({"audiences": [A]}), json!({}));
     for first in ["/a", "/b"] {
-        let mut bench = ready(&configuration);
+        let mut engine = TestEngine::new(&configuration).with_keys();
         let (of_a, common, of_both) =
             (token(json!(A)), token(json!("api://default")), token(json!([A, "api://default"])));
         for path in [first, "/a", "/b", "/a", "/b"] {
-            assert_eq!(is_taken(&mut bench, path, &of_a), path == "/a", "{path}");
-            assert_eq!(is_taken(&mut bench, path, &common), path == "/b", "{path}");
-            assert!(is_taken(&mut bench, path, &of_both), "{path}");
+            assert_eq!(is_taken(&mut engine, path, &of_a), path == "/a", "{path}");
+            assert_eq!(is_taken(&mut engine, path, &common), path == "/b", "{path}");
+            assert!(is_taken(&mut engine, path, &of_both), "{path}");
         }
     }
 }
 
 #[test]
-fn one_list_for_all_is_what_counts_where_no_resource_has_another() {
-    let mut bench = ready(&two(json!({}), json!({})));
+fn provider_audiences_hold_where_no_resource_has_its_own() {
+    let mut engine = TestEngine::new(&two(json!({}), json!({}))).with_keys();
     let (common, of_a) = (token(json!("api://default")), token(json!(A)));
     for path in ["/a", "/b", "/a"] {
-        assert!(is_taken(&mut bench, path, &common));
-        assert!(!is_taken(&mut bench, path, &of_a));
+        assert!(is_taken(&mut engine, path, &common));
+        assert!(!is_taken(&mut engine, path, &of_a));
     }
 }
 
 #[test]
-fn whoever_waits_for_one_resource_does_not_get_into_another() {
-    let mut bench = Bench::new(&strict());
+fn token_waiting_for_one_resource_is_refused_at_another() {
+    let mut engine = TestEngine::new(&strict());
     let of_a = token(json!(A));
-    let waiting = bench.wait(bearer("/a", &of_a));
-    assert!(matches!(bench.ask(bearer("/b", &of_a)), Decision::Respond(_)), "it does not wait");
-    let steps = bench.serve_keys_until_post();
+    let waiting = engine.send_waiting(bearer("/a", &of_a));
+    assert!(matches!(engine.decide(bearer("/b", &of_a)), Decision::Respond(_)), "it does not wait");
+    let steps = engine.serve_keys_and_hold_token_requests();
     assert!(steps.is_empty(), "decided without a token");
-    let (flight, call) = bench.call();
+    let (flight, call) = engine.expect_call();
     assert_eq!(form(&call)["audience"], format!("{A}-upstream"));
-    let steps = bench.reply(flight, &issued("up"));
+    let steps = engine.callout_result(flight, &issued("up"));
     assert_eq!(steps.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [waiting]);
-    assert!(!is_taken(&mut bench, "/b", &of_a), "the token that was exchanged for the one serves the other");
+    assert!(!is_taken(&mut engine, "/b", &of_a), "the token that was exchanged for the one serves the other");
 }
 
 #[test]
-fn the_log_says_that_the_token_is_for_another_resource_and_whose_it_is_once_that_is_known() {
-    let mut bench = ready(&strict());
+fn log_names_the_other_resource_and_the_user_once_verified() {
+    let mut engine = TestEngine::new(&strict()).with_keys();
     let of_a = token(json!(A));
-    let first = detail(bench.ask(bearer("/b", &of_a)));
+    let first = detail(engine.decide(bearer("/b", &of_a)));
     assert!(first.contains("for another resource here") && first.contains("provider_unverified=okta-eu"), "{first}");
     assert!(!first.contains("subject="), "nothing was verified: {first}");
-    assert!(is_taken(&mut bench, "/a", &of_a));
-    let then = detail(bench.ask(bearer("/b", &of_a)));
+    assert!(is_taken(&mut engine, "/a", &of_a));
+    let then = detail(engine.decide(bearer("/b", &of_a)));
     assert!(then.contains("for another resource here") && then.contains("subject=00ubob"), "{then}");
-    let of_nobody = detail(bench.ask(bearer("/b", &token(json!("https://elsewhere.example")))));
+    let of_nobody = detail(engine.decide(bearer("/b", &token(json!("https://elsewhere.example")))));
     assert!(!of_nobody.contains("for another resource here"), "{of_nobody}");
 }
 
 #[test]
-fn users_without_business_at_a_resource_hear_that_and_nothing_of_audiences() {
+fn provider_without_exchange_is_reported_before_the_audience() {
     let mut configuration = configuration();
     configuration["resources"] = json!([
         {"url": A, "audiences": [A], "exchange": {"okta-eu": {"audience": "x"}}},
         {"url": B, "audiences": ["api://gateway"], "exchange": {"entra-us": {"resource": "api://b"}}},
     ]);
-    let mut bench = ready(&configuration);
+    let mut engine = TestEngine::new(&configuration).with_keys();
     let of_a = token(json!(A));
     for _ in 0..2 {
-        assert_eq!(refused(bench.ask(bearer("/b", &of_a))), (403, "no_exchange".to_owned()));
-        assert!(is_taken(&mut bench, "/a", &of_a));
+        assert_eq!(refused(engine.decide(bearer("/b", &of_a))), (403, "no_exchange".to_owned()));
+        assert!(is_taken(&mut engine, "/a", &of_a));
     }
-    assert_eq!(refused(bench.ask(bearer("/b", &token(json!("nobodys"))))).1, "wrong_audience");
+    assert_eq!(refused(engine.decide(bearer("/b", &token(json!("nobodys"))))).1, "wrong_audience");
 }
 
 #[test]
-fn an_id_token_that_comes_beside_is_for_the_client_whatever_the_resource_is() {
+fn separate_id_token_is_for_the_client_at_every_resource() {
     let mut configuration = strict();
     configuration["identity_providers"]["okta-eu"]["subject_token"] =
         json!({"type": "id_token", "header": "x-id-token", "audiences": ["login-client"]});
-    let mut bench = ready(&configuration);
+    let mut engine = TestEngine::new(&configuration).with_keys();
     let id_token = OKTA_KEY.token(&bob_id());
     for (path, audience) in [("/a", A), ("/b", B)] {
         let bearer = format!("Bearer {}", token(json!(audience)));
         let fields = [("authorization", bearer.as_str()), ("x-id-token", id_token.as_str())];
-        assert_eq!(authorization(bench.exchange(request("POST", path, &fields), &issued("up"))), "Bearer up");
-        // The one that comes beside does not open it.
+        assert_eq!(authorization(engine.exchange(request("POST", path, &fields), &issued("up"))), "Bearer up");
+        // The separate ID token does not admit the request.
         let crossed = format!("Bearer {}", token(json!(if audience == A { B } else { A })));
         let fields = [("authorization", crossed.as_str()), ("x-id-token", id_token.as_str())];
-        assert_eq!(refused(bench.ask(request("POST", path, &fields))).1, "wrong_audience");
+        assert_eq!(refused(engine.decide(request("POST", path, &fields))).1, "wrong_audience");
     }
 }
 
 #[test]
-fn an_id_token_in_the_place_of_an_access_token_is_for_its_resource_too() {
+fn id_token_as_credential_must_be_for_its_resource_too() {
     let mut configuration = strict();
     configuration["identity_providers"]["okta-eu"]["subject_token"] = json!({"type": "id_token"});
-    let mut bench = ready(&configuration);
+    let mut engine = TestEngine::new(&configuration).with_keys();
     let of_a = OKTA_KEY.token(&with(bob_id(), json!({"aud": A})));
-    assert!(is_taken(&mut bench, "/a", &of_a));
-    assert!(!is_taken(&mut bench, "/b", &of_a));
-}
-
-fn error(configuration: &Value) -> ConfigError {
-    Config::parse(configuration.to_string().as_bytes(), &environment).expect_err("a mistake")
+    assert!(is_taken(&mut engine, "/a", &of_a));
+    assert!(!is_taken(&mut engine, "/b", &of_a));
 }
 
 #[test]
-fn a_provider_needs_a_list_unless_each_of_its_resources_has_one() {
+fn provider_needs_audiences_unless_each_resource_has_its_own() {
     parse(&strict());
     let mut one_without = strict();
     one_without["resources"][1].as_object_mut().unwrap().remove("audiences");
-    let mistake = error(&one_without);
+    let mistake = configuration_error(&one_without);
     assert_eq!((mistake.path.as_str(), mistake.found.as_str()), ("identity_providers.okta-eu.audiences", "none"));
     assert!(mistake.expected.contains("missing in resources[1]"), "{mistake}");
-    // A provider that nobody is exchanged for has no other place for it.
+    // A provider without an exchange has no resource that could have the audiences.
     let mut of_nobody = configuration();
     of_nobody["identity_providers"]["okta-eu"].as_object_mut().unwrap().remove("audiences");
     of_nobody["resources"][0]["exchange"].as_object_mut().unwrap().remove("okta-eu");
-    assert_eq!(error(&of_nobody).path, "identity_providers.okta-eu.audiences");
+    assert_eq!(configuration_error(&of_nobody).path, "identity_providers.okta-eu.audiences");
 }
 
 #[test]
-fn a_list_of_a_resource_has_something_in_it_that_its_tokens_can_have() {
+fn audience_list_of_a_resource_must_be_satisfiable() {
     let id = "0b7e1c11-0000-4000-8000-000000000001";
     let other = "api://0b7e1c11-0000-4000-8000-000000000002";
     let of_entra = |audiences: Value| {
@@ -237,9 +232,9 @@ fn a_list_of_a_resource_has_something_in_it_that_its_tokens_can_have() {
         (json!([id, other]), "resources[0].audiences[1]"),
         (json!(["another-client"]), "resources[0].audiences[0]"),
     ] {
-        assert_eq!(error(&of_entra(audiences.clone())).path, path, "{audiences}");
+        assert_eq!(configuration_error(&of_entra(audiences.clone())).path, path, "{audiences}");
     }
-    // With two providers, an audience that the tokens of one cannot have is the other's.
+    // With two providers, an audience that only tokens of the other can have belongs to that provider.
     let mut of_both = of_entra(json!([id, other, "api://default"]));
     of_both["resources"][0]["exchange"]["okta-eu"] = json!({"audience": "x"});
     let config = parse(&of_both);
@@ -248,22 +243,22 @@ fn a_list_of_a_resource_has_something_in_it_that_its_tokens_can_have() {
     assert_eq!(entra.as_deref().unwrap(), [id, "api://default"]);
     assert_eq!(okta.as_deref().unwrap(), [id, other, "api://default"]);
     of_both["resources"][0]["audiences"] = json!([other]);
-    let mistake = error(&of_both);
+    let mistake = configuration_error(&of_both);
     assert_eq!(mistake.path, "resources[0].audiences");
     assert!(mistake.found.contains("entra-us"), "{mistake}");
 }
 
 #[test]
-fn the_proxys_own_app_is_no_target_whichever_resource_names_its_audience() {
+fn gateway_app_is_no_exchange_target_of_any_resource() {
     let mut configuration = configuration();
     configuration["resources"][1]["audiences"] = json!(["https://own.acme.example/mcp"]);
     parse(&configuration);
     configuration["resources"][0]["exchange"]["entra-us"] = json!({"resource": "https://own.acme.example/mcp/"});
-    assert_eq!(error(&configuration).path, "resources[0].exchange.entra-us");
+    assert_eq!(configuration_error(&configuration).path, "resources[0].exchange.entra-us");
 }
 
 #[test]
-fn a_token_of_the_wrong_version_is_explained_by_the_list_of_its_resource() {
+fn token_of_the_wrong_version_is_explained_by_its_resources_audiences() {
     let mut configuration = configuration();
     configuration["identity_providers"]["entra-us"]["client"]["id"] = json!("0b7e1c11-0000-4000-8000-000000000001");
     let (id, uri) = ("0b7e1c11-0000-4000-8000-000000000001", "api://gateway");
@@ -271,29 +266,30 @@ fn a_token_of_the_wrong_version_is_explained_by_the_list_of_its_resource() {
     configuration["resources"][0]["audiences"] = json!([uri]);
     configuration["resources"][0]["exchange"].as_object_mut().unwrap().remove("okta-eu");
     configuration["resources"][1]["audiences"] = json!([id]);
-    let mut bench = ready(&configuration);
+    let mut engine = TestEngine::new(&configuration).with_keys();
     let v2 = |aud: &str| ENTRA_KEY.token(&with(alice(), json!({"aud": aud})));
-    let at =
-        |path: &str, bench: &mut Bench| detail(bench.ask(bearer(path, &v2("0b7e1c11-aaaa-4000-8000-000000000009"))));
-    assert!(at("/github", &mut bench).contains("a v2.0 token, whose aud is the client id"));
-    assert!(at("/github/admin", &mut bench).contains("a token for another app"));
+    let at = |path: &str, engine: &mut TestEngine| {
+        detail(engine.decide(bearer(path, &v2("0b7e1c11-aaaa-4000-8000-000000000009"))))
+    };
+    assert!(at("/github", &mut engine).contains("a v2.0 token, whose aud is the client id"));
+    assert!(at("/github/admin", &mut engine).contains("a token for another app"));
 }
 
 #[test]
-fn a_token_for_the_proxys_app_by_another_name_is_not_called_anothers() {
+fn token_for_another_name_of_the_gateway_app_is_not_called_foreign() {
     let mut configuration = configuration();
     let id = "0b7e1c11-0000-4000-8000-000000000001";
     configuration["identity_providers"]["entra-us"]["client"]["id"] = json!(id);
     configuration["identity_providers"]["entra-us"]["audiences"] = json!([id, "https://mcp.acme.example/github"]);
-    let mut bench = ready(&configuration);
+    let mut engine = TestEngine::new(&configuration).with_keys();
     let mut told =
-        |aud: &str| detail(bench.ask(bearer("/github", &ENTRA_KEY.token(&with(alice(), json!({"aud": aud}))))));
+        |aud: &str| detail(engine.decide(bearer("/github", &ENTRA_KEY.token(&with(alice(), json!({"aud": aud}))))));
     assert!(told(&format!("api://{id}")).contains("a token for the app of client.id, by a name that audiences lacks"));
     assert!(told("api://0b7e1c11-aaaa-4000-8000-000000000009").contains("a token for another app"));
 }
 
 #[test]
-fn a_typing_mistake_in_a_providers_name_is_found_where_it_is() {
+fn misspelled_provider_name_is_reported_at_its_place() {
     let mut configuration = configuration();
     let entra = configuration["identity_providers"]["entra-us"].as_object_mut().unwrap();
     let audiences = entra.remove("audiences").unwrap();
@@ -312,7 +308,7 @@ fn a_typing_mistake_in_a_providers_name_is_found_where_it_is() {
 }
 
 #[test]
-fn the_log_warns_where_resources_take_each_others_tokens_because_nobody_said_which_are_theirs() {
+fn log_warns_where_resources_share_one_audience_list() {
     let warned = |configuration: &Value| {
         let warnings = parse(configuration).warnings;
         let about_lists = |text: &String| text.starts_with("identity_providers.okta-eu.audiences: ");
@@ -321,7 +317,7 @@ fn the_log_warns_where_resources_take_each_others_tokens_because_nobody_said_whi
     let both = warned(&two(json!({}), json!({})));
     assert_eq!(both.len(), 1);
     assert!(both[0].contains(&format!("they hold for {A}, {B}, so")), "{both:?}");
-    // One list would do, if it had nothing in common with the other.
+    // One list of its own is enough, if it has no audience in common with the other list.
     let overlapping = warned(&two(json!({"audiences": [A, "api://default"]}), json!({})));
     assert_eq!(overlapping.len(), 1);
     let words = format!("they hold for {B}, so a token that was meant for one of {A}, {B} is accepted there");
@@ -329,7 +325,7 @@ fn the_log_warns_where_resources_take_each_others_tokens_because_nobody_said_whi
     for quiet in [
         strict(),
         two(json!({"audiences": [A]}), json!({})),
-        // The operator has said so.
+        // The configuration states the shared audience.
         two(json!({"audiences": ["api://default"]}), json!({"audiences": ["api://default"]})),
     ] {
         assert_eq!(warned(&quiet), [""; 0]);
@@ -337,7 +333,7 @@ fn the_log_warns_where_resources_take_each_others_tokens_because_nobody_said_whi
     let mut alone = two(json!({}), json!({}));
     alone["resources"].as_array_mut().unwrap().pop();
     assert_eq!(warned(&alone), [""; 0]);
-    // Another provider's users have nothing to do with it.
+    // Users of another provider do not count.
     let mut of_others = two(json!({}), json!({}));
     of_others["identity_providers"]["entra-us"] = configuration()["identity_providers"]["entra-us"].clone();
     of_others["resources"][1]["exchange"] = json!({"entra-us": {"resource": "api://b"}});
@@ -345,7 +341,7 @@ fn the_log_warns_where_resources_take_each_others_tokens_because_nobody_said_whi
 }
 
 #[test]
-fn a_word_of_a_recipe_in_the_list_of_a_resource_is_warned_about() {
+fn recipe_placeholder_in_a_resources_audiences_causes_a_warning() {
     let warnings = parse(&two(json!({"audiences": ["https://MCP_HOST/a"]}), json!({"audiences": [B]}))).warnings;
     let warning = "resources[0].audiences: MCP_HOST looks like a word of a recipe that is still to be replaced";
     assert!(warnings.iter().any(|text| text == warning), "{warnings:?}");

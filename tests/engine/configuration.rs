@@ -1,15 +1,11 @@
-//! Mistakes of the operator's, each with the path of its field.
+//! Configuration mistakes, each reported with the path of its field.
 
-use onbehalf::config::{Config, ConfigError};
+use onbehalf::config::Config;
 use serde_json::{Value, json};
 
-use crate::support::{ENTRA, OKTA, configuration, environment, parse, warnings};
+use onbehalf_test_support::{ENTRA, OKTA, configuration, configuration_error, environment, parse, warnings};
 
-fn error(configuration: &Value) -> ConfigError {
-    Config::parse(configuration.to_string().as_bytes(), &environment).expect_err("a mistake")
-}
-
-/// The configuration with one field changed (or removed, by null), by JSON pointer.
+/// The configuration with one field replaced, or removed by null, at a JSON pointer.
 fn changed(pointer: &str, value: Value) -> Value {
     let mut configuration = configuration();
     let (parent, name) = pointer.rsplit_once('/').unwrap();
@@ -206,24 +202,24 @@ fn each_mistake_names_its_field() {
         ("/audit", json!({"hits": "yes"}), "audit.hits"),
     ];
     for (pointer, value, path) in cases {
-        let error = error(&changed(pointer, value.clone()));
+        let error = configuration_error(&changed(pointer, value.clone()));
         assert_eq!(error.path, path, "{pointer} = {value}: {error}");
         assert!(!error.found.is_empty() && !error.expected.is_empty());
     }
 }
 
 #[test]
-fn a_name_of_a_provider_becomes_a_label_and_is_made_of_what_labels_are() {
+fn provider_name_has_only_characters_of_a_metric_label() {
     for name in ["", "Entra", "entra us", "entra.us", "é"] {
         let mut configuration = configuration();
         let provider = configuration["identity_providers"]["entra-us"].clone();
         configuration["identity_providers"] = json!({name: provider});
-        assert_eq!(error(&configuration).path, "identity_providers", "{name}");
+        assert_eq!(configuration_error(&configuration).path, "identity_providers", "{name}");
     }
 }
 
 #[test]
-fn what_is_no_json_object_is_refused_with_its_place() {
+fn malformed_json_is_refused_with_its_position() {
     let parse = |text: &[u8]| Config::parse(text, &environment).expect_err("a mistake");
     assert_eq!(parse(b"{\n  \"resources\": [,]}").found, "no JSON: line 2, column 17");
     for text in [&b""[..], b"[]", b"null", b"\xff", b"{} {}", br#"{"resources":[],"resources":[]}"#] {
@@ -232,7 +228,7 @@ fn what_is_no_json_object_is_refused_with_its_place() {
 }
 
 #[test]
-fn a_secret_in_a_wrong_place_is_not_shown() {
+fn secret_in_a_wrong_place_is_not_shown() {
     for pointer in [
         "/identity_providers/entra-us/client/authentication/secret",
         "/identity_providers/okta-eu/client/authentication/key",
@@ -243,15 +239,15 @@ fn a_secret_in_a_wrong_place_is_not_shown() {
             json!({"inline": "TOPSECRET", "env": "X"}),
             json!(["TOPSECRET"]),
         ] {
-            assert!(!error(&changed(pointer, value)).to_string().contains("TOPSECRET"));
+            assert!(!configuration_error(&changed(pointer, value)).to_string().contains("TOPSECRET"));
         }
     }
     let wrong_key = changed("/identity_providers/okta-eu/client/authentication/key", json!({"inline": "TOPSECRET"}));
-    assert!(!error(&wrong_key).to_string().contains("TOPSECRET"));
+    assert!(!configuration_error(&wrong_key).to_string().contains("TOPSECRET"));
 }
 
 #[test]
-fn an_inline_secret_works_and_is_warned_about() {
+fn inline_secret_works_and_causes_a_warning() {
     let configuration =
         changed("/identity_providers/entra-us/client/authentication/secret", json!({"inline": "TOPSECRET"}));
     let config = Config::parse(configuration.to_string().as_bytes(), &environment).unwrap();
@@ -262,7 +258,7 @@ fn an_inline_secret_works_and_is_warned_about() {
 }
 
 #[test]
-fn a_private_key_may_have_its_line_ends_escaped() {
+fn private_key_may_have_escaped_line_ends() {
     let pem = environment("OKTA_PRIVATE_KEY").unwrap();
     for pem in [pem.replace('\n', "\\n"), pem.replace('\n', "\r\n"), format!("\n{pem}\n")] {
         let env = move |name: &str| if name == "OKTA_PRIVATE_KEY" { Some(pem.clone()) } else { environment(name) };
@@ -271,7 +267,7 @@ fn a_private_key_may_have_its_line_ends_escaped() {
 }
 
 #[test]
-fn numbers_may_come_as_protocol_buffers_write_them() {
+fn numbers_in_protobuf_notation_are_accepted() {
     let text = changed("/identity_providers/entra-us/timeout_seconds", json!(5))
         .to_string()
         .replace("\"timeout_seconds\":5", "\"timeout_seconds\":5.0");
@@ -279,7 +275,7 @@ fn numbers_may_come_as_protocol_buffers_write_them() {
 }
 
 #[test]
-fn an_open_path_in_a_resource_is_warned_about() {
+fn open_path_inside_a_resource_causes_a_warning() {
     let warned = |path: &str| warnings(&parse(&changed("/open_paths", json!([path]))));
     for path in ["/github", "/github/health"] {
         assert!(warned(path)[0].starts_with("open_paths[0]: forwarded without a token"), "{path}");
@@ -292,13 +288,14 @@ fn an_open_path_in_a_resource_is_warned_about() {
 }
 
 #[test]
-fn a_secret_that_stands_alone_is_told_its_form() {
-    let error = error(&changed("/identity_providers/entra-us/client/authentication/secret", json!("hunter2")));
+fn secret_as_a_bare_string_is_refused_with_the_right_form() {
+    let error =
+        configuration_error(&changed("/identity_providers/entra-us/client/authentication/secret", json!("hunter2")));
     assert!(error.to_string().contains("env") && !error.to_string().contains("hunter2"), "{error}");
 }
 
 #[test]
-fn a_word_of_a_recipe_that_is_not_replaced_is_warned_about() {
+fn recipe_placeholder_causes_a_warning() {
     for (pointer, value, path, word) in [
         (
             "/identity_providers/okta-eu/client/id",
@@ -350,7 +347,7 @@ fn a_word_of_a_recipe_that_is_not_replaced_is_warned_about() {
 }
 
 #[test]
-fn a_key_for_proofs_that_nothing_uses_or_that_has_another_use_is_warned_about() {
+fn unused_or_reused_dpop_key_causes_a_warning() {
     let with_key = |name: &str, presented_as: &str| {
         let key = json!({"key": {"env": name}, "algorithm": "ES256"});
         let mut configuration = changed("/identity_providers/okta-eu/client/dpop", key);
@@ -376,7 +373,7 @@ fn a_key_for_proofs_that_nothing_uses_or_that_has_another_use_is_warned_about() 
 }
 
 #[test]
-fn an_unknown_field_is_told_the_nearest_one() {
+fn unknown_field_is_refused_with_the_nearest_name() {
     let entra = "/identity_providers/entra-us";
     for (pointer, near) in [
         ("/identity_provider", Some("identity_providers")),
@@ -390,14 +387,14 @@ fn an_unknown_field_is_told_the_nearest_one() {
         (&format!("{entra}/client/authentication/secrets"), Some("secret")),
         (&format!("{entra}/client/authentication/secret/inlin"), None),
     ] {
-        let found = error(&changed(pointer, json!({}))).found.clone();
+        let found = configuration_error(&changed(pointer, json!({}))).found.clone();
         let expected = near.map_or(String::new(), |near| format!(" (did you mean {near}?)"));
         assert_eq!(found, format!("a field that does not exist{expected}"), "{pointer}");
     }
 }
 
 #[test]
-fn an_error_says_which_of_two_it_was_and_what_to_do() {
+fn error_names_one_of_two_variables_and_the_remedy() {
     let okta = "/identity_providers/okta-eu";
     let short = json!({"inline": "1234567"});
     let of_users = json!({"type": "id_token", "audiences": ["a"]});
@@ -439,7 +436,7 @@ fn an_error_says_which_of_two_it_was_and_what_to_do() {
         (xaa(json!(["x"]), elsewhere.clone()), "remove scopes: ID tokens carry none"),
         (xaa(json!([]), elsewhere), "such as another company's, and its token_endpoint must be set"),
     ] {
-        let error = error(&configuration).to_string();
+        let error = configuration_error(&configuration).to_string();
         assert!(error.contains(words), "{words}: {error}");
     }
 }

@@ -9,7 +9,7 @@ use onbehalf::refusal::{Challenge, Reason};
 use onbehalf::telemetry::Metric;
 use serde_json::{Value, json};
 
-use crate::support::{configuration, environment};
+use onbehalf_test_support::{configuration, environment};
 
 fn read(name: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(name))

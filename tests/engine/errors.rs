@@ -1,4 +1,4 @@
-//! The catalogue of what providers refuse an exchange for, and the page that is made of it.
+//! The catalogue of provider errors, and the page that is generated from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -16,9 +16,9 @@ use onbehalf::refusal::Reason;
 use onbehalf::url::Url;
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::{NOW, answer, answer_with, configuration, parse, with};
 
-/// The provider with that profile.
+/// The provider with a profile.
 fn config_of(profile: &str) -> Config {
     let mut configuration = configuration();
     if !matches!(profile, "entra_obo" | "okta_obo") {
@@ -27,7 +27,7 @@ fn config_of(profile: &str) -> Config {
     parse(&configuration)
 }
 
-/// What is made of an answer by the provider with that profile.
+/// The error that the provider with a profile makes of a response.
 fn read(config: &Config, profile: &str, reply: &CalloutResult) -> TokenEndpointError {
     read_at(Hop::First, config, profile, reply)
 }
@@ -47,7 +47,7 @@ fn read_at(leg: Hop<'_>, config: &Config, profile: &str, reply: &CalloutResult) 
     request.read(reply, &[], NOW).unwrap_err()
 }
 
-/// Every entry with its profile; those of any provider with each.
+/// Every entry with its profile. An entry of all providers stands once for each.
 fn entries() -> Vec<(&'static dyn Profile, &'static KnownError)> {
     let of = |(profile, entries): (&'static dyn Profile, &'static [KnownError])| {
         entries.iter().map(move |entry| (profile, entry))
@@ -57,7 +57,7 @@ fn entries() -> Vec<(&'static dyn Profile, &'static KnownError)> {
     provider::failures().chain(common).flat_map(of).collect()
 }
 
-/// The answers that an entry is about: one for each of its numbers, words or suberrors.
+/// The responses that an entry explains: one for each of its codes, errors or suberrors.
 fn answers(entry: &KnownError) -> Vec<CalloutResult> {
     let base = match entry.suberror {
         "" => json!({"error": entry.error, "trace_id": "t", "error_description": ""}),
@@ -81,7 +81,7 @@ fn answers(entry: &KnownError) -> Vec<CalloutResult> {
 }
 
 #[test]
-fn every_failure_that_is_listed_is_explained_as_it_is_listed() {
+fn listed_failures_have_their_listed_explanations() {
     let mut explained = 0;
     for (profile, entry) in entries() {
         let config = config_of(profile.name());
@@ -101,7 +101,7 @@ fn every_failure_that_is_listed_is_explained_as_it_is_listed() {
 }
 
 #[test]
-fn what_only_the_second_request_fails_with_is_explained_there_as_it_is_listed() {
+fn failures_of_the_second_call_have_their_listed_explanations() {
     let mut configuration = configuration();
     configuration["identity_providers"]["okta-eu"]["profile"] = json!("okta_xaa");
     let target = json!({"audience": "https://acme.okta.example/oauth2/aus1", "scopes": ["read"]});
@@ -121,7 +121,7 @@ fn what_only_the_second_request_fails_with_is_explained_there_as_it_is_listed() 
 }
 
 #[test]
-fn what_is_no_error_response_is_explained_too() {
+fn response_without_an_oauth_error_is_explained_too() {
     let config = config_of("rfc8693");
     let remedy = |error: &str| COMMON.iter().find(|entry| entry.error == error).unwrap().remedy;
     for failure in
@@ -149,7 +149,7 @@ fn what_is_no_error_response_is_explained_too() {
 }
 
 #[test]
-fn a_number_or_a_word_chooses_the_explanation_and_nothing_else() {
+fn explanation_depends_only_on_error_code_and_suberror() {
     let signs: Vec<Value> = entries()
         .iter()
         .flat_map(|(_, entry)| match entry.sign {
@@ -185,7 +185,7 @@ fn a_number_or_a_word_chooses_the_explanation_and_nothing_else() {
 }
 
 #[test]
-fn the_sharp_edges_are_all_listed() {
+fn known_provider_pitfalls_are_all_listed() {
     let numbers: Vec<u32> = entries()
         .iter()
         .flat_map(|(_, entry)| match entry.sign {
@@ -307,7 +307,7 @@ fn the_sharp_edges_are_all_listed() {
 }
 
 #[test]
-fn a_remedy_is_one_sentence_that_can_stand_in_a_log_line() {
+fn remedy_is_one_sentence_for_a_log_line() {
     for (_, entry) in entries() {
         let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !b"\"\\|".contains(&byte);
         assert!(entry.remedy.bytes().all(is_plain) && entry.remedy.len() < 200, "{entry:?}");
@@ -317,7 +317,7 @@ fn a_remedy_is_one_sentence_that_can_stand_in_a_log_line() {
 }
 
 #[test]
-fn the_page_of_errors_is_what_the_catalogue_has() {
+fn page_of_errors_equals_the_catalogue() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/errors.md");
     let page = page();
     if std::env::var_os("ONBEHALF_WRITE_DOCS").is_some() {
@@ -344,7 +344,7 @@ operator's concern, and a 502 `exchange_misconfigured`: what was handed in there
 
 ";
 
-/// The page, one table for each provider that has failures of its own, and one for all.
+/// The page: one table for each provider with errors of its own, and one for all providers.
 fn page() -> String {
     let titles = BTreeMap::from([("entra_obo", "Microsoft Entra ID"), ("okta_obo", "Okta")]);
     let mut page = INTRODUCTION.to_owned();
@@ -401,7 +401,7 @@ const fn who(act: Responsible) -> &'static str {
     }
 }
 
-/// What users meet before there is a token.
+/// The errors that users meet before there is a token.
 fn table_of_sign_in(page: &mut String, title: &str, entries: &[SignInError]) {
     writeln!(page, "## {title}, at sign-in\n").unwrap();
     page.push_str(
@@ -420,12 +420,12 @@ of ours.
     page.push('\n');
 }
 
-/// What a failure becomes there.
+/// The refusal for an entry of the page.
 fn at_second(blame: ErrorClass) -> ErrorClass {
     if blame == ErrorClass::Token { ErrorClass::Operator } else { blame }
 }
 
-/// The answer as it came.
+/// The response as the provider sent it.
 fn came(entry: &KnownError) -> String {
     match (entry.sign, entry.status, entry.error) {
         (ErrorPattern::Upstream, status, _) => format!("a token; the upstream says {status}"),
@@ -441,7 +441,7 @@ fn came(entry: &KnownError) -> String {
     }
 }
 
-/// By what it is told from its like.
+/// The member by which the entry is recognised.
 fn sign(entry: &KnownError) -> String {
     let quoted = |texts: &[&str]| texts.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", ");
     let suberror = if entry.suberror.is_empty() { String::new() } else { format!(", mostly `{}`", entry.suberror) };
@@ -458,7 +458,7 @@ fn sign(entry: &KnownError) -> String {
     }
 }
 
-/// What the client gets.
+/// The status and the reason that the client gets.
 fn told(entry: &KnownError, blame: Option<ErrorClass>) -> String {
     match blame.map(Reason::from) {
         None => "the upstream's answer".to_owned(),

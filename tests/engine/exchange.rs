@@ -1,7 +1,6 @@
-//! What goes to a token endpoint, and what is made of its answer.
+//! Token requests, and the reading of token responses.
 
 use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jwt_simple::algorithms::{ECDSAP256KeyPairLike, ECDSAP256PublicKeyLike, ES256PublicKey};
 use jwt_simple::claims::NoCustomClaims;
 use jwt_simple::common::VerificationOptions;
@@ -12,17 +11,21 @@ use onbehalf::provider::{Hop, SecretVersion, SubjectInput, TokenRequest};
 use onbehalf::url::Url;
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::{
+    CLIENT_KEY, ENTRA_KEY, NOW, OKTA, OKTA_KEY, SECRET, TIMED_OUT, TestEngine, alice, alice_token, answer, answer_with,
+    answered, authorization, bearer, bob, bob_token, configuration, environment, form, header, issued, jws_part, parse,
+    refused, with,
+};
 
 fn call_for(configuration: &Value, token: &str) -> Callout {
-    let mut bench = Bench::new(configuration).with_keys();
-    let (_, step) = bench.send(bearer("/github", token));
+    let mut engine = TestEngine::new(configuration).with_keys();
+    let (_, step) = engine.send(bearer("/github", token));
     assert!(matches!(step, Decision::Pause));
-    bench.call().1
+    engine.expect_call().1
 }
 
 #[test]
-fn on_behalf_of_takes_the_access_token_as_assertion_and_names_no_resource() {
+fn on_behalf_of_sends_the_access_token_as_assertion() {
     let call = call_for(&configuration(), &alice_token());
     assert_eq!(
         (call.method, call.url.as_str(), &*call.cluster),
@@ -47,7 +50,7 @@ fn on_behalf_of_takes_the_access_token_as_assertion_and_names_no_resource() {
 }
 
 #[test]
-fn a_resource_that_is_written_with_default_is_asked_for_as_it_is() {
+fn resource_uri_gets_one_default_suffix() {
     for resource in ["api://github", "api://github/", "api://github/.default"] {
         let mut configuration = configuration();
         configuration["resources"][0]["exchange"]["entra-us"] = json!({"resource": resource});
@@ -56,7 +59,7 @@ fn a_resource_that_is_written_with_default_is_asked_for_as_it_is() {
 }
 
 #[test]
-fn scopes_of_the_operators_take_the_place_of_default() {
+fn configured_scopes_replace_the_default_scope() {
     let mut configuration = configuration();
     configuration["resources"][0]["exchange"]["entra-us"] =
         json!({"scopes": ["api://github/read", "api://github/write"]});
@@ -64,20 +67,20 @@ fn scopes_of_the_operators_take_the_place_of_default() {
 }
 
 #[test]
-fn claims_of_the_operators_are_asked_for_and_make_another_token_of_it() {
+fn configured_claims_are_requested_and_cached_separately() {
     let mut configuration = configuration();
     let claims = json!({"access_token": {"xms_cc": {"values": ["cp1"]}}});
     configuration["resources"][1] = json!({"url": "https://mcp.acme.example/capable",
         "exchange": {"entra-us": {"resource": "api://github", "claims": claims}}});
-    let mut bench = Bench::new(&configuration).with_keys();
-    assert_eq!(authorization(bench.exchange(bearer("/github", &alice_token()), &issued("plain"))), "Bearer plain");
-    bench.wait(bearer("/capable", &alice_token()));
-    let sent = form(&bench.call().1);
+    let mut engine = TestEngine::new(&configuration).with_keys();
+    assert_eq!(authorization(engine.exchange(bearer("/github", &alice_token()), &issued("plain"))), "Bearer plain");
+    engine.send_waiting(bearer("/capable", &alice_token()));
+    let sent = form(&engine.expect_call().1);
     assert_eq!(serde_json::from_str::<Value>(&sent["claims"]).unwrap(), claims);
 }
 
 #[test]
-fn claims_are_refused_where_nobody_takes_them_or_in_another_form() {
+fn claims_are_refused_without_support_or_in_another_form() {
     let refused = |provider: &str, claims: Value| {
         let mut configuration = configuration();
         configuration["resources"][0]["exchange"][provider]["claims"] = claims;
@@ -92,7 +95,7 @@ fn claims_are_refused_where_nobody_takes_them_or_in_another_form() {
 }
 
 #[test]
-fn token_exchange_names_audience_and_scope_and_proves_the_client_with_a_signed_assertion() {
+fn token_exchange_sends_audience_scope_and_a_client_assertion() {
     let call = call_for(&configuration(), &bob_token());
     let form = form(&call);
     assert_eq!(form["grant_type"], "urn:ietf:params:oauth:grant-type:token-exchange");
@@ -112,20 +115,15 @@ fn token_exchange_names_audience_and_scope_and_proves_the_client_with_a_signed_a
     };
     let claims = public.verify_token::<NoCustomClaims>(&form["client_assertion"], Some(options)).unwrap();
     assert_eq!((claims.issuer.as_deref(), claims.subject.as_deref()), (Some("0oa1"), Some("0oa1")));
-    let part = |index: usize| -> Value {
-        let segment = form["client_assertion"].split('.').nth(index).unwrap();
-        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(segment).unwrap()).unwrap()
-    };
+    let part = |index: usize| jws_part(&form["client_assertion"], index);
     assert_eq!(part(0), json!({"alg": "ES256", "typ": "JWT", "kid": "k1"}));
     assert_eq!(part(1)["aud"], format!("{OKTA}/v1/token"));
     assert_eq!(part(1)["exp"].as_u64().unwrap() - part(1)["iat"].as_u64().unwrap(), 300);
-    let another = crate::support::form(&call_for(&configuration(), &bob_token()))["client_assertion"].clone();
-    let other: Value =
-        serde_json::from_slice(&BASE64_URL_SAFE_NO_PAD.decode(another.split('.').nth(1).unwrap()).unwrap()).unwrap();
-    assert_ne!(part(1)["jti"], other["jti"]);
+    let another = onbehalf_test_support::form(&call_for(&configuration(), &bob_token()))["client_assertion"].clone();
+    assert_ne!(part(1)["jti"], jws_part(&another, 1)["jti"]);
 }
 
-/// Every parameter in order, as it goes out.
+/// Every parameter of a token request, in order.
 fn pairs(call: &Callout) -> Vec<(String, String)> {
     form_urlencoded::parse(call.body.reveal().as_bytes()).into_owned().collect()
 }
@@ -138,7 +136,7 @@ fn with_profile(profile: &str, exchange: Value) -> Value {
 }
 
 #[test]
-fn several_audiences_and_resources_are_parameters_each() {
+fn audiences_and_resources_are_repeated_parameters() {
     let exchange =
         json!({"audience": ["a", "b c"], "resource": ["https://x.example", "https://y.example"], "scopes": ["r"]});
     let call = call_for(&with_profile("rfc8693", exchange), &bob_token());
@@ -151,7 +149,7 @@ fn several_audiences_and_resources_are_parameters_each() {
 }
 
 #[test]
-fn a_jwt_bearer_grant_has_the_token_as_assertion_and_what_the_operator_wrote() {
+fn jwt_bearer_grant_has_the_token_as_assertion() {
     let exchange = json!({"scopes": ["read"], "parameters": {"connection": "corp", "x-tenant": "7 & 8"}});
     let call = call_for(&with_profile("jwt_bearer", exchange), &bob_token());
     let expected = [
@@ -168,7 +166,7 @@ fn a_jwt_bearer_grant_has_the_token_as_assertion_and_what_the_operator_wrote() {
 }
 
 #[test]
-fn parameters_of_the_operators_are_sent_with_every_profile_and_make_another_token() {
+fn configured_parameters_are_sent_and_cached_separately() {
     let mut configuration = configuration();
     configuration["resources"][0]["exchange"]["entra-us"]["parameters"] = json!({"x": "1"});
     let url = "https://mcp.acme.example/other";
@@ -176,18 +174,18 @@ fn parameters_of_the_operators_are_sent_with_every_profile_and_make_another_toke
     other["url"] = json!(url);
     other["exchange"]["entra-us"]["parameters"] = json!({"x": "2"});
     configuration["resources"].as_array_mut().unwrap().push(other);
-    let mut bench = Bench::new(&configuration).with_keys();
+    let mut engine = TestEngine::new(&configuration).with_keys();
     for (path, value) in [("/github", "1"), ("/other", "2")] {
-        let id = bench.wait(bearer(path, &alice_token()));
-        let (flight, call) = bench.call();
+        let id = engine.send_waiting(bearer(path, &alice_token()));
+        let (flight, call) = engine.expect_call();
         assert_eq!(form(&call)["x"], value);
-        let (answered, step) = bench.reply(flight, &issued(value)).remove(0);
+        let (answered, step) = engine.callout_result(flight, &issued(value)).remove(0);
         assert_eq!((answered, authorization(step)), (id, format!("Bearer {value}")));
     }
 }
 
 #[test]
-fn a_parameter_that_the_exchange_sets_cannot_be_set_by_hand() {
+fn parameter_set_by_the_exchange_cannot_be_configured() {
     let error = |exchange: Value| {
         let configuration = with_profile("rfc8693", exchange).to_string();
         Config::parse(configuration.as_bytes(), &environment).unwrap_err().to_string()
@@ -218,7 +216,7 @@ fn a_parameter_that_the_exchange_sets_cannot_be_set_by_hand() {
 }
 
 #[test]
-fn a_secret_in_a_header_is_encoded_before_it_is_joined() {
+fn client_secret_basic_encodes_id_and_secret_first() {
     let mut configuration = configuration();
     let okta = &mut configuration["identity_providers"]["okta-eu"];
     okta["profile"] = json!("rfc8693");
@@ -237,7 +235,7 @@ fn a_secret_in_a_header_is_encoded_before_it_is_joined() {
 }
 
 #[test]
-fn debug_of_a_call_shows_no_secret() {
+fn debug_output_of_a_call_shows_no_secret() {
     assert_eq!(
         format!("{:?}", call_for(&configuration(), &alice_token())),
         "POST https://login.entra.example/9b1c0000-1111-4222-8333-444455556666/oauth2/v2.0/token via entra"
@@ -245,11 +243,11 @@ fn debug_of_a_call_shows_no_secret() {
 }
 
 fn outcome(token: &str, reply: &CalloutResult) -> Decision {
-    Bench::ready().exchange(bearer("/github", token), reply)
+    TestEngine::ready().exchange(bearer("/github", token), reply)
 }
 
 #[test]
-fn an_answer_that_is_no_bearer_token_is_not_sent_on() {
+fn token_response_without_a_bearer_token_is_refused() {
     let good = json!({"access_token": "up", "token_type": "Bearer", "expires_in": 60});
     let bad = [
         json!({"access_token": null}),
@@ -295,14 +293,14 @@ fn an_answer_that_is_no_bearer_token_is_not_sent_on() {
 }
 
 #[test]
-fn the_token_that_was_handed_in_is_never_sent_on() {
+fn subject_token_in_a_token_response_is_never_forwarded() {
     let token = alice_token();
     let reply = issued(&token);
     assert_eq!(refused(outcome(&token, &reply)).1, "provider_answer_invalid");
 }
 
 #[test]
-fn each_error_is_for_whoever_can_mend_it() {
+fn each_provider_error_maps_to_its_refusal() {
     let error = |error: &str| json!({"error": error});
     let entra: &[(u16, Value, u16, &str)] = &[
         (400, error("invalid_grant"), 401, "exchange_rejected"),
@@ -343,18 +341,18 @@ fn each_error_is_for_whoever_can_mend_it() {
     }
 }
 
-/// The calls of one exchange of Bob's of which none is answered as it should be; each takes three seconds.
+/// The calls of one exchange for Bob, each of which fails after three seconds.
 fn calls_until_refused(configuration: &Value, replies: &[CalloutResult]) -> (Vec<Callout>, (u16, String)) {
-    let mut bench = Bench::new(configuration).with_keys();
-    bench.wait(bearer("/github", &bob_token()));
+    let mut engine = TestEngine::new(configuration).with_keys();
+    engine.send_waiting(bearer("/github", &bob_token()));
     let mut calls = Vec::new();
     for reply in replies {
-        let (flight, call) = bench.call();
+        let (flight, call) = engine.expect_call();
         calls.push(call);
-        bench.advance(3);
-        let mut steps = bench.reply(flight, reply);
+        engine.advance(3);
+        let mut steps = engine.callout_result(flight, reply);
         if let Some((_, step)) = steps.pop() {
-            bench.no_call();
+            engine.expect_no_call();
             return (calls, refused(step));
         }
     }
@@ -364,7 +362,7 @@ fn calls_until_refused(configuration: &Value, replies: &[CalloutResult]) -> (Vec
 const BROKEN: CalloutResult = CalloutResult::Failed(CalloutFailure::NoConnection);
 
 #[test]
-fn a_call_whose_connection_broke_is_made_once_more_with_a_fresh_assertion_in_the_time_that_is_left() {
+fn broken_connection_is_retried_once_with_a_fresh_assertion() {
     let (calls, refused) = calls_until_refused(&configuration(), &[BROKEN, BROKEN, BROKEN]);
     assert_eq!(refused, (503, "provider_unavailable".to_owned()));
     let assertions: Vec<String> = calls.iter().map(|call| form(call).remove("client_assertion").unwrap()).collect();
@@ -374,7 +372,7 @@ fn a_call_whose_connection_broke_is_made_once_more_with_a_fresh_assertion_in_the
 }
 
 #[test]
-fn a_call_that_was_answered_or_took_all_of_its_time_is_not_made_again() {
+fn answered_or_timed_out_call_is_not_retried() {
     for reply in [answer(503, b""), answer(429, b""), TIMED_OUT, CalloutResult::Failed(CalloutFailure::NotSent)] {
         assert_eq!(calls_until_refused(&configuration(), &[reply, BROKEN]).0.len(), 1);
     }
@@ -387,13 +385,13 @@ fn a_call_that_was_answered_or_took_all_of_its_time_is_not_made_again() {
 }
 
 #[test]
-fn an_answer_that_is_too_large_makes_no_sense() {
+fn token_response_that_is_too_large_is_invalid() {
     let step = outcome(&alice_token(), &CalloutResult::Failed(CalloutFailure::TooLarge));
     assert_eq!(refused(step), (502, "provider_answer_invalid".to_owned()));
 }
 
 #[test]
-fn a_pause_that_the_provider_asks_for_is_passed_on_within_bounds() {
+fn retry_after_of_the_provider_is_relayed_within_limits() {
     let pause = |name: &str, value: &str| {
         let reply = answer_with(429, &[(name, value)], &json!({}));
         header(&answered(outcome(&bob_token(), &reply)), "retry-after").unwrap().to_owned()
@@ -411,7 +409,7 @@ fn a_pause_that_the_provider_asks_for_is_passed_on_within_bounds() {
 }
 
 #[test]
-fn a_claims_challenge_reaches_only_a_client_that_understands_it() {
+fn claims_challenge_reaches_only_clients_that_understand_it() {
     let claims = r#"{"access_token":{"acrs":{"essential":true,"value":"c1"}}}"#;
     let reply = answer_with(400, &[], &json!({"error": "interaction_required", "claims": claims}));
     let capable = ENTRA_KEY.token(&with(alice(), json!({"xms_cc": ["CP1"]})));
@@ -429,7 +427,7 @@ fn a_claims_challenge_reaches_only_a_client_that_understands_it() {
     assert_eq!(answered(outcome(&capable, &hostile)).status, 403);
 }
 
-/// The log line of a failed exchange of Alice's.
+/// The log line of a failed exchange for Alice.
 fn line(reply: &CalloutResult) -> String {
     let config = parse(&configuration());
     let request = TokenRequest {
@@ -446,7 +444,7 @@ fn line(reply: &CalloutResult) -> String {
 }
 
 #[test]
-fn a_secret_that_an_error_repeats_is_not_logged() {
+fn secret_repeated_in_an_error_is_not_logged() {
     let told = line(&answer_with(401, &[], &json!({"error": "invalid_client", "suberror": "s-1", "trace_id": "t-1"})));
     assert!(told.contains("error=\"invalid_client\" status=401 codes=s-1 trace=t-1 act=operator remedy="), "{told}");
     let repeated = format!("x{SECRET}y");
@@ -465,7 +463,7 @@ fn a_secret_that_an_error_repeats_is_not_logged() {
 }
 
 #[test]
-fn a_403_for_want_of_the_user_says_what_to_do() {
+fn interaction_required_has_a_remedy_in_its_403() {
     let reply = answer_with(400, &[], &json!({"error": "interaction_required", "claims": "{}"}));
     let answer = answered(outcome(&alice_token(), &reply));
     let body: Value = serde_json::from_str(&answer.body).unwrap();
@@ -475,7 +473,7 @@ fn a_403_for_want_of_the_user_says_what_to_do() {
 }
 
 #[test]
-fn where_the_user_can_act_is_told_to_the_caller_if_it_is_at_the_provider() {
+fn interaction_uri_at_the_provider_is_shown_to_the_caller() {
     let required = |uri: &str| answer_with(400, &[], &json!({"error": "interaction_required", "interaction_uri": uri}));
     let told = |reply: &CalloutResult| {
         let answer = answered(outcome(&bob_token(), reply));
@@ -523,26 +521,26 @@ fn where_the_user_can_act_is_told_to_the_caller_if_it_is_at_the_provider() {
 }
 
 #[test]
-fn where_the_user_can_act_is_told_to_nobody_else_and_with_no_other_refusal() {
+fn interaction_uri_is_shown_only_to_its_user_and_refusal() {
     let uri = "https://acme.okta.example/consent?of=bob";
     let reply = |error: &str| answer_with(400, &[], &json!({"error": error, "interaction_uri": uri}));
     for error in ["invalid_grant", "access_denied", "invalid_scope", "temporarily_unavailable"] {
         assert!(!answered(outcome(&bob_token(), &reply(error))).body.contains(r#""interaction_uri""#), "{error}");
     }
-    let mut bench = Bench::ready();
-    let first = answered(bench.exchange(bearer("/github", &bob_token()), &reply("interaction_required")));
+    let mut engine = TestEngine::ready();
+    let first = answered(engine.exchange(bearer("/github", &bob_token()), &reply("interaction_required")));
     assert!(first.body.contains(uri));
-    // It is remembered with the failure, for the same token only.
-    assert_eq!(answered(bench.ask(bearer("/github", &bob_token()))).body, first.body);
+    // The negative cache holds the `interaction_uri` for the same token only.
+    assert_eq!(answered(engine.decide(bearer("/github", &bob_token()))).body, first.body);
     let carol = OKTA_KEY.token(&with(bob(), json!({"uid": "00ucarol"})));
     let other = answered(
-        bench.exchange(bearer("/github", &carol), &answer_with(400, &[], &json!({"error": "interaction_required"}))),
+        engine.exchange(bearer("/github", &carol), &answer_with(400, &[], &json!({"error": "interaction_required"}))),
     );
     assert!(!other.body.contains(r#""interaction_uri""#));
 }
 
 #[test]
-fn a_server_error_that_is_no_500_is_of_what_somebody_configured_there() {
+fn server_error_with_another_status_is_a_configuration_fault() {
     let error = json!({"error": "server_error"});
     for (status, expected) in
         [(400, "exchange_misconfigured"), (403, "exchange_misconfigured"), (500, "provider_unavailable")]
@@ -553,7 +551,7 @@ fn a_server_error_that_is_no_500_is_of_what_somebody_configured_there() {
 }
 
 #[test]
-fn no_text_of_the_providers_reaches_the_client() {
+fn provider_text_never_reaches_the_client() {
     let reply = answer_with(
         400,
         &[],

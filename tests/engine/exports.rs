@@ -92,7 +92,7 @@ fn kept() -> BTreeSet<String> {
 }
 
 #[test]
-fn the_module_exports_the_callbacks_that_the_code_implements() {
+fn module_exports_the_implemented_callbacks() {
     let implemented = implemented();
     assert!(implemented.contains("on_http_request_headers") && implemented.contains("on_tick"), "{implemented:?}");
     let mut expected: BTreeSet<String> = ALWAYS.iter().map(|name| (*name).to_owned()).collect();

@@ -10,7 +10,7 @@ use onbehalf::refusal::{Challenge, Reason};
 use onbehalf::telemetry::{FilterState, Metric, MetricKind};
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::{TestEngine, alice_token, answer_with, bearer, entra_user, issued};
 
 fn reasons() -> Vec<Value> {
     let fact = |reason: &Reason| {
@@ -49,11 +49,11 @@ fn told(step: Decision) -> BTreeSet<String> {
 
 /// Names of filter state: `every_call` on each forwarded request, `some_calls` in addition on a first one or a refused one.
 fn filter_state() -> Value {
-    let mut bench = Bench::ready();
+    let mut engine = TestEngine::ready();
     let refusal = answer_with(400, &[("x-ms-request-id", "trace")], &json!({"error": "invalid_client"}));
-    let mut all = told(bench.exchange(bearer("/github", &alice_token()), &issued("up")));
-    let every_call = told(bench.ask(bearer("/github", &alice_token())));
-    all.extend(told(bench.exchange(bearer("/github", &entra_user("carol")), &refusal)));
+    let mut all = told(engine.exchange(bearer("/github", &alice_token()), &issued("up")));
+    let every_call = told(engine.decide(bearer("/github", &alice_token())));
+    all.extend(told(engine.exchange(bearer("/github", &entra_user("carol")), &refusal)));
     json!({"every_call": every_call, "some_calls": all.difference(&every_call).collect::<Vec<_>>()})
 }
 

@@ -1,23 +1,26 @@
-//! One call for everyone who lacks the same thing, whoever leaves meanwhile.
+//! Single flight: one call for all requests that need the same keys or token, also if clients disconnect.
 
 use onbehalf::engine::{Decision, RequestId};
 use onbehalf::telemetry::Sample;
 
-use crate::support::*;
+use onbehalf_test_support::{
+    SharedMap, TIMED_OUT, TestEngine, alice_token, answered, authorization, bearer, bob_token, configuration,
+    entra_user, header, issued, parse, refused, request,
+};
 
 #[test]
-fn fifty_first_requests_are_one_exchange() {
-    let mut bench = Bench::ready();
+fn fifty_first_requests_share_one_exchange() {
+    let mut engine = TestEngine::ready();
     let token = alice_token();
-    let ids: Vec<RequestId> = (0..50).map(|_| bench.wait(bearer("/github", &token))).collect();
-    let (flight, _) = bench.call();
-    bench.no_call();
-    let steps = bench.reply(flight, &issued("up"));
+    let ids: Vec<RequestId> = (0..50).map(|_| engine.send_waiting(bearer("/github", &token))).collect();
+    let (flight, _) = engine.expect_call();
+    engine.expect_no_call();
+    let steps = engine.callout_result(flight, &issued("up"));
     assert_eq!(steps.iter().map(|(id, _)| *id).collect::<Vec<_>>(), ids);
     for (_, step) in steps {
         assert_eq!(authorization(step), "Bearer up");
     }
-    let counted = bench.engine.counters().take();
+    let counted = engine.inner.counters().take();
     assert!(
         counted.contains(&(Sample::TokenCache("miss"), 1)) && counted.contains(&(Sample::TokenCache("joined"), 49))
     );
@@ -28,180 +31,181 @@ fn fifty_first_requests_are_one_exchange() {
 }
 
 #[test]
-fn the_call_survives_the_request_that_started_it() {
-    let mut bench = Bench::ready();
+fn call_survives_the_request_that_started_it() {
+    let mut engine = TestEngine::ready();
     let token = alice_token();
-    let first = bench.wait(bearer("/github", &token));
-    let second = bench.wait(bearer("/github", &token));
-    bench.engine.request_closed(first);
-    let (flight, _) = bench.call();
-    let steps = bench.reply(flight, &issued("up"));
+    let first = engine.send_waiting(bearer("/github", &token));
+    let second = engine.send_waiting(bearer("/github", &token));
+    engine.inner.request_closed(first);
+    let (flight, _) = engine.expect_call();
+    let steps = engine.callout_result(flight, &issued("up"));
     assert_eq!(steps.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [second]);
 }
 
 #[test]
-fn a_token_that_nobody_waits_for_any_more_is_kept() {
-    let mut bench = Bench::ready();
+fn token_without_waiting_requests_is_cached() {
+    let mut engine = TestEngine::ready();
     let token = alice_token();
-    let id = bench.wait(bearer("/github", &token));
-    bench.engine.request_closed(id);
-    let (flight, _) = bench.call();
-    assert!(bench.reply(flight, &issued("up")).is_empty());
-    assert_eq!(authorization(bench.ask(bearer("/github", &token))), "Bearer up");
+    let id = engine.send_waiting(bearer("/github", &token));
+    engine.inner.request_closed(id);
+    let (flight, _) = engine.expect_call();
+    assert!(engine.callout_result(flight, &issued("up")).is_empty());
+    assert_eq!(authorization(engine.decide(bearer("/github", &token))), "Bearer up");
 }
 
 #[test]
-fn all_who_wait_get_the_refusal_of_the_one_call() {
-    let mut bench = Bench::ready();
+fn waiting_requests_share_the_refusal_of_one_call() {
+    let mut engine = TestEngine::ready();
     let token = alice_token();
     for _ in 0..50 {
-        bench.wait(bearer("/github", &token));
+        engine.send_waiting(bearer("/github", &token));
     }
-    let (flight, _) = bench.call();
-    let steps = bench.reply(flight, &TIMED_OUT);
+    let (flight, _) = engine.expect_call();
+    let steps = engine.callout_result(flight, &TIMED_OUT);
     assert_eq!(steps.len(), 50);
     for (_, step) in steps {
         assert_eq!(refused(step).1, "provider_unavailable");
     }
-    bench.no_call();
+    engine.expect_no_call();
 }
 
 #[test]
-fn waiting_requests_go_one_at_a_time_in_the_order_of_their_coming() {
-    let mut bench = Bench::ready();
+fn waiting_requests_resume_one_at_a_time_in_order_of_arrival() {
+    let mut engine = TestEngine::ready();
     let token = alice_token();
-    let ids: Vec<RequestId> = (0..50).map(|_| bench.wait(bearer("/github", &token))).collect();
-    let (flight, _) = bench.call();
-    bench.engine.callout_result(flight, &issued("up"), bench.now);
+    let ids: Vec<RequestId> = (0..50).map(|_| engine.send_waiting(bearer("/github", &token))).collect();
+    let (flight, _) = engine.expect_call();
+    engine.inner.callout_result(flight, &issued("up"), engine.now);
     for (number, id) in ids.iter().enumerate() {
-        assert!(bench.engine.has_work());
-        assert_eq!(bench.engine.waiting(), ids.len() - number, "who has no step yet takes a place");
-        let (next, step) = bench.engine.next_decision(bench.now).expect("a step");
+        assert!(engine.inner.has_work());
+        assert_eq!(engine.inner.waiting(), ids.len() - number, "who has no step yet takes a place");
+        let (next, step) = engine.inner.next_decision(engine.now).expect("a step");
         assert_eq!((next, authorization(step).as_str()), (*id, "Bearer up"));
     }
-    assert!(!bench.engine.has_work() && bench.engine.next_decision(bench.now).is_none());
+    assert!(!engine.inner.has_work() && engine.inner.next_decision(engine.now).is_none());
 }
 
 #[test]
-fn a_request_that_leaves_before_its_step_is_passed_over() {
-    let mut bench = Bench::ready();
+fn disconnected_request_is_skipped() {
+    let mut engine = TestEngine::ready();
     let token = alice_token();
-    let [first, second, third] = [(); 3].map(|()| bench.wait(bearer("/github", &token)));
-    let (flight, _) = bench.call();
-    bench.engine.callout_result(flight, &issued("up"), bench.now);
-    bench.engine.request_closed(first);
-    bench.engine.request_closed(third);
-    let steps = bench.steps();
+    let [first, second, third] = [(); 3].map(|()| engine.send_waiting(bearer("/github", &token)));
+    let (flight, _) = engine.expect_call();
+    engine.inner.callout_result(flight, &issued("up"), engine.now);
+    engine.inner.request_closed(first);
+    engine.inner.request_closed(third);
+    let steps = engine.steps();
     assert_eq!(steps.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [second]);
-    assert_eq!(bench.engine.waiting(), 0);
+    assert_eq!(engine.inner.waiting(), 0);
 }
 
 #[test]
-fn a_request_whose_step_is_due_is_not_refused_for_its_wait() {
-    let mut bench = Bench::ready();
-    let id = bench.wait(bearer("/github", &alice_token()));
-    let (flight, _) = bench.call();
-    bench.engine.callout_result(flight, &issued("up"), bench.now);
-    bench.advance(31);
-    let mut steps = bench.tick();
+fn request_with_a_reply_is_not_refused_for_its_waiting_time() {
+    let mut engine = TestEngine::ready();
+    let id = engine.send_waiting(bearer("/github", &alice_token()));
+    let (flight, _) = engine.expect_call();
+    engine.inner.callout_result(flight, &issued("up"), engine.now);
+    engine.advance(31);
+    let mut steps = engine.tick();
     assert_eq!(steps.len(), 1);
     let (next, step) = steps.remove(0);
     assert_eq!((next, authorization(step).as_str()), (id, "Bearer up"));
 }
 
 #[test]
-fn calls_of_clients_that_leave_are_bounded() {
-    let mut bench = Bench::ready();
-    let leave = |bench: &mut Bench, user: usize| match bench.send(bearer("/github", &entra_user(&format!("u{user}")))) {
-        (id, Decision::Pause) => {
-            bench.engine.request_closed(id);
-            None
-        }
-        (_, step) => Some(refused(step).1),
-    };
-    let refusal = (0..2000).find_map(|user| leave(&mut bench, user).map(|reason| (user, reason)));
+fn calls_of_disconnected_clients_are_limited() {
+    let mut engine = TestEngine::ready();
+    let leave =
+        |engine: &mut TestEngine, user: usize| match engine.send(bearer("/github", &entra_user(&format!("u{user}")))) {
+            (id, Decision::Pause) => {
+                engine.inner.request_closed(id);
+                None
+            }
+            (_, step) => Some(refused(step).1),
+        };
+    let refusal = (0..2000).find_map(|user| leave(&mut engine, user).map(|reason| (user, reason)));
     assert_eq!(refusal, Some((1088, "overloaded".to_owned())));
-    let (flight, _) = bench.call();
-    bench.reply(flight, &issued("up"));
-    assert_eq!(leave(&mut bench, 3000), None, "one place is free again");
+    let (flight, _) = engine.expect_call();
+    engine.callout_result(flight, &issued("up"));
+    assert_eq!(leave(&mut engine, 3000), None, "one place is free again");
 }
 
 #[test]
-fn waiting_requests_have_no_more_than_64_mib_of_headers() {
-    let mut bench = Bench::new(&configuration());
+fn waiting_requests_hold_at_most_64_mib_of_headers() {
+    let mut engine = TestEngine::new(&configuration());
     let large = "x".repeat(8 * 1024 * 1024);
     let of =
         |token: &str| request("POST", "/github", &[("authorization", &format!("Bearer {token}")), ("x-large", &large)]);
     let token = alice_token();
-    let ids: Vec<RequestId> = (0..7).map(|_| bench.wait(of(&token))).collect();
-    assert_eq!(refused(bench.ask(of(&token))), (503, "overloaded".to_owned()));
-    bench.wait(bearer("/github", &token));
-    bench.engine.request_closed(ids[0]);
-    bench.wait(of(&token));
-    bench.tick();
-    bench.serve_keys_until_post();
-    let (flight, _) = bench.call();
-    assert_eq!(bench.reply(flight, &issued("up")).len(), 8);
-    // They are counted no more.
+    let ids: Vec<RequestId> = (0..7).map(|_| engine.send_waiting(of(&token))).collect();
+    assert_eq!(refused(engine.decide(of(&token))), (503, "overloaded".to_owned()));
+    engine.send_waiting(bearer("/github", &token));
+    engine.inner.request_closed(ids[0]);
+    engine.send_waiting(of(&token));
+    engine.tick();
+    engine.serve_keys_and_hold_token_requests();
+    let (flight, _) = engine.expect_call();
+    assert_eq!(engine.callout_result(flight, &issued("up")).len(), 8);
+    // The disconnected requests no longer count.
     let token = entra_user("carol");
     for _ in 0..7 {
-        bench.wait(of(&token));
+        engine.send_waiting(of(&token));
     }
 }
 
 #[test]
-fn a_reply_counts_once() {
-    let mut bench = Bench::ready();
-    bench.wait(bearer("/github", &alice_token()));
-    let (flight, _) = bench.call();
-    assert_eq!(bench.reply(flight, &issued("up")).len(), 1);
-    assert!(bench.reply(flight, &issued("other")).is_empty());
+fn second_reply_to_a_call_is_ignored() {
+    let mut engine = TestEngine::ready();
+    engine.send_waiting(bearer("/github", &alice_token()));
+    let (flight, _) = engine.expect_call();
+    assert_eq!(engine.callout_result(flight, &issued("up")).len(), 1);
+    assert!(engine.callout_result(flight, &issued("other")).is_empty());
 }
 
 #[test]
-fn a_request_that_comes_before_the_keys_waits_for_keys_and_token() {
-    let mut bench = Bench::new(&configuration());
+fn request_before_the_keys_waits_for_keys_and_token() {
+    let mut engine = TestEngine::new(&configuration());
     let token = alice_token();
-    bench.wait(bearer("/github", &token));
-    bench.tick();
-    assert!(bench.serve_keys_until_post().is_empty(), "nobody is answered before the token is there");
-    let (flight, call) = bench.call();
+    engine.send_waiting(bearer("/github", &token));
+    engine.tick();
+    assert!(engine.serve_keys_and_hold_token_requests().is_empty(), "nobody is answered before the token is there");
+    let (flight, call) = engine.expect_call();
     assert_eq!(call.method, "POST");
-    let mut steps = bench.reply(flight, &issued("up"));
+    let mut steps = engine.callout_result(flight, &issued("up"));
     assert_eq!(authorization(steps.remove(0).1), "Bearer up");
 }
 
 #[test]
-fn a_call_that_the_host_forgets_is_given_up() {
-    let mut bench = Bench::ready();
-    bench.wait(bearer("/github", &alice_token()));
-    bench.call();
-    bench.advance(15);
-    assert!(bench.tick().is_empty());
-    bench.advance(1);
-    let mut steps = bench.tick();
+fn call_without_a_reply_is_given_up() {
+    let mut engine = TestEngine::ready();
+    engine.send_waiting(bearer("/github", &alice_token()));
+    engine.expect_call();
+    engine.advance(15);
+    assert!(engine.tick().is_empty());
+    engine.advance(1);
+    let mut steps = engine.tick();
     assert_eq!(refused(steps.remove(0).1).1, "provider_unavailable");
-    assert_eq!(bench.engine.waiting(), 0);
+    assert_eq!(engine.inner.waiting(), 0);
 }
 
 #[test]
-fn only_so_many_may_wait() {
-    let mut bench = Bench::ready();
+fn waiting_requests_are_limited_in_number() {
+    let mut engine = TestEngine::ready();
     for user in 0..4 {
         let token = entra_user(&format!("u{user}"));
         for _ in 0..256 {
-            bench.wait(bearer("/github", &token));
+            engine.send_waiting(bearer("/github", &token));
         }
-        let answer = answered(bench.ask(bearer("/github", &token)));
+        let answer = answered(engine.decide(bearer("/github", &token)));
         assert_eq!((answer.status, header(&answer, "retry-after")), (503, Some("1")), "so many for one token");
     }
-    assert_eq!(refused(bench.ask(bearer("/github", &alice_token()))), (503, "overloaded".to_owned()));
-    bench.engine.request_closed(RequestId(1));
-    bench.wait(bearer("/github", &alice_token()));
+    assert_eq!(refused(engine.decide(bearer("/github", &alice_token()))), (503, "overloaded".to_owned()));
+    engine.inner.request_closed(RequestId(1));
+    engine.send_waiting(bearer("/github", &alice_token()));
 }
 
 #[test]
-fn a_client_that_cannot_prove_itself_is_the_operators_concern() {
+fn client_that_cannot_authenticate_is_an_operator_fault() {
     struct NoRandomness;
     impl onbehalf::crypto::Crypto for NoRandomness {
         fn verify(
@@ -220,13 +224,13 @@ fn a_client_that_cannot_prove_itself_is_the_operators_concern() {
             None
         }
     }
-    let mut bench = Bench::ready();
-    bench.engine =
+    let mut engine = TestEngine::ready();
+    engine.inner =
         onbehalf::engine::Engine::new(parse(&configuration()), Box::new(NoRandomness), Box::new(SharedMap::default()));
-    let mut bench = bench.with_keys();
-    assert_eq!(refused(bench.ask(bearer("/github", &bob_token()))), (502, "exchange_misconfigured".to_owned()));
-    assert_eq!(bench.engine.waiting(), 0);
-    bench.no_call();
-    assert_eq!(authorization(bench.exchange(bearer("/github", &alice_token()), &issued("up"))), "Bearer up");
-    bench.no_call();
+    let mut engine = engine.with_keys();
+    assert_eq!(refused(engine.decide(bearer("/github", &bob_token()))), (502, "exchange_misconfigured".to_owned()));
+    assert_eq!(engine.inner.waiting(), 0);
+    engine.expect_no_call();
+    assert_eq!(authorization(engine.exchange(bearer("/github", &alice_token()), &issued("up"))), "Bearer up");
+    engine.expect_no_call();
 }

@@ -1,10 +1,13 @@
-//! What reaches the upstream.
+//! The request that reaches the upstream.
 
 use onbehalf::engine::Decision;
 use onbehalf::engine::HeaderMutations;
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::{
+    ENTRA_KEY, OKTA_KEY, OTHER_KEY, TestEngine, alice, alice_token, answer, bearer, bob, bob_id, bob_token,
+    configuration, form, forwarded, issued, key_set, provider_document, refused, request, with,
+};
 
 fn with_id_token(source: Value) -> Value {
     let mut configuration = configuration();
@@ -16,26 +19,26 @@ fn with_id_token(source: Value) -> Value {
     configuration
 }
 
-fn in_header() -> Bench {
-    Bench::new(&with_id_token(json!({"header": "X-ID-Token"}))).with_keys()
+fn in_header() -> TestEngine {
+    TestEngine::new(&with_id_token(json!({"header": "X-ID-Token"}))).with_keys()
 }
 
-fn in_cookie() -> Bench {
-    Bench::new(&with_id_token(json!({"cookie": "id_token"}))).with_keys()
+fn in_cookie() -> TestEngine {
+    TestEngine::new(&with_id_token(json!({"cookie": "id_token"}))).with_keys()
 }
 
-fn edits_of(bench: &mut Bench, fields: &[(&str, &str)]) -> HeaderMutations {
+fn edits_of(engine: &mut TestEngine, fields: &[(&str, &str)]) -> HeaderMutations {
     let authorization = format!("Bearer {}", bob_token());
     let mut all = vec![("authorization", authorization.as_str())];
     all.extend_from_slice(fields);
-    forwarded(bench.exchange(request("POST", "/github", &all), &issued("up")))
+    forwarded(engine.exchange(request("POST", "/github", &all), &issued("up")))
 }
 
 #[test]
-fn headers_that_are_ours_are_taken_from_the_client() {
-    let mut bench = Bench::ready();
+fn client_cannot_set_the_filters_own_headers() {
+    let mut engine = TestEngine::ready();
     let edits = edits_of(
-        &mut bench,
+        &mut engine,
         &[("x-onbehalf-user", "admin"), ("x-onbehalf-", ""), ("dpop", "proof"), ("cookie", "a=b"), ("x-other", "y")],
     );
     assert_eq!(edits.remove, ["x-onbehalf-user", "x-onbehalf-", "dpop"]);
@@ -44,8 +47,8 @@ fn headers_that_are_ours_are_taken_from_the_client() {
 }
 
 #[test]
-fn an_open_path_needs_no_token_and_passes_none_on() {
-    let edits = forwarded(Bench::ready().ask(request(
+fn open_path_needs_no_token_and_forwards_none() {
+    let edits = forwarded(TestEngine::ready().decide(request(
         "GET",
         "/healthz?x=y",
         &[("authorization", "Bearer x"), ("x-onbehalf-a", "b")],
@@ -55,22 +58,22 @@ fn an_open_path_needs_no_token_and_passes_none_on() {
 }
 
 #[test]
-fn the_id_token_is_the_subject_and_stays_here() {
-    let mut bench = in_header();
+fn id_token_is_the_subject_token_and_is_removed() {
+    let mut engine = in_header();
     let id_token = OKTA_KEY.token(&bob_id());
     let authorization = format!("Bearer {}", bob_token());
     let (_, step) =
-        bench.send(request("POST", "/github", &[("authorization", &authorization), ("x-id-token", &id_token)]));
+        engine.send(request("POST", "/github", &[("authorization", &authorization), ("x-id-token", &id_token)]));
     assert!(matches!(step, Decision::Pause));
-    let (flight, call) = bench.call();
+    let (flight, call) = engine.expect_call();
     assert_eq!(form(&call)["subject_token"], id_token);
     assert_eq!(form(&call)["subject_token_type"], "urn:ietf:params:oauth:token-type:id_token");
-    let edits = forwarded(bench.reply(flight, &issued("up")).remove(0).1);
+    let edits = forwarded(engine.only_step(flight, &issued("up")));
     assert_eq!(edits.remove, ["x-id-token"]);
 }
 
 #[test]
-fn the_id_token_is_cut_out_of_the_cookies() {
+fn id_token_is_removed_from_the_cookies() {
     let id_token = OKTA_KEY.token(&bob_id());
     let edits = edits_of(&mut in_cookie(), &[("cookie", &format!("a=b; id_token={id_token};c=d")), ("cookie", "e=f")]);
     assert_eq!(edits.cookie.as_deref(), Some(&b"a=b; c=d; e=f"[..]));
@@ -79,22 +82,22 @@ fn the_id_token_is_cut_out_of_the_cookies() {
 }
 
 #[test]
-fn another_providers_user_does_not_pass_an_id_token_on_either() {
-    let mut bench = in_header();
+fn id_token_is_removed_for_users_of_other_providers_too() {
+    let mut engine = in_header();
     let authorization = format!("Bearer {}", alice_token());
     let request = request("POST", "/github", &[("authorization", &authorization), ("x-id-token", "whatever")]);
-    assert_eq!(forwarded(bench.exchange(request, &issued("up"))).remove, ["x-id-token"]);
-    let open = crate::support::request("GET", "/healthz", &[("x-id-token", "whatever")]);
-    assert_eq!(forwarded(bench.ask(open)).remove, ["x-id-token"]);
+    assert_eq!(forwarded(engine.exchange(request, &issued("up"))).remove, ["x-id-token"]);
+    let open = onbehalf_test_support::request("GET", "/healthz", &[("x-id-token", "whatever")]);
+    assert_eq!(forwarded(engine.decide(open)).remove, ["x-id-token"]);
 }
 
 #[test]
-fn an_id_token_must_be_there_once_be_good_and_be_the_same_users() {
+fn id_token_must_be_single_valid_and_of_the_same_user() {
     let authorization = format!("Bearer {}", bob_token());
     let verdict = |fields: &[(&str, &str)]| {
         let mut all = vec![("authorization", authorization.as_str())];
         all.extend_from_slice(fields);
-        refused(in_header().ask(request("POST", "/github", &all)))
+        refused(in_header().decide(request("POST", "/github", &all)))
     };
     let good = OKTA_KEY.token(&bob_id());
     let changed = |changes: Value| OKTA_KEY.token(&with(bob_id(), changes));
@@ -118,15 +121,15 @@ fn an_id_token_must_be_there_once_be_good_and_be_the_same_users() {
 }
 
 #[test]
-fn an_id_token_that_was_verified_as_such_is_still_no_access_token() {
-    let mut bench = in_header();
+fn verified_id_token_is_no_access_token() {
+    let mut engine = in_header();
     let id_token = OKTA_KEY.token(&with(bob_id(), json!({"aud": ["login-client", "api://default"]})));
-    edits_of(&mut bench, &[("x-id-token", &id_token)]);
-    assert_eq!(refused(bench.ask(bearer("/github", &id_token))).1, "id_token_as_access_token");
+    edits_of(&mut engine, &[("x-id-token", &id_token)]);
+    assert_eq!(refused(engine.decide(bearer("/github", &id_token))).1, "id_token_as_access_token");
 }
 
 #[test]
-fn an_id_token_is_judged_by_the_rules_of_its_own_provider_whoever_presented_it_first() {
+fn cached_id_token_is_checked_by_the_rules_of_its_own_provider() {
     let other = "https://other.okta.example/oauth2/default";
     let mut configuration = with_id_token(json!({"header": "x-id-token"}));
     let mut provider = configuration["identity_providers"]["okta-eu"].clone();
@@ -136,22 +139,22 @@ fn an_id_token_is_judged_by_the_rules_of_its_own_provider_whoever_presented_it_f
     provider["subject_token"]["audiences"] = json!(["other-login-client"]);
     configuration["identity_providers"]["okta-us"] = provider;
     configuration["resources"][0]["exchange"]["okta-us"] = json!({"audience": "x"});
-    let mut bench = Bench::new(&configuration);
-    bench.tick();
-    while let Some((flight, call)) = bench.engine.next_callout() {
+    let mut engine = TestEngine::new(&configuration);
+    engine.tick();
+    while let Some((flight, call)) = engine.inner.next_callout() {
         let reply = if call.url.as_str().starts_with(other) {
             answer(200, &key_set(&[&OTHER_KEY]))
         } else {
             provider_document(&call)
         };
-        bench.reply(flight, &reply);
+        engine.callout_result(flight, &reply);
     }
-    // Of the other provider, for a client of the first.
+    // An ID token of the other provider, for a client of the first.
     let id_token = OTHER_KEY.token(&with(bob_id(), json!({"iss": other})));
     let theirs = OTHER_KEY.token(&with(bob(), json!({"iss": other})));
     for access_token in [bob_token(), theirs] {
         let authorization = format!("Bearer {access_token}");
         let fields = [("authorization", authorization.as_str()), ("x-id-token", id_token.as_str())];
-        assert_eq!(refused(bench.ask(request("POST", "/github", &fields))).1, "subject_token_invalid");
+        assert_eq!(refused(engine.decide(request("POST", "/github", &fields))).1, "subject_token_invalid");
     }
 }

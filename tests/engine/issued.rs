@@ -1,13 +1,14 @@
-//! Issued tokens that can be read: one that is good for this proxy itself, or is of no use to the upstream, does not go on.
+//! Issued tokens that are JWTs: a token for this gateway itself, or of no use to the upstream, is not forwarded.
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use onbehalf::engine::Decision;
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::{
+    ENTRA_KEY, NOW, OKTA, OKTA_KEY, OTHER_KEY, TestEngine, alice, alice_token, answer_with, answered, authorization,
+    base64url, bearer, bob, bob_id, bob_token, configuration, forwarded, issued, refused, request, with,
+};
 
 /// The claims of Okta's token for the upstream.
 fn for_github() -> Value {
@@ -19,16 +20,16 @@ fn okta(changes: Value) -> String {
     OKTA_KEY.token(&with(for_github(), changes))
 }
 
-/// Bob's request, for which the provider issues that token.
+/// Bob's request, for which the provider issues a token.
 fn of(configuration: &Value, token: &str) -> Decision {
-    Bench::new(configuration).with_keys().exchange(bearer("/github", &bob_token()), &issued(token))
+    TestEngine::new(configuration).with_keys().exchange(bearer("/github", &bob_token()), &issued(token))
 }
 
 fn goes_on(configuration: &Value, token: &str) {
     assert_eq!(authorization(of(configuration, token)), format!("Bearer {token}"), "{token}");
 }
 
-/// The detail of the line about a token that does not go on.
+/// The detail in the log line about a token that is not forwarded.
 fn line(step: Decision) -> String {
     let answer = answered(step);
     let body: Value = serde_json::from_str(&answer.body).unwrap();
@@ -44,12 +45,8 @@ fn exchanging(profile: &str, exchange: Value) -> Value {
     configuration
 }
 
-fn encode(part: impl AsRef<[u8]>) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(part)
-}
-
 #[test]
-fn a_token_for_this_proxy_itself_does_not_go_on() {
+fn issued_token_for_the_gateway_itself_is_refused() {
     for audience in [
         json!("api://default"),
         json!(["api://default"]),
@@ -61,7 +58,7 @@ fn a_token_for_this_proxy_itself_does_not_go_on() {
         assert!(line.contains(expected), "{line}");
         assert!(line.starts_with("event=refused reason=provider_answer_invalid resource="), "{line}");
     }
-    // It is as much for this proxy where only a resource says so, be it another one.
+    // An audience of any resource makes the token one for this gateway.
     for resource in [0, 1] {
         let mut configuration = configuration();
         configuration["identity_providers"]["okta-eu"].as_object_mut().unwrap().remove("audiences");
@@ -72,15 +69,15 @@ fn a_token_for_this_proxy_itself_does_not_go_on() {
         let line = line(of(&configuration, &okta(json!({"aud": audience}))));
         assert!(line.contains(&format!("status=200 aud=\"{audience}\" act=operator")), "{line}");
     }
-    // Its signature does not matter, nor anything else that it says.
+    // The signature and the other claims of the issued token do not matter.
     let claims = with(for_github(), json!({"aud": "api://default"}));
     for token in [
         OTHER_KEY.token(&claims),
         OKTA_KEY.sign(&json!({"alg": "none"}), &claims),
         OKTA_KEY.sign(&json!({}), &claims),
         OKTA_KEY.sign(&json!({"alg": "ES256", "crit": ["x"], "typ": "at+jwt"}), &claims),
-        format!("{}.{}.", encode("{}"), encode(claims.to_string())),
-        format!("{}=.{}==.AA", encode("{}"), encode(claims.to_string())),
+        format!("{}.{}.", base64url("{}"), base64url(claims.to_string())),
+        format!("{}=.{}==.AA", base64url("{}"), base64url(claims.to_string())),
         OKTA_KEY.token(&with(claims.clone(), json!({"iss": "https://alias.okta.example"}))),
         OKTA_KEY.token(&json!({"aud": "api://default"})),
     ] {
@@ -89,7 +86,7 @@ fn a_token_for_this_proxy_itself_does_not_go_on() {
 }
 
 #[test]
-fn a_token_of_another_audience_and_one_that_cannot_be_read_go_on() {
+fn issued_token_of_another_audience_or_opaque_is_forwarded() {
     for audience in [
         json!("com.acme.github"),
         json!(["com.acme.github", "https://acme.okta.example"]),
@@ -101,17 +98,17 @@ fn a_token_of_another_audience_and_one_that_cannot_be_read_go_on() {
     ] {
         goes_on(&configuration(), &okta(json!({"aud": audience})));
     }
-    let ours = encode(json!({"aud": "api://default"}).to_string());
-    let header = encode(r#"{"alg":"ES256"}"#);
+    let ours = base64url(json!({"aud": "api://default"}).to_string());
+    let header = base64url(r#"{"alg":"ES256"}"#);
     for token in [
         "opaque".to_owned(),
         format!("{header}.{ours}"),
         // A JWE has five segments.
         format!("{header}.{ours}.AA.AA.AA"),
         format!("{header}.{ours}.AA.AA"),
-        format!("{header}.{}.AA", encode("no JSON")),
-        format!("{}.{ours}.AA", encode("no JSON")),
-        format!("{header}.{}.AA", encode(r#"["aud"]"#)),
+        format!("{header}.{}.AA", base64url("no JSON")),
+        format!("{}.{ours}.AA", base64url("no JSON")),
+        format!("{header}.{}.AA", base64url(r#"["aud"]"#)),
         format!("{header}.!{ours}.AA"),
         "..".to_owned(),
         "v4.public.AAAA".to_owned(),
@@ -121,7 +118,7 @@ fn a_token_of_another_audience_and_one_that_cannot_be_read_go_on() {
 }
 
 #[test]
-fn a_token_for_this_proxy_goes_on_where_that_is_what_was_asked_for() {
+fn issued_token_for_the_gateway_is_forwarded_if_requested() {
     let for_us = okta(json!({"aud": "api://default"}));
     for (profile, exchange) in [
         ("okta_obo", json!({"audience": "api://default", "scopes": ["read"]})),
@@ -140,7 +137,7 @@ fn a_token_for_this_proxy_goes_on_where_that_is_what_was_asked_for() {
     ] {
         line(of(&exchanging(profile, exchange), &for_us));
     }
-    // All names of this proxy are asked for with one of them.
+    // An exchange that requests one name of this gateway may bring any of its names.
     let mut configuration = exchanging("rfc8693", json!({"audience": "gateway"}));
     configuration["identity_providers"]["okta-eu"]["audiences"] = json!(["api://default", "gateway"]);
     goes_on(&configuration, &for_us);
@@ -149,7 +146,7 @@ fn a_token_for_this_proxy_goes_on_where_that_is_what_was_asked_for() {
 const APP: &str = "0f0e0d0c-1111-4222-8333-444455556666";
 
 #[test]
-fn an_app_of_entra_is_asked_for_by_its_uri_and_issued_for_by_its_id() {
+fn entra_token_with_the_app_id_as_audience_is_forwarded() {
     let uri = format!("api://{APP}");
     let for_app = ENTRA_KEY.token(&with(alice(), json!({"aud": APP, "azp": "gateway-id"})));
     let of = |audiences: Value, exchange: Value| {
@@ -159,7 +156,7 @@ fn an_app_of_entra_is_asked_for_by_its_uri_and_issued_for_by_its_id() {
         entra["audiences"] = audiences.clone();
         configuration["resources"][0]["exchange"]["entra-us"] = exchange;
         let token = ENTRA_KEY.token(&with(alice(), json!({"aud": audiences[0]})));
-        Bench::new(&configuration).with_keys().exchange(bearer("/github", &token), &issued(&for_app))
+        TestEngine::new(&configuration).with_keys().exchange(bearer("/github", &token), &issued(&for_app))
     };
     for (audiences, exchange) in [
         (json!([APP]), json!({"resource": uri})),
@@ -178,7 +175,7 @@ fn an_app_of_entra_is_asked_for_by_its_uri_and_issued_for_by_its_id() {
 }
 
 #[test]
-fn a_token_that_another_provider_here_would_accept_does_not_go_on() {
+fn issued_token_that_another_provider_here_accepts_is_refused() {
     let of_entra = |changes: Value| ENTRA_KEY.token(&with(with(alice(), json!({"oid": "bob"})), changes));
     assert!(line(of(&configuration(), &of_entra(json!({})))).contains("aud=\"api://gateway\""));
     goes_on(&configuration(), &of_entra(json!({"aud": "api://default-of-another"})));
@@ -186,7 +183,7 @@ fn a_token_that_another_provider_here_would_accept_does_not_go_on() {
 }
 
 #[test]
-fn a_token_with_issuer_and_audience_of_the_id_token_does_not_go_on() {
+fn issued_token_with_issuer_and_audience_of_the_id_token_is_refused() {
     let mut configuration = exchanging("rfc8693", json!({"scopes": ["github.read"]}));
     let subject = json!({"type": "id_token", "header": "x-id-token", "audiences": ["login-client"]});
     configuration["identity_providers"]["okta-eu"]["subject_token"] = subject;
@@ -196,8 +193,8 @@ fn a_token_with_issuer_and_audience_of_the_id_token_does_not_go_on() {
         let token = bob_token();
         let fields = [("authorization", format!("Bearer {token}")), ("x-id-token", id_token)];
         let fields = fields.each_ref().map(|(name, value)| (*name, value.as_str()));
-        let mut bench = Bench::new(configuration).with_keys();
-        bench.exchange(request("POST", "/github", &fields), &issued(&okta(changes)))
+        let mut engine = TestEngine::new(configuration).with_keys();
+        engine.exchange(request("POST", "/github", &fields), &issued(&okta(changes)))
     };
     let of = |configuration: &Value, changes: Value| of_audience(configuration, &json!("login-client"), changes);
     for audience in [json!("login-client"), json!(["login-client"])] {
@@ -217,7 +214,7 @@ fn a_token_with_issuer_and_audience_of_the_id_token_does_not_go_on() {
     let mut asking = configuration.clone();
     asking["resources"][0]["exchange"]["okta-eu"]["audience"] = json!("login-client");
     forwarded(of(&asking, json!({"aud": "login-client"})));
-    // Several audiences are the same in any order.
+    // The order of several audiences does not matter.
     let both = json!(["login-client", "userinfo"]);
     line(of_audience(&configuration, &both, json!({"aud": ["userinfo", "login-client"]})));
     line(of_audience(&configuration, &both, json!({"aud": ["login-client", "userinfo", "login-client"]})));
@@ -226,12 +223,12 @@ fn a_token_with_issuer_and_audience_of_the_id_token_does_not_go_on() {
 }
 
 #[test]
-fn the_callers_token_in_another_spelling_does_not_go_on() {
+fn callers_token_in_another_encoding_is_not_forwarded() {
     let token = bob_token();
     let parts: Vec<&str> = token.split('.').collect();
     let [header, payload, signature] = parts[..] else { panic!("not three segments") };
-    let spaced = encode(bob().to_string().replacen(':', " : ", 1));
-    // The audience does not tell it where this proxy's own is asked for.
+    let spaced = base64url(bob().to_string().replacen(':', " : ", 1));
+    // The audience says nothing where the gateway's own audience was requested.
     let configuration = exchanging("okta_obo", json!({"audience": "api://default", "scopes": ["read"]}));
     for again in [
         token.clone(),
@@ -245,16 +242,16 @@ fn the_callers_token_in_another_spelling_does_not_go_on() {
         format!("x.{token}"),
         format!("\"{token}\""),
     ] {
-        let step = Bench::new(&configuration).with_keys().exchange(bearer("/github", &token), &issued(&again));
+        let step = TestEngine::new(&configuration).with_keys().exchange(bearer("/github", &token), &issued(&again));
         assert!(line(step).contains("the token that was handed in came back"), "{again}");
     }
     let next = OKTA_KEY.token(&with(bob(), json!({"jti": "AT.2"})));
-    let step = Bench::new(&configuration).with_keys().exchange(bearer("/github", &token), &issued(&next));
+    let step = TestEngine::new(&configuration).with_keys().exchange(bearer("/github", &token), &issued(&next));
     assert_eq!(authorization(step), format!("Bearer {next}"));
 }
 
 #[test]
-fn another_kind_of_token_does_not_go_on() {
+fn issued_token_of_another_kind_is_refused() {
     for claims in [
         json!({"at_hash": "h"}),
         json!({"c_hash": "h"}),
@@ -280,7 +277,7 @@ fn another_kind_of_token_does_not_go_on() {
         assert!(line(of(&configuration(), &token)).contains("another kind, such as a refresh token"), "{typ}");
     }
     goes_on(&exchanging("rfc8693", json!({"audience": "com.acme.github"})), &okta(json!({"jti": "ID.2"})));
-    // A stronger sign wins.
+    // The stronger evidence counts.
     for (typ, claims) in [
         ("JWT", json!({"typ": "Bearer", "nonce": "n"})),
         ("at+jwt", json!({"nonce": "n"})),
@@ -295,16 +292,16 @@ fn another_kind_of_token_does_not_go_on() {
 }
 
 #[test]
-fn a_token_of_another_user_does_not_go_on_where_that_can_be_told() {
+fn issued_token_of_another_user_is_refused() {
     assert!(line(of(&configuration(), &okta(json!({"uid": "00ucarol"})))).contains("the token is of another user"));
-    // `sub` may be another for each client.
+    // `sub` may differ for each client.
     goes_on(&configuration(), &okta(json!({"sub": "pairwise"})));
     goes_on(&configuration(), &okta(json!({"uid": null})));
     goes_on(&exchanging("rfc8693", json!({"audience": "com.acme.github"})), &okta(json!({"uid": "00ucarol"})));
     let alices = |changes: Value| {
         let claims = with(with(alice(), json!({"aud": "api://github", "sub": "pairwise-2"})), changes);
         let token = ENTRA_KEY.token(&claims);
-        Bench::ready().exchange(bearer("/github", &alice_token()), &issued(&token))
+        TestEngine::ready().exchange(bearer("/github", &alice_token()), &issued(&token))
     };
     assert!(line(alices(json!({"oid": "carol"}))).contains("the token is of another user"));
     for changes in [json!({}), json!({"oid": null}), json!({"oid": "guest", "tid": "another"})] {
@@ -313,7 +310,7 @@ fn a_token_of_another_user_does_not_go_on_where_that_can_be_told() {
 }
 
 #[test]
-fn a_user_who_comes_with_an_id_token_is_compared_by_it() {
+fn issued_token_is_compared_with_the_user_of_the_id_token() {
     let mut configuration = configuration();
     let okta_eu = &mut configuration["identity_providers"]["okta-eu"];
     okta_eu["subject_token"] = json!({"type": "id_token"});
@@ -321,67 +318,67 @@ fn a_user_who_comes_with_an_id_token_is_compared_by_it() {
     configuration["resources"][0]["scopes"] = json!([]);
     let of = |token: &str| {
         let bobs = OKTA_KEY.token(&bob_id());
-        Bench::new(&configuration).with_keys().exchange(bearer("/github", &bobs), &issued(token))
+        TestEngine::new(&configuration).with_keys().exchange(bearer("/github", &bobs), &issued(token))
     };
     forwarded(of(&okta(json!({}))));
     assert!(line(of(&okta(json!({"uid": "00ucarol"})))).contains("the token is of another user"));
 }
 
 #[test]
-fn a_token_that_has_expired_does_not_go_on_and_none_is_used_past_its_exp() {
+fn issued_token_is_not_used_after_its_exp() {
     for exp in [json!(NOW.secs()), json!(NOW.secs() - 1), json!(0), json!(1.5)] {
         assert!(line(of(&configuration(), &okta(json!({"exp": exp})))).contains("the token has expired"), "{exp}");
     }
     for exp in [json!(null), json!("soon"), json!(-1), json!(NOW.secs() as f64 + 0.5)] {
         goes_on(&configuration(), &okta(json!({"exp": exp})));
     }
-    // The earlier one of `expires_in`, which is an hour, and `exp` counts, less a margin.
+    // The earlier of `expires_in`, which is an hour, and `exp` counts, less a margin.
     let subject = OKTA_KEY.token(&with(bob(), json!({"exp": NOW.secs() + 86_400})));
     for (exp, last) in [(3, 2), (100, 74), (600, 569), (7200, 3569)] {
-        let mut bench = Bench::ready();
+        let mut engine = TestEngine::ready();
         let token = okta(json!({"exp": NOW.secs() + exp}));
-        authorization(bench.exchange(bearer("/github", &subject), &issued(&token)));
+        authorization(engine.exchange(bearer("/github", &subject), &issued(&token)));
         let is_used = |second: &u64| {
-            bench.now = NOW.plus(Duration::from_secs(*second));
-            matches!(bench.ask(bearer("/github", &subject)), Decision::Forward(_))
+            engine.now = NOW.plus(Duration::from_secs(*second));
+            matches!(engine.decide(bearer("/github", &subject)), Decision::Forward(_))
         };
         assert_eq!((1..7200).take_while(is_used).last(), Some(last), "{exp}");
     }
 }
 
 #[test]
-fn a_renewal_that_brings_a_token_for_this_proxy_leaves_the_one_in_use() {
-    let mut bench = Bench::ready();
+fn renewal_with_a_token_for_the_gateway_keeps_the_token_in_use() {
+    let mut engine = TestEngine::ready();
     let subject = OKTA_KEY.token(&with(bob(), json!({"exp": NOW.secs() + 86_400})));
     let good = okta(json!({}));
-    authorization(bench.exchange(bearer("/github", &subject), &issued(&good)));
-    bench.advance(3300);
-    authorization(bench.ask(bearer("/github", &subject)));
-    let (flight, _) = bench.call();
+    authorization(engine.exchange(bearer("/github", &subject), &issued(&good)));
+    engine.advance(3300);
+    authorization(engine.decide(bearer("/github", &subject)));
+    let (flight, _) = engine.expect_call();
     let later = json!({"aud": "api://default", "exp": NOW.secs() + 9000});
-    assert!(bench.reply(flight, &issued(&okta(later))).is_empty());
-    assert_eq!(authorization(bench.ask(bearer("/github", &subject))), format!("Bearer {good}"));
+    assert!(engine.callout_result(flight, &issued(&okta(later))).is_empty());
+    assert_eq!(authorization(engine.decide(bearer("/github", &subject))), format!("Bearer {good}"));
 }
 
 const ID_JAG: &str = "urn:ietf:params:oauth:token-type:id-jag";
 const SERVER: &str = "https://acme.okta.example/oauth2/aus1";
 
-/// An exchange of two requests, and the reply to each.
+/// An exchange of two calls, and the reply to each.
 fn of_two(configuration: &Value, assertion: &str, token: &str) -> Decision {
-    let mut bench = Bench::new(configuration).with_keys();
-    bench.wait(bearer("/github", &bob_token()));
-    let (flight, _) = bench.call();
+    let mut engine = TestEngine::new(configuration).with_keys();
+    engine.send_waiting(bearer("/github", &bob_token()));
+    let (flight, _) = engine.expect_call();
     let body = json!({"access_token": assertion, "token_type": "N_A", "issued_token_type": ID_JAG});
-    let mut steps = bench.reply(flight, &answer_with(200, &[], &body));
+    let mut steps = engine.callout_result(flight, &answer_with(200, &[], &body));
     if steps.is_empty() {
-        let (flight, _) = bench.call();
-        steps = bench.reply(flight, &issued(token));
+        let (flight, _) = engine.expect_call();
+        steps = engine.callout_result(flight, &issued(token));
     }
     steps.remove(0).1
 }
 
 #[test]
-fn both_tokens_of_two_requests_are_looked_at() {
+fn issued_tokens_of_both_calls_are_checked() {
     let configuration = exchanging("okta_xaa", json!({"audience": SERVER, "scopes": ["read"]}));
     let jag = |changes: Value| {
         let claims =
@@ -391,7 +388,7 @@ fn both_tokens_of_two_requests_are_looked_at() {
     let of_server = |changes: Value| okta(with(json!({"iss": SERVER, "aud": "github"}), changes));
     let token = of_server(json!({"uid": "00uofanotherorg"}));
     assert_eq!(authorization(of_two(&configuration, &jag(json!({})), &token)), format!("Bearer {token}"));
-    // That server has its own names for what it issues tokens for.
+    // The second server has its own audiences.
     let of_default = of_server(json!({"aud": "api://default"}));
     assert_eq!(authorization(of_two(&configuration, &jag(json!({})), &of_default)), format!("Bearer {of_default}"));
     for (assertion, token, problem) in [
@@ -406,7 +403,7 @@ fn both_tokens_of_two_requests_are_looked_at() {
     ] {
         assert!(line(of_two(&configuration, &assertion, token)).contains(problem), "{problem}");
     }
-    // The assertion itself, with another signature.
+    // The assertion with another signature.
     let assertion = jag(json!({}));
     let respelled = format!("{}.AAAA", assertion.rsplit_once('.').unwrap().0);
     let line = line(of_two(&configuration, &assertion, &respelled));
@@ -414,17 +411,17 @@ fn both_tokens_of_two_requests_are_looked_at() {
 }
 
 #[test]
-fn no_token_is_too_odd_to_be_looked_at() {
-    let payload = |text: &str| format!("{}.{}.AAAA", encode(r#"{"alg":"ES256"}"#), encode(text));
+fn issued_token_of_any_shape_is_checked() {
+    let payload = |text: &str| format!("{}.{}.AAAA", base64url(r#"{"alg":"ES256"}"#), base64url(text));
     let deep = format!(r#"{{"aud":"api://default","x":{}1{}}}"#, "[".repeat(5000), "]".repeat(5000));
     let twice = r#"{"aud":"com.acme.github","aud":"api://default"}"#;
-    // As callers' tokens, these would be refused for their form: they are good for nothing here.
+    // These tokens would be malformed as callers' tokens, so this gateway would refuse them.
     for text in
         [deep.as_str(), twice, r#"{"aud":"api://default","x":1e999}"#, r#"{"aud":"api://default","x":"\ud800"}"#]
     {
         let token = payload(text);
         goes_on(&configuration(), &token);
-        let as_callers = Bench::ready().ask(bearer("/github", &token));
+        let as_callers = TestEngine::ready().decide(bearer("/github", &token));
         assert_eq!(refused(as_callers).1, "malformed_token", "{text}");
     }
     let many: Vec<String> = (0..3000).map(|number| format!("\"a{number}\"")).collect();
@@ -437,7 +434,7 @@ fn no_token_is_too_odd_to_be_looked_at() {
 }
 
 #[test]
-fn what_a_token_says_stands_in_the_log_escaped() {
+fn claims_of_an_issued_token_are_escaped_in_the_log() {
     let mut configuration = configuration();
     configuration["identity_providers"]["okta-eu"]["audiences"] = json!(["api://default", "a\" event=\u{2028}b"]);
     let line = line(of(&configuration, &okta(json!({"aud": "a\" event=\u{2028}b"}))));

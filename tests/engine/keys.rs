@@ -1,23 +1,26 @@
-//! Keys are there when they are needed, and a provider that fails or lies takes none away.
+//! JWKS: fetch, refresh and rotation. A provider that fails or sends other documents removes no key.
 
 use onbehalf::engine::Decision;
 use onbehalf::http::CalloutResult;
 use onbehalf::telemetry::Sample;
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::{
+    ENTRA, ENTRA_KEY, NOW, OKTA, OTHER_KEY, TENANT, TIMED_OUT, TestEngine, alice, alice_token, answer, answer_with,
+    answered, authorization, bearer, configuration, header, issued, key_set, provider_document, refused, with,
+};
 
-fn steps_of(bench: &mut Bench, replies: &mut dyn FnMut(&str) -> CalloutResult) -> Vec<Decision> {
+fn steps_of(engine: &mut TestEngine, replies: &mut dyn FnMut(&str) -> CalloutResult) -> Vec<Decision> {
     let mut steps = Vec::new();
-    while let Some((flight, call)) = bench.engine.next_callout() {
+    while let Some((flight, call)) = engine.inner.next_callout() {
         let reply = replies(call.url.as_str());
-        steps.extend(bench.reply(flight, &reply).into_iter().map(|(_, step)| step));
+        steps.extend(engine.callout_result(flight, &reply).into_iter().map(|(_, step)| step));
     }
     steps
 }
 
 #[test]
-fn keys_are_fetched_on_the_first_tick_and_again_when_cache_control_says_so_within_bounds() {
+fn keys_are_refreshed_by_cache_control_within_limits() {
     for (cache_control, least, most) in [
         (None, 54 * 60, 60 * 60),
         (Some("max-age=1800"), 27 * 60, 30 * 60),
@@ -26,63 +29,63 @@ fn keys_are_fetched_on_the_first_tick_and_again_when_cache_control_says_so_withi
         (Some("max-age=86400"), 77_760, 86_400),
         (Some("max-age=31536000"), 77_760, 86_400),
     ] {
-        let mut bench = Bench::new(&configuration());
-        bench.tick();
+        let mut engine = TestEngine::new(&configuration());
+        engine.tick();
         let headers: Vec<(&str, &str)> = cache_control.map(|value| ("cache-control", value)).into_iter().collect();
-        steps_of(&mut bench, &mut |url| match url {
+        steps_of(&mut engine, &mut |url| match url {
             url if url.ends_with("discovery/v2.0/keys") => {
                 answer_with(200, &headers, &serde_json::from_slice(&key_set(&[&ENTRA_KEY])).unwrap())
             }
             url if url.contains("okta") => TIMED_OUT,
             _ => entra_metadata(),
         });
-        bench.advance(least - 1);
-        bench.tick();
-        let fetched = |bench: &mut Bench| {
+        engine.advance(least - 1);
+        engine.tick();
+        let fetched = |engine: &mut TestEngine| {
             let mut fetched = false;
-            steps_of(bench, &mut |url| {
+            steps_of(engine, &mut |url| {
                 fetched |= url.contains("entra");
                 TIMED_OUT
             });
             fetched
         };
-        assert!(!fetched(&mut bench), "{cache_control:?}: too soon");
-        bench.advance(most - least + 1);
-        bench.tick();
-        assert!(fetched(&mut bench), "{cache_control:?}: too late");
+        assert!(!fetched(&mut engine), "{cache_control:?}: too soon");
+        engine.advance(most - least + 1);
+        engine.tick();
+        assert!(fetched(&mut engine), "{cache_control:?}: too late");
     }
 }
 
 #[test]
-fn every_fetch_is_counted_and_the_age_of_keys_is_known() {
-    let mut bench = Bench::ready();
-    let counted = bench.engine.counters().take();
+fn fetches_are_counted_and_key_ages_reported() {
+    let mut engine = TestEngine::ready();
+    let counted = engine.inner.counters().take();
     assert!(
         counted.contains(&(Sample::KeyRefreshes("entra-us".into(), "ok"), 1))
             && counted.contains(&(Sample::KeyRefreshes("okta-eu".into(), "ok"), 1))
     );
-    bench.advance(1234);
+    engine.advance(1234);
     let seconds = std::time::Duration::from_secs(1234);
-    assert_eq!(bench.engine.jwks_ages(bench.now), [("entra-us".into(), seconds), ("okta-eu".into(), seconds)]);
-    assert!(Bench::new(&configuration()).engine.jwks_ages(NOW).is_empty());
+    assert_eq!(engine.inner.jwks_ages(engine.now), [("entra-us".into(), seconds), ("okta-eu".into(), seconds)]);
+    assert!(TestEngine::new(&configuration()).inner.jwks_ages(NOW).is_empty());
 }
 
 #[test]
-fn endpoints_set_by_hand_need_no_discovery() {
+fn configured_endpoints_need_no_discovery() {
     let mut configuration = configuration();
     let entra = &mut configuration["identity_providers"]["entra-us"];
     entra["jwks_uri"] = json!("https://keys.entra.example/k");
     entra["token_endpoint"] = json!("https://tokens.entra.example/t");
-    let mut bench = Bench::new(&configuration);
-    bench.wait(bearer("/github", &alice_token()));
-    let (flight, call) = bench.call();
+    let mut engine = TestEngine::new(&configuration);
+    engine.send_waiting(bearer("/github", &alice_token()));
+    let (flight, call) = engine.expect_call();
     assert_eq!(call.url.as_str(), "https://keys.entra.example/k");
-    bench.reply(flight, &answer(200, &key_set(&[&ENTRA_KEY])));
-    assert_eq!(bench.call().1.url.as_str(), "https://tokens.entra.example/t");
+    engine.callout_result(flight, &answer(200, &key_set(&[&ENTRA_KEY])));
+    assert_eq!(engine.expect_call().1.url.as_str(), "https://tokens.entra.example/t");
 }
 
 #[test]
-fn a_metadata_document_that_is_not_the_issuers_is_not_followed() {
+fn metadata_of_another_issuer_is_not_followed() {
     let good = json!({"issuer": ENTRA, "jwks_uri": "https://login.entra.example/k", "token_endpoint": "https://login.entra.example/t"});
     let bad = [
         json!({"issuer": format!("{ENTRA}/")}),
@@ -96,11 +99,11 @@ fn a_metadata_document_that_is_not_the_issuers_is_not_followed() {
         json!({"token_endpoint": "https://login.entra.example:444/t"}),
     ];
     for change in bad {
-        let mut bench = Bench::new(&configuration());
-        bench.wait(bearer("/github", &alice_token()));
+        let mut engine = TestEngine::new(&configuration());
+        engine.send_waiting(bearer("/github", &alice_token()));
         let document = with(good.clone(), change.clone());
         let mut called = 0;
-        let mut steps = steps_of(&mut bench, &mut |_| {
+        let mut steps = steps_of(&mut engine, &mut |_| {
             called += 1;
             answer_with(200, &[], &document)
         });
@@ -110,33 +113,33 @@ fn a_metadata_document_that_is_not_the_issuers_is_not_followed() {
 }
 
 #[test]
-fn without_keys_nobody_gets_in_and_everybody_is_told_when_to_come_back() {
+fn request_without_keys_is_refused_with_retry_after() {
     for reply in [TIMED_OUT, answer(404, b"{}"), answer(200, b"<html>"), answer(302, b"")] {
-        let mut bench = Bench::new(&configuration());
-        bench.wait(bearer("/github", &alice_token()));
-        let answer = answered(steps_of(&mut bench, &mut |_| clone(&reply)).remove(0));
+        let mut engine = TestEngine::new(&configuration());
+        engine.send_waiting(bearer("/github", &alice_token()));
+        let answer = answered(steps_of(&mut engine, &mut |_| clone(&reply)).remove(0));
         assert_eq!((answer.status, header(&answer, "retry-after")), (503, Some("1")));
-        assert_eq!(refused(bench.ask(bearer("/github", &alice_token()))).1, "keys_unavailable");
-        bench.no_call();
-        bench.advance(1);
-        assert!(matches!(bench.ask(bearer("/github", &alice_token())), Decision::Pause));
+        assert_eq!(refused(engine.decide(bearer("/github", &alice_token()))).1, "keys_unavailable");
+        engine.expect_no_call();
+        engine.advance(1);
+        assert!(matches!(engine.decide(bearer("/github", &alice_token())), Decision::Pause));
     }
 }
 
 #[test]
-fn failed_fetches_are_repeated_less_and_less_often_up_to_a_minute() {
-    let mut bench = Bench::new(&configuration());
+fn failed_fetches_back_off_up_to_a_minute() {
+    let mut engine = TestEngine::new(&configuration());
     let mut at = Vec::new();
     for second in 0..400 {
-        bench.tick();
-        let failed = steps_of(&mut bench, &mut |url| {
+        engine.tick();
+        let failed = steps_of(&mut engine, &mut |url| {
             if url.contains("entra") {
                 at.push(second);
             }
             TIMED_OUT
         });
         assert!(failed.is_empty());
-        bench.advance(1);
+        engine.advance(1);
     }
     let pauses: Vec<u64> = at.windows(2).map(|pair| pair[1] - pair[0]).take(8).collect();
     let most = [1, 2, 4, 8, 16, 32, 60, 60];
@@ -145,8 +148,8 @@ fn failed_fetches_are_repeated_less_and_less_often_up_to_a_minute() {
 }
 
 #[test]
-fn a_failed_refresh_keeps_the_keys() {
-    let mut bench = Bench::ready();
+fn failed_refresh_keeps_the_keys() {
+    let mut engine = TestEngine::ready();
     let token = alice_token();
     for reply in [
         TIMED_OUT,
@@ -155,16 +158,16 @@ fn a_failed_refresh_keeps_the_keys() {
         answer(200, br#"{"keys":[]}"#),
         answer(200, br#"{"keys":[{"kty":"oct"}]}"#),
     ] {
-        bench.advance(3600);
-        bench.tick();
-        steps_of(&mut bench, &mut |url| {
+        engine.advance(3600);
+        engine.tick();
+        steps_of(&mut engine, &mut |url| {
             if url.contains(".well-known") { provider_document_for(url) } else { clone(&reply) }
         });
-        let fresh = ENTRA_KEY.token(&with(alice(), json!({"exp": bench.now.secs() + 600})));
-        assert!(matches!(bench.ask(bearer("/github", &fresh)), Decision::Pause));
-        let (flight, call) = bench.call();
+        let fresh = ENTRA_KEY.token(&with(alice(), json!({"exp": engine.now.secs() + 600})));
+        assert!(matches!(engine.decide(bearer("/github", &fresh)), Decision::Pause));
+        let (flight, call) = engine.expect_call();
         assert_eq!(call.method, "POST");
-        bench.reply(flight, &issued("up"));
+        engine.callout_result(flight, &issued("up"));
     }
     drop(token);
 }
@@ -185,83 +188,86 @@ fn provider_document_for(url: &str) -> CalloutResult {
 fn clone(reply: &CalloutResult) -> CalloutResult {
     match reply {
         CalloutResult::Failed(failure) => CalloutResult::Failed(*failure),
-        CalloutResult::Response(answer) => crate::support::answer(answer.status, &answer.body),
+        CalloutResult::Response(answer) => onbehalf_test_support::answer(answer.status, &answer.body),
     }
 }
 
 #[test]
-fn an_unknown_kid_causes_one_fetch_in_thirty_seconds_however_many_come() {
-    let mut bench = Bench::ready();
+fn unknown_kids_cause_one_fetch_in_30_seconds() {
+    let mut engine = TestEngine::ready();
     let unknown = |kid: &str| OTHER_KEY.sign(&json!({"alg": "ES256", "kid": kid}), &alice());
     for number in 0..256 {
-        bench.wait(bearer("/github", &unknown(&format!("k{number}"))));
+        engine.send_waiting(bearer("/github", &unknown(&format!("k{number}"))));
     }
-    assert_eq!(refused(bench.ask(bearer("/github", &unknown("k256")))), (503, "overloaded".to_owned()));
-    let (flight, call) = bench.call();
+    assert_eq!(refused(engine.decide(bearer("/github", &unknown("k256")))), (503, "overloaded".to_owned()));
+    let (flight, call) = engine.expect_call();
     assert_eq!(
         call.url.as_str(),
         "https://login.entra.example/9b1c0000-1111-4222-8333-444455556666/discovery/v2.0/keys"
     );
-    bench.no_call();
-    for (_, step) in bench.reply(flight, &provider_document(&call)) {
+    engine.expect_no_call();
+    for (_, step) in engine.callout_result(flight, &provider_document(&call)) {
         assert_eq!(refused(step).1, "unknown_key");
     }
-    bench.advance(29);
-    assert_eq!(refused(bench.ask(bearer("/github", &unknown("k")))).1, "unknown_key");
-    bench.no_call();
-    bench.advance(1);
-    assert!(matches!(bench.ask(bearer("/github", &unknown("k"))), Decision::Pause));
+    engine.advance(29);
+    assert_eq!(refused(engine.decide(bearer("/github", &unknown("k")))).1, "unknown_key");
+    engine.expect_no_call();
+    engine.advance(1);
+    assert!(matches!(engine.decide(bearer("/github", &unknown("k"))), Decision::Pause));
 }
 
 #[test]
-fn a_rotated_key_is_found_and_the_old_one_goes_with_its_tokens() {
-    let mut bench = Bench::ready();
+fn rotated_key_is_found_and_the_old_key_ends_with_its_tokens() {
+    let mut engine = TestEngine::ready();
     let claims = with(alice(), json!({"exp": NOW.secs() + 9000}));
     let old = ENTRA_KEY.token(&claims);
-    authorization(bench.exchange(bearer("/github", &old), &issued("old")));
+    authorization(engine.exchange(bearer("/github", &old), &issued("old")));
     let new = OTHER_KEY.token(&claims);
-    assert!(matches!(bench.ask(bearer("/github", &new)), Decision::Pause));
-    let (flight, _) = bench.call();
+    assert!(matches!(engine.decide(bearer("/github", &new)), Decision::Pause));
+    let (flight, _) = engine.expect_call();
     assert!(
-        bench.reply(flight, &answer(200, &key_set(&[&ENTRA_KEY, &OTHER_KEY]))).is_empty(),
+        engine.callout_result(flight, &answer(200, &key_set(&[&ENTRA_KEY, &OTHER_KEY]))).is_empty(),
         "now it waits for its token"
     );
-    let (flight, _) = bench.call();
-    assert_eq!(authorization(bench.reply(flight, &issued("new")).remove(0).1), "Bearer new");
-    assert_eq!(authorization(bench.ask(bearer("/github", &old))), "Bearer old");
+    let (flight, _) = engine.expect_call();
+    assert_eq!(authorization(engine.only_step(flight, &issued("new"))), "Bearer new");
+    assert_eq!(authorization(engine.decide(bearer("/github", &old))), "Bearer old");
 
-    bench.advance(3600);
-    bench.tick();
-    steps_of(&mut bench, &mut |url| match url {
+    engine.advance(3600);
+    engine.tick();
+    steps_of(&mut engine, &mut |url| match url {
         url if url.ends_with("discovery/v2.0/keys") => answer(200, &key_set(&[&OTHER_KEY])),
         url if url.contains("entra") => entra_metadata(),
         _ => TIMED_OUT,
     });
-    assert_eq!(authorization(bench.exchange(bearer("/github", &new), &issued("new"))), "Bearer new");
-    assert!(matches!(bench.ask(bearer("/github", &old)), Decision::Pause), "its key is looked for once more");
-    let (flight, _) = bench.call();
-    assert_eq!(refused(bench.reply(flight, &answer(200, &key_set(&[&OTHER_KEY]))).remove(0).1).1, "unknown_key");
+    assert_eq!(authorization(engine.exchange(bearer("/github", &new), &issued("new"))), "Bearer new");
+    assert!(matches!(engine.decide(bearer("/github", &old)), Decision::Pause), "its key is looked for once more");
+    let (flight, _) = engine.expect_call();
+    assert_eq!(refused(engine.only_step(flight, &answer(200, &key_set(&[&OTHER_KEY])))).1, "unknown_key");
 }
 
 #[test]
-fn a_clock_that_goes_back_stops_nothing() {
-    let mut bench = Bench::ready();
-    bench.now = NOW.minus(std::time::Duration::from_secs(86_400));
-    bench.tick();
-    bench.serve_keys();
+fn clock_that_goes_back_stops_no_fetch() {
+    let mut engine = TestEngine::ready();
+    engine.now = NOW.minus(std::time::Duration::from_secs(86_400));
+    engine.tick();
+    engine.serve_keys();
     let claims = with(alice(), json!({"iat": null, "nbf": null, "exp": NOW.secs()}));
-    assert_eq!(authorization(bench.exchange(bearer("/github", &ENTRA_KEY.token(&claims)), &issued("up"))), "Bearer up");
+    assert_eq!(
+        authorization(engine.exchange(bearer("/github", &ENTRA_KEY.token(&claims)), &issued("up"))),
+        "Bearer up"
+    );
     let unknown = OTHER_KEY.token(&claims);
-    assert!(matches!(bench.ask(bearer("/github", &unknown)), Decision::Pause));
+    assert!(matches!(engine.decide(bearer("/github", &unknown)), Decision::Pause));
 }
 
 #[test]
-fn a_key_of_another_tenant_is_not_used() {
+fn key_of_another_tenant_is_not_used() {
     let mut set: Value = serde_json::from_slice(&key_set(&[&ENTRA_KEY])).unwrap();
     set["keys"][0]["issuer"] = json!("https://login.entra.example/other/v2.0");
-    let mut bench = Bench::new(&configuration());
-    bench.wait(bearer("/github", &alice_token()));
-    let mut steps = steps_of(&mut bench, &mut |url| {
+    let mut engine = TestEngine::new(&configuration());
+    engine.send_waiting(bearer("/github", &alice_token()));
+    let mut steps = steps_of(&mut engine, &mut |url| {
         if url.ends_with("keys") || url.ends_with("/k") {
             answer(200, set.to_string().as_bytes())
         } else {

@@ -1,4 +1,4 @@
-//! The engine on its own: tokens, keys and time in, decisions and calls out. No host, no network, no clock.
+//! The engine alone: tokens, keys and time go in, decisions and calls come out. No host, no network, no clock.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 #![allow(clippy::string_slice, clippy::arithmetic_side_effects, clippy::unreachable, reason = "tests")]
 #![allow(unreachable_pub, missing_docs, reason = "a test binary has no public surface")]
@@ -26,12 +26,11 @@ mod possession;
 mod properties;
 mod providers;
 mod refusals;
-mod sharing;
+mod shared_jwks;
+mod shared_tokens;
 mod simulation;
-mod support;
 mod token_copies;
 mod tokens;
 mod unexchanged;
-mod upstream;
-mod workers;
+mod upstream_response;
 mod xaa;

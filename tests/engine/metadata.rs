@@ -2,11 +2,15 @@
 
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::{
+    ENTRA, OKTA, TENANT, TestEngine, alice_token, answered, authorization, bearer, configuration, forwarded, header,
+    issued, refused, request,
+};
 
 #[test]
-fn each_resource_has_its_document_at_the_well_known_path() {
-    let answer = answered(Bench::ready().ask(request("GET", "/.well-known/oauth-protected-resource/github", &[])));
+fn each_resource_has_its_metadata_at_the_well_known_path() {
+    let answer =
+        answered(TestEngine::ready().decide(request("GET", "/.well-known/oauth-protected-resource/github", &[])));
     assert_eq!((answer.status, header(&answer, "content-type")), (200, Some("application/json")));
     assert_eq!(header(&answer, "access-control-allow-origin"), Some("*"));
     let document: Value = serde_json::from_str(&answer.body).unwrap();
@@ -15,22 +19,23 @@ fn each_resource_has_its_document_at_the_well_known_path() {
         json!({"resource": "https://mcp.acme.example/github", "authorization_servers": [ENTRA, OKTA],
             "bearer_methods_supported": ["header"], "scopes_supported": ["https://mcp.acme.example/github/mcp.read"]})
     );
-    let admin = answered(Bench::ready().ask(request("GET", "/.well-known/oauth-protected-resource/github/admin", &[])));
+    let admin =
+        answered(TestEngine::ready().decide(request("GET", "/.well-known/oauth-protected-resource/github/admin", &[])));
     let document: Value = serde_json::from_str(&admin.body).unwrap();
     assert_eq!(document["authorization_servers"], json!([ENTRA]), "only providers with an exchange");
 }
 
 #[test]
-fn a_resource_at_the_root_has_its_document_at_the_bare_path() {
+fn resource_at_the_root_has_its_metadata_at_the_bare_path() {
     for url in ["https://mcp.acme.example", "https://mcp.acme.example/"] {
         let mut configuration = configuration();
         configuration["resources"] = json!([{"url": url, "exchange": {"entra-us": {"resource": "api://x"}}}]);
-        let mut bench = Bench::new(&configuration);
-        let answer = answered(bench.ask(request("GET", "/.well-known/oauth-protected-resource", &[])));
+        let mut engine = TestEngine::new(&configuration);
+        let answer = answered(engine.decide(request("GET", "/.well-known/oauth-protected-resource", &[])));
         let document: Value = serde_json::from_str(&answer.body).unwrap();
         assert_eq!(document["resource"], url);
         assert!(document.get("scopes_supported").is_none(), "an empty list is left out");
-        let challenge = answered(bench.ask(request("POST", "/any/thing", &[])));
+        let challenge = answered(engine.decide(request("POST", "/any/thing", &[])));
         assert_eq!(
             header(&challenge, "www-authenticate"),
             Some("Bearer resource_metadata=\"https://mcp.acme.example/.well-known/oauth-protected-resource\"")
@@ -39,26 +44,26 @@ fn a_resource_at_the_root_has_its_document_at_the_bare_path() {
 }
 
 #[test]
-fn the_document_can_be_read_and_nothing_else() {
-    let mut bench = Bench::ready();
+fn metadata_accepts_only_get_head_and_options() {
+    let mut engine = TestEngine::ready();
     let path = "/.well-known/oauth-protected-resource/github";
-    assert_eq!(answered(bench.ask(request("HEAD", path, &[]))).status, 200);
-    let preflight = answered(bench.ask(request("OPTIONS", path, &[])));
+    assert_eq!(answered(engine.decide(request("HEAD", path, &[]))).status, 200);
+    let preflight = answered(engine.decide(request("OPTIONS", path, &[])));
     assert_eq!((preflight.status, preflight.body.as_str()), (204, ""));
     assert_eq!(header(&preflight, "access-control-allow-methods"), Some("GET, HEAD, OPTIONS"));
-    let answer = answered(bench.ask(request("POST", path, &[])));
+    let answer = answered(engine.decide(request("POST", path, &[])));
     assert_eq!((answer.status, header(&answer, "allow")), (405, Some("GET, HEAD, OPTIONS")));
 }
 
 /// The authorization servers that the first resource names.
 fn servers(configuration: &Value) -> Value {
     let path = "/.well-known/oauth-protected-resource/github";
-    let answer = answered(Bench::new(configuration).ask(request("GET", path, &[])));
+    let answer = answered(TestEngine::new(configuration).decide(request("GET", path, &[])));
     serde_json::from_str::<Value>(&answer.body).unwrap()["authorization_servers"].clone()
 }
 
 #[test]
-fn clients_are_told_of_authorization_servers_in_the_operators_order() {
+fn authorization_servers_are_listed_in_the_configured_order() {
     let mut configuration = configuration();
     for (list, expected) in [
         (json!(["okta-eu", "entra-us"]), json!([OKTA, ENTRA])),
@@ -68,13 +73,13 @@ fn clients_are_told_of_authorization_servers_in_the_operators_order() {
         configuration["resources"][0]["authorization_servers"] = list;
         assert_eq!(servers(&configuration), expected);
     }
-    // Whom clients are not told of may come all the same.
-    let mut bench = Bench::new(&configuration).with_keys();
-    assert_eq!(authorization(bench.exchange(bearer("/github", &alice_token()), &issued("up"))), "Bearer up");
+    // Tokens of an issuer that is not listed are accepted all the same.
+    let mut engine = TestEngine::new(&configuration).with_keys();
+    assert_eq!(authorization(engine.exchange(bearer("/github", &alice_token()), &issued("up"))), "Bearer up");
 }
 
 #[test]
-fn the_tenants_of_a_provider_stay_together_in_the_operators_order() {
+fn tenants_of_a_provider_stay_together_in_the_configured_order() {
     let mut configuration = configuration();
     let entra = &mut configuration["identity_providers"]["entra-us"];
     let tenant = "0d9c8b7a-1111-4222-8333-aabbccddeeff";
@@ -97,8 +102,8 @@ const AT: [&str; 9] = [
 ];
 
 #[test]
-fn whoever_takes_this_for_an_authorization_server_is_told_which_to_ask() {
-    let mut bench = Bench::ready();
+fn request_to_an_oauth_path_is_answered_with_the_real_servers() {
+    let mut engine = TestEngine::ready();
     let document = |path: &str| format!("https://mcp.acme.example/.well-known/oauth-protected-resource{path}");
     for path in AT {
         let (issuers, metadata) = match path.rsplit_once("/github") {
@@ -108,7 +113,7 @@ fn whoever_takes_this_for_an_authorization_server_is_told_which_to_ask() {
         };
         for method in ["GET", "HEAD", "POST", "PUT"] {
             for more in [&[][..], &[("authorization", "Bearer x")], &[("origin", "https://inspector.example")]] {
-                let answer = answered(bench.ask(request(method, path, more)));
+                let answer = answered(engine.decide(request(method, path, more)));
                 assert_eq!(answer.status, 404, "{method} {path}");
                 assert_eq!(header(&answer, "access-control-allow-origin"), Some("*"));
                 assert_eq!(header(&answer, "cache-control"), Some("no-store"));
@@ -128,25 +133,25 @@ fn whoever_takes_this_for_an_authorization_server_is_told_which_to_ask() {
                 );
             }
         }
-        let preflight = answered(bench.ask(request("OPTIONS", path, &[("access-control-request-method", "POST")])));
+        let preflight = answered(engine.decide(request("OPTIONS", path, &[("access-control-request-method", "POST")])));
         assert_eq!((preflight.status, preflight.body.as_str()), (204, ""), "{path}");
         assert_eq!(header(&preflight, "access-control-allow-methods"), Some("GET, HEAD, POST, OPTIONS"));
     }
 }
 
 #[test]
-fn a_host_names_no_servers_of_another_host() {
+fn host_lists_no_servers_of_another_host() {
     let mut configuration = configuration();
     configuration["resources"][1]["url"] = json!("https://admin.acme.example/github");
     configuration["resources"][0]["authorization_servers"] = json!(["okta-eu"]);
-    let mut bench = Bench::new(&configuration);
+    let mut engine = TestEngine::new(&configuration);
     for (path, port) in [("/register", ""), ("/.well-known/oauth-authorization-server/github", ":443")] {
         for (host, issuer) in [("mcp", OKTA), ("admin", ENTRA)] {
             let host = format!("{host}.acme.example");
             let authority = format!("{host}{port}");
             let fields: [(&str, &[u8]); 3] =
                 [(":method", b"GET"), (":authority", authority.as_bytes()), (":path", path.as_bytes())];
-            let answer = answered(bench.ask(onbehalf::http::Request::new(&fields)));
+            let answer = answered(engine.decide(onbehalf::http::Request::new(&fields)));
             let body: Value = serde_json::from_str(&answer.body).unwrap();
             assert_eq!(body["authorization_servers"], json!([issuer]), "{host}{path}");
             let document = format!("https://{host}/.well-known/oauth-protected-resource/github");
@@ -156,56 +161,60 @@ fn a_host_names_no_servers_of_another_host() {
 }
 
 #[test]
-fn an_order_of_the_operators_holds_for_whoever_asks_at_the_wrong_place_too() {
+fn configured_order_of_servers_holds_at_the_wrong_path_too() {
     let mut configuration = configuration();
     configuration["resources"][0]["authorization_servers"] = json!(["okta-eu", "entra-us"]);
-    let answer = answered(Bench::new(&configuration).ask(request("POST", "/register", &[])));
+    let answer = answered(TestEngine::new(&configuration).decide(request("POST", "/register", &[])));
     let body: Value = serde_json::from_str(&answer.body).unwrap();
     assert_eq!(body["authorization_servers"], json!([OKTA, ENTRA]));
     assert!(body["error_description"].as_str().unwrap().ends_with(&format!("({OKTA} or {ENTRA}).")));
 }
 
 #[test]
-fn a_resource_has_what_is_under_it_and_a_host_without_one_has_nothing() {
-    let mut bench = Bench::ready();
+fn oauth_paths_belong_to_the_resource_above_them_or_are_unknown() {
+    let mut engine = TestEngine::ready();
     for path in ["/github/.well-known/openid-configuration", "/github/token", "/github/register"] {
-        assert_eq!(refused(bench.ask(request("GET", path, &[]))), (401, "no_credentials".to_owned()), "{path}");
+        assert_eq!(refused(engine.decide(request("GET", path, &[]))), (401, "no_credentials".to_owned()), "{path}");
     }
     let mut configuration = configuration();
     configuration["resources"][0]["url"] = json!("https://mcp.acme.example");
-    let mut root = Bench::new(&configuration);
+    let mut root = TestEngine::new(&configuration);
     configuration["resources"][0]["url"] = json!("https://other.acme.example/github");
     configuration["resources"][1]["url"] = json!("https://other.acme.example/github/admin");
-    let mut elsewhere = Bench::new(&configuration);
+    let mut elsewhere = TestEngine::new(&configuration);
     for path in AT {
-        assert_eq!(refused(root.ask(request("GET", path, &[]))), (401, "no_credentials".to_owned()), "{path}");
-        assert_eq!(refused(elsewhere.ask(request("GET", path, &[]))), (404, "unknown_resource".to_owned()), "{path}");
+        assert_eq!(refused(root.decide(request("GET", path, &[]))), (401, "no_credentials".to_owned()), "{path}");
+        assert_eq!(
+            refused(elsewhere.decide(request("GET", path, &[]))),
+            (404, "unknown_resource".to_owned()),
+            "{path}"
+        );
     }
-    // What the operator opened is open.
+    // A configured open path stays open.
     configuration["open_paths"] = json!(["/token"]);
     configuration["resources"][0]["url"] = json!("https://mcp.acme.example/github");
-    forwarded(Bench::new(&configuration).ask(request("POST", "/token", &[])));
+    forwarded(TestEngine::new(&configuration).decide(request("POST", "/token", &[])));
 }
 
 #[test]
-fn what_a_path_could_mean_to_another_server_is_ambiguous_there_too() {
+fn ambiguous_path_is_refused_at_the_metadata_too() {
     for path in ["/token;x", "/register;/../github", "/.well-known/openid-configuration;x/github", "//register"] {
-        assert_eq!(refused(Bench::ready().ask(request("GET", path, &[]))).1, "ambiguous_path", "{path}");
+        assert_eq!(refused(TestEngine::ready().decide(request("GET", path, &[]))).1, "ambiguous_path", "{path}");
     }
 }
 
 #[test]
-fn an_answer_that_names_servers_has_an_end_and_no_word_of_the_requests() {
+fn list_of_servers_is_bounded_and_repeats_no_request_text() {
     let mut configuration = configuration();
     let resource = |number: usize| json!({"url": format!("https://mcp.acme.example/r{number}"), "exchange": {"entra-us": {"resource": "api://x"}}});
     configuration["resources"] = (0..200).map(resource).collect();
     let tenants: Vec<String> = (0..200).map(|number| format!("0d9c8b7a-1111-4222-8333-{number:012}")).collect();
     configuration["identity_providers"]["entra-us"]["issuer"] = json!(ENTRA.replace(TENANT, "{tenantid}"));
     configuration["identity_providers"]["entra-us"]["tenants"] = json!(tenants);
-    let mut bench = Bench::new(&configuration);
+    let mut engine = TestEngine::new(&configuration);
     for path in ["/register?secret-word", "/secret-word/.well-known/openid-configuration"] {
         let fields = [("x-secret-word", "secret-word"), ("authorization", "Bearer secret-word")];
-        let answer = answered(bench.ask(request("POST", path, &fields)));
+        let answer = answered(engine.decide(request("POST", path, &fields)));
         let body: Value = serde_json::from_str(&answer.body).unwrap();
         assert_eq!(body["authorization_servers"].as_array().unwrap().len(), 8);
         assert_eq!(body["resource_metadata"].as_array().unwrap().len(), 8);

@@ -1,24 +1,17 @@
-//! Bound tokens are accepted from their holders only.
+//! Sender-constrained tokens (RFC 9449, RFC 8705) are accepted from their holders only.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use jwt_simple::algorithms::{ECDSAP256KeyPairLike, ES256KeyPair};
 use onbehalf::crypto::{Algorithm, Crypto, SigningKey, Software};
 use onbehalf::engine::Decision;
 use onbehalf::http::Request;
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::{
+    ENTRA_KEY, NOW, SharedMap, TestEngine, alice, alice_token, answered, authorization, base64url, base64url_decode,
+    bearer, configuration, forwarded, header, issued, refused, request, sha256_base64url, with,
+};
 
-fn encode(bytes: impl AsRef<[u8]>) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(bytes)
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    encode(hmac_sha256::Hash::hash(bytes))
-}
-
-/// A client's key for proofs.
+/// The DPoP key of a client.
 struct Holder {
     key: SigningKey,
     jwk: Value,
@@ -28,14 +21,14 @@ impl Holder {
     fn new() -> Self {
         let pair = ES256KeyPair::generate();
         let point = pair.key_pair().public_key().to_bytes_uncompressed();
-        let jwk = json!({"kty": "EC", "crv": "P-256", "x": encode(&point[1..33]), "y": encode(&point[33..])});
+        let jwk = json!({"kty": "EC", "crv": "P-256", "x": base64url(&point[1..33]), "y": base64url(&point[33..])});
         Self { key: SigningKey::parse(Algorithm::Es256, &pair.key_pair().to_pem().unwrap()).unwrap(), jwk }
     }
 
-    /// RFC 7638 section 3: written out here, member by member.
+    /// The JWK thumbprint of RFC 7638 section 3, member by member.
     fn thumbprint(&self) -> String {
         let [x, y] = ["x", "y"].map(|name| self.jwk[name].as_str().unwrap());
-        sha256(format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#).as_bytes())
+        sha256_base64url(format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#).as_bytes())
     }
 
     fn token(&self) -> String {
@@ -43,8 +36,8 @@ impl Holder {
     }
 
     fn sign(&self, header: &Value, claims: &Value) -> String {
-        let input = format!("{}.{}", encode(header.to_string()), encode(claims.to_string()));
-        format!("{input}.{}", encode(Software.sign(&self.key, input.as_bytes()).unwrap()))
+        let input = format!("{}.{}", base64url(header.to_string()), base64url(claims.to_string()));
+        format!("{input}.{}", base64url(Software.sign(&self.key, input.as_bytes()).unwrap()))
     }
 
     fn header(&self) -> Value {
@@ -60,7 +53,7 @@ fn proof_claims(token: &str) -> Value {
     static SERIAL: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     let serial = SERIAL.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     json!({"jti": format!("proof-{serial}"), "htm": "POST", "htu": "https://mcp.acme.example/github",
-        "iat": NOW.secs(), "ath": sha256(token.as_bytes())})
+        "iat": NOW.secs(), "ath": sha256_base64url(token.as_bytes())})
 }
 
 fn with_resource(more: Value) -> Value {
@@ -69,69 +62,69 @@ fn with_resource(more: Value) -> Value {
     configuration
 }
 
-fn bench(mode: &str) -> Bench {
-    Bench::new(&with_resource(json!({"dpop": {"mode": mode}}))).with_keys()
+fn with_dpop_mode(mode: &str) -> TestEngine {
+    TestEngine::new(&with_resource(json!({"dpop": {"mode": mode}}))).with_keys()
 }
 
 fn dpop(token: &str, proof: &str) -> Request {
     request("POST", "/github", &[("authorization", &format!("DPoP {token}")), ("dpop", proof)])
 }
 
-fn reason(bench: &mut Bench, token: &str, proof: &str) -> String {
-    refused(bench.ask(dpop(token, proof))).1
+fn refusal_of(engine: &mut TestEngine, token: &str, proof: &str) -> String {
+    refused(engine.decide(dpop(token, proof))).1
 }
 
 #[test]
-fn a_bound_token_with_its_proof_is_exchanged_and_the_proof_goes_no_further() {
+fn bound_token_with_its_proof_is_exchanged_and_the_proof_removed() {
     for mode in ["optional", "required"] {
-        let (mut bench, holder) = (bench(mode), Holder::new());
+        let (mut engine, holder) = (with_dpop_mode(mode), Holder::new());
         let token = holder.token();
-        let step = bench.exchange(dpop(&token, &holder.proof(&token, json!({}))), &issued("up"));
+        let step = engine.exchange(dpop(&token, &holder.proof(&token, json!({}))), &issued("up"));
         let edits = forwarded(step);
         assert_eq!(edits.authorization.unwrap().reveal(), "Bearer up");
         assert!(edits.remove.contains(&"dpop".to_owned()));
-        // From the cache, with a new proof.
-        assert_eq!(authorization(bench.ask(dpop(&token, &holder.proof(&token, json!({}))))), "Bearer up");
+        // The second request finds the token in the cache and has a new proof.
+        assert_eq!(authorization(engine.decide(dpop(&token, &holder.proof(&token, json!({}))))), "Bearer up");
     }
 }
 
 #[test]
-fn a_proof_is_good_once_in_the_whole_process() {
+fn proof_is_accepted_once_in_the_whole_process() {
     let shared = SharedMap::default();
     let configuration = with_resource(json!({"dpop": {"mode": "required"}}));
-    let mut first = Bench::beside(&configuration, &shared).with_keys();
-    let mut second = Bench::beside(&configuration, &shared).with_keys();
+    let mut first = TestEngine::sharing(&configuration, &shared).with_keys();
+    let mut second = TestEngine::sharing(&configuration, &shared).with_keys();
     let holder = Holder::new();
     let token = holder.token();
     let proof = holder.proof(&token, json!({}));
     authorization(first.exchange(dpop(&token, &proof), &issued("up")));
-    authorization(second.ask(dpop(&token, &holder.proof(&token, json!({})))));
-    assert_eq!(reason(&mut first, &token, &proof), "invalid_dpop_proof");
-    assert_eq!(reason(&mut second, &token, &proof), "invalid_dpop_proof");
-    // Another user's proof may have the same jti.
+    authorization(second.decide(dpop(&token, &holder.proof(&token, json!({})))));
+    assert_eq!(refusal_of(&mut first, &token, &proof), "invalid_dpop_proof");
+    assert_eq!(refusal_of(&mut second, &token, &proof), "invalid_dpop_proof");
+    // A proof of another user may have the same `jti`.
     let other = Holder::new();
     let jti = proof_claims("")["jti"].clone();
-    assert_eq!(authorization(first.ask(dpop(&token, &holder.proof(&token, json!({"jti": jti}))))), "Bearer up");
+    assert_eq!(authorization(first.decide(dpop(&token, &holder.proof(&token, json!({"jti": jti}))))), "Bearer up");
     let token = other.token();
-    first.wait(dpop(&token, &other.proof(&token, json!({"jti": jti}))));
+    first.send_waiting(dpop(&token, &other.proof(&token, json!({"jti": jti}))));
 }
 
 #[test]
-fn of_two_requests_that_wait_with_the_same_proof_one_goes_on() {
-    let (mut bench, holder) = (bench("required"), Holder::new());
+fn same_proof_in_two_waiting_requests_is_accepted_once() {
+    let (mut engine, holder) = (with_dpop_mode("required"), Holder::new());
     let token = holder.token();
     let proof = holder.proof(&token, json!({}));
-    bench.wait(dpop(&token, &proof));
-    bench.wait(dpop(&token, &proof));
-    let (flight, _) = bench.call();
-    let mut steps = bench.reply(flight, &issued("up")).into_iter().map(|(_, step)| step);
+    engine.send_waiting(dpop(&token, &proof));
+    engine.send_waiting(dpop(&token, &proof));
+    let (flight, _) = engine.expect_call();
+    let mut steps = engine.callout_result(flight, &issued("up")).into_iter().map(|(_, step)| step);
     assert_eq!(authorization(steps.next().unwrap()), "Bearer up");
     assert_eq!(refused(steps.next().unwrap()).1, "invalid_dpop_proof");
 }
 
 #[test]
 fn every_part_of_a_proof_is_checked() {
-    let (mut bench, holder) = (bench("optional"), Holder::new());
+    let (mut engine, holder) = (with_dpop_mode("optional"), Holder::new());
     let token = holder.token();
     let now = NOW.secs();
     for change in [
@@ -156,11 +149,15 @@ fn every_part_of_a_proof_is_checked() {
         json!({"jti": 7}),
         json!({"jti": "x".repeat(600)}),
         json!({"ath": null}),
-        json!({"ath": sha256(b"another token")}),
-        json!({"ath": format!("{}=", sha256(token.as_bytes()))}),
+        json!({"ath": sha256_base64url(b"another token")}),
+        json!({"ath": format!("{}=", sha256_base64url(token.as_bytes()))}),
         json!({"nonce": 7}),
     ] {
-        assert_eq!(reason(&mut bench, &token, &holder.proof(&token, change.clone())), "invalid_dpop_proof", "{change}");
+        assert_eq!(
+            refusal_of(&mut engine, &token, &holder.proof(&token, change.clone())),
+            "invalid_dpop_proof",
+            "{change}"
+        );
     }
     for change in [
         json!({"typ": "JWT"}),
@@ -178,70 +175,70 @@ fn every_part_of_a_proof_is_checked() {
         json!({"crit": ["x"]}),
     ] {
         let proof = holder.sign(&with(holder.header(), change.clone()), &proof_claims(&token));
-        assert_eq!(reason(&mut bench, &token, &proof), "invalid_dpop_proof", "{change}");
+        assert_eq!(refusal_of(&mut engine, &token, &proof), "invalid_dpop_proof", "{change}");
     }
     let good = holder.proof(&token, json!({}));
     let (head, signature) = good.rsplit_once('.').unwrap();
-    let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
+    let mut bytes = base64url_decode(signature);
     bytes[7] ^= 1;
-    let bent = format!("{head}.{}", encode(bytes));
+    let bent = format!("{head}.{}", base64url(bytes));
     for proof in ["", "x", "a.b.c", &bent, head, &format!("{good}."), &format!("{good}, {good}"), &"a".repeat(5000)] {
-        assert_eq!(reason(&mut bench, &token, proof), "invalid_dpop_proof", "{proof:.40}");
+        assert_eq!(refusal_of(&mut engine, &token, proof), "invalid_dpop_proof", "{proof:.40}");
     }
-    // The key in the proof is its signer's, but not the token's.
+    // The proof is signed by the key in its header, which is not the key of the token.
     let thief = Holder::new();
-    assert_eq!(reason(&mut bench, &token, &thief.proof(&token, json!({}))), "invalid_dpop_proof");
+    assert_eq!(refusal_of(&mut engine, &token, &thief.proof(&token, json!({}))), "invalid_dpop_proof");
     for good in [
         json!({"iat": now - 300}),
         json!({"iat": now + 299}),
         json!({"htu": "https://MCP.acme.example:443/github?q=1#f"}),
     ] {
-        let step = bench.ask(dpop(&token, &holder.proof(&token, good.clone())));
+        let step = engine.decide(dpop(&token, &holder.proof(&token, good.clone())));
         assert!(matches!(step, Decision::Pause), "{good}");
     }
 }
 
 #[test]
-fn no_proof_and_several_are_no_proof() {
-    let (mut bench, holder) = (bench("optional"), Holder::new());
+fn missing_or_repeated_proof_is_refused() {
+    let (mut engine, holder) = (with_dpop_mode("optional"), Holder::new());
     let token = holder.token();
     let authorization = format!("DPoP {token}");
     let proof = holder.proof(&token, json!({}));
     let none = request("POST", "/github", &[("authorization", &authorization)]);
-    assert_eq!(refused(bench.ask(none)).1, "invalid_dpop_proof");
+    assert_eq!(refused(engine.decide(none)).1, "invalid_dpop_proof");
     let two = request("POST", "/github", &[("authorization", &authorization), ("dpop", &proof), ("dpop", &proof)]);
-    assert_eq!(refused(bench.ask(two)).1, "invalid_dpop_proof");
+    assert_eq!(refused(engine.decide(two)).1, "invalid_dpop_proof");
 }
 
 #[test]
-fn a_bound_token_is_no_bearer_token_anywhere() {
+fn bound_token_is_no_bearer_token_at_any_resource() {
     let holder = Holder::new();
     for mode in ["off", "optional", "required"] {
-        let mut bench = bench(mode);
-        assert_eq!(refused(bench.ask(bearer("/github", &holder.token()))).1, "bound_token", "{mode}");
+        let mut engine = with_dpop_mode(mode);
+        assert_eq!(refused(engine.decide(bearer("/github", &holder.token()))).1, "bound_token", "{mode}");
         for cnf in [json!({}), json!({"kid": "x"}), json!({"jwk": {}})] {
             let token = ENTRA_KEY.token(&with(alice(), json!({"cnf": cnf})));
-            assert_eq!(refused(bench.ask(bearer("/github", &token))).1, "bound_token", "{mode} {cnf}");
+            assert_eq!(refused(engine.decide(bearer("/github", &token))).1, "bound_token", "{mode} {cnf}");
         }
     }
 }
 
 #[test]
-fn a_token_that_is_not_bound_is_what_the_resource_says() {
+fn unbound_token_is_accepted_by_the_mode_of_the_resource() {
     let holder = Holder::new();
     let token = alice_token();
     let proof = || holder.proof(&alice_token(), json!({}));
-    assert!(matches!(bench("optional").ask(bearer("/github", &token)), Decision::Pause));
-    assert_eq!(refused(bench("required").ask(bearer("/github", &token))).1, "unbound_token");
-    assert_eq!(reason(&mut bench("optional"), &token, &proof()), "unbound_token");
-    assert_eq!(refused(bench("off").ask(dpop(&token, &proof()))), (401, "no_credentials".to_owned()));
+    assert!(matches!(with_dpop_mode("optional").decide(bearer("/github", &token)), Decision::Pause));
+    assert_eq!(refused(with_dpop_mode("required").decide(bearer("/github", &token))).1, "unbound_token");
+    assert_eq!(refusal_of(&mut with_dpop_mode("optional"), &token, &proof()), "unbound_token");
+    assert_eq!(refused(with_dpop_mode("off").decide(dpop(&token, &proof()))), (401, "no_credentials".to_owned()));
 }
 
 #[test]
-fn challenges_offer_what_the_resource_takes() {
+fn challenges_offer_the_schemes_of_the_resource() {
     let holder = Holder::new();
     let challenges = |mode: &str, request: Request| -> Vec<String> {
-        let answer = answered(bench(mode).ask(request));
+        let answer = answered(with_dpop_mode(mode).decide(request));
         answer.headers.iter().filter(|(name, _)| *name == "www-authenticate").map(|(_, value)| value.clone()).collect()
     };
     let nothing = || request("POST", "/github", &[]);
@@ -256,22 +253,22 @@ fn challenges_offer_what_the_resource_takes() {
     let [bearer, dpop_challenge] = challenges("optional", dpop(&token, "x")).try_into().unwrap();
     assert!(!bearer.contains("error") && dpop_challenge.starts_with("DPoP error=\"invalid_dpop_proof\""));
     let [bearer, dpop_challenge] =
-        challenges("optional", crate::support::bearer("/github", &token)).try_into().unwrap();
+        challenges("optional", onbehalf_test_support::bearer("/github", &token)).try_into().unwrap();
     assert!(bearer.starts_with("Bearer error=\"invalid_token\"") && !dpop_challenge.contains("error"));
-    let [only] = challenges("required", crate::support::bearer("/github", &alice_token())).try_into().unwrap();
+    let [only] = challenges("required", onbehalf_test_support::bearer("/github", &alice_token())).try_into().unwrap();
     assert!(only.starts_with("DPoP error=\"invalid_token\""), "{only}");
 }
 
 #[test]
-fn a_resource_may_want_a_nonce_of_its_own_in_proofs() {
+fn resource_may_require_a_server_nonce_in_proofs() {
     let shared = SharedMap::default();
     let configuration = with_resource(json!({"dpop": {"mode": "required", "nonce": true}}));
-    let mut first = Bench::beside(&configuration, &shared).with_keys();
-    let mut second = Bench::beside(&configuration, &shared).with_keys();
+    let mut first = TestEngine::sharing(&configuration, &shared).with_keys();
+    let mut second = TestEngine::sharing(&configuration, &shared).with_keys();
     let holder = Holder::new();
     let token = holder.token();
     let without = dpop(&token, &holder.proof(&token, json!({})));
-    let answer = answered(first.ask(without));
+    let answer = answered(first.decide(without));
     assert_eq!(answer.status, 401);
     assert!(header(&answer, "www-authenticate").unwrap().starts_with("DPoP error=\"use_dpop_nonce\""));
     let nonce = header(&answer, "dpop-nonce").unwrap().to_owned();
@@ -279,52 +276,53 @@ fn a_resource_may_want_a_nonce_of_its_own_in_proofs() {
     let now = NOW.secs();
     authorization(second.exchange(with_nonce(&nonce, now), &issued("up")));
     for wrong in ["", "x", &nonce[1..], &nonce.to_lowercase()] {
-        assert_eq!(refused(second.ask(with_nonce(wrong, now))).1, "use_dpop_nonce", "{wrong}");
+        assert_eq!(refused(second.decide(with_nonce(wrong, now))).1, "use_dpop_nonce", "{wrong}");
     }
     second.advance(600);
-    assert_eq!(refused(second.ask(with_nonce(&nonce, now + 600))).1, "use_dpop_nonce", "it is too old by now");
+    assert_eq!(refused(second.decide(with_nonce(&nonce, now + 600))).1, "use_dpop_nonce", "it is too old by now");
 }
 
 #[test]
-fn a_used_proof_is_forgotten_only_when_it_is_too_old() {
-    let (mut bench, holder) = (bench("required"), Holder::new());
+fn used_proof_is_remembered_until_it_is_too_old() {
+    let (mut engine, holder) = (with_dpop_mode("required"), Holder::new());
     let token = holder.token();
     let proof = holder.proof(&token, json!({"iat": NOW.secs() + 300}));
-    authorization(bench.exchange(dpop(&token, &proof), &issued("up")));
-    bench.advance(600);
-    assert_eq!(reason(&mut bench, &token, &proof), "invalid_dpop_proof");
-    bench.advance(1);
-    assert_eq!(reason(&mut bench, &token, &proof), "invalid_dpop_proof", "by its time");
+    authorization(engine.exchange(dpop(&token, &proof), &issued("up")));
+    engine.advance(600);
+    assert_eq!(refusal_of(&mut engine, &token, &proof), "invalid_dpop_proof");
+    engine.advance(1);
+    assert_eq!(refusal_of(&mut engine, &token, &proof), "invalid_dpop_proof", "by its time");
 }
 
 #[test]
-fn what_another_plugin_writes_over_used_proofs_is_not_read() {
+fn overwritten_record_of_used_proofs_is_ignored() {
     let shared = SharedMap::default();
-    let mut bench = Bench::beside(&with_resource(json!({"dpop": {"mode": "required"}})), &shared).with_keys();
+    let mut engine = TestEngine::sharing(&with_resource(json!({"dpop": {"mode": "required"}})), &shared).with_keys();
     let holder = Holder::new();
     let token = holder.token();
     let proof = holder.proof(&token, json!({}));
-    authorization(bench.exchange(dpop(&token, &proof), &issued("up")));
+    authorization(engine.exchange(dpop(&token, &proof), &issued("up")));
     shared.overwrite(|name, value| {
         if name.starts_with("onbehalf.proofs.") {
             value.push(0);
         }
     });
-    // It can be erased, which is a limit that the README states; it must not stop everyone for good.
-    assert_eq!(authorization(bench.ask(dpop(&token, &proof))), "Bearer up");
-    assert_eq!(reason(&mut bench, &token, &proof), "invalid_dpop_proof");
+    // Another plugin can erase the record, which is a limit that the documentation states, but it must not refuse all
+    // requests for good.
+    assert_eq!(authorization(engine.decide(dpop(&token, &proof))), "Bearer up");
+    assert_eq!(refusal_of(&mut engine, &token, &proof), "invalid_dpop_proof");
 }
 
 #[test]
-fn a_certificate_bound_token_needs_the_certificate_of_its_connection() {
+fn certificate_bound_token_needs_the_certificate_of_the_connection() {
     let digest = [7_u8; 32];
-    let bound = ENTRA_KEY.token(&with(alice(), json!({"cnf": {"x5t#S256": encode(digest)}})));
+    let bound = ENTRA_KEY.token(&with(alice(), json!({"cnf": {"x5t#S256": base64url(digest)}})));
     let ask = |mode: &str, token: &str, certificate: Option<[u8; 32]>| {
         let configuration = with_resource(json!({"certificate_bound_tokens": mode}));
-        let mut bench = Bench::new(&configuration).with_keys();
+        let mut engine = TestEngine::new(&configuration).with_keys();
         let mut request = bearer("/github", token);
         request.peer_certificate = certificate;
-        match bench.ask(request) {
+        match engine.decide(request) {
             Decision::Pause => "admitted".to_owned(),
             step => refused(step).1,
         }
@@ -337,17 +335,17 @@ fn a_certificate_bound_token_needs_the_certificate_of_its_connection() {
     assert_eq!(ask("off", &bound, Some(digest)), "bound_token");
     assert_eq!(ask("optional", &alice_token(), None), "admitted");
     assert_eq!(ask("required", &alice_token(), Some(digest)), "unbound_token");
-    // Bound to both: both are needed.
-    let both = ENTRA_KEY.token(&with(alice(), json!({"cnf": {"x5t#S256": encode(digest), "jkt": "k"}})));
+    // A token bound to a key and a certificate needs both.
+    let both = ENTRA_KEY.token(&with(alice(), json!({"cnf": {"x5t#S256": base64url(digest), "jkt": "k"}})));
     assert_eq!(ask("optional", &both, Some(digest)), "bound_token");
 }
 
 #[test]
-fn metadata_says_what_a_resource_wants_of_tokens() {
+fn metadata_states_the_binding_rules_of_a_resource() {
     let document = |more: Value| -> Value {
-        let mut bench = Bench::new(&with_resource(more));
+        let mut engine = TestEngine::new(&with_resource(more));
         let path = "/.well-known/oauth-protected-resource/github";
-        serde_json::from_str(&answered(bench.ask(request("GET", path, &[]))).body).unwrap()
+        serde_json::from_str(&answered(engine.decide(request("GET", path, &[]))).body).unwrap()
     };
     let plain = document(json!({}));
     for name in [
@@ -365,48 +363,48 @@ fn metadata_says_what_a_resource_wants_of_tokens() {
 }
 
 #[test]
-fn a_bound_token_for_another_resource_is_refused_as_it_was_presented() {
+fn bound_token_for_another_resource_is_refused_with_a_dpop_challenge() {
     let mut configuration =
         with_resource(json!({"dpop": {"mode": "optional"}, "audiences": ["https://mcp.acme.example/github"]}));
     configuration["resources"][1]["audiences"] = json!(["api://gateway"]);
     configuration["resources"][1]["scopes"] = json!([]);
     configuration["resources"][1]["dpop"] = json!({"mode": "optional"});
-    let (mut bench, holder) = (Bench::new(&configuration).with_keys(), Holder::new());
+    let (mut engine, holder) = (TestEngine::new(&configuration).with_keys(), Holder::new());
     let token = holder.token();
-    let refused_at_github = |bench: &mut Bench| {
-        let answer = answered(bench.ask(dpop(&token, &holder.proof(&token, json!({})))));
+    let refused_at_github = |engine: &mut TestEngine| {
+        let answer = answered(engine.decide(dpop(&token, &holder.proof(&token, json!({})))));
         let challenges = answer.headers.iter().filter(|(name, _)| *name == "www-authenticate");
         let challenges: Vec<&str> = challenges.map(|(_, value)| value.as_str()).collect();
         assert!(challenges.iter().any(|value| value.starts_with("DPoP error=\"invalid_token\"")), "{challenges:?}");
         assert!(challenges.iter().any(|value| value.starts_with("Bearer resource_metadata=")), "{challenges:?}");
         assert!(answer.body.contains("wrong_audience"), "{}", answer.body);
     };
-    refused_at_github(&mut bench);
+    refused_at_github(&mut engine);
     let proof = holder.proof(&token, json!({"htu": "https://mcp.acme.example/github/admin"}));
     let fields = [("authorization", format!("DPoP {token}")), ("dpop", proof)];
     let fields = fields.each_ref().map(|(name, value)| (*name, value.as_str()));
-    assert_eq!(authorization(bench.exchange(request("POST", "/github/admin", &fields), &issued("up"))), "Bearer up");
-    // Now it is known, and bound to a key whose proof is good.
-    refused_at_github(&mut bench);
+    assert_eq!(authorization(engine.exchange(request("POST", "/github/admin", &fields), &issued("up"))), "Bearer up");
+    // The token is in the cache now, and its proof is valid.
+    refused_at_github(&mut engine);
 }
 
 #[test]
-fn a_used_proof_is_forgotten_with_the_process_also_where_it_has_a_nonce() {
+fn used_proof_is_forgotten_with_the_process() {
     let configuration = with_resource(json!({"dpop": {"mode": "required", "nonce": true}}));
     let holder = Holder::new();
     let token = holder.token();
-    let mut process = Bench::new(&configuration).with_keys();
-    let answer = answered(process.ask(dpop(&token, &holder.proof(&token, json!({})))));
+    let mut process = TestEngine::new(&configuration).with_keys();
+    let answer = answered(process.decide(dpop(&token, &holder.proof(&token, json!({})))));
     let nonce = header(&answer, "dpop-nonce").unwrap();
     let proof = holder.proof(&token, json!({"nonce": nonce}));
     authorization(process.exchange(dpop(&token, &proof), &issued("up")));
-    assert_eq!(reason(&mut process, &token, &proof), "invalid_dpop_proof");
-    // Nonces are made with the secrets: those of before a restart are good after it, unless a secret was replaced.
-    let mut restarted = Bench::new(&configuration).with_keys();
+    assert_eq!(refusal_of(&mut process, &token, &proof), "invalid_dpop_proof");
+    // Nonces are derived from the secrets, so a nonce stays valid after a restart unless a secret was replaced.
+    let mut restarted = TestEngine::new(&configuration).with_keys();
     authorization(restarted.exchange(dpop(&token, &proof), &issued("up")));
-    assert_eq!(reason(&mut restarted, &token, &proof), "invalid_dpop_proof", "once more, and not again");
+    assert_eq!(refusal_of(&mut restarted, &token, &proof), "invalid_dpop_proof", "once more, and not again");
     let mut rotated = configuration;
     rotated["identity_providers"]["entra-us"]["client"]["authentication"]["secret"] = json!({"inline": "another"});
-    let mut restarted = Bench::new(&rotated).with_keys();
-    assert_eq!(reason(&mut restarted, &token, &proof), "use_dpop_nonce");
+    let mut restarted = TestEngine::new(&rotated).with_keys();
+    assert_eq!(refusal_of(&mut restarted, &token, &proof), "use_dpop_nonce");
 }

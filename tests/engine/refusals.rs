@@ -1,17 +1,19 @@
-//! What a refusal looks like, and what of a request's form is refused before any token is looked at.
+//! The form of refusals, and requests that are refused before any token is read.
 
 use onbehalf::http::Request;
 use serde_json::Value;
 
-use crate::support::*;
+use onbehalf_test_support::{
+    TestEngine, alice_token, answered, authorization, bearer, bob_token, header, issued, refused, request,
+};
 
-fn reason(request: Request) -> String {
-    refused(Bench::ready().ask(request)).1
+fn reason_of(request: Request) -> String {
+    refused(TestEngine::ready().decide(request)).1
 }
 
 #[test]
-fn without_a_token_the_challenge_says_where_to_get_one_and_names_no_error() {
-    let answer = answered(Bench::ready().ask(request("POST", "/github", &[])));
+fn challenge_without_a_token_has_the_metadata_url_and_no_error() {
+    let answer = answered(TestEngine::ready().decide(request("POST", "/github", &[])));
     assert_eq!(answer.status, 401);
     assert_eq!(
         header(&answer, "www-authenticate"),
@@ -25,8 +27,8 @@ fn without_a_token_the_challenge_says_where_to_get_one_and_names_no_error() {
 }
 
 #[test]
-fn a_bad_token_is_challenged_with_error_and_description() {
-    let answer = answered(Bench::ready().ask(bearer("/github", "opaque")));
+fn invalid_token_gets_a_challenge_with_error_and_description() {
+    let answer = answered(TestEngine::ready().decide(bearer("/github", "opaque")));
     let challenge = header(&answer, "www-authenticate").unwrap();
     assert!(challenge.starts_with("Bearer error=\"invalid_token\", error_description=\""), "{challenge}");
     assert!(
@@ -38,7 +40,7 @@ fn a_bad_token_is_challenged_with_error_and_description() {
 #[test]
 fn other_schemes_are_no_credentials() {
     for value in ["Basic YTpi", "DPoP abc", "", "Digest x", "Bearerx abc"] {
-        assert_eq!(reason(request("POST", "/github", &[("authorization", value)])), "no_credentials", "{value}");
+        assert_eq!(reason_of(request("POST", "/github", &[("authorization", value)])), "no_credentials", "{value}");
     }
 }
 
@@ -56,7 +58,7 @@ fn bearer_credentials_have_one_form() {
         "Bearer a\u{0}",
     ] {
         assert_eq!(
-            reason(request("POST", "/github", &[("authorization", value)])),
+            reason_of(request("POST", "/github", &[("authorization", value)])),
             "malformed_credentials",
             "{value:?}"
         );
@@ -66,26 +68,26 @@ fn bearer_credentials_have_one_form() {
         (":path", b"/github"),
         ("authorization", b"Bearer \xff\xfe"),
     ]);
-    assert_eq!(reason(hostile), "malformed_credentials");
+    assert_eq!(reason_of(hostile), "malformed_credentials");
     for scheme in ["bearer", "BEARER", "Bearer  "] {
         let value = format!("{} opaque", scheme.trim_end());
-        assert_eq!(reason(request("POST", "/github", &[("authorization", &value)])), "opaque_token");
+        assert_eq!(reason_of(request("POST", "/github", &[("authorization", &value)])), "opaque_token");
     }
 }
 
 #[test]
-fn one_token_once() {
+fn second_credential_is_refused() {
     let good = format!("Bearer {}", alice_token());
     assert_eq!(
-        reason(request("POST", "/github", &[("authorization", &good), ("authorization", &good)])),
+        reason_of(request("POST", "/github", &[("authorization", &good), ("authorization", &good)])),
         "several_credentials"
     );
     assert_eq!(
-        reason(request("POST", "/github", &[("authorization", &format!("{good},{good}"))])),
+        reason_of(request("POST", "/github", &[("authorization", &format!("{good},{good}"))])),
         "several_credentials"
     );
     assert_eq!(
-        reason(request("POST", "/github", &[("authorization", &format!("{good}, {good}"))])),
+        reason_of(request("POST", "/github", &[("authorization", &format!("{good}, {good}"))])),
         "several_credentials"
     );
     for query in [
@@ -100,22 +102,22 @@ fn one_token_once() {
         "access_token[]=x",
     ] {
         assert_eq!(
-            reason(request("POST", &format!("/github?{query}"), &[("authorization", &good)])),
+            reason_of(request("POST", &format!("/github?{query}"), &[("authorization", &good)])),
             "several_credentials",
             "{query}"
         );
-        assert_eq!(reason(request("POST", &format!("/github?{query}"), &[])), "several_credentials", "{query}");
+        assert_eq!(reason_of(request("POST", &format!("/github?{query}"), &[])), "several_credentials", "{query}");
     }
 }
 
 #[test]
-fn a_token_of_more_than_16_kib_is_not_looked_at() {
-    assert_eq!(reason(bearer("/github", &"a".repeat(16 * 1024 + 1))), "token_too_large");
-    assert_eq!(reason(bearer("/github", &"a".repeat(16 * 1024))), "opaque_token");
+fn token_of_more_than_16_kib_is_not_parsed() {
+    assert_eq!(reason_of(bearer("/github", &"a".repeat(16 * 1024 + 1))), "token_too_large");
+    assert_eq!(reason_of(bearer("/github", &"a".repeat(16 * 1024))), "opaque_token");
 }
 
 #[test]
-fn what_belongs_to_no_resource_is_refused() {
+fn request_outside_every_resource_is_refused() {
     for path in [
         "/",
         "/other",
@@ -126,7 +128,7 @@ fn what_belongs_to_no_resource_is_refused() {
         "/healthz/x",
     ] {
         assert_eq!(
-            refused(Bench::ready().ask(bearer(path, &alice_token()))),
+            refused(TestEngine::ready().decide(bearer(path, &alice_token()))),
             (404, "unknown_resource".to_owned()),
             "{path}"
         );
@@ -136,12 +138,12 @@ fn what_belongs_to_no_resource_is_refused() {
         (":path", b"/github"),
         ("authorization", format!("Bearer {}", alice_token()).as_bytes()),
     ]);
-    assert_eq!(reason(elsewhere), "unknown_resource");
-    assert_eq!(reason(Request::new(&[])), "ambiguous_path");
+    assert_eq!(reason_of(elsewhere), "unknown_resource");
+    assert_eq!(reason_of(Request::new(&[])), "ambiguous_path");
 }
 
 #[test]
-fn a_path_with_two_readings_picks_no_resource() {
+fn path_with_two_readings_selects_no_resource() {
     for path in [
         "//github",
         "/github/..;/admin",
@@ -154,38 +156,38 @@ fn a_path_with_two_readings_picks_no_resource() {
         "/githu%62%2f",
         "/github//admin",
         "/healthz/..;/github",
-        // A server that takes parameters off reads another resource, or an open path.
+        // A server that removes `;parameters` reads another resource, or an open path.
         "/github/admin;x",
         "/healthz;x",
         "/github;x",
     ] {
         assert_eq!(
-            refused(Bench::ready().ask(bearer(path, &alice_token()))),
+            refused(TestEngine::ready().decide(bearer(path, &alice_token()))),
             (400, "ambiguous_path".to_owned()),
             "{path}"
         );
     }
-    // Both kinds of server read the same resource here.
+    // All servers read the same resource here.
     assert_eq!(
-        authorization(Bench::ready().exchange(bearer("/github/x;v=1", &alice_token()), &issued("up"))),
+        authorization(TestEngine::ready().exchange(bearer("/github/x;v=1", &alice_token()), &issued("up"))),
         "Bearer up"
     );
 }
 
 #[test]
-fn the_longest_resource_counts_however_its_path_is_escaped() {
+fn longest_resource_is_selected_for_every_escaping_of_its_path() {
     for path in ["/github/admin", "/github/admin/x", "/github/%61dmin", "/%67ithub/admin/?x=/github"] {
-        assert_eq!(reason(bearer(path, &alice_token())), "insufficient_scope", "{path}");
+        assert_eq!(reason_of(bearer(path, &alice_token())), "insufficient_scope", "{path}");
     }
 }
 
 #[test]
-fn no_answer_shows_a_token() {
+fn refusals_contain_no_token() {
     let token = bob_token();
     for request in
         [bearer("/github/admin", &token), bearer("/nowhere", &token), bearer("/github", &format!("{token}x"))]
     {
-        let answer = answered(Bench::ready().ask(request));
+        let answer = answered(TestEngine::ready().decide(request));
         assert!(!format!("{answer:?}").contains(&token[..40]));
     }
 }

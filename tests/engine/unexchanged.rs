@@ -1,4 +1,4 @@
-//! Tokens that are validated and exchanged for nothing.
+//! Validation without an exchange.
 
 use onbehalf::config::Config;
 use onbehalf::engine::UpstreamAction;
@@ -6,7 +6,10 @@ use onbehalf::http::Response;
 use onbehalf::telemetry::Sample;
 use serde_json::{Value, json};
 
-use crate::support::*;
+use onbehalf_test_support::{
+    OKTA, OKTA_KEY, OTHER_KEY, SharedMap, TestEngine, alice_token, answer_with, authorization, bearer, bob, bob_token,
+    configuration, environment, forwarded, key_set, parse, provider_document, refused, request, with,
+};
 
 const PATH: &str = "/plain";
 
@@ -14,7 +17,7 @@ fn none() -> Value {
     json!({"profile": "none", "issuer": OKTA, "cluster": "okta", "audiences": ["api://default"]})
 }
 
-/// The users of the second provider, of whom a resource wants nothing to be exchanged.
+/// The second provider without an exchange at one resource.
 fn unexchanged(exchange: Value) -> Value {
     let mut configuration = configuration();
     configuration["identity_providers"]["okta-eu"] = none();
@@ -26,82 +29,76 @@ fn unexchanged(exchange: Value) -> Value {
     configuration
 }
 
-fn ready(configuration: &Value) -> Bench {
-    let mut bench = Bench::new(configuration);
-    bench.tick();
-    while let Some((flight, call)) = bench.engine.next_callout() {
-        let reply = match call.url.as_str() {
-            // It has no token endpoint, and needs none.
-            "https://acme.okta.example/oauth2/default/.well-known/openid-configuration" => {
-                answer_with(200, &[], &json!({"issuer": OKTA, "jwks_uri": format!("{OKTA}/v1/keys")}))
-            }
-            _ => provider_document(&call),
-        };
-        bench.reply(flight, &reply);
-    }
-    bench
+fn without_token_endpoint(configuration: &Value) -> TestEngine {
+    TestEngine::with_replies(configuration, |call| match call.url.as_str() {
+        // The provider has no token endpoint and needs none.
+        "https://acme.okta.example/oauth2/default/.well-known/openid-configuration" => {
+            answer_with(200, &[], &json!({"issuer": OKTA, "jwks_uri": format!("{OKTA}/v1/keys")}))
+        }
+        _ => provider_document(call),
+    })
 }
 
-/// What the log warns of in resources.
+/// The warnings about resources.
 fn warnings(configuration: &Value) -> Vec<String> {
     parse(configuration).warnings.into_iter().filter(|warning| warning.starts_with("resources")).collect()
 }
 
 #[test]
-fn a_token_is_removed_unless_the_resource_says_otherwise() {
+fn token_is_removed_unless_the_resource_forwards_it() {
     for exchange in [json!({}), json!({"token": "removed"})] {
         let configuration = unexchanged(exchange);
         assert!(warnings(&configuration).is_empty());
-        let mut bench = ready(&configuration);
-        let edits = forwarded(bench.ask(bearer(PATH, &bob_token())));
+        let mut engine = without_token_endpoint(&configuration);
+        let edits = forwarded(engine.decide(bearer(PATH, &bob_token())));
         assert!(edits.authorization.is_none());
-        bench.no_call();
+        engine.expect_no_call();
     }
 }
 
 #[test]
-fn what_the_upstream_wants_of_nobodys_token_is_not_for_the_client() {
+fn upstream_challenge_without_a_token_is_removed() {
     for (dpop, expected) in [
         (json!({"mode": "off"}), &["www-authenticate"][..]),
         (json!({"mode": "optional"}), &["www-authenticate", "dpop-nonce"]),
     ] {
         let mut configuration = unexchanged(json!({}));
         configuration["resources"][0]["dpop"] = dpop;
-        let mut bench = ready(&configuration);
-        let sent = forwarded(bench.ask(bearer(PATH, &bob_token()))).sent.expect("its answer is looked at");
+        let mut engine = without_token_endpoint(&configuration);
+        let sent = forwarded(engine.decide(bearer(PATH, &bob_token()))).sent.expect("its answer is looked at");
         let fields = ["www-authenticate", "dpop-nonce"].map(|name| (name.to_owned(), b"theirs".to_vec()));
         for status in [200, 401, 403] {
             let answer = Response { status, headers: fields.to_vec(), body: Vec::new() };
-            match bench.engine.on_upstream_response(&sent, &answer, bench.now) {
+            match engine.inner.on_upstream_response(&sent, &answer, engine.now) {
                 UpstreamAction::PassOn { remove } => assert_eq!(remove, expected),
                 UpstreamAction::Instead(_) => panic!("{status}: there is no token to exchange anew"),
             }
         }
-        assert!(forwarded(bench.ask(bearer(PATH, &bob_token()))).authorization.is_none());
+        assert!(forwarded(engine.decide(bearer(PATH, &bob_token()))).authorization.is_none());
     }
-    // The caller's own token is the upstream's to judge.
-    let mut bench = ready(&unexchanged(json!({"token": "forwarded"})));
-    assert!(forwarded(bench.ask(bearer(PATH, &bob_token()))).sent.is_none());
+    // The upstream validates the caller's own token.
+    let mut engine = without_token_endpoint(&unexchanged(json!({"token": "forwarded"})));
+    assert!(forwarded(engine.decide(bearer(PATH, &bob_token()))).sent.is_none());
 }
 
 #[test]
-fn a_token_is_forwarded_where_the_resource_says_so_and_the_log_warns_of_it() {
+fn token_is_forwarded_if_configured_and_the_log_warns() {
     let configuration = unexchanged(json!({"token": "forwarded"}));
     let warnings = warnings(&configuration);
     assert_eq!(warnings.len(), 1);
     assert!(warnings[0].starts_with("resources[0].exchange.okta-eu.token: "), "{warnings:?}");
-    let mut bench = ready(&configuration);
+    let mut engine = without_token_endpoint(&configuration);
     let token = bob_token();
-    assert_eq!(authorization(bench.ask(bearer(PATH, &token))), format!("Bearer {token}"));
-    // Only there, and only of that provider.
-    assert_eq!(refused(bench.ask(bearer("/github", &token))).1, "no_exchange");
-    assert_eq!(refused(bench.ask(bearer(PATH, &alice_token()))).1, "no_exchange");
-    bench.no_call();
+    assert_eq!(authorization(engine.decide(bearer(PATH, &token))), format!("Bearer {token}"));
+    // The token is forwarded only at this resource, and only for this provider.
+    assert_eq!(refused(engine.decide(bearer("/github", &token))).1, "no_exchange");
+    assert_eq!(refused(engine.decide(bearer(PATH, &alice_token()))).1, "no_exchange");
+    engine.expect_no_call();
 }
 
 #[test]
-fn what_is_not_valid_goes_no_further_than_with_an_exchange() {
-    let mut bench = ready(&unexchanged(json!({"token": "forwarded"})));
+fn invalid_token_is_refused_without_an_exchange_too() {
+    let mut engine = without_token_endpoint(&unexchanged(json!({"token": "forwarded"})));
     for (claims, reason) in [
         (json!({"aud": "other"}), "wrong_audience"),
         (json!({"exp": 1}), "expired"),
@@ -112,52 +109,52 @@ fn what_is_not_valid_goes_no_further_than_with_an_exchange() {
         (json!({"cnf": {"x5t#S256": "c"}}), "bound_token"),
     ] {
         let token = OKTA_KEY.token(&with(bob(), claims.clone()));
-        assert_eq!(refused(bench.ask(bearer(PATH, &token))).1, reason, "{claims}");
+        assert_eq!(refused(engine.decide(bearer(PATH, &token))).1, reason, "{claims}");
     }
     let forged = OTHER_KEY.sign(&json!({"alg": "ES256", "kid": OKTA_KEY.kid}), &bob());
-    assert_eq!(refused(bench.ask(bearer(PATH, &forged))).1, "bad_signature");
-    assert_eq!(refused(bench.ask(request("POST", PATH, &[]))).1, "no_credentials");
+    assert_eq!(refused(engine.decide(bearer(PATH, &forged))).1, "bad_signature");
+    assert_eq!(refused(engine.decide(request("POST", PATH, &[]))).1, "no_credentials");
 }
 
 #[test]
-fn nothing_is_counted_as_an_exchange() {
-    let mut bench = ready(&unexchanged(json!({"token": "forwarded"})));
-    bench.engine.counters().take();
-    forwarded(bench.ask(bearer(PATH, &bob_token())));
-    assert_eq!(bench.engine.counters().take(), [(Sample::Decisions("forwarded"), 1)]);
+fn validation_only_counts_no_exchange() {
+    let mut engine = without_token_endpoint(&unexchanged(json!({"token": "forwarded"})));
+    engine.inner.counters().take();
+    forwarded(engine.decide(bearer(PATH, &bob_token())));
+    assert_eq!(engine.inner.counters().take(), [(Sample::Decisions("forwarded"), 1)]);
 }
 
 #[test]
-fn keys_that_are_written_down_need_no_discovery_where_nothing_is_exchanged() {
+fn configured_keys_need_no_discovery_without_an_exchange() {
     let mut configuration = unexchanged(json!({}));
     configuration["identity_providers"].as_object_mut().unwrap().remove("entra-us");
     configuration["resources"].as_array_mut().unwrap().truncate(1);
-    // No client is left whose secret could protect what workers share.
+    // No client has a secret that could protect shared memory.
     configuration["shared_secret"] = json!({"inline": "0123456789abcdef0123456789abcdef0123456789abcdef"});
     configuration["identity_providers"]["okta-eu"]["jwks"] = serde_json::from_slice(&key_set(&[&OKTA_KEY])).unwrap();
-    let mut bench = Bench::new(&configuration);
-    bench.tick();
-    bench.no_call();
-    assert!(forwarded(bench.ask(bearer(PATH, &bob_token()))).authorization.is_none());
+    let mut engine = TestEngine::new(&configuration);
+    engine.tick();
+    engine.expect_no_call();
+    assert!(forwarded(engine.decide(bearer(PATH, &bob_token()))).authorization.is_none());
 }
 
 #[test]
-fn keys_reach_other_workers_also_without_a_token_endpoint() {
+fn keys_reach_other_workers_without_a_token_endpoint() {
     let configuration = unexchanged(json!({}));
     let shared = SharedMap::default();
-    let mut one = Bench::beside(&configuration, &shared);
+    let mut one = TestEngine::sharing(&configuration, &shared);
     one.tick();
-    while let Some((flight, call)) = one.engine.next_callout() {
-        one.reply(flight, &provider_document(&call));
+    while let Some((flight, call)) = one.inner.next_callout() {
+        one.callout_result(flight, &provider_document(&call));
     }
-    let mut other = Bench::beside(&configuration, &shared);
+    let mut other = TestEngine::sharing(&configuration, &shared);
     other.tick();
-    other.no_call();
-    assert!(forwarded(other.ask(bearer(PATH, &bob_token()))).authorization.is_none());
+    other.expect_no_call();
+    assert!(forwarded(other.decide(bearer(PATH, &bob_token()))).authorization.is_none());
 }
 
 #[test]
-fn what_an_exchange_would_need_is_refused_beside_none() {
+fn exchange_options_are_refused_in_the_none_profile() {
     let at = |change: &dyn Fn(&mut Value)| {
         let mut configuration = unexchanged(json!({"token": "forwarded"}));
         change(&mut configuration);
@@ -186,10 +183,10 @@ fn what_an_exchange_would_need_is_refused_beside_none() {
         let path = format!("resources[0].exchange.okta-eu.{name}");
         assert_eq!(at(&|whole| whole["resources"][0]["exchange"]["okta-eu"][name] = value.clone()), Err(path));
     }
-    // Only a profile that exchanges nothing has a word about the caller's own token.
+    // Only the profile `none` has the option `token`.
     let path = "resources[1].exchange.entra-us.token".to_owned();
     assert_eq!(at(&|whole| whole["resources"][1]["exchange"]["entra-us"]["token"] = json!("forwarded")), Err(path));
-    // A bound token proves nothing behind here.
+    // The upstream cannot verify a bound token.
     for (name, value) in [("dpop", json!({"mode": "optional"})), ("certificate_bound_tokens", json!("required"))] {
         let path = "resources[0].exchange.okta-eu.token".to_owned();
         assert_eq!(at(&|whole| whole["resources"][0][name] = value.clone()), Err(path));

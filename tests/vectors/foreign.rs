@@ -1,5 +1,5 @@
-//! The foreign functions of a running Envoy, by HTTP: the filter in `tests/envoy/foreign-filter` calls the function
-//! that the path names with the body's bytes, and answers with what it returned.
+//! The foreign functions of a running Envoy over HTTP: the filter in `tests/envoy/foreign-filter` calls the function
+//! in the path with the octets of the body, and answers with the result.
 
 use std::cell::{Cell, RefCell};
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -32,7 +32,7 @@ impl Envoy {
         self.last_answer.borrow().as_ref().is_some_and(|answer| answer.starts_with(start))
     }
 
-    /// What a module in that Envoy gets. Anything that is not an answer of the filter is a failed test.
+    /// The result of a foreign function. Any other response fails the test.
     pub fn call(&self, name: &str, arguments: &[u8]) -> Option<Vec<u8>> {
         self.calls.set(self.calls.get() + 1);
         let mut connection = self.connection.borrow_mut();

@@ -1,5 +1,5 @@
-//! Signatures against vectors that others made: Project Wycheproof's, and the examples of RFC 7515, RFC 7520 and
-//! RFC 8037. Each goes through the decoder of JWKs and both implementations of [`onbehalf::crypto::Crypto`].
+//! Signatures against published vectors: Project Wycheproof, and the examples of RFC 7515, RFC 7520 and RFC 8037. Each
+//! vector runs through the JWK reader and both implementations of [`onbehalf::crypto::Crypto`].
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
 #![allow(clippy::string_slice, clippy::arithmetic_side_effects, clippy::unreachable, reason = "tests")]
 #![allow(unreachable_pub, missing_docs, reason = "a test binary has no public surface")]
@@ -12,7 +12,7 @@ mod wycheproof;
 use onbehalf::crypto::{Algorithm, Crypto as _, EnvoyCrypto, PublicKey, SigningKey, Software};
 
 #[test]
-fn the_software_gives_every_vector_its_verdict() {
+fn software_gives_every_vector_its_verdict() {
     let verdicts = verdicts::check(&Software);
     println!("{verdicts}");
     verdicts.assert_complete();
@@ -20,7 +20,7 @@ fn the_software_gives_every_vector_its_verdict() {
 
 #[test]
 #[ignore = "asks an Envoy with tests/envoy/foreign-filter: make test-envoy starts one and comes here"]
-fn the_hosts_boringssl_gives_every_vector_its_verdict() {
+fn boringssl_gives_every_vector_its_verdict() {
     let envoy = foreign::Envoy::from_environment();
     let host = EnvoyCrypto::probe(|name, arguments| envoy.call(name, arguments));
     assert_eq!(format!("{host:?}"), "signatures are verified by the host");
@@ -29,7 +29,7 @@ fn the_hosts_boringssl_gives_every_vector_its_verdict() {
     let verdicts = verdicts::check(&host);
     println!("{verdicts}");
     verdicts.assert_complete();
-    // All that it can decide was in fact decided by it.
+    // The host decided every signature that it can decide.
     let asked = envoy.calls() - asked_by_the_probe;
     println!("verify_signature was called {asked} times");
     assert_eq!(asked, verdicts.for_the_host);
@@ -38,7 +38,7 @@ fn the_hosts_boringssl_gives_every_vector_its_verdict() {
 
 #[test]
 #[ignore = "asks an Envoy with tests/envoy/foreign-filter: make test-envoy starts one and comes here"]
-fn what_the_hosts_boringssl_signs_the_software_finds_good() {
+fn software_accepts_signatures_of_boringssl() {
     let envoy = foreign::Envoy::from_environment();
     let host = EnvoyCrypto::probe(|name, arguments| envoy.call(name, arguments));
     let (rsa, p256, p384) = (foreign::rsa_key(), foreign::p256_key(), foreign::p384_key());
@@ -50,8 +50,8 @@ fn what_the_hosts_boringssl_signs_the_software_finds_good() {
         (Algorithm::Es384, &p384),
     ] {
         let key = SigningKey::parse(algorithm, pem).unwrap();
-        // Of lengths around which a protocol buffer's length takes another byte, and ECDSA often enough for an r or s
-        // that is shorter, or has its top bit set.
+        // The lengths cross the sizes at which a protobuf length takes another octet. ECDSA runs often enough for an
+        // `r` or `s` that is shorter or has its top bit set.
         for length in (0..40).chain([127, 128, 16_383, 16_384]) {
             let message = vec![b'x'; length];
             let before = envoy.calls();

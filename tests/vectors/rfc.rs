@@ -2,18 +2,20 @@
 
 use onbehalf::crypto::{Algorithm, Crypto, Software};
 use onbehalf::jose::{CompactJws, KeySet, Selection, TokenError};
+use onbehalf_test_support::{base64url_decode, jws_part};
 use serde_json::{Value, json};
 
-/// What becomes of an example.
+/// The outcome of an example.
 #[derive(Debug, PartialEq, Eq)]
 enum Outcome {
     /// A JWT with a good signature.
     Good,
     /// The signature is good, but the payload is text and no set of claims.
     GoodOverText,
-    /// A JWT whose algorithm has no name here. The second value: why its key is skipped, where it has one.
+    /// A JWT whose algorithm is not supported. The second value is the reason for which its key is skipped, if it has
+    /// one.
     NoAlgorithm(Option<&'static str>),
-    /// The same over text.
+    /// A JWS over text whose algorithm is not supported.
     NoAlgorithmOverText(Option<&'static str>),
 }
 
@@ -34,7 +36,7 @@ const EXAMPLES: [(&str, Outcome); 10] = [
 ];
 
 #[test]
-fn the_examples_of_the_rfcs_are_judged_as_the_rfcs_do() {
+fn rfc_examples_have_the_verdicts_of_the_rfcs() {
     check(&Software);
 }
 
@@ -58,7 +60,7 @@ fn outcome(crypto: &dyn Crypto, jwk: &Value, token: &str) -> Outcome {
         let why = skipped.first().copied().filter(|_| !jwk.is_null());
         return if is_text { Outcome::NoAlgorithmOverText(why) } else { Outcome::NoAlgorithm(why) };
     };
-    // The cookbook has one RSA key for RS256 and PS384. Here a key says so when it is not for the usual algorithm.
+    // RFC 7520 has one RSA key for RS256 and PS384. Here a key names its algorithm unless that is the usual one.
     let mut jwk = jwk.clone();
     jwk["alg"] = alg(token).into();
     let (keys, _) = KeySet::read(json!({"keys": [jwk]}).to_string().as_bytes()).unwrap();
@@ -74,15 +76,9 @@ fn outcome(crypto: &dyn Crypto, jwk: &Value, token: &str) -> Outcome {
 /// The signing input, and the signature decoded.
 fn signed(token: &str) -> (&str, Vec<u8>) {
     let (signing_input, signature) = token.rsplit_once('.').unwrap();
-    (signing_input, decode(signature))
+    (signing_input, base64url_decode(signature))
 }
 
 fn alg(token: &str) -> String {
-    let header: Value = serde_json::from_slice(&decode(token.split('.').next().unwrap())).unwrap();
-    header["alg"].as_str().unwrap().to_owned()
-}
-
-fn decode(segment: &str) -> Vec<u8> {
-    use base64::Engine as _;
-    base64::prelude::BASE64_URL_SAFE_NO_PAD.decode(segment).unwrap()
+    jws_part(token, 0)["alg"].as_str().unwrap().to_owned()
 }

@@ -1,4 +1,4 @@
-//! Which verdict each vector must get, and how many there are of each sort.
+//! The verdict of each vector, and the number of vectors of each sort.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,9 +11,9 @@ use crate::wycheproof::{self, Group, Key};
 use crate::wycheproof::{CURVE_HASH, DER, ED448, ES256K, ES512, HMAC, LARGE_RSA, ODD_EXPONENT, OTHER_CURVE};
 use crate::wycheproof::{PSS_HASH, PSS_MASK, PSS_SALT, RSA_HASH};
 
-/// What Wycheproof judges by parameters that are not taken here: why, what refuses it (the reader of keys in its own
-/// words, or else the signature is not found good), how many vectors there are, and how many of those the vector itself
-/// says to be a signature by another algorithm: that one must find them good, and only that one.
+/// Vectors with parameters that this filter does not support: the reason, the check that refuses them (a reason of the
+/// JWK reader, or else a bad signature), the number of vectors, and the number of those whose comment names another
+/// algorithm. That algorithm, and only that one, must accept them.
 const REFUSED: [(&str, &str, usize, usize); 18] = [
     (LARGE_RSA, "not an RSA key of 2048 to 4096 bits with exponent 65537", 776, 0),
     (ODD_EXPONENT, "not an RSA key of 2048 to 4096 bits with exponent 65537", 5, 0),
@@ -38,11 +38,11 @@ const REFUSED: [(&str, &str, usize, usize); 18] = [
 const SIGNATURE: &str = "the signature";
 const NO_CONSTRUCTOR: &str = "no constructor for the curve";
 
-/// Where Wycheproof leaves the verdict open. RFC 7518 section 3.3 has the signature verified as RFC 8017 section 8.2.2
-/// says: it encodes what it expects, with NULL (appendix A.2.4), and compares.
+/// Vectors whose verdict Wycheproof leaves open. RFC 7518 section 3.3 requires RFC 8017 section 8.2.2, which encodes
+/// the expected digest with NULL (appendix A.2.4) and compares.
 const MISSING_NULL: &str = "MissingNull";
 
-/// Algorithm, and of its vectors how many are good, bad, and left open by Wycheproof (and refused here).
+/// Algorithm, and the numbers of its vectors that are valid, invalid, and left open by Wycheproof (refused here).
 const JUDGED: [(&str, usize, usize, usize); 9] = [
     ("RS256", 21, 749, 3),
     ("RS384", 21, 752, 3),
@@ -62,11 +62,11 @@ pub struct Verdicts {
     refused: BTreeMap<(&'static str, &'static str), (usize, usize)>,
     judged: BTreeMap<&'static str, (usize, usize, usize)>,
     wrong: Vec<String>,
-    /// How many signatures are of a form and an algorithm that a host's `verify_signature` can decide about.
+    /// Number of signatures that the host's `verify_signature` can decide.
     pub for_the_host: usize,
 }
 
-/// Has `crypto` judge every vector.
+/// Runs every vector through `crypto`.
 pub fn check(crypto: &dyn Crypto) -> Verdicts {
     let mut verdicts = Verdicts::default();
     for group in wycheproof::groups() {
@@ -80,7 +80,7 @@ pub fn check(crypto: &dyn Crypto) -> Verdicts {
     verdicts
 }
 
-/// The key as a provider's would be read. The second value: why there is none.
+/// The key as the reader of a provider's JWKS reads it, or the reason for which there is none.
 fn public_key(group: &Group) -> Result<PublicKey, &'static str> {
     let jwk = match &group.key {
         Key::Jwk(jwk) => jwk,
@@ -103,7 +103,7 @@ fn public_key(group: &Group) -> Result<PublicKey, &'static str> {
 }
 
 impl Verdicts {
-    /// By an algorithm that is offered: as Wycheproof says.
+    /// A supported algorithm must give Wycheproof's verdict.
     fn judge(&mut self, crypto: &dyn Crypto, group: &Group, name: &'static str, key: &PublicKey) {
         let algorithm = Algorithm::from_name(name).unwrap();
         let (valid, invalid, open) = self.judged.entry(name).or_default();
@@ -130,7 +130,7 @@ impl Verdicts {
         }
     }
 
-    /// By no algorithm that is offered: every one that takes the key is asked, if it is a key at all.
+    /// No supported algorithm may accept the signature, whichever takes the key.
     fn refuse(
         &mut self,
         crypto: &dyn Crypto,

@@ -1,6 +1,7 @@
-//! Project Wycheproof's vectors, read as they were published: what is signed with RSA, ECDSA, EdDSA or HMAC, in any
-//! form and with any hash, so that what JWS does not allow is among them.
+//! Project Wycheproof's vectors as published: all signatures by RSA, ECDSA, EdDSA or HMAC in any form and with any
+//! hash, also those that JWS does not allow.
 
+use onbehalf_test_support::base64url;
 use serde_json::Value;
 use wycheproof::{ecdsa, eddsa, mac, rsa_pkcs1_verify, rsa_pss_verify};
 
@@ -8,20 +9,21 @@ use wycheproof::{ecdsa, eddsa, mac, rsa_pkcs1_verify, rsa_pss_verify};
 pub struct Group {
     pub name: String,
     pub key: Key,
-    /// What RFC 7518 section 3.1 or RFC 8037 call these parameters, or why they have no name there or are not taken.
+    /// The name of these parameters in RFC 7518 section 3.1 or RFC 8037, or the reason for which they have none or are
+    /// not supported.
     pub algorithm: Result<&'static str, &'static str>,
     pub vectors: Vec<Vector>,
 }
 
-/// The key as the group has it.
+/// The key of the group.
 pub enum Key {
-    /// A JWK that Wycheproof wrote, or for a secret the one that RFC 7518 section 6.4 has.
+    /// The JWK that Wycheproof published, or the JWK of a secret (RFC 7518 section 6.4).
     Jwk(Value),
     Rsa {
         modulus: Vec<u8>,
         exponent: Vec<u8>,
     },
-    /// An uncompressed point, on the curve of that name.
+    /// An uncompressed point on a curve.
     Point {
         curve: String,
         bytes: Vec<u8>,
@@ -32,9 +34,9 @@ pub struct Vector {
     pub id: u64,
     pub message: Vec<u8>,
     pub signature: Vec<u8>,
-    /// Wycheproof's verdict; `Err` where it leaves it to the implementation, with the flag that says why.
+    /// Wycheproof's verdict, or the flag for which it leaves the verdict to the implementation.
     pub is_valid: Result<bool, String>,
-    /// The JWS algorithm that it was in fact made with, where the comment says that it is another than the group's.
+    /// The JWS algorithm of the signature, if the comment names another than the group's.
     pub made_as: Option<&'static str>,
 }
 
@@ -71,7 +73,7 @@ fn read(name: &str, set: &Value) -> Vec<Group> {
     groups
 }
 
-/// A group; or for HMAC, where each vector has its own key, as many as there are vectors.
+/// A group. For HMAC, where each vector has its own key, one group for each vector.
 fn split(name: &str, group: &Value) -> Vec<Group> {
     let tests = group["tests"].as_array().unwrap();
     let made = |key: Key, tests: &[Value]| Group {
@@ -81,7 +83,7 @@ fn split(name: &str, group: &Value) -> Vec<Group> {
         vectors: tests.iter().map(|test| vector(group, test)).collect(),
     };
     if text(group, "type") == "MacTest" {
-        let key = |test: &Value| Key::Jwk(serde_json::json!({"kty": "oct", "k": base64url(&hex(test, "key"))}));
+        let key = |test: &Value| Key::Jwk(serde_json::json!({"kty": "oct", "k": base64url(hex(test, "key"))}));
         return tests.iter().map(|test| made(key(test), std::slice::from_ref(test))).collect();
     }
     let jwk = group.get("publicKeyJwk").or_else(|| group.get("keyJwk"));
@@ -89,7 +91,7 @@ fn split(name: &str, group: &Value) -> Vec<Group> {
     let key = match (jwk, text(group, "type")) {
         (Some(jwk), _) => Key::Jwk(jwk.clone()),
         (None, kind) if kind.starts_with("Rsassa") => {
-            // A number there, with a zero in front where it would else be negative; unsigned octets in a JWK.
+            // Wycheproof has a signed number with a leading zero; a JWK has unsigned octets.
             let unsigned = |name: &str| {
                 let octets = hex(public, name);
                 octets.strip_prefix(&[0]).unwrap_or(&octets).to_vec()
@@ -179,9 +181,4 @@ fn hex(object: &Value, name: &str) -> Vec<u8> {
     let digits = text(object, name);
     assert!(digits.len().is_multiple_of(2));
     (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap()).collect()
-}
-
-fn base64url(bytes: &[u8]) -> String {
-    use base64::Engine as _;
-    base64::prelude::BASE64_URL_SAFE_NO_PAD.encode(bytes)
 }

@@ -1,6 +1,6 @@
 //! The numbers of the proxy-wasm ABI 0.2.1.
 
-/// What a host function returns.
+/// The status that a host function returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Status {
@@ -16,7 +16,7 @@ pub enum Status {
     Unimplemented = 12,
 }
 
-/// What a host function hands back: nothing, or the status that says why not.
+/// The result of a host function without a value.
 pub type Done = Result<(), Status>;
 
 pub mod map {

@@ -1,7 +1,7 @@
-//! Envoy's foreign functions `verify_signature` and `sign`, with its wire format and its quirks.
+//! Envoy's foreign functions `verify_signature` and `sign`, with their wire format.
 //!
-//! Keys are SubjectPublicKeyInfo, never a bare PKCS#1 key; ECDSA signatures are DER; RSA is PKCS#1 v1.5 and nothing
-//! else. The function has no policy on algorithm, curve or key size: that is the filter's to have.
+//! Keys are SubjectPublicKeyInfo, never a bare PKCS#1 key; ECDSA signatures are DER; RSA is PKCS#1 v1.5 only. The
+//! function restricts neither algorithm nor curve nor key size: the filter does.
 
 use p256::ecdsa::signature::hazmat::{PrehashSigner, PrehashVerifier};
 use rsa::pkcs1::DecodeRsaPrivateKey;
@@ -173,7 +173,7 @@ impl PrivateKey {
     }
 }
 
-/// The fields of a protobuf message whose values are all strings or bytes; of a repeated field the last counts.
+/// The fields of a protobuf message with string or bytes values only. The last value of a repeated field counts.
 struct Fields<'a>(Vec<(u64, &'a [u8])>);
 
 impl<'a> Fields<'a> {
@@ -234,7 +234,7 @@ mod tests {
 
     use super::*;
 
-    /// Arguments as a module writes them.
+    /// The arguments as a module encodes them.
     fn arguments(fields: &[(u8, &[u8])]) -> Vec<u8> {
         fields.iter().flat_map(|(number, value)| field(*number, value)).collect()
     }
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_signature_is_the_two_bytes_that_envoy_answers() {
+    fn valid_signature_gives_the_two_bytes_of_envoy() {
         let text = vec![b'x'; 300];
         let pkcs8 = key().to_pkcs8_der().expect("DER");
         let signed = sign(&arguments(&[(1, b"sha256"), (2, pkcs8.as_bytes()), (3, &text)])).expect("a result");
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn an_ecdsa_signature_in_jose_form_is_not_taken() {
+    fn ecdsa_signature_in_jose_form_is_refused() {
         let signature: DerSignature = SigningKey::from(key()).sign_prehash(&Sha256::digest(b"text")).expect("signs");
         let jose = Signature::from_der(signature.as_bytes()).expect("DER").to_bytes();
         let result = verify_signature(&arguments(&[(1, b"sha256"), (2, &spki()), (3, &jose), (4, b"text")]));
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn no_key_or_two_are_a_bad_argument_and_a_broken_one_is_an_answer() {
+    fn missing_or_second_key_is_a_bad_argument_and_a_broken_key_a_verdict() {
         let result = |key: &[(u8, &[u8])]| {
             let fields = [key, &[(1, b"sha256"), (3, b"s"), (4, b"t")]].concat();
             verify_signature(&arguments(&fields))

@@ -4,18 +4,18 @@ use std::fmt;
 
 use crate::abi::{PAIRS_LIMIT, PAIRS_LIMIT_BYTES};
 
-/// An ordered header map. Names and values are bytes: nothing promises UTF-8.
+/// An ordered header map. Names and values are octets and need not be UTF-8.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Headers(Vec<(Vec<u8>, Vec<u8>)>);
 
 impl Headers {
-    /// The first value of `name`, which is also all that a filter sees when it asks for one header.
+    /// The first value of `name`, which is the only one that a filter gets when it reads one header.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.find(name.as_bytes())
     }
 
-    /// The first value of `name` as text; the test fails if it isn't any.
+    /// The first value of `name` as text. The test fails if it is not UTF-8.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
         self.get(name).map(|value| std::str::from_utf8(value).expect("header value is UTF-8"))
@@ -56,13 +56,14 @@ impl Headers {
         self.0.retain(|(key, _)| *key != name);
     }
 
-    /// Envoy's `setCopy`: every line of that name goes, one comes at the end.
+    /// Envoy's `setCopy`: removes every value of the name and appends one.
     pub(crate) fn replace(&mut self, name: &[u8], value: &[u8]) {
         self.remove(name);
         self.add(name, value);
     }
 
-    /// The ABI's form: count, then the two lengths of each pair, then the pairs, each string ended by a zero.
+    /// The encoding of the ABI: count, then the two lengths of each pair, then the pairs, each string with a final
+    /// zero.
     pub(crate) fn encode(&self) -> Vec<u8> {
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).expect("header fits 4 GiB").to_le_bytes();
         if self.0.is_empty() {
@@ -82,7 +83,7 @@ impl Headers {
         out
     }
 
-    /// `None` for bytes that are no header map or exceed Envoy's limits. Envoy takes them for an empty one.
+    /// `None` for octets that are no header map or exceed Envoy's limits, which Envoy reads as an empty map.
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         if bytes.is_empty() {
             return Some(Self::default());
@@ -137,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_encoded_is_decoded() {
+    fn encoded_headers_decode_to_themselves() {
         let headers: Headers = [(&b"a"[..], &b"\xff\xfe"[..]), (b"b", b""), (b"a", b"again")].into_iter().collect();
         let bytes = headers.encode();
         assert_eq!(Headers::decode(&bytes), Some(headers));
@@ -149,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_line_is_read_and_every_line_is_replaced() {
+    fn first_value_is_read_and_all_values_are_replaced() {
         let mut headers: Headers = [("A", "1"), ("b", "2"), ("a", "3")].into_iter().collect();
         assert_eq!((headers.text("a"), headers.all("a").len()), (Some("1"), 2));
         headers.replace(b"A", b"4");

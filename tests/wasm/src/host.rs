@@ -1,4 +1,4 @@
-//! One running VM and what a test does to it.
+//! One running VM, and the events that a test makes for it.
 
 use std::collections::BTreeMap;
 
@@ -56,7 +56,7 @@ impl Host {
         host
     }
 
-    /// Whether the filter accepted its configuration.
+    /// Returns `true` if the filter accepted its configuration.
     #[must_use]
     pub fn configured(&self) -> bool {
         self.configured
@@ -67,7 +67,7 @@ impl Host {
         self.request_with_body(headers, b"")
     }
 
-    /// Sends a request. The filter sees its body only if it lets the headers pass.
+    /// Sends a request. The filter gets its body only if it continues with the headers.
     pub fn request_with_body<N: AsRef<[u8]>, V: AsRef<[u8]>>(&mut self, headers: &[(N, V)], body: &[u8]) -> StreamId {
         let id = self.next_stream;
         self.next_stream += 1;
@@ -84,13 +84,13 @@ impl Host {
         StreamId(id)
     }
 
-    /// What has become of a request.
+    /// The outcome of a request.
     #[must_use]
     pub fn outcome(&self, request: StreamId) -> Outcome {
         self.outcomes.get(&request.0).expect("a request of this host").clone()
     }
 
-    /// The client goes away, whatever the filter was doing for it.
+    /// Disconnects the client of a request.
     pub fn leave(&mut self, request: StreamId) {
         if let Some(outcome @ Outcome::Waiting) = self.outcomes.get_mut(&request.0) {
             *outcome = Outcome::Left;
@@ -98,8 +98,8 @@ impl Host {
         self.close(request.0);
     }
 
-    /// The upstream answers a forwarded request, which ends it. Gives the headers as the client gets them; where the
-    /// filter answers instead, the outcome says what.
+    /// The upstream answers a forwarded request, which ends it. Returns the response headers that the client gets. The
+    /// outcome has a local reply in their place.
     pub fn respond<N: AsRef<[u8]>, V: AsRef<[u8]>>(&mut self, request: StreamId, headers: &[(N, V)]) -> Headers {
         let forwarded = matches!(self.outcomes.get(&request.0), Some(Outcome::Forwarded(_)));
         assert!(forwarded, "only a forwarded request gets a response of the upstream");
@@ -113,13 +113,13 @@ impl Host {
         response
     }
 
-    /// The call-outs that wait for a reply, oldest first.
+    /// The callouts without a reply, oldest first.
     #[must_use]
     pub fn calls(&self) -> Vec<Call> {
         self.store.data().calls.values().cloned().collect()
     }
 
-    /// Delivers the reply to a call-out.
+    /// Delivers the reply to a callout.
     pub fn answer(&mut self, call: CallId, reply: Reply) {
         let vm = self.store.data_mut();
         vm.calls.remove(&call).expect("the call-out is answered once");
@@ -127,7 +127,7 @@ impl Host {
         let size = |length: usize| u32::try_from(length).expect("a reply fits 4 GiB");
         let (headers, body) = (size(reply.headers.len()), size(reply.body.len()));
         if broken {
-            // The number stays until the next failure, as in Envoy; the text does not.
+            // The status stays until the next failure, as in Envoy. The text does not.
             vm.status = (Status::BrokenConnection as u32, "reset");
         }
         vm.reply = Some(reply);
@@ -138,12 +138,12 @@ impl Host {
         vm.status.1 = "";
     }
 
-    /// Changes how dispatches to a cluster go from now on.
+    /// Changes the state of a cluster for later dispatches.
     pub fn set_cluster(&mut self, name: &str, state: Cluster) {
         self.store.data_mut().clusters.insert(name.to_owned(), state);
     }
 
-    /// Delivers the wake-ups of this VM's queues until none is left, and says how many there were.
+    /// Delivers the wake-ups of this VM's queues until none is left, and returns their number.
     pub fn run_queue(&mut self) -> usize {
         let mut delivered = 0;
         while self.run_queue_once() {
@@ -152,7 +152,7 @@ impl Host {
         delivered
     }
 
-    /// Delivers one wake-up of this VM's queues; says whether there was one.
+    /// Delivers one wake-up of this VM's queues. Returns `true` if there was one.
     pub fn run_queue_once(&mut self) -> bool {
         let Some(ready) = self.store.data().world.next_ready(self.store.data().number) else {
             return false;
@@ -161,7 +161,7 @@ impl Host {
         true
     }
 
-    /// Fires the timer, if the filter has set one; says whether it had.
+    /// Fires the timer. Returns `true` if the filter has set one.
     pub fn tick(&mut self) -> bool {
         if self.store.data().tick_period == 0 {
             return false;
@@ -171,13 +171,13 @@ impl Host {
         true
     }
 
-    /// Milliseconds between ticks, 0 for none.
+    /// Milliseconds between ticks; 0 means no tick.
     #[must_use]
     pub fn tick_period(&self) -> u32 {
         self.store.data().tick_period
     }
 
-    /// Moves the clock of the world, then fires the timer once.
+    /// Moves the clock of the world forward and fires the timer once.
     pub fn advance(&mut self, seconds: u64) {
         self.store.data().world.advance(seconds);
         self.tick();
@@ -200,13 +200,13 @@ impl Host {
         self.logs().iter().map(|log| format!("{} {}\n", log.level, log.text)).collect()
     }
 
-    /// How often each host function was called since the start.
+    /// Number of calls of each host function since the start.
     #[must_use]
     pub fn hostcalls(&self) -> &Counts {
         &self.store.data().counts
     }
 
-    /// How often each host function was called on behalf of one request.
+    /// Number of calls of each host function for one request.
     #[must_use]
     pub fn hostcalls_of(&self, request: StreamId) -> Counts {
         let open = self.store.data().streams.get(&request.0).map(|stream| &stream.counts);
@@ -219,14 +219,14 @@ impl Host {
         self.store.data().memory.map_or(0, |memory| memory.data_size(&self.store))
     }
 
-    /// Why the VM is dead, if it is.
+    /// The trap that ended the VM, if any.
     #[must_use]
     pub fn trap(&self) -> Option<&str> {
         self.trap.as_deref()
     }
 
     /// Calls an exported function as context `context`. `None` if the VM is dead, has no such function or may not be
-    /// called so. Afterwards what the filter decided is carried out, as Envoy does once the VM has returned.
+    /// called so. Carries out the filter's decisions afterwards, as Envoy does once the VM has returned.
     fn call(&mut self, name: &str, context: u32, arguments: &[u32]) -> Option<i32> {
         if self.trap.is_some() || self.store.data().denied.contains(name) {
             return None;
@@ -264,7 +264,7 @@ impl Host {
         assert!(survives, "the module trapped in {trap}\nlog:\n{text}");
     }
 
-    /// Takes the action that a callback of a request returned, then carries out.
+    /// Applies the action that a callback of a request returned, and carries out the filter's decisions.
     fn returned(&mut self, id: u32, action: Option<i32>) {
         let goes_on = action.unwrap_or(i32::from(self.trap.is_some())) == action::CONTINUE;
         if let Some(stream) = self.store.data_mut().streams.get_mut(&id) {
@@ -276,7 +276,7 @@ impl Host {
         self.carry_out();
     }
 
-    /// Applies what the filter decided for each request, and fails the test on what it should never do.
+    /// Carries out the filter's decision for each request, and fails the test on an incorrect one.
     fn carry_out(&mut self) {
         let faults = std::mem::take(&mut self.store.data_mut().faults);
         assert!(faults.is_empty(), "the filter did what it must not: {}\nlog:\n{}", faults.join("; "), self.log_text());
@@ -314,14 +314,14 @@ impl Host {
         }
     }
 
-    /// Envoy runs its own answer through the filters' response side, then ends the request.
+    /// Envoy runs a local reply through the response side of the filters and then ends the request.
     fn reply(&mut self, id: u32, answer: Answer) {
         let mut headers = Headers::from_iter([(":status", answer.status.to_string())]);
         headers.add(b"content-length", answer.body.len().to_string().as_bytes());
         for (name, value) in answer.headers.iter() {
             headers.add(name, value);
         }
-        // In the place of a response, Envoy's own answer bypasses the filters.
+        // A local reply in place of a response bypasses the filters.
         let responds = self.store.data().streams.get(&id).is_some_and(|stream| stream.responds);
         let headers = if responds { headers } else { self.response(id, headers) };
         self.outcomes.insert(id, Outcome::Answered(Answer { headers, ..answer }));

@@ -1,8 +1,8 @@
 //! A proxy-wasm host for tests: it runs the compiled filter natively and behaves as Envoy 1.40 was measured to.
 //!
-//! Everything is state that a test reads and changes; nothing is expected in advance and nothing happens by itself.
-//! A request is sent and its [`Outcome`] read; the call-outs it caused are listed by [`Host::calls`] and answered in any
-//! order, late, or never; the clock moves when [`World::advance`] says so.
+//! All state can be read and changed by a test; no calls are expected in advance and nothing happens by itself. A test
+//! sends a request and reads its [`Outcome`]; [`Host::calls`] lists the callouts, which are answered in any order,
+//! late, or never; [`World::advance`] moves the clock.
 //!
 //! ```no_run
 //! use onbehalf_wasm_tests::{Module, Outcome, Reply};

@@ -1,4 +1,4 @@
-//! What host functions do to the guest's memory.
+//! Access of host functions to the guest's memory.
 
 use wasmtime::Caller;
 

@@ -24,7 +24,7 @@ impl Module {
         FILTER.get_or_init(|| Self::read(&Self::path()))
     }
 
-    /// Where the filter under test lies.
+    /// The path of the filter under test.
     #[must_use]
     pub fn path() -> PathBuf {
         if let Some(path) = std::env::var_os("ONBEHALF_WASM") {
@@ -59,7 +59,7 @@ impl Module {
         Self { engine, code }
     }
 
-    /// What the module wants from its host, as `module.function`.
+    /// The imports of the module, as `module.function`.
     #[must_use]
     pub fn imports(&self) -> Vec<String> {
         self.code.imports().map(|import| format!("{}.{}", import.module(), import.name())).collect()

@@ -1,4 +1,4 @@
-//! What the host promises to notice, tested with guests of a few instructions that do it.
+//! Faults that the host detects, tested with guests of a few instructions.
 
 use wasm_encoder::{
     CodeSection, ConstExpr, DataSection, EntityType, ExportKind, ExportSection, Function, FunctionSection,
@@ -10,7 +10,8 @@ use crate::{Cluster, Host, Module, Outcome, Reply, StreamId};
 /// A call of a host function with constant arguments.
 type Call<'a> = (&'a str, &'a [i32]);
 
-/// What a guest does in one callback: the callback's name and number of parameters, its calls, what it returns.
+/// The code of a guest in one callback: the callback's name and number of parameters, its calls, and the value that it
+/// returns.
 type Callback<'a> = (&'a str, usize, &'a [Call<'a>], Option<i32>);
 
 const HEADERS: &str = "proxy_on_request_headers";
@@ -18,13 +19,13 @@ const PAUSE: Option<i32> = Some(1);
 const CONTINUE: Option<i32> = Some(0);
 const ANSWER: Call<'static> = ("proxy_send_local_response", &[403, 0, 0, 0, 0, 0, 0, -1]);
 const RESUME: Call<'static> = ("proxy_continue_stream", &[0]);
-/// Where the guest's memory holds a text, and what it is.
+/// The address of a text in the guest's memory, and the text.
 const CLUSTER: (i32, &[u8]) = (1024, b"idp");
 const PAIRS: i32 = 2048;
 /// A call that traps in the guest.
 const TRAP: Call<'static> = ("trap", &[]);
 
-/// The module whose callbacks do just that.
+/// The module with these callbacks.
 fn guest(callbacks: &[Callback<'_>]) -> Module {
     let called = callbacks.iter().flat_map(|(_, _, calls, _)| calls.iter()).filter(|call| call.0 != TRAP.0);
     let mut imports: Vec<(&str, usize)> = called.map(|(name, arguments)| (*name, arguments.len())).collect();
@@ -92,29 +93,29 @@ fn request(callbacks: &[Callback<'_>]) -> Outcome {
 }
 
 #[test]
-fn a_request_is_forwarded_paused_or_answered() {
+fn request_is_forwarded_paused_or_answered() {
     assert!(matches!(request(&[(HEADERS, 3, &[], CONTINUE)]), Outcome::Forwarded(_)));
     assert_eq!(request(&[(HEADERS, 3, &[], PAUSE)]), Outcome::Waiting);
     assert_eq!(request(&[(HEADERS, 3, &[ANSWER], PAUSE)]).answer().status, 403);
-    // Envoy stops at an answer, whatever the callback returns.
+    // Envoy stops at a local reply, whatever the callback returns.
     assert_eq!(request(&[(HEADERS, 3, &[ANSWER], CONTINUE)]).answer().status, 403);
 }
 
 #[test]
 #[should_panic(expected = "decided twice")]
-fn two_answers_to_one_request_are_noticed() {
+fn two_local_replies_to_one_request_fail_the_test() {
     request(&[(HEADERS, 3, &[ANSWER, ANSWER], PAUSE)]);
 }
 
 #[test]
 #[should_panic(expected = "decided twice")]
-fn an_answer_and_a_resumption_are_noticed() {
+fn local_reply_and_resumption_fail_the_test() {
     request(&[(HEADERS, 3, &[ANSWER, RESUME], PAUSE)]);
 }
 
 #[test]
 #[should_panic(expected = "decided twice")]
-fn a_second_decision_in_a_later_callback_is_noticed() {
+fn second_decision_in_a_later_callback_fails_the_test() {
     let on_tick: &[Call<'_>] = &[("proxy_set_effective_context", &[2]), RESUME];
     let configure: &[Call<'_>] = &[("proxy_set_tick_period_milliseconds", &[1])];
     let mut host = start(&[
@@ -128,13 +129,13 @@ fn a_second_decision_in_a_later_callback_is_noticed() {
 
 #[test]
 #[should_panic(expected = "on no request")]
-fn an_answer_to_no_request_is_noticed() {
+fn local_reply_to_no_stream_fails_the_test() {
     start(&[("proxy_on_vm_start", 2, &[ANSWER], Some(1))]);
 }
 
 #[test]
 #[should_panic(expected = "Envoy loses the edit")]
-fn an_edit_of_headers_that_have_left_is_noticed() {
+fn edit_of_headers_already_sent_fails_the_test() {
     let edit: Call<'_> = ("proxy_remove_header_map_value", &[0, CLUSTER.0, 3]);
     request(&[(HEADERS, 3, &[RESUME, edit], PAUSE)]);
 }
@@ -143,13 +144,13 @@ const DISPATCH: Call<'static> = ("proxy_http_call", &[CLUSTER.0, 3, PAIRS, 61, 0
 
 #[test]
 #[should_panic(expected = "the SDK drops the reply")]
-fn a_call_out_of_a_request_is_noticed() {
+fn callout_of_a_stream_context_fails_the_test() {
     assert_eq!(pairs().len(), 61);
     request(&[(HEADERS, 3, &[DISPATCH], PAUSE)]);
 }
 
 #[test]
-fn a_call_out_belongs_to_the_root_and_its_reply_finds_who_still_waits() {
+fn callout_belongs_to_the_root_and_its_reply_finds_waiting_streams() {
     let reply: &[Call<'_>] = &[("proxy_set_effective_context", &[3]), RESUME];
     let mut host = start(&[
         ("proxy_on_vm_start", 2, &[DISPATCH], Some(1)),
@@ -165,7 +166,7 @@ fn a_call_out_belongs_to_the_root_and_its_reply_finds_who_still_waits() {
 }
 
 #[test]
-fn a_dispatch_to_no_cluster_or_a_broken_one_makes_no_call() {
+fn dispatch_to_a_missing_or_broken_cluster_makes_no_call() {
     for state in [Cluster::Unknown, Cluster::Failing] {
         let configure: &[Call<'_>] = &[("proxy_set_tick_period_milliseconds", &[1])];
         let mut host = start(&[("proxy_on_configure", 2, configure, Some(1)), ("proxy_on_tick", 1, &[DISPATCH], None)]);
@@ -180,12 +181,12 @@ fn a_dispatch_to_no_cluster_or_a_broken_one_makes_no_call() {
 
 #[test]
 #[should_panic(expected = "the module trapped in proxy_on_request_headers")]
-fn a_trap_fails_the_test() {
+fn trap_fails_the_test() {
     request(&[(HEADERS, 3, &[TRAP], PAUSE)]);
 }
 
 #[test]
-fn a_trap_that_the_test_wants_to_see_leaves_requests_hanging_as_in_envoy() {
+fn expected_trap_leaves_requests_hanging_as_in_envoy() {
     let module = guest(&[(HEADERS, 3, &[TRAP], PAUSE)]);
     let mut host = module.host().survives_traps().start();
     let request = host.request(&[(":path", "/")]);
@@ -194,7 +195,7 @@ fn a_trap_that_the_test_wants_to_see_leaves_requests_hanging_as_in_envoy() {
 }
 
 #[test]
-fn a_denied_capability_is_neither_carried_out_nor_called() {
+fn denied_capability_is_neither_executed_nor_called() {
     let module = guest(&[(HEADERS, 3, &[ANSWER], PAUSE)]);
     let mut host = module.host().deny("proxy_send_local_response").start();
     let first = host.request(&[(":path", "/")]);

@@ -1,4 +1,4 @@
-//! What a VM is started with: the part of Envoy's configuration that a filter notices.
+//! Setup of a VM: the part of Envoy's configuration that a filter can observe.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,7 +42,7 @@ impl<'a> Setup<'a> {
         }
     }
 
-    /// Puts the VM beside the others of `world`.
+    /// Puts the VM into `world`, with its other VMs.
     #[must_use]
     pub fn world(mut self, world: &World) -> Self {
         self.world = world.clone();
@@ -70,14 +70,14 @@ impl<'a> Setup<'a> {
         self
     }
 
-    /// A cluster that call-outs may name.
+    /// A cluster that callouts may name.
     #[must_use]
     pub fn cluster(mut self, name: &str) -> Self {
         self.clusters.insert(name.to_owned(), Cluster::Known);
         self
     }
 
-    /// Leaves out a foreign function (`verify_signature`, `sign`), as an older Envoy or another host does.
+    /// Omits a foreign function (`verify_signature`, `sign`), as an older Envoy or another host does.
     #[must_use]
     pub fn without_foreign_function(mut self, name: &str) -> Self {
         self.absent_foreign.insert(name.to_owned());
@@ -91,15 +91,15 @@ impl<'a> Setup<'a> {
         self
     }
 
-    /// A property, its path written with dots.
+    /// A property, with dots in its path.
     #[must_use]
     pub fn property(mut self, path: &str, value: &[u8]) -> Self {
         self.properties.insert(path.replace('.', "\0").into_bytes(), value.to_vec());
         self
     }
 
-    /// The log level that the filter is told of, 0 (trace) to 5 (critical); info if not set. Every line that the
-    /// filter sends is kept, whatever its level.
+    /// The log level that the filter reads, 0 (trace) to 5 (critical); info by default. The host keeps every line,
+    /// whatever its level.
     #[must_use]
     pub fn log_level(mut self, level: u32) -> Self {
         self.log_level = level;
@@ -113,7 +113,7 @@ impl<'a> Setup<'a> {
         self
     }
 
-    /// Instantiates the module and configures it. Ask [`Host::configured`] whether it accepted.
+    /// Instantiates the module and configures it. [`Host::configured`] tells if the filter accepted.
     #[must_use]
     pub fn start(self) -> Host {
         let module = self.module;

@@ -1,4 +1,4 @@
-//! The state of one VM: its streams, call-outs, logs and counts.
+//! The state of one VM: streams, callouts, log lines and counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,24 +10,24 @@ use crate::headers::Headers;
 use crate::setup::Setup;
 use crate::world::World;
 
-/// How often each host function was called, by name.
+/// Number of calls of each host function, by name.
 pub type Counts = BTreeMap<&'static str, u64>;
 
-/// What became of a request.
+/// The outcome of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// The filter paused it and has not decided.
     Waiting,
-    /// It goes on to the upstream with these headers.
+    /// The request was forwarded to the upstream with these headers.
     Forwarded(Headers),
-    /// The filter answered it.
+    /// The filter sent a local reply.
     Answered(Answer),
-    /// Its client left before a decision.
+    /// The client disconnected before a decision.
     Left,
 }
 
 impl Outcome {
-    /// The answer; the test fails if there is none.
+    /// The local reply. The test fails if there is none.
     #[must_use]
     pub fn answer(self) -> Answer {
         match self {
@@ -36,7 +36,7 @@ impl Outcome {
         }
     }
 
-    /// The headers as the upstream gets them; the test fails if the request was not forwarded.
+    /// The headers that the upstream gets. The test fails if the request was not forwarded.
     #[must_use]
     pub fn forwarded(self) -> Headers {
         match self {
@@ -46,7 +46,7 @@ impl Outcome {
     }
 }
 
-/// A response that the filter made itself.
+/// A local reply of the filter.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Answer {
     pub status: u32,
@@ -62,23 +62,23 @@ impl Answer {
     }
 }
 
-/// The identity of a call-out within its VM.
+/// The identity of a callout within its VM.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CallId(pub(crate) u32);
 
-/// A call-out that waits for its reply.
+/// A callout without a reply.
 #[derive(Clone)]
 pub struct Call {
     pub id: CallId,
     pub cluster: String,
     pub headers: Headers,
     pub body: Vec<u8>,
-    /// Milliseconds; 0 waits for ever.
+    /// The timeout in milliseconds; 0 means no timeout.
     pub timeout: u32,
 }
 
 impl Call {
-    /// The path that is called.
+    /// The path of the call.
     #[must_use]
     pub fn path(&self) -> &str {
         self.headers.text(":path").unwrap_or_default()
@@ -91,7 +91,7 @@ impl Call {
     }
 }
 
-/// What comes back for a call-out.
+/// The reply to a callout.
 #[derive(Clone)]
 pub struct Reply {
     pub(crate) headers: Headers,
@@ -99,7 +99,7 @@ pub struct Reply {
 }
 
 impl Reply {
-    /// An answer of the provider itself. Envoy marks such an answer with the time that it took.
+    /// A response of the provider. Envoy adds the time that it took.
     #[must_use]
     pub fn new(status: u16, content_type: &str, body: impl AsRef<[u8]>) -> Self {
         let status = status.to_string();
@@ -125,13 +125,13 @@ impl Reply {
         self
     }
 
-    /// What Envoy makes up when the time is over.
+    /// The response that Envoy creates on a timeout.
     #[must_use]
     pub fn timeout() -> Self {
         Self::made_up("504", "upstream request timeout")
     }
 
-    /// What Envoy makes up when nobody listens.
+    /// The response that Envoy creates when no connection can be made.
     #[must_use]
     pub fn refused() -> Self {
         let reason =
@@ -139,7 +139,7 @@ impl Reply {
         Self::made_up("503", reason)
     }
 
-    /// A stream that broke, or a body beyond Envoy's buffer: no headers and no body at all.
+    /// A reset stream, or a body beyond Envoy's buffer: no headers and no body.
     #[must_use]
     pub fn reset() -> Self {
         Self { headers: Headers::default(), body: Vec::new() }
@@ -181,14 +181,14 @@ impl fmt::Debug for Reply {
     }
 }
 
-/// How a dispatch to a cluster goes.
+/// The state of a cluster, which decides the outcome of a dispatch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cluster {
-    /// The call goes out.
+    /// The call is made.
     Known,
-    /// There is no such cluster: `BadArgument` at once.
+    /// The cluster does not exist: `BadArgument` at once.
     Unknown,
-    /// There is, but the call fails at once: `InternalFailure`.
+    /// The cluster exists, but the call fails at once: `InternalFailure`.
     Failing,
 }
 
@@ -210,19 +210,19 @@ pub(crate) enum Act {
 #[derive(Default)]
 pub(crate) struct Stream {
     pub(crate) request: Headers,
-    /// Envoy takes the headers away when the request goes on.
+    /// Envoy removes the headers once the request is forwarded.
     pub(crate) has_request: bool,
     pub(crate) response: Option<Headers>,
     pub(crate) body: Vec<u8>,
     pub(crate) has_body: bool,
     pub(crate) acts: Vec<Act>,
     pub(crate) applied: bool,
-    /// Whether the upstream has answered.
+    /// `true` once the upstream has answered.
     pub(crate) responds: bool,
     pub(crate) counts: Counts,
 }
 
-/// What the host functions read and change.
+/// The state that the host functions read and change.
 pub(crate) struct Vm {
     pub(crate) world: World,
     pub(crate) number: u32,
@@ -246,9 +246,9 @@ pub(crate) struct Vm {
     /// Set by the guest for the rest of the callback; 0 if not.
     pub(crate) effective: u32,
     pub(crate) configuring: bool,
-    /// How many callbacks run, one inside the other.
+    /// Number of nested callbacks that run.
     pub(crate) depth: usize,
-    /// What has been asked of the host since its event loop turned.
+    /// Number of actions that the module has requested since the event loop turned.
     pub(crate) actions: usize,
     pub(crate) streams: BTreeMap<u32, Stream>,
     pub(crate) tick_period: u32,
@@ -264,7 +264,7 @@ pub(crate) struct Vm {
 
 impl Vm {
     pub(crate) fn new(setup: Setup<'_>) -> Self {
-        /// What Envoy allows a module.
+        /// Permissions of a module.
         const MEMORY_LIMIT: usize = 1 << 30;
         Self {
             number: setup.world.enter(),
@@ -300,7 +300,7 @@ impl Vm {
         }
     }
 
-    /// The context that a host function works on: the effective one while it exists, else the current one.
+    /// The context of a host function: the effective context while it exists, else the current one.
     pub(crate) fn context(&self) -> u32 {
         if self.effective != 0 && self.exists(self.effective) { self.effective } else { self.current }
     }
@@ -309,13 +309,13 @@ impl Vm {
         context == self.root || self.streams.contains_key(&context)
     }
 
-    /// The stream that a host function works on, if it isn't the root context.
+    /// The stream of a host function, if its context is not the root context.
     pub(crate) fn stream(&mut self) -> Option<&mut Stream> {
         let context = self.context();
         self.streams.get_mut(&context)
     }
 
-    /// Counts a call of a host function, and says whether the filter may make it.
+    /// Counts a call of a host function. Returns `true` if the filter has the capability.
     pub(crate) fn admit(&mut self, name: &'static str) -> bool {
         *self.counts.entry(name).or_default() += 1;
         if let Some(stream) = self.stream() {
@@ -324,8 +324,8 @@ impl Vm {
         !self.denied.contains(name)
     }
 
-    /// Notes that the host carries something out when the callback is over. Envoy runs the callbacks that come of it inside the one
-    /// before: V8's stack ends at some 300 of them, sooner with other filters.
+    /// Records an action for after the callback. Envoy runs the callbacks that follow inside the current one: V8's
+    /// stack ends at some 300 of them, sooner with other filters.
     pub(crate) fn act(&mut self) {
         const MOST_ACTIONS: usize = 32;
         self.actions += 1;
@@ -336,7 +336,7 @@ impl Vm {
         }
     }
 
-    /// Notes what no correct filter does; the test fails when the callback returns.
+    /// Records a fault of the filter. The test fails when the callback returns.
     pub(crate) fn fault(&mut self, what: impl Into<String>) {
         self.faults.push(what.into());
     }

@@ -1,12 +1,14 @@
-//! What the VMs of one Envoy share: the clock, shared data, queues and metrics.
+//! State that the VMs of one Envoy share: the clock, shared data, queues and metrics.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
+use onbehalf_test_support::Random;
+
 use crate::abi::{Done, Status};
 
-/// The process around the VMs. Clones are the same world.
+/// The process of the VMs. Clones refer to the same world.
 #[derive(Clone)]
 pub struct World(Rc<RefCell<Shared>>);
 
@@ -20,7 +22,7 @@ pub enum Metric {
 
 struct Shared {
     now: u64,
-    random: u64,
+    random: Random,
     vms: u32,
     data: BTreeMap<(String, Vec<u8>), (Vec<u8>, u32)>,
     next_cas: u32,
@@ -37,7 +39,7 @@ struct Queue {
     items: VecDeque<Vec<u8>>,
 }
 
-/// A wake-up that waits for delivery: queue `queue` has something for root context `root` of VM `owner`.
+/// An undelivered wake-up: queue `queue` has a message for root context `root` of VM `owner`.
 #[derive(Clone, Copy)]
 pub(crate) struct Ready {
     owner: u32,
@@ -45,7 +47,7 @@ pub(crate) struct Ready {
     pub(crate) queue: u32,
 }
 
-/// 2026-11-23 00:00:00 UTC, where every world starts.
+/// 2026-11-23 00:00:00 UTC, the start time of every world.
 const START: u64 = 1_795_392_000;
 const SECOND: u64 = 1_000_000_000;
 
@@ -53,7 +55,7 @@ impl Default for World {
     fn default() -> Self {
         Self(Rc::new(RefCell::new(Shared {
             now: START * SECOND,
-            random: 0x9e37_79b9_7f4a_7c15,
+            random: Random::from_seed(0),
             vms: 0,
             data: BTreeMap::new(),
             next_cas: 1,
@@ -71,7 +73,7 @@ impl World {
         self.now_nanoseconds() / SECOND
     }
 
-    /// Moves the clock, which is the only thing that does. No tick and no time-out comes of it by itself.
+    /// Moves the clock. No other function does, and it causes neither a tick nor a timeout by itself.
     pub fn advance(&self, seconds: u64) {
         self.0.borrow_mut().now += seconds * SECOND;
     }
@@ -87,7 +89,7 @@ impl World {
         self.0.borrow().metrics.clone()
     }
 
-    /// A counter's value; 0 if nothing has counted.
+    /// The value of a counter; 0 if it does not exist.
     #[must_use]
     pub fn counter(&self, name: &str) -> u64 {
         match self.0.borrow().metrics.get(name) {
@@ -97,7 +99,7 @@ impl World {
         }
     }
 
-    /// Every key and value of the shared data, whichever `vm_id` it belongs to.
+    /// Every key and value of the shared data, of every `vm_id`.
     #[must_use]
     pub fn shared_data(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
         self.0.borrow().data.iter().map(|((_, key), (value, _))| (key.clone(), value.clone())).collect()
@@ -117,19 +119,11 @@ impl World {
         shared.vms
     }
 
-    /// Random bytes that are the same in each run of a test (splitmix64).
+    /// Random octets that are the same in each run of a test.
     pub(crate) fn random(&self, length: usize) -> Vec<u8> {
-        let mut shared = self.0.borrow_mut();
-        let mut bytes = Vec::with_capacity(length + 8);
-        while bytes.len() < length {
-            shared.random = shared.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut word = shared.random;
-            word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            bytes.extend((word ^ (word >> 31)).to_le_bytes());
-        }
-        bytes.truncate(length);
-        bytes
+        let mut octets = vec![0; length];
+        self.0.borrow_mut().random.fill(&mut octets);
+        octets
     }
 
     pub(crate) fn data(&self, vm_id: &str, key: &[u8]) -> Result<(Vec<u8>, u32), Status> {
@@ -149,7 +143,7 @@ impl World {
         Ok(())
     }
 
-    /// Registering a name again keeps what is queued and takes the wake-ups over.
+    /// A second registration of a name keeps the messages and gets the later wake-ups.
     pub(crate) fn register_queue(&self, vm_id: &str, name: &[u8], owner: u32, root: u32) -> u32 {
         let found = self.resolve_queue(vm_id, name);
         let mut shared = self.0.borrow_mut();
@@ -204,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wrong_cas_creates_and_does_not_overwrite() {
+    fn wrong_cas_creates_and_does_not_overwrite() {
         let world = World::default();
         assert_eq!(world.set_data("vm", b"k", b"1", u32::MAX), Ok(()));
         assert_eq!(world.set_data("vm", b"k", b"2", u32::MAX), Err(Status::CasMismatch));
@@ -217,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn who_registers_a_queue_last_is_woken_and_finds_what_was_in_it() {
+    fn last_vm_to_register_a_queue_is_woken_and_finds_its_messages() {
         let world = World::default();
         let (first, second) = (world.enter(), world.enter());
         let queue = world.register_queue("", b"q", first, 1);

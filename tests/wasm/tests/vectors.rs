@@ -1,5 +1,5 @@
-//! The emulated `verify_signature` gives the verdicts that Envoy's own was measured to give (`tests/envoy/vectors.test.mjs`),
-//! so that what the other tests here find holds there.
+//! The emulated `verify_signature` gives the verdicts measured with Envoy's own (`tests/envoy/vectors.test.mjs`), so
+//! the other tests here hold for Envoy.
 
 #[path = "../../vectors/verdicts.rs"]
 mod verdicts;
@@ -12,7 +12,7 @@ use onbehalf::crypto::EnvoyCrypto;
 use onbehalf_wasm_tests::foreign;
 
 #[test]
-fn the_emulated_function_gives_every_vector_its_verdict() {
+fn emulated_function_gives_every_vector_its_verdict() {
     let calls = Cell::new(0);
     let host = EnvoyCrypto::probe(|name, arguments| {
         assert_eq!(name, "verify_signature");

@@ -1,4 +1,4 @@
-//! Call-outs and foreign functions.
+//! Callouts and foreign functions.
 
 use crate::abi::{Done, Status};
 use crate::foreign;
@@ -6,7 +6,7 @@ use crate::headers::Headers;
 use crate::memory::Guest;
 use crate::vm::{Call, CallId};
 
-/// The call belongs to the root context, whoever makes it: it survives the request.
+/// The call belongs to the root context, whichever context makes it, and survives the request.
 #[allow(clippy::too_many_arguments, reason = "the ABI's own signature")]
 pub(super) fn http_call(
     guest: &mut Guest<'_, '_>,

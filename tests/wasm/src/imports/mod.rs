@@ -12,8 +12,8 @@ use crate::abi::{Done, Status};
 use crate::memory::Guest;
 use crate::vm::Vm;
 
-/// Registers host functions: each call is counted under its name, refused if the VM may not make it, and its
-/// `Result` turned into the number that the guest gets.
+/// Registers host functions. Each call is counted under its name, refused if the VM lacks the capability, and its
+/// `Result` becomes the status that the guest gets.
 macro_rules! functions {
     ($linker:ident, $namespace:literal, $code:path, $refused:expr;
      $($name:ident => $function:path, ($($argument:ident: $type:ty),*);)*) => {$(
@@ -33,7 +33,7 @@ pub(crate) fn link(linker: &mut Linker<Vm>, code: &Module) -> wasmtime::Result<(
     link_grpc(linker, code)
 }
 
-/// The SDK imports the gRPC functions, used or not. A filter that calls one gets what a host without gRPC says.
+/// The SDK always imports the gRPC functions. They return the status of a host without gRPC.
 fn link_grpc(linker: &mut Linker<Vm>, code: &Module) -> wasmtime::Result<()> {
     for import in code.imports().filter(|import| import.name().starts_with("proxy_grpc_")) {
         let ExternType::Func(kind) = import.ty() else { continue };
@@ -97,7 +97,7 @@ fn link_wasi(linker: &mut Linker<Vm>) -> wasmtime::Result<()> {
         random_get => wasi::random_get, (buffer: u32, length: u32);
         fd_write => wasi::fd_write, (fd: u32, vectors: u32, count: u32, written: u32);
     }
-    // Envoy notes an error and the module runs into the `unreachable` behind the call.
+    // Envoy records an error, and the module traps at the `unreachable` after the call.
     linker.func_wrap("wasi_snapshot_preview1", "proc_exit", |_: Caller<'_, Vm>, _code: u32| {})?;
     Ok(())
 }

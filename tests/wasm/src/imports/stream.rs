@@ -1,11 +1,11 @@
-//! Headers, bodies, properties, and what ends a request.
+//! Headers, bodies, properties, local replies and resumption.
 
 use crate::abi::{Done, Status, buffer, map, stream};
 use crate::headers::Headers;
 use crate::memory::Guest;
 use crate::vm::{Act, Answer, Vm};
 
-/// The header map to read, if the callback has one of that kind.
+/// The header map that the callback may read, if it has one of this kind.
 fn readable(vm: &mut Vm, kind: u32) -> Result<Option<&Headers>, Status> {
     if kind > map::LAST {
         return Err(Status::BadArgument);
@@ -20,7 +20,7 @@ fn readable(vm: &mut Vm, kind: u32) -> Result<Option<&Headers>, Status> {
     })
 }
 
-/// Changes a header map. Envoy answers `Ok` where there is none to change and the edit is lost: a fault of the filter.
+/// Changes a header map. Envoy returns `Ok` where there is none and drops the edit, which is a fault of the filter.
 fn change(vm: &mut Vm, kind: u32, what: &str, change: impl FnOnce(&mut Headers)) -> Done {
     if kind > map::LAST {
         return Err(Status::BadArgument);
@@ -91,7 +91,7 @@ pub(super) fn get_buffer(guest: &mut Guest<'_, '_>, buffer: u32, start: u32, max
     };
     let bytes = bytes.ok_or(Status::NotFound)?;
     let end = start.checked_add(max).ok_or(Status::BadArgument)? as usize;
-    // A start behind the end would be a read of wild memory in Envoy.
+    // Envoy would read past the end of the buffer for such a start.
     let part = bytes.get(start as usize..end.min(bytes.len())).ok_or(Status::BadArgument)?.to_vec();
     if part.is_empty() { Ok(()) } else { guest.give(&part, data, size) }
 }
@@ -159,7 +159,7 @@ pub(super) fn send_local_response(
     Ok(())
 }
 
-/// Lasts until the callback returns. A request that has gone is a `BadArgument`.
+/// The effective context lasts until the callback returns. A request that has ended is a `BadArgument`.
 pub(super) fn set_effective_context(guest: &mut Guest<'_, '_>, context: u32) -> Done {
     let vm = guest.vm();
     if !vm.exists(context) {

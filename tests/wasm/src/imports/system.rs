@@ -62,7 +62,7 @@ fn with_metric<T>(
     vm.world.with_metric(name, new, change)
 }
 
-/// Each definition gives a new id, also for a name that is known: the value belongs to the name.
+/// Each definition returns a new id, also for a known name: the value belongs to the name.
 pub(super) fn define_metric(guest: &mut Guest<'_, '_>, kind: u32, name: u32, name_size: u32, id: u32) -> Done {
     let name = guest.read_text(name, name_size)?;
     let new = empty(kind)?;
@@ -73,7 +73,7 @@ pub(super) fn define_metric(guest: &mut Guest<'_, '_>, kind: u32, name: u32, nam
     guest.write_u32(id, number)
 }
 
-/// A counter does not go down, and not by nothing either: Envoy refuses an offset of 0.
+/// A counter only grows: Envoy refuses an offset of 0.
 pub(super) fn increment_metric(guest: &mut Guest<'_, '_>, id: u32, offset: i64) -> Done {
     with_metric(guest, id, |metric| match metric {
         Metric::Counter(value) if offset > 0 => {

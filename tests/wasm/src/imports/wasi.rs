@@ -60,7 +60,7 @@ pub(super) fn clock_time_get(guest: &mut Guest<'_, '_>, clock: u32, _precision: 
     Ok(())
 }
 
-/// Envoy gives at most 64 KiB at once.
+/// Envoy returns at most 64 KiB at once.
 pub(super) fn random_get(guest: &mut Guest<'_, '_>, buffer: u32, length: u32) -> Done {
     const LIMIT: u32 = 64 * 1024;
     const INVAL: u32 = 28;

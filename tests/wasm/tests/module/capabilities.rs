@@ -10,7 +10,7 @@ fn without(capability: &str) -> Host {
 }
 
 #[test]
-fn without_foreign_functions_everything_works_in_the_module() {
+fn module_works_without_foreign_functions() {
     let mut host = without("proxy_call_foreign_function");
     assert!(host.configured(), "{:?} {}", host.trap(), host.log_text());
     fetch_keys(&mut host);
@@ -20,7 +20,7 @@ fn without_foreign_functions_everything_works_in_the_module() {
 }
 
 #[test]
-fn without_one_of_the_functions_the_other_is_still_used() {
+fn missing_foreign_function_leaves_the_other_in_use() {
     for absent in ["verify_signature", "sign"] {
         let mut host = setup(Module::filter(), &provider::configuration()).without_foreign_function(absent).start();
         fetch_keys(&mut host);
@@ -30,10 +30,10 @@ fn without_one_of_the_functions_the_other_is_still_used() {
     }
 }
 
-/// Each capability that the module uses is taken away in turn. Whatever becomes of the VM, nothing goes on with the
-/// caller's own token, and a request is not forwarded as if it had been exchanged.
+/// Denies each capability of the module in turn. The module never forwards the caller's own token, nor a request as if
+/// it had been exchanged.
 #[test]
-fn no_missing_capability_lets_the_inbound_token_through() {
+fn missing_capabilities_never_forward_the_inbound_token() {
     let used: Vec<String> = Module::filter()
         .imports()
         .into_iter()
@@ -64,7 +64,7 @@ fn no_missing_capability_lets_the_inbound_token_through() {
 }
 
 #[test]
-fn a_denied_call_out_is_a_refusal_and_not_a_trap() {
+fn denied_callout_is_a_refusal_and_not_a_trap() {
     let mut host = without("proxy_http_call");
     assert!(host.configured());
     host.tick();

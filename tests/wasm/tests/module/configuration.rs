@@ -1,4 +1,4 @@
-//! What the module says to its configuration.
+//! The module's verdict on its configuration.
 
 use onbehalf_wasm_tests::{Host, Module};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ fn start(configuration: &Value) -> Host {
     setup(Module::filter(), configuration).start()
 }
 
-/// The whole example configuration with one change.
+/// The complete configuration with one change.
 fn changed(pointer: &str, value: Value) -> Value {
     let mut configuration = configuration();
     *configuration.pointer_mut(pointer).unwrap_or_else(|| panic!("{pointer} is in the example")) = value;
@@ -18,7 +18,7 @@ fn changed(pointer: &str, value: Value) -> Value {
 }
 
 #[test]
-fn the_module_asks_for_nothing_that_envoy_does_not_offer() {
+fn module_imports_only_functions_that_envoy_offers() {
     let imports = Module::filter().imports();
     assert!(!imports.is_empty());
     for import in imports {
@@ -29,7 +29,7 @@ fn the_module_asks_for_nothing_that_envoy_does_not_offer() {
 }
 
 #[test]
-fn a_good_configuration_is_accepted_without_a_call_and_without_a_warning() {
+fn valid_configuration_is_accepted_without_a_call_or_a_warning() {
     let host = start(&configuration());
     assert!(host.configured(), "{}", host.log_text());
     assert!(host.calls().is_empty(), "on_configure also runs in `envoy --mode validate`");
@@ -64,7 +64,7 @@ fn each_mistake_is_refused_with_the_path_of_its_field() {
 }
 
 #[test]
-fn an_unknown_field_is_refused_by_name() {
+fn unknown_field_is_refused_by_name() {
     let mut configuration = configuration();
     configuration["identity_providers"]["okta-eu"]["client"]["secrets"] = json!("x");
     let host = start(&configuration);
@@ -74,7 +74,7 @@ fn an_unknown_field_is_refused_by_name() {
 }
 
 #[test]
-fn bytes_that_are_no_configuration_are_refused_and_do_not_trap() {
+fn bytes_that_are_no_configuration_are_refused_without_a_trap() {
     let deep = "[".repeat(100_000);
     let cases: [&[u8]; 8] = [b"", b"{", b"[]", b"null", b"\xff\xfe", b"\"{}\"", b"{} {}", deep.as_bytes()];
     for bytes in cases {
@@ -85,7 +85,7 @@ fn bytes_that_are_no_configuration_are_refused_and_do_not_trap() {
 }
 
 #[test]
-fn an_inline_secret_works_and_is_warned_about_without_being_shown() {
+fn inline_secret_works_and_causes_a_warning_without_being_shown() {
     let secret = "inline-secret-93ab";
     let configuration = changed("/identity_providers/entra-us/client/authentication/secret", json!({"inline": secret}));
     let host = start(&configuration);
@@ -95,7 +95,7 @@ fn an_inline_secret_works_and_is_warned_about_without_being_shown() {
 }
 
 #[test]
-fn a_refused_configuration_shows_no_secret() {
+fn refused_configuration_shows_no_secret() {
     let secret = "inline-secret-93ab";
     let places = ["secret", "key", "key_id", "algorithm", "method"];
     for place in places {

@@ -1,4 +1,4 @@
-//! What a request costs: calls of host functions, and memory.
+//! Cost of a request: calls of host functions, and memory.
 
 use onbehalf_wasm_tests::Counts;
 
@@ -11,7 +11,7 @@ fn header_calls(counts: &Counts) -> u64 {
 }
 
 #[test]
-fn a_warm_request_reads_its_headers_once_and_writes_one() {
+fn warm_request_reads_its_headers_once_and_writes_one() {
     let mut host = ready();
     let token = token::entra("alice", host.world().now()).sign();
     assert_eq!(verdict(&send(&mut host, &token)), "forwarded");
@@ -21,7 +21,7 @@ fn a_warm_request_reads_its_headers_once_and_writes_one() {
     let total: u64 = counts.values().sum();
     println!("a warm request: {} calls of header functions, {total} in all: {counts:?}", header_calls(&counts));
     assert!(header_calls(&counts) <= 3, "{counts:?}");
-    // Each fact about who is calling is one, for other filters.
+    // Each fact about the caller is one write of filter state.
     let facts = counts.get("proxy_set_property").copied().unwrap_or_default();
     assert_eq!(facts, 5, "{counts:?}");
     assert!(total - facts <= 4, "{counts:?}");
@@ -33,7 +33,7 @@ fn a_warm_request_reads_its_headers_once_and_writes_one() {
 }
 
 #[test]
-fn a_refused_request_costs_little_more() {
+fn refused_request_makes_few_hostcalls() {
     let mut host = ready();
     let token = token::entra("alice", host.world().now()).signed_with(&[7; 256]);
     let request = send_waiting(&mut host, &token);
@@ -41,14 +41,14 @@ fn a_refused_request_costs_little_more() {
     let counts = host.hostcalls_of(request);
     println!("a refused request: {counts:?}");
     assert_eq!(counts.get("proxy_call_foreign_function"), Some(&1));
-    // Each fact that the access log is told of is one.
+    // Each fact for the access log is one write of filter state.
     assert!(counts.get("proxy_set_property").is_some_and(|facts| *facts <= 8), "{counts:?}");
     let others: u64 = counts.iter().filter(|(name, _)| **name != "proxy_set_property").map(|(_, times)| times).sum();
     assert!(others <= 6, "{counts:?}");
 }
 
 #[test]
-fn an_idle_worker_does_next_to_nothing() {
+fn idle_worker_makes_almost_no_hostcalls() {
     let mut host = ready();
     host.tick();
     let before: u64 = host.hostcalls().values().sum();
@@ -62,7 +62,7 @@ fn an_idle_worker_does_next_to_nothing() {
 
 /// Ten thousand users with one token each, forwarded and gone.
 #[test]
-fn memory_is_bounded_by_the_cache_and_not_by_the_number_of_users() {
+fn memory_is_limited_by_the_cache_and_not_by_the_number_of_users() {
     const USERS: usize = 10_000;
     let mut host = ready();
     let now = host.world().now();

@@ -8,7 +8,7 @@ use onbehalf_wasm_tests::Module;
 use serde_json::Value;
 
 #[test]
-fn the_built_module_exports_what_the_list_keeps() {
+fn built_module_exports_the_listed_callbacks() {
     let list = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools/exports.json");
     let nodes: Vec<Value> = serde_json::from_str(&fs::read_to_string(list).unwrap()).unwrap();
     let kept: BTreeSet<_> = nodes.iter().filter_map(|node| node["export"].as_str()).collect();

@@ -1,4 +1,4 @@
-//! What a provider can do wrong, and what the caller is told.
+//! Failures of a provider, and the refusals of the caller.
 
 use onbehalf_wasm_tests::{Cluster, Module, Outcome, Reply};
 use serde_json::json;
@@ -6,12 +6,12 @@ use serde_json::json;
 use crate::support::provider::{self, entra, issued, okta};
 use crate::support::{keys, ready, reason, send, send_waiting, settle, setup, token, verdict};
 
-/// What becomes of a request whose exchange is answered so.
+/// The outcome of a request whose token request gets this reply.
 fn exchange_answered(reply: Reply) -> Outcome {
     answered_each_time(reply, 1)
 }
 
-/// The same where it takes so many calls.
+/// The outcome of a request whose calls, `times` of them, all get this reply.
 fn answered_each_time(reply: Reply, times: usize) -> Outcome {
     let mut host = ready();
     let token = token::entra("alice", host.world().now()).sign();
@@ -26,7 +26,7 @@ fn answered_each_time(reply: Reply, times: usize) -> Outcome {
 }
 
 #[test]
-fn a_call_whose_connection_broke_is_made_once_more() {
+fn broken_connection_is_retried_once() {
     for reply in [Reply::refused(), Reply::reset()] {
         let answer = answered_each_time(reply, 2).answer();
         assert_eq!((reason(&answer).as_str(), answer.status), ("provider_unavailable", 503));
@@ -35,7 +35,7 @@ fn a_call_whose_connection_broke_is_made_once_more() {
 }
 
 #[test]
-fn each_kind_of_bad_answer_has_its_refusal() {
+fn each_kind_of_bad_response_has_its_refusal() {
     let error = |status, code: &str| Reply::new(status, "application/json", json!({"error": code}).to_string());
     let token = |body: serde_json::Value| Reply::json(body.to_string());
     let huge = format!(r#"{{"access_token":"{}","token_type":"Bearer"}}"#, "a".repeat(2 << 20));
@@ -75,7 +75,7 @@ fn each_kind_of_bad_answer_has_its_refusal() {
 }
 
 #[test]
-fn header_bytes_of_a_provider_that_are_no_text_do_no_harm() {
+fn provider_headers_that_are_not_utf8_cause_no_trap() {
     let mut reply = Reply::json(issued("x").to_string()).header("x-odd", b"\xff\xfe").header("set-cookie", b"\x80");
     for _ in 0..50 {
         reply = reply.header("x-ms-request-id", b"\xc3\x28");
@@ -86,7 +86,7 @@ fn header_bytes_of_a_provider_that_are_no_text_do_no_harm() {
 }
 
 #[test]
-fn a_dispatch_that_is_refused_at_once_is_a_refusal_too_and_the_next_request_works() {
+fn refused_dispatch_is_a_refusal_and_the_next_request_works() {
     for state in [Cluster::Unknown, Cluster::Failing] {
         let mut host = ready();
         let token = token::entra("alice", host.world().now()).sign();
@@ -102,7 +102,7 @@ fn a_dispatch_that_is_refused_at_once_is_a_refusal_too_and_the_next_request_work
 }
 
 #[test]
-fn without_keys_a_request_is_refused_with_a_time_to_come_back_and_works_when_they_come() {
+fn request_without_keys_is_refused_with_retry_after_until_they_come() {
     let failures = [Reply::timeout(), Reply::refused(), Reply::reset(), Reply::json("<html>"), Reply::json("{}")];
     for failure in failures {
         let mut host = setup(Module::filter(), &provider::configuration()).start();
@@ -129,7 +129,7 @@ fn without_keys_a_request_is_refused_with_a_time_to_come_back_and_works_when_the
 }
 
 #[test]
-fn keys_that_were_fetched_stay_when_a_refresh_fails() {
+fn failed_refresh_keeps_the_fetched_keys() {
     let mut host = ready();
     for _ in 0..200 {
         host.advance(30);
@@ -148,7 +148,7 @@ fn keys_that_were_fetched_stay_when_a_refresh_fails() {
 }
 
 #[test]
-fn a_failed_exchange_harms_neither_another_user_nor_the_other_provider() {
+fn failed_exchange_affects_no_other_user_or_provider() {
     let mut host = ready();
     let now = host.world().now();
     let alice = send_waiting(&mut host, &token::entra("alice", now).sign());
@@ -160,7 +160,7 @@ fn a_failed_exchange_harms_neither_another_user_nor_the_other_provider() {
 }
 
 #[test]
-fn an_unknown_key_id_leads_to_one_refetch_and_not_to_one_a_request() {
+fn unknown_kids_cause_one_fetch_and_not_one_for_each_request() {
     let mut host = ready();
     let now = host.world().now();
     host.advance(60);
@@ -175,7 +175,7 @@ fn an_unknown_key_id_leads_to_one_refetch_and_not_to_one_a_request() {
 }
 
 #[test]
-fn numbers_of_a_provider_that_are_no_numbers_do_no_harm() {
+fn malformed_numbers_of_a_provider_cause_no_trap() {
     let odd = [
         "0",
         "-1",
@@ -214,7 +214,7 @@ fn numbers_of_a_provider_that_are_no_numbers_do_no_harm() {
 }
 
 #[test]
-fn an_odd_key_set_costs_only_the_odd_keys() {
+fn jwks_with_unusable_keys_keeps_the_usable_ones() {
     let huge = "A".repeat(100_000);
     let odd = [
         json!(null),

@@ -1,11 +1,12 @@
-//! The main job: discovery, keys, token, exchange, forward.
+//! The main flow: discovery, keys, token, exchange, forward.
 
+use onbehalf_test_support::base64url_decode;
 use onbehalf_wasm_tests::{Metric, Module, Outcome};
 use serde_json::{Value, json};
 
 use crate::support::keys::{self, Alg};
 use crate::support::provider::{self, entra, exchanged, okta};
-use crate::support::token::{self, decode};
+use crate::support::token;
 use crate::support::{fetch_keys, head, ready, send, send_waiting, settle, setup, verdict};
 
 #[test]
@@ -54,7 +55,7 @@ fn entra_and_okta_users_each_get_a_token_of_their_own_provider() {
 }
 
 #[test]
-fn the_client_assertion_is_signed_fresh_and_for_this_endpoint_alone() {
+fn client_assertion_is_fresh_and_for_its_endpoint_only() {
     for offered in [true, false] {
         let mut setup = setup(Module::filter(), &provider::configuration());
         if !offered {
@@ -74,13 +75,16 @@ fn the_client_assertion_is_signed_fresh_and_for_this_endpoint_alone() {
     }
 }
 
-/// Checks an assertion of RFC 7523 section 3 and gives its `jti`.
+/// Checks a client assertion (RFC 7523 section 3) and returns its `jti`.
 fn check_assertion(assertion: &str, now: u64) -> String {
     let (message, signature) = assertion.rsplit_once('.').expect("a JWS");
     let (header, claims) = message.split_once('.').expect("a JWS");
-    assert!(keys::signed_by_client(message.as_bytes(), &decode(signature)), "the assertion's signature does not fit");
-    let header: Value = serde_json::from_slice(&decode(header)).expect("JSON");
-    let claims: Value = serde_json::from_slice(&decode(claims)).expect("JSON");
+    assert!(
+        keys::signed_by_client(message.as_bytes(), &base64url_decode(signature)),
+        "the assertion's signature does not fit"
+    );
+    let header: Value = serde_json::from_slice(&base64url_decode(header)).expect("JSON");
+    let claims: Value = serde_json::from_slice(&base64url_decode(claims)).expect("JSON");
     assert_eq!((header["alg"].as_str(), header["kid"].as_str()), (Some("ES256"), Some("k1")));
     assert_eq!((claims["iss"].as_str(), claims["sub"].as_str()), (Some("0oaservice"), Some("0oaservice")));
     assert_eq!(claims["aud"], "https://acme.okta.example/oauth2/default/v1/token");
@@ -90,7 +94,7 @@ fn check_assertion(assertion: &str, now: u64) -> String {
 }
 
 #[test]
-fn the_second_request_of_a_user_costs_no_call() {
+fn second_request_of_a_user_makes_no_call() {
     let mut host = ready();
     let token = token::entra("alice", host.world().now()).sign();
     let first = send(&mut host, &token).forwarded();
@@ -100,7 +104,7 @@ fn the_second_request_of_a_user_costs_no_call() {
 }
 
 #[test]
-fn an_exchanged_token_is_not_used_beyond_its_time_nor_the_subject_tokens() {
+fn exchanged_token_is_not_used_after_its_or_the_subjects_expiry() {
     let mut host = ready();
     let now = host.world().now();
     let long = token::entra("alice", now).claim("exp", now + 9000).sign();
@@ -119,7 +123,7 @@ fn an_exchanged_token_is_not_used_beyond_its_time_nor_the_subject_tokens() {
 }
 
 #[test]
-fn nothing_of_the_clients_own_credentials_goes_on() {
+fn credentials_of_the_client_are_not_forwarded() {
     let mut host = ready();
     let token = token::entra("alice", host.world().now()).sign();
     let authorization = format!("Bearer {token}");
@@ -137,7 +141,7 @@ fn nothing_of_the_clients_own_credentials_goes_on() {
 }
 
 #[test]
-fn a_body_passes_untouched_behind_a_request_that_waited() {
+fn body_passes_unchanged_behind_a_request_that_waited() {
     let mut host = ready();
     let token = token::entra("alice", host.world().now()).sign();
     let authorization = format!("Bearer {token}");
@@ -149,7 +153,7 @@ fn a_body_passes_untouched_behind_a_request_that_waited() {
 }
 
 #[test]
-fn an_open_path_needs_no_token_and_passes_none_on() {
+fn open_path_needs_no_token_and_forwards_none() {
     let mut host = ready();
     let headers = [
         (":method", "GET"),
@@ -162,7 +166,7 @@ fn an_open_path_needs_no_token_and_passes_none_on() {
 }
 
 #[test]
-fn the_metadata_document_names_the_resource_and_who_issues_tokens_for_it() {
+fn metadata_names_the_resource_and_its_authorization_servers() {
     let mut host = ready();
     let get = |method| {
         [
@@ -188,7 +192,7 @@ fn the_metadata_document_names_the_resource_and_who_issues_tokens_for_it() {
 }
 
 #[test]
-fn a_request_without_a_token_is_told_where_to_get_one() {
+fn request_without_a_token_gets_the_metadata_url() {
     let mut host = ready();
     let request = host.request(&[(":method", "GET"), (":authority", "mcp.acme.example"), (":path", "/github")]);
     let outcome = host.outcome(request);
@@ -204,7 +208,7 @@ fn a_request_without_a_token_is_told_where_to_get_one() {
 }
 
 #[test]
-fn a_provider_that_has_no_exchange_for_the_resource_is_refused() {
+fn user_of_a_provider_without_an_exchange_is_refused() {
     let mut host = ready();
     let token = token::okta("bob", host.world().now()).sign();
     let authorization = format!("Bearer {token}");
@@ -217,7 +221,7 @@ fn a_provider_that_has_no_exchange_for_the_resource_is_refused() {
 }
 
 #[test]
-fn decisions_are_counted_by_reason_once_the_timer_has_fired() {
+fn decisions_are_counted_by_reason_after_a_tick() {
     let mut host = ready();
     let now = host.world().now();
     let token = token::entra("alice", now).sign();
@@ -236,7 +240,7 @@ fn decisions_are_counted_by_reason_once_the_timer_has_fired() {
 }
 
 #[test]
-fn every_algorithm_that_is_accepted_is_forwarded() {
+fn token_of_every_accepted_algorithm_is_exchanged() {
     let mut host = ready();
     let now = host.world().now();
     for algorithm in Alg::ALL {
@@ -246,7 +250,7 @@ fn every_algorithm_that_is_accepted_is_forwarded() {
 }
 
 #[test]
-fn an_id_token_in_a_header_or_cookie_is_exchanged_in_place_of_the_access_token_and_removed() {
+fn id_token_in_a_header_or_cookie_is_exchanged_and_removed() {
     for source in [json!({"header": "x-id-token"}), json!({"cookie": "id"})] {
         let mut configuration = provider::configuration();
         let mut subject = json!({"type": "id_token", "audiences": ["0oalogin"]});

@@ -1,12 +1,13 @@
-//! Requests that try to trap the VM or to be two things at once. A trap fails the test by itself.
+//! Requests that try to trap the VM or to have two meanings. A trap fails the test by itself.
 
+use onbehalf_test_support::base64url;
 use onbehalf_wasm_tests::{Host, Outcome};
 use serde_json::json;
 
 use crate::support::provider::{entra, okta};
 use crate::support::{ready, send, settle, token, verdict};
 
-/// Sends raw bytes, settles, and shows that the next good request works.
+/// Sends raw octets, settles, and checks that the next valid request works.
 fn sent(host: &mut Host, headers: &[(&[u8], &[u8])]) -> Outcome {
     let request = host.request(headers);
     settle(host, &mut [&mut entra(), &mut okta()]);
@@ -22,7 +23,7 @@ fn at<'a>(path: &'a [u8], authority: &'a [u8]) -> Vec<(&'static [u8], &'a [u8])>
 const HOST: &[u8] = b"mcp.acme.example";
 
 #[test]
-fn bytes_that_are_no_text_are_refused_wherever_they_stand() {
+fn bytes_that_are_not_utf8_are_refused_in_every_header() {
     let mut host = ready();
     let good = format!("Bearer {}", token::entra("alice", host.world().now()).sign()).into_bytes();
     let odd: [&[u8]; 7] =
@@ -54,7 +55,7 @@ fn bytes_that_are_no_text_are_refused_wherever_they_stand() {
 }
 
 #[test]
-fn a_request_without_the_usual_headers_is_refused_and_does_no_harm() {
+fn request_without_the_usual_headers_is_refused_without_a_trap() {
     let mut host = ready();
     assert_eq!(verdict(&sent(&mut host, &[])), "ambiguous_path");
     for missing in [":method", ":authority", ":path"] {
@@ -126,7 +127,7 @@ fn hostile_paths_reach_no_resource() {
 }
 
 #[test]
-fn an_open_path_cannot_be_used_to_smuggle() {
+fn open_path_matches_only_its_exact_spelling() {
     let mut host = ready();
     for path in
         [&b"/healthz/../github"[..], b"/healthz/x", b"/healthz;x", b"/healthz%2f..%2fgithub", b"//healthz", b"/Healthz"]
@@ -170,7 +171,7 @@ fn values_of_a_megabyte_are_refused_or_ignored() {
 }
 
 #[test]
-fn thousands_of_headers_do_no_harm() {
+fn thousands_of_headers_cause_no_trap() {
     let mut host = ready();
     let good = format!("Bearer {}", token::entra("alice", host.world().now()).sign()).into_bytes();
     for name in [&b"x-any"[..], b"x-onbehalf-a", b"cookie"] {
@@ -182,7 +183,7 @@ fn thousands_of_headers_do_no_harm() {
 }
 
 #[test]
-fn two_tokens_are_one_too_many() {
+fn two_tokens_are_refused() {
     let mut host = ready();
     let now = host.world().now();
     let (alice, ben) = (token::entra("alice", now).sign(), token::entra("ben", now).sign());
@@ -212,7 +213,7 @@ fn two_tokens_are_one_too_many() {
 }
 
 #[test]
-fn claims_of_every_shape_are_refused_and_do_not_trap() {
+fn claims_of_wrong_shapes_are_refused_without_a_trap() {
     let mut host = ready();
     let now = host.world().now();
     let odd = [
@@ -254,7 +255,7 @@ fn claims_of_every_shape_are_refused_and_do_not_trap() {
 }
 
 #[test]
-fn json_that_is_deep_or_says_a_thing_twice_is_refused() {
+fn json_that_is_deep_or_repeats_a_name_is_refused() {
     let mut host = ready();
     let now = host.world().now();
     let token = token::entra("alice", now);
@@ -269,15 +270,15 @@ fn json_that_is_deep_or_says_a_thing_twice_is_refused() {
     for (header, claims) in
         [(&header, &twice), (&header, &escaped), (&header, &deep), (&twice_header, &claims), (&deep_header, &claims)]
     {
-        let input = format!("{}.{}", token::encode(header), token::encode(claims));
+        let input = format!("{}.{}", base64url(header), base64url(claims));
         let signature = crate::support::keys::sign(token.algorithm, input.as_bytes());
-        let outcome = send(&mut host, &format!("{input}.{}", token::encode(signature)));
+        let outcome = send(&mut host, &format!("{input}.{}", base64url(signature)));
         assert_eq!(verdict(&outcome), "malformed_token", "{:.80} {:.80}", header, claims);
     }
 }
 
 #[test]
-fn a_clock_that_jumps_does_no_harm() {
+fn clock_that_jumps_causes_no_trap() {
     let mut host = ready();
     let token = token::entra("alice", host.world().now()).sign();
     let unseen = token::entra("ben", host.world().now()).sign();

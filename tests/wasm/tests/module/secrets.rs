@@ -1,4 +1,4 @@
-//! What must not be in a log, a metric or an answer.
+//! Secrets and tokens, which no log line, metric or local reply contains.
 
 use onbehalf_wasm_tests::{Host, Module, Outcome, Reply};
 use serde_json::json;
@@ -6,12 +6,12 @@ use serde_json::json;
 use crate::support::provider::{self, Idp, entra, exchanged, issued, okta};
 use crate::support::{keys, send_waiting, settle, setup, token};
 
-/// The parts of a token of which each by itself is too much: claims are personal data, a signature makes it a token.
+/// The parts of a token, none of which may be shown: claims are personal data, and a signature makes a token usable.
 fn parts(token: &str) -> impl Iterator<Item = String> {
     token.split('.').skip(1).map(str::to_owned).collect::<Vec<_>>().into_iter()
 }
 
-/// Good and bad requests of many kinds at the most talkative log level. Gives every token that was about.
+/// Valid and invalid requests of many kinds at log level trace. Returns every token in them.
 fn traffic(host: &mut Host) -> Vec<String> {
     let (mut entra, mut okta) = (entra(), okta());
     host.tick();
@@ -50,7 +50,7 @@ fn traffic(host: &mut Host) -> Vec<String> {
     tokens
 }
 
-/// Answers in which the provider repeats what it was sent, in every place.
+/// Responses in which the provider repeats the request in every member.
 fn bad_replies() -> Vec<fn(&str) -> Reply> {
     vec![
         |token| {
@@ -79,7 +79,7 @@ fn bad_replies() -> Vec<fn(&str) -> Reply> {
 }
 
 #[test]
-fn no_token_and_no_secret_is_logged_at_any_level() {
+fn log_contains_no_token_or_secret_at_any_level() {
     for (offered, subjects) in [(true, "none"), (false, "hashed"), (true, "plain")] {
         let mut configuration = provider::configuration();
         configuration["audit"] = json!({"subjects": subjects});
@@ -113,7 +113,7 @@ fn no_token_and_no_secret_is_logged_at_any_level() {
 }
 
 #[test]
-fn no_token_and_no_secret_is_in_an_answer_or_the_name_of_a_metric() {
+fn local_replies_and_metric_names_contain_no_token_or_secret() {
     let mut host = setup(Module::filter(), &provider::configuration()).start();
     let tokens = traffic(&mut host);
     let metrics = format!("{:?}", host.world().metrics());

@@ -1,10 +1,11 @@
 //! The host's `verify_signature` and the libraries in the module give the same verdict, on good and on hostile tokens.
 
+use onbehalf_test_support::base64url;
 use onbehalf_wasm_tests::{Host, Module};
 use serde_json::json;
 
 use crate::support::keys::{self, Alg};
-use crate::support::token::{self, Token, encode};
+use crate::support::token::{self, Token};
 use crate::support::{fetch_keys, head, provider, send, setup, verdict};
 
 fn host_with(offered: bool) -> Host {
@@ -17,7 +18,7 @@ fn host_with(offered: bool) -> Host {
     host
 }
 
-/// Name, token, and whether it is good.
+/// Name, token, and `true` if the token is valid.
 type Case = (String, String, bool);
 
 fn cases(now: u64) -> Vec<Case> {
@@ -56,7 +57,7 @@ fn cases(now: u64) -> Vec<Case> {
     cases
 }
 
-/// Signatures that are nearly right, or of a wrong length.
+/// Signatures with small changes, or of a wrong length.
 fn bent(good: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
     let flipped = |at: usize, bit: u8| {
         let mut bent = good.to_vec();
@@ -133,7 +134,7 @@ fn rsa(now: u64) -> Vec<Case> {
     ]
 }
 
-/// Tokens that lie about their form.
+/// Tokens with a wrong header.
 fn forms(now: u64) -> Vec<Case> {
     let token = token::okta("form", now);
     let hmac_key = provider::configuration().to_string();
@@ -162,8 +163,8 @@ fn forms(now: u64) -> Vec<Case> {
     ));
     cases.push(("crit".to_owned(), token.clone().header("crit", json!(["exp"])).sign(), false));
     cases.push(("b64 false".to_owned(), token.clone().header("b64", false).sign(), false));
-    let (message, signature) = (token.signing_input(), encode(token.signature()));
-    cases.push(("claims twice".to_owned(), format!("{message}.{}.{signature}", encode("{}")), false));
+    let (message, signature) = (token.signing_input(), base64url(token.signature()));
+    cases.push(("claims twice".to_owned(), format!("{message}.{}.{signature}", base64url("{}")), false));
     cases.push(("four segments".to_owned(), format!("{message}.{signature}."), false));
     cases.push(("five segments".to_owned(), format!("{message}.{signature}.a.b"), false));
     cases
@@ -187,7 +188,7 @@ fn minus(order: &[u8], number: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn both_ways_of_verifying_give_the_same_verdict() {
+fn envoys_function_and_software_give_the_same_verdicts() {
     let (mut with, mut without) = (host_with(true), host_with(false));
     let asked_before = |host: &Host| *host.hostcalls().get("proxy_call_foreign_function").unwrap_or(&0);
     let (before_with, before_without) = (asked_before(&with), asked_before(&without));
@@ -199,8 +200,8 @@ fn both_ways_of_verifying_give_the_same_verdict() {
         assert_eq!(by_host, by_module, "{name}");
         assert_eq!(by_host == "forwarded", *is_good, "{name}: {by_host}");
     }
-    // Both ways were in fact taken. A host that has no `sign` may be asked for each assertion, of which each good
-    // token needs one; `verify_signature` is asked for once.
+    // Both verifiers were used. A host without `sign` is called for each client assertion, of which each valid token
+    // needs one; `verify_signature` is called once.
     let (asked, asked_in_vain) = (asked_before(&with) - before_with, asked_before(&without) - before_without);
     let good = cases.iter().filter(|(_, _, is_good)| *is_good).count() as u64;
     println!(
@@ -212,7 +213,7 @@ fn both_ways_of_verifying_give_the_same_verdict() {
 }
 
 #[test]
-fn a_refused_signature_is_called_so_and_a_wrong_algorithm_is_called_that() {
+fn bad_signature_and_wrong_algorithm_have_their_own_reasons() {
     for offered in [true, false] {
         let mut host = host_with(offered);
         let now = host.world().now();
@@ -228,7 +229,7 @@ fn a_refused_signature_is_called_so_and_a_wrong_algorithm_is_called_that() {
 }
 
 #[test]
-fn a_refused_token_is_refused_again_when_it_comes_again() {
+fn refused_token_is_refused_again() {
     let mut host = host_with(true);
     let token = token::okta("x", host.world().now()).signed_with(&[7; 256]);
     let authorization = format!("Bearer {token}");

@@ -1,13 +1,14 @@
-//! What the module does with the upstream's answers. A trap fails the test by itself.
+//! The module and the upstream's responses. A trap fails the test by itself.
 
 use onbehalf_wasm_tests::{Host, Outcome};
 
 use crate::support::provider::entra;
 use crate::support::{head, ready, send_waiting, settle, token, verdict};
 
-/// A request that has just gone on: the first had to wait for its token, later ones did not.
+/// A request that was forwarded just now: the first waited for its token, later ones did not.
 fn sent(host: &mut Host, token: &str) -> onbehalf_wasm_tests::StreamId {
-    // Not in the millisecond of the answer before: what goes on then may have gone on before that, and is not looked at.
+    // The request is in a later millisecond than the response before. The filter ignores responses to requests that
+    // may be older.
     host.world().advance(1);
     let request = send_waiting(host, token);
     settle(host, &mut [&mut entra()]);
@@ -16,7 +17,7 @@ fn sent(host: &mut Host, token: &str) -> onbehalf_wasm_tests::StreamId {
 }
 
 #[test]
-fn a_token_that_is_rejected_is_exchanged_anew_whether_or_not_the_request_had_to_wait() {
+fn rejected_token_is_exchanged_again_for_warm_and_waiting_requests() {
     for field in [Some("Bearer"), None] {
         let mut host = ready();
         let token = token::entra("alice", host.world().now()).sign();
@@ -34,7 +35,7 @@ fn a_token_that_is_rejected_is_exchanged_anew_whether_or_not_the_request_had_to_
 }
 
 #[test]
-fn a_good_answer_costs_a_warm_request_one_look() {
+fn good_response_costs_a_warm_request_one_header_read() {
     let mut host = ready();
     let token = token::entra("alice", host.world().now()).sign();
     let first = sent(&mut host, &token);
@@ -51,7 +52,7 @@ fn a_good_answer_costs_a_warm_request_one_look() {
 }
 
 #[test]
-fn an_answer_on_an_open_path_is_not_looked_at() {
+fn response_on_an_open_path_is_not_read() {
     let mut host = ready();
     let request = host.request(&[(":method", "GET"), (":authority", "mcp.acme.example"), (":path", "/healthz")]);
     let before: u64 = host.hostcalls_of(request).values().sum();
@@ -61,7 +62,7 @@ fn an_answer_on_an_open_path_is_not_looked_at() {
 }
 
 #[test]
-fn whatever_the_upstream_answers_nothing_traps() {
+fn upstream_responses_of_every_kind_cause_no_trap() {
     let mut host = ready();
     let odd: [&[u8]; 10] = [
         b"",
@@ -96,7 +97,7 @@ fn whatever_the_upstream_answers_nothing_traps() {
 }
 
 #[test]
-fn an_answer_may_come_after_another_requests_and_out_of_order() {
+fn responses_may_arrive_out_of_order() {
     let mut host = ready();
     let token = token::entra("alice", host.world().now()).sign();
     let requests: Vec<_> = (0..4).map(|_| host.request(&head(&format!("Bearer {token}")))).collect();

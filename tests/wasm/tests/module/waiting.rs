@@ -1,4 +1,4 @@
-//! Requests that wait for the same thing, and clients that do not wait.
+//! Requests that wait for the same token, and clients that disconnect.
 
 use onbehalf_wasm_tests::{Host, Module, Outcome, Reply, StreamId};
 use serde_json::json;
@@ -7,7 +7,7 @@ use crate::support::provider::{self, entra, exchanged, issued, okta};
 use crate::support::{head, ready, send, send_waiting, settle, setup, token, verdict};
 
 #[test]
-fn a_call_goes_out_when_the_queue_is_delivered_and_not_before() {
+fn call_is_made_when_the_queue_is_delivered() {
     let mut host = ready();
     let token = token::entra("alice", host.world().now()).sign();
     let authorization = format!("Bearer {token}");
@@ -19,7 +19,7 @@ fn a_call_goes_out_when_the_queue_is_delivered_and_not_before() {
 }
 
 #[test]
-fn a_wake_up_that_got_lost_is_made_good_by_the_timer() {
+fn timer_makes_up_for_a_lost_wake_up() {
     let mut host = setup(Module::filter(), &provider::configuration()).deny("proxy_on_queue_ready").start();
     crate::support::fetch_keys(&mut host);
     let token = token::entra("alice", host.world().now()).sign();
@@ -31,7 +31,7 @@ fn a_wake_up_that_got_lost_is_made_good_by_the_timer() {
 }
 
 #[test]
-fn the_first_asker_leaves_and_the_others_are_answered() {
+fn first_client_disconnects_and_the_others_are_answered() {
     let mut host = ready();
     let token = token::entra("alice", host.world().now()).sign();
     let requests: Vec<_> = (0..50).map(|_| send_waiting(&mut host, &token)).collect();
@@ -52,13 +52,13 @@ fn the_first_asker_leaves_and_the_others_are_answered() {
     }
 }
 
-/// How many of them are decided.
+/// Number of decided requests.
 fn decided(host: &Host, requests: &[StreamId]) -> usize {
     requests.iter().filter(|request| host.outcome(**request) != Outcome::Waiting).count()
 }
 
 #[test]
-fn waiting_requests_go_32_in_a_turn_in_the_order_of_their_coming() {
+fn waiting_requests_resume_32_in_a_turn_in_order_of_arrival() {
     let mut host = ready();
     let token = token::entra("alice", host.world().now()).sign();
     let requests: Vec<_> = (0..256).map(|_| send_waiting(&mut host, &token)).collect();
@@ -78,7 +78,7 @@ fn waiting_requests_go_32_in_a_turn_in_the_order_of_their_coming() {
 }
 
 #[test]
-fn a_request_with_a_body_is_the_last_of_its_turn() {
+fn request_with_a_body_is_the_last_of_its_turn() {
     let mut host = ready();
     let token = token::entra("alice", host.world().now()).sign();
     let authorization = format!("Bearer {token}");
@@ -95,7 +95,7 @@ fn a_request_with_a_body_is_the_last_of_its_turn() {
 }
 
 #[test]
-fn the_timer_lets_no_more_requests_go_than_any_other_turn() {
+fn timer_resumes_no_more_requests_than_any_other_turn() {
     let mut host = setup(Module::filter(), &provider::configuration()).start();
     let now = host.world().now();
     let forged: Vec<_> = (0..500)
@@ -103,7 +103,7 @@ fn the_timer_lets_no_more_requests_go_than_any_other_turn() {
         .collect();
     let waiting: Vec<_> = forged.into_iter().filter(|request| host.outcome(*request) == Outcome::Waiting).collect();
     assert_eq!(waiting.len(), 256, "half of the places, for one of two providers");
-    // Nobody answers, and the host forgets the calls.
+    // No reply arrives, and the host drops the calls.
     host.advance(16);
     let gone = decided(&host, &waiting);
     assert!((1..=32).contains(&gone), "{gone} went, beside calls that are made once more");
@@ -112,7 +112,7 @@ fn the_timer_lets_no_more_requests_go_than_any_other_turn() {
 }
 
 #[test]
-fn everyone_leaves_and_the_token_is_kept_for_who_comes_next() {
+fn token_is_cached_although_every_client_disconnected() {
     let mut host = ready();
     let token = token::entra("alice", host.world().now()).sign();
     let requests: Vec<_> = (0..3).map(|_| send_waiting(&mut host, &token)).collect();
@@ -127,7 +127,7 @@ fn everyone_leaves_and_the_token_is_kept_for_who_comes_next() {
 }
 
 #[test]
-fn an_exchange_that_fails_refuses_all_who_waited_for_it() {
+fn failed_exchange_refuses_all_requests_that_waited_for_it() {
     let mut host = ready();
     let token = token::entra("alice", host.world().now()).sign();
     let requests: Vec<_> = (0..10).map(|_| send_waiting(&mut host, &token)).collect();
@@ -141,7 +141,7 @@ fn an_exchange_that_fails_refuses_all_who_waited_for_it() {
 }
 
 #[test]
-fn replies_in_any_order_reach_whom_they_belong_to() {
+fn replies_in_any_order_reach_their_own_requests() {
     let mut host = ready();
     let now = host.world().now();
     let users: Vec<(String, String)> = (0..12)
@@ -168,7 +168,7 @@ fn replies_in_any_order_reach_whom_they_belong_to() {
 }
 
 #[test]
-fn requests_that_came_before_the_keys_wait_for_them() {
+fn requests_before_the_keys_wait_for_them() {
     let mut host = setup(Module::filter(), &provider::configuration()).start();
     let now = host.world().now();
     let alice = send_waiting(&mut host, &token::entra("alice", now).sign());
@@ -187,7 +187,7 @@ fn requests_that_came_before_the_keys_wait_for_them() {
 }
 
 #[test]
-fn a_reply_that_never_comes_does_not_hold_a_request_for_ever() {
+fn missing_reply_does_not_hold_a_request_for_ever() {
     let mut host = ready();
     let token = token::entra("alice", host.world().now()).sign();
     let request = send_waiting(&mut host, &token);
@@ -196,12 +196,12 @@ fn a_reply_that_never_comes_does_not_hold_a_request_for_ever() {
     host.advance(120);
     host.advance(120);
     assert_eq!(verdict(&host.outcome(request)), "provider_unavailable");
-    // Should it come after all, nobody is answered twice; the host would see it.
+    // A late reply decides no request a second time. The host would detect it.
     host.answer(lost.id, Reply::json(issued(&token).to_string()));
 }
 
 #[test]
-fn a_client_that_leaves_while_its_answer_is_underway_harms_nobody() {
+fn client_that_disconnects_during_its_call_affects_no_other() {
     let mut host = ready();
     let now = host.world().now();
     let tokens: Vec<String> = (0..20).map(|number| token::entra(&format!("u{number}"), now).sign()).collect();
@@ -218,7 +218,7 @@ fn a_client_that_leaves_while_its_answer_is_underway_harms_nobody() {
         };
         host.answer(call.id, reply);
     }
-    // Those whose connection broke are asked for once more.
+    // The calls with a broken connection are repeated.
     for call in host.calls() {
         host.answer(call.id, Reply::timeout());
     }
@@ -230,7 +230,7 @@ fn a_client_that_leaves_while_its_answer_is_underway_harms_nobody() {
 }
 
 #[test]
-fn a_crowd_for_one_token_is_bounded_and_told_to_come_back() {
+fn waiting_requests_for_one_token_are_limited_with_retry_after() {
     let mut host = ready();
     let now = host.world().now();
     let mut refused = 0;

@@ -1,4 +1,4 @@
-//! Several VMs of one Envoy: what they share and what they must not.
+//! Several VMs of one Envoy: the state that they share and the state that they must not share.
 
 use onbehalf_wasm_tests::{Host, Module, Outcome, Reply, World};
 
@@ -32,7 +32,7 @@ fn each_worker_is_woken_by_its_own_requests_only() {
 }
 
 #[test]
-fn a_worker_in_trouble_does_not_touch_the_others() {
+fn worker_in_trouble_does_not_affect_the_others() {
     let world = World::default();
     let (mut first, mut second) = (worker(&world, ""), worker(&world, ""));
     let [alice, bob] = ["alice", "bob"].map(|user| token::entra(user, world.now()).sign());
@@ -49,7 +49,7 @@ fn a_worker_in_trouble_does_not_touch_the_others() {
 }
 
 #[test]
-fn one_worker_exchanges_for_another_that_waits_meanwhile() {
+fn one_worker_exchanges_for_another_that_waits() {
     let world = World::default();
     let (mut first, mut second) = (worker(&world, ""), worker(&world, ""));
     let token = token::entra("alice", world.now()).sign();
@@ -64,7 +64,7 @@ fn one_worker_exchanges_for_another_that_waits_meanwhile() {
         let headers = host.outcome(request).forwarded();
         assert_eq!(headers.text("authorization"), Some(format!("Bearer {}", exchanged(&token)).as_str()));
     }
-    // Another plugin's memory is another's.
+    // Another plugin has its own memory.
     let mut apart = worker(&world, "another");
     send_waiting(&mut apart, &token);
     assert_eq!(apart.calls().len(), 1);
@@ -85,7 +85,7 @@ fn metrics_of_all_workers_add_up() {
 }
 
 #[test]
-fn a_canary_that_is_dropped_after_its_configuration_takes_nothing_with_it() {
+fn canary_vm_that_is_dropped_affects_no_worker() {
     let world = World::default();
     drop(setup(Module::filter(), &provider::configuration()).world(&world).start());
     let mut host = worker(&world, "");
@@ -95,7 +95,7 @@ fn a_canary_that_is_dropped_after_its_configuration_takes_nothing_with_it() {
 }
 
 #[test]
-fn what_another_plugin_can_read_has_no_token_in_it() {
+fn shared_data_contains_no_token() {
     let world = World::default();
     let mut workers = [worker(&world, ""), worker(&world, "")];
     let tokens = [token::entra("alice", world.now()).sign(), token::okta("bob", world.now()).sign()];

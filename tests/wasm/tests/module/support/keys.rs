@@ -1,9 +1,8 @@
-//! Keys made once in each run: there is no private key in the repository.
+//! Keys that each run generates: there is no private key in the repository.
 
 use std::sync::OnceLock;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use onbehalf_test_support::base64url;
 use p256::elliptic_curve::sec1::ToSec1Point as _;
 use p256::pkcs8::EncodePrivateKey as _;
 use rsa::rand_core::{OsRng, RngCore as _};
@@ -80,7 +79,7 @@ fn keys() -> &'static Keys {
     })
 }
 
-/// Random bytes that are below the order of the curve for certain.
+/// Random octets below the order of the curve.
 fn scalar<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     OsRng.fill_bytes(&mut bytes);
@@ -132,19 +131,20 @@ pub fn jwks() -> Value {
 }
 
 fn jwk(algorithm: Alg) -> Value {
-    let text = |bytes: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(bytes);
     let keys = keys();
     let mut jwk = match algorithm {
         Alg::Es256 => {
             let point = keys.p256.public_key().to_sec1_point(false);
-            json!({"kty": "EC", "crv": "P-256", "x": text(point.x().expect("x")), "y": text(point.y().expect("y"))})
+            json!({"kty": "EC", "crv": "P-256", "x": base64url(point.x().expect("x")), "y": base64url(point.y().expect("y"))})
         }
         Alg::Es384 => {
             let point = keys.p384.public_key().to_sec1_point(false);
-            json!({"kty": "EC", "crv": "P-384", "x": text(point.x().expect("x")), "y": text(point.y().expect("y"))})
+            json!({"kty": "EC", "crv": "P-384", "x": base64url(point.x().expect("x")), "y": base64url(point.y().expect("y"))})
         }
-        Alg::EdDsa => json!({"kty": "OKP", "crv": "Ed25519", "x": text(keys.ed25519.pk.as_ref())}),
-        _ => json!({"kty": "RSA", "n": text(&keys.rsa.n().to_bytes_be()), "e": text(&keys.rsa.e().to_bytes_be())}),
+        Alg::EdDsa => json!({"kty": "OKP", "crv": "Ed25519", "x": base64url(keys.ed25519.pk.as_ref())}),
+        _ => {
+            json!({"kty": "RSA", "n": base64url(keys.rsa.n().to_bytes_be()), "e": base64url(keys.rsa.e().to_bytes_be())})
+        }
     };
     jwk["kid"] = algorithm.kid().into();
     jwk["alg"] = algorithm.name().into();
@@ -152,7 +152,7 @@ fn jwk(algorithm: Alg) -> Value {
     jwk
 }
 
-/// The modulus, as a token's attacker knows it too.
+/// The modulus, which is public.
 pub fn modulus() -> Vec<u8> {
     keys().rsa.n().to_bytes_be()
 }
@@ -184,7 +184,7 @@ pub fn der(r: &[u8], s: &[u8]) -> Vec<u8> {
     [&[0x30, u8::try_from(both.len()).expect("below 128")], &both[..]].concat()
 }
 
-/// The sum, big endian; one byte longer if it must be.
+/// The sum in big-endian octets, with one more octet if needed.
 pub fn add(left: &[u8], right: &[u8]) -> Vec<u8> {
     let mut out = vec![0; left.len()];
     let mut carry = 0;
@@ -196,7 +196,7 @@ pub fn add(left: &[u8], right: &[u8]) -> Vec<u8> {
     if carry > 0 { [&[1], &out[..]].concat() } else { out }
 }
 
-/// An odd number less one.
+/// An odd number minus one.
 pub fn subtract_one(odd: &[u8]) -> Vec<u8> {
     let mut out = odd.to_vec();
     *out.last_mut().expect("a number") ^= 1;
@@ -224,17 +224,17 @@ fn block(padding: usize, info: &[u8], token: &Token, behind: usize) -> Vec<u8> {
     block
 }
 
-/// A padded block whose digest has no frame around it.
+/// A padded block whose digest has no `DigestInfo`.
 pub fn unpadded_digest(token: &Token) -> Vec<u8> {
     block(256 - 3 - 32, &[], token, 0)
 }
 
-/// A block with eight bytes of padding and rubbish behind the digest, as Bleichenbacher's forgery of 2006 has it.
+/// A block with eight octets of padding and arbitrary octets after the digest (Bleichenbacher 2006).
 pub fn short_padding(token: &Token) -> Vec<u8> {
     block(8, &SHA256_INFO, token, 256 - 3 - 8 - 19 - 32)
 }
 
-/// A good block but for the NULL that the frame of the digest lacks.
+/// A correct block whose `DigestInfo` lacks NULL.
 pub fn no_null(token: &Token) -> Vec<u8> {
     block(256 - 3 - 17 - 32, &SHA256_INFO_WITHOUT_NULL, token, 0)
 }

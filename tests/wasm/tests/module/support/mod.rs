@@ -1,4 +1,4 @@
-//! What the tests of the module share: keys, tokens, and identity providers that answer call-outs.
+//! Support for the tests of the module: keys, tokens, and identity providers that answer callouts.
 
 pub mod keys;
 pub mod provider;
@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use provider::{Idp, entra, okta};
 
-/// The header of a request for the resource that both providers exchange for.
+/// The headers of a request for the resource that both providers exchange for.
 pub fn head(authorization: &str) -> Vec<(&str, &str)> {
     vec![
         (":method", "POST"),
@@ -40,13 +40,13 @@ pub fn ready() -> Host {
     host
 }
 
-/// Lets the VM fetch what it wants to know of both providers.
+/// Lets the VM fetch metadata and keys of both providers.
 pub fn fetch_keys(host: &mut Host) {
     host.tick();
     settle(host, &mut [&mut entra(), &mut okta()]);
 }
 
-/// Answers call-outs, as healthy providers do, until there are none.
+/// Answers callouts, as healthy providers do, until there are none.
 pub fn settle(host: &mut Host, providers: &mut [&mut Idp]) {
     for _ in 0..100 {
         host.run_queue();
@@ -59,14 +59,14 @@ pub fn settle(host: &mut Host, providers: &mut [&mut Idp]) {
     panic!("the module does not stop calling; its log:\n{}", host.log_text());
 }
 
-/// Sends a token and answers what comes of it.
+/// Sends a token and answers the callouts that follow.
 pub fn send(host: &mut Host, token: &str) -> Outcome {
     let request = send_waiting(host, token);
     settle(host, &mut [&mut entra(), &mut okta()]);
     host.outcome(request)
 }
 
-/// Sends a token and leaves what comes of it to the test.
+/// Sends a token and leaves the callouts to the test.
 pub fn send_waiting(host: &mut Host, token: &str) -> StreamId {
     let authorization = format!("Bearer {token}");
     let request = host.request(&head(&authorization));
@@ -74,7 +74,7 @@ pub fn send_waiting(host: &mut Host, token: &str) -> StreamId {
     request
 }
 
-/// The label of a refusal, after a look at what every refusal has.
+/// The reason of a refusal. Checks the parts that every refusal has.
 pub fn reason(answer: &Answer) -> String {
     assert_eq!(answer.headers.text("content-type"), Some("application/json"), "{answer:?}");
     assert_eq!(answer.headers.text("cache-control"), Some("no-store"), "{answer:?}");
@@ -83,7 +83,7 @@ pub fn reason(answer: &Answer) -> String {
     body["reason"].as_str().expect("a refusal names its reason").to_owned()
 }
 
-/// `forwarded`, or the label of the refusal: one word for what happened.
+/// `forwarded`, `waiting`, `left`, or the reason of a refusal.
 pub fn verdict(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Waiting => "waiting".to_owned(),

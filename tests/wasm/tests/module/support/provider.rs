@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use onbehalf_test_support::base64url;
 use onbehalf_wasm_tests::{Call, Reply};
 use serde_json::{Value, json};
 
@@ -67,9 +68,9 @@ pub struct Idp {
     issuer: &'static str,
     keys_path: &'static str,
     token_path: &'static str,
-    /// How often each path was called.
+    /// Number of calls of each path.
     pub called: BTreeMap<String, u32>,
-    /// The forms that the token endpoint got.
+    /// The forms of the token requests.
     pub forms: Vec<BTreeMap<String, String>>,
 }
 
@@ -96,7 +97,7 @@ pub fn okta() -> Idp {
 }
 
 impl Idp {
-    /// Answers discovery, keys and token requests; the token says which user and resource it is for.
+    /// Answers discovery, keys and token requests. The token identifies the subject token.
     pub fn reply(&mut self, call: &Call) -> Reply {
         assert_eq!(call.cluster, self.cluster);
         let host = self.issuer.split('/').nth(2).expect("an issuer has a host");
@@ -128,7 +129,7 @@ impl Idp {
         reply
     }
 
-    /// The answer to the token request at the head of `forms`.
+    /// The path of the token endpoint.
     pub fn token_path(&self) -> &'static str {
         self.token_path
     }
@@ -138,13 +139,13 @@ impl Idp {
     }
 }
 
-/// A token response. The token is opaque and different for each token that was handed in.
+/// A token response. The token is opaque and differs for each subject token.
 pub fn issued(subject: &str) -> Value {
     json!({"access_token": exchanged(subject), "token_type": "Bearer", "expires_in": 3000})
 }
 
-/// What [`issued`] gives for a subject token.
+/// The token of [`issued`] for a subject token.
 pub fn exchanged(subject: &str) -> String {
     use rsa::sha2::{Digest as _, Sha256};
-    format!("exchanged.{}", super::token::encode(&Sha256::digest(subject)[..12]))
+    format!("exchanged.{}", base64url(&Sha256::digest(subject)[..12]))
 }

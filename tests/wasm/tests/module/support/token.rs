@@ -1,7 +1,6 @@
-//! Tokens, right and wrong.
+//! Tokens, valid and invalid.
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use onbehalf_test_support::base64url;
 use serde_json::{Value, json};
 
 use super::keys::{self, Alg};
@@ -37,7 +36,7 @@ impl Token {
         Self { algorithm: Alg::Rs256, header: json!({"typ": "JWT"}), claims }.with_algorithm(Alg::Rs256)
     }
 
-    /// Signed with another algorithm, by the key that the providers publish for it.
+    /// The token with another algorithm, and the `kid` of its key.
     pub fn with_algorithm(mut self, algorithm: Alg) -> Self {
         self.algorithm = algorithm;
         self.header["alg"] = algorithm.name().into();
@@ -60,31 +59,23 @@ impl Token {
         self
     }
 
-    /// What is signed: header and claims.
+    /// The signing input: header and claims.
     pub fn signing_input(&self) -> String {
-        format!("{}.{}", encode(self.header.to_string()), encode(self.claims.to_string()))
+        format!("{}.{}", base64url(self.header.to_string()), base64url(self.claims.to_string()))
     }
 
-    /// The signature as it should be.
+    /// The correct signature.
     pub fn signature(&self) -> Vec<u8> {
         keys::sign(self.algorithm, self.signing_input().as_bytes())
     }
 
-    /// The token with a signature that the test made.
+    /// The token with a given signature.
     pub fn signed_with(&self, signature: &[u8]) -> String {
-        format!("{}.{}", self.signing_input(), encode(signature))
+        format!("{}.{}", self.signing_input(), base64url(signature))
     }
 
-    /// The token as it should be.
+    /// The token with its correct signature.
     pub fn sign(&self) -> String {
         self.signed_with(&self.signature())
     }
-}
-
-pub fn encode(bytes: impl AsRef<[u8]>) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(bytes)
-}
-
-pub fn decode(text: &str) -> Vec<u8> {
-    BASE64_URL_SAFE_NO_PAD.decode(text).expect("base64url")
 }

@@ -1,0 +1,237 @@
+//! Log lines.
+
+use log::Level;
+use onbehalf_test_support::{
+    ENTRA, ENTRA_KEY, NOW, OKTA, OKTA_KEY, SharedMap, TIMED_OUT, TestEngine, alice, alice_token, answer, answer_with,
+    answered, authorization, bearer, bob, bob_token, configuration, issued, refused, request, with,
+};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::{ALICE, GITHUB, audited, facts, listen, of_alice, record, records};
+
+#[test]
+fn exchange_line_has_user_target_duration_and_provider_request_id() {
+    listen();
+    let mut engine = TestEngine::ready();
+    let id = engine.send_waiting(bearer("/github", &alice_token()));
+    let joined = engine.send_waiting(bearer("/github", &alice_token()));
+    engine.now = engine.now.plus(Duration::from_millis(120));
+    let (flight, _) = engine.expect_call();
+    assert!(records().is_empty());
+    let body = json!({"access_token": "issued", "token_type": "Bearer", "expires_in": 3600});
+    let steps = engine.callout_result(flight, &answer_with(200, &[("x-ms-request-id", "trace-1")], &body));
+    let expected = [
+        ("event", "exchanged"),
+        ("outcome", "ok"),
+        ("cache", "miss"),
+        ("latency_ms", "120"),
+        ("waiters", "2"),
+        ("lifetime_s", "3600"),
+        ("trace", "trace-1"),
+    ];
+    assert_eq!(record(), (Level::Info, of_alice(&expected)));
+    let told: HashMap<_, _> = steps.into_iter().map(|(id, step)| (id, audited(step))).collect();
+    let forwarded = |cache| of_alice(&[("event", "forwarded"), ("cache", cache), ("latency_ms", "120")]);
+    assert_eq!(told[&id], forwarded("miss"));
+    assert_eq!(told[&joined], forwarded("joined"));
+}
+
+#[test]
+fn failed_exchange_and_each_refusal_after_it_have_a_log_line() {
+    listen();
+    let mut engine = TestEngine::ready();
+    engine.send_waiting(bearer("/github", &alice_token()));
+    engine.send_waiting(bearer("/github", &alice_token()));
+    engine.now = engine.now.plus(Duration::from_millis(70));
+    let (flight, _) = engine.expect_call();
+    let body = json!({"error": "invalid_client", "error_codes": [7_000_215], "trace_id": "t-2", "error_description": "secret words"});
+    let steps = engine.callout_result(flight, &answer_with(401, &[], &body));
+    let [exchange, first, second] = records().try_into().unwrap();
+    for (level, facts) in [&exchange, &first, &second] {
+        assert_eq!(*level, Level::Warn);
+        let has = |name: &str, value: &str| assert_eq!(facts[name], value, "{facts:?}");
+        has("subject", ALICE);
+        has("issuer", ENTRA);
+        has("resource", GITHUB);
+        has("provider", "entra-us");
+        has("error", "invalid_client");
+        has("status", "401");
+        has("codes", "7000215");
+        has("trace", "t-2");
+        has("latency_ms", "70");
+        assert!(!format!("{facts:?}").contains("words"));
+    }
+    assert_eq!((&*exchange.1["event"], &*exchange.1["outcome"]), ("exchanged", "exchange_misconfigured"));
+    assert_eq!((&*exchange.1["cache"], &*exchange.1["waiters"]), ("miss", "2"));
+    for (refusal, cache) in [(&first.1, "miss"), (&second.1, "joined")] {
+        assert_eq!((&*refusal["event"], &*refusal["reason"]), ("refused", "exchange_misconfigured"));
+        assert_eq!(refusal["cache"], cache);
+    }
+    for (_, step) in steps {
+        let told = audited(step);
+        assert_eq!((&*told["reason"], &*told["subject"]), ("exchange_misconfigured", ALICE));
+        assert!(told["detail"].contains("trace=t-2"), "{told:?}");
+    }
+    refused(engine.decide(bearer("/github", &alice_token())));
+    let (_, later) = record();
+    assert_eq!((&*later["cache"], &*later["latency_ms"], &*later["trace"]), ("remembered", "0", "t-2"));
+}
+
+#[test]
+fn renewal_has_a_log_line_with_or_without_a_token() {
+    for (reply, outcome, level) in
+        [(issued("second"), "ok", Level::Info), (TIMED_OUT, "provider_unavailable", Level::Warn)]
+    {
+        listen();
+        let mut engine = TestEngine::ready();
+        let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 86400})));
+        authorization(engine.exchange(bearer("/github", &token), &issued("first")));
+        engine.advance(3500);
+        records();
+        authorization(engine.decide(bearer("/github", &token)));
+        assert!(records().is_empty());
+        let (flight, _) = engine.expect_call();
+        assert!(engine.callout_result(flight, &reply).is_empty());
+        let (loud, facts) = record();
+        assert_eq!(loud, level);
+        assert_eq!((&*facts["event"], &*facts["outcome"], &*facts["cache"]), ("renewed", outcome, "renewed"));
+        assert_eq!((&*facts["subject"], &*facts["waiters"]), (ALICE, "0"));
+    }
+}
+
+#[test]
+fn refusal_of_a_verified_token_names_the_user() {
+    listen();
+    let mut engine = TestEngine::ready();
+    let poor = ENTRA_KEY.token(&with(alice(), json!({"scp": "other"})));
+    for (path, token, reason) in
+        [("/github", &poor, "insufficient_scope"), ("/github/admin", &bob_token(), "no_exchange")]
+    {
+        assert_eq!(refused(engine.decide(bearer(path, token))).1, reason);
+        let (_, facts) = record();
+        assert_eq!(facts["reason"], reason);
+        let (issuer, subject) = if reason == "no_exchange" { (OKTA, "00ubob") } else { (ENTRA, ALICE) };
+        assert_eq!((&*facts["issuer"], &*facts["subject"], &*facts["client"]), (issuer, subject, "client"));
+    }
+    // The token was verified before and has expired since.
+    authorization(engine.exchange(bearer("/github", &alice_token()), &issued("one")));
+    records();
+    engine.advance(4000);
+    refused(engine.decide(bearer("/github", &alice_token())));
+    let (_, facts) = record();
+    assert_eq!((&*facts["reason"], &*facts["subject"]), ("expired", ALICE));
+}
+
+#[test]
+fn request_without_a_token_is_logged_at_debug_level() {
+    listen();
+    let mut engine = TestEngine::ready();
+    let told = audited(engine.decide(request("GET", "/github", &[])));
+    let expected = [("event", "refused"), ("reason", "no_credentials"), ("resource", GITHUB), ("latency_ms", "0")];
+    assert_eq!(told, facts(&expected));
+    assert_eq!(record(), (Level::Debug, facts(&expected)));
+    // Any client may request OAuth paths, and the text of the path is its own.
+    let path = "/.well-known/openid-configuration/github/word-of-a-stranger";
+    drop(answered(engine.decide(request("GET", path, &[("x-word", "word-of-a-stranger")]))));
+    let expected =
+        [("event", "refused"), ("reason", "not_an_authorization_server"), ("resource", GITHUB), ("latency_ms", "0")];
+    assert_eq!(record(), (Level::Debug, facts(&expected)));
+}
+
+#[test]
+fn unexchanged_token_is_logged_once_for_each_resource_and_worker() {
+    listen();
+    let mut configuration = configuration();
+    configuration["identity_providers"]["okta-eu"] =
+        json!({"profile": "none", "issuer": OKTA, "cluster": "okta", "audiences": ["api://default"]});
+    let resource = |path: &str, exchange: Value| json!({"url": format!("https://mcp.acme.example/{path}"), "exchange": {"okta-eu": exchange}});
+    let forwarded = || json!({"token": "forwarded"});
+    configuration["resources"] = json!([
+        {"url": GITHUB, "scopes": ["no-such"], "exchange": {"okta-eu": {}}},
+        resource("one", forwarded()), resource("two", forwarded()), resource("three", json!({})),
+    ]);
+    let shared = SharedMap::default();
+    let mut workers = [(); 2].map(|()| TestEngine::sharing(&configuration, &shared).with_keys());
+    records();
+    let token = bob_token();
+    for engine in &mut workers {
+        // The token is verified for the first time, and the request is refused.
+        assert_eq!(refused(engine.decide(bearer("/github", &token))).1, "insufficient_scope");
+        assert_eq!(record().1["event"], "refused");
+        for path in ["/one", "/two", "/three"] {
+            let told = audited(engine.decide(bearer(path, &token)));
+            let (level, line) = record();
+            assert_eq!((level, &line), (Level::Info, &told));
+            assert_eq!(
+                (&*told["event"], &*told["subject"], &*told["provider"]),
+                ("forwarded", "bob@acme.example", "okta-eu")
+            );
+            assert_eq!(told["resource"], format!("https://mcp.acme.example{path}"));
+            let again = audited(engine.decide(bearer(path, &token)));
+            assert_eq!((&again["subject"], &again["resource"]), (&told["subject"], &told["resource"]));
+            assert!(records().is_empty());
+        }
+    }
+    let another = OKTA_KEY.token(&with(bob(), json!({"sub": "carol@acme.example"})));
+    let _ = workers[0].decide(bearer("/one", &another));
+    assert_eq!(record().1["subject"], "carol@acme.example");
+}
+
+#[test]
+fn token_evicted_from_the_cache_is_logged_again() {
+    listen();
+    let mut configuration = configuration();
+    configuration["identity_providers"]["okta-eu"] =
+        json!({"profile": "none", "issuer": OKTA, "cluster": "okta", "audiences": ["api://default"]});
+    configuration["resources"] = json!([{"url": GITHUB, "exchange": {"okta-eu": {}}}]);
+    configuration["cache"] = json!({"verified_tokens": 1});
+    let mut engine = TestEngine::new(&configuration).with_keys();
+    records();
+    let [bob, carol] =
+        ["bob", "carol"].map(|name| OKTA_KEY.token(&with(bob(), json!({"sub": format!("{name}@acme.example")}))));
+    for token in [&bob, &carol, &bob] {
+        let told = audited(engine.decide(bearer("/github", token)));
+        assert_eq!(record(), (Level::Info, told));
+        let _ = engine.decide(bearer("/github", token));
+        assert!(records().is_empty());
+    }
+}
+
+#[test]
+fn token_from_another_worker_is_logged_by_the_worker_it_serves() {
+    for (reply, event) in [(issued("one"), "forwarded"), (answer(401, br#"{"error":"invalid_client"}"#), "refused")] {
+        listen();
+        let shared = SharedMap::default();
+        let mut workers = [(); 2].map(|()| TestEngine::sharing(&configuration(), &shared).with_keys());
+        let _ = workers[0].exchange(bearer("/github", &alice_token()), &reply);
+        records();
+        let told = audited(workers[1].decide(bearer("/github", &alice_token())));
+        assert_eq!((&*told["event"], &*told["cache"], &*told["subject"]), (event, "shared", ALICE));
+        let lines = records();
+        assert_eq!(
+            lines.len(),
+            usize::from(event == "refused"),
+            "the exchange has its line at the other worker: {lines:?}"
+        );
+    }
+}
+
+#[test]
+fn request_that_waited_too_long_is_logged_with_its_verified_user() {
+    listen();
+    let mut configuration = configuration();
+    configuration["longest_wait_seconds"] = json!(5);
+    configuration["identity_providers"]["entra-us"]["timeout_seconds"] = json!(20);
+    let mut engine = TestEngine::new(&configuration).with_keys();
+    engine.send_waiting(bearer("/github", &alice_token()));
+    engine.advance(6);
+    let told = audited(engine.tick().remove(0).1);
+    let (level, line) = record();
+    assert_eq!(level, Level::Warn);
+    for facts in [&told, &line] {
+        assert_eq!((&*facts["reason"], &*facts["subject"]), ("provider_unavailable", ALICE));
+        assert_eq!((&*facts["cache"], &*facts["latency_ms"]), ("miss", "6000"));
+    }
+}

@@ -1,0 +1,108 @@
+//! The audit record: one log line for each refusal and each exchange with user, target and outcome, and filter state for
+//! cached requests. No untrusted claim is in it.
+
+mod filter_state;
+mod log_line;
+mod privacy;
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use onbehalf::engine::Decision;
+use onbehalf::telemetry::FilterState;
+use onbehalf_test_support::{ENTRA, TENANT};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Once;
+
+thread_local! {
+    static LINES: RefCell<Vec<(Level, String)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Collects the log of each thread. A test has a thread of its own.
+struct Keep;
+
+impl Log for Keep {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        LINES.with_borrow_mut(|lines| lines.push((record.level(), record.args().to_string())));
+    }
+
+    fn flush(&self) {}
+}
+
+fn listen() {
+    static LISTENING: Once = Once::new();
+    LISTENING.call_once(|| {
+        log::set_logger(&Keep).unwrap();
+        log::set_max_level(LevelFilter::Trace);
+    });
+    LINES.take();
+}
+
+/// A line as an aggregator reads it (logfmt: quoted values as in JSON).
+fn read(line: &str) -> HashMap<String, String> {
+    let mut facts = HashMap::new();
+    let mut rest = line;
+    while !rest.is_empty() {
+        let (name, value) = rest.split_once('=').unwrap_or_else(|| panic!("no fact at {rest:?} in {line}"));
+        let end = if value.starts_with('"') {
+            let mut values = serde_json::Deserializer::from_str(value).into_iter::<String>();
+            values.next().unwrap().unwrap_or_else(|error| panic!("{error}: {line}"));
+            values.byte_offset()
+        } else {
+            value.find(' ').unwrap_or(value.len())
+        };
+        let (value, after) = value.split_at(end);
+        let value = if value.starts_with('"') { serde_json::from_str(value).unwrap() } else { value.to_owned() };
+        assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name:?} in {line}");
+        assert_eq!(facts.insert(name.to_owned(), value), None, "{name} twice in {line}");
+        rest = after.strip_prefix(' ').unwrap_or(after);
+    }
+    facts
+}
+
+/// The audit records since the last call.
+fn records() -> Vec<(Level, HashMap<String, String>)> {
+    let lines = LINES.take().into_iter().filter(|(_, line)| line.starts_with("event="));
+    lines.map(|(level, line)| (level, read(&line))).collect()
+}
+
+fn record() -> (Level, HashMap<String, String>) {
+    let mut records = records();
+    assert_eq!(records.len(), 1, "{records:?}");
+    records.remove(0)
+}
+
+fn facts(facts: &[(&str, &str)]) -> HashMap<String, String> {
+    facts.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+const GITHUB: &str = "https://mcp.acme.example/github";
+
+const ALICE: &str = "9b1c0000-1111-4222-8333-444455556666/alice";
+
+/// The facts of every record about Alice at the first resource.
+fn of_alice(more: &[(&str, &str)]) -> HashMap<String, String> {
+    let mut all = facts(&[
+        ("resource", GITHUB),
+        ("provider", "entra-us"),
+        ("issuer", ENTRA),
+        ("subject", ALICE),
+        ("client", "client"),
+        ("tenant", TENANT),
+        ("scopes", "api://github/.default"),
+    ]);
+    all.extend(facts(more));
+    all
+}
+
+fn audited(step: Decision) -> HashMap<String, String> {
+    let state = match step {
+        Decision::Forward(edits) => edits.filter_state,
+        Decision::Respond(answer) => FilterState::Record(answer.audit),
+        Decision::Pause => panic!("waits"),
+    };
+    state.facts().into_iter().map(|(name, value)| (name.to_owned(), value.into_owned())).collect()
+}
