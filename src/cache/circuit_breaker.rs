@@ -1,326 +1,399 @@
-//! When a provider is left in peace, for whomever: it throttles, or it gives no service. All workers of a process know.
+//! Circuit breakers for token endpoints, shared by all workers of a process (docs/adr/0016).
+//!
+//! Closed: exchanges flow. Open: exchanges are refused, after a rate limit for as long as the provider asks, after several
+//! outages in a row for a back-off. Half-open: the back-off is over and one exchange in the process is the probe; any response to
+//! it closes the breaker. No single user opens a breaker for others: failures of one user count twice at most.
 
 use std::time::Duration;
 
-use crate::cache::backoff::jittered;
+use crate::cache::backoff::{exponential, jittered};
 use crate::cache::exchanged_tokens::TokenKey;
 use crate::crypto::Crypto;
 use crate::provider::{ExchangeTarget, Provider, ProviderId};
 use crate::refusal::Reason;
-use crate::shared::SharedStore;
+use crate::shared::{CLOCK_TOLERANCE, SharedStore, Update, Updated};
 use crate::time::UnixTime;
 
-/// A provider that throttles is left in peace for so long at most: one user may have been the cause.
-const LONGEST_THROTTLE: Duration = Duration::from_secs(60);
+/// Maximum time for which a rate limit keeps a breaker open: one user may have caused it.
+const MAX_THROTTLE: Duration = Duration::from_secs(60);
 
-/// So many exchanges in a row without service, and not all of one user's, and nobody asks for a while.
-const OUTAGES: u32 = 3;
+/// Number of exchanges in a row without a response, not all of one user, that open a breaker.
+const OUTAGES_TO_OPEN: u32 = 3;
 
-/// The longest pause after outages, in seconds.
-const LONGEST_BACKOFF: u32 = 30;
+/// Maximum back-off after outages, in seconds.
+const MAX_BACKOFF_SECS: u32 = 30;
 
-/// For how long before its end a token is not renewed after its provider has throttled: those who have none come first.
-const AFTERWARDS: Duration = Duration::from_secs(10);
+/// Maximum time after an open state for which tokens are not renewed yet: users without a token come first.
+const RENEWAL_DELAY: Duration = Duration::from_secs(10);
 
-/// Nothing that is true of a provider is so for longer.
-const LONGEST_MEMORY: Duration = Duration::from_secs(120);
+/// Maximum age of a record, and maximum time from now to the end of an open state in it.
+const MAX_RECORD_AGE: Duration = Duration::from_secs(120);
 
-/// How often a record is written again that another worker has written meanwhile.
-const MOST_TRIES: usize = 8;
-
-/// What is known of the endpoints of providers: one for each tenant of each, as far as there is something to know.
+/// Circuit breakers that have been open, or were read from shared memory, in this worker. A breaker that is missing is closed.
 #[derive(Default)]
 pub(crate) struct CircuitBreakers(Vec<(BreakerKey, Breaker)>);
 
-/// Where exchanges of a tenant's users go.
+/// Token endpoint that a breaker is for: exchanges of one tenant's users at one provider. Exchanges that end at the
+/// authorization server of a resource (ID-JAG) have a breaker of their own: their failures say nothing about other exchanges.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct BreakerKey {
+    /// Provider of the caller's token.
     pub(crate) provider: ProviderId,
-    /// See [`place`].
-    pub(crate) place: Option<String>,
+    /// Tenant of the caller's token, if the provider has tenants.
+    tenant: Option<String>,
+    /// Token endpoint of the second hop, at the authorization server of the resource, if the exchange has one.
+    second_endpoint: Option<Box<str>>,
 }
 
-/// The tenant, and the endpoint of the authorization server of the resource, where exchanges end at one of its own: what
-/// they meet there says nothing of others.
-pub(crate) fn place(tenant: Option<&str>, elsewhere: Option<&str>) -> Option<String> {
-    match elsewhere {
-        None => tenant.map(str::to_owned),
-        Some(endpoint) => Some([tenant.unwrap_or_default(), " ", endpoint].concat()),
-    }
+/// State of a breaker at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BreakerState {
+    /// Exchanges flow.
+    Closed,
+    /// Exchanges are refused.
+    Open(BreakerOpen),
+    /// The next exchange is the probe.
+    HalfOpen,
 }
 
-/// The endpoint that [`place`] wants to know.
-pub(crate) fn elsewhere(target: &ExchangeTarget) -> Option<&str> {
-    target.second.as_ref().map(|second| second.token_endpoint.as_str())
+/// Refusal by an open breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BreakerOpen {
+    /// [`Reason::ProviderThrottled`] or [`Reason::ProviderUnavailable`].
+    pub(crate) reason: Reason,
+    /// Time until the breaker lets an exchange through.
+    pub(crate) retry_after: Duration,
 }
 
+/// Record of a breaker.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Breaker {
-    /// Until when nobody asks.
-    until: UnixTime,
-    /// Whether it said that it wants fewer requests; else it gave no service.
-    throttles: bool,
-    /// How many exchanges in a row it has not served.
+    /// End of the open state, exclusive.
+    open_until: UnixTime,
+    /// The open state comes from a rate limit, not from outages.
+    is_throttled: bool,
+    /// Number of outages in a row that count for all users.
     outages: u32,
-    /// Who was the last of them, and whether there were others.
-    last: UserHash,
-    several: bool,
-    /// Further exchanges of that user that it has not served, which do not count for others, and the time until which only
-    /// that user does not ask.
-    repeats: u32,
-    last_until: UnixTime,
-    /// The time at which the last pause for all began. An exchange that was under way then says nothing new.
-    closed: UnixTime,
+    /// User of the last outage.
+    last_user: UserHash,
+    /// The outages in a row are of several users.
+    has_several_users: bool,
+    /// Number of further outages of `last_user` in a row, which count for that user only.
+    user_outages: u32,
+    /// End of the time for which exchanges of `last_user` alone are refused, exclusive.
+    user_until: UnixTime,
+    /// Start of the last open state after outages. Exchanges that were in flight then tell nothing new.
+    opened: UnixTime,
+    /// Time of the last write.
     written: UnixTime,
 }
 
-/// A user, by a part of a digest.
+/// User as a part of an authentication code, so that records name no user.
 type UserHash = [u8; 4];
 
-/// What a worker does with what it learns.
+/// Inputs of the changes to a breaker.
 pub(crate) struct BreakerContext<'a> {
-    pub(crate) board: SharedStore<'a>,
+    /// Shared memory.
+    pub(crate) store: &'a SharedStore,
+    /// Randomness for the jitter.
     pub(crate) crypto: &'a dyn Crypto,
+    /// Provider of the breaker's key.
     pub(crate) provider: &'a Provider,
     pub(crate) now: UnixTime,
 }
 
 impl CircuitBreakers {
-    /// For how long nobody asks, and why.
-    pub(crate) fn closed(
-        &self,
-        provider: ProviderId,
-        place: Option<&str>,
-        now: UnixTime,
-    ) -> Option<(Reason, Duration)> {
-        let state = self.state(provider, place).filter(|state| now < state.until)?;
-        let reason = if state.throttles { Reason::ProviderThrottled } else { Reason::ProviderUnavailable };
-        Some((reason, state.until.since(now)))
+    /// Returns an error if a breaker is open, as far as this worker knows.
+    pub(crate) fn check(&self, key: &BreakerKey, now: UnixTime) -> Result<(), BreakerOpen> {
+        match self.get(key).map_or(BreakerState::Closed, |breaker| breaker.state(now)) {
+            BreakerState::Closed | BreakerState::HalfOpen => Ok(()),
+            BreakerState::Open(open) => Err(open),
+        }
     }
 
-    /// Whether a token may be renewed now.
-    pub(crate) fn may_renew(&self, provider: ProviderId, place: Option<&str>, key: &TokenKey, now: UnixTime) -> bool {
-        self.closed(provider, place, now.minus(key.share_of(AFTERWARDS))).is_none()
+    /// Returns `true` if a token may be renewed: the breaker is not open, and was not open a part of [`RENEWAL_DELAY`] ago. The part
+    /// differs by token, so that renewals do not all begin at once.
+    pub(crate) fn allows_renewal(&self, key: &BreakerKey, token: &TokenKey, now: UnixTime) -> bool {
+        self.check(key, now.minus(token.share_of(RENEWAL_DELAY))).is_ok()
     }
 
+    /// Keys of the breakers that are open, as far as this worker knows.
+    pub(crate) fn open_breakers(&self, now: UnixTime) -> Vec<BreakerKey> {
+        self.0.iter().filter(|(_, breaker)| breaker.is_open(now)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Takes over the state that other workers have recorded: a probe may have closed the breaker.
+    pub(crate) fn sync(&mut self, key: &BreakerKey, context: &BreakerContext<'_>) {
+        let content = context.store.read(&context.name(key));
+        self.set(key, context.breaker(content.as_deref()));
+    }
+
+    /// Forgets all breakers: their times are of a clock that was set back. Shared records of that clock are ignored.
     pub(crate) fn clock_went_back(&mut self) {
         self.0.clear();
     }
 
-    /// Takes over what other workers know, and makes an exchange for `user` that is about to start the only one where the last
-    /// ones have failed. The error: it may not, why, and for how long.
-    pub(crate) fn enter(
+    /// Lets an exchange for `user` through, or refuses it. In the half-open state the exchange becomes the probe, and all others
+    /// are refused until it has had time to end. After a conflict in every attempt the exchange is let through as a second probe.
+    pub(crate) fn try_acquire(
         &mut self,
-        endpoint: &BreakerKey,
+        key: &BreakerKey,
         user: &str,
-        watch: &BreakerContext<'_>,
-    ) -> Result<(), (Reason, Duration)> {
-        let now = watch.now;
-        for _ in 0..MOST_TRIES {
-            let (state, version) = watch.read(endpoint);
-            self.set(endpoint, state);
-            if let Some(closed) = self.closed(endpoint.provider, endpoint.place.as_deref(), now) {
-                return Err(closed);
+        context: &BreakerContext<'_>,
+    ) -> Result<(), BreakerOpen> {
+        let now = context.now;
+        let updated = context.store.update(&context.name(key), |content| {
+            let breaker = context.breaker(content);
+            self.set(key, breaker);
+            match breaker.state(now) {
+                BreakerState::Closed => return Update::Keep(Ok(None)),
+                BreakerState::Open(open) => return Update::Keep(Err(open)),
+                BreakerState::HalfOpen => {}
             }
-            if !state.is_out() {
-                return Ok(());
+            let is_last_user = breaker.last_user == context.user_hash(user);
+            if is_last_user && now < breaker.user_until {
+                let retry_after = breaker.user_until.since(now);
+                return Update::Keep(Err(BreakerOpen { reason: Reason::ProviderUnavailable, retry_after }));
             }
-            let is_last = state.last == watch.user(user);
-            if is_last && now < state.last_until {
-                return Err((Reason::ProviderUnavailable, state.last_until.since(now)));
-            }
-            let over = now.plus(watch.provider.callout_limit());
-            let probed = match is_last && state.repeats > 0 {
-                // A user's own bad luck, or ill will, holds up nobody else.
-                true => Breaker { last_until: over, written: now, ..state },
-                false => Breaker { until: over, throttles: false, written: now, ..state },
+            let probe_end = now.plus(context.provider.callout_limit());
+            let next = match is_last_user && breaker.user_outages > 0 {
+                // A user whose probe has failed before holds up no other user.
+                true => Breaker { user_until: probe_end, written: now, ..breaker },
+                false => Breaker { open_until: probe_end, is_throttled: false, written: now, ..breaker },
             };
-            if watch.board.shared.put(&watch.name(endpoint), &watch.seal(endpoint, probed), version) {
-                self.set(endpoint, probed);
-                break;
-            }
+            Update::Write(next.write(), Ok(Some(next)))
+        });
+        if let Updated::Done(Ok(Some(next))) = updated {
+            self.set(key, next);
         }
-        Ok(())
+        updated.into_value().map(|_| ())
     }
 
-    /// Which providers nobody asks, as far as is known here.
-    pub(crate) fn all_closed(&self, now: UnixTime) -> Vec<BreakerKey> {
-        self.0.iter().filter(|(_, state)| now < state.until).map(|(endpoint, _)| endpoint.clone()).collect()
-    }
-
-    /// Takes over what other workers know: somebody may have found that it is back.
-    pub(crate) fn look(&mut self, endpoint: &BreakerKey, watch: &BreakerContext<'_>) {
-        self.set(endpoint, watch.read(endpoint).0);
-    }
-
-    /// It wants fewer requests, for `pause`.
-    pub(crate) fn throttled(&mut self, endpoint: &BreakerKey, pause: Duration, watch: &BreakerContext<'_>) {
-        let until = watch.now.plus(pause.min(LONGEST_THROTTLE));
-        self.change(endpoint, watch, |state| {
-            // The longer of two pauses counts, if both answers were under way at once.
-            let before = if state.throttles { state.until } else { UnixTime::default() };
-            Breaker { until: until.max(before), throttles: true, ..Breaker::default() }
+    /// Records a rate limit: opens the breaker for `pause`, at most [`MAX_THROTTLE`]. Of two rate limits at once, the longer
+    /// counts.
+    pub(crate) fn record_throttle(&mut self, key: &BreakerKey, pause: Duration, context: &BreakerContext<'_>) {
+        let until = context.now.plus(pause.min(MAX_THROTTLE));
+        self.update(key, context, |breaker| Breaker {
+            open_until: until.max(breaker.throttled_until()),
+            is_throttled: true,
+            ..Breaker::default()
         });
     }
 
-    /// It gave no service to an exchange for `user` that began at some time. The result is that user's own pause.
-    pub(crate) fn out(
+    /// Records an exchange for `user` without a response, which began at `started`. Returns the back-off of that user.
+    pub(crate) fn record_outage(
         &mut self,
-        endpoint: &BreakerKey,
+        key: &BreakerKey,
         user: &str,
-        began: UnixTime,
-        watch: &BreakerContext<'_>,
+        started: UnixTime,
+        context: &BreakerContext<'_>,
     ) -> Duration {
-        let (user, now) = (watch.user(user), watch.now);
-        let random = jittered(Duration::from_secs(1), watch.crypto);
-        let pause = |outages: u32| {
-            let doubled = 1_u32.checked_shl(outages.saturating_sub(1)).unwrap_or(LONGEST_BACKOFF).min(LONGEST_BACKOFF);
-            random.saturating_mul(doubled)
-        };
-        let own_pause = |state: &Breaker| pause(state.outages.saturating_add(state.repeats));
-        let state = self.change(endpoint, watch, |state| {
-            if state.is_out() && began < state.closed {
-                return state;
+        let (user, now) = (context.user_hash(user), context.now);
+        let second = jittered(Duration::from_secs(1), context.crypto);
+        let backoff = |outages: u32| second.saturating_mul(exponential(outages.saturating_sub(1), MAX_BACKOFF_SECS));
+        let user_backoff = |breaker: &Breaker| backoff(breaker.outages.saturating_add(breaker.user_outages));
+        let next = self.update(key, context, |breaker| {
+            if breaker.is_tripped() && started < breaker.opened {
+                return breaker;
             }
-            if state.is_out() && state.last == user {
-                // The probe of somebody whom it did not serve before either: others may try at once.
-                let next = Breaker { repeats: state.repeats.saturating_add(1), ..state };
-                let until = if state.repeats == 0 && !state.throttles { state.until.min(now) } else { state.until };
-                return Breaker { until, last_until: now.plus(own_pause(&next)), ..next };
+            if breaker.is_tripped() && breaker.last_user == user {
+                return breaker.with_failed_probe(now, user_backoff);
             }
-            // A pause that it has asked for meanwhile still holds.
-            let throttled = if state.throttles { state.until } else { UnixTime::default() };
-            let until = throttled.max(state.until.min(now));
-            let state = Breaker { until, throttles: now < throttled, ..state };
-            let is_alone = state.outages > 0 && !state.several && state.last == user;
-            if is_alone && state.outages.saturating_add(1) >= OUTAGES {
-                // One user closes nothing for others, nor makes it worse for them.
-                return Breaker { repeats: state.repeats.saturating_add(1), ..state };
-            }
-            let outages = state.outages.saturating_add(1);
-            let several = state.outages > 0 && !is_alone;
-            let next = Breaker { outages, several, last: user, repeats: 0, last_until: UnixTime::default(), ..state };
-            match next.is_out() {
-                true => Breaker { until: until.max(now.plus(pause(outages))), closed: now, ..next },
-                false => next,
-            }
+            breaker.with_outage(user, now, backoff)
         });
-        own_pause(&state)
+        user_backoff(&next)
     }
 
-    /// It has answered an exchange.
-    pub(crate) fn served(&mut self, endpoint: &BreakerKey, watch: &BreakerContext<'_>) {
-        let (state, _) = watch.read(endpoint);
-        if state.outages == 0 {
-            self.set(endpoint, state);
+    /// Records a response to an exchange, whatever its status: closes the breaker, unless it is open for a rate limit.
+    pub(crate) fn record_success(&mut self, key: &BreakerKey, context: &BreakerContext<'_>) {
+        let content = context.store.read(&context.name(key));
+        let breaker = context.breaker(content.as_deref());
+        if breaker.outages == 0 {
+            self.set(key, breaker);
             return;
         }
-        self.change(endpoint, watch, |state| match state.throttles {
-            // A pause that it has asked for meanwhile stays.
-            true => Breaker { until: state.until, throttles: true, ..Breaker::default() },
+        self.update(key, context, |breaker| match breaker.is_throttled {
+            true => Breaker { open_until: breaker.open_until, is_throttled: true, ..Breaker::default() },
             false => Breaker::default(),
         });
     }
 
-    fn change(
+    /// Changes a breaker and its shared record. After a conflict in every attempt the change counts for this worker only, until
+    /// the next [`sync`](Self::sync).
+    fn update(
         &mut self,
-        endpoint: &BreakerKey,
-        watch: &BreakerContext<'_>,
+        key: &BreakerKey,
+        context: &BreakerContext<'_>,
         change: impl Fn(Breaker) -> Breaker,
     ) -> Breaker {
-        let mut next = Breaker::default();
-        for _ in 0..MOST_TRIES {
-            let (state, version) = watch.read(endpoint);
-            next = Breaker { written: watch.now, ..change(state) };
-            if watch.board.shared.put(&watch.name(endpoint), &watch.seal(endpoint, next), version) {
-                break;
-            }
-        }
-        self.set(endpoint, next);
+        let updated = context.store.update(&context.name(key), |content| {
+            let next = Breaker { written: context.now, ..change(context.breaker(content)) };
+            Update::Write(next.write(), next)
+        });
+        let next = updated.into_value();
+        self.set(key, next);
         next
     }
 
-    fn state(&self, provider: ProviderId, place: Option<&str>) -> Option<&Breaker> {
-        let is = |endpoint: &BreakerKey| endpoint.provider == provider && endpoint.place.as_deref() == place;
-        self.0.iter().find(|(endpoint, _)| is(endpoint)).map(|(_, state)| state)
+    fn get(&self, key: &BreakerKey) -> Option<&Breaker> {
+        self.0.iter().find(|(other, _)| other == key).map(|(_, breaker)| breaker)
     }
 
-    fn set(&mut self, endpoint: &BreakerKey, state: Breaker) {
-        match self.0.iter_mut().find(|(other, _)| other == endpoint) {
-            Some(row) => row.1 = state,
-            None if state == Breaker::default() => {}
-            None => self.0.push((endpoint.clone(), state)),
+    fn set(&mut self, key: &BreakerKey, breaker: Breaker) {
+        match self.0.iter_mut().find(|(other, _)| other == key) {
+            Some(entry) => entry.1 = breaker,
+            None if breaker == Breaker::default() => {}
+            None => self.0.push((key.clone(), breaker)),
+        }
+    }
+}
+
+impl BreakerKey {
+    /// Key for exchanges of `target` for users of a provider's tenant.
+    pub(crate) fn new(provider: ProviderId, tenant: Option<&str>, target: &ExchangeTarget) -> Self {
+        Self {
+            provider,
+            tenant: tenant.map(str::to_owned),
+            second_endpoint: target.second.as_ref().map(|second| second.token_endpoint.as_str().into()),
         }
     }
 }
 
 impl BreakerContext<'_> {
-    /// There is one for each tenant that is configured, and each host of an authorization server of resources.
-    fn name(&self, endpoint: &BreakerKey) -> String {
-        let place = endpoint.place.as_deref().unwrap_or_default();
-        let parts = [&*self.provider.name, self.provider.issuer.as_str(), &*self.provider.cluster, place];
-        let code = self.board.key.code(&parts.map(str::as_bytes));
-        let code: String = code.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-        format!("onbehalf.circuit.{code}")
+    /// Name of the shared record. Their number is bounded by the tenants and the second hops of the configuration.
+    fn name(&self, key: &BreakerKey) -> String {
+        let mut place = key.tenant.clone().unwrap_or_default();
+        if let Some(second_endpoint) = &key.second_endpoint {
+            place.push(' ');
+            place.push_str(second_endpoint);
+        }
+        let parts = [&*self.provider.name, self.provider.issuer.as_str(), &*self.provider.cluster, &place];
+        format!("onbehalf.circuit.{}", self.store.key().mac_hex::<16>(&parts.map(str::as_bytes)))
     }
 
-    fn user(&self, user: &str) -> UserHash {
-        let code = self.board.key.code(&[b"user", user.as_bytes()]);
-        code.first_chunk().copied().unwrap_or_default()
+    fn user_hash(&self, user: &str) -> UserHash {
+        self.store.key().mac(&[b"user", user.as_bytes()]).first_chunk().copied().unwrap_or_default()
     }
 
-    fn read(&self, endpoint: &BreakerKey) -> (Breaker, crate::shared::CasVersion) {
-        let name = self.name(endpoint);
-        let (record, version) = self.board.shared.get(&name);
-        let state = record.as_deref().and_then(|record| self.board.key.open(&name, record)).and_then(Breaker::read);
-        // What was written by a clock that was ahead, or long ago, is not true any more.
-        let is_sane = |state: &Breaker| {
-            state.written <= self.now.plus(Duration::from_secs(5))
-                && self.now.since(state.written) <= LONGEST_MEMORY
-                && state.until.max(state.last_until) <= self.now.plus(LONGEST_MEMORY)
+    /// Breaker in a record. A missing, old or malformed record is a closed breaker, and so is one of a clock that was set back.
+    fn breaker(&self, content: Option<&[u8]>) -> Breaker {
+        let is_sane = |breaker: &Breaker| {
+            breaker.written <= self.now.plus(CLOCK_TOLERANCE)
+                && self.now.since(breaker.written) <= MAX_RECORD_AGE
+                && breaker.open_until.max(breaker.user_until) <= self.now.plus(MAX_RECORD_AGE)
         };
-        (state.filter(is_sane).unwrap_or_default(), version)
-    }
-
-    fn seal(&self, endpoint: &BreakerKey, state: Breaker) -> Vec<u8> {
-        self.board.key.seal(&self.name(endpoint), &state.write())
+        content.and_then(Breaker::read).filter(is_sane).unwrap_or_default()
     }
 }
 
 impl Breaker {
-    /// An endpoint is out of service until an exchange gets an answer: one at a time tries.
-    const fn is_out(&self) -> bool {
-        self.outages >= OUTAGES && self.several
+    fn state(&self, now: UnixTime) -> BreakerState {
+        if self.is_open(now) {
+            let reason = if self.is_throttled { Reason::ProviderThrottled } else { Reason::ProviderUnavailable };
+            return BreakerState::Open(BreakerOpen { reason, retry_after: self.open_until.since(now) });
+        }
+        if self.is_tripped() { BreakerState::HalfOpen } else { BreakerState::Closed }
+    }
+
+    fn is_open(&self, now: UnixTime) -> bool {
+        now < self.open_until
+    }
+
+    /// Returns `true` if outages have opened the breaker and no response has closed it since: it is open or half-open.
+    const fn is_tripped(&self) -> bool {
+        self.outages >= OUTAGES_TO_OPEN && self.has_several_users
+    }
+
+    /// End of a rate limit. The epoch: there is none.
+    fn throttled_until(&self) -> UnixTime {
+        if self.is_throttled { self.open_until } else { UnixTime::default() }
+    }
+
+    /// Breaker after a probe failed for the user whose exchange failed last: another user may probe at once, and the user alone
+    /// waits for the back-off.
+    fn with_failed_probe(self, now: UnixTime, user_backoff: impl Fn(&Self) -> Duration) -> Self {
+        let next = Self { user_outages: self.user_outages.saturating_add(1), ..self };
+        let is_first = self.user_outages == 0 && !self.is_throttled;
+        let open_until = if is_first { self.open_until.min(now) } else { self.open_until };
+        Self { open_until, user_until: now.plus(user_backoff(&next)), ..next }
+    }
+
+    /// Breaker after another outage in a row. A rate limit that the provider has asked for meanwhile stays.
+    fn with_outage(self, user: UserHash, now: UnixTime, backoff: impl Fn(u32) -> Duration) -> Self {
+        let throttled_until = self.throttled_until();
+        let open_until = throttled_until.max(self.open_until.min(now));
+        let breaker = Self { open_until, is_throttled: now < throttled_until, ..self };
+        let is_of_one_user = self.outages > 0 && !self.has_several_users && self.last_user == user;
+        let outages = self.outages.saturating_add(1);
+        if is_of_one_user && outages >= OUTAGES_TO_OPEN {
+            return Self { user_outages: self.user_outages.saturating_add(1), ..breaker };
+        }
+        let next = Self {
+            outages,
+            has_several_users: self.outages > 0 && !is_of_one_user,
+            last_user: user,
+            user_outages: 0,
+            user_until: UnixTime::default(),
+            ..breaker
+        };
+        match next.is_tripped() {
+            true => Self { open_until: open_until.max(now.plus(backoff(outages))), opened: now, ..next },
+            false => next,
+        }
     }
 
     fn write(&self) -> Vec<u8> {
-        let times = [self.until, self.last_until, self.closed, self.written].map(|time| time.millis().to_le_bytes());
-        let counts = [self.outages, self.repeats].map(u32::to_le_bytes);
-        let flags = [u8::from(self.throttles), u8::from(self.several)];
-        [times.as_flattened(), counts.as_flattened(), &self.last, &flags].concat()
+        let times = [self.open_until, self.user_until, self.opened, self.written];
+        let times = times.map(|time| time.millis().to_le_bytes());
+        let counts = [self.outages, self.user_outages].map(u32::to_le_bytes);
+        let flags = [u8::from(self.is_throttled), u8::from(self.has_several_users)];
+        [times.as_flattened(), counts.as_flattened(), &self.last_user, &flags].concat()
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
         let (times, rest) = bytes.split_first_chunk::<32>()?;
         let (counts, rest) = rest.split_first_chunk::<8>()?;
-        let (last, flags) = rest.split_first_chunk()?;
-        let [throttles, several] = *flags else {
+        let (last_user, flags) = rest.split_first_chunk()?;
+        let [is_throttled, has_several_users] = *flags else {
             return None;
         };
         let (times, counts) = (times.as_chunks::<8>().0, counts.as_chunks::<4>().0);
         let times = <[[u8; 8]; 4]>::try_from(times).ok()?.map(|time| UnixTime::from_millis(u64::from_le_bytes(time)));
-        let [until, last_until, closed, written] = times;
-        let [outages, repeats] = <[[u8; 4]; 2]>::try_from(counts).ok()?.map(u32::from_le_bytes);
+        let [open_until, user_until, opened, written] = times;
+        let [outages, user_outages] = <[[u8; 4]; 2]>::try_from(counts).ok()?.map(u32::from_le_bytes);
         Some(Self {
-            until,
-            throttles: throttles != 0,
+            open_until,
+            is_throttled: is_throttled != 0,
             outages,
-            last: *last,
-            several: several != 0,
-            repeats,
-            last_until,
-            closed,
+            last_user: *last_user,
+            has_several_users: has_several_users != 0,
+            user_outages,
+            user_until,
+            opened,
             written,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_as_it_was_written_and_only_whole() {
+        let breaker = Breaker {
+            open_until: UnixTime::from_millis(1),
+            is_throttled: true,
+            outages: 2,
+            last_user: [3; 4],
+            has_several_users: false,
+            user_outages: 4,
+            user_until: UnixTime::from_millis(5),
+            opened: UnixTime::from_millis(6),
+            written: UnixTime::from_millis(7),
+        };
+        let written = breaker.write();
+        assert!(Breaker::read(&written) == Some(breaker));
+        assert!(Breaker::read(&written[1..]).is_none() && Breaker::read(&[&written[..], &[0]].concat()).is_none());
     }
 }

@@ -1,4 +1,4 @@
-//! Exchanged tokens and failed exchanges, each until it runs out.
+//! Cache of exchanged tokens and failed exchanges (positive and negative), each until it expires.
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -12,72 +12,86 @@ use crate::refusal::Refusal;
 use crate::secret::Secret;
 use crate::time::UnixTime;
 
-/// The time before its end at which an exchanged token makes room for the next one.
-const MARGIN: Duration = Duration::from_secs(30);
+/// Maximum time before its expiry at which a token is no longer used, if a token that expires later is available.
+const EXPIRY_MARGIN: Duration = Duration::from_secs(30);
 
-/// How much later than the token its subject must end for a next one to be worth a call.
-const WORTH_RENEWING: Duration = Duration::from_secs(60);
+/// Minimum time by which the subject token must outlive the exchanged token for a renewal. The next token would otherwise expire
+/// with the subject token as well.
+const MIN_RENEWAL_GAIN: Duration = Duration::from_secs(60);
 
-/// The time within which those who wait for a token get it.
-const HANDED_OUT: Duration = Duration::from_secs(1);
+/// Minimum time for which a token that was just issued is used: the requests that wait for it get it, however late it comes.
+const MIN_USE: Duration = Duration::from_secs(1);
 
-/// For how long at least a token is not asked for again that is not needed yet.
-const RENEWAL_PAUSE: Duration = Duration::from_secs(10);
+/// Minimum time between two exchanges for the renewal of one token.
+const MIN_RENEWAL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A digest of everything that shapes an exchanged token.
+/// Approximate memory of an entry without its texts, in bytes.
+const ENTRY_BYTES: usize = 200;
+
+/// Number of characters at the end of a subject token that enter a [`TokenKey`]: in base64url, at least 254 bits of its signature.
+const SIGNATURE_CHARACTERS: usize = 43;
+
+/// Cache key of an exchanged token: digest of everything that shapes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TokenKey([u8; 32]);
 
-/// By what an exchanged token is known again: a digest, so that it can be remembered for longer than the token.
+/// Digest of an exchanged token. It identifies the token after the token itself was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Fingerprint([u8; 16]);
 
 impl Fingerprint {
+    /// The digest.
     pub(crate) const fn bytes(&self) -> &[u8; 16] {
         &self.0
     }
 
+    /// Fingerprint with this digest.
     pub(crate) const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// Of the value for `authorization`.
     fn of(authorization: &str) -> Self {
         Self(hmac_sha256::Hash::hash(authorization.as_bytes()).first_chunk().copied().unwrap_or_default())
     }
 }
 
-/// What an exchange has brought.
+/// Result of an exchange.
 #[derive(Clone)]
 pub(crate) enum CachedExchange {
-    /// A token.
+    /// Token.
     Issued {
-        /// The value for `authorization`.
+        /// Value for `authorization`: scheme and token.
         authorization: Secret,
-        /// Made with it, so that no request has to.
-        mark: Fingerprint,
+        /// Digest of `authorization`, computed once.
+        fingerprint: Fingerprint,
+        /// End of its use, exclusive.
         until: UnixTime,
-        /// When to ask for the next one, if that may be good for longer.
+        /// Time from which the next token is asked for. `None`: it would expire no later than this one.
         renew_from: Option<UnixTime>,
     },
-    /// None, and no other for a while.
-    Failed { refusal: Refusal, until: UnixTime },
+    /// Refusal, for requests until a time.
+    Failed {
+        /// Refusal of these requests.
+        refusal: Refusal,
+        /// End of its use, exclusive.
+        until: UnixTime,
+    },
 }
 
 impl CachedExchange {
     fn issued(authorization: String, until: UnixTime, renew_from: Option<UnixTime>) -> Self {
         Self::Issued {
-            mark: Fingerprint::of(&authorization),
+            fingerprint: Fingerprint::of(&authorization),
             authorization: Secret::new(authorization),
             until,
             renew_from,
         }
     }
 
-    /// Of a token.
-    pub(crate) const fn mark(&self) -> Option<Fingerprint> {
+    /// Fingerprint of the token. `None`: the exchange failed.
+    pub(crate) const fn fingerprint(&self) -> Option<Fingerprint> {
         match self {
-            Self::Issued { mark, .. } => Some(*mark),
+            Self::Issued { fingerprint, .. } => Some(*fingerprint),
             Self::Failed { .. } => None,
         }
     }
@@ -94,18 +108,19 @@ impl CachedExchange {
         texts.saturating_add(ENTRY_BYTES)
     }
 
+    /// End of its use, exclusive.
     pub(crate) const fn until(&self) -> UnixTime {
         match self {
             Self::Issued { until, .. } | Self::Failed { until, .. } => *until,
         }
     }
 
-    /// Whether it is a token that should be followed by the next one.
-    pub(crate) fn is_due(&self, now: UnixTime) -> bool {
+    /// Returns `true` if it is a token whose renewal is due.
+    pub(crate) fn is_renewal_due(&self, now: UnixTime) -> bool {
         matches!(self, Self::Issued { renew_from: Some(from), .. } if *from <= now)
     }
 
-    /// As text, for another worker.
+    /// Writes it as JSON, for shared memory.
     pub(crate) fn write(&self) -> Zeroizing<String> {
         let members = match self {
             Self::Issued { authorization, until, renew_from, .. } => {
@@ -122,7 +137,7 @@ impl CachedExchange {
         Zeroizing::new(json::text(members))
     }
 
-    /// What [`write`](Self::write) has made.
+    /// Reads the JSON of [`write`](Self::write). `None`: it is malformed.
     pub(crate) fn read(text: &[u8]) -> Option<Self> {
         let members = json::object(text)?;
         let time = |name: &str| members.get(name).and_then(Value::as_u64).map(UnixTime::from_millis);
@@ -134,92 +149,95 @@ impl CachedExchange {
     }
 }
 
-/// The ends of the token that is handed in.
+/// Expiry of a subject token.
 #[derive(Clone, Copy)]
-pub(crate) struct SubjectEnds {
+pub(crate) struct SubjectExpiry {
     /// `exp`.
     pub(crate) expires: UnixTime,
-    /// The end of its use here: `exp` and the leeway.
+    /// `exp` and the clock skew that the provider is configured with.
     pub(crate) accepted_until: UnixTime,
 }
 
-/// What a look-up for an exchanged token gives.
+/// Result of a look-up of an exchanged token.
 pub(crate) enum Lookup {
+    /// Token.
     Issued {
-        /// The value for `authorization`.
+        /// Value for `authorization`: scheme and token.
         authorization: Secret,
-        mark: Fingerprint,
-        /// Whether it is time to ask for the next one.
-        is_due: bool,
+        /// Digest of `authorization`.
+        fingerprint: Fingerprint,
+        /// The next token should be asked for now.
+        is_renewal_due: bool,
     },
+    /// Refusal of a failed exchange, with the remaining time in `retry_after`.
     Failed(Refusal),
+    /// No exchange was made, or its result has expired.
     Unknown,
 }
 
-/// Exchanged tokens and refusals of a worker. The one that was not used for longest is given up first: they are bounded by
-/// number and by bytes.
+/// Results of exchanges in one worker, bounded by number and by bytes. The least recently used one is evicted.
 pub(crate) struct ExchangedTokenCache {
     exchanges: Lru<TokenKey, CachedExchange>,
     bytes: usize,
-    most_bytes: usize,
+    max_bytes: usize,
 }
 
-/// What an entry takes beside its texts, roughly.
-const ENTRY_BYTES: usize = 200;
-
 impl ExchangedTokenCache {
-    /// Room for so many, and so many bytes of them.
-    pub(crate) fn new(most: usize, most_bytes: usize) -> Self {
-        Self { exchanges: cache(NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN)), bytes: 0, most_bytes }
+    /// Empty cache for at most `max` results, and at most `max_bytes` of memory.
+    pub(crate) fn new(max: usize, max_bytes: usize) -> Self {
+        Self { exchanges: cache(NonZeroUsize::new(max).unwrap_or(NonZeroUsize::MIN)), bytes: 0, max_bytes }
     }
 
-    /// The one that was put last stays, whatever its size: requests wait for it.
+    /// Stores a result. The latest one stays, whatever its size: requests wait for it.
     fn put(&mut self, key: TokenKey, exchange: CachedExchange) {
         self.bytes = self.bytes.saturating_add(exchange.bytes());
-        // The one that had its place, or was pushed out.
-        let gone = self.exchanges.push(key, exchange);
-        self.bytes = self.bytes.saturating_sub(gone.map_or(0, |(_, gone)| gone.bytes()));
-        while self.bytes > self.most_bytes && self.exchanges.len() > 1 {
-            let gone = self.exchanges.pop_lru();
-            self.bytes = self.bytes.saturating_sub(gone.map_or(0, |(_, gone)| gone.bytes()));
+        let replaced_or_evicted = self.exchanges.push(key, exchange);
+        self.bytes = self.bytes.saturating_sub(replaced_or_evicted.map_or(0, |(_, gone)| gone.bytes()));
+        while self.bytes > self.max_bytes && self.exchanges.len() > 1 {
+            let evicted = self.exchanges.pop_lru();
+            self.bytes = self.bytes.saturating_sub(evicted.map_or(0, |(_, gone)| gone.bytes()));
         }
     }
 
     fn remove(&mut self, key: &TokenKey) {
-        let gone = self.exchanges.pop(key);
-        self.bytes = self.bytes.saturating_sub(gone.map_or(0, |gone| gone.bytes()));
+        let removed = self.exchanges.pop(key);
+        self.bytes = self.bytes.saturating_sub(removed.map_or(0, |gone| gone.bytes()));
     }
 
-    /// Every span that was measured by the old clock ends.
+    /// Forgets all results: their times are of a clock that was set back.
     pub(crate) fn clock_went_back(&mut self) {
         self.exchanges.clear();
         self.bytes = 0;
     }
 
-    /// What is there for others to have.
+    /// Current result for a key, for other workers. It does not count as a use.
     pub(crate) fn peek(&self, key: &TokenKey, now: UnixTime) -> Option<&CachedExchange> {
         self.exchanges.peek(key).filter(|exchange| now < exchange.until())
     }
 
-    /// Takes over what another worker has found, also a token that ends sooner than the one here: the others have that one.
-    pub(crate) fn take_over(&mut self, key: TokenKey, theirs: CachedExchange) {
-        self.put(key, theirs);
+    /// Stores the result of another worker. It replaces a token of this worker that expires later: all other workers have the new
+    /// one.
+    pub(crate) fn put_shared(&mut self, key: TokenKey, exchange: CachedExchange) {
+        self.put(key, exchange);
     }
 
-    /// Another worker is at the next token: this one does not look for it again before long.
-    pub(crate) fn leave_renewal(&mut self, key: &TokenKey, pause: Duration, now: UnixTime) {
+    /// Postpones the renewal of a token for `pause`, for example while another worker renews it.
+    pub(crate) fn postpone_renewal(&mut self, key: &TokenKey, pause: Duration, now: UnixTime) {
         if let Some(CachedExchange::Issued { renew_from, .. }) = self.exchanges.peek_mut(key) {
             *renew_from = Some(now.plus(pause));
         }
     }
 
+    /// Looks up the result for a key, and removes it if it has expired.
     pub(crate) fn get(&mut self, key: &TokenKey, now: UnixTime) -> Lookup {
         match self.exchanges.get(key) {
-            Some(CachedExchange::Issued { authorization, mark, until, renew_from }) if now < *until => Lookup::Issued {
-                authorization: authorization.clone(),
-                mark: *mark,
-                is_due: renew_from.is_some_and(|from| from <= now),
-            },
+            Some(CachedExchange::Issued { authorization, fingerprint, until, renew_from }) if now < *until => {
+                Lookup::Issued {
+                    authorization: authorization.clone(),
+                    fingerprint: *fingerprint,
+                    is_renewal_due: renew_from.is_some_and(|from| from <= now),
+                }
+            }
             Some(CachedExchange::Failed { refusal, until }) if now < *until => {
                 let mut refusal = refusal.clone();
                 refusal.retry_after = refusal.retry_after.map(|_| until.since(now));
@@ -233,76 +251,73 @@ impl ExchangedTokenCache {
         }
     }
 
-    /// Remembers a token until its own end, less a margin, but no longer than its subject is accepted. The margin is there
-    /// for the next token: one that would end with the subject as well is no reason for another exchange, so the token is
-    /// used to its end then.
+    /// Stores a token that was just issued, to be used until its expiry less [`EXPIRY_MARGIN`], and no longer than its subject
+    /// token is accepted. The margin applies only if a renewal gains [`MIN_RENEWAL_GAIN`]; else the token is used until its expiry.
     ///
-    /// `asked`: the time of the call. A lifetime counts from the answer (RFC 6749 section 5.1), which came no sooner.
+    /// `asked`: time of the call. A lifetime counts from the response (RFC 6749 section 5.1), which came no sooner.
     ///
-    /// `false`: a token stays in use that is good for longer.
+    /// Returns `false` if a token that is used for longer is there already and stays.
     pub(crate) fn put_issued(
         &mut self,
         key: TokenKey,
         issued: &Issued,
-        subject: SubjectEnds,
+        subject: SubjectExpiry,
         asked: UnixTime,
         now: UnixTime,
     ) -> bool {
         let asked = asked.min(now);
-        let end = issued.end(asked);
-        // One that ends with its subject would be followed by one that does, too.
-        let is_worth_it = end.plus(WORTH_RENEWING) < subject.expires;
-        let quarter = end.since(asked).checked_div(4).unwrap_or_default();
-        let margin = if is_worth_it { MARGIN.min(quarter) } else { Duration::ZERO };
-        // Those who wait for a slow answer get its token all the same.
-        let at_least = issued.end(now).min(now.plus(HANDED_OUT));
-        let until = end.minus(margin).min(subject.accepted_until).max(at_least);
+        let expiry = issued.end(asked);
+        let is_renewable = expiry.plus(MIN_RENEWAL_GAIN) < subject.expires;
+        let quarter = expiry.since(asked).checked_div(4).unwrap_or_default();
+        let margin = if is_renewable { EXPIRY_MARGIN.min(quarter) } else { Duration::ZERO };
+        let min_until = issued.end(now).min(now.plus(MIN_USE));
+        let until = expiry.minus(margin).min(subject.accepted_until).max(min_until);
         let authorization = format!("{} {}", issued.scheme.name(), issued.access_token.reveal());
         let fifth = until.since(now).checked_div(5).unwrap_or_default();
-        // Users who came at the same moment are not renewed at the same moment.
+        // A share by key, so that tokens that were issued at one moment are not renewed at one moment.
         let latest = until.minus(fifth).plus(key.share_of(fifth.checked_div(2).unwrap_or_default()));
         let wanted = issued.refresh_in.map_or(latest, |refresh_in| now.plus(refresh_in).min(latest));
-        let renew_from = Some(wanted.max(now.plus(RENEWAL_PAUSE))).filter(|from| is_worth_it && *from < until);
-        if let Some(CachedExchange::Issued { until: better, renew_from, .. }) = self.exchanges.peek_mut(&key)
-            && now < *better
-            && until < *better
+        let renew_from = Some(wanted.max(now.plus(MIN_RENEWAL_INTERVAL))).filter(|from| is_renewable && *from < until);
+        if let Some(CachedExchange::Issued { until: longer, renew_from, .. }) = self.exchanges.peek_mut(&key)
+            && now < *longer
+            && until < *longer
         {
-            // Some providers hand out less than they did: the next one is worth a call when it would end later.
-            let from = better.minus(fifth).max(now.plus(RENEWAL_PAUSE));
-            *renew_from = Some(from).filter(|from| *from < *better);
+            // The provider issues tokens of a shorter lifetime than before: the next one must expire later than this one.
+            let from = longer.minus(fifth).max(now.plus(MIN_RENEWAL_INTERVAL));
+            *renew_from = Some(from).filter(|from| *from < *longer);
             return false;
         }
         self.put(key, CachedExchange::issued(authorization, until, renew_from));
         true
     }
 
-    /// Which token is in use.
-    pub(crate) fn mark(&self, key: &TokenKey) -> Option<Fingerprint> {
-        self.exchanges.peek(key).and_then(CachedExchange::mark)
+    /// Fingerprint of the token for a key. `None`: there is none.
+    pub(crate) fn fingerprint(&self, key: &TokenKey) -> Option<Fingerprint> {
+        self.exchanges.peek(key).and_then(CachedExchange::fingerprint)
     }
 
-    /// A token is not good any more. That there is none, and why, stays.
-    pub(crate) fn drop_issued(&mut self, key: &TokenKey) {
-        if self.mark(key).is_some() {
+    /// Removes the token for a key. A failed exchange stays.
+    pub(crate) fn remove_issued(&mut self, key: &TokenKey) {
+        if self.fingerprint(key).is_some() {
             self.remove(key);
         }
     }
 
-    /// Remembers that there is no token, for `pause`. Where that says nothing of the token that is there and still good, it
-    /// stays: there is only no next one yet. Whether that is remembered.
+    /// Stores a failed exchange for `pause`. `keeps_token`: the failure says nothing about a current token, which stays; only its
+    /// renewal is postponed. Returns `false` in that case.
     pub(crate) fn put_failed(
         &mut self,
         key: TokenKey,
         refusal: Refusal,
-        keeps: bool,
+        keeps_token: bool,
         pause: Duration,
         now: UnixTime,
     ) -> bool {
         if let Some(CachedExchange::Issued { until, renew_from, .. }) = self.exchanges.peek_mut(&key)
             && now < *until
-            && keeps
+            && keeps_token
         {
-            *renew_from = Some(now.plus(pause.max(RENEWAL_PAUSE)));
+            *renew_from = Some(now.plus(pause.max(MIN_RENEWAL_INTERVAL)));
             return false;
         }
         self.put(key, CachedExchange::Failed { refusal, until: now.plus(pause) });
@@ -310,12 +325,12 @@ impl ExchangedTokenCache {
     }
 }
 
-/// What a [`TokenKey`] is made of, except for the subject token.
+/// Hash of everything that a [`TokenKey`] is made of, except for the subject token.
 #[derive(Clone)]
 pub(crate) struct KeyPrefix(hmac_sha256::Hash);
 
 impl KeyPrefix {
-    /// Each part with its length in front, so that no two lists of parts give the same input.
+    /// Hashes `parts`, each with its length in front: no two lists of parts have the same input.
     pub(crate) fn of<'a>(parts: impl Iterator<Item = &'a str>) -> Self {
         let mut hash = hmac_sha256::Hash::new();
         for part in parts {
@@ -326,31 +341,30 @@ impl KeyPrefix {
     }
 }
 
-/// So many characters of base64url are 254 bits of a signature at least.
-const SIGNATURE_END: usize = 43;
-
 impl TokenKey {
+    /// Key with this digest.
     pub(crate) const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
+    /// The digest.
     pub(crate) const fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// A part of `span` that is another for each key.
+    /// Part of `span` that differs by key: from nothing to all of it.
     pub(crate) fn share_of(&self, span: Duration) -> Duration {
         let [first, ..] = self.0;
         span.saturating_mul(first.into()).checked_div(u8::MAX.into()).unwrap_or_default()
     }
 
-    /// SHA-256 over the shape and a verified subject token.
+    /// SHA-256 over the prefix and a verified subject token.
     ///
-    /// The token stands there by the end of its signature, which is one block to hash instead of a dozen. Whoever cannot sign
-    /// cannot choose it, and an issuer would have to sign some 2^127 tokens to give two of them the same.
-    pub(crate) fn of(shape: &KeyPrefix, subject: &str) -> Self {
-        let mut hash = shape.0;
-        hash.update(subject.as_bytes().last_chunk::<SIGNATURE_END>().map_or(subject.as_bytes(), |end| end));
+    /// The end of its signature stands for the token: one block to hash instead of a dozen. A caller cannot choose a signature, and
+    /// an issuer would have to sign some 2^127 tokens for two of them with the same end.
+    pub(crate) fn of(prefix: &KeyPrefix, subject: &str) -> Self {
+        let mut hash = prefix.0;
+        hash.update(subject.as_bytes().last_chunk::<SIGNATURE_CHARACTERS>().map_or(subject.as_bytes(), |end| end));
         Self(hash.finalize())
     }
 }

@@ -1,330 +1,347 @@
-//! What a worker knows of an issuer: where it is, its keys, and when to ask it again. When to ask is a [`JwksRecord`] that
-//! all workers share, so that one of them asks for all: it holds the lease while it does, the others look for what it
-//! brings.
+//! JWKS cache of one issuer: its endpoints, its keys, and the schedule of fetches.
+//!
+//! All workers share the schedule ([`JwksRecord`]), so that one worker fetches for all: it holds the lease meanwhile, and the
+//! others take over the document that it stores.
 
+use std::rc::Rc;
 use std::time::Duration;
 
-use crate::cache::backoff::jittered;
+use crate::cache::backoff::{exponential, jittered};
 use crate::cache::exchanged_tokens::KeyPrefix;
-use crate::cache::jwks_record::{JwksRecord, LONGEST_BACKOFF, LONGEST_REFRESH, REFETCH, read_document, write_document};
+use crate::cache::jwks_record::{self, JwksRecord, MAX_BACKOFF_SECS, MAX_REFRESH, REFETCH_INTERVAL};
 use crate::crypto::Crypto;
 use crate::jose::KeySet;
 use crate::provider::{Endpoints, Provider};
 use crate::resource::ResourceId;
-use crate::shared::{SharedKey, SharedStore};
+use crate::shared::{Lease, SharedKey, SharedStore, Update, Updated};
 use crate::time::UnixTime;
 use crate::url::Url;
 
-/// Not sooner are keys fetched again, whatever their provider's `Cache-Control` says.
-const SHORTEST_REFRESH: Duration = Duration::from_secs(5 * 60);
+/// Minimum time between two fetches, whatever the provider's `Cache-Control` says.
+const MIN_REFRESH: Duration = Duration::from_secs(5 * 60);
 
-/// When they are fetched again if it says nothing.
-const USUAL_REFRESH: Duration = Duration::from_secs(3600);
+/// Time between two fetches if the provider sends no `Cache-Control`.
+const DEFAULT_REFRESH: Duration = Duration::from_secs(3600);
 
-/// How often a record is written again that another worker has written meanwhile.
-const MOST_TRIES: usize = 4;
-
-/// What is known of an issuer.
+/// JWKS of one issuer, as one worker knows it.
 pub(crate) struct JwksCache {
+    /// Endpoints of the issuer. `None`: not discovered yet.
     pub(crate) endpoints: Option<Endpoints>,
+    /// Keys of the issuer. `None`: not fetched yet, or expired.
     pub(crate) keys: Option<KeySet>,
-    /// The generation of the keys, and when they were fetched.
+    /// Generation of the keys in the shared record.
     generation: u64,
+    /// Time of the fetch of the keys.
     fetched: UnixTime,
-    /// What is known of the schedule that all workers share.
-    schedule: JwksRecord,
+    /// Latest shared record that this worker has read or written.
+    record: JwksRecord,
     /// This VM has had a request.
     pub(crate) serves: bool,
-    /// What the records are called that workers share; nothing is fetched, and so nothing shared, where it is missing.
-    name: Option<Box<str>>,
-    /// For how long keys are trusted that could not be fetched again; those that the operator wrote down do not age.
-    oldest: Option<Duration>,
-    /// How long a fetch keeps its lease, from each of its calls on.
-    lease: Duration,
-    /// For each resource, the digest of what shapes its tokens beside the subject token. Rests on the endpoints.
-    shapes: Vec<(ResourceId, KeyPrefix)>,
+    /// Name of the shared record. `None`: keys and endpoints are configured, and nothing is fetched.
+    name: Option<Rc<str>>,
+    /// Maximum age of keys that cannot be fetched again. `None`: keys are configured and do not age.
+    max_age: Option<Duration>,
+    /// Time of a lease, from the start of each call under it.
+    lease_time: Duration,
+    /// Prefix of the cache keys of the exchanged tokens of each resource. It depends on the endpoints.
+    key_prefixes: Vec<(ResourceId, KeyPrefix)>,
 }
 
-/// Why keys are to be fetched.
+/// Reason for a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RefreshCause {
-    /// It is time, or there are none.
+    /// The schedule says so, or there are no keys.
     Due,
-    /// A `kid` is not among them.
+    /// A token names a `kid` that is not among the keys.
     UnknownKey,
 }
 
-/// Who fetches keys.
+/// Result of a request for the lease of a fetch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RefreshLease {
-    /// This worker.
-    Ours,
-    /// Another one.
-    Others,
-    /// Nobody: another worker has just found them, or has failed.
-    Nobody,
+    /// This worker fetches.
+    Acquired,
+    /// Another worker fetches.
+    HeldByOther,
+    /// No fetch is due: another worker has fetched the keys meanwhile, or a fetch has just failed.
+    NotDue,
 }
 
-/// What has changed with what is known of an issuer.
+/// Effect of a new document on tokens that were verified or exchanged before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct JwksChange {
-    /// A key that was there is not any more, or an endpoint has moved: what rests on the old ones is to be forgotten.
-    pub(crate) lost: bool,
-    /// There are other keys than before.
-    pub(crate) found: bool,
+    /// A key is gone or an endpoint has moved: verified tokens must be verified again.
+    pub(crate) invalidates_tokens: bool,
+    /// There is a key that was not there before.
+    pub(crate) adds_keys: bool,
+}
+
+impl JwksChange {
+    fn and(self, other: Self) -> Self {
+        Self {
+            invalidates_tokens: self.invalidates_tokens || other.invalidates_tokens,
+            adds_keys: self.adds_keys || other.adds_keys,
+        }
+    }
 }
 
 impl JwksCache {
+    /// Cache of a provider's issuer, with the configured keys and endpoints. It calls nothing.
     pub(crate) fn new(provider: &Provider, key: &SharedKey) -> Self {
         let endpoints = Endpoints::configured(provider);
         let is_fixed = endpoints.is_some() && provider.jwks.is_some();
-        let url = |url: &Option<Url>| url.as_ref().map_or_else(String::new, |url| url.as_str().to_owned());
-        let code = key.code(&[
-            provider.issuer.as_str().as_bytes(),
-            provider.cluster.as_bytes(),
-            url(&provider.jwks_uri).as_bytes(),
-            url(&provider.token_endpoint).as_bytes(),
-            // Another endpoint is found then.
-            &[provider.wants_mtls_alias().into()],
-        ]);
-        let code: String = code.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let name = || {
+            let url = |url: &Option<Url>| url.as_ref().map_or_else(String::new, |url| url.as_str().to_owned());
+            let code = key.mac_hex::<16>(&[
+                provider.issuer.as_str().as_bytes(),
+                provider.cluster.as_bytes(),
+                url(&provider.jwks_uri).as_bytes(),
+                url(&provider.token_endpoint).as_bytes(),
+                // Metadata has another token endpoint for mutual TLS (RFC 8705 section 5).
+                &[provider.wants_mtls_alias().into()],
+            ]);
+            format!("onbehalf.keys.{code}").into()
+        };
         Self {
             endpoints: if is_fixed { endpoints } else { None },
             keys: provider.jwks.clone(),
             generation: 0,
             fetched: UnixTime::default(),
-            schedule: JwksRecord::default(),
+            record: JwksRecord::default(),
             serves: false,
-            name: (!is_fixed).then(|| format!("onbehalf.keys.{code}").into()),
-            oldest: provider.jwks.is_none().then_some(provider.oldest_keys),
-            lease: provider.callout_limit(),
-            shapes: Vec::new(),
+            name: (!is_fixed).then(name),
+            max_age: provider.jwks.is_none().then_some(provider.oldest_keys),
+            lease_time: provider.callout_limit(),
+            key_prefixes: Vec::new(),
         }
     }
 
-    /// The shape of the tokens for a resource; `make` is called the first time. `None`: the endpoints are not known.
-    pub(crate) fn shape(
+    /// Prefix of the cache keys of the exchanged tokens of a resource; `make` is called the first time. `None`: the endpoints
+    /// are not known yet.
+    pub(crate) fn key_prefix(
         &mut self,
         resource: ResourceId,
         make: impl FnOnce(&Endpoints) -> KeyPrefix,
     ) -> Option<&KeyPrefix> {
         let endpoints = self.endpoints.as_ref()?;
-        if !self.shapes.iter().any(|(index, _)| *index == resource) {
-            self.shapes.push((resource, make(endpoints)));
+        if !self.key_prefixes.iter().any(|(other, _)| *other == resource) {
+            self.key_prefixes.push((resource, make(endpoints)));
         }
-        self.shapes.iter().find(|(index, _)| *index == resource).map(|(_, shape)| shape)
+        self.key_prefixes.iter().find(|(other, _)| *other == resource).map(|(_, prefix)| prefix)
     }
 
-    /// Whether keys are to be fetched: it is time, or there is nothing here although no fetch has failed, whatever the
-    /// shared schedule says (its document may be unreadable, or too old for this worker's configuration).
+    /// Returns `true` if the JWKS must be fetched: the schedule says so, or this worker has no keys although no fetch has
+    /// failed. In that case the shared document is unreadable, or too old for the configuration of this worker.
     pub(crate) fn is_due(&self, now: UnixTime) -> bool {
-        let is_bare = self.keys.is_none() || self.endpoints.is_none();
-        let is_needed = is_bare && self.schedule.failures == 0 && self.schedule.may_try(self.serves, now);
-        self.name.is_some() && (is_needed || self.schedule.is_due(self.serves, now))
+        let is_empty = self.keys.is_none() || self.endpoints.is_none();
+        let is_missing = is_empty && self.record.failures == 0 && self.record.may_try(self.serves, now);
+        self.name.is_some() && (is_missing || self.record.is_due(self.serves, now))
     }
 
-    /// How long until keys are fetched again, if a fetch has failed just now.
-    pub(crate) fn pause(&self, now: UnixTime) -> Option<Duration> {
-        (self.schedule.failures > 0 && now < self.schedule.due).then(|| self.schedule.due.since(now))
+    /// Remaining back-off after a failed fetch. `None`: the last fetch did not fail, or the back-off is over.
+    pub(crate) fn remaining_backoff(&self, now: UnixTime) -> Option<Duration> {
+        (self.record.failures > 0 && now < self.record.due).then(|| self.record.due.since(now))
     }
 
-    /// Whether a `kid` that is not in the set may wait for a fetch: for one that is under way, or for one of its own.
+    /// Returns `true` if a request with an unknown `kid` may wait for a fetch: for one in flight, or for a new one.
     pub(crate) fn may_refetch(&self, now: UnixTime) -> bool {
-        let is_free = now >= self.schedule.refetch_from && self.pause(now).is_none();
-        self.name.is_some() && (is_free || now < self.schedule.lease_end(self.serves))
+        self.name.is_some() && (self.is_refetch_allowed(now) || self.record.lease_for(self.serves).is_held(now))
     }
 
-    /// How old the keys are, where they can age.
+    fn is_refetch_allowed(&self, now: UnixTime) -> bool {
+        now >= self.record.refetch_from && self.remaining_backoff(now).is_none()
+    }
+
+    /// Age of the keys. `None`: there are none, or they are configured and do not age.
     pub(crate) fn age(&self, now: UnixTime) -> Option<Duration> {
-        (self.oldest.is_some() && self.keys.is_some()).then(|| now.since(self.fetched))
+        (self.max_age.is_some() && self.keys.is_some()).then(|| now.since(self.fetched))
     }
 
-    /// Another worker is fetching, as far as is known here, and is left to it.
-    pub(crate) fn is_fetched_by_others(&self, board: &SharedStore<'_>, now: UnixTime) -> bool {
-        now < self.schedule.lease_end(self.serves) && self.schedule.leased_by != board.worker
+    /// Returns `true` if another worker holds the lease, by the record that this worker has read last.
+    pub(crate) fn is_leased_by_other(&self, store: &SharedStore, now: UnixTime) -> bool {
+        self.record.lease_for(self.serves).is_held_by_other(store.worker(), now)
     }
 
-    /// Every span that was measured by an old clock ends.
+    /// Number of completed fetches, by the record that this worker has read last.
+    pub(crate) fn completed_fetches(&self) -> u64 {
+        self.record.completed
+    }
+
+    /// Removes all times of the clock before it was set back.
     pub(crate) fn clock_went_back(&mut self) {
-        self.schedule.due = UnixTime::default();
-        self.schedule.idle_due = UnixTime::default();
-        self.schedule.refetch_from = UnixTime::default();
-        self.schedule.leased_until = UnixTime::default();
+        self.record.due = UnixTime::default();
+        self.record.idle_due = UnixTime::default();
+        self.record.refetch_from = UnixTime::default();
+        self.record.lease.release();
     }
 
-    /// Gives up keys that are too old to be trusted. Whether there were such.
-    pub(crate) fn drop_old(&mut self, now: UnixTime) -> bool {
-        let too_old = self.age(now).zip(self.oldest).is_some_and(|(age, oldest)| age > oldest);
-        if too_old {
+    /// Removes keys that are older than their maximum age. Returns `true` if there were such keys.
+    pub(crate) fn remove_expired(&mut self, now: UnixTime) -> bool {
+        let is_expired = self.age(now).zip(self.max_age).is_some_and(|(age, max)| age > max);
+        if is_expired {
             self.keys = None;
         }
-        too_old
+        is_expired
     }
 
-    /// Takes over what another worker has found since.
-    pub(crate) fn sync(&mut self, board: &SharedStore<'_>, provider: &Provider, now: UnixTime) -> JwksChange {
-        let Some((Some(schedule), _)) = self.name.as_deref().map(|name| board.schedule(name, now)) else {
+    /// Takes over the keys that another worker has fetched since the last look at the record.
+    pub(crate) fn sync(&mut self, store: &SharedStore, provider: &Provider, now: UnixTime) -> JwksChange {
+        let content = self.name.as_deref().and_then(|name| store.read(name));
+        let record = content.and_then(|content| JwksRecord::read(&content, now));
+        record.map_or_else(JwksChange::default, |record| self.take_over(record, store, provider, now))
+    }
+
+    /// Takes over a record and its document. A record that is behind the last one that this worker has read is ignored:
+    /// another plugin has put it back.
+    fn take_over(&mut self, record: JwksRecord, store: &SharedStore, provider: &Provider, now: UnixTime) -> JwksChange {
+        if record.is_behind(&self.record) {
+            return JwksChange::default();
+        }
+        self.record = record;
+        let is_fresh = self.max_age.is_none_or(|max| now.since(record.fetched) <= max);
+        let Some(name) = self.name.as_deref().filter(|_| record.generation > self.generation && is_fresh) else {
             return JwksChange::default();
         };
-        self.take_over(schedule, board, provider, now)
+        // A document of another generation is about to be replaced: the next look finds the right one.
+        let document = jwks_record::document(store, name, record.generation);
+        let Some((endpoints, keys)) = document.and_then(|document| jwks_record::read_document(&document, provider))
+        else {
+            return JwksChange::default();
+        };
+        self.generation = record.generation;
+        self.fetched = record.fetched;
+        self.replace(endpoints, keys)
     }
 
-    /// A schedule that is behind what was known here has been put back by somebody: it is not believed.
-    fn take_over(
-        &mut self,
-        schedule: JwksRecord,
-        board: &SharedStore<'_>,
-        provider: &Provider,
-        now: UnixTime,
-    ) -> JwksChange {
-        let mut change = JwksChange::default();
-        if schedule.is_behind(&self.schedule) {
-            return change;
+    fn replace(&mut self, endpoints: Endpoints, keys: KeySet) -> JwksChange {
+        let has_moved = self.endpoints.as_ref().is_some_and(|old| *old != endpoints);
+        if has_moved {
+            self.key_prefixes.clear();
         }
-        self.schedule = schedule;
-        let is_fresh = self.oldest.is_none_or(|oldest| now.since(schedule.fetched) <= oldest);
-        if schedule.generation > self.generation && is_fresh {
-            let document = self.name.as_deref().and_then(|name| board.document(name, schedule.generation));
-            // Where there is none, another is just being written over it, and will be there on the next look.
-            if let Some((endpoints, keys)) = document.and_then(|document| read_document(&document, provider)) {
-                change = self.put(endpoints, keys);
-                self.generation = schedule.generation;
-                self.fetched = schedule.fetched;
-            }
-        }
-        change
-    }
-
-    fn put(&mut self, endpoints: Endpoints, keys: KeySet) -> JwksChange {
-        let moved = self.endpoints.as_ref().is_some_and(|old| *old != endpoints);
-        if moved {
-            self.shapes.clear();
-        }
-        let lost = self.keys.as_ref().is_some_and(|old| !old.is_contained_in(&keys));
-        let found = self.keys.as_ref().is_none_or(|old| !keys.is_contained_in(old));
+        let has_lost_keys = self.keys.as_ref().is_some_and(|old| !old.is_contained_in(&keys));
+        let adds_keys = self.keys.as_ref().is_none_or(|old| !keys.is_contained_in(old));
         self.endpoints = Some(endpoints);
         self.keys = Some(keys);
-        JwksChange { lost: lost || moved, found }
+        JwksChange { invalidates_tokens: has_lost_keys || has_moved, adds_keys }
     }
 
-    /// Asks for the right to fetch, which one worker at a time has.
-    pub(crate) fn claim(
+    /// Acquires the lease of a fetch, which one worker at a time holds. After a conflict in every attempt this worker fetches
+    /// without a lease: another worker may fetch at the same time.
+    pub(crate) fn acquire_lease(
         &mut self,
         cause: RefreshCause,
-        board: &SharedStore<'_>,
+        store: &SharedStore,
         provider: &Provider,
         now: UnixTime,
     ) -> (RefreshLease, JwksChange) {
         let mut change = JwksChange::default();
         let Some(name) = self.name.clone() else {
-            return (RefreshLease::Nobody, change);
+            return (RefreshLease::NotDue, change);
         };
-        for _ in 0..MOST_TRIES {
-            let (found, version) = board.schedule(&name, now);
-            if let Some(found) = found {
-                let more = self.take_over(found, board, provider, now);
-                change = JwksChange { lost: change.lost || more.lost, found: change.found || more.found };
-                if self.is_fetched_by_others(board, now) {
-                    return (RefreshLease::Others, change);
+        let updated = store.update(&name, |content| {
+            if let Some(record) = content.and_then(|content| JwksRecord::read(content, now)) {
+                change = change.and(self.take_over(record, store, provider, now));
+                if self.is_leased_by_other(store, now) {
+                    return Update::Keep(Err(RefreshLease::HeldByOther));
                 }
                 let is_wanted = match cause {
                     RefreshCause::Due => self.is_due(now),
-                    RefreshCause::UnknownKey => now >= self.schedule.refetch_from && self.pause(now).is_none(),
+                    RefreshCause::UnknownKey => self.is_refetch_allowed(now),
                 };
-                if !is_wanted || change.found {
-                    return (RefreshLease::Nobody, change);
+                if !is_wanted || change.adds_keys {
+                    return Update::Keep(Err(RefreshLease::NotDue));
                 }
             }
-            // Taken over a moment ago, or ahead of what stands there.
-            let mut next = self.schedule;
-            next.leased_by = board.worker;
-            next.leased_until = now.plus(self.lease);
-            next.leased_from = now;
+            // `self.record` is the record that was just read, or a later one if that was put back.
+            let mut next = self.record;
+            next.lease = Lease::granted(store.worker(), self.lease_time, now);
+            next.call_started = now;
             next.is_lease_idle = !self.serves;
-            next.is_served |= self.serves;
+            next.has_serving_vm |= self.serves;
             if cause == RefreshCause::UnknownKey {
-                next.refetch_from = now.plus(REFETCH);
+                next.refetch_from = now.plus(REFETCH_INTERVAL);
             }
-            if board.put_schedule(&name, next, version) {
-                self.schedule = next;
-                break;
-            }
+            Update::Write(next.write(), Ok(next))
+        });
+        match updated {
+            Updated::Done(Ok(next)) => self.record = next,
+            Updated::Contested(Ok(_)) => {}
+            Updated::Done(Err(lease)) | Updated::Contested(Err(lease)) => return (lease, change),
         }
-        (RefreshLease::Ours, change)
+        (RefreshLease::Acquired, change)
     }
 
-    /// A fetch of ours goes on with another call. Where the lease has gone to another worker, both go on: what ends first is
-    /// there first, and neither undoes the other.
-    pub(crate) fn is_fetch_pending(&mut self, board: &SharedStore<'_>, now: UnixTime) {
+    /// Extends the lease of this worker for the next call of the same fetch. Where another worker has taken the lease meanwhile,
+    /// or has written the record in every attempt, both fetch, and the later result does not undo the earlier one.
+    pub(crate) fn extend_lease(&mut self, store: &SharedStore, now: UnixTime) {
         let Some(name) = self.name.clone() else {
             return;
         };
-        for _ in 0..MOST_TRIES {
-            let (found, version) = board.schedule(&name, now);
-            let ours = found.filter(|found| found.leased_by == board.worker && !found.is_behind(&self.schedule));
-            let Some(mut next) = ours else {
-                return;
+        let updated = store.update(&name, |content| {
+            let record = content.and_then(|content| JwksRecord::read(content, now));
+            let is_own = |record: &JwksRecord| record.lease.holder == store.worker() && !record.is_behind(&self.record);
+            let Some(mut next) = record.filter(is_own) else {
+                return Update::Keep(None);
             };
-            next.leased_until = now.plus(self.lease);
-            next.leased_from = now;
-            if board.put_schedule(&name, next, version) {
-                self.schedule = next;
-                return;
-            }
+            next.lease = Lease::granted(store.worker(), self.lease_time, now);
+            next.call_started = now;
+            Update::Write(next.write(), Some(next))
+        });
+        if let Updated::Done(Some(next)) = updated {
+            self.record = next;
         }
     }
 
-    /// Keys were fetched, and are for everyone.
-    pub(crate) fn fetched(
+    /// Stores the result of a fetch, for this worker and all others. `max_age`: lifetime in the response's `Cache-Control`.
+    pub(crate) fn record_success(
         &mut self,
-        found: (Endpoints, KeySet, &[u8]),
+        (endpoints, keys, jwks): (Endpoints, KeySet, &[u8]),
         max_age: Option<Duration>,
-        board: &SharedStore<'_>,
+        store: &SharedStore,
         crypto: &dyn Crypto,
         now: UnixTime,
     ) -> JwksChange {
-        let (endpoints, keys, jwks) = found;
-        // Half of what keys may live is left for fetches that fail.
-        let half = self.oldest.and_then(|oldest| oldest.checked_div(2));
-        let longest = half.map_or(LONGEST_REFRESH, |half| LONGEST_REFRESH.min(half));
-        let refresh = max_age.unwrap_or(USUAL_REFRESH).clamp(SHORTEST_REFRESH.min(longest), longest);
+        // Half of the maximum age of keys remains for fetches that fail.
+        let half = self.max_age.and_then(|max| max.checked_div(2));
+        let max_refresh = half.map_or(MAX_REFRESH, |half| MAX_REFRESH.min(half));
+        let refresh = max_age.unwrap_or(DEFAULT_REFRESH).clamp(MIN_REFRESH.min(max_refresh), max_refresh);
         let due = now.plus(jittered(refresh, crypto));
-        let document = write_document(&endpoints, jwks);
-        let change = self.put(endpoints, keys);
+        let document = jwks_record::write_document(&endpoints, jwks);
+        let change = self.replace(endpoints, keys);
         self.fetched = now;
-        self.ended(board, now, Some(&document), |schedule| {
-            schedule.failures = 0;
-            schedule.idle_failures = 0;
-            schedule.idle_due = UnixTime::default();
-            schedule.fetched = now;
-            schedule.due = due;
+        self.complete_fetch(store, now, Some(&document), |record| {
+            record.failures = 0;
+            record.idle_failures = 0;
+            record.idle_due = UnixTime::default();
+            record.fetched = now;
+            record.due = due;
         });
         change
     }
 
-    /// Keys could not be fetched; what is there stays. In an idle VM that says nothing to those that serve.
-    pub(crate) fn failed(&mut self, board: &SharedStore<'_>, crypto: &dyn Crypto, now: UnixTime) {
+    /// Records a failed fetch; the keys stay. A failure of an idle VM does not count for serving VMs.
+    pub(crate) fn record_failure(&mut self, store: &SharedStore, crypto: &dyn Crypto, now: UnixTime) {
         let serves = self.serves;
-        let failures = if serves { self.schedule.failures } else { self.schedule.idle_failures };
-        let pause = 1_u32.checked_shl(failures).unwrap_or(LONGEST_BACKOFF).min(LONGEST_BACKOFF);
-        let due = now.plus(jittered(Duration::from_secs(pause.into()), crypto));
-        self.ended(board, now, None, |schedule| match serves {
+        let failures = if serves { self.record.failures } else { self.record.idle_failures };
+        let backoff = Duration::from_secs(exponential(failures, MAX_BACKOFF_SECS).into());
+        let due = now.plus(jittered(backoff, crypto));
+        self.complete_fetch(store, now, None, |record| match serves {
             true => {
-                schedule.failures = schedule.failures.saturating_add(1);
-                schedule.due = due;
+                record.failures = record.failures.saturating_add(1);
+                record.due = due;
             }
             false => {
-                schedule.idle_failures = schedule.idle_failures.saturating_add(1);
-                schedule.idle_due = due;
+                record.idle_failures = record.idle_failures.saturating_add(1);
+                record.idle_due = due;
             }
         });
     }
 
-    /// A fetch of ours is over: the lease is given back, with what `change` makes of the schedule. The document is of
-    /// keys that were found; without one the fetch has failed.
-    fn ended(
+    /// Releases the lease after a fetch, with `change` to the record. `document`: keys that were found; `None` after a failure.
+    /// After a conflict in every attempt, the result counts for this worker only.
+    fn complete_fetch(
         &mut self,
-        board: &SharedStore<'_>,
+        store: &SharedStore,
         now: UnixTime,
         document: Option<&[u8]>,
         change: impl Fn(&mut JwksRecord),
@@ -332,36 +349,35 @@ impl JwksCache {
         let Some(name) = self.name.clone() else {
             return;
         };
-        for _ in 0..MOST_TRIES {
-            let (found, version) = board.schedule(&name, now);
-            let found = found.filter(|found| !found.is_behind(&self.schedule));
-            if document.is_none() && found.is_some_and(|found| found.leased_by != board.worker) {
-                // The lease was over, and another worker has taken it: what came of that counts.
-                return;
+        let updated = store.update(&name, |content| {
+            let record = content.and_then(|content| JwksRecord::read(content, now));
+            let record = record.filter(|record| !record.is_behind(&self.record));
+            if document.is_none() && record.is_some_and(|record| record.lease.holder != store.worker()) {
+                // The lease had expired, and another worker has taken it: the result of that worker counts.
+                return Update::Keep(None);
             }
-            let mut next = found.unwrap_or(self.schedule);
+            let mut next = record.unwrap_or(self.record);
             if let Some(document) = document {
                 next.generation = next.generation.saturating_add(1);
-                board.put_document(&name, next.generation, document);
+                jwks_record::put_document(store, &name, next.generation, document);
             }
             change(&mut next);
-            next.ended = next.ended.saturating_add(1);
-            next.leased_until = UnixTime::default();
-            if board.put_schedule(&name, next, version) {
-                self.schedule = next;
+            next.completed = next.completed.saturating_add(1);
+            next.lease.release();
+            Update::Write(next.write(), Some(next))
+        });
+        match updated {
+            Updated::Done(Some(next)) => {
+                self.record = next;
                 if document.is_some() {
                     self.generation = next.generation;
                 }
-                return;
             }
+            Updated::Contested(Some(_)) => {
+                change(&mut self.record);
+                self.record.lease.release();
+            }
+            Updated::Done(None) | Updated::Contested(None) => {}
         }
-        // The record is contested beyond reason: what came of the fetch counts here all the same.
-        change(&mut self.schedule);
-        self.schedule.leased_until = UnixTime::default();
-    }
-
-    /// How often a fetch has ended, as far as is known here.
-    pub(crate) fn ended_fetches(&self) -> u64 {
-        self.schedule.ended
     }
 }

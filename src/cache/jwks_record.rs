@@ -1,100 +1,87 @@
-//! When an issuer was asked for keys, and what it gave: the records by which workers know of each other's fetches.
+//! Records of an issuer in shared memory, by which workers share the fetch of a JWKS: its schedule with the lease, and the
+//! fetched document.
 
 use std::time::Duration;
 
 use crate::jose::KeySet;
 use crate::provider::{Endpoints, Provider};
-use crate::shared::{CasVersion, SharedStore, WorkerId};
+use crate::shared::{CLOCK_TOLERANCE, Lease, SharedStore, Update};
 use crate::time::UnixTime;
 use crate::url::Url;
 
-/// The longest time between two fetches.
-pub(crate) const LONGEST_REFRESH: Duration = Duration::from_secs(24 * 3600);
+/// Maximum time between two fetches.
+pub(crate) const MAX_REFRESH: Duration = Duration::from_secs(24 * 3600);
 
-/// The longest pause after failed fetches, in seconds.
-pub(crate) const LONGEST_BACKOFF: u32 = 60;
+/// Maximum back-off after failed fetches, in seconds.
+pub(crate) const MAX_BACKOFF_SECS: u32 = 60;
 
-/// How often a `kid` that is not in the set may cause a fetch.
-pub(crate) const REFETCH: Duration = Duration::from_secs(30);
+/// Minimum time between two fetches for an unknown `kid`.
+pub(crate) const REFETCH_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The longest lease: a call of a minute, and the grace.
-pub(crate) const LONGEST_LEASE: Duration = Duration::from_secs(65);
+/// Maximum time of a lease: the maximum `timeout_seconds` of a provider, and the grace of a callout.
+const MAX_LEASE: Duration = Duration::from_secs(65);
 
-/// The time for which those who wait leave a fetch to an idle VM, from each of its calls on. An ordinary call is over by then.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Time from the start of a call for which serving VMs wait for an idle VM. An ordinary call is over by then.
+const IDLE_LEASE: Duration = Duration::from_secs(2);
 
-/// The delay with which an idle VM fetches keys again, where there is one that serves: every VM looks once in a second.
-const STANDING_BACK: Duration = Duration::from_secs(5);
+/// Delay of idle VMs when a JWKS is due and another VM serves requests. Every VM looks at the record once in a second.
+const IDLE_DELAY: Duration = Duration::from_secs(5);
 
-/// When an issuer was asked, and when it may be asked again.
+/// Schedule of the fetches of one issuer's JWKS.
+///
+/// A VM is idle until its first request. The VM of Envoy's main thread always is, and it cannot reach every cluster: failures of
+/// idle VMs, and the back-off after them, are separate from those of serving VMs (docs/adr/0007).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct JwksRecord {
-    /// How often keys have been found. The document of that number has them.
+    /// Number of successful fetches. The document with this number has the JWKS.
     pub(crate) generation: u64,
-    /// How often a fetch has ended, whichever way.
-    pub(crate) ended: u64,
-    /// How many fetches in a row have failed.
+    /// Number of completed fetches, successful or not.
+    pub(crate) completed: u64,
+    /// Number of failed fetches in a row, in serving VMs.
     pub(crate) failures: u32,
-    /// When the keys were fetched.
+    /// Time of the last successful fetch.
     pub(crate) fetched: UnixTime,
-    /// When to fetch keys, for the first time or again.
+    /// Time from which the JWKS is fetched, for the first time or again.
     pub(crate) due: UnixTime,
-    /// Fetches in a row that have failed in idle VMs, and the time from which these may try again. A VM is idle until its first
-    /// request. That of Envoy's main thread always is, and cannot reach every cluster.
+    /// Number of failed fetches in a row, in idle VMs.
     pub(crate) idle_failures: u32,
+    /// Time from which idle VMs may fetch, after their failures.
     pub(crate) idle_due: UnixTime,
-    /// From when on an unknown `kid` may cause a fetch.
+    /// Time from which an unknown `kid` may cause a fetch.
     pub(crate) refetch_from: UnixTime,
-    /// Who is fetching, and until when the others let it.
-    pub(crate) leased_by: WorkerId,
-    pub(crate) leased_until: UnixTime,
-    /// The time of its current call, and a mark of an idle VM.
-    pub(crate) leased_from: UnixTime,
+    /// Lease of the worker that fetches.
+    pub(crate) lease: Lease,
+    /// Start of the latest call under the lease.
+    pub(crate) call_started: UnixTime,
+    /// The holder of the lease is an idle VM.
     pub(crate) is_lease_idle: bool,
-    /// A VM that serves has fetched keys, or tried to: there is one.
-    pub(crate) is_served: bool,
+    /// A serving VM has fetched the JWKS, or tried to.
+    pub(crate) has_serving_vm: bool,
 }
 
-impl SharedStore<'_> {
-    pub(crate) fn schedule(&self, name: &str, now: UnixTime) -> (Option<JwksRecord>, CasVersion) {
-        let (record, version) = self.shared.get(name);
-        let schedule = record.and_then(|record| self.key.open(name, &record).and_then(JwksRecord::read));
-        (schedule.map(|schedule| schedule.within(now)), version)
-    }
+/// Document of one generation. `None`: there is none, or it is of another generation.
+pub(crate) fn document(store: &SharedStore, name: &str, generation: u64) -> Option<Vec<u8>> {
+    store.read(&document_name(name))?.strip_prefix(&generation.to_le_bytes()).map(<[u8]>::to_vec)
+}
 
-    pub(crate) fn put_schedule(&self, name: &str, schedule: JwksRecord, version: CasVersion) -> bool {
-        self.shared.put(name, &self.key.seal(name, &schedule.write()), version)
-    }
-
-    pub(crate) fn document(&self, name: &str, generation: u64) -> Option<Vec<u8>> {
-        let name = document_name(name);
-        let record = self.shared.get(&name).0?;
-        let content = self.key.open(&name, &record)?;
-        content.strip_prefix(&generation.to_le_bytes()).map(<[u8]>::to_vec)
-    }
-
-    /// Whoever writes last is right: a reader compares the generation.
-    pub(crate) fn put_document(&self, name: &str, generation: u64, document: &[u8]) {
-        let name = document_name(name);
-        let record = self.key.seal(&name, &[&generation.to_le_bytes(), document].concat());
-        let (_, version) = self.shared.get(&name);
-        if !self.shared.put(&name, &record, version) {
-            log::debug!("two workers have fetched the same keys");
-        }
-    }
+/// Stores the document of one generation. The last writer wins: readers compare the generation.
+pub(crate) fn put_document(store: &SharedStore, name: &str, generation: u64, document: &[u8]) {
+    let content = [&generation.to_le_bytes(), document].concat();
+    store.update(&document_name(name), |_| Update::Write(content.clone(), ()));
 }
 
 fn document_name(name: &str) -> String {
     format!("{name}.document")
 }
 
-/// The endpoints, a line each, then the JWK Set as it came.
+/// Writes a document: the JWKS URL and the token endpoint on a line each, then the JWK Set as it was fetched.
 pub(crate) fn write_document(endpoints: &Endpoints, jwks: &[u8]) -> Vec<u8> {
     let jwks_uri = endpoints.jwks_uri.as_ref().map_or("", Url::as_str);
     let token_endpoint = endpoints.token_endpoint.as_ref().map_or("", Url::as_str);
     [jwks_uri.as_bytes(), b"\n", token_endpoint.as_bytes(), b"\n", jwks].concat()
 }
 
+/// Reads a document. `None`: it is malformed to this version of the module.
 pub(crate) fn read_document(document: &[u8], provider: &Provider) -> Option<(Endpoints, KeySet)> {
     let mut parts = document.splitn(3, |byte| *byte == b'\n');
     let mut url = || match std::str::from_utf8(parts.next()?).ok()? {
@@ -110,78 +97,84 @@ pub(crate) fn read_document(document: &[u8], provider: &Provider) -> Option<(End
 }
 
 impl JwksRecord {
-    fn write(&self) -> Vec<u8> {
-        let times = [self.fetched, self.due, self.refetch_from, self.leased_until, self.idle_due, self.leased_from];
-        let times = times.map(UnixTime::millis);
-        let failures = [self.failures, self.idle_failures].map(u64::from);
-        let flags = [self.is_lease_idle, self.is_served].map(u64::from);
-        let numbers = [[self.generation, self.ended], failures, flags].concat();
-        let mut bytes: Vec<u8> = numbers.into_iter().chain(times).flat_map(u64::to_le_bytes).collect();
-        bytes.extend(self.leased_by);
-        bytes
+    /// Writes the content of a record.
+    pub(crate) fn write(&self) -> Vec<u8> {
+        let numbers = [
+            self.generation,
+            self.completed,
+            self.failures.into(),
+            self.idle_failures.into(),
+            self.is_lease_idle.into(),
+            self.has_serving_vm.into(),
+            self.fetched.millis(),
+            self.due.millis(),
+            self.refetch_from.millis(),
+            self.lease.until.millis(),
+            self.idle_due.millis(),
+            self.call_started.millis(),
+        ];
+        [numbers.map(u64::to_le_bytes).as_flattened(), &self.lease.holder].concat()
     }
 
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let (numbers, leased_by) = bytes.split_first_chunk::<96>()?;
+    /// Reads the content of a record, with the times of a clock that was ahead removed. `None`: it is malformed.
+    pub(crate) fn read(content: &[u8], now: UnixTime) -> Option<Self> {
+        let (numbers, holder) = content.split_first_chunk::<96>()?;
         let (numbers, _) = numbers.as_chunks::<8>();
         let numbers = <[[u8; 8]; 12]>::try_from(numbers).ok()?.map(u64::from_le_bytes);
-        let [generation, ended, failures, idle_failures, is_lease_idle, is_served, times @ ..] = numbers;
-        let [fetched, due, refetch_from, leased_until, idle_due, leased_from] = times.map(UnixTime::from_millis);
-        Some(Self {
+        let [generation, completed, failures, idle_failures, is_lease_idle, has_serving_vm, times @ ..] = numbers;
+        let [fetched, due, refetch_from, leased_until, idle_due, call_started] = times.map(UnixTime::from_millis);
+        let record = Self {
             generation,
-            ended,
+            completed,
             failures: u32::try_from(failures).ok()?,
             fetched,
             due,
             idle_failures: u32::try_from(idle_failures).ok()?,
             idle_due,
             refetch_from,
-            leased_by: leased_by.try_into().ok()?,
-            leased_until,
-            leased_from,
+            lease: Lease { holder: holder.try_into().ok()?, until: leased_until },
+            call_started,
             is_lease_idle: is_lease_idle != 0,
-            is_served: is_served != 0,
-        })
+            has_serving_vm: has_serving_vm != 0,
+        };
+        Some(record.within(now))
     }
 
-    /// The time until which a VM leaves the fetch to another that has the lease.
-    pub(crate) fn lease_end(&self, serves: bool) -> UnixTime {
+    /// Lease as a VM regards it: a serving VM waits for an idle holder no longer than [`IDLE_LEASE`].
+    pub(crate) fn lease_for(&self, serves: bool) -> Lease {
         match self.is_lease_idle && serves {
-            true => self.leased_until.min(self.leased_from.plus(PATIENCE)),
-            false => self.leased_until,
+            true => Lease { until: self.lease.until.min(self.call_started.plus(IDLE_LEASE)), ..self.lease },
+            false => self.lease,
         }
     }
 
-    /// Keys are due for VMs that serve before they are for idle ones, which have a pause of their own as well.
+    /// Returns `true` if the JWKS is due for a VM. Serving VMs come first; idle VMs have a back-off of their own as well.
     pub(crate) fn is_due(&self, serves: bool, now: UnixTime) -> bool {
-        let standing_back = if self.is_served && !serves { STANDING_BACK } else { Duration::ZERO };
-        now >= self.due.plus(standing_back) && self.may_try(serves, now)
+        let delay = if self.has_serving_vm && !serves { IDLE_DELAY } else { Duration::ZERO };
+        now >= self.due.plus(delay) && self.may_try(serves, now)
     }
 
-    /// A failure of an idle VM keeps no VM that serves from trying.
+    /// Returns `true` if the back-off of idle VMs does not keep a VM from a fetch. It keeps no serving VM from it.
     pub(crate) fn may_try(&self, serves: bool, now: UnixTime) -> bool {
         serves || now >= self.idle_due
     }
 
-    /// Whether less had happened when it was written.
+    /// Returns `true` if it was written before `other`.
     pub(crate) fn is_behind(&self, other: &Self) -> bool {
-        (self.generation, self.ended) < (other.generation, other.ended)
+        (self.generation, self.completed) < (other.generation, other.completed)
     }
 
-    /// The same without a point in time that is further away than it can have been set: the clock has gone back since.
+    /// Record without times that are further ahead than they can have been set: the clock was set back since.
     fn within(self, now: UnixTime) -> Self {
-        let sane = |time: UnixTime, most: Duration| if time > now.plus(most) { UnixTime::default() } else { time };
-        let jitter = Duration::from_secs(5);
+        let sane = |time: UnixTime, max: Duration| if time > now.plus(max) { UnixTime::default() } else { time };
+        let max_backoff = Duration::from_secs(MAX_BACKOFF_SECS.into());
         Self {
-            fetched: sane(self.fetched, jitter).min(now),
-            due: match self.failures {
-                0 => sane(self.due, LONGEST_REFRESH),
-                _ => sane(self.due, Duration::from_secs(LONGEST_BACKOFF.into())),
-            },
-            refetch_from: sane(self.refetch_from, REFETCH),
-            leased_until: sane(self.leased_until, LONGEST_LEASE),
-            leased_from: sane(self.leased_from, jitter),
-            idle_due: sane(self.idle_due, Duration::from_secs(LONGEST_BACKOFF.into())),
+            fetched: sane(self.fetched, CLOCK_TOLERANCE).min(now),
+            due: sane(self.due, if self.failures == 0 { MAX_REFRESH } else { max_backoff }),
+            refetch_from: sane(self.refetch_from, REFETCH_INTERVAL),
+            lease: Lease { until: sane(self.lease.until, MAX_LEASE), ..self.lease },
+            call_started: sane(self.call_started, CLOCK_TOLERANCE),
+            idle_due: sane(self.idle_due, max_backoff),
             ..self
         }
     }
@@ -192,25 +185,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_schedule_is_read_as_it_was_written() {
-        let schedule = JwksRecord {
+    fn a_record_is_read_as_it_was_written_and_only_whole() {
+        let record = JwksRecord {
             generation: 1,
-            ended: 2,
+            completed: 2,
             failures: 3,
             fetched: UnixTime::from_millis(4),
             due: UnixTime::from_millis(5),
-            refetch_from: UnixTime::from_millis(6),
-            leased_by: [7; 16],
-            leased_until: UnixTime::from_millis(8),
-            leased_from: UnixTime::from_millis(9),
-            is_lease_idle: true,
-            is_served: false,
             idle_failures: 10,
             idle_due: UnixTime::from_millis(11),
+            refetch_from: UnixTime::from_millis(6),
+            lease: Lease { holder: [7; 16], until: UnixTime::from_millis(8) },
+            call_started: UnixTime::from_millis(9),
+            is_lease_idle: true,
+            has_serving_vm: false,
         };
-        let written = schedule.write();
-        assert_eq!(JwksRecord::read(&written), Some(schedule));
-        assert_eq!(JwksRecord::read(&written[1..]), None);
-        assert_eq!(JwksRecord::read(&[&written[..], &[0]].concat()), None);
+        let (written, now) = (record.write(), UnixTime::from_millis(12));
+        assert_eq!(JwksRecord::read(&written, now), Some(record));
+        assert_eq!(JwksRecord::read(&written[1..], now), None);
+        assert_eq!(JwksRecord::read(&[&written[..], &[0]].concat(), now), None);
     }
 }

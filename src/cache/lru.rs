@@ -1,4 +1,4 @@
-//! LRU cache with the hasher that all caches here use.
+//! LRU cache with the hasher of all caches in this folder.
 
 use std::hash::Hash;
 use std::num::NonZeroUsize;
@@ -6,13 +6,13 @@ use std::num::NonZeroUsize;
 use lru::LruCache;
 use rustc_hash::FxBuildHasher;
 
-/// A cache that gives up first what was not used for longest. A light hash is enough: what is in it is a digest or a piece of
-/// a signature, so nobody can choose what collides there.
+/// Cache that evicts the least recently used entry. A hasher without a random key is enough: keys are digests or parts of
+/// signatures, so that a caller cannot choose keys that collide.
 pub(crate) type Lru<K, V> = LruCache<K, V, FxBuildHasher>;
 
-/// An empty cache for so many, which takes memory as it fills.
-pub(crate) fn cache<K: Eq + Hash, V>(most: NonZeroUsize) -> Lru<K, V> {
+/// Empty cache for at most `max` entries. It allocates as it fills.
+pub(crate) fn cache<K: Eq + Hash, V>(max: NonZeroUsize) -> Lru<K, V> {
     let mut cache = LruCache::unbounded_with_hasher(FxBuildHasher);
-    cache.resize(most);
+    cache.resize(max);
     cache
 }

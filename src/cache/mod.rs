@@ -1,4 +1,4 @@
-//! Caches of a worker, and the records by which workers share what is in them.
+//! Caches of a worker, and the records in shared memory by which workers share their contents.
 
 pub(crate) mod backoff;
 pub(crate) mod circuit_breaker;

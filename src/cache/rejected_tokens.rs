@@ -1,4 +1,4 @@
-//! Exchanged tokens that upstreams rejected (docs/adr/0013).
+//! Exchanged tokens that upstreams have rejected with 401, and the decision whether to exchange anew (docs/adr/0013).
 
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -11,204 +11,221 @@ use crate::cache::verified_tokens::UserFingerprint;
 use crate::resource::ResourceId;
 use crate::time::UnixTime;
 
-/// A token that its upstream rejects is exchanged anew once in so long, for each user token and target.
-const PERIOD: Duration = Duration::from_secs(60);
+/// Minimum time between two exchanges that follow a rejection, for each [`TokenKey`]. Also the time for which a resource that
+/// rejects replacements keeps its tokens.
+const MIN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// For how long a token that is rejected tells against the upstream, where it came in the place of a rejected one.
-const MEMORY: Duration = Duration::from_secs(600);
+/// Time after an invalidation within which the rejection of the replacement counts against the upstream.
+const REPLACEMENT_WINDOW: Duration = Duration::from_secs(600);
 
-/// Of how many users an upstream may reject one token after the other before none is dropped for it for a while.
-const MOST_REJECTED_AGAIN: usize = 3;
+/// Number of users whose replacements an upstream rejects before no token is invalidated for it any more.
+const MAX_USERS_REJECTED_AGAIN: usize = 3;
 
-/// How many tokens are dropped for one resource in a second: what becomes of the first ones tells whether it is of any use.
-const MOST_DROPPED_AT_ONCE: u8 = 16;
+/// Maximum number of tokens that are invalidated for one resource in a second. The replacements of the first ones show whether it
+/// helps.
+const MAX_INVALIDATIONS_PER_SECOND: u8 = 16;
 
-/// How many claims challenges are remembered of each resource, of [`challenge::LONGEST_CLAIMS`] bytes each at most.
-const MOST_CLAIMS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
+/// Maximum number of claims challenges that are remembered for each resource, each of at most 4 KiB.
+const MAX_CLAIMS: NonZeroUsize = NonZeroUsize::new(256).unwrap();
 
-/// The exchanged token that went with a request.
+/// Exchanged token that went to an upstream with a request.
 #[derive(Clone, Copy)]
 pub(crate) struct SentToken {
+    /// Cache key of the token.
     pub(crate) key: TokenKey,
-    pub(crate) mark: Fingerprint,
+    /// Digest of the token.
+    pub(crate) fingerprint: Fingerprint,
+    /// User of the request.
     pub(crate) user: UserFingerprint,
 }
 
-/// What upstreams said of tokens.
+/// Rejections of one worker.
 pub(crate) struct RejectedTokens {
-    /// What was dropped last for each user token and target. It runs out with its cache.
-    dropped: Lru<TokenKey, Dropped>,
-    /// By the index of the resource.
+    /// Last invalidation for each key, of as many keys as the cache of exchanged tokens holds.
+    invalidations: Lru<TokenKey, Invalidation>,
     resources: FxHashMap<ResourceId, ResourceRejections>,
 }
 
-/// A token that was dropped.
+/// Invalidation of a token.
 #[derive(Clone, Copy)]
-struct Dropped {
+struct Invalidation {
     at: UnixTime,
-    mark: Fingerprint,
-    /// Whether that was soon after another, because claims were wanted.
+    fingerprint: Fingerprint,
+    /// It followed another one within [`MIN_INTERVAL`], because the upstream demanded claims.
     is_for_claims: bool,
 }
 
-/// What the upstream of one resource does to all users' tokens.
+/// Rejections by the upstream of one resource, for all users.
 struct ResourceRejections {
-    /// What it wants the next token to have in it: JSON text.
+    /// Claims that the upstream demands in the next token of a key: JSON text.
     claims: Lru<TokenKey, Box<str>>,
-    /// How many tokens were dropped in which second.
+    /// Second that `invalidations` counts.
     second: u64,
-    drops: u8,
-    /// Whose next token it has rejected as well, since when; not more than [`MOST_REJECTED_AGAIN`].
+    /// Number of tokens that were invalidated in that second.
+    invalidations: u8,
+    /// Users whose replacements were rejected since `since`, at most [`MAX_USERS_REJECTED_AGAIN`].
     rejected_again: Vec<UserFingerprint>,
     since: UnixTime,
 }
 
-/// What is to become of a token that was rejected.
+/// Consequence of a rejection.
 pub(crate) enum RejectionOutcome {
-    /// It is not used again: the next request exchanges anew.
-    Dropped,
-    /// It is not the one in use any more: what was sent with it was under way when that changed.
+    /// The token is not used again: the next request exchanges anew.
+    Invalidated,
+    /// The token was no longer in use: a request that was in flight had it.
     Superseded,
-    /// It is as good as before: only the proof was not. Or its turn has not come: others of the resource are dropped first.
+    /// The token stays in use, and may be invalidated by a later rejection. Only the DPoP proof was rejected, or the limit
+    /// [`MAX_INVALIDATIONS_PER_SECOND`] was reached.
     Kept,
-    /// It stays in use: others were asked for not long ago, and were no better.
-    StaysInUse,
+    /// The token stays in use: the upstream has rejected replacements as well.
+    RejectsReplacements,
 }
 
 impl ResourceRejections {
     fn new() -> Self {
-        Self { claims: cache(MOST_CLAIMS), second: 0, drops: 0, rejected_again: Vec::new(), since: UnixTime::default() }
+        Self {
+            claims: cache(MAX_CLAIMS),
+            second: 0,
+            invalidations: 0,
+            rejected_again: Vec::new(),
+            since: UnixTime::default(),
+        }
     }
 
     fn clock_went_back(&mut self) {
-        (self.second, self.drops, self.since) = (0, 0, UnixTime::default());
+        (self.second, self.invalidations, self.since) = (0, 0, UnixTime::default());
     }
 
-    /// A token was rejected that came in the place of a rejected one.
-    fn rejected_again(&mut self, user: UserFingerprint, now: UnixTime) {
-        if now >= self.since.plus(PERIOD) {
+    /// Records the rejection of a replacement.
+    fn record_rejected_again(&mut self, user: UserFingerprint, now: UnixTime) {
+        if now >= self.since.plus(MIN_INTERVAL) {
             self.rejected_again.clear();
             self.since = now;
         }
-        if self.rejected_again.len() < MOST_REJECTED_AGAIN && !self.rejected_again.contains(&user) {
+        if self.rejected_again.len() < MAX_USERS_REJECTED_AGAIN && !self.rejected_again.contains(&user) {
             self.rejected_again.push(user);
         }
     }
 
-    /// Whether no other token would be any better.
-    fn rejects_all(&self, now: UnixTime) -> bool {
-        self.rejected_again.len() >= MOST_REJECTED_AGAIN && now < self.since.plus(PERIOD)
+    /// Returns `true` if the upstream rejects the replacements of several users.
+    fn rejects_replacements(&self, now: UnixTime) -> bool {
+        self.rejected_again.len() >= MAX_USERS_REJECTED_AGAIN && now < self.since.plus(MIN_INTERVAL)
     }
 
-    /// Whether one more may be dropped now, which it is then.
-    fn drops_one(&mut self, now: UnixTime) -> bool {
+    /// Counts one more invalidation. Returns `false` if the limit of this second is reached.
+    fn count_invalidation(&mut self, now: UnixTime) -> bool {
         if self.second != now.secs() {
-            (self.second, self.drops) = (now.secs(), 0);
+            (self.second, self.invalidations) = (now.secs(), 0);
         }
-        let may = self.drops < MOST_DROPPED_AT_ONCE;
-        self.drops = self.drops.saturating_add(u8::from(may));
-        may
+        let is_allowed = self.invalidations < MAX_INVALIDATIONS_PER_SECOND;
+        self.invalidations = self.invalidations.saturating_add(u8::from(is_allowed));
+        is_allowed
     }
 }
 
 impl RejectedTokens {
-    /// Room for so many tokens, at so many resources.
-    pub(crate) fn new(most: usize) -> Self {
-        Self { dropped: cache(NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN)), resources: FxHashMap::default() }
+    /// No rejections, with memory for at most `max` keys.
+    pub(crate) fn new(max: usize) -> Self {
+        Self {
+            invalidations: cache(NonZeroUsize::new(max).unwrap_or(NonZeroUsize::MIN)),
+            resources: FxHashMap::default(),
+        }
     }
 
-    /// What was rejected stays so; what is said of when does not.
+    /// Removes the times of the clock before it was set back. Rejected tokens stay rejected.
     pub(crate) fn clock_went_back(&mut self) {
-        self.dropped.iter_mut().for_each(|(_, dropped)| dropped.at = UnixTime::default());
+        self.invalidations.iter_mut().for_each(|(_, invalidation)| invalidation.at = UnixTime::default());
         self.resources.values_mut().for_each(ResourceRejections::clock_went_back);
     }
 
-    /// Another worker has dropped a token. A message that comes late changes nothing.
-    pub(crate) fn learn(&mut self, rejected: &TokenRejected, now: UnixTime) {
+    /// Records an invalidation by another worker. A message that is older than the last invalidation of the key is ignored.
+    pub(crate) fn record_remote(&mut self, rejected: &TokenRejected, now: UnixTime) {
         let at = rejected.at.min(now);
-        if self.dropped.peek(&rejected.key).is_none_or(|dropped| dropped.at <= at) {
-            let dropped = Dropped { at, mark: rejected.mark, is_for_claims: rejected.is_for_claims };
-            self.dropped.put(rejected.key, dropped);
+        if self.invalidations.peek(&rejected.key).is_none_or(|last| last.at <= at) {
+            let &TokenRejected { key, fingerprint, is_for_claims, .. } = rejected;
+            self.invalidations.put(key, Invalidation { at, fingerprint, is_for_claims });
             if let Some(claims) = &rejected.claims {
                 let resource = self.resources.entry(rejected.resource).or_insert_with(ResourceRejections::new);
-                resource.claims.put(rejected.key, claims.clone());
+                resource.claims.put(key, claims.clone());
             }
         }
     }
 
-    /// What other workers have to know of a token that was dropped.
-    pub(crate) fn dropped(&self, resource: ResourceId, key: &TokenKey) -> Option<TokenRejected> {
-        let Dropped { at, mark, is_for_claims } = *self.dropped.peek(key)?;
-        let claims = self.claims(resource, key);
-        Some(TokenRejected { key: *key, mark, at, is_for_claims, resource, claims })
+    /// Message to other workers about the last invalidation for a key. `None`: there was none.
+    pub(crate) fn message(&self, resource: ResourceId, key: &TokenKey) -> Option<TokenRejected> {
+        let Invalidation { at, fingerprint, is_for_claims } = *self.invalidations.peek(key)?;
+        Some(TokenRejected { key: *key, fingerprint, at, is_for_claims, resource, claims: self.claims(resource, key) })
     }
 
-    /// Whether that token was the last to be dropped.
-    pub(crate) fn has(&self, key: &TokenKey, mark: Fingerprint) -> bool {
-        self.dropped.peek(key).is_some_and(|dropped| dropped.mark == mark)
+    /// Returns `true` if that token was the last to be invalidated for its key.
+    pub(crate) fn is_rejected(&self, key: &TokenKey, fingerprint: Fingerprint) -> bool {
+        self.invalidations.peek(key).is_some_and(|last| last.fingerprint == fingerprint)
     }
 
-    /// What the upstream of a resource wants the next token of that key to have in it.
+    /// Claims that the upstream of a resource demands in the next token of a key: JSON text.
     pub(crate) fn claims(&self, resource: ResourceId, key: &TokenKey) -> Option<Box<str>> {
         self.resources.get(&resource)?.claims.peek(key).cloned()
     }
 
-    /// It cannot be asked for.
-    pub(crate) fn forget_claims(&mut self, resource: ResourceId, key: &TokenKey) {
+    /// Removes demanded claims that the provider does not accept in a request.
+    pub(crate) fn remove_claims(&mut self, resource: ResourceId, key: &TokenKey) {
         if let Some(resource) = self.resources.get_mut(&resource) {
             resource.claims.pop(key);
         }
     }
 
-    /// A token was rejected that went on `at` some time, and the next one should have `claims` in it; what was wanted before,
-    /// still is. `in_use`: the one that goes on now.
-    pub(crate) fn judge(
+    /// Records the rejection of a token that was sent to a resource `at` some time. `in_use`: token that is in use now. `claims`:
+    /// claims that the upstream demands in the next token; without them, those that it demanded before still count.
+    pub(crate) fn record_rejection(
         &mut self,
-        SentToken { key, mark, user }: SentToken,
+        SentToken { key, fingerprint, user }: SentToken,
         (resource, at): (ResourceId, UnixTime),
         in_use: Option<Fingerprint>,
         claims: Option<String>,
         now: UnixTime,
     ) -> RejectionOutcome {
-        let before = self.dropped.get(&key).copied();
-        let tally = self.resources.entry(resource).or_insert_with(ResourceRejections::new);
-        if before.is_some_and(|before| at <= before.at) || in_use.is_some_and(|in_use| in_use != mark) {
+        let last = self.invalidations.get(&key).copied();
+        if last.is_some_and(|last| at <= last.at) || in_use.is_some_and(|in_use| in_use != fingerprint) {
             return RejectionOutcome::Superseded;
         }
-        let is_within = |span| before.is_some_and(|before| now < before.at.plus(span));
-        // The token that was dropped for others, or for none, may have been followed by one that was asked for without these.
-        let is_for_claims = is_within(PERIOD) && claims.is_some() && before.is_some_and(|before| !before.is_for_claims);
-        let wants_more =
-            claims.as_deref().is_some_and(|claims| tally.claims.peek(&key).is_none_or(|known| **known != *claims));
+        let rejections = self.resources.entry(resource).or_insert_with(ResourceRejections::new);
+        let is_within = |span| last.is_some_and(|last| now < last.at.plus(span));
+        // The last replacement may have been asked for without these claims: one more exchange is worth it.
+        let is_for_claims = is_within(MIN_INTERVAL) && claims.is_some() && last.is_some_and(|last| !last.is_for_claims);
+        let demands_more =
+            claims.as_deref().is_some_and(|claims| rejections.claims.peek(&key).is_none_or(|known| **known != *claims));
         if let Some(claims) = claims {
-            tally.claims.put(key, claims.into());
+            rejections.claims.put(key, claims.into());
         }
-        let is_soon = is_within(PERIOD) && !is_for_claims;
-        if is_soon || (is_within(MEMORY) && !is_for_claims && !wants_more) {
-            tally.rejected_again(user, now);
+        let is_too_soon = is_within(MIN_INTERVAL) && !is_for_claims;
+        if is_too_soon || (is_within(REPLACEMENT_WINDOW) && !is_for_claims && !demands_more) {
+            rejections.record_rejected_again(user, now);
         }
-        if is_soon || tally.rejects_all(now) {
-            return RejectionOutcome::StaysInUse;
+        if is_too_soon || rejections.rejects_replacements(now) {
+            return RejectionOutcome::RejectsReplacements;
         }
-        if !tally.drops_one(now) {
+        if !rejections.count_invalidation(now) {
             return RejectionOutcome::Kept;
         }
-        self.dropped.put(key, Dropped { at: now, mark, is_for_claims });
-        RejectionOutcome::Dropped
+        self.invalidations.put(key, Invalidation { at: now, fingerprint, is_for_claims });
+        RejectionOutcome::Invalidated
     }
 }
 
-/// An upstream has rejected an exchanged token.
+/// Message to other workers: an exchanged token is invalid, because its upstream has rejected it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TokenRejected {
+    /// Cache key of the token.
     pub(crate) key: TokenKey,
-    pub(crate) mark: Fingerprint,
-    /// When it was dropped.
+    /// Digest of the token.
+    pub(crate) fingerprint: Fingerprint,
+    /// Time of the invalidation.
     pub(crate) at: UnixTime,
-    /// Whether another was dropped not long before, and this one because claims were wanted.
+    /// It followed another one within [`MIN_INTERVAL`], because the upstream demanded claims.
     pub(crate) is_for_claims: bool,
-    /// The index of the resource. Workers whose configuration differs may have another one there, but not with this key.
+    /// Resource whose upstream has rejected it. Workers with another configuration number resources differently, but they do not
+    /// have this `key` either.
     pub(crate) resource: ResourceId,
-    /// The claims that the next token must have in it, if the upstream has said: whichever worker asks for it.
+    /// Claims that the upstream demands in the next token, whichever worker asks for it: JSON text.
     pub(crate) claims: Option<Box<str>>,
 }

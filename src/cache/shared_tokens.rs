@@ -1,301 +1,309 @@
-//! Exchanged tokens that the workers of a process share, so that one of them asks for all: it holds the lease while it
-//! does, the others look for what it brings.
+//! Exchanged tokens that the workers of a process share, so that one worker exchanges for all: it holds the lease meanwhile, and
+//! the others wait for its result (docs/adr/0016).
 //!
-//! Shared memory never shrinks, so tokens are in a fixed number of records, each with room for some. They are encrypted,
-//! each by itself; where a record cannot be read, there is nothing in it.
+//! Shared memory never shrinks, so tokens are in a fixed number of records, each with room for some. Each entry of a record is
+//! encrypted by itself; an entry that does not decrypt is absent.
 
 use std::time::Duration;
 
 use crate::cache::exchanged_tokens::{CachedExchange, Fingerprint, TokenKey};
 use crate::cache::rejected_tokens::RejectedTokens;
 use crate::crypto::Crypto;
-use crate::shared::{SharedStore, WorkerId};
+use crate::shared::{CLOCK_TOLERANCE, Lease, SharedStore, Update, Updated};
 use crate::time::UnixTime;
 
-/// How many tokens a record has room for.
-const TOKENS_OF_A_RECORD: usize = 16;
+/// Maximum number of tokens in a record.
+const TOKENS_PER_RECORD: usize = 16;
 
-/// How often a record is written again that another worker has written meanwhile.
-const MOST_TRIES: usize = 32;
+/// Maximum time from now to the end of an entry: no token lives longer. An entry with a later end is removed first.
+const MAX_LIFETIME: Duration = Duration::from_secs(8 * 24 * 3600);
 
-/// Nothing is in force for longer: lifetimes that are believed are shorter.
-const LONGEST: Duration = Duration::from_secs(8 * 24 * 3600);
+/// Number of bytes of the tag by which an entry is found in its record.
+const TAG_BYTES: usize = 16;
 
-/// How far ahead of our clock another worker's may be.
-const CLOCK_JITTER: Duration = Duration::from_secs(5);
-
-/// The records, as one worker sees them.
+/// Shared tokens as one worker sees them.
 pub(crate) struct SharedTokens<'a> {
-    pub(crate) board: SharedStore<'a>,
+    /// Shared memory.
+    pub(crate) store: &'a SharedStore,
+    /// Randomness for the encryption of entries.
     pub(crate) crypto: &'a dyn Crypto,
-    /// What is not taken over, whoever puts it there.
+    /// Tokens that an upstream has rejected: they are ignored even if they reappear in shared memory.
     pub(crate) rejections: &'a RejectedTokens,
-    /// How many tokens there is room for; 0: each worker has its own only.
-    pub(crate) room: usize,
+    /// Maximum number of tokens. 0: workers share no tokens.
+    pub(crate) capacity: usize,
 }
 
-/// Who exchanges a token.
+/// Result of a request for the lease of an exchange.
 pub(crate) enum TokenLease {
-    /// This worker.
-    Ours,
-    /// Another one.
-    Others,
-    /// Nobody: this is there.
+    /// This worker exchanges.
+    Acquired,
+    /// Another worker exchanges.
+    HeldByOther,
+    /// Another worker has exchanged: this is its result.
     Found(CachedExchange),
 }
 
-/// What stands there for one token.
+/// State of an exchange that another worker makes.
+pub(crate) enum RemoteExchange {
+    /// The other worker still holds the lease.
+    Pending,
+    /// The other worker has stored this result.
+    Found(CachedExchange),
+    /// The other worker has released the lease, or lost it, without a result.
+    Abandoned,
+}
+
+/// Entry for one token, decrypted.
 struct Entry {
-    leased_by: WorkerId,
-    leased_until: UnixTime,
-    /// When it was written.
+    lease: Lease,
+    /// Time of the last write.
     written: UnixTime,
     exchange: Option<CachedExchange>,
 }
 
-/// An entry as it is kept.
-struct Sealed<'a> {
-    tag: &'a [u8; TAG],
-    /// The second from which on nothing of it is in force.
+/// Entry as it stands in a record: a tag, an end, a length of four bytes, and encrypted content.
+struct EncryptedEntry<'a> {
+    tag: &'a [u8; TAG_BYTES],
+    /// Second from which the entry has no effect any more.
     until: [u8; 4],
     content: &'a [u8],
 }
 
-const TAG: usize = 16;
+/// Record and tag of one token.
+struct Slot {
+    record: String,
+    tag: [u8; TAG_BYTES],
+}
 
 impl SharedTokens<'_> {
-    /// Asks for the right to exchange for `key`, which one worker at a time has, for `lease`. `renews`: what is there may be
-    /// followed by the next if it is due.
-    pub(crate) fn claim(&self, key: &TokenKey, renews: bool, lease: Duration, now: UnixTime) -> TokenLease {
-        let Some(place) = self.place(key) else {
-            return TokenLease::Ours;
+    /// Acquires the lease of an exchange for `lease_time`, which one worker at a time holds. `is_renewal`: a token whose renewal is
+    /// due does not count as found. The lease is acquired without a record where workers share no tokens, where the entry cannot
+    /// be encrypted, and after a conflict in every attempt: another worker may exchange at the same time.
+    pub(crate) fn acquire_lease(
+        &self,
+        key: &TokenKey,
+        is_renewal: bool,
+        lease_time: Duration,
+        now: UnixTime,
+    ) -> TokenLease {
+        let Some(slot) = self.slot(key) else {
+            return TokenLease::Acquired;
         };
-        for _ in 0..MOST_TRIES {
-            let (record, version) = self.board.shared.get(&place.name);
+        let worker = self.store.worker();
+        let updated = self.store.update_raw(&slot.record, |record| {
             let record = record.unwrap_or_default();
-            let entry = self.good(key, self.find(&place, &record, now));
-            let exchange = match entry {
-                Some(Entry { exchange: Some(exchange), .. }) if !(renews && exchange.is_due(now)) => {
-                    return TokenLease::Found(exchange);
+            let exchange = match self.without_rejected(key, self.find(&slot, record, now)) {
+                Some(Entry { exchange: Some(exchange), .. }) if !(is_renewal && exchange.is_renewal_due(now)) => {
+                    return Update::Keep(TokenLease::Found(exchange));
                 }
-                Some(entry) if entry.is_leased(now) && entry.leased_by != self.board.worker => {
-                    return TokenLease::Others;
+                Some(entry) if entry.lease.is_held_by_other(worker, now) => {
+                    return Update::Keep(TokenLease::HeldByOther);
                 }
                 Some(entry) => entry.exchange,
                 None => None,
             };
-            let ours = Entry { leased_by: self.board.worker, leased_until: now.plus(lease), written: now, exchange };
-            match self.with(&place, &record, Some(&ours), now) {
-                Some(next) if self.board.shared.put(&place.name, &next, version) => break,
-                Some(_) => {}
-                None => break,
+            let own = Entry { lease: Lease::granted(worker, lease_time, now), written: now, exchange };
+            match self.with_entry(&slot, record, Some(&own), now) {
+                Some(next) => Update::Write(next, TokenLease::Acquired),
+                None => Update::Keep(TokenLease::Acquired),
             }
-        }
-        TokenLease::Ours
+        });
+        updated.into_value()
     }
 
-    /// What another worker has brought, or whether it still has the lease.
-    pub(crate) fn look(&self, key: &TokenKey, now: UnixTime) -> TokenLease {
-        let entry = self.place(key).and_then(|place| {
-            let record = self.board.shared.get(&place.name).0?;
-            self.good(key, self.find(&place, &record, now))
+    /// State of an exchange that another worker makes.
+    pub(crate) fn poll(&self, key: &TokenKey, now: UnixTime) -> RemoteExchange {
+        let entry = self.slot(key).and_then(|slot| {
+            let record = self.store.read_raw(&slot.record)?;
+            self.without_rejected(key, self.find(&slot, &record, now))
         });
         match entry {
-            Some(Entry { exchange: Some(exchange), .. }) if !exchange.is_due(now) => TokenLease::Found(exchange),
-            Some(entry) if entry.is_leased(now) && entry.leased_by != self.board.worker => TokenLease::Others,
-            _ => TokenLease::Ours,
+            Some(Entry { exchange: Some(exchange), .. }) if !exchange.is_renewal_due(now) => {
+                RemoteExchange::Found(exchange)
+            }
+            Some(entry) if entry.lease.is_held_by_other(self.store.worker(), now) => RemoteExchange::Pending,
+            _ => RemoteExchange::Abandoned,
         }
     }
 
-    /// An exchange of ours is over: what it has brought is for all, and the lease is given back.
-    pub(crate) fn publish(&self, key: &TokenKey, brought: &CachedExchange, now: UnixTime) {
-        let is_token = |exchange: &CachedExchange| exchange.mark().is_some();
-        self.change(key, now, |entry| {
-            let is_ours = entry.leased_by == self.board.worker;
-            if !is_ours && !is_token(brought) && (entry.is_leased(now) || entry.exchange.as_ref().is_some_and(is_token))
-            {
-                // The lease was over, and another worker has taken it: what comes of that counts.
+    /// Stores the result of this worker's exchange for all workers, and releases the lease. A failure does not replace the result
+    /// or the lease of a worker that has taken the lease meanwhile, and a token does not replace one that expires later.
+    pub(crate) fn publish(&self, key: &TokenKey, result: &CachedExchange, now: UnixTime) {
+        let is_token = |exchange: &CachedExchange| exchange.fingerprint().is_some();
+        self.update_entry(key, now, |entry| {
+            let is_own = entry.lease.holder == self.store.worker();
+            let has_token = entry.exchange.as_ref().is_some_and(is_token);
+            if !is_own && !is_token(result) && (entry.lease.is_held(now) || has_token) {
                 return false;
             }
-            match (&entry.exchange, brought) {
-                // Some providers hand out less than they did.
-                (Some(CachedExchange::Issued { until, mark, .. }), CachedExchange::Issued { until: ours, .. })
-                    if ours < until && !self.rejections.has(key, *mark) => {}
-                _ => entry.exchange = Some(brought.clone()),
+            match (&entry.exchange, result) {
+                (
+                    Some(CachedExchange::Issued { until: theirs, fingerprint, .. }),
+                    CachedExchange::Issued { until: own, .. },
+                ) if own < theirs && !self.rejections.is_rejected(key, *fingerprint) => {}
+                _ => entry.exchange = Some(result.clone()),
             }
-            if is_ours {
-                entry.leased_until = UnixTime::default();
+            if is_own {
+                entry.lease.release();
             }
             true
         });
     }
 
-    /// An exchange of ours has brought nothing: the lease is given back. Of `kept`, which is still good here, only says when
-    /// to ask for the next one, and only if it is what is there: it may have been withdrawn.
-    pub(crate) fn give_back(&self, key: &TokenKey, kept: Option<&CachedExchange>, now: UnixTime) {
-        self.change(key, now, |entry| {
-            let is_ours = entry.leased_by == self.board.worker;
-            if is_ours {
-                entry.leased_until = UnixTime::default();
+    /// Releases the lease of this worker after an exchange without a result. `kept`: the token that this worker still has. Its
+    /// time of renewal is stored if the entry has the same token, which may have been invalidated meanwhile.
+    pub(crate) fn release(&self, key: &TokenKey, kept: Option<&CachedExchange>, now: UnixTime) {
+        self.update_entry(key, now, |entry| {
+            let is_own = entry.lease.holder == self.store.worker();
+            if is_own {
+                entry.lease.release();
                 if let (
-                    Some(CachedExchange::Issued { mark: there, renew_from, .. }),
-                    Some(CachedExchange::Issued { mark, renew_from: next, .. }),
+                    Some(CachedExchange::Issued { fingerprint: stored, renew_from, .. }),
+                    Some(CachedExchange::Issued { fingerprint, renew_from: next, .. }),
                 ) = (&mut entry.exchange, kept)
-                    && there == mark
+                    && stored == fingerprint
                 {
                     *renew_from = *next;
                 }
             }
-            is_ours
+            is_own
         });
     }
 
-    /// A token is not good any more: nobody takes it over. One that another worker has brought since then stays.
-    pub(crate) fn withdraw(&self, key: &TokenKey, rejected: Fingerprint, now: UnixTime) {
-        self.change(key, now, |entry| {
-            let is_it = entry.exchange.as_ref().and_then(CachedExchange::mark) == Some(rejected);
-            if is_it {
+    /// Removes a token that its upstream has rejected. A token that another worker has stored since then stays.
+    pub(crate) fn invalidate(&self, key: &TokenKey, rejected: Fingerprint, now: UnixTime) {
+        self.update_entry(key, now, |entry| {
+            let is_stored = entry.exchange.as_ref().and_then(CachedExchange::fingerprint) == Some(rejected);
+            if is_stored {
                 entry.exchange = None;
             }
-            is_it
+            is_stored
         });
     }
 
-    /// An entry without a token that was rejected: by mistake or by intent, it may be there again.
-    fn good(&self, key: &TokenKey, entry: Option<Entry>) -> Option<Entry> {
-        let is_rejected =
-            |exchange: &CachedExchange| exchange.mark().is_some_and(|mark| self.rejections.has(key, mark));
+    /// Entry without a token that this worker knows to be rejected: an older record may have been put back.
+    fn without_rejected(&self, key: &TokenKey, entry: Option<Entry>) -> Option<Entry> {
+        let is_rejected = |exchange: &CachedExchange| {
+            exchange.fingerprint().is_some_and(|fingerprint| self.rejections.is_rejected(key, fingerprint))
+        };
         entry.map(|entry| Entry { exchange: entry.exchange.filter(|exchange| !is_rejected(exchange)), ..entry })
     }
 
-    /// Changes what stands there for `key`, if `change` says that it has.
-    fn change(&self, key: &TokenKey, now: UnixTime, change: impl Fn(&mut Entry) -> bool) {
-        let Some(place) = self.place(key) else {
+    /// Changes the entry of a token. `change` returns `true` if the entry must be written. After a conflict in every attempt the
+    /// change is lost: a token is not shared, and a lease ends by expiry.
+    fn update_entry(&self, key: &TokenKey, now: UnixTime, change: impl Fn(&mut Entry) -> bool) {
+        let Some(slot) = self.slot(key) else {
             return;
         };
-        for _ in 0..MOST_TRIES {
-            let (record, version) = self.board.shared.get(&place.name);
+        let updated = self.store.update_raw(&slot.record, |record| {
             let record = record.unwrap_or_default();
-            let mut entry = self.find(&place, &record, now).unwrap_or_else(|| Entry::empty(self.board.worker));
+            let free = Lease { holder: self.store.worker(), until: UnixTime::default() };
+            let empty = Entry { lease: free, written: now, exchange: None };
+            let mut entry = self.find(&slot, record, now).unwrap_or(empty);
             if !change(&mut entry) {
-                return;
+                return Update::Keep(());
             }
             entry.written = now;
-            let kept = (entry.exchange.is_some() || entry.is_leased(now)).then_some(&entry);
-            match self.with(&place, &record, kept, now) {
-                Some(next) if !self.board.shared.put(&place.name, &next, version) => {}
-                _ => return,
+            let kept = (entry.exchange.is_some() || entry.lease.is_held(now)).then_some(&entry);
+            match self.with_entry(&slot, record, kept, now) {
+                Some(next) => Update::Write(next, ()),
+                None => Update::Keep(()),
             }
+        });
+        if let Updated::Contested(()) = updated {
+            log::debug!("a record of exchanged tokens is contested: a token is not shared");
         }
-        log::debug!("a record of tokens is contested: a token is not shared");
     }
 
-    /// Where `key` is kept. Nobody who lacks the workers' key can say, or choose.
-    fn place(&self, key: &TokenKey) -> Option<Place> {
-        let records = u32::try_from(self.room.div_ceil(TOKENS_OF_A_RECORD)).ok().filter(|records| *records > 0)?;
-        let code = self.board.key.code(&[b"token", key.bytes()]);
-        let (tag, rest) = code.split_first_chunk::<TAG>()?;
+    /// Slot of a token. `None`: workers share no tokens. Another plugin can neither compute nor choose it, because it comes from
+    /// an authentication code.
+    fn slot(&self, key: &TokenKey) -> Option<Slot> {
+        let records = u32::try_from(self.capacity.div_ceil(TOKENS_PER_RECORD)).ok().filter(|records| *records > 0)?;
+        let code = self.store.key().mac(&[b"token", key.bytes()]);
+        let (tag, rest) = code.split_first_chunk::<TAG_BYTES>()?;
         let number = rest.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))?.checked_rem(records)?;
-        Some(Place { name: format!("onbehalf.tokens.{number}"), tag: *tag })
+        Some(Slot { record: format!("onbehalf.tokens.{number}"), tag: *tag })
     }
 
-    /// The entry for a place, without what is not in force.
-    fn find(&self, place: &Place, record: &[u8], now: UnixTime) -> Option<Entry> {
-        let sealed = entries(record).find(|sealed| *sealed.tag == place.tag)?;
-        let content = self.board.key.decrypt(&place.context(sealed.until), sealed.content)?;
+    /// Entry in a slot, without an exchange that has expired. `None`: there is none, it does not decrypt, or its times are of a clock
+    /// that has been set back since.
+    fn find(&self, slot: &Slot, record: &[u8], now: UnixTime) -> Option<Entry> {
+        let encrypted = entries(record).find(|entry| *entry.tag == slot.tag)?;
+        let content = self.store.key().decrypt(&slot.context(encrypted.until), encrypted.content)?;
         let mut entry = Entry::read(&content)?;
-        // From a clock that was ahead: its times mean something else.
-        if entry.written > now.plus(CLOCK_JITTER) {
+        if entry.written > now.plus(CLOCK_TOLERANCE) {
             return None;
         }
         entry.exchange = entry.exchange.filter(|exchange| now < exchange.until());
         Some(entry)
     }
 
-    /// A record with `entry` in its place; the one that ends first makes room for it. `None`: it could not be encrypted.
-    fn with(&self, place: &Place, record: &[u8], entry: Option<&Entry>, now: UnixTime) -> Option<Vec<u8>> {
-        let is_in_force = |sealed: &Sealed<'_>| {
-            let until = UnixTime::from_secs(u32::from_le_bytes(sealed.until).into());
-            now < until && until < now.plus(LONGEST)
+    /// Record with `entry` in its slot, or without one. Expired entries are removed; in a full record the entry that expires first
+    /// makes room. `None`: the entry could not be encrypted.
+    fn with_entry(&self, slot: &Slot, record: &[u8], entry: Option<&Entry>, now: UnixTime) -> Option<Vec<u8>> {
+        let is_current = |entry: &EncryptedEntry<'_>| {
+            let until = UnixTime::from_secs(u32::from_le_bytes(entry.until).into());
+            now < until && until < now.plus(MAX_LIFETIME)
         };
-        let mut others: Vec<Sealed<'_>> =
-            entries(record).filter(|sealed| *sealed.tag != place.tag && is_in_force(sealed)).collect();
-        let most = TOKENS_OF_A_RECORD.saturating_sub(1);
-        if others.len() > most {
-            // What somebody else has put there, with an end that is far away, goes first.
-            others.retain(|sealed| {
-                let place = Place { name: place.name.clone(), tag: *sealed.tag };
-                self.board.key.decrypt(&place.context(sealed.until), sealed.content).is_some()
+        let mut others: Vec<EncryptedEntry<'_>> =
+            entries(record).filter(|other| *other.tag != slot.tag && is_current(other)).collect();
+        let max = TOKENS_PER_RECORD.saturating_sub(1);
+        if others.len() > max {
+            // Entries of another plugin, with an end that is far ahead, make room first.
+            others.retain(|other| {
+                let slot = Slot { record: slot.record.clone(), tag: *other.tag };
+                self.store.key().decrypt(&slot.context(other.until), other.content).is_some()
             });
         }
-        others.sort_by_key(|sealed| u32::from_le_bytes(sealed.until));
-        let surplus = others.len().saturating_sub(most);
+        others.sort_by_key(|other| u32::from_le_bytes(other.until));
+        let surplus = others.len().saturating_sub(max);
         let mut next = Vec::with_capacity(record.len().saturating_add(2048));
-        for sealed in others.iter().skip(surplus) {
-            sealed.write(&mut next);
+        for other in others.iter().skip(surplus) {
+            other.write(&mut next);
         }
         if let Some(entry) = entry {
             let until = entry.until();
-            let content = entry.write();
-            let sealed = self.board.key.encrypt(&place.context(until), &content, self.nonce()?)?;
-            Sealed { tag: &place.tag, until, content: &sealed }.write(&mut next);
+            let content = self.store.key().encrypt(&slot.context(until), &entry.write(), self.crypto)?;
+            EncryptedEntry { tag: &slot.tag, until, content: &content }.write(&mut next);
         }
         Some(next)
     }
-
-    fn nonce(&self) -> Option<crate::shared::Nonce> {
-        let bytes = [self.crypto.random()?, self.crypto.random()?].concat();
-        bytes.first_chunk().copied()
-    }
 }
 
-/// Where a token is kept.
-struct Place {
-    name: String,
-    tag: [u8; TAG],
-}
-
-impl Place {
-    /// What an entry is bound to: it can be moved nowhere else.
+impl Slot {
+    /// Context of the encryption: an entry decrypts in its own record, with its own tag and end, and nowhere else.
     fn context(&self, until: [u8; 4]) -> Vec<u8> {
-        [self.name.as_bytes(), b"\0", &self.tag, &until].concat()
+        [self.record.as_bytes(), b"\0", &self.tag, &until].concat()
     }
 }
 
 impl Entry {
-    fn empty(worker: WorkerId) -> Self {
-        Self { leased_by: worker, leased_until: UnixTime::default(), written: UnixTime::default(), exchange: None }
-    }
-
-    fn is_leased(&self, now: UnixTime) -> bool {
-        now < self.leased_until
-    }
-
-    /// The second from which on nothing of it is in force.
+    /// Second from which neither the lease nor the exchange has any effect.
     fn until(&self) -> [u8; 4] {
-        let until =
-            self.exchange.as_ref().map_or(self.leased_until, |exchange| exchange.until().max(self.leased_until));
+        let lease = self.lease.until;
+        let until = self.exchange.as_ref().map_or(lease, |exchange| exchange.until().max(lease));
         u32::try_from(until.secs().saturating_add(1)).unwrap_or(u32::MAX).to_le_bytes()
     }
 
     fn write(&self) -> zeroize::Zeroizing<Vec<u8>> {
         let text = self.exchange.as_ref().map(CachedExchange::write);
         let text = text.as_deref().map_or(&b""[..], |text| text.as_bytes());
-        let times = [self.leased_until, self.written].map(|time| time.millis().to_le_bytes());
-        zeroize::Zeroizing::new([&self.leased_by[..], times.as_flattened(), text].concat())
+        let times = [self.lease.until, self.written].map(|time| time.millis().to_le_bytes());
+        zeroize::Zeroizing::new([&self.lease.holder[..], times.as_flattened(), text].concat())
     }
 
     fn read(content: &[u8]) -> Option<Self> {
-        let (leased_by, rest) = content.split_first_chunk()?;
-        let (leased_until, rest) = rest.split_first_chunk()?;
+        let (holder, rest) = content.split_first_chunk()?;
+        let (until, rest) = rest.split_first_chunk()?;
         let (written, text) = rest.split_first_chunk()?;
         let time = |bytes: &[u8; 8]| UnixTime::from_millis(u64::from_le_bytes(*bytes));
         let exchange = if text.is_empty() { None } else { Some(CachedExchange::read(text)?) };
-        Some(Self { leased_by: *leased_by, leased_until: time(leased_until), written: time(written), exchange })
+        let lease = Lease { holder: *holder, until: time(until) };
+        Some(Self { lease, written: time(written), exchange })
     }
 }
 
-impl Sealed<'_> {
+impl EncryptedEntry<'_> {
     fn write(&self, record: &mut Vec<u8>) {
         record.extend(self.tag);
         record.extend(self.until);
@@ -304,8 +312,8 @@ impl Sealed<'_> {
     }
 }
 
-/// The entries of a record, up to where it is none.
-fn entries(record: &[u8]) -> impl Iterator<Item = Sealed<'_>> {
+/// Entries of a record, up to the first malformed byte.
+fn entries(record: &[u8]) -> impl Iterator<Item = EncryptedEntry<'_>> {
     let mut rest = record;
     std::iter::from_fn(move || {
         let (tag, after) = rest.split_first_chunk()?;
@@ -313,6 +321,6 @@ fn entries(record: &[u8]) -> impl Iterator<Item = Sealed<'_>> {
         let (length, after) = after.split_first_chunk()?;
         let (content, after) = after.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
         rest = after;
-        Some(Sealed { tag, until: *until, content })
+        Some(EncryptedEntry { tag, until: *until, content })
     })
 }

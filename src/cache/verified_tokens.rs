@@ -1,4 +1,4 @@
-//! Verified tokens: bounded by number and by bytes.
+//! Cache of verified tokens, bounded by number and by bytes.
 
 use std::cell::RefCell;
 use std::hash::BuildHasher as _;
@@ -16,78 +16,83 @@ use crate::resource::admission::Admission;
 use crate::telemetry::CallerFacts;
 use crate::time::UnixTime;
 
-/// A token that was found good.
+/// Approximate memory of an entry without its token, in bytes: claims, facts for the log, keys of its exchanged tokens.
+const ENTRY_BYTES: usize = 600;
+
+/// Token whose signature and claims were verified. It may have expired since.
 pub(crate) struct VerifiedToken {
+    /// Provider that issued it.
     pub(crate) provider: Rc<Provider>,
-    /// `iss` in the provider's own spelling, where it has several issuers.
+    /// `iss`, if the provider has several issuers.
     pub(crate) issuer: Option<Rc<str>>,
+    /// User, tenant and client.
     pub(crate) caller: Caller,
-    /// By what the user is known again, with whichever token.
+    /// Hash of the user, the same for all tokens of that user.
     pub(crate) user: UserFingerprint,
-    /// At which resources it may be used; nowhere, until it is said.
+    /// Resources that the token is for. The caller of [`new`](Self::new) sets it; until then there is none.
     pub(crate) admission: Admission,
-    /// Of its scopes, those that some resource asks for: a token may have thousands.
+    /// Scopes of the token that some resource requires. A token may have thousands of others.
     pub(crate) scopes: Vec<Rc<str>>,
-    /// What whoever presents it must prove to have.
+    /// `cnf`: key or certificate that the token is bound to (RFC 7800).
     pub(crate) confirmation: Option<Confirmation>,
-    /// Who may act for its user, if it says so.
+    /// `may_act`: party that may act for the user (RFC 8693 section 4.4).
     pub(crate) may_act: Option<Box<ActorClaim>>,
     /// `exp`.
     pub(crate) expires: UnixTime,
-    /// `exp` and the leeway.
+    /// `exp` and the clock skew that the provider is configured with.
     pub(crate) accepted_until: UnixTime,
-    /// Each resource that was asked for with it.
+    /// Resources that were requested with it.
     uses: RefCell<Vec<Use>>,
 }
 
-/// A user of a provider, by a light hash: where two users have the same, they count as one.
+/// Hash of a provider and its user. Two users with the same hash count as one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct UserFingerprint(u64);
 
-/// A resource that was asked for with a token, and what was found out once for all requests.
+/// Resource that was requested with a token, and facts that hold for all of these requests.
 #[derive(Default)]
 struct Use {
     resource: ResourceId,
-    /// Where its exchanged token is.
+    /// Cache key of the exchanged token.
     key: Option<TokenKey>,
-    /// Who is calling what.
+    /// Facts for the log and for filter state.
     facts: Option<CallerFacts>,
-    /// Whether it went on without an exchange.
+    /// A request was forwarded without an exchange.
     is_forwarded: bool,
 }
 
-/// Verified tokens, the one that was not used for longest given up first: bounded by number and by bytes.
+/// Verified tokens of one worker and one role, bounded by number and by bytes. The least recently used one is evicted.
 pub(crate) struct VerifiedTokenCache {
+    /// `None`: the maximum number is 0.
     tokens: Option<Lru<Tail, Entry>>,
     bytes: usize,
-    most_bytes: usize,
+    max_bytes: usize,
 }
 
-/// The whole token, and what it was found to be.
+/// Whole token and the result of its verification.
 type Entry = (Box<str>, Rc<VerifiedToken>);
 
-/// What an entry takes beside its token, roughly: itself, its claims, and where its exchanged tokens are.
-const ENTRY_BYTES: usize = 600;
-
 impl VerifiedTokenCache {
-    pub(crate) fn new(most: usize, most_bytes: usize) -> Self {
-        Self { tokens: NonZeroUsize::new(most).map(cache), bytes: 0, most_bytes }
+    /// Empty cache for at most `max` tokens, and at most `max_bytes` of memory.
+    pub(crate) fn new(max: usize, max_bytes: usize) -> Self {
+        Self { tokens: NonZeroUsize::new(max).map(cache), bytes: 0, max_bytes }
     }
 
+    /// Looks up a token. The result may have expired.
     pub(crate) fn get(&mut self, token: &str) -> Option<Rc<VerifiedToken>> {
         let (known, verified) = self.tokens.as_mut()?.get(&tail(token))?;
         is_same(known, token).then(|| verified.clone())
     }
 
+    /// Stores a token. One that alone is larger than `max_bytes` is not kept.
     pub(crate) fn put(&mut self, token: &str, verified: &Rc<VerifiedToken>) {
         let Some(tokens) = &mut self.tokens else {
             return;
         };
         self.bytes = self.bytes.saturating_add(size(token));
-        // What had its place, or was pushed out.
-        let gone = tokens.push(tail(token), (token.into(), verified.clone()));
-        self.bytes = self.bytes.saturating_sub(gone.map_or(0, |(_, (token, _))| size(&token)));
-        while self.bytes > self.most_bytes {
+        let replaced_or_evicted = tokens.push(tail(token), (token.into(), verified.clone()));
+        self.bytes = self.bytes.saturating_sub(replaced_or_evicted.map_or(0, |(_, (token, _))| size(&token)));
+        while self.bytes > self.max_bytes {
             let Some((_, (token, _))) = tokens.pop_lru() else {
                 return;
             };
@@ -95,11 +100,13 @@ impl VerifiedTokenCache {
         }
     }
 
+    /// Removes a token.
     pub(crate) fn remove(&mut self, token: &str) {
-        let gone = self.tokens.as_mut().and_then(|tokens| tokens.pop(&tail(token)));
-        self.bytes = self.bytes.saturating_sub(gone.map_or(0, |(token, _)| size(&token)));
+        let removed = self.tokens.as_mut().and_then(|tokens| tokens.pop(&tail(token)));
+        self.bytes = self.bytes.saturating_sub(removed.map_or(0, |(token, _)| size(&token)));
     }
 
+    /// Removes all tokens.
     pub(crate) fn clear(&mut self) {
         self.tokens.iter_mut().for_each(Lru::clear);
         self.bytes = 0;
@@ -111,7 +118,7 @@ const fn size(token: &str) -> usize {
 }
 
 impl VerifiedToken {
-    /// `scopes`: those that resources ask for.
+    /// Token with these verified `claims`. Of its scopes, those among `scopes` are kept: the scopes that resources require.
     pub(crate) fn new(provider: &Rc<Provider>, caller: Caller, claims: Claims<'_>, scopes: &[Rc<str>]) -> Self {
         let granted = claims.scopes.unwrap_or_default();
         Self {
@@ -129,22 +136,22 @@ impl VerifiedToken {
         }
     }
 
-    /// The key of its exchanged token for a resource; `make` is called the first time.
+    /// Cache key of its exchanged token for a resource; `make` is called the first time.
     pub(crate) fn key_for(&self, resource: ResourceId, make: impl FnOnce() -> TokenKey) -> TokenKey {
-        self.at(resource, |at| *at.key.get_or_insert_with(make))
+        self.with_use(resource, |at| *at.key.get_or_insert_with(make))
     }
 
-    /// Who is calling a resource with it; `make` is called the first time.
+    /// Facts about its requests to a resource; `make` is called the first time.
     pub(crate) fn facts_at(&self, resource: ResourceId, make: impl FnOnce() -> CallerFacts) -> CallerFacts {
-        self.at(resource, |at| at.facts.get_or_insert_with(make).clone())
+        self.with_use(resource, |at| at.facts.get_or_insert_with(make).clone())
     }
 
-    /// Whether it is the first time that this is asked for a resource: when it goes on to that without an exchange.
+    /// Marks a request that is forwarded to a resource without an exchange. Returns `true` the first time.
     pub(crate) fn is_first_at(&self, resource: ResourceId) -> bool {
-        self.at(resource, |at| !std::mem::replace(&mut at.is_forwarded, true))
+        self.with_use(resource, |at| !std::mem::replace(&mut at.is_forwarded, true))
     }
 
-    fn at<T>(&self, resource: ResourceId, act: impl FnOnce(&mut Use) -> T) -> T {
+    fn with_use<T>(&self, resource: ResourceId, act: impl FnOnce(&mut Use) -> T) -> T {
         let mut uses = self.uses.borrow_mut();
         if let Some(at) = uses.iter_mut().find(|at| at.resource == resource) {
             return act(at);
@@ -156,9 +163,9 @@ impl VerifiedToken {
     }
 }
 
-/// The last 32 bytes of a token: the end of its signature, which differs between any two tokens that were verified.
-/// Only tokens that an issuer signed get into the map, so nobody can choose what collides there; and if two did, each
-/// look-up compares every byte, so one would only have to be verified again.
+/// Last 32 bytes of a token: the end of its signature, which differs between any two verified tokens. Only tokens that an issuer
+/// has signed are in the map, so that a caller cannot choose keys that collide. If two tokens collided, one of them would be
+/// verified again: a look-up compares every byte.
 type Tail = [u8; 32];
 
 fn tail(token: &str) -> Tail {
@@ -169,7 +176,8 @@ fn tail(token: &str) -> Tail {
     tail
 }
 
-/// Equality, eight bytes at a time: in wasm, the usual one looks at each byte by itself, and a token has a thousand.
+/// Returns `true` if two tokens are equal. It compares eight bytes at a time: in wasm, the comparison of `str` takes a step for
+/// each byte, and a token has a thousand. It need not take constant time: only a token with the same end of a signature gets here.
 pub(crate) fn is_same(one: &str, other: &str) -> bool {
     let ((one, rest_of_one), (other, rest_of_other)) =
         (one.as_bytes().as_chunks::<8>(), other.as_bytes().as_chunks::<8>());

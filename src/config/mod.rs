@@ -275,7 +275,7 @@ fn shared_key(
         ));
     }
     let own = own.as_ref().map(|own| own.reveal().as_bytes());
-    Ok(SharedKey::of(own.into_iter().chain(secrets)))
+    Ok(SharedKey::from_secrets(own.into_iter().chain(secrets)))
 }
 
 /// What an error shows of a URL that is none: not one with user information, which may be a password.

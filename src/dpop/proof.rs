@@ -1,71 +1,68 @@
-//! DPoP proofs of our own (RFC 9449 section 4.2): that we hold the key that our tokens are bound to.
+//! DPoP proofs that this proxy makes (RFC 9449 section 4.2): it holds the key that an issued token is bound to.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use crate::crypto::{Algorithm, Crypto, SigningKey};
-use crate::dpop::verify::hash;
+use crate::dpop::sha256_base64url;
 use crate::json::{self, Object, Value};
 use crate::secret::Secret;
 use crate::time::UnixTime;
 
-/// The longest nonce that is sent back, in bytes: a proof stands in a header, with a token in another.
-const MOST_NONCE_BYTES: usize = 1024;
-
-/// A key that makes proofs.
+/// Private key of an OAuth client that makes DPoP proofs.
 #[derive(Debug)]
 pub struct DpopKey {
     key: SigningKey,
-    /// The first segment of every proof, which has the public key in it.
+    /// First segment of every proof: `typ`, `alg` and the public key as `jwk`, in base64url.
     header: String,
     thumbprint: String,
 }
 
-/// What a proof is for.
+/// Request that a proof is made for.
 #[derive(Clone, Copy)]
 pub struct ProofTarget<'a> {
-    /// The method of the request that it goes with.
+    /// `htm`: method of the request.
     pub method: &'a str,
-    /// The URL of that request, without query and fragment.
+    /// `htu`: URL of the request without query and fragment.
     pub url: &'a str,
-    /// The token that goes with it, if one does.
+    /// Access token in the request, for `ath`. `None` at a token endpoint.
     pub access_token: Option<&'a str>,
-    /// The nonce that whoever gets it has given last.
+    /// `nonce`: latest nonce that the server has sent, if it has sent one.
     pub nonce: Option<&'a str>,
 }
 
 impl DpopKey {
-    /// Makes proofs with `key`.
+    /// Prepares the header of the proofs that `key` signs.
     pub fn new(key: SigningKey) -> Self {
         let members = || key.public_jwk().into_iter().map(|(name, value)| (name, value.into()));
-        // RFC 7638 section 3: in the order of their names, which is theirs.
-        let thumbprint = hash(json::text(members()).as_bytes());
+        // RFC 7638 section 3: in lexicographic order of the names, which is the order of `public_jwk`.
+        let thumbprint = sha256_base64url(json::text(members()).as_bytes());
         let jwk = Object::from_members(members().map(|(name, value)| (name.into(), value)).collect());
         let mut header = vec![("typ", "dpop+jwt".into()), ("alg", key.algorithm().name().into())];
         header.extend(jwk.map(|jwk| ("jwk", Value::Object(jwk))));
         Self { header: BASE64_URL_SAFE_NO_PAD.encode(json::text(header)), thumbprint, key }
     }
 
-    /// The key's thumbprint (RFC 7638), which is `jkt` of the tokens that are bound to it.
+    /// JWK thumbprint of the key (RFC 7638): `cnf.jkt` of the tokens that are bound to it.
     pub fn thumbprint(&self) -> &str {
         &self.thumbprint
     }
 
-    /// What it signs with.
+    /// Algorithm of its signatures.
     pub const fn algorithm(&self) -> Algorithm {
         self.key.algorithm()
     }
 
-    /// A proof, good for one request. `None` when the host has no randomness or the key does not sign.
-    pub fn prove(&self, purpose: ProofTarget<'_>, crypto: &dyn Crypto, now: UnixTime) -> Option<Secret> {
-        let ProofTarget { method, url, access_token, nonce } = purpose;
+    /// Makes a proof for one request. `None`: the host has no randomness for `jti`, or the key does not sign.
+    pub fn prove(&self, target: ProofTarget<'_>, crypto: &dyn Crypto, now: UnixTime) -> Option<Secret> {
+        let ProofTarget { method, url, access_token, nonce } = target;
         let mut claims = vec![
             ("jti", BASE64_URL_SAFE_NO_PAD.encode(crypto.random()?).into()),
             ("htm", method.into()),
             ("htu", url.into()),
             ("iat", now.secs().into()),
         ];
-        claims.extend(access_token.map(|token| ("ath", hash(token.as_bytes()).into())));
+        claims.extend(access_token.map(|token| ("ath", sha256_base64url(token.as_bytes()).into())));
         claims.extend(nonce.map(|nonce| ("nonce", nonce.into())));
         let mut proof = format!("{}.{}", self.header, BASE64_URL_SAFE_NO_PAD.encode(json::text(claims)));
         let signature = crypto.sign(&self.key, proof.as_bytes())?;
@@ -73,15 +70,6 @@ impl DpopKey {
         proof.push_str(&BASE64_URL_SAFE_NO_PAD.encode(signature));
         Some(Secret::new(proof))
     }
-}
-
-/// The nonce of an answer, from its `DPoP-Nonce` fields (RFC 9449 section 8.1). `None`: there is none, there are several,
-/// or it is one that nobody needs.
-pub fn nonce<'a>(mut fields: impl Iterator<Item = &'a [u8]>) -> Option<&'a str> {
-    let only = fields.next().filter(|_| fields.next().is_none())?;
-    let is_nonce_character = |byte: &u8| matches!(byte, 0x21 | 0x23..=0x5B | 0x5D..=0x7E);
-    let fits = (1..=MOST_NONCE_BYTES).contains(&only.len()) && only.iter().all(is_nonce_character);
-    std::str::from_utf8(only).ok().filter(|_| fits)
 }
 
 #[cfg(test)]
@@ -97,12 +85,12 @@ mod tests {
         BASE64_URL_SAFE_NO_PAD.decode(text).unwrap()
     }
 
-    fn prover(algorithm: Algorithm, pem: &str) -> DpopKey {
+    fn dpop_key(algorithm: Algorithm, pem: &str) -> DpopKey {
         DpopKey::new(SigningKey::parse(algorithm, pem).unwrap())
     }
 
     #[test]
-    fn the_thumbprint_of_a_private_key_is_that_of_its_public_key_in_the_rfcs() {
+    fn the_thumbprint_of_a_private_key_is_that_of_its_public_key() {
         // RFC 7517 appendix A.2; RFC 7638 section 3.1 has the thumbprint.
         let [p, q] = [
             "83i-7IvMGXoMXCskv73TKr8637FiO7Z27zv8oj6pbWUQyLPQBQxtPVnwD20R-60eTDmD2ujnMt5PoqMrm8RfmNhVWDtjjMmCMjOpSXicFHj7XOuVIYQyqVWlWEh6dN36GVZYk93N8Bc9vY41xy8B9RzzOGVQzXvNEvn7O0nVbfs",
@@ -121,32 +109,18 @@ mod tests {
             (Algorithm::Ps384, &rsa, "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"),
             (Algorithm::EdDsa, &okp, "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"),
         ] {
-            assert_eq!(prover(algorithm, pem).thumbprint(), expected);
+            assert_eq!(dpop_key(algorithm, pem).thumbprint(), expected);
         }
     }
 
     #[test]
-    fn a_public_key_is_written_as_the_rfcs_have_it_and_nothing_of_the_private_one_is() {
+    fn the_header_has_the_public_key_and_nothing_of_the_private_key() {
         // RFC 7517 appendix A.2.
         let ec = P256KeyPair::from_bytes(&decode("870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3eAE")).unwrap();
-        let header = prover(Algorithm::Es256, &ec.to_pem().unwrap()).header;
+        let header = dpop_key(Algorithm::Es256, &ec.to_pem().unwrap()).header;
         assert_eq!(
             std::str::from_utf8(&decode(&header)).unwrap(),
             r#"{"typ":"dpop+jwt","alg":"ES256","jwk":{"crv":"P-256","kty":"EC","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}}"#
         );
-    }
-
-    #[test]
-    fn a_nonce_is_one_field_of_what_nonces_are_made_of() {
-        let of = |fields: &[&str]| nonce(fields.iter().map(|field| field.as_bytes())).map(str::to_owned);
-        let longest = "n".repeat(MOST_NONCE_BYTES);
-        for good in ["a", "eyJ7S_zG.eyJH0-Z.HX4w-7v", "!#[]~,", &longest] {
-            assert_eq!(of(&[good]).as_deref(), Some(good));
-        }
-        for bad in ["", " ", "a b", "a\"b", "a\\b", "a\tb", "a\r\nb", "\u{7f}", "é", &format!("{longest}n")] {
-            assert_eq!(of(&[bad]), None, "{bad:?}");
-        }
-        assert_eq!(of(&[]), None);
-        assert_eq!(of(&["a", "a"]), None);
     }
 }

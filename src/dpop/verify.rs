@@ -1,44 +1,42 @@
-//! DPoP proofs (RFC 9449): that whoever presents a token has the key that it is bound to.
+//! Verification of callers' DPoP proofs (RFC 9449 section 4.3): the caller holds the key that its token is bound to.
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-
-use crate::crypto::{Algorithm, Crypto};
+use crate::crypto::{Algorithm, Crypto, PublicKey};
+use crate::dpop::sha256_base64url;
 use crate::jose::{Header, Segments, TokenError, header_members, jwks, numeric_date, payload_members};
 use crate::json::{self, Object, Value};
 use crate::path;
 use crate::time::UnixTime;
 use crate::url::Url;
 
-/// The algorithms of a proof, as metadata and challenges list them. The first is what a client should take.
+/// Accepted algorithms of proofs, in the order of metadata and challenges: a client should use the first.
 pub const ALGORITHMS: [&str; 9] = ["ES256", "ES384", "EdDSA", "RS256", "RS384", "RS512", "PS256", "PS384", "PS512"];
 
-/// The longest proof that is read, in bytes. One with an RSA key of 4096 bits has about 2,000.
-const MOST_PROOF_BYTES: usize = 4096;
+/// Maximum length of a proof, in bytes. A proof with an RSA key of 4096 bits has some 2,000.
+const MAX_PROOF_BYTES: usize = 4096;
 
-/// The longest `jti`, in bytes.
-const MOST_ID_BYTES: usize = 512;
+/// Maximum length of `jti`, in bytes.
+const MAX_JTI_BYTES: usize = 512;
 
-/// What a proof must be for.
+/// Request that a proof must be made for, and the rules of its resource.
 #[derive(Clone, Copy)]
 pub struct ProofRules<'a> {
-    /// The request's method.
+    /// Method of the request, for `htm`.
     pub method: &'a [u8],
-    /// What the client calls the resource: scheme and authority of the request's URL.
+    /// URL of the resource: `htu` must have its scheme and authority.
     pub url: &'a Url,
-    /// The path of the request in normal form.
+    /// Path of the request in normal form: `htu` must have it.
     pub path: &'a str,
-    /// The token that comes with it.
+    /// Access token of the request, for `ath`.
     pub access_token: &'a str,
-    /// The thumbprint of the key that the token is bound to.
+    /// Thumbprint of the key that the access token is bound to (`cnf.jkt`, RFC 9449 section 6.1).
     pub key_thumbprint: &'a str,
-    /// How far `iat` may be from now, either way.
+    /// Maximum distance of `iat` from now, in the past and in the future.
     pub max_age: Duration,
 }
 
-/// A proof that holds, as long as nobody has used it before.
+/// Verified proof. Its `nonce` is not checked yet, and neither is its replay.
 #[derive(Debug)]
 pub struct Proof {
     /// `jti`.
@@ -49,89 +47,90 @@ pub struct Proof {
     pub issued_at: UnixTime,
 }
 
-/// Reads and verifies a proof as RFC 9449 section 4.3 lists it; `nonce` and replay are the caller's to check. The error
-/// says what is wrong.
-pub fn verify(
-    proof: &[u8],
-    expected: ProofRules<'_>,
-    crypto: &dyn Crypto,
-    now: UnixTime,
-) -> Result<Proof, &'static str> {
-    if proof.len() > MOST_PROOF_BYTES {
-        return Err("it is longer than 4 KiB");
+/// Verifies a proof by the checks of RFC 9449 section 4.3, except for `nonce` (number 10) and replay (section 11.1), which the
+/// caller checks. The error names the failed check.
+pub fn verify(proof: &[u8], rules: ProofRules<'_>, crypto: &dyn Crypto, now: UnixTime) -> Result<Proof, &'static str> {
+    if proof.len() > MAX_PROOF_BYTES {
+        return Err("the proof is longer than 4 KiB");
     }
-    let proof = std::str::from_utf8(proof).map_err(|_| "it is not ASCII")?;
+    let proof = std::str::from_utf8(proof).map_err(|_| "the proof is not ASCII")?;
     let malformed = |error: TokenError| match error {
         TokenError::Malformed(why) => why,
-        _ => "it is not a signed JWT",
+        _ => "the proof is not a signed JWT",
     };
     let segments = Segments::of(proof).map_err(malformed)?;
     let header = segments.header().map_err(malformed)?;
     let members = header_members(&header).map_err(malformed)?;
     let header = Header::read(&members).map_err(malformed)?;
+    let (algorithm, key) = key(&header, &members, rules)?;
+    let payload = segments.payload().map_err(malformed)?;
+    let claims = payload_members(&payload).map_err(malformed)?;
+    let proof = read_claims(&claims, rules, now)?;
+    let signature = segments.signature().map_err(malformed)?;
+    if !crypto.verify(algorithm, &key, segments.signing_input.as_bytes(), &signature) {
+        return Err("the signature is not by the key in jwk");
+    }
+    if claims.string("ath") != Some(&*sha256_base64url(rules.access_token.as_bytes())) {
+        return Err("ath is not the hash of the token");
+    }
+    Ok(proof)
+}
+
+/// Algorithm and key of a proof (RFC 9449 section 4.3, numbers 4, 5 and 7; number 12 for the binding of the token).
+fn key(header: &Header, members: &Object<'_>, rules: ProofRules<'_>) -> Result<(Algorithm, PublicKey), &'static str> {
     if header.media_type.as_deref() != Some("dpop+jwt") {
         return Err("typ is not dpop+jwt");
     }
-    let algorithm =
-        Algorithm::from_name(&header.algorithm).ok_or("its alg is not an asymmetric one of those listed")?;
-    let jwk = members.get("jwk").and_then(Value::as_object).ok_or("there is no jwk in its header")?;
-    // Section 6.1: the key is the token's. Before the key is read: nobody can have us compute with another.
-    if thumbprint(jwk).as_deref() != Some(expected.key_thumbprint) {
-        return Err("its key is not the one that the token is bound to");
+    let algorithm = Algorithm::from_name(&header.algorithm).ok_or("alg is not a supported asymmetric algorithm")?;
+    let jwk = members.get("jwk").and_then(Value::as_object).ok_or("the header has no jwk")?;
+    // Before the key is parsed: a caller cannot make the proxy compute with a key of the caller's choice.
+    if thumbprint(jwk).as_deref() != Some(rules.key_thumbprint) {
+        return Err("jwk is not the key that the token is bound to");
     }
     let key = jwks::read_key(jwk)?;
     if !key.public.suits(algorithm) || (jwk.has("alg") && key.algorithm != algorithm) {
-        return Err("its alg is not one of its key");
+        return Err("alg is not an algorithm of the key in jwk");
     }
-    let payload = segments.payload().map_err(malformed)?;
-    let claims = payload_members(&payload).map_err(malformed)?;
-    let text = |name: &str| claims.string(name);
-    let id =
-        text("jti").filter(|id| !id.is_empty() && id.len() <= MOST_ID_BYTES).ok_or("jti is missing, or too long")?;
-    if text("htm").map(str::as_bytes) != Some(expected.method) {
+    Ok((algorithm, key.public))
+}
+
+/// Claims of a proof, checked against the request (RFC 9449 section 4.3, numbers 3, 8, 9 and 11).
+fn read_claims(claims: &Object<'_>, rules: ProofRules<'_>, now: UnixTime) -> Result<Proof, &'static str> {
+    let id = claims.string("jti").filter(|id| !id.is_empty() && id.len() <= MAX_JTI_BYTES);
+    let id = id.ok_or("jti is missing or longer than 512 bytes")?;
+    if claims.string("htm").map(str::as_bytes) != Some(rules.method) {
         return Err("htm is not the method of the request");
     }
-    if !text("htu").is_some_and(|htu| is_url(htu, expected)) {
+    if !claims.string("htu").is_some_and(|htu| is_url(htu, rules)) {
         return Err("htu is not the URL of the request");
     }
-    let issued_at = numeric_date(&claims, "iat").ok().flatten().ok_or("iat is missing or not a time")?;
-    if now.since(issued_at) > expected.max_age || issued_at.since(now) > expected.max_age {
-        return Err("iat is too far from now: the proof is old, or clocks differ");
+    let issued_at = numeric_date(claims, "iat").ok().flatten().ok_or("iat is missing or not a NumericDate")?;
+    if now.since(issued_at) > rules.max_age || issued_at.since(now) > rules.max_age {
+        return Err("iat is too far from now: the proof is old, or the clocks differ");
     }
     let nonce = match claims.get("nonce") {
         None => None,
         Some(Value::String(nonce)) => Some(nonce.as_ref().to_owned()),
         Some(_) => return Err("nonce is not a string"),
     };
-    let signature = segments.signature().map_err(malformed)?;
-    if !crypto.verify(algorithm, &key.public, segments.signing_input.as_bytes(), &signature) {
-        return Err("its signature is not by the key in it");
-    }
-    if text("ath") != Some(&*hash(expected.access_token.as_bytes())) {
-        return Err("ath is not the hash of the token");
-    }
     Ok(Proof { id: id.to_owned(), nonce, issued_at })
 }
 
-/// Section 4.3, number 9: without query and fragment, after normalisation (RFC 3986 sections 6.2.2 and 6.2.3).
-fn is_url(htu: &str, expected: ProofRules<'_>) -> bool {
+/// Returns `true` if `htu` is the URL of the request without query and fragment, after normalisation (RFC 9449 section 4.3,
+/// number 9; RFC 3986 sections 6.2.2 and 6.2.3).
+fn is_url(htu: &str, rules: ProofRules<'_>) -> bool {
     let end = htu.find(['?', '#']).unwrap_or(htu.len());
     let Some(Ok(url)) = htu.get(..end).map(Url::parse) else {
         return false;
     };
     let path = if url.path().is_empty() { "/" } else { url.path() };
-    url.scheme() == expected.url.scheme()
-        && url.authority() == expected.url.authority()
-        && path::normal_form(path.as_bytes()).is_some_and(|path| path == expected.path)
+    url.scheme() == rules.url.scheme()
+        && url.authority() == rules.url.authority()
+        && path::normal_form(path.as_bytes()).is_some_and(|path| path == rules.path)
 }
 
-/// SHA-256 in base64url, as `ath` and `jkt` are written.
-pub(crate) fn hash(bytes: &[u8]) -> String {
-    BASE64_URL_SAFE_NO_PAD.encode(hmac_sha256::Hash::hash(bytes))
-}
-
-/// The thumbprint of a JWK (RFC 7638 section 3, RFC 8037 section 2): its required members in order of
-/// their names, without white space.
+/// Thumbprint of a JWK (RFC 7638 section 3, RFC 8037 section 2): hash of its required members in lexicographic order of their
+/// names. `None`: its `kty` is not supported, or a required member is missing.
 fn thumbprint(jwk: &Object<'_>) -> Option<String> {
     let names: &[&str] = match jwk.string("kty")? {
         "RSA" => &["e", "kty", "n"],
@@ -140,11 +139,14 @@ fn thumbprint(jwk: &Object<'_>) -> Option<String> {
         _ => return None,
     };
     let required: Vec<_> = names.iter().map(|name| Some((*name, jwk.string(name)?.into()))).collect::<Option<_>>()?;
-    Some(hash(json::text(required).as_bytes()))
+    Some(sha256_base64url(json::text(required).as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
     use super::*;
 
     #[test]
@@ -161,12 +163,12 @@ mod tests {
         assert_eq!(thumbprint(&json::object(br#"{"kty":"oct","k":"AA"}"#).unwrap()), None);
     }
 
-    /// Whoever is asked to compute fails the test.
-    struct Nobody;
+    /// Crypto that fails the test when it is called.
+    struct Uncalled;
 
-    impl Crypto for Nobody {
-        fn verify(&self, _: Algorithm, _: &crate::crypto::PublicKey, _: &[u8], _: &[u8]) -> bool {
-            panic!("a signature was computed with a key that a stranger chose");
+    impl Crypto for Uncalled {
+        fn verify(&self, _: Algorithm, _: &PublicKey, _: &[u8], _: &[u8]) -> bool {
+            panic!("a signature was verified with a key of the caller's choice");
         }
 
         fn sign(&self, _: &crate::crypto::SigningKey, _: &[u8]) -> Option<Vec<u8>> {
@@ -179,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_computed_with_another_key_than_the_one_that_the_token_is_bound_to() {
+    fn a_key_that_the_token_is_not_bound_to_is_never_computed_with() {
         let url = Url::parse("https://mcp.example.com/api").unwrap();
         let encode = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
         let n = BASE64_URL_SAFE_NO_PAD.encode([0xff; 512]);
@@ -187,7 +189,7 @@ mod tests {
         let claims = r#"{"jti":"1","htm":"POST","htu":"https://mcp.example.com/api","iat":1800000000}"#;
         let proof = format!("{}.{}.{}", encode(&header), encode(claims), BASE64_URL_SAFE_NO_PAD.encode([1; 512]));
         let max_age = Duration::from_secs(60);
-        let expected = ProofRules {
+        let rules = ProofRules {
             method: b"POST",
             url: &url,
             path: "/api",
@@ -195,12 +197,12 @@ mod tests {
             key_thumbprint: "another",
             max_age,
         };
-        let refused = verify(proof.as_bytes(), expected, &Nobody, UnixTime::from_secs(1_800_000_000));
-        assert_eq!(refused.err(), Some("its key is not the one that the token is bound to"));
+        let refused = verify(proof.as_bytes(), rules, &Uncalled, UnixTime::from_secs(1_800_000_000));
+        assert_eq!(refused.err(), Some("jwk is not the key that the token is bound to"));
     }
 
     #[test]
-    fn the_url_of_a_request_is_recognised_in_each_of_its_spellings_and_no_other_is() {
+    fn htu_matches_the_url_of_the_request_in_each_of_its_spellings() {
         let url = Url::parse("https://mcp.example.com/api").unwrap();
         let is = |htu: &str| {
             let (method, max_age) = (b"".as_slice(), Duration::ZERO);

@@ -157,6 +157,6 @@ fn whole<'a>(config: &Config, of: &str, caller: &VerifiedToken, name: &'a str) -
 
 /// Keyed digest of a name: the same for the same name. Only holders of the configured secrets can try names against it.
 fn digest(config: &Config, of: &str, issuer: &str, name: &str) -> String {
-    let code = config.shared_key.code(&[of, issuer, name].map(str::as_bytes));
+    let code = config.shared_key.mac(&[of, issuer, name].map(str::as_bytes));
     BASE64_URL_SAFE_NO_PAD.encode(code.first_chunk::<16>().unwrap_or(&[0; 16]))
 }

@@ -194,7 +194,7 @@ fn verify_signature(
     let need = |unknown_key| Stop::Fetch(Need::Jwks { provider: provider.clone(), unknown_key });
     let jwks = ctx.state.jwks(provider);
     let Some(keys) = &jwks.keys else {
-        return Err(match jwks.pause(ctx.now) {
+        return Err(match jwks.remaining_backoff(ctx.now) {
             Some(pause) => Refusal::because(Reason::KeysUnavailable, context()).retry_after(pause).into(),
             None => need(false),
         });

@@ -9,7 +9,7 @@ use crate::engine::need::{Need, TokenNeed};
 use crate::engine::state::WorkerState;
 use crate::http::{LocalReply, Request, Scheme};
 use crate::refusal::Refusal;
-use crate::shared::SharedData;
+use crate::shared::SharedStore;
 use crate::time::UnixTime;
 
 /// Request in the pipeline, and everything that its decision rests on.
@@ -18,7 +18,7 @@ pub(super) struct RequestContext<'a> {
     pub(super) head: RequestHead<'a>,
     pub(super) config: &'a Config,
     pub(super) crypto: &'a dyn Crypto,
-    pub(super) shared: &'a dyn SharedData,
+    pub(super) store: &'a SharedStore,
     pub(super) state: &'a mut WorkerState,
     pub(super) now: UnixTime,
     /// Findings of the steps, for the log and for filter state.

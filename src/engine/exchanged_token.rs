@@ -3,8 +3,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::cache::circuit_breaker::{elsewhere, place};
-use crate::cache::exchanged_tokens::{Lookup, SubjectEnds, TokenKey};
+use crate::cache::circuit_breaker::BreakerKey;
+use crate::cache::exchanged_tokens::{Lookup, SubjectExpiry, TokenKey};
 use crate::cache::rejected_tokens::SentToken;
 use crate::cache::verified_tokens::VerifiedToken;
 use crate::engine::audit::CacheOutcome;
@@ -81,7 +81,7 @@ fn exchanged_token(
     delegation::check(subject.may_act.as_deref(), provider, target)?;
     let wanted = ExchangeRequest { resource, exchange, caller, subject, subject_token, is_id_token };
     let key = wanted.key(ctx)?;
-    let place = || place(caller.caller.tenant.as_deref(), elsewhere(target));
+    let breaker_key = || BreakerKey::new(provider.id, caller.caller.tenant.as_deref(), target);
     match ctx.state.exchanged_tokens.get(&key, ctx.now) {
         // The contract must not rest on the provider: one that hands the subject token back is misconfigured.
         Lookup::Issued { authorization, .. }
@@ -90,12 +90,12 @@ fn exchanged_token(
             let detail = format!("because={:?}", "the caller's own token came back");
             Err(Refusal::because(Reason::ProviderAnswerInvalid, detail).into())
         }
-        Lookup::Issued { authorization, mark, is_due } => {
+        Lookup::Issued { authorization, fingerprint, is_renewal_due } => {
             let breakers = &ctx.state.circuit_breakers;
-            let may_renew = is_due && breakers.may_renew(provider.id, place().as_deref(), &key, ctx.now);
+            let may_renew = is_renewal_due && breakers.allows_renewal(&breaker_key(), &key, ctx.now);
             let renewal = if may_renew { wanted.renewal(ctx, key) } else { None };
             ctx.audit.cache = Some(CacheOutcome::Hit);
-            let sent_token = SentToken { key, mark, user: caller.user };
+            let sent_token = SentToken { key, fingerprint, user: caller.user };
             Ok(UpstreamToken {
                 kind: ForwardKind::Exchanged,
                 authorization: Some(authorization),
@@ -107,12 +107,12 @@ fn exchanged_token(
             ctx.audit.cache = Some(CacheOutcome::Remembered);
             Err(refusal.into())
         }
-        Lookup::Unknown => Err(match ctx.state.circuit_breakers.closed(provider.id, place().as_deref(), ctx.now) {
-            Some((reason, pause)) => {
+        Lookup::Unknown => Err(match ctx.state.circuit_breakers.check(&breaker_key(), ctx.now) {
+            Err(open) => {
                 let detail = "because=\"so the provider answered other exchanges\"";
-                Refusal::because(reason, detail).retry_after(pause).into()
+                Refusal::because(open.reason, detail).retry_after(open.retry_after).into()
             }
-            None => Stop::Fetch(Need::Token(wanted.need(ctx, key, false)?)),
+            Ok(()) => Stop::Fetch(Need::Token(wanted.need(ctx, key, false)?)),
         }),
     }
 }
@@ -122,9 +122,10 @@ impl ExchangeRequest<'_> {
     fn key(&self, ctx: &mut RequestContext<'_>) -> Result<TokenKey, Stop> {
         let provider = &self.exchange.provider;
         let jwks = ctx.state.jwks(provider);
-        let prefix = jwks.shape(self.resource.id, |endpoints| key_prefix(endpoints, self.exchange, self.is_id_token));
+        let prefix =
+            jwks.key_prefix(self.resource.id, |endpoints| key_prefix(endpoints, self.exchange, self.is_id_token));
         let Some(prefix) = prefix else {
-            return Err(match jwks.pause(ctx.now) {
+            return Err(match jwks.remaining_backoff(ctx.now) {
                 None => Stop::Fetch(Need::Jwks { provider: provider.clone(), unknown_key: false }),
                 Some(pause) => {
                     let because = "the token endpoint could not be discovered: set token_endpoint where it never can";
@@ -149,7 +150,7 @@ impl ExchangeRequest<'_> {
             is_id_token: self.is_id_token,
             assertion: assertion(ctx.request, provider)?,
             claims: ctx.state.rejected_tokens.claims(self.resource.id, &key),
-            subject_ends: SubjectEnds { expires, accepted_until },
+            subject_ends: SubjectExpiry { expires, accepted_until },
             actor_token: delegation::actor_token(ctx.request, provider, target)?
                 .map(|token| Secret::new(token.to_owned())),
         }))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::cache::circuit_breaker::BreakerContext;
 use crate::cache::jwks::{RefreshCause, RefreshLease};
-use crate::cache::shared_tokens::TokenLease;
+use crate::cache::shared_tokens::{RemoteExchange, TokenLease};
 use crate::engine::audit::{CacheOutcome, exchange_record};
 use crate::engine::in_flight::{Fetch, JoinOutcome, Operation, RemoteFetch};
 use crate::engine::need::{FetchKey, Need, TokenNeed};
@@ -47,8 +47,8 @@ impl Engine {
     pub(super) fn refresh_jwks(&mut self, provider: &Rc<Provider>, now: UnixTime) {
         let (store, _, state) = self.parts();
         let jwks = state.jwks(provider);
-        let change = jwks.sync(&store, provider, now);
-        let is_too_old = jwks.drop_old(now);
+        let change = jwks.sync(store, provider, now);
+        let is_too_old = jwks.remove_expired(now);
         let is_due = jwks.is_due(now);
         if is_too_old {
             log::error!(
@@ -60,7 +60,7 @@ impl Engine {
         state.apply_change(change);
         if is_due
             && !self.in_flight.contains(FetchKey::Jwks(provider.id))
-            && self.claim_jwks(provider, RefreshCause::Due, now) == RefreshLease::Ours
+            && self.claim_jwks(provider, RefreshCause::Due, now) == RefreshLease::Acquired
             && let Err(refusal) = self.start_jwks(provider, false, None, now)
         {
             log::warn!("event=keys_failed provider={} {refusal}", provider.name);
@@ -73,13 +73,13 @@ impl Engine {
             RemoteFetch::Jwks { provider, ended } => {
                 let (store, _, state) = self.parts();
                 let jwks = state.jwks(provider);
-                jwks.is_fetched_by_others(&store, now) && jwks.ended_fetches() == *ended
+                jwks.is_leased_by_other(store, now) && jwks.completed_fetches() == *ended
             }
-            RemoteFetch::Token(key) => match self.shared_tokens().look(key, now) {
-                TokenLease::Others => true,
-                TokenLease::Ours => false,
-                TokenLease::Found(exchange) => {
-                    self.state.exchanged_tokens.take_over(*key, exchange);
+            RemoteFetch::Token(key) => match self.shared_tokens().poll(key, now) {
+                RemoteExchange::Pending => true,
+                RemoteExchange::Abandoned => false,
+                RemoteExchange::Found(exchange) => {
+                    self.state.exchanged_tokens.put_shared(*key, exchange);
                     false
                 }
             },
@@ -135,13 +135,13 @@ impl Engine {
     ) -> Result<bool, Refusal> {
         let cause = if unknown_key { RefreshCause::UnknownKey } else { RefreshCause::Due };
         match self.claim_jwks(provider, cause, now) {
-            RefreshLease::Nobody => return Ok(false),
-            RefreshLease::Others => {
-                let ended = self.state.jwks(provider).ended_fetches();
+            RefreshLease::NotDue => return Ok(false),
+            RefreshLease::HeldByOther => {
+                let ended = self.state.jwks(provider).completed_fetches();
                 let operation = Operation::RemoteJwks { provider: provider.clone(), ended };
                 self.in_flight.put(Fetch { operation, waiters: vec![waiter], started: now });
             }
-            RefreshLease::Ours => self.start_jwks(provider, unknown_key, Some(waiter), now)?,
+            RefreshLease::Acquired => self.start_jwks(provider, unknown_key, Some(waiter), now)?,
         }
         Ok(true)
     }
@@ -158,16 +158,16 @@ impl Engine {
             TokenLease::Found(exchange) => {
                 self.counters.cache_shared();
                 progress.cache = Some(CacheOutcome::Shared);
-                self.state.exchanged_tokens.take_over(need.key, exchange);
+                self.state.exchanged_tokens.put_shared(need.key, exchange);
                 return Ok(false);
             }
-            TokenLease::Others => {
+            TokenLease::HeldByOther => {
                 self.counters.cache_joined();
                 progress.cache = Some(CacheOutcome::Joined);
                 let operation = Operation::RemoteToken { provider: need.provider().clone(), key: need.key };
                 self.in_flight.put(Fetch { operation, waiters: vec![waiter], started: now });
             }
-            TokenLease::Ours => {
+            TokenLease::Acquired => {
                 self.counters.cache_miss();
                 progress.cache = Some(CacheOutcome::Miss);
                 self.exchange(need, Some(waiter), now)?;
@@ -186,10 +186,10 @@ impl Engine {
         match self.claim_token(&need, true, now) {
             Ok(TokenLease::Found(exchange)) => {
                 self.counters.cache_shared();
-                self.state.exchanged_tokens.take_over(key, exchange);
+                self.state.exchanged_tokens.put_shared(key, exchange);
             }
-            Ok(TokenLease::Others) => self.state.exchanged_tokens.leave_renewal(&key, RENEWED_ELSEWHERE, now),
-            Ok(TokenLease::Ours) => {
+            Ok(TokenLease::HeldByOther) => self.state.exchanged_tokens.postpone_renewal(&key, RENEWED_ELSEWHERE, now),
+            Ok(TokenLease::Acquired) => {
                 self.counters.cache_renewed();
                 let audit = need.audit();
                 if let Err(refusal) = self.exchange(need, None, now) {
@@ -201,16 +201,18 @@ impl Engine {
                 }
             }
             // The next request does not ask the circuit breaker again at once.
-            Err(refusal) => {
-                self.state.exchanged_tokens.leave_renewal(&key, refusal.retry_after.unwrap_or(RENEWED_ELSEWHERE), now)
-            }
+            Err(refusal) => self.state.exchanged_tokens.postpone_renewal(
+                &key,
+                refusal.retry_after.unwrap_or(RENEWED_ELSEWHERE),
+                now,
+            ),
         }
     }
 
     /// Acquires the lease of a fetch of keys.
     fn claim_jwks(&mut self, provider: &Rc<Provider>, cause: RefreshCause, now: UnixTime) -> RefreshLease {
         let (store, _, state) = self.parts();
-        let (lease, change) = state.jwks(provider).claim(cause, &store, provider, now);
+        let (lease, change) = state.jwks(provider).acquire_lease(cause, store, provider, now);
         state.apply_change(change);
         lease
     }
@@ -218,15 +220,15 @@ impl Engine {
     /// Acquires the lease of a token exchange. The error: the circuit breaker is open.
     fn claim_token(&mut self, need: &TokenNeed, renews: bool, now: UnixTime) -> Result<TokenLease, Refusal> {
         let provider = need.provider();
-        let lease = self.shared_tokens().claim(&need.key, renews, provider.callout_limit(), now);
-        if matches!(lease, TokenLease::Ours) {
-            let (board, crypto, state) = self.parts();
-            let context = BreakerContext { board, crypto, provider, now };
+        let lease = self.shared_tokens().acquire_lease(&need.key, renews, provider.callout_limit(), now);
+        if matches!(lease, TokenLease::Acquired) {
+            let (store, crypto, state) = self.parts();
+            let context = BreakerContext { store, crypto, provider, now };
             let user = &need.caller.caller.user;
-            if let Err((reason, pause)) = state.circuit_breakers.enter(&need.breaker_key(), user, &context) {
+            if let Err(open) = state.circuit_breakers.try_acquire(&need.breaker_key(), user, &context) {
                 self.release(need, now);
                 let because = "because=\"so the provider answered other exchanges\"";
-                return Err(Refusal::because(reason, because).retry_after(pause));
+                return Err(Refusal::because(open.reason, because).retry_after(open.retry_after));
             }
         }
         Ok(lease)
@@ -235,7 +237,7 @@ impl Engine {
     /// Releases the lease of a token exchange that does not take place.
     fn release(&self, need: &TokenNeed, now: UnixTime) {
         let kept = self.state.exchanged_tokens.peek(&need.key, now);
-        self.shared_tokens().give_back(&need.key, kept, now);
+        self.shared_tokens().release(&need.key, kept, now);
     }
 
     /// Starts a token exchange. The error: its first callout cannot be made.

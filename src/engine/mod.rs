@@ -39,7 +39,7 @@ use crate::crypto::Crypto;
 use crate::http::{Callout, CalloutFailure, CalloutResult, LocalReply, Request};
 use crate::provider::Provider;
 use crate::refusal::{Reason, Refusal, log_at};
-use crate::shared::{SharedData, SharedStore, WorkerId};
+use crate::shared::{CLOCK_TOLERANCE, SharedData, SharedStore};
 use crate::telemetry::{Counters, FilterState};
 use crate::time::UnixTime;
 use audit::{AuditContext, CacheOutcome};
@@ -65,9 +65,6 @@ const MAX_POLLED: usize = 64;
 /// Maximum number of callouts that one tick gives up. Each takes a log line and a record.
 const MAX_OVERDUE: usize = 64;
 
-/// Step back of the clock that is taken for an adjustment and not for another clock.
-const CLOCK_JITTER: Duration = Duration::from_secs(5);
-
 /// Number of a request, given by the host for as long as the request lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u32);
@@ -87,9 +84,7 @@ pub enum Decision {
 pub struct Engine {
     config: Config,
     crypto: Box<dyn Crypto>,
-    shared: Box<dyn SharedData>,
-    /// Identity of this worker among those that share memory.
-    worker: WorkerId,
+    store: SharedStore,
     broadcast: Broadcast,
     state: WorkerState,
     in_flight: InFlight,
@@ -140,10 +135,9 @@ impl Engine {
     pub fn new(config: Config, crypto: Box<dyn Crypto>, shared: Box<dyn SharedData>) -> Self {
         let state = WorkerState::new(&config);
         Self {
-            worker: crypto.random().unwrap_or_default(),
+            store: SharedStore::new(shared, config.shared_key.clone(), crypto.random().unwrap_or_default()),
             config,
             crypto,
-            shared,
             broadcast: Broadcast::default(),
             state,
             in_flight: InFlight::default(),
@@ -160,8 +154,7 @@ impl Engine {
     /// Announces the queue of this worker, by the host's number. Messages of other workers in it go to
     /// [`message`](Self::message).
     pub fn listen(&mut self, queue: u32, now: UnixTime) {
-        let store = SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
-        self.broadcast.listen(queue, &store, now);
+        self.broadcast.listen(queue, &self.store, now);
     }
 
     /// Decides a new request.
@@ -183,7 +176,7 @@ impl Engine {
             crypto: self.crypto.as_ref(),
             state: &mut self.state,
             counters: &mut self.counters,
-            store: SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker },
+            store: &self.store,
         };
         match handler.handle(fetch, result, now) {
             on_callout_result::Next::Callout(next) => {
@@ -198,16 +191,15 @@ impl Engine {
     /// that the host has forgotten and requests that have waited for too long.
     pub fn tick(&mut self, now: UnixTime) {
         self.set_time(now);
-        let store = SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
-        self.broadcast.keep_listed(&store, now);
+        self.broadcast.keep_registered(&self.store, now);
         let providers = self.config.providers.clone();
         for provider in &providers {
             self.refresh_jwks(provider, now);
         }
-        for key in self.state.circuit_breakers.all_closed(now) {
+        for key in self.state.circuit_breakers.open_breakers(now) {
             if let Some(provider) = providers.iter().find(|provider| provider.id == key.provider) {
-                let (board, crypto, state) = self.parts();
-                state.circuit_breakers.look(&key, &BreakerContext { board, crypto, provider, now });
+                let (store, crypto, state) = self.parts();
+                state.circuit_breakers.sync(&key, &BreakerContext { store, crypto, provider, now });
             }
         }
         self.poll_remote(now);
@@ -295,19 +287,14 @@ impl Engine {
         !self.callouts.is_empty() || !self.ready.is_empty()
     }
 
-    fn store(&self) -> SharedStore<'_> {
-        SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker }
-    }
-
     /// Shared store, cryptography and state, borrowed at once.
-    fn parts(&mut self) -> (SharedStore<'_>, &dyn Crypto, &mut WorkerState) {
-        let store = SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
-        (store, self.crypto.as_ref(), &mut self.state)
+    fn parts(&mut self) -> (&SharedStore, &dyn Crypto, &mut WorkerState) {
+        (&self.store, self.crypto.as_ref(), &mut self.state)
     }
 
     fn shared_tokens(&self) -> SharedTokens<'_> {
         let (crypto, rejections) = (self.crypto.as_ref(), &self.state.rejected_tokens);
-        SharedTokens { board: self.store(), crypto, rejections, room: self.config.shared_tokens }
+        SharedTokens { store: &self.store, crypto, rejections, capacity: self.config.shared_tokens }
     }
 
     /// Returns `true` if requests wait for a fetch of another worker, so that the next tick should come soon.
@@ -357,7 +344,7 @@ impl Engine {
     /// Sets the time. A small step back is a clock being adjusted. No span here is so short that it matters, and to forget
     /// every exchanged token would overload the providers.
     fn set_time(&mut self, now: UnixTime) {
-        if now.plus(CLOCK_JITTER) < self.latest {
+        if now.plus(CLOCK_TOLERANCE) < self.latest {
             self.state.clock_went_back();
             self.in_flight.clock_went_back(now);
             self.latest = now;
@@ -374,7 +361,7 @@ impl Engine {
                 head: RequestHead::read(&request, &self.config),
                 config: &self.config,
                 crypto: self.crypto.as_ref(),
-                shared: self.shared.as_ref(),
+                store: &self.store,
                 state: &mut self.state,
                 now,
                 audit: AuditContext::default(),

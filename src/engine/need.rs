@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use crate::cache::circuit_breaker::{self, BreakerKey};
-use crate::cache::exchanged_tokens::{SubjectEnds, TokenKey};
+use crate::cache::circuit_breaker::BreakerKey;
+use crate::cache::exchanged_tokens::{SubjectExpiry, TokenKey};
 use crate::cache::verified_tokens::VerifiedToken;
 use crate::engine::audit::{AuditContext, CacheOutcome};
 use crate::provider::{Provider, ProviderId};
@@ -42,7 +42,7 @@ pub(super) struct TokenNeed {
     pub(super) assertion: Option<Secret>,
     /// Claims that the upstream demands in the token: JSON text, see [`SubjectInput::claims`](crate::provider::SubjectInput).
     pub(super) claims: Option<Box<str>>,
-    pub(super) subject_ends: SubjectEnds,
+    pub(super) subject_ends: SubjectExpiry,
     /// Actor token, where requests bring it.
     pub(super) actor_token: Option<Secret>,
 }
@@ -79,8 +79,7 @@ impl TokenNeed {
 
     /// Key of the circuit breaker that guards the token endpoint.
     pub(super) fn breaker_key(&self) -> BreakerKey {
-        let place = circuit_breaker::place(self.tenant(), circuit_breaker::elsewhere(&self.exchange.target));
-        BreakerKey { provider: self.provider().id, place }
+        BreakerKey::new(self.provider().id, self.tenant(), &self.exchange.target)
     }
 
     /// Audit context of the exchange.

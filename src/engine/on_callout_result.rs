@@ -29,7 +29,7 @@ pub(super) struct CalloutHandler<'a> {
     pub(super) crypto: &'a dyn Crypto,
     pub(super) state: &'a mut WorkerState,
     pub(super) counters: &'a mut Counters,
-    pub(super) store: SharedStore<'a>,
+    pub(super) store: &'a SharedStore,
 }
 
 /// Continuation of a fetch after a callout result.
@@ -97,7 +97,7 @@ impl<'a> CalloutHandler<'a> {
     ) -> Next {
         match operation.callout(self.state, self.crypto, now) {
             Some(callout) => {
-                self.state.jwks(provider).is_fetch_pending(&self.store, now);
+                self.state.jwks(provider).extend_lease(self.store, now);
                 Next::Callout(Box::new((Fetch { operation, waiters, started: now }, callout)))
             }
             None => {
@@ -155,14 +155,14 @@ impl<'a> CalloutHandler<'a> {
                 log::info!("{record}");
                 self.counters.exchanged(&provider.name, outcome, took);
                 let context = self.breaker_context(provider, now);
-                self.state.circuit_breakers.served(&need.breaker_key(), &context);
+                self.state.circuit_breakers.record_success(&need.breaker_key(), &context);
                 self.state.exchanged_tokens.put_issued(need.key, &issued, need.subject_ends, started, now)
             }
             token_exchange::Next::Failed(error) => self.exchange_failed(&need, &error, waiters.len(), took, now),
         };
         match self.state.exchanged_tokens.peek(&need.key, now) {
             Some(stored) if is_new => self.shared_tokens().publish(&need.key, stored, now),
-            kept => self.shared_tokens().give_back(&need.key, kept, now),
+            kept => self.shared_tokens().release(&need.key, kept, now),
         }
         Next::Done(waiters)
     }
@@ -195,7 +195,7 @@ impl<'a> CalloutHandler<'a> {
             refusal.interaction_uri.clone_from(&error.interaction_uri);
         }
         if class == ErrorClass::Operator {
-            self.state.rejected_tokens.forget_claims(need.resource.id, &need.key);
+            self.state.rejected_tokens.remove_claims(need.resource.id, &need.key);
         }
         self.counters.exchanged(&need.provider().name, reason.label(), took);
         // Errors of these classes say nothing of the user: a token that is in use is as good as before.
@@ -228,12 +228,12 @@ impl<'a> CalloutHandler<'a> {
         let (key, context) = (need.breaker_key(), self.breaker_context(need.provider(), now));
         let breakers = &mut self.state.circuit_breakers;
         if error.is_rate_limit() {
-            breakers.throttled(&key, pause, &context);
+            breakers.record_throttle(&key, pause, &context);
         } else if error.blame == ErrorClass::Unavailable {
-            let backoff = breakers.out(&key, &need.caller.caller.user, now.minus(took), &context);
+            let backoff = breakers.record_outage(&key, &need.caller.caller.user, now.minus(took), &context);
             return error.retry_after.unwrap_or(backoff);
         } else {
-            breakers.served(&key, &context);
+            breakers.record_success(&key, &context);
         }
         pause
     }
@@ -249,7 +249,7 @@ impl<'a> CalloutHandler<'a> {
     ) {
         log::debug!("fetched {} keys of provider={}", keys.len(), provider.name);
         let fetched = (endpoints, keys, document);
-        let change = self.state.jwks(provider).fetched(fetched, max_age, &self.store, self.crypto, now);
+        let change = self.state.jwks(provider).record_success(fetched, max_age, self.store, self.crypto, now);
         self.state.apply_change(change);
         self.counters.keys_refreshed(&provider.name, true);
     }
@@ -265,7 +265,7 @@ impl<'a> CalloutHandler<'a> {
         record.add("error", problem);
         record.add("keys", if jwks.keys.is_some() { "kept" } else { "none" });
         log::warn!("{record}");
-        jwks.failed(&self.store, self.crypto, now);
+        jwks.record_failure(self.store, self.crypto, now);
         self.counters.keys_refreshed(&provider.name, false);
     }
 
@@ -273,15 +273,15 @@ impl<'a> CalloutHandler<'a> {
     where
         'a: 'p,
     {
-        BreakerContext { board: self.store, crypto: self.crypto, provider, now }
+        BreakerContext { store: self.store, crypto: self.crypto, provider, now }
     }
 
     fn shared_tokens(&self) -> SharedTokens<'_> {
         SharedTokens {
-            board: self.store,
+            store: self.store,
             crypto: self.crypto,
             rejections: &self.state.rejected_tokens,
-            room: self.config.shared_tokens,
+            capacity: self.config.shared_tokens,
         }
     }
 }

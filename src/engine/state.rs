@@ -122,7 +122,7 @@ impl WorkerState {
 
     /// Removes what rests on a key that was withdrawn. A token that was verified with it must not stay in the cache.
     pub(super) fn apply_change(&mut self, change: JwksChange) {
-        if change.lost {
+        if change.invalidates_tokens {
             self.forget_verified();
         }
     }

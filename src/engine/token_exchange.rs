@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::crypto::Crypto;
-use crate::dpop::{NonceCache, NonceIssuer, nonce_cache, proof};
+use crate::dpop::{NonceCache, NonceIssuer, nonce_cache};
 use crate::engine::need::TokenNeed;
 use crate::http::{Callout, CalloutFailure, CalloutResult};
 use crate::provider::{
@@ -99,7 +99,7 @@ impl TokenExchange {
             let request = self.request(nonces);
             if request.has_proof() {
                 let endpoint = request.endpoint().clone();
-                nonces.learn(NonceIssuer::TokenEndpoint(&endpoint), nonce_cache::fields(response));
+                nonces.insert(NonceIssuer::TokenEndpoint(&endpoint), nonce_cache::fields(response));
             }
         }
         let request = self.request(nonces);
@@ -145,7 +145,7 @@ impl TokenExchange {
         }
         // The nonce of this response is in the cache by now, and in the next proof.
         let has_nonce = matches!(result, CalloutResult::Response(response)
-            if proof::nonce(nonce_cache::fields(response)).is_some());
+            if nonce_cache::valid_nonce(nonce_cache::fields(response)).is_some());
         let is_second = matches!(request.leg, Hop::Second(_));
         let attempt = if is_second { self.at_resource } else { self.at_provider };
         if error.is_nonce_wanted() && has_nonce && !attempt.after_nonce && request.has_proof() {
@@ -205,7 +205,7 @@ impl TokenExchange {
             nonce: None,
             leg: self.intermediate.as_ref().map_or(Hop::First, |token| Hop::Second(token.reveal())),
         };
-        let nonce = nonces.of(NonceIssuer::TokenEndpoint(request.endpoint())).map(|nonce| &**nonce);
+        let nonce = nonces.get(NonceIssuer::TokenEndpoint(request.endpoint())).map(|nonce| &**nonce);
         TokenRequest { nonce, ..request }
     }
 }

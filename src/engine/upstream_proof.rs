@@ -25,7 +25,7 @@ pub(super) fn prove(
             url: &url(&resource.url, upstream.as_ref(), ctx.head.target)?,
             // A bearer token has another scheme in front.
             access_token: Some(authorization.reveal().strip_prefix("DPoP ")?),
-            nonce: ctx.state.nonces.of(NonceIssuer::Upstream(&resource.url)).map(|nonce| &**nonce),
+            nonce: ctx.state.nonces.get(NonceIssuer::Upstream(&resource.url)).map(|nonce| &**nonce),
         };
         let client = exchange.target.issued_to(&exchange.provider)?;
         client.dpop.as_ref()?.prove(target, ctx.crypto, ctx.now)

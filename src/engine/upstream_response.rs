@@ -63,16 +63,16 @@ impl Engine {
     /// Takes in a message of another worker. A message that no worker with this configuration has sent is ignored.
     pub fn message(&mut self, message: &[u8], now: UnixTime) {
         self.set_time(now);
-        let Some(rejected) = broadcast::open(&self.config.shared_key, message) else {
+        let Some(rejected) = broadcast::read_message(&self.config.shared_key, message) else {
             return;
         };
-        match self.state.exchanged_tokens.mark(&rejected.key) {
+        match self.state.exchanged_tokens.fingerprint(&rejected.key) {
             // Workers that do not share tokens have another one: the upstream has said nothing of it.
-            Some(in_use) if in_use != rejected.mark => {}
+            Some(in_use) if in_use != rejected.fingerprint => {}
             in_use => {
-                self.state.rejected_tokens.learn(&rejected, now);
+                self.state.rejected_tokens.record_remote(&rejected, now);
                 if in_use.is_some() {
-                    self.state.exchanged_tokens.drop_issued(&rejected.key);
+                    self.state.exchanged_tokens.remove_issued(&rejected.key);
                 }
             }
         }
@@ -99,24 +99,24 @@ impl Engine {
             (false, None) => "",
         };
         let detail = format!("provider={}{wants}", provider.name);
-        let in_use = self.state.exchanged_tokens.mark(&token.key);
+        let in_use = self.state.exchanged_tokens.fingerprint(&token.key);
         let outcome = if is_for_nonce {
             RejectionOutcome::Kept
         } else {
-            self.state.rejected_tokens.judge(token, (resource.id, sent.at), in_use, claims, now)
+            self.state.rejected_tokens.record_rejection(token, (resource.id, sent.at), in_use, claims, now)
         };
-        if matches!(outcome, RejectionOutcome::Dropped) {
-            self.state.exchanged_tokens.drop_issued(&token.key);
-            self.shared_tokens().withdraw(&token.key, token.mark, now);
-            if let Some(rejected) = self.state.rejected_tokens.dropped(resource.id, &token.key) {
-                self.broadcast.send(&rejected, &self.store(), now);
+        if matches!(outcome, RejectionOutcome::Invalidated) {
+            self.state.exchanged_tokens.remove_issued(&token.key);
+            self.shared_tokens().invalidate(&token.key, token.fingerprint, now);
+            if let Some(rejected) = self.state.rejected_tokens.message(resource.id, &token.key) {
+                self.broadcast.send(&rejected, &self.store, now);
             }
         }
         let refusal = match outcome {
-            RejectionOutcome::Dropped | RejectionOutcome::Superseded | RejectionOutcome::Kept => {
+            RejectionOutcome::Invalidated | RejectionOutcome::Superseded | RejectionOutcome::Kept => {
                 Refusal::because(Reason::UpstreamRejectedToken, detail).retry_after(RETRY_AFTER)
             }
-            RejectionOutcome::StaysInUse => Refusal::because(Reason::UpstreamRejectsTokens, detail),
+            RejectionOutcome::RejectsReplacements => Refusal::because(Reason::UpstreamRejectsTokens, detail),
         };
         let audit = AuditContext { resource: Some(resource.clone()), ..AuditContext::default() };
         let progress = Progress { decisions: 0, since: sent.at, cache: None };
@@ -126,6 +126,6 @@ impl Engine {
     /// Takes in the `DPoP-Nonce` fields of a response of an upstream: its next proof has the nonce in it (RFC 9449 sections
     /// 8.2 and 9). Returns `true` if there is a nonce.
     fn upstream_nonce<'a>(&mut self, resource: &Resource, fields: impl Iterator<Item = &'a [u8]>) -> bool {
-        resource.takes_proofs() && self.state.nonces.learn(NonceIssuer::Upstream(&resource.url), fields)
+        resource.takes_proofs() && self.state.nonces.insert(NonceIssuer::Upstream(&resource.url), fields)
     }
 }

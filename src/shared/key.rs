@@ -1,21 +1,24 @@
-//! Key of shared data: sealing, encryption and authentication codes.
+//! Key of shared memory: authentication codes, sealed records, encrypted entries.
 
 use chacha20poly1305::aead::{Aead as _, Payload};
 use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305, XNonce};
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
-/// What workers with the same configuration have in common and nobody else has.
+use crate::crypto::Crypto;
+
+/// Secret that all workers with the same configuration derive, and that no other plugin has.
 pub struct SharedKey(Zeroizing<[u8; 32]>);
 
-/// The length of a record's authentication code, in bytes.
-const CODE: usize = 32;
+/// Number of bytes of an authentication code.
+const MAC_BYTES: usize = 32;
 
-/// Random bytes for each encryption: so many that none comes twice.
-pub type Nonce = [u8; 24];
+/// Number of bytes of a nonce of XChaCha20-Poly1305. Random nonces of this length do not repeat.
+const NONCE_BYTES: usize = 24;
 
 impl SharedKey {
-    /// From all secrets of a configuration.
-    pub fn of<'a>(secrets: impl Iterator<Item = &'a [u8]>) -> Self {
+    /// Derives the key from all secrets of a configuration.
+    pub(crate) fn from_secrets<'a>(secrets: impl Iterator<Item = &'a [u8]>) -> Self {
         let mut hash = hmac_sha256::Hash::new();
         hash.update(b"onbehalf shared memory 1");
         for secret in secrets {
@@ -25,44 +28,52 @@ impl SharedKey {
         Self(Zeroizing::new(hash.finalize()))
     }
 
-    /// HMAC-SHA-256 over `parts`, no two lists of which give the same input.
-    pub fn code(&self, parts: &[&[u8]]) -> [u8; CODE] {
-        let mut code = hmac_sha256::HMAC::new(*self.0);
+    /// HMAC-SHA-256 over `parts`, each with its length in front: no two lists of parts have the same input.
+    pub(crate) fn mac(&self, parts: &[&[u8]]) -> [u8; MAC_BYTES] {
+        let mut mac = hmac_sha256::HMAC::new(*self.0);
         for part in parts {
-            code.update(part.len().to_le_bytes());
-            code.update(part);
+            mac.update(part.len().to_le_bytes());
+            mac.update(part);
         }
-        code.finalize()
+        mac.finalize()
     }
 
-    /// `content` with the code that [`open`](Self::open) asks for, for this `name` only.
-    pub fn seal(&self, name: &str, content: &[u8]) -> Vec<u8> {
-        [&self.code(&[name.as_bytes(), content])[..], content].concat()
+    /// First `N` bytes of [`mac`](Self::mac) in lower-case hexadecimal, for the name of a record: it tells other plugins
+    /// nothing about `parts`.
+    pub(crate) fn mac_hex<const N: usize>(&self, parts: &[&[u8]]) -> String {
+        self.mac(parts).iter().take(N).map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// The content of a record that somebody with this key has sealed under `name`.
-    pub fn open<'a>(&self, name: &str, record: &'a [u8]) -> Option<&'a [u8]> {
-        let (code, content) = record.split_first_chunk::<CODE>()?;
-        is_same_code(code, &self.code(&[name.as_bytes(), content])).then_some(content)
+    /// Record for `name` with an authentication code in front of `content`.
+    pub(crate) fn seal(&self, name: &str, content: &[u8]) -> Vec<u8> {
+        [&self.mac(&[name.as_bytes(), content])[..], content].concat()
     }
 
-    /// `content` for nobody but [`decrypt`](Self::decrypt) with the same `context` (XChaCha20-Poly1305). `None`: it is too
-    /// long, by gigabytes.
-    pub fn encrypt(&self, context: &[u8], content: &[u8], nonce: Nonce) -> Option<Vec<u8>> {
-        let sealed = self.cipher().encrypt(&XNonce::from(nonce), Payload { msg: content, aad: context }).ok()?;
-        Some([&nonce[..], &sealed].concat())
+    /// Content of a record that was sealed with this key for this `name`. `None`: it was not.
+    pub(crate) fn open<'a>(&self, name: &str, record: &'a [u8]) -> Option<&'a [u8]> {
+        let (code, content) = record.split_first_chunk::<MAC_BYTES>()?;
+        bool::from(code.ct_eq(&self.mac(&[name.as_bytes(), content]))).then_some(content)
     }
 
-    /// What was encrypted with this key in that `context`.
-    pub fn decrypt(&self, context: &[u8], record: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-        let (nonce, sealed) = record.split_first_chunk::<24>()?;
-        let payload = Payload { msg: sealed, aad: context };
+    /// Encrypts `content` with XChaCha20-Poly1305; `context` is authenticated with it. `None`: the host has no randomness for
+    /// the nonce.
+    pub(crate) fn encrypt(&self, context: &[u8], content: &[u8], crypto: &dyn Crypto) -> Option<Vec<u8>> {
+        let random = [crypto.random()?, crypto.random()?];
+        let nonce = random.as_flattened().first_chunk::<NONCE_BYTES>()?;
+        let encrypted = self.cipher().encrypt(&XNonce::from(*nonce), Payload { msg: content, aad: context }).ok()?;
+        Some([&nonce[..], &encrypted].concat())
+    }
+
+    /// Decrypts what was encrypted with this key and the same `context`. `None`: it was not, or was changed.
+    pub(crate) fn decrypt(&self, context: &[u8], record: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let (nonce, encrypted) = record.split_first_chunk::<NONCE_BYTES>()?;
+        let payload = Payload { msg: encrypted, aad: context };
         self.cipher().decrypt(&XNonce::from(*nonce), payload).ok().map(Zeroizing::new)
     }
 
-    /// With a key of its own: one key is for one purpose.
+    /// Cipher under a derived key: each key has one purpose.
     fn cipher(&self) -> XChaCha20Poly1305 {
-        XChaCha20Poly1305::new(&self.code(&[b"encryption"]).into())
+        XChaCha20Poly1305::new(&self.mac(&[b"encryption"]).into())
     }
 }
 
@@ -72,17 +83,13 @@ impl std::fmt::Debug for SharedKey {
     }
 }
 
-/// Equality in a time that does not depend on where two codes differ.
-pub fn is_same_code(one: &[u8], other: &[u8]) -> bool {
-    one.len() == other.len() && one.iter().zip(other).fold(0, |all, (one, other)| all | (one ^ other)) == 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::crypto::Software;
 
     fn key(secret: &[u8]) -> SharedKey {
-        SharedKey::of([secret].into_iter())
+        SharedKey::from_secrets([secret].into_iter())
     }
 
     #[test]
@@ -100,8 +107,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encrypted_is_read_with_its_key_in_its_context_and_whole() {
-        let record = key(b"s").encrypt(b"context", b"content", [7; 24]).unwrap();
+    fn an_encrypted_entry_is_read_with_its_key_in_its_context_and_whole() {
+        let record = key(b"s").encrypt(b"context", b"content", &Software).unwrap();
         let read = |secret: &[u8], context: &[u8], record: &[u8]| {
             key(secret).decrypt(context, record).map(|content| content.to_vec())
         };
@@ -118,17 +125,17 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_of_a_code_are_told_apart() {
+    fn codes_of_parts_that_are_split_differently_differ() {
         let key = key(b"s");
-        assert_ne!(key.code(&[b"ab", b"c"]), key.code(&[b"a", b"bc"]));
+        assert_ne!(key.mac(&[b"ab", b"c"]), key.mac(&[b"a", b"bc"]));
         assert_ne!(
-            SharedKey::of([&b"ab"[..]].into_iter()).code(&[]),
-            SharedKey::of([&b"a"[..], b"b"].into_iter()).code(&[])
+            SharedKey::from_secrets([&b"ab"[..]].into_iter()).mac(&[]),
+            SharedKey::from_secrets([&b"a"[..], b"b"].into_iter()).mac(&[])
         );
     }
 
     #[test]
-    fn debug_shows_nothing_of_the_key() {
+    fn debug_output_shows_nothing_of_the_key() {
         assert_eq!(format!("{:?}", key(b"s")), "SharedKey(…)");
     }
 }

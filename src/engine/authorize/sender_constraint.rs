@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use crate::cache::verified_tokens::VerifiedToken;
-use crate::dpop::replay::{self, ProofUse};
+use crate::dpop::replay::{self, ReplayCheck};
 use crate::dpop::{server_nonce, verify};
 use crate::engine::context::{RequestContext, Stop};
 use crate::engine::credentials::{Credential, DpopField};
@@ -112,11 +112,10 @@ fn verified_proof<'c>(
 impl UnusedProof<'_> {
     /// Uses the proof. No worker accepts it again (RFC 9449 section 11.1).
     pub(in crate::engine) fn use_once(&self, ctx: &RequestContext<'_>) -> Result<(), Refusal> {
-        let key = &ctx.config.shared_key;
-        match replay::use_proof(ctx.shared, key, self.key_thumbprint, &self.id, self.until, ctx.now) {
-            ProofUse::First => Ok(()),
-            ProofUse::Again => Err(refused(Reason::InvalidProof, "jti was used before")),
-            ProofUse::Unknown => {
+        match replay::record_use(ctx.store, self.key_thumbprint, &self.id, self.until, ctx.now) {
+            ReplayCheck::FirstUse => Ok(()),
+            ReplayCheck::Replayed => Err(refused(Reason::InvalidProof, "jti was used before")),
+            ReplayCheck::NotRecorded => {
                 let refusal = refused(Reason::Overloaded, "too many proofs to remember");
                 Err(refusal.retry_after(Duration::from_secs(1)))
             }
