@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::cache::backoff::jittered;
 use crate::cache::exchanged_tokens::TokenKey;
 use crate::crypto::Crypto;
-use crate::provider::{ExchangeTarget, Provider};
+use crate::provider::{Provider, TokenExchangeTarget};
 use crate::refusal::Reason;
 use crate::shared::SharedStore;
 use crate::time::UnixTime;
@@ -50,8 +50,8 @@ pub(crate) fn place(tenant: Option<&str>, elsewhere: Option<&str>) -> Option<Str
 }
 
 /// The endpoint that [`place`] wants to know.
-pub(crate) fn elsewhere(target: &ExchangeTarget) -> Option<&str> {
-    target.second.as_ref().map(|second| second.token_endpoint.as_str())
+pub(crate) fn elsewhere(target: &TokenExchangeTarget) -> Option<&str> {
+    target.authorization_server().map(|server| server.token_endpoint.as_str())
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]

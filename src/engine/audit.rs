@@ -104,7 +104,7 @@ impl AuditContext {
             record.add("client", &client(config, caller, provider).unwrap_or_default());
             record.add("tenant", caller.caller.tenant.as_deref().unwrap_or_default());
             let target = resource.and_then(|resource| resource.targets.get(caller.provider)?.as_ref());
-            record.add("scopes", target.and_then(|target| target.scope.as_deref()).unwrap_or_default());
+            record.add("scopes", target.and_then(|target| target.exchange()?.scope.as_deref()).unwrap_or_default());
         }
         record.add("cache", self.cache.map_or("", CacheOutcome::label));
         record.add("latency_ms", &took.as_millis().to_string());

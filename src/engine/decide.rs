@@ -23,8 +23,8 @@ use crate::http::{LocalReply, Request, Scheme};
 use crate::jose::{self, Claims, CompactJws, Rejection, Selection, Signed, TokenError, TokenRules};
 use crate::json::Object;
 use crate::provider::{
-    ActorToken, Client, Endpoints, ExchangeTarget, IssuerMatch, Provider, SubjectInput, SubjectTokenSource,
-    TokenLocation, TokenType, Unexchanged,
+    ActorToken, Endpoints, ExchangeTarget, IssuerMatch, Provider, SubjectInput, SubjectTokenSource,
+    TokenExchangeTarget, TokenLocation, TokenType,
 };
 use crate::refusal::{Reason, Refusal};
 use crate::resource::admission::Admission;
@@ -210,16 +210,16 @@ impl<'a> Facts<'a> {
         let key = &self.config.shared_key;
         let possession = sender_constraint::check(resource, request, head, credential, &caller, self.crypto, key, now)?;
         let (provider, target) = authorize(self.config, resource, &caller)?;
-        let (passage, authorization, renewal) = match target.unexchanged {
-            None => {
+        let (passage, authorization, renewal) = match target {
+            ExchangeTarget::Exchange(target) => {
                 let (token, next) = self.exchange(request, index, credential.token, &caller, provider, target, now)?;
                 (Passage::Lookup, Some(token), next)
             }
-            Some(Unexchanged::Removed) => {
+            ExchangeTarget::ValidateOnly { forward: false } => {
                 self.sent = Some(self.sent(None, caller.provider, index, false, now));
                 (Passage::Unexchanged, None, None)
             }
-            Some(Unexchanged::Forwarded) => {
+            ExchangeTarget::ValidateOnly { forward: true } => {
                 (Passage::Unexchanged, Some(Secret::new(format!("Bearer {}", credential.token))), None)
             }
         };
@@ -228,9 +228,12 @@ impl<'a> Facts<'a> {
             possession.claim(self.shared, key, now)?;
         }
         let (at, nonces) = ((index, resource), &self.known.nonces);
-        let made = authorization.as_ref().map_or(UpstreamProof::Needless, |authorization| {
-            upstream_proof::prove(at, provider, target, head, authorization, nonces, self.crypto, now)
-        });
+        let made = match (&authorization, target) {
+            (Some(authorization), ExchangeTarget::Exchange(target)) => {
+                upstream_proof::prove(at, target, head, authorization, nonces, self.crypto, now)
+            }
+            _ => UpstreamProof::Needless,
+        };
         let proof = match made {
             UpstreamProof::Needless => None,
             UpstreamProof::Made(proof) => Some(proof),
@@ -260,7 +263,7 @@ impl<'a> Facts<'a> {
         token: &str,
         caller: &Rc<VerifiedToken>,
         provider: &Provider,
-        target: &ExchangeTarget,
+        target: &TokenExchangeTarget,
         now: UnixTime,
     ) -> Result<(Secret, Option<Box<TokenNeed>>), Verdict> {
         let id_token = match &provider.subject_token {
@@ -295,7 +298,7 @@ impl<'a> Facts<'a> {
                 is_renewal,
                 subject: Secret::new(subject_token.to_owned()),
                 is_id_token,
-                assertion: assertion(request, provider)?,
+                assertion: assertion(request, provider, target)?,
                 claims: self.known.rejections.claims(resource, &key),
                 tenant: caller.caller.tenant.clone(),
                 elsewhere: elsewhere(target).map(Box::from),
@@ -314,7 +317,7 @@ impl<'a> Facts<'a> {
                 Err(Refusal::because(Reason::ProviderAnswerInvalid, detail).into())
             }
             Lookup::Issued { authorization, mark, is_due } => {
-                let is_proved = matches!(target.presentation, TokenType::Dpop { .. });
+                let is_proved = matches!(target.token_type, TokenType::Dpop { .. });
                 let sent = SentToken { key, mark, user: caller.user };
                 self.sent = Some(self.sent(Some(sent), caller.provider, resource, is_proved, now));
                 let may_renew = is_due && self.known.circuits.may_renew(caller.provider, place().as_deref(), &key, now);
@@ -588,8 +591,8 @@ fn authorize<'c>(
 }
 
 /// The client's assertion, where requests bring it. It shapes no token: it proves the same client, whichever it is.
-fn assertion(request: &Request, provider: &Provider) -> Result<Option<Secret>, Refusal> {
-    let Some(header) = provider.client.as_ref().and_then(|client| client.authentication.header()) else {
+fn assertion(request: &Request, provider: &Provider, target: &TokenExchangeTarget) -> Result<Option<Secret>, Refusal> {
+    let Some(header) = target.client.authentication.header() else {
         return Ok(None);
     };
     client_assertion(request, header).map(Some).map_err(|because| {
@@ -598,39 +601,35 @@ fn assertion(request: &Request, provider: &Provider) -> Result<Option<Secret>, R
     })
 }
 
-/// Everything that shapes the exchanged token, beside the token that is handed in: who asks whom, and with which parameters.
-fn shape<'a>(
-    provider: &'a Provider,
-    endpoints: &'a Endpoints,
-    target: &'a ExchangeTarget,
-    is_id_token: bool,
-) -> KeyPrefix {
+/// Cache key prefix of an exchanged token: everything that shapes the token, besides the subject token. `target` is
+/// destructured without `..`, so that a new field cannot be forgotten.
+fn shape(provider: &Provider, endpoints: &Endpoints, target: &TokenExchangeTarget, is_id_token: bool) -> KeyPrefix {
+    let TokenExchangeTarget { client, grant: _, audiences: _, resources: _, scope: _, parameters, token_type } = target;
+    // The form has the grant, audiences, resources and scope.
     let subject = SubjectInput { token: "", is_id_token, claims: None, actor: None };
-    let id = |client: Option<&'a Client>| client.map_or("", |client| client.id.as_str());
-    let whom = [
+    let known = provider.profile.parameters(target, subject);
+    let provider_and_client = [
         &*provider.name,
         provider.profile.name(),
         provider.issuer.as_str(),
         endpoints.token_endpoint.as_ref().map_or("", Url::as_str),
-        id(provider.client.as_ref()),
-        // Whether it is bound, and to which key.
-        target.issued_to(provider).and_then(|client| client.dpop.as_ref()).map_or("", DpopKey::thumbprint),
-        match target.presentation {
+        &*client.id,
+        // Key that the token is bound to.
+        target.issued_to().dpop.as_ref().map_or("", DpopKey::thumbprint),
+        match token_type {
             TokenType::Bearer => Scheme::Bearer.name(),
-            TokenType::Dpop { .. } => Scheme::Dpop.name(),
+            // The URL is in the proofs for the upstream only.
+            TokenType::Dpop { url: _ } => Scheme::Dpop.name(),
         },
     ];
-    let known = provider.profile.parameters(target, subject);
-    let known = known.iter().map(|(name, value)| (*name, &**value));
-    let second = target
-        .second
-        .iter()
-        .flat_map(|server| [server.token_endpoint.as_str(), id(server.client.as_ref().or(provider.client.as_ref()))]);
-    // Of an actor whose token comes with the requests, who that is; the token itself changes.
-    let actor = target.actor.iter().flat_map(ActorToken::identity);
-    let own = target.parameters.iter().map(|(name, value)| (name.as_str(), value.reveal()));
-    let with = known.chain(own).flat_map(|(name, value)| [name, value]);
-    KeyPrefix::of(whom.into_iter().chain(second).chain(actor).chain(with))
+    let server = target.authorization_server().into_iter();
+    let server = server.flat_map(|server| [server.token_endpoint.as_str(), &*server.client.id]);
+    // An actor token that comes with requests is rotated, so the identity of the actor takes its place.
+    let actor = target.actor_token().into_iter().flat_map(ActorToken::identity);
+    let form = known.iter().map(|(name, value)| (*name, &**value));
+    let further = parameters.iter().map(|(name, value)| (name.as_str(), value.reveal()));
+    let form = form.chain(further).flat_map(|(name, value)| [name, value]);
+    KeyPrefix::of(provider_and_client.into_iter().chain(server).chain(actor).chain(form))
 }
 
 /// What a log line shows of a text that a stranger wrote.
@@ -690,6 +689,7 @@ mod tests {
             let endpoints =
                 Endpoints { jwks_uri: None, token_endpoint: Some(Url::parse("https://i.example/t").unwrap()) };
             let (provider, target) = (&config.providers[0], config.resources[0].targets[0].as_ref().unwrap());
+            let target = target.exchange().unwrap();
             TokenKey::of(&shape(provider, &endpoints, target, false), "subject")
         };
         let dpop = r#", "presented_as": "dpop""#;

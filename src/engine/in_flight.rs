@@ -18,7 +18,7 @@ use crate::engine::state::WorkerState;
 use crate::engine::token_exchange::{self, TokenExchange};
 use crate::http::{Callout, CalloutResult};
 use crate::jose::KeySet;
-use crate::provider::{Document, Endpoints, ErrorClass, ExchangeTarget, Provider, TokenEndpointError, trace_of};
+use crate::provider::{Document, Endpoints, ErrorClass, Provider, TokenEndpointError, TokenExchangeTarget, trace_of};
 use crate::refusal::{Reason, Refusal, log_at};
 use crate::secret::Secret;
 use crate::shared::SharedStore;
@@ -379,22 +379,22 @@ impl<'a> CalloutHandler<'a> {
         took: Duration,
         now: UnixTime,
     ) -> bool {
-        let reason = Reason::from(fault.blame);
-        let pause = match fault.blame {
+        let reason = Reason::from(fault.class);
+        let pause = match fault.class {
             // Who can act at once comes back at once.
             ErrorClass::UserMustAct if fault.interaction_uri.is_some() => 10,
             ErrorClass::UserMustAct => 120,
             ErrorClass::NotAllowed => 60,
             ErrorClass::Token | ErrorClass::Operator => 30,
             ErrorClass::Throttled => 10,
-            ErrorClass::Nonsense => 5,
+            ErrorClass::InvalidResponse => 5,
             ErrorClass::Unavailable => 1,
         };
         let mut pause = fault.retry_after.unwrap_or_else(|| Duration::from_secs(pause));
         let (endpoint, watch) = (need.endpoint(), self.watch(provider, now));
         if fault.is_rate_limit() {
             self.known.circuits.throttled(&endpoint, pause, &watch);
-        } else if fault.blame == ErrorClass::Unavailable {
+        } else if fault.class == ErrorClass::Unavailable {
             let backoff = self.known.circuits.out(&endpoint, &need.caller.caller.user, now.minus(took), &watch);
             pause = fault.retry_after.unwrap_or(backoff);
         } else {
@@ -404,24 +404,24 @@ impl<'a> CalloutHandler<'a> {
         let mut record = exchange_record(&need.about(), self.config, reason.label(), waiters, took);
         record.add_detail(&refusal.detail);
         log_at(reason, &record);
-        if fault.blame.is_retryable() {
+        if fault.class.is_retryable() {
             refusal = refusal.retry_after(pause);
         }
-        if fault.blame == ErrorClass::UserMustAct && need.takes_claims_challenge {
+        if fault.class == ErrorClass::UserMustAct && need.takes_claims_challenge {
             // Not every answer says what is missing; the upstream did.
             refusal.claims = fault.claims.clone().or_else(|| need.claims.clone().map(Into::into));
         }
-        if fault.blame == ErrorClass::Operator {
+        if fault.class == ErrorClass::Operator {
             self.known.rejections.forget_claims(need.resource, &need.key);
         }
-        if fault.blame == ErrorClass::UserMustAct {
+        if fault.class == ErrorClass::UserMustAct {
             refusal.interaction_uri.clone_from(&fault.interaction_uri);
         }
         self.counters.exchanged(need.provider, reason.label(), took);
         // These say nothing of the user: a token that is there is as good as before.
         let keeps = matches!(
-            fault.blame,
-            ErrorClass::Operator | ErrorClass::Throttled | ErrorClass::Unavailable | ErrorClass::Nonsense
+            fault.class,
+            ErrorClass::Operator | ErrorClass::Throttled | ErrorClass::Unavailable | ErrorClass::InvalidResponse
         );
         self.known.exchanges.put_failed(need.key, refusal, keeps, pause, now)
     }
@@ -496,8 +496,8 @@ impl Need {
 
 impl TokenNeed {
     /// What it is for.
-    fn target<'a>(&self, config: &'a Config) -> Option<&'a ExchangeTarget> {
-        config.resources.get(self.resource)?.targets.get(self.provider)?.as_ref()
+    fn target<'a>(&self, config: &'a Config) -> Option<&'a TokenExchangeTarget> {
+        config.resources.get(self.resource)?.targets.get(self.provider)?.as_ref()?.exchange()
     }
 
     /// Where it is exchanged.

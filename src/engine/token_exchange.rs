@@ -96,10 +96,10 @@ impl TokenExchange {
             nonces.learn(NonceIssuer::TokenEndpoint(&endpoint), nonce_cache::fields(answer));
         }
         let Some(request) = self.request(config, nonces) else {
-            return Next::Failed(TokenEndpointError::no_answer(CalloutFailure::NotSent));
+            return Next::Failed(TokenEndpointError::no_response(CalloutFailure::NotSent));
         };
         let fault = match request.read(reply, &accepted(config), now) {
-            Ok(issued) if request.is_first_of_two() => {
+            Ok(issued) if request.is_for_id_jag() => {
                 let second = Self { brought: Some(issued.access_token), ..self };
                 return match second.call(config, nonces, crypto, now) {
                     Some(call) => Next::Callout(second, call),
@@ -124,9 +124,9 @@ impl TokenExchange {
         let request = self.request(config, nonces);
         let is_late = request.as_ref().is_some_and(|request| request.provider.timeout <= self.took(now));
         let fault =
-            TokenEndpointError::no_answer(if is_late { CalloutFailure::TimedOut } else { CalloutFailure::NotSent });
+            TokenEndpointError::no_response(if is_late { CalloutFailure::TimedOut } else { CalloutFailure::NotSent });
         match request {
-            Some(request) => request.located(fault),
+            Some(request) => request.at_hop(fault),
             None => fault,
         }
     }
@@ -135,22 +135,22 @@ impl TokenExchange {
     fn again(&self, request: &TokenRequest<'_>, reply: &CalloutResult, fault: &TokenEndpointError) -> Option<Self> {
         let name = &request.provider.name;
         if fault.is_invalid_client()
-            && request.which == SecretVersion::Current
-            && request.client().is_some_and(|client| client.authentication.has_previous_secret())
+            && request.secret_version == SecretVersion::Current
+            && request.client().authentication.has_previous_secret()
         {
             log::warn!("provider={name} does not know the secret, previous_secret is tried: {fault}");
-            let is_one_client = request.target.second.as_ref().is_some_and(|server| server.client.is_none());
-            let (which, which_at_second) = match request.leg {
-                Hop::First if is_one_client => (SecretVersion::Previous, SecretVersion::Previous),
-                Hop::First => (SecretVersion::Previous, self.which_at_second),
-                Hop::Second(_) => (self.which, SecretVersion::Previous),
+            let is_one_client = request.target.has_one_client();
+            let (which, which_at_second) = match request.hop {
+                Hop::IdentityProvider if is_one_client => (SecretVersion::Previous, SecretVersion::Previous),
+                Hop::IdentityProvider => (SecretVersion::Previous, self.which_at_second),
+                Hop::ResourceServer { .. } => (self.which, SecretVersion::Previous),
             };
             return Some(Self { which, which_at_second, ..self.restarted() });
         }
         // It is known by now, and in the next proof.
         let has_nonce =
             matches!(reply, CalloutResult::Response(answer) if proof::nonce(nonce_cache::fields(answer)).is_some());
-        let is_second = matches!(request.leg, Hop::Second(_));
+        let is_second = matches!(request.hop, Hop::ResourceServer { .. });
         let was_for_nonce = if is_second { self.is_for_nonce_at_second } else { self.is_for_nonce };
         if fault.is_nonce_wanted() && has_nonce && !was_for_nonce && request.has_proof() {
             log::debug!("provider={name} is asked once more, with its nonce");
@@ -179,7 +179,7 @@ impl TokenExchange {
     }
 
     fn request<'a>(&'a self, config: &'a Config, nonces: &'a NonceCache) -> Option<TokenRequest<'a>> {
-        let target = config.resources.get(self.need.resource)?.targets.get(self.need.provider)?.as_ref()?;
+        let target = config.resources.get(self.need.resource)?.targets.get(self.need.provider)?.as_ref()?.exchange()?;
         let request = TokenRequest {
             provider: config.providers.get(self.need.provider)?,
             target,
@@ -190,10 +190,13 @@ impl TokenExchange {
                 claims: self.need.claims.as_deref(),
                 actor: self.need.actor.as_ref().map(Secret::reveal),
             },
-            which: if self.brought.is_some() { self.which_at_second } else { self.which },
+            secret_version: if self.brought.is_some() { self.which_at_second } else { self.which },
             assertion: self.need.assertion.as_ref(),
             nonce: None,
-            leg: self.brought.as_ref().map_or(Hop::First, |brought| Hop::Second(brought.reveal())),
+            hop: match &self.brought {
+                None => Hop::IdentityProvider,
+                Some(brought) => Hop::ResourceServer { id_jag: brought.reveal() },
+            },
         };
         let nonce = nonces.of(NonceIssuer::TokenEndpoint(request.endpoint())).map(|nonce| &**nonce);
         Some(TokenRequest { nonce, ..request })

@@ -4,7 +4,7 @@ use crate::crypto::Crypto;
 use crate::dpop::{NonceCache, NonceIssuer, ProofTarget};
 use crate::engine::credentials::RequestHead;
 use crate::path;
-use crate::provider::{ExchangeTarget, Provider, TokenType};
+use crate::provider::{TokenExchangeTarget, TokenType};
 use crate::resource::Resource;
 use crate::secret::Secret;
 use crate::time::UnixTime;
@@ -21,18 +21,16 @@ pub(super) enum UpstreamProof {
 }
 
 /// The proof that goes with `authorization` to the resource of that index.
-#[expect(clippy::too_many_arguments, reason = "the facts of one request, each used once")]
 pub(super) fn prove(
     (index, resource): (usize, &Resource),
-    provider: &Provider,
-    target: &ExchangeTarget,
+    target: &TokenExchangeTarget,
     head: &RequestHead<'_>,
     authorization: &Secret,
     nonces: &NonceCache,
     crypto: &dyn Crypto,
     now: UnixTime,
 ) -> UpstreamProof {
-    let TokenType::Dpop { url: upstream } = &target.presentation else {
+    let TokenType::Dpop { url: upstream } = &target.token_type else {
         return UpstreamProof::Needless;
     };
     let make = || {
@@ -43,7 +41,7 @@ pub(super) fn prove(
             access_token: Some(authorization.reveal().strip_prefix("DPoP ")?),
             nonce: nonces.of(NonceIssuer::Upstream(index)).map(|nonce| &**nonce),
         };
-        target.issued_to(provider)?.dpop.as_ref()?.prove(purpose, crypto, now)
+        target.issued_to().dpop.as_ref()?.prove(purpose, crypto, now)
     };
     make().map_or(UpstreamProof::Missing, UpstreamProof::Made)
 }

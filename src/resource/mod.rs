@@ -7,7 +7,7 @@ pub mod metadata;
 
 use std::time::Duration;
 
-use crate::provider::{ExchangeTarget, Provider, TokenType};
+use crate::provider::{ExchangeTarget, Provider, TokenExchangeTarget, TokenType};
 use crate::url::Url;
 
 /// Something behind Envoy that has tokens of its own: an MCP server, an API (RFC 9728 section 1.2).
@@ -50,8 +50,8 @@ impl Resource {
 
     /// Whether any token goes to it with a proof.
     pub fn takes_proofs(&self) -> bool {
-        let is_proved = |target: &ExchangeTarget| matches!(target.presentation, TokenType::Dpop { .. });
-        self.targets.iter().flatten().any(is_proved)
+        let is_proved = |target: &TokenExchangeTarget| matches!(target.token_type, TokenType::Dpop { .. });
+        self.targets.iter().flatten().filter_map(ExchangeTarget::exchange).any(is_proved)
     }
 }
 

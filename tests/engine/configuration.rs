@@ -437,7 +437,7 @@ fn an_error_says_which_of_two_it_was_and_what_to_do() {
             "method \"client_secret_post\" does not use it",
         ),
         (xaa(json!(["x"]), elsewhere.clone()), "remove scopes: ID tokens carry none"),
-        (xaa(json!([]), elsewhere), "such as another company's, and its token_endpoint must be set"),
+        (xaa(json!([]), elsewhere), "the token endpoint of this audience does not follow from its issuer"),
     ] {
         let error = error(&configuration).to_string();
         assert!(error.contains(words), "{words}: {error}");

@@ -438,11 +438,11 @@ fn the_log_says_what_to_do_where_a_token_is_not_of_the_kind_that_the_resource_pr
     let problem = |config: &Config, kind: &str| {
         let request = TokenRequest {
             provider: &config.providers[1],
-            target: config.resources[0].targets[1].as_ref().unwrap(),
+            target: config.resources[0].targets[1].as_ref().unwrap().exchange().unwrap(),
             token_endpoint: &Url::parse(TOKEN_ENDPOINT).unwrap(),
             subject: SubjectInput { token: "subject", is_id_token: false, ..SubjectInput::default() },
-            leg: Hop::First,
-            which: SecretVersion::Current,
+            hop: Hop::IdentityProvider,
+            secret_version: SecretVersion::Current,
             nonce: None,
             assertion: None,
         };

@@ -57,7 +57,7 @@ fn a_token_for_this_proxy_itself_does_not_go_on() {
         json!([7, "com.acme.github", null, "api://default"]),
     ] {
         let line = line(of(&configuration(), &okta(json!({"aud": audience}))));
-        let expected = "error=\"the token is for this proxy itself, and so for all that it guards\" status=200 aud=\"api://default\" act=operator remedy=\"Have the server issue";
+        let expected = "error=\"the token is for this proxy itself, and so for every resource behind it\" status=200 aud=\"api://default\" act=operator remedy=\"Have the authorization server issue";
         assert!(line.contains(expected), "{line}");
         assert!(line.starts_with("event=refused reason=provider_answer_invalid resource="), "{line}");
     }
@@ -202,9 +202,7 @@ fn a_token_with_issuer_and_audience_of_the_id_token_does_not_go_on() {
     let of = |configuration: &Value, changes: Value| of_audience(configuration, &json!("login-client"), changes);
     for audience in [json!("login-client"), json!(["login-client"])] {
         let line = line(of(&configuration, json!({"aud": audience})));
-        assert!(
-            line.contains("issuer and the audience of the one that was handed in") && line.contains("login-client")
-        );
+        assert!(line.contains("issuer and the audience of the subject token") && line.contains("login-client"));
     }
     for changes in [
         json!({"aud": ["login-client", "github"]}),
@@ -246,7 +244,7 @@ fn the_callers_token_in_another_spelling_does_not_go_on() {
         format!("\"{token}\""),
     ] {
         let step = Bench::new(&configuration).with_keys().exchange(bearer("/github", &token), &issued(&again));
-        assert!(line(step).contains("the token that was handed in came back"), "{again}");
+        assert!(line(step).contains("the token of the request came back"), "{again}");
     }
     let next = OKTA_KEY.token(&with(bob(), json!({"jti": "AT.2"})));
     let step = Bench::new(&configuration).with_keys().exchange(bearer("/github", &token), &issued(&next));
@@ -410,7 +408,7 @@ fn both_tokens_of_two_requests_are_looked_at() {
     let assertion = jag(json!({}));
     let respelled = format!("{}.AAAA", assertion.rsplit_once('.').unwrap().0);
     let line = line(of_two(&configuration, &assertion, &respelled));
-    assert!(line.contains("leg=2 error=\"the token that was handed in came back\""), "{line}");
+    assert!(line.contains("leg=2 error=\"the token of the request came back\""), "{line}");
 }
 
 #[test]
