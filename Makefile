@@ -1,6 +1,6 @@
-# Everything that is built, tested, measured or shipped. `make` lists it.
-# Needs rustup (or cargo with the wasm32-wasip1 target), python3 and make; the rest goes into .tools/ and node_modules/,
-# except for a few Debian packages, which are installed where that is allowed and named where it is not.
+# Targets to build, test, measure and package the filter. `make` lists them.
+# Requires rustup (or cargo with the wasm32-wasip1 target), python3 and make. All other tools are installed in .tools/ and
+# node_modules/, except a few Debian packages: they are installed by root, and named in an error message for other users.
 
 SHELL := /bin/sh
 MAKEFLAGS += --no-builtin-rules
@@ -25,26 +25,26 @@ help: ## list the targets
 build: rust $(NODE_TOOLS) ## build the module: target/onbehalf.wasm
 	tools/build-module.sh . onbehalf target/onbehalf.wasm tools/exports.json
 
-demo: build $(E2E_TOOLS) ## run the whole flow on Envoy with both providers, and show each step
+demo: build $(E2E_TOOLS) ## run the whole flow on Envoy with both providers and print each step
 	node tests/envoy/demo.mjs
 
-run: build $(E2E_TOOLS) ## the same, left up with ready-made curl commands
+run: build $(E2E_TOOLS) ## run the same flow, keep it running and print curl commands for it
 	node tests/envoy/demo.mjs --keep
 
-oci: build ## write the module as an OCI image layout: target/oci/
+oci: build ## write the module as an OCI image layout to target/oci/
 	node tools/oci.mjs target/onbehalf.wasm target/oci
 
 BENCH_BEFORE ?= 8f793a7
-bench: build ## measure the figures beside a commit's, BENCH_BEFORE=8f793a7; BENCH_ONLY=before,warm a part: target/bench/latest.json
+bench: build ## run the benchmark, compared with commit BENCH_BEFORE=8f793a7; BENCH_ONLY=before,warm selects groups; writes target/bench/latest.json
 	tools/install-debian.sh wrk
 	tools/build-module.sh bench/empty-filter empty_filter target/bench/empty_filter.wasm
 	bench/build-before.sh "$(BENCH_BEFORE)" target/bench/before.wasm
 	node bench/bench.mjs
 
-waiting: build $(E2E_TOOLS) ## measure how long it takes to refuse 1,024 who wait: target/bench/refusals.json
+waiting: build $(E2E_TOOLS) ## measure the time to refuse 1,024 waiting requests; writes target/bench/refusals.json
 	node bench/waiting.mjs
 
-soak: build $(E2E_TOOLS) ## load eight workers for some minutes, with failing providers: target/bench/soak.json
+soak: build $(E2E_TOOLS) ## load eight workers for some minutes, with failing providers; writes target/bench/soak.json
 	node tests/envoy/soak.mjs
 
 ## Check
@@ -62,7 +62,7 @@ test-envoy: build $(E2E_TOOLS) $(IDPYOIDC) ## test the module on Envoy, with rea
 	tools/install-debian.sh prometheus promtool:prometheus
 	node --test tests/envoy/*.test.mjs bench/*.test.mjs
 
-test-oci: oci ## push the image, pull it back, load it into Envoy; build it again elsewhere and compare
+test-oci: oci ## push and pull the image, load it into Envoy, and compare it with a build in another folder
 	tools/install-debian.sh skopeo docker-registry
 	node --test tools/oci.test.mjs
 
@@ -82,11 +82,11 @@ lint: rust .tools/bin/cargo-deny ## check format, clippy (native and wasm32), de
 	python3 tools/check-layers.py
 	! grep --line-number '"resolved"' tools/package-lock.json tests/envoy/package-lock.json
 
-fuzz: rust .tools/bin/cargo-fuzz ## fuzz what strangers write and what happens: FUZZ_SECONDS=60 each, FUZZ_TARGETS all
+fuzz: rust .tools/bin/cargo-fuzz ## fuzz the parsers and the engine: FUZZ_SECONDS=60 for each target, FUZZ_TARGETS=all of them
 	tools/install-debian.sh c++:g++
 	tools/fuzz.sh
 
-advisories: .tools/bin/cargo-deny ## check the dependencies for known vulnerabilities (needs the network)
+advisories: .tools/bin/cargo-deny ## check the dependencies for known vulnerabilities (requires network access)
 	cargo deny check advisories
 
 fmt: rust ## format the Rust sources
@@ -94,15 +94,14 @@ fmt: rust ## format the Rust sources
 	cargo fmt --manifest-path bench/empty-filter/Cargo.toml
 	cargo fmt --manifest-path fuzz/Cargo.toml
 	cargo fmt --manifest-path tests/envoy/foreign-filter/Cargo.toml
-	cargo fmt --manifest-path tests/envoy/foreign-filter/Cargo.toml
 
-docs: rust ## write docs/errors.md from the catalogue of failures
-	ONBEHALF_WRITE_DOCS=1 cargo test --locked --test engine the_page_of_errors
+docs: rust ## write docs/errors.md and tests/facts.json from the code
+	ONBEHALF_WRITE_DOCS=1 cargo test --locked --test engine -- the_page_of_errors the_file_of_facts
 
-clean: ## remove what was built, keep the tools
+clean: ## remove build results, keep the tools
 	rm -rf target fuzz/target
 
-distclean: clean ## remove the tools as well
+distclean: clean ## remove build results and tools
 	rm -rf .tools tools/node_modules tests/envoy/node_modules
 
 ## Tools

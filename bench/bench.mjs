@@ -1,11 +1,11 @@
-// Measures what onbehalf costs on one Envoy worker, and writes target/bench/latest.json.
+// Measures the cost of onbehalf on one Envoy worker, and writes target/bench/latest.json.
 //
-// Every compared side is a listener of the same Envoy process: same worker, same route (Envoy answers 200 itself), same
-// requests, same load. The sides take turns in short rounds, so that whatever else the machine does meets all of them,
-// and a ratio is taken within a round: of the processor time that Envoy takes for a request, and beside it of requests a second.
+// Each side of a comparison is a listener of the same Envoy process: same worker, same route (Envoy answers 200 itself), same
+// requests, same load. The sides take turns in short rounds, so that other activity of the machine affects all of them. A ratio
+// is taken within a round: of the processor time that Envoy takes for a request, and of requests per second.
 //
-//   BENCH_ONLY (all groups, e.g. before,last30s)  BENCH_ROUNDS (24)  BENCH_SECONDS (1, of one side in one round)  ONBEHALF_WASM  ENVOY
-//   BENCH_BEFORE (8f793a7): `make bench` builds the module of that commit to compare with
+// BENCH_ONLY (all groups, e.g. before,last30s)  BENCH_ROUNDS (24)  BENCH_SECONDS (1, of one side in one round)  ONBEHALF_WASM  ENVOY
+// BENCH_BEFORE (8f793a7): commit whose module `make bench` builds for the comparison
 import { createHash, generateKeyPairSync } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { Agent } from 'node:http';
@@ -25,7 +25,7 @@ const results = fileURLToPath(new URL('../target/bench', import.meta.url));
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 24);
 const SECONDS = Number(process.env.BENCH_SECONDS ?? 1);
 const EMPTY = join(results, 'empty_filter.wasm');
-/** The module to compare with, if bench/build-before.sh could build it. */
+/** Module of the other commit, or undefined if bench/build-before.sh could not build it. */
 const BEFORE = join(results, 'before.wasm');
 const ROUNDS_OF_AN_ENVOY = 6;
 const USERS = 100;
@@ -36,7 +36,7 @@ const FLOOD = { requests: 10_000, workers: 4, seconds: 30 };
 const PARALLEL = 50;
 const PARALLEL_ROUNDS = 5;
 const FIRST = { users: 50, rounds: 12 };
-/** Calls from a token's first second to its last one. */
+/** Calls from the first second of a token to its last one. */
 const LAST = { lifetime: 29, calls: 40, pauseMs: 700, workers: [1, 4] };
 const GROUPS = { before: against, warm, cold, memory, parallel, first: firstRequests, last30s: lastSeconds, churn, flood };
 
@@ -58,7 +58,7 @@ try {
     try {
       await GROUPS[group]();
     } catch (error) {
-      // What the others measured counts all the same.
+      // The exit code does not discard the figures of the other groups.
       notes.push(`NOT MEASURED: ${group}: ${error.stack}`);
       process.exitCode = 1;
     }
@@ -72,10 +72,10 @@ figures.module_bytes = count('bytes', [readFileSync(MODULE).length]);
 const about = { module_sha256: shaOf(MODULE), before: before() ?? null, load: `${CONNECTIONS} connections, ${USERS} users in turn, ${SECONDS} s a turn` };
 await report(join(results, 'latest.json'), figures, notes, about);
 
-/** Requests with everything cached, against the module of another commit. */
+/** Requests served from the cache, against the module of another commit. */
 async function against() {
   const sides = await ours('onbehalf', MODULE);
-  // The same filters twice: what differs between these, this machine cannot tell from a difference.
+  // Two identical filters. Their ratio is the smallest difference that this machine can measure.
   Object.assign(sides, await ours('again', MODULE));
   if (before()) Object.assign(sides, await ours('before', BEFORE));
   const measured = await takeTurns('cached', sides);
@@ -85,7 +85,7 @@ async function against() {
   compare(measured, 'warm_default_vs_before_default', 'onbehalf', 'before');
 }
 
-/** Requests with everything cached, against Envoy's own filters. */
+/** Requests served from the cache, against Envoy's own filters. */
 async function warm() {
   const measured = await takeTurns('cached', {
     'no filter': { filters: [] },
@@ -95,12 +95,12 @@ async function warm() {
   });
   compare(measured, 'warm_vs_empty_wasm', 'onbehalf', 'empty wasm filter');
   compare(measured, 'warm_vs_jwt_authn_cached', 'onbehalf', 'jwt_authn, cached');
-  // What no Wasm filter can do better than, on this machine.
+  // Lower bound for any Wasm filter on this machine.
   compare(measured, 'empty_wasm_vs_jwt_authn_cached', 'empty wasm filter', 'jwt_authn, cached');
   compare(measured, 'audit_hits_vs_warm', 'onbehalf, audited', 'onbehalf');
 }
 
-/** A module as it is by default, and with `audit.hits` unless it has none. */
+/** A module with its defaults, and with `audit.hits` if it has that option. */
 async function ours(name, module) {
   const { usual, audited } = await configurationsFor(module, provider);
   return {
@@ -109,7 +109,7 @@ async function ours(name, module) {
   };
 }
 
-/** Each token at first sight, which is validated but not exchanged. */
+/** First request of each token, which is validated but not exchanged. */
 async function cold() {
   const sides = { 'onbehalf, warm': { filters: [onbehalf('warm')] } };
   for (const algorithm of ['RS256', 'ES256', 'PS256']) {
@@ -120,15 +120,16 @@ async function cold() {
   for (const algorithm of ['RS256', 'ES256', 'PS256']) {
     compare(measured, `cold_${algorithm.toLowerCase()}_vs_jwt_authn`, `onbehalf, ${algorithm}`, `jwt_authn, ${algorithm}`);
   }
-  // Envoy's verify_signature cannot be taken away from a filter. It knows no RSASSA-PSS: that is verified in the module,
-  // with the same key size and the same modular exponentiation as RS256 would be.
+  // Envoy's `verify_signature` cannot be disabled for one filter. It does not support RSASSA-PSS, so the module verifies that
+  // itself: same key size and same modular exponentiation as RS256.
   const added = measured['onbehalf, PS256'].map(({ cpu }, round) => (cpu - measured['onbehalf, warm'][round].cpu) / 1000);
   figures.cold_rs256_without_host_crypto_us = sample('µs', added);
 }
 
 /**
- * Loads each side in each round, and prints what came of it; gives the turns of each side by round. Two instances of one filter are
- * never quite equally fast, by where their code and data lie: every few rounds, a new Envoy throws these dice again.
+ * Loads each side in each round, prints the results, and returns the turns of each side by round. Two instances of one filter
+ * are never equally fast, because their code and data have different addresses: every few rounds a new Envoy draws new
+ * addresses.
  */
 async function takeTurns(what, sides) {
   const names = Object.keys(sides);
@@ -164,8 +165,8 @@ async function takeTurns(what, sides) {
 }
 
 /**
- * How fast one side is relative to another in the same round: the other's processor time for a request over its own, and its
- * requests a second over the other's. Above 1, it is the faster one.
+ * Speed of one side relative to another in the same round: processor time per request of the other over its own, and its
+ * requests per second over those of the other. Above 1, it is the faster one.
  */
 function compare(measured, key, one, other) {
   const missing = [one, other].find((side) => !measured[side]);
@@ -174,7 +175,7 @@ function compare(measured, key, one, other) {
   figures[key] = { ...paired((own, others) => others.cpu / own.cpu), throughput: paired((own, others) => own.rate / others.rate) };
 }
 
-/** How much Envoy grows for each user whose token is exchanged and kept. A new Envoy for each round. */
+/** Growth of Envoy for each user whose exchanged token is cached, in bytes. Each round has a new Envoy. */
 async function memory() {
   const first = await provider.tokens(USERS);
   const tokens = await provider.tokens(USERS_IN_MEMORY);
@@ -205,8 +206,8 @@ async function parallel() {
 }
 
 /**
- * Calls at the token endpoint when a new user's first requests come all at once, and all get `status`. The endpoint's answer waits
- * until all are there. A new Envoy for each round, because failures are remembered.
+ * Calls at the token endpoint when the first requests of a new user come at once, and all get `status`. The endpoint answers
+ * when all requests have come. Each round has a new Envoy, because failures are remembered.
  */
 async function singleFlight(expected) {
   const rounds = [];
@@ -240,10 +241,10 @@ async function parallelFirstRequests(expected) {
 }
 
 /**
- * What a user's first request takes beyond the time that the provider takes for its own answer, by how the client proves
- * itself there: by its secret, or by an assertion (RFC 7523) that the module signs for this exchange. Envoy's `sign` signs
- * ES256 and RS256 for it; PS256, which Entra asks for, it does not know, and the module signs itself.
- * One request after the other: the client's, Envoy's and the provider's own connections are part of it.
+ * Latency of the first request of a user without the time that the provider takes for its own answer, by client authentication:
+ * a secret, or an assertion (RFC 7523) that the module signs for this exchange. Envoy's `sign` signs ES256 and RS256 for it; it
+ * does not support PS256, which Entra requires, so the module signs that itself. Requests come one after the other: the
+ * connections of client, Envoy and provider are part of the figure.
  */
 async function firstRequests() {
   const inPem = (type, options) => generateKeyPairSync(type, options).privateKey.export({ type: 'pkcs8', format: 'pem' });
@@ -283,8 +284,8 @@ async function firstRequests() {
 }
 
 /**
- * Calls at the token endpoint for one user who calls on while the caller's token comes to its end: with one worker, and with several,
- * each call on a new connection, so that they meet different workers.
+ * Calls at the token endpoint for one user who keeps calling while the subject token expires: with one worker, and with several,
+ * each call on a new connection, so that calls meet different workers.
  */
 async function lastSeconds() {
   const rounds = [];
@@ -310,7 +311,7 @@ async function lastSeconds() {
   figures.exchanges_in_last_30s_of_a_token = count('calls', rounds);
 }
 
-/** How the slowest of a hundred warm requests does before and after many more tokens than the cache holds, and what Envoy grows by. */
+/** 99th percentile of warm requests before and after many more tokens than the cache holds, and the growth of Envoy. */
 async function churn() {
   const warm = await provider.tokens(USERS);
   const warmFile = fileOf('warm', warm);
@@ -332,16 +333,16 @@ async function churn() {
       memory.push(anonymousMemory(envoy.pid));
     }
     const later = await p99s();
-    // No round of one belongs to a round of the other: they are paired as they came.
+    // Rounds of the two are independent: they are paired in their order.
     figures.p99_after_100k_tokens_vs_before = sample('ratio', later.map((p99, round) => p99 / earlier[round]));
-    // From the first quarter on, which is more than the cache holds.
+    // The cache is full after the first quarter.
     figures.memory_after_100k_tokens_vs_25k = count('ratio', [memory.at(-1) / memory[0]]);
   } finally {
     await envoy.stop();
   }
 }
 
-/** Fetches of keys that requests with keys that do not exist cause, beyond the first fetch. */
+/** Fetches of the JWKS that requests with unknown `kid`s cause, beyond the first fetch. */
 async function flood() {
   const [good] = await provider.tokens(1);
   const forged = [];
@@ -370,7 +371,7 @@ async function flood() {
   }
 }
 
-/** Takes over what something else has measured, if that was this module. */
+/** Adds the figures of another program, if it measured this module. */
 function leftBehind(key, file, writer, figure) {
   const path = join(results, file);
   const left = existsSync(path) ? JSON.parse(readFileSync(path, 'utf8')) : {};
@@ -378,13 +379,13 @@ function leftBehind(key, file, writer, figure) {
   else leaveOut(key, `${writer} has not run with this module`);
 }
 
-/** No figure, not even that of an earlier run. */
+/** Removes a figure, that of an earlier run as well. */
 function leaveOut(key, reason) {
   figures[key] = undefined;
   notes.push(`${reason}: ${key} is left out`);
 }
 
-/** The commit of the module to compare with, if it is there. */
+/** Commit of the other module, or undefined. */
 function before() {
   return existsSync(`${BEFORE}.commit`) ? readFileSync(`${BEFORE}.commit`, 'utf8').trim() : undefined;
 }

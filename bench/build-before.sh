@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds the module as it was at a commit, to be measured beside the present one. OUTPUT.commit names the commit.
+# Builds the module of a commit, for a comparison with the present one. OUTPUT.commit names the commit.
 #   bench/build-before.sh COMMIT OUTPUT
 set -eu
 cd "$(dirname "$0")/.."

@@ -1,17 +1,20 @@
-// What each module is told. Names of options change from commit to commit, so a module of another commit may need other ones.
+// Configurations of the modules. Names of options change from commit to commit, so a module of another commit may need other
+// names.
 import { validate } from '../tests/envoy/parts/envoy.mjs';
 import { bootstrap, cluster, listener, wasmFilter } from '../tools/envoy-config.mjs';
 
-/** Newest first; a module speaks the first one that it takes. A commit that renames an option adds one for those before it. */
+/**
+ * Newest first; a module gets the first one that it accepts. A commit that renames an option adds one for the commits before it.
+ */
 const DIALECTS = [
   { usual, audited: (...of) => ({ ...usual(...of), audit: { hits: true } }) },
-  // Before d3ad1f0, there was no audit.
+  // Commits before d3ad1f0 have no audit.
   { usual },
 ];
 
 const CLIENT_SECRET = { method: 'client_secret_post', secret: { inline: 'not-a-secret' } };
 
-/** What a module is configured with: as a rule, and with cached calls in the audit, too, unless it has none. */
+/** Configuration of a module, and the same with `audit.hits`, if it has that option. */
 export async function configurationsFor(module, provider) {
   const refusals = [];
   for (const { usual, audited } of DIALECTS) {

@@ -1,4 +1,4 @@
--- wrk: sends the tokens of a file in turn, and prints what came of it as one line of JSON.
+-- Script for wrk: sends the tokens of a file in turn and prints the result as one line of JSON.
 local requests = {}
 local turn = 0
 

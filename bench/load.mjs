@@ -1,4 +1,4 @@
-// Envoy under load: where it runs, what it is asked, and what that takes of the processor and of memory.
+// Envoy under load: start, requests, and their cost in processor time and memory.
 import { execFile } from 'node:child_process';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { Agent, request } from 'node:http';
@@ -13,15 +13,15 @@ import { bootstrap, cluster } from '../tools/envoy-config.mjs';
 export const run = promisify(execFile);
 export const CONNECTIONS = 16;
 const SCRIPT = fileURLToPath(new URL('load.lua', import.meta.url));
-// Where there are two cores, Envoy has one to itself and the load the other.
+// With two cores or more, Envoy has one to itself and the load has another.
 const [ENVOY_CPU, LOAD_CPU] = availableParallelism() > 1 ? [0, 1] : [0, 0];
 
-/** Keeps this process, and what it starts, away from Envoy's core. */
+/** Keeps this process and its children away from the core of Envoy. */
 export function pinLoad() {
   return pin(process.pid, LOAD_CPU);
 }
 
-/** Starts Envoy. One worker has a core of its own; several have them all. */
+/** Starts Envoy. One worker gets one core; several workers get all cores. */
 export async function start(provider, listeners, workers = 1) {
   const envoy = await startEnvoy(bootstrap(listeners, [cluster('provider', provider.port)]), { concurrency: workers });
   if (workers === 1) await pin(envoy.pid, ENVOY_CPU);
@@ -30,11 +30,11 @@ export async function start(provider, listeners, workers = 1) {
 
 async function pin(pid, cpu) {
   const tasks = () => run('taskset', ['--all-tasks', '--pid', '--cpu-list', String(cpu), String(pid)]);
-  // A thread may end while they are listed.
+  // taskset fails if a thread ends while it lists them.
   await tasks().catch(tasks);
 }
 
-/** A file of tokens, for `load`. */
+/** File of tokens for `load`. */
 export function fileOf(name, tokens) {
   const file = join(scratchFolder(), name);
   writeFileSync(file, `${tokens.join('\n')}\n`);
@@ -42,8 +42,8 @@ export function fileOf(name, tokens) {
 }
 
 /**
- * Lets wrk run for a while. Gives requests a second, the processor time that Envoy took for each in nanoseconds, the share of the
- * time in which it ran and the share in which it could have run but waited for its core, and the slowest of a hundred requests.
+ * Runs wrk. Returns requests per second, the processor time of Envoy per request in nanoseconds, the share of the time in which
+ * Envoy ran, the share in which it was runnable but waited for its core, and the 99th percentile of the latency.
  */
 export async function load(envoy, port, tokenFile, seconds) {
   const before = threads(envoy.pid);
@@ -56,8 +56,8 @@ export async function load(envoy, port, tokenFile, seconds) {
 }
 
 /**
- * What each thread of a process has run on a processor, and waited for one, so far; in nanoseconds. A thread that is running is up
- * to date only at its next tick, but the threads of an Envoy that nobody asks anything sleep.
+ * Time that each thread of a process has run on a processor and has waited for one, in nanoseconds. The kernel updates a running
+ * thread at its next tick only, but the threads of an idle Envoy sleep.
  */
 function threads(pid) {
   const folder = `/proc/${pid}/task`;
@@ -67,7 +67,7 @@ function threads(pid) {
   }));
 }
 
-/** A thread that has begun meanwhile counts from nothing; of one that has ended, nothing is known. */
+/** Difference of two readings. A thread that started in between counts from zero; a thread that ended is left out. */
 function since(before, now) {
   let [ran, waited] = [0, 0];
   for (const [thread, counted] of now) {
@@ -83,13 +83,13 @@ function readIfThere(file) {
   try {
     return readFileSync(file, 'utf8');
   } catch (error) {
-    // ESRCH is a thread that ended after its file was opened.
+    // ESRCH: the thread ended after its file was opened.
     if (error.code === 'ENOENT' || error.code === 'ESRCH') return '';
     throw error;
   }
 }
 
-/** Sends one request with each token, and again where the filter has no keys yet. */
+/** Sends one request with each token, and repeats those that came before the JWKS. */
 export async function everyoneIsServed(port, tokens) {
   const agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
   const waiting = [...tokens];
@@ -112,7 +112,7 @@ export async function ask(agent, port, token) {
   return response.statusCode;
 }
 
-/** Resident memory of a process that no file backs, in bytes. A module's memory is part of it. */
+/** Anonymous resident memory of a process in bytes. The memory of a module is part of it. */
 export function anonymousMemory(pid) {
   return Number(readFileSync(`/proc/${pid}/status`, 'utf8').match(/^RssAnon:\s+(\d+) kB$/m)[1]) * 1024;
 }

@@ -1,5 +1,5 @@
-// An Entra-shaped identity provider that does only what a measurement needs: it serves discovery and keys, and answers
-// each exchange at once. It checks nothing; tests/envoy holds the provider that does.
+// Identity provider in the form of Entra, with the least that a measurement needs: it serves discovery and keys, and answers
+// each exchange at once. It verifies nothing; the provider in tests/envoy does.
 import { constants, createHash, generateKeyPairSync, randomBytes, randomUUID, sign } from 'node:crypto';
 import { createServer } from 'node:http';
 import { promisify } from 'node:util';
@@ -7,7 +7,7 @@ import { promisify } from 'node:util';
 const signAsync = promisify(sign);
 const TENANT = '5f0c7a4e-9a0f-4c3e-8f5d-2b7f6f1f0c11';
 const AUDIENCE = 'c1b0a9d8-7e6f-4a5b-9c8d-0e1f2a3b4c5d';
-/** Exchanged tokens are as long as Entra's usually are. */
+/** Padding to the usual length of an Entra token. */
 const EXCHANGED_TOKEN_LENGTH = 1400;
 
 export async function startProvider() {
@@ -60,9 +60,9 @@ export async function startProvider() {
     audience: AUDIENCE,
     exchanges: () => exchanges,
     keyFetches: () => keyFetches,
-    /** How long the last exchange took here, from its header to its answer. */
+    /** Duration of the last exchange here, from its header to its answer, in milliseconds. */
     tookMs: () => Number(took) / 1e6,
-    /** Keeps the answers to exchanges back until the function that is returned is called; with `failing`, they are 503 then. */
+    /** Holds the answers to exchanges until the returned function is called; with `failing`, they are 503. */
     hold({ failing = false } = {}) {
       held = Promise.withResolvers();
       return () => {
@@ -70,7 +70,7 @@ export async function startProvider() {
         held = null;
       };
     },
-    /** Access tokens of `count` different users, with the claims that Entra's have. */
+    /** Access tokens of `count` different users, with the claims of Entra. */
     tokens(count, { algorithm: alg = 'RS256', lifetime = 3600 } = {}) {
       const header = encode({ typ: 'JWT', alg, kid: keys[alg].jwk.kid });
       const now = Math.floor(Date.now() / 1000);
@@ -105,7 +105,7 @@ export async function startProvider() {
   };
 }
 
-/** A key as it is published, and as Node signs with it. */
+/** Key in its published form and in its signing form. */
 function signingKey({ privateKey, publicKey }, alg, options) {
   const kid = randomBytes(20).toString('base64url');
   return { jwk: { ...publicKey.export({ format: 'jwk' }), use: 'sig', kid, ...(alg && { alg }) }, signer: { key: privateKey, ...options } };
@@ -115,7 +115,7 @@ function encode(value) {
   return Buffer.from(JSON.stringify(value)).toString('base64url');
 }
 
-/** A different token for each form, without the cost of a signature. */
+/** A different token for each form parameter set, without the cost of a signature. */
 function exchangedToken(form) {
   const seed = createHash('sha512').update(form).digest('base64url');
   return seed.repeat(Math.ceil(EXCHANGED_TOKEN_LENGTH / seed.length)).slice(0, EXCHANGED_TOKEN_LENGTH);

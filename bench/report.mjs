@@ -1,11 +1,12 @@
-// What was measured, as tables with goals, and as target/bench/latest.json.
+// Figures as tables with goals, and as target/bench/latest.json.
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { ENVOY } from '../tests/envoy/parts/envoy.mjs';
+import { BUDGET } from '../tools/module-size.mjs';
 import { run } from './load.mjs';
 import { median, verdict } from './statistics.mjs';
 
-/** Goals of comparisons with the module of one commit. */
+/** Goals of comparisons with the module of another commit. */
 const GOALS_AGAINST = {
   '8f793a7e0534fec44d5070175329e90215b26700': {
     warm_vs_before: ['≥', 1.10],
@@ -27,9 +28,10 @@ const GOALS = {
   jwks_fetches_in_unknown_kid_flood: ['≤', 1],
   exchanges_in_soak_over_minimum: ['≤', 1],
   reloads_over_all_ways_of_waiting: ['=', 0],
+  module_bytes: ['≤', BUDGET],
 };
 
-/** Prints what the turns of each side were. */
+/** Prints the turns of each side. */
 export function printTurns(what, measured) {
   const row = (name, cells) => console.log(name.padEnd(24) + cells.map((cell) => cell.padStart(12)).join(''));
   console.log('');
@@ -49,8 +51,8 @@ export function printTurns(what, measured) {
 }
 
 /**
- * Prints the figures with their goals, and writes them down. Those of an earlier run with the same modules are kept where this run
- * did not measure them.
+ * Prints the figures with their goals, and writes them to the file. Figures of an earlier run with the same modules stay if this
+ * run did not measure them.
  */
 export async function report(path, figures, notes, about) {
   const { stdout: version } = await run(ENVOY, ['--version']);

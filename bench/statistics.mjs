@@ -1,6 +1,6 @@
-// The arithmetic of the measurements: the order of turns, medians with their intervals, and goals.
+// Statistics of the measurements: order of turns, medians with their intervals, and goals.
 
-/** Fewer rounds than these have no interval: six values lie all on one side of the median once in 32 times. */
+/** Minimum number of rounds for an interval: six values lie all on one side of the median once in 32 times. */
 export const FEWEST_ROUNDS = 6;
 const CONFIDENCE = 0.95;
 
@@ -11,16 +11,16 @@ export function median(numbers) {
 }
 
 /**
- * The interval that holds the median of what the numbers were drawn from in at least 95 % of all cases; null for fewer than six.
+ * Interval that holds the median of the distribution in at least 95 % of all cases; null for fewer than six numbers.
  *
- * Its ends are two of the numbers: the k-th lowest and the k-th highest. The median lies outside only where fewer than k numbers
- * fell on one side of it, and each falls there like a coin, however they are distributed. Rounds that something else on the machine
- * disturbed are far off and not symmetric, which an interval made of a standard deviation takes for doubt about all others; and a
- * bootstrap of the median of a dozen rounds is too narrow.
+ * Its ends are two of the numbers: the k-th lowest and the k-th highest. The median lies outside only if fewer than k numbers
+ * are on one side of it, and the side of each number is a fair coin for any distribution. A disturbed round is an outlier on one
+ * side: a standard deviation would widen the interval for all rounds, and a bootstrap of the median of a dozen rounds is too
+ * narrow.
  */
 export function interval(numbers) {
   const count = numbers.length;
-  // The chance that exactly `below` of all numbers are below the median, and the chance that at most so many are.
+  // Probability that exactly `below` of all numbers are below the median, and probability of at most that many.
   let exactly = 0.5 ** count;
   let atMost = exactly;
   let below = 0;
@@ -36,9 +36,9 @@ export function interval(numbers) {
 }
 
 /**
- * The order in which `count` sides take their turns in a round. In each pair of rounds, every side is once before and once after every
- * other one. In `count` rounds, or twice as many where `count` is odd, every side follows at once every other one equally often
- * (a Williams design), because a side may leave caches and queues behind that the next one finds.
+ * Order in which `count` sides take their turns in a round. In each pair of rounds, each side is once before and once after each
+ * other side. In `count` rounds (twice as many if `count` is odd), each side follows each other side directly equally often (a
+ * Williams design), because a side leaves caches and queues behind for the next one.
  */
 export function turns(count, round) {
   const zigzag = Array.from({ length: count }, (_, at) => (at % 2 ? (at + 1) / 2 : count - at / 2) % count);
@@ -46,18 +46,18 @@ export function turns(count, round) {
   return round % 2 ? order.reverse() : order;
 }
 
-/** What was measured in several rounds: the median, and its interval. */
+/** Measured figure: the median of several rounds and its interval. */
 export function sample(unit, rounds) {
   const rounded = rounds.map((number) => Number(number.toPrecision(6)));
   return { value: median(rounded), interval: interval(rounded), unit, rounds: rounded };
 }
 
-/** What was counted: the highest of all rounds. It has no interval. */
+/** Counted figure: the highest of all rounds. It has no interval. */
 export function count(unit, rounds) {
   return { value: Math.max(...rounds), unit, rounds };
 }
 
-/** `reached` or `missed` where the whole interval is on one side of the goal, or what was counted is; `undecided` otherwise. */
+/** `reached` or `missed` if the whole interval, or the count, is on one side of the goal; `undecided` otherwise. */
 export function verdict(figure, [sign, goal]) {
   if (figure.interval === null) return 'undecided';
   const meets = { '≥': (value) => value >= goal, '≤': (value) => value <= goal, '=': (value) => value === goal }[sign];

@@ -6,22 +6,22 @@ import { count, FEWEST_ROUNDS, interval, median, sample, turns, verdict } from '
 const upTo = (most) => Array.from({ length: most }, (_, at) => at + 1);
 
 describe('the interval of a median', () => {
-  // One more than the critical values of the two-sided sign test at 5 %.
+  // Critical values of the two-sided sign test at 5 %, plus one.
   const RANKS = { 6: 1, 7: 1, 8: 1, 9: 2, 10: 2, 11: 2, 12: 3, 15: 4, 16: 4, 17: 5, 20: 6, 24: 7, 25: 8, 30: 10, 40: 14, 50: 18 };
   for (const [rounds, rank] of Object.entries(RANKS)) {
-    it(`ends at rank ${rank} from below and above in ${rounds} rounds`, () => {
+    it(`the interval ends at rank ${rank} from below and above of ${rounds}`, () => {
       assert.deepEqual(interval(upTo(Number(rounds)).reverse()), [rank, Number(rounds) + 1 - rank]);
     });
   }
 
-  it('does not exist for fewer rounds than six', () => {
+  it('fewer rounds than six have no interval', () => {
     assert.equal(FEWEST_ROUNDS, 6);
     for (const rounds of upTo(5)) assert.equal(interval(upTo(rounds)), null);
   });
 
-  it('holds the true median 95 times in 100, whatever is drawn from', () => {
+  it('the interval holds the median of any distribution 95 times in 100', () => {
     const random = randomNumbers(20_261_127);
-    // The medians of these are 0.5, 1 and the same 1 where a tenth of all rounds is disturbed, by half upwards and by half downwards.
+    // The medians of these are 0.5, 1 and again 1 with a tenth of the rounds disturbed, half upwards and half downwards.
     const kinds = {
       even: [() => random(), 0.5],
       skewed: [() => -Math.log2(random()), 1],
@@ -39,7 +39,7 @@ describe('the interval of a median', () => {
     }
   });
 
-  it('is not moved by a few rounds that were disturbed', () => {
+  it('a few disturbed rounds do not move the interval', () => {
     const calm = upTo(24).map((at) => 1 + at / 1000);
     const disturbed = calm.with(0, 50).with(1, 0.01).with(2, 30);
     const [low, high] = interval(disturbed);
@@ -49,7 +49,7 @@ describe('the interval of a median', () => {
 
 describe('the turns of a round', () => {
   for (const sides of [2, 5, 6, 7, 8]) {
-    it(`let each of ${sides} sides go before and after each other one, in any two rounds`, () => {
+    it(`each of ${sides} sides is before and after each other in two rounds`, () => {
       for (let round = 0; round < 20; round += 2) {
         const [one, other] = [turns(sides, round), turns(sides, round + 1)];
         assert.deepEqual(one.toSorted((a, b) => a - b), upTo(sides).map((side) => side - 1));
@@ -59,7 +59,7 @@ describe('the turns of a round', () => {
       }
     });
 
-    it(`let each of ${sides} sides follow at once each other one equally often`, () => {
+    it(`each of ${sides} sides follows each other one equally often`, () => {
       const rounds = sides % 2 ? 2 * sides : sides;
       const followed = {};
       for (let round = 0; round < rounds; round += 1) {
@@ -75,30 +75,30 @@ describe('the turns of a round', () => {
 describe('a goal', () => {
   const between = (low, high) => ({ ...sample('ratio', upTo(6)), interval: [low, high] });
 
-  it('is missed only where the whole interval is on the wrong side', () => {
+  it('a goal is missed if the whole interval is on the wrong side', () => {
     assert.equal(verdict(between(0.8, 0.909), ['≥', 0.91]), 'missed');
     assert.equal(verdict(between(0.8, 0.91), ['≥', 0.91]), 'undecided');
     assert.equal(verdict(between(1.01, 1.2), ['≤', 1]), 'missed');
     assert.equal(verdict(between(1, 1.2), ['≤', 1]), 'undecided');
   });
 
-  it('is reached only where the whole interval is on the right side', () => {
+  it('a goal is reached if the whole interval is on the right side', () => {
     assert.equal(verdict(between(0.91, 1), ['≥', 0.91]), 'reached');
     assert.equal(verdict(between(0.8, 1), ['≤', 1]), 'reached');
   });
 
-  it('is undecided where there were too few rounds for an interval', () => {
+  it('a goal is undecided with too few rounds for an interval', () => {
     assert.equal(verdict(sample('ratio', [2, 2, 2, 2, 2]), ['≥', 1]), 'undecided');
   });
 
-  it('is held against the worst round of what is counted', () => {
+  it('a goal of a count is compared with the worst round', () => {
     assert.equal(verdict(count('calls', [1, 1, 1]), ['=', 1]), 'reached');
     assert.equal(verdict(count('calls', [1, 2, 1]), ['=', 1]), 'missed');
     assert.equal(verdict(count('reloads', [0]), ['=', 0]), 'reached');
   });
 });
 
-it('a median of an even number of rounds is in the middle of two', () => {
+it('the median of an even number of rounds is in the middle of two', () => {
   assert.equal(median([10, 2, 9, 1]), 5.5);
   assert.equal(median([10, 2, 1]), 2);
 });

@@ -1,7 +1,7 @@
-// Measures how long it takes to refuse all who wait in a worker at once, from the provider's answer to the last of them, and
-// writes target/bench/refusals.json. `make test-envoy` shows that all of them are answered, in every way of waiting.
+// Measures the time to refuse all waiting requests of a worker, from the answer of the provider to the last refusal, and writes
+// target/bench/refusals.json. `make test-envoy` shows that all of them are answered, for each kind of wait.
 //
-//   REFUSALS_ROUNDS (15)  ONBEHALF_WASM  ENVOY
+// REFUSALS_ROUNDS (15)  ONBEHALF_WASM  ENVOY
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -18,7 +18,7 @@ import { sendManyFields } from '../tests/envoy/parts/raw-http2.mjs';
 const run = promisify(execFile);
 const results = fileURLToPath(new URL('../target/bench', import.meta.url));
 const ROUNDS = Number(process.env.REFUSALS_ROUNDS ?? 15);
-/** The bounds of the engine: so many wait in a worker, and so many of them for one token. */
+/** Limits of the engine: waiting requests of a worker, and of one token. */
 const WAITING = 1024;
 const FOR_A_TOKEN = 256;
 
@@ -45,7 +45,7 @@ const figures = {
 writeFileSync(`${results}/refusals.json`, `${JSON.stringify(figures, undefined, 2)}\n`);
 console.log(`refusals_of_1024_waiting_ms ${value.toFixed(1)} (${lowest.toFixed(1)} to ${highest.toFixed(1)}) of ${ROUNDS} rounds`);
 
-/** Milliseconds from the answers to the exchanges that all wait for to the last refusal. */
+/** Milliseconds from the answers to the exchanges to the last refusal. */
 async function refuse(round) {
   const place = scene.provider.place(`round${round}`);
   const [listener] = await scene.listen(configurationOf(place));
@@ -62,7 +62,7 @@ async function refuse(round) {
   ]);
   const refused = sendManyFields(listener.port, requests);
   await scene.isActive(listener, WAITING);
-  // What else there was to do is done.
+  // Other work of the module is done after this pause.
   await pause(300);
   const released = performance.now();
   hold.release();

@@ -1,37 +1,51 @@
-//! `onbehalf`: a proxy-wasm filter for Envoy that turns the token a user comes with into the token that the
-//! upstream wants.
+//! `onbehalf`: a proxy-wasm filter for Envoy. It validates the token of a caller, exchanges it at the identity provider for a
+//! token that is meant for the upstream, and forwards the request with that token.
 //!
 //! # The contract
 //!
-//! 1. The inbound token never reaches the upstream: it is exchanged or removed, or the request is refused. There is
-//!    no fall-back to the inbound token, to a service account or to another user's token. The one way around is the
-//!    operator's word for one resource and the users of one provider (`token: forwarded` with the profile `none`), of
-//!    which the log warns: what they come with goes on as it came, once it is validated, and nothing is ever exchanged
-//!    for it.
-//! 2. A request is decided by pure code ([`engine`]), which does no I/O, reads no clock and does not know that
-//!    proxy-wasm exists.
-//! 3. What a request lacks (keys, a token) is fetched once for everyone who lacks it, by the root context, and
-//!    survives the request that first asked.
-//! 4. No input can trap the VM: a trap loses every request that is paused in that worker.
-//! 5. What differs between identity providers is in [`idp`], and nothing outside it names one.
+//! 1. The caller's token never reaches the upstream. It is exchanged or removed, or the request is refused. There is no
+//!    fall-back to the caller's token, to a service account or to the token of another user. The one exception is explicit:
+//!    the operator can forward the callers' own tokens for one resource and the users of one provider, with a profile that
+//!    only validates. The log warns of it.
+//! 2. Pure code decides a request ([`engine`]). It does no I/O, reads no clock and does not know proxy-wasm.
+//! 3. A fact that a request lacks (keys, a token) is fetched once for all requests that lack it, by the root context. The fetch
+//!    outlives the request that started it.
+//! 4. No input can trap the VM. A trap loses every request that is paused in that worker.
+//! 5. The folder [`provider`] holds everything in which identity providers differ. No other folder names one.
 //!
-//! # The flow
+//! # The pipeline
+//!
+//! Each step is a file of [`engine`]. A step that lacks a fact stops the pipeline; it runs again from the top when the fact is
+//! there, and cached results make that cheap.
 //!
 //! ```text
-//!            on_http_request_headers              on_tick · on_queue_ready · on_http_call_response
-//!                       │                                             │
-//!  shell            stream ──────────────┐            ┌───────────── root
-//!                       │ Request        │ Step       │ Reply         │ Call
-//!  ─────────────────────┼────────────────┼────────────┼───────────────┼──────────────────────────
-//!  engine               ▼                │            ▼               │
-//!               decide(request, facts, now)        flights: what is being fetched, who waits
-//!               select → authenticate → authorize → exchange
-//!                       │
-//!            Forward(edits) · Answer · Wait for keys or a token
+//!  filter::stream      on_http_request_headers: the header block in one hostcall
+//!  ────────────────────────────────────────────────────────────────────────────────────────────────────
+//!  engine::pipeline    route              resource of host and path; metadata; unauthenticated paths
+//!                      credentials        the one token, and no copy of it elsewhere
+//!                      authenticate       form, issuer, claims, key, signature          ─► lacks keys
+//!                      authorize          audience, sender constraint, provider, scopes
+//!                      exchanged_token    delegation, cache key, look-up                ─► lacks a token
+//!                      (proof of use)     the caller's DPoP proof is used up
+//!                      upstream_proof     DPoP proof for the upstream
+//!                      header_mutations   Forward · Respond · Pause
+//!  ────────────────────────────────────────────────────────────────────────────────────────────────────
+//!  engine::fetch       in_flight          one fetch for all that lack the same fact
+//!                      token_exchange     callouts of one exchange, in a row
+//!                      on_callout_result  what a result says is stored; waiting requests are decided again
+//!  ────────────────────────────────────────────────────────────────────────────────────────────────────
+//!  filter::root        on_tick · on_queue_ready · on_http_call_response: dispatches callouts, continues requests
 //! ```
 //!
-//! Attacker bytes end in [`token`], [`path`] and [`json`]; operator bytes end in [`config`]; every "no" is a row
-//! of the table in [`refusal`].
+//! # Reading order
+//!
+//! 1. `engine/mod.rs`, the surface: requests, callout results and ticks in; decisions and callouts out.
+//! 2. `engine/pipeline.rs`, sixty lines, and then its steps.
+//! 3. `provider/profile.rs`, what a provider may do in its own way, and `provider/rfc8693.rs`, the standard.
+//! 4. [`refusal`]: every refusal is a row of one table. `config/options.rs`: every option is a row of another.
+//!
+//! Attacker bytes end in [`jose`], [`dpop`], [`path`] and [`json`]; operator bytes end in [`config`].
+//! `docs/architecture.md` has the layers of the folders, which `make lint` checks, and `docs/glossary.md` the words.
 
 pub mod cache;
 pub mod config;

@@ -1,17 +1,17 @@
-// The smallest Envoy configurations that run a filter.
+// Minimal Envoy configurations that run a filter.
 
-/** A bootstrap configuration, with the admin interface on a free port. */
+/** Bootstrap configuration with the admin interface on a free port. */
 export function bootstrap(listeners, clusters) {
   return { admin: { address: address(0) }, static_resources: { listeners, clusters } };
 }
 
-/** The port that each listener got, by the listener's name. */
+/** Ports of the listeners, by name. */
 export async function ports(envoy) {
   const { listener_statuses: listeners } = JSON.parse(await envoy.get('/listeners?format=json'));
   return Object.fromEntries(listeners.map(({ name, local_address: local }) => [name, local.socket_address.port_value]));
 }
 
-/** A listener on a free port that runs `filters`, and then answers every request with 200 itself or sends it to a cluster. */
+/** Listener on a free port that runs `filters`, and then answers each request with 200 itself or forwards it to a cluster. */
 export function listener(name, filters, upstream) {
   const end = upstream ? { route: { cluster: upstream } } : { direct_response: { status: 200, body: { inline_string: 'ok' } } };
   return {
@@ -43,7 +43,7 @@ export function listener(name, filters, upstream) {
   };
 }
 
-/** The HTTP filter for a Wasm module on disk. `name` also keeps its VM apart from the others. */
+/** HTTP filter with a Wasm module from disk. `name` also separates its VM from the others. */
 export function wasmFilter(name, path, configuration, environment = []) {
   return {
     name,
@@ -64,7 +64,7 @@ export function wasmFilter(name, path, configuration, environment = []) {
   };
 }
 
-/** A cluster with one loopback endpoint. */
+/** Cluster with one loopback endpoint. */
 export function cluster(name, port) {
   return {
     name,

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Runs the fuzz targets one after another: FUZZ_TARGETS (all), for FUZZ_SECONDS (60) each. Says for each how many inputs
-# were tried, how many edges of the code they reached and what was found; fails if anything was.
+# Runs the fuzz targets in FUZZ_TARGETS (default: all) in sequence, for FUZZ_SECONDS (default: 60) each. Prints the number of
+# executions, covered edges and new findings of each target. Fails if a target has a finding.
 set -eu
 cd "$(dirname "$0")/../fuzz"
 seconds=${FUZZ_SECONDS:-60}
 targets=${FUZZ_TARGETS:-$(cd fuzz_targets && ls -- *.rs | sed 's/\.rs$//')}
 triple=x86_64-unknown-linux-gnu
 
-# No sanitizer: the filter has no unsafe code, and this way the pinned compiler will do.
+# No sanitizer: the filter has no unsafe code, and the pinned stable compiler can build without one.
 cargo fuzz build --sanitizer none --target "$triple"
 
 running=
@@ -20,8 +20,8 @@ for target in $targets; do
     mkdir -p "corpus/$target" "artifacts/$target"
     before=$(ls "artifacts/$target" | wc -l)
     log=target/$target.log
-    # What an input grows to is bounded by what the filter reads of a token, a third over; the longest run by far more
-    # than the slowest key takes.
+    # Maximum input size: the filter's limit for a token plus a third. Maximum time for one input: far above the slowest
+    # verification.
     "target/$triple/release/$target" "corpus/$target" "seeds/$target" -artifact_prefix="artifacts/$target/" \
         -max_total_time="$seconds" -max_len=20000 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 >"$log" 2>&1 &
     running=$!

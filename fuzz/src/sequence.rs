@@ -206,7 +206,7 @@ impl Run {
                     let (reply, _) = scripted(reply, call, &mut self.serial);
                     let engine = &mut self.workers[*worker];
                     let had_work = engine.has_work();
-                    engine.reply(*flight, &reply, self.now);
+                    engine.callout_result(*flight, &reply, self.now);
                     assert_eq!(engine.has_work(), had_work, "a call ended twice");
                 }
             }
@@ -237,7 +237,7 @@ impl Run {
                 let id = waiting.keys().copied().nth(usize::from(*which) / 2 % waiting.len().max(1));
                 if let Some(id) = id {
                     waiting.remove(&id);
-                    self.workers[worker].gone(id);
+                    self.workers[worker].request_closed(id);
                 }
             }
         }

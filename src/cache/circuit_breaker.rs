@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::cache::backoff::jittered;
 use crate::cache::exchanged_tokens::TokenKey;
 use crate::crypto::Crypto;
-use crate::provider::{Provider, TokenExchangeTarget};
+use crate::provider::{Provider, ProviderId, TokenExchangeTarget};
 use crate::refusal::Reason;
 use crate::shared::SharedStore;
 use crate::time::UnixTime;
@@ -35,7 +35,7 @@ pub(crate) struct CircuitBreakers(Vec<(BreakerKey, Breaker)>);
 /// Where exchanges of a tenant's users go.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct BreakerKey {
-    pub(crate) provider: usize,
+    pub(crate) provider: ProviderId,
     /// See [`place`].
     pub(crate) place: Option<String>,
 }
@@ -87,14 +87,19 @@ pub(crate) struct BreakerContext<'a> {
 
 impl CircuitBreakers {
     /// For how long nobody asks, and why.
-    pub(crate) fn closed(&self, provider: usize, place: Option<&str>, now: UnixTime) -> Option<(Reason, Duration)> {
+    pub(crate) fn closed(
+        &self,
+        provider: ProviderId,
+        place: Option<&str>,
+        now: UnixTime,
+    ) -> Option<(Reason, Duration)> {
         let state = self.state(provider, place).filter(|state| now < state.until)?;
         let reason = if state.throttles { Reason::ProviderThrottled } else { Reason::ProviderUnavailable };
         Some((reason, state.until.since(now)))
     }
 
     /// Whether a token may be renewed now.
-    pub(crate) fn may_renew(&self, provider: usize, place: Option<&str>, key: &TokenKey, now: UnixTime) -> bool {
+    pub(crate) fn may_renew(&self, provider: ProviderId, place: Option<&str>, key: &TokenKey, now: UnixTime) -> bool {
         self.closed(provider, place, now.minus(key.share_of(AFTERWARDS))).is_none()
     }
 
@@ -235,7 +240,7 @@ impl CircuitBreakers {
         next
     }
 
-    fn state(&self, provider: usize, place: Option<&str>) -> Option<&Breaker> {
+    fn state(&self, provider: ProviderId, place: Option<&str>) -> Option<&Breaker> {
         let is = |endpoint: &BreakerKey| endpoint.provider == provider && endpoint.place.as_deref() == place;
         self.0.iter().find(|(endpoint, _)| is(endpoint)).map(|(_, state)| state)
     }

@@ -10,6 +10,7 @@ use crate::cache::jwks_record::{JwksRecord, LONGEST_BACKOFF, LONGEST_REFRESH, RE
 use crate::crypto::Crypto;
 use crate::jose::KeySet;
 use crate::provider::{Endpoints, Provider};
+use crate::resource::ResourceId;
 use crate::shared::{SharedKey, SharedStore};
 use crate::time::UnixTime;
 use crate::url::Url;
@@ -41,7 +42,7 @@ pub(crate) struct JwksCache {
     /// How long a fetch keeps its lease, from each of its calls on.
     lease: Duration,
     /// For each resource, the digest of what shapes its tokens beside the subject token. Rests on the endpoints.
-    shapes: Vec<(usize, KeyPrefix)>,
+    shapes: Vec<(ResourceId, KeyPrefix)>,
 }
 
 /// Why keys are to be fetched.
@@ -102,7 +103,11 @@ impl JwksCache {
     }
 
     /// The shape of the tokens for a resource; `make` is called the first time. `None`: the endpoints are not known.
-    pub(crate) fn shape(&mut self, resource: usize, make: impl FnOnce(&Endpoints) -> KeyPrefix) -> Option<&KeyPrefix> {
+    pub(crate) fn shape(
+        &mut self,
+        resource: ResourceId,
+        make: impl FnOnce(&Endpoints) -> KeyPrefix,
+    ) -> Option<&KeyPrefix> {
         let endpoints = self.endpoints.as_ref()?;
         if !self.shapes.iter().any(|(index, _)| *index == resource) {
             self.shapes.push((resource, make(endpoints)));

@@ -3,9 +3,12 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+
 use crate::cache::exchanged_tokens::{Fingerprint, TokenKey};
 use crate::cache::lru::{Lru, cache};
 use crate::cache::verified_tokens::UserFingerprint;
+use crate::resource::ResourceId;
 use crate::time::UnixTime;
 
 /// A token that its upstream rejects is exchanged anew once in so long, for each user token and target.
@@ -36,7 +39,7 @@ pub(crate) struct RejectedTokens {
     /// What was dropped last for each user token and target. It runs out with its cache.
     dropped: Lru<TokenKey, Dropped>,
     /// By the index of the resource.
-    resources: Vec<ResourceRejections>,
+    resources: FxHashMap<ResourceId, ResourceRejections>,
 }
 
 /// A token that was dropped.
@@ -110,17 +113,14 @@ impl ResourceRejections {
 
 impl RejectedTokens {
     /// Room for so many tokens, at so many resources.
-    pub(crate) fn new(most: usize, resources: usize) -> Self {
-        Self {
-            dropped: cache(NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN)),
-            resources: std::iter::repeat_with(ResourceRejections::new).take(resources).collect(),
-        }
+    pub(crate) fn new(most: usize) -> Self {
+        Self { dropped: cache(NonZeroUsize::new(most).unwrap_or(NonZeroUsize::MIN)), resources: FxHashMap::default() }
     }
 
     /// What was rejected stays so; what is said of when does not.
     pub(crate) fn clock_went_back(&mut self) {
         self.dropped.iter_mut().for_each(|(_, dropped)| dropped.at = UnixTime::default());
-        self.resources.iter_mut().for_each(ResourceRejections::clock_went_back);
+        self.resources.values_mut().for_each(ResourceRejections::clock_went_back);
     }
 
     /// Another worker has dropped a token. A message that comes late changes nothing.
@@ -129,17 +129,17 @@ impl RejectedTokens {
         if self.dropped.peek(&rejected.key).is_none_or(|dropped| dropped.at <= at) {
             let dropped = Dropped { at, mark: rejected.mark, is_for_claims: rejected.is_for_claims };
             self.dropped.put(rejected.key, dropped);
-            let resource = usize::try_from(rejected.resource).ok().and_then(|index| self.resources.get_mut(index));
-            if let (Some(resource), Some(claims)) = (resource, &rejected.claims) {
+            if let Some(claims) = &rejected.claims {
+                let resource = self.resources.entry(rejected.resource).or_insert_with(ResourceRejections::new);
                 resource.claims.put(rejected.key, claims.clone());
             }
         }
     }
 
     /// What other workers have to know of a token that was dropped.
-    pub(crate) fn dropped(&self, resource: usize, key: &TokenKey) -> Option<TokenRejected> {
+    pub(crate) fn dropped(&self, resource: ResourceId, key: &TokenKey) -> Option<TokenRejected> {
         let Dropped { at, mark, is_for_claims } = *self.dropped.peek(key)?;
-        let (claims, resource) = (self.claims(resource, key), u32::try_from(resource).ok()?);
+        let claims = self.claims(resource, key);
         Some(TokenRejected { key: *key, mark, at, is_for_claims, resource, claims })
     }
 
@@ -149,13 +149,13 @@ impl RejectedTokens {
     }
 
     /// What the upstream of a resource wants the next token of that key to have in it.
-    pub(crate) fn claims(&self, resource: usize, key: &TokenKey) -> Option<Box<str>> {
-        self.resources.get(resource)?.claims.peek(key).cloned()
+    pub(crate) fn claims(&self, resource: ResourceId, key: &TokenKey) -> Option<Box<str>> {
+        self.resources.get(&resource)?.claims.peek(key).cloned()
     }
 
     /// It cannot be asked for.
-    pub(crate) fn forget_claims(&mut self, resource: usize, key: &TokenKey) {
-        if let Some(resource) = self.resources.get_mut(resource) {
+    pub(crate) fn forget_claims(&mut self, resource: ResourceId, key: &TokenKey) {
+        if let Some(resource) = self.resources.get_mut(&resource) {
             resource.claims.pop(key);
         }
     }
@@ -165,15 +165,13 @@ impl RejectedTokens {
     pub(crate) fn judge(
         &mut self,
         SentToken { key, mark, user }: SentToken,
-        (resource, at): (usize, UnixTime),
+        (resource, at): (ResourceId, UnixTime),
         in_use: Option<Fingerprint>,
         claims: Option<String>,
         now: UnixTime,
     ) -> RejectionOutcome {
         let before = self.dropped.get(&key).copied();
-        let Some(tally) = self.resources.get_mut(resource) else {
-            return RejectionOutcome::StaysInUse;
-        };
+        let tally = self.resources.entry(resource).or_insert_with(ResourceRejections::new);
         if before.is_some_and(|before| at <= before.at) || in_use.is_some_and(|in_use| in_use != mark) {
             return RejectionOutcome::Superseded;
         }
@@ -210,7 +208,7 @@ pub(crate) struct TokenRejected {
     /// Whether another was dropped not long before, and this one because claims were wanted.
     pub(crate) is_for_claims: bool,
     /// The index of the resource. Workers whose configuration differs may have another one there, but not with this key.
-    pub(crate) resource: u32,
+    pub(crate) resource: ResourceId,
     /// The claims that the next token must have in it, if the upstream has said: whichever worker asks for it.
     pub(crate) claims: Option<Box<str>>,
 }

@@ -4,21 +4,21 @@ use std::cell::RefCell;
 use std::hash::BuildHasher as _;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
-use std::time::Duration;
 
 use rustc_hash::FxBuildHasher;
 
 use crate::cache::exchanged_tokens::TokenKey;
 use crate::cache::lru::{Lru, cache};
 use crate::jose::{ActorClaim, Claims, Confirmation};
-use crate::provider::Caller;
+use crate::provider::{Caller, Provider};
+use crate::resource::ResourceId;
 use crate::resource::admission::Admission;
 use crate::telemetry::CallerFacts;
 use crate::time::UnixTime;
 
 /// A token that was found good.
 pub(crate) struct VerifiedToken {
-    pub(crate) provider: usize,
+    pub(crate) provider: Rc<Provider>,
     /// `iss` in the provider's own spelling, where it has several issuers.
     pub(crate) issuer: Option<Rc<str>>,
     pub(crate) caller: Caller,
@@ -47,7 +47,7 @@ pub(crate) struct UserFingerprint(u64);
 /// A resource that was asked for with a token, and what was found out once for all requests.
 #[derive(Default)]
 struct Use {
-    resource: usize,
+    resource: ResourceId,
     /// Where its exchanged token is.
     key: Option<TokenKey>,
     /// Who is calling what.
@@ -112,45 +112,39 @@ const fn size(token: &str) -> usize {
 
 impl VerifiedToken {
     /// `scopes`: those that resources ask for.
-    pub(crate) fn new(
-        provider: usize,
-        caller: Caller,
-        claims: Claims<'_>,
-        scopes: &[Rc<str>],
-        leeway: Duration,
-    ) -> Self {
+    pub(crate) fn new(provider: &Rc<Provider>, caller: Caller, claims: Claims<'_>, scopes: &[Rc<str>]) -> Self {
         let granted = claims.scopes.unwrap_or_default();
         Self {
-            provider,
+            provider: provider.clone(),
             issuer: None,
-            user: UserFingerprint(FxBuildHasher.hash_one((provider, &caller.user))),
+            user: UserFingerprint(FxBuildHasher.hash_one((provider.id, &caller.user))),
             caller,
             admission: Admission::default(),
             scopes: scopes.iter().filter(|scope| granted.contains(&&***scope)).cloned().collect(),
             confirmation: claims.confirmation,
             may_act: claims.may_act.map(Box::new),
             expires: claims.expires,
-            accepted_until: claims.expires.plus(leeway),
+            accepted_until: claims.expires.plus(provider.leeway),
             uses: RefCell::default(),
         }
     }
 
     /// The key of its exchanged token for a resource; `make` is called the first time.
-    pub(crate) fn key_for(&self, resource: usize, make: impl FnOnce() -> TokenKey) -> TokenKey {
+    pub(crate) fn key_for(&self, resource: ResourceId, make: impl FnOnce() -> TokenKey) -> TokenKey {
         self.at(resource, |at| *at.key.get_or_insert_with(make))
     }
 
     /// Who is calling a resource with it; `make` is called the first time.
-    pub(crate) fn facts_at(&self, resource: usize, make: impl FnOnce() -> CallerFacts) -> CallerFacts {
+    pub(crate) fn facts_at(&self, resource: ResourceId, make: impl FnOnce() -> CallerFacts) -> CallerFacts {
         self.at(resource, |at| at.facts.get_or_insert_with(make).clone())
     }
 
     /// Whether it is the first time that this is asked for a resource: when it goes on to that without an exchange.
-    pub(crate) fn is_first_at(&self, resource: usize) -> bool {
+    pub(crate) fn is_first_at(&self, resource: ResourceId) -> bool {
         self.at(resource, |at| !std::mem::replace(&mut at.is_forwarded, true))
     }
 
-    fn at<T>(&self, resource: usize, act: impl FnOnce(&mut Use) -> T) -> T {
+    fn at<T>(&self, resource: ResourceId, act: impl FnOnce(&mut Use) -> T) -> T {
         let mut uses = self.uses.borrow_mut();
         if let Some(at) = uses.iter_mut().find(|at| at.resource == resource) {
             return act(at);
@@ -201,19 +195,26 @@ mod tests {
         }
     }
 
-    fn verified() -> Rc<VerifiedToken> {
-        let claims = crate::json::object(br#"{"iss":"i","aud":"a","exp":1}"#).unwrap();
+    fn verified_with(claims: &str, scopes: &[Rc<str>]) -> Rc<VerifiedToken> {
+        let configuration =
+            br#"{"shared_secret": {"inline": "0123456789abcdef0123456789abcdef"}, "identity_providers": {"p":
+            {"profile": "none", "issuer": "https://i.example", "cluster": "c", "audiences": ["a"]}},
+            "resources": [{"url": "https://r.example", "exchange": {"p": {}}}]}"#;
+        let config = crate::config::Config::parse(configuration, &|_| None).unwrap();
+        let claims = crate::json::object(claims.as_bytes()).unwrap();
         let caller = Caller { user: "u".to_owned(), tenant: None, client: None, takes_claims_challenge: false };
-        Rc::new(VerifiedToken::new(0, caller, Claims::read(&claims).unwrap(), &[], Duration::ZERO))
+        Rc::new(VerifiedToken::new(&config.providers[0], caller, Claims::read(&claims).unwrap(), scopes))
+    }
+
+    fn verified() -> Rc<VerifiedToken> {
+        verified_with(r#"{"iss":"i","aud":"a","exp":1}"#, &[])
     }
 
     #[test]
     fn of_thousands_of_scopes_those_are_kept_that_resources_ask_for() {
         let text = format!(r#"{{"iss":"i","aud":"a","exp":1,"scp":"{} mcp.read"}}"#, "a mcp.read ".repeat(1000));
-        let claims = crate::json::object(text.as_bytes()).unwrap();
-        let caller = Caller { user: "u".to_owned(), tenant: None, client: None, takes_claims_challenge: false };
         let asked: [Rc<str>; 2] = ["mcp.read".into(), "mcp.write".into()];
-        let verified = VerifiedToken::new(0, caller, Claims::read(&claims).unwrap(), &asked, Duration::ZERO);
+        let verified = verified_with(&text, &asked);
         assert_eq!(verified.scopes, ["mcp.read".into()]);
     }
 

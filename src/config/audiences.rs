@@ -1,8 +1,13 @@
+use std::rc::Rc;
+
 use crate::config::provider::{AUDIENCES, audiences};
 use crate::config::reader::Fields;
 use crate::config::{ConfigError, find_placeholders};
 use crate::provider::Provider;
-use crate::resource::{AudienceLists, Resource};
+use crate::resource::Resource;
+
+/// Accepted audiences of one resource, by the position of the provider. `None`: the provider's own list counts.
+pub(super) type AudienceLists = Vec<Option<Vec<String>>>;
 
 /// The lists of each resource. Every provider gets to know what its tokens may be for at any of them.
 pub(super) fn read(
@@ -85,11 +90,14 @@ fn exchanges(fields: &Fields<'_>, provider: &Provider) -> bool {
 }
 
 /// Warns of resources that take tokens for others because nobody said which are theirs (RFC 8707 section 2).
-pub(super) fn warn(providers: &[Provider], resources: &[Resource], warnings: &mut Vec<String>) {
-    for (index, provider) in providers.iter().enumerate() {
+pub(super) fn warn(providers: &[Rc<Provider>], resources: &[Rc<Resource>], warnings: &mut Vec<String>) {
+    for provider in providers {
         let (mut sharing, mut without) = (Vec::new(), Vec::new());
-        for resource in resources.iter().filter(|resource| matches!(resource.targets.get(index), Some(Some(_)))) {
-            let own = resource.audiences.get(index).and_then(Option::as_ref);
+        for resource in resources {
+            let Some(exchange) = resource.exchange(provider) else {
+                continue;
+            };
+            let own = exchange.audiences.as_ref();
             if own.is_none() {
                 without.push(resource.url.as_str());
             }

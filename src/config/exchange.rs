@@ -72,7 +72,7 @@ pub(super) fn build(
             fields.at("presented_as")
         ));
     }
-    Ok(ExchangeTarget::Exchange(Box::new(TokenExchangeTarget { token_type, ..target })))
+    Ok(ExchangeTarget::Exchange(Rc::new(TokenExchangeTarget { token_type, ..target })))
 }
 
 fn actor(fields: &Fields<'_>, env: Environment<'_>) -> Result<Option<ActorToken>, ConfigError> {

@@ -46,9 +46,9 @@ const TOKEN_COOKIES: [&str; 3] = ["BearerToken", "IdToken", "RefreshToken"];
 #[derive(Debug)]
 pub struct Config {
     /// In order of their names.
-    pub providers: Vec<Provider>,
+    pub providers: Vec<Rc<Provider>>,
     /// As listed.
-    pub resources: Vec<Resource>,
+    pub resources: Vec<Rc<Resource>>,
     /// Every scope that one of them asks for, once.
     pub scopes: Vec<Rc<str>>,
     /// The header fields that bring ID tokens, assertions of clients, and tokens of actors, and others that the operator keeps
@@ -73,7 +73,7 @@ pub struct Config {
     /// What is said of who did what.
     pub audit: Audit,
     /// What workers with this configuration have in common.
-    pub shared_key: SharedKey,
+    pub shared_key: Rc<SharedKey>,
     /// What the operator should know although it is no mistake.
     pub warnings: Vec<String>,
 }
@@ -143,15 +143,15 @@ impl Config {
             ],
         )?;
         let mut warnings = Vec::new();
-        let mut providers = provider::build_all(&root, env, &mut warnings)?;
-        let resources = resource::build_all(&root, &mut providers, env, &mut warnings)?;
+        let providers = provider::build_all(&root, env, &mut warnings)?;
+        let (providers, resources) = resource::build_all(&root, providers, env, &mut warnings)?;
         let open_paths = root.texts("open_paths")?;
         for (index, path) in open_paths.iter().enumerate() {
             if !crate::path::is_normal(path) {
                 let (found, expected) = (format!("{path:?}"), "a path in normal form, without query and parameters");
                 return Err(ConfigError::new(format!("open_paths[{index}]"), found, expected));
             }
-            let holds = |resource: &Resource| {
+            let holds = |resource: &Rc<Resource>| {
                 let prefix = crate::path::without_final_slash(resource.url.path());
                 !prefix.is_empty() && crate::path::is_under(path, prefix)
             };
@@ -170,14 +170,14 @@ impl Config {
         };
         let tokens = |name: &str, least: u32| size(name, least, MOST_CACHED_TOKENS, DEFAULT_CACHED_TOKENS, "tokens");
         let audit = audit(&root)?;
-        let shared_key = shared_key(&root, &providers, &resources, env, &mut warnings)?;
+        let shared_key = Rc::new(shared_key(&root, &providers, &resources, env, &mut warnings)?);
         let mut scopes: Vec<Rc<str>> = Vec::new();
         for scope in resources.iter().flat_map(|resource| &resource.scopes) {
             if !scopes.iter().any(|known| **known == **scope) {
                 scopes.push(scope.as_str().into());
             }
         }
-        let targets = resources.iter().flat_map(|resource| resource.targets.iter().flatten());
+        let targets = resources.iter().flat_map(|resource| &resource.exchanges).map(|exchange| &exchange.target);
         let of_actors = targets.filter_map(|target| target.exchange()?.actor_token()?.header());
         let of_providers = providers.iter().flat_map(|provider| {
             let client = provider.client.as_ref().and_then(|client| client.authentication.header());
@@ -246,12 +246,12 @@ fn audit(root: &Fields<'_>) -> Result<Audit, ConfigError> {
 /// The key of what workers share, made of every secret that there is.
 fn shared_key(
     root: &Fields<'_>,
-    providers: &[Provider],
-    resources: &[Resource],
+    providers: &[Rc<Provider>],
+    resources: &[Rc<Resource>],
     env: client::Environment<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<SharedKey, ConfigError> {
-    let targets = resources.iter().flat_map(|resource| resource.targets.iter().flatten());
+    let targets = resources.iter().flat_map(|resource| &resource.exchanges).map(|exchange| &exchange.target);
     let targets = targets.filter_map(ExchangeTarget::exchange).filter(|target| !target.has_one_client());
     let elsewhere = targets.filter_map(|target| Some(&target.authorization_server()?.client));
     let clients = providers.iter().filter_map(|provider| provider.client.as_ref()).chain(elsewhere);

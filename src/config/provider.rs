@@ -5,7 +5,9 @@ use crate::config::client::{self, Environment};
 use crate::config::reader::Fields;
 use crate::config::{ConfigError, either, find_placeholder, find_placeholders, profile_error, shown};
 use crate::jose::KeySet;
-use crate::provider::{self, Client, Profile, Provider, ProviderOptions, SubjectTokenSource, TENANT, TokenLocation};
+use crate::provider::{
+    self, Client, Profile, Provider, ProviderId, ProviderOptions, SubjectTokenSource, TENANT, TokenLocation,
+};
 use crate::url::Url;
 
 const DEFAULT_LEEWAY: u32 = 60;
@@ -40,7 +42,8 @@ pub(super) fn build_all(
 ) -> Result<Vec<Provider>, ConfigError> {
     let mut providers: Vec<Provider> = Vec::new();
     for (name, fields) in root.named_objects("identity_providers", &FIELDS)? {
-        let provider = build(name, &fields, env, warnings)?;
+        let id = ProviderId(u32::try_from(providers.len()).unwrap_or(u32::MAX));
+        let provider = Provider { id, ..build(name, &fields, env, warnings)? };
         let own = provider.issuers();
         if providers.iter().any(|other| other.issuers().iter().any(|issuer| own.contains(issuer))) {
             return Err(ConfigError::new(
@@ -113,6 +116,7 @@ fn build(
     };
     profile.check(&options).map_err(|error| profile_error(fields, error))?;
     let provider = Provider {
+        id: ProviderId::default(),
         name: name.into(),
         profile,
         issuer,

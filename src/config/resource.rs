@@ -1,11 +1,14 @@
+use std::borrow::Borrow;
+use std::rc::Rc;
 use std::time::Duration;
 
+use crate::config::audiences::AudienceLists;
 use crate::config::client::Environment;
 use crate::config::reader::Fields;
 use crate::config::{ConfigError, audiences, check_scopes, exchange};
 use crate::path;
 use crate::provider::{ActorToken, ExchangeTarget, Provider, SubjectTokenSource, TokenExchangeTarget};
-use crate::resource::{DpopPolicy, Requirement, Resource, metadata};
+use crate::resource::{DpopPolicy, Requirement, Resource, ResourceExchange, ResourceId, metadata};
 use crate::url::Url;
 
 /// How far the time of a proof may be from now, if the operator does not say.
@@ -22,26 +25,31 @@ const FIELDS: [&str; 8] = [
     "exchange",
 ];
 
+/// Providers, once their audiences are known, and resources, both in the order of their identities.
+type ProvidersAndResources = (Vec<Rc<Provider>>, Vec<Rc<Resource>>);
+
 /// Every resource, as listed.
 pub(super) fn build_all(
     root: &Fields<'_>,
-    providers: &mut [Provider],
+    mut providers: Vec<Provider>,
     env: Environment<'_>,
     warnings: &mut Vec<String>,
-) -> Result<Vec<Resource>, ConfigError> {
-    let mut resources: Vec<Resource> = Vec::new();
+) -> Result<ProvidersAndResources, ConfigError> {
+    let mut resources: Vec<Rc<Resource>> = Vec::new();
     let all = root.objects("resources", &FIELDS)?;
     for fields in &all {
         for (name, fields) in fields.named_objects("exchange", &exchange::FIELDS)? {
             if !providers.iter().any(|provider| *provider.name == *name) {
-                return Err(unknown_provider(&fields, providers));
+                return Err(unknown_provider(&fields, &providers));
             }
         }
     }
-    let lists = audiences::read(&all, providers, warnings)?;
+    let lists = audiences::read(&all, &mut providers, warnings)?;
+    let providers: Vec<Rc<Provider>> = providers.into_iter().map(Rc::new).collect();
     for (fields, audiences) in all.iter().zip(lists) {
-        let resource = Resource { audiences, ..build(fields, providers, env, warnings)? };
-        let same = |other: &Resource| {
+        let id = ResourceId(u32::try_from(resources.len()).unwrap_or(u32::MAX));
+        let resource = Resource { id, ..build(fields, &providers, audiences, env, warnings)? };
+        let same = |other: &Rc<Resource>| {
             other.url.authority() == resource.url.authority()
                 && path::without_final_slash(other.url.path()) == path::without_final_slash(resource.url.path())
         };
@@ -52,21 +60,22 @@ pub(super) fn build_all(
                 "a host and path of its own (a longer path under another resource is fine)",
             ));
         }
-        resources.push(resource);
+        resources.push(Rc::new(resource));
     }
-    audiences::warn(providers, &resources, warnings);
-    Ok(resources)
+    audiences::warn(&providers, &resources, warnings);
+    Ok((providers, resources))
 }
 
-fn unknown_provider(fields: &Fields<'_>, providers: &[Provider]) -> ConfigError {
-    let names: Vec<&str> = providers.iter().map(|provider| &*provider.name).collect();
+fn unknown_provider<P: Borrow<Provider>>(fields: &Fields<'_>, providers: &[P]) -> ConfigError {
+    let names: Vec<&str> = providers.iter().map(|provider| &*provider.borrow().name).collect();
     let expected = format!("a name from identity_providers: {}", names.join(", "));
     ConfigError::new(fields.path(), "a name that no provider has", expected)
 }
 
 fn build(
     fields: &Fields<'_>,
-    providers: &[Provider],
+    providers: &[Rc<Provider>],
+    audiences: AudienceLists,
     env: Environment<'_>,
     warnings: &mut Vec<String>,
 ) -> Result<Resource, ConfigError> {
@@ -150,9 +159,13 @@ fn build(
         }
         *slot = Some(target);
     }
-    let authorization_servers = authorization_servers(fields, providers, &targets)?;
+    let exchanges = providers.iter().zip(targets).zip(audiences).filter_map(|((provider, target), audiences)| {
+        Some(Rc::new(ResourceExchange { provider: provider.clone(), target: target?, audiences }))
+    });
+    let exchanges: Vec<Rc<ResourceExchange>> = exchanges.collect();
+    let authorization_servers = authorization_servers(fields, &exchanges)?;
     let field = if fields.has("scopes_supported") { "scopes_supported" } else { "scopes" };
-    for provider in authorization_servers.iter().filter_map(|index| providers.get(*index)) {
+    for provider in &authorization_servers {
         let none = scopes_supported.is_empty().then_some(("scopes_supported".to_owned(), None));
         let some = scopes_supported.iter().enumerate();
         let some = some.map(|(index, scope)| (format!("{field}[{index}]"), Some(scope.as_str())));
@@ -163,13 +176,13 @@ fn build(
         }
     }
     Ok(Resource {
+        id: ResourceId::default(),
         url,
         scopes: needed,
         scopes_supported,
         dpop,
         certificates,
-        targets,
-        audiences: Vec::new(),
+        exchanges,
         authorization_servers,
     })
 }
@@ -178,24 +191,21 @@ fn build(
 /// them). If the operator does not say, all that the resource exchanges for, in order of their names.
 fn authorization_servers(
     fields: &Fields<'_>,
-    providers: &[Provider],
-    targets: &[Option<ExchangeTarget>],
-) -> Result<Vec<usize>, ConfigError> {
-    let is_asked = |index: usize| matches!(targets.get(index), Some(Some(_)));
-    let asked: Vec<usize> = (0..providers.len()).filter(|index| is_asked(*index)).collect();
+    exchanges: &[Rc<ResourceExchange>],
+) -> Result<Vec<Rc<Provider>>, ConfigError> {
+    let asked = || exchanges.iter().map(|exchange| &exchange.provider);
     if !fields.has("authorization_servers") {
-        return Ok(asked);
+        return Ok(asked().cloned().collect());
     }
-    let name = |index: usize| providers.get(index).map_or("", |provider| &*provider.name);
     let wrong = |path: &str, found: &str| {
-        let names: Vec<&str> = asked.iter().map(|index| name(*index)).collect();
+        let names: Vec<&str> = asked().map(|provider| &*provider.name).collect();
         let expected = format!("names of providers in exchange of this resource, each once: {}", names.join(", "));
         ConfigError::new(fields.at(path), found, expected)
     };
-    let mut servers = Vec::new();
+    let mut servers: Vec<Rc<Provider>> = Vec::new();
     for (at, wanted) in fields.texts("authorization_servers")?.iter().enumerate() {
-        match asked.iter().find(|index| name(**index) == wanted) {
-            Some(index) if !servers.contains(index) => servers.push(*index),
+        match asked().find(|provider| *provider.name == **wanted) {
+            Some(provider) if !servers.iter().any(|other| other.id == provider.id) => servers.push(provider.clone()),
             found => {
                 let found = if found.is_some() { "a name that stands twice" } else { "a name that is not in exchange" };
                 return Err(wrong(&format!("authorization_servers[{at}]"), found));

@@ -15,8 +15,8 @@ const MOST_SERVERS: usize = 256;
 pub(crate) enum NonceIssuer<'a> {
     /// A provider, at this endpoint.
     TokenEndpoint(&'a Url),
-    /// The upstream of a resource, by its index.
-    Upstream(usize),
+    /// The upstream of the resource with this URL.
+    Upstream(&'a Url),
 }
 
 /// The latest nonce of each server. Whoever has not been heard of for longest is forgotten first.
@@ -25,14 +25,14 @@ pub(crate) struct NonceCache(VecDeque<(Owner, Rc<str>)>);
 
 enum Owner {
     TokenEndpoint(Box<str>),
-    Upstream(usize),
+    Upstream(Box<str>),
 }
 
 impl Owner {
     fn is(&self, server: NonceIssuer<'_>) -> bool {
         match (self, server) {
             (Self::TokenEndpoint(known), NonceIssuer::TokenEndpoint(url)) => **known == *url.as_str(),
-            (Self::Upstream(known), NonceIssuer::Upstream(resource)) => *known == resource,
+            (Self::Upstream(known), NonceIssuer::Upstream(url)) => **known == *url.as_str(),
             _ => false,
         }
     }
@@ -58,7 +58,7 @@ impl NonceCache {
         }
         let owner = match server {
             NonceIssuer::TokenEndpoint(url) => Owner::TokenEndpoint(url.as_str().into()),
-            NonceIssuer::Upstream(resource) => Owner::Upstream(resource),
+            NonceIssuer::Upstream(url) => Owner::Upstream(url.as_str().into()),
         };
         self.0.push_back((owner, nonce.into()));
         true
@@ -77,15 +77,16 @@ mod tests {
     #[test]
     fn of_many_servers_the_latest_are_kept_each_with_its_latest_nonce() {
         let mut nonces = NonceCache::default();
+        let url = |server: usize| Url::parse(&format!("https://{server}.example")).unwrap();
         let learn = |nonces: &mut NonceCache, server: usize, nonce: &str| {
-            nonces.learn(NonceIssuer::Upstream(server), std::iter::once(nonce.as_bytes()))
+            nonces.learn(NonceIssuer::Upstream(&url(server)), std::iter::once(nonce.as_bytes()))
         };
         for server in 0..=MOST_SERVERS {
             assert!(learn(&mut nonces, server, "first"));
         }
-        assert_eq!(nonces.of(NonceIssuer::Upstream(0)), None);
+        assert_eq!(nonces.of(NonceIssuer::Upstream(&url(0))), None);
         assert!(learn(&mut nonces, 1, "first") && !learn(&mut nonces, 1, "a b") && learn(&mut nonces, 1, "second"));
-        assert_eq!(nonces.of(NonceIssuer::Upstream(1)).map(|nonce| &**nonce), Some("second"));
+        assert_eq!(nonces.of(NonceIssuer::Upstream(&url(1))).map(|nonce| &**nonce), Some("second"));
         assert_eq!(nonces.0.len(), MOST_SERVERS);
     }
 
@@ -96,7 +97,7 @@ mod tests {
         assert!(nonces.learn(NonceIssuer::TokenEndpoint(&one), std::iter::once(&b"n"[..])));
         assert!(nonces.of(NonceIssuer::TokenEndpoint(&one)).is_some());
         assert!(
-            nonces.of(NonceIssuer::TokenEndpoint(&other)).is_none() && nonces.of(NonceIssuer::Upstream(0)).is_none()
+            nonces.of(NonceIssuer::TokenEndpoint(&other)).is_none() && nonces.of(NonceIssuer::Upstream(&one)).is_none()
         );
     }
 }

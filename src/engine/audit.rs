@@ -1,4 +1,4 @@
-//! Who, what and how it ended: what is said of a refusal, of an exchange, and of a request that went on.
+//! Audit: records and filter state of refusals, exchanges and forwarded requests.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -9,10 +9,10 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use crate::cache::verified_tokens::VerifiedToken;
 use crate::config::Config;
-use crate::provider::Provider;
+use crate::resource::Resource;
 use crate::telemetry::{CallerFacts, Record, SubjectDisplay, record};
 
-/// Whence a request's token came, or did not come.
+/// Result of the look-up of an exchanged token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CacheOutcome {
     /// It was there.
@@ -22,7 +22,7 @@ pub(super) enum CacheOutcome {
     /// Another request's call was waited for.
     Joined,
     /// Another worker had it.
-    SharedData,
+    Shared,
     /// A call was made for the one that follows.
     Renewed,
     /// It was known from a call before that there is none.
@@ -35,37 +35,36 @@ impl CacheOutcome {
             Self::Hit => "hit",
             Self::Miss => "miss",
             Self::Joined => "joined",
-            Self::SharedData => "shared",
+            Self::Shared => "shared",
             Self::Renewed => "renewed",
             Self::Remembered => "remembered",
         }
     }
 }
 
-/// What a decision has found out about a request.
+/// Audit context of a request: what the pipeline has found out so far.
 #[derive(Default)]
 pub(super) struct AuditContext {
-    pub(super) resource: Option<usize>,
-    /// Whose token it is. Nobody's, until its signature is verified.
+    pub(super) resource: Option<Rc<Resource>>,
+    /// Token of the caller. `None` until its signature is verified.
     pub(super) caller: Option<Rc<VerifiedToken>>,
     pub(super) cache: Option<CacheOutcome>,
 }
 
 impl AuditContext {
-    /// Whether the token goes on to its resource for the first time, as far as this worker remembers.
+    /// Returns `true` the first time that the token goes to its resource, as far as this worker remembers.
     pub(super) fn is_first(&self) -> bool {
-        let caller = self.caller.as_ref().zip(self.resource);
-        caller.is_some_and(|(caller, resource)| caller.is_first_at(resource))
+        let caller = self.caller.as_ref().zip(self.resource.as_ref());
+        caller.is_some_and(|(caller, resource)| caller.is_first_at(resource.id))
     }
 
-    /// Who is calling what: the same for each request with that token, and made once.
+    /// Filter state of the caller: the same for each request with that token to that resource, and made once.
     pub(super) fn caller_facts(&self, config: &Config) -> Option<CallerFacts> {
-        let (caller, index) = self.caller.as_ref().zip(self.resource)?;
-        let provider = config.providers.get(caller.provider)?;
-        let resource = config.resources.get(index)?;
+        let (caller, resource) = self.caller.as_ref().zip(self.resource.as_ref())?;
+        let provider = &caller.provider;
         let facts = || {
             let mut facts: Vec<(&'static str, Rc<str>)> = Vec::with_capacity(8);
-            // Each is a hostcall for each request: what no filter decides by is for the access log only.
+            // Each fact is a hostcall for each request: a fact that no filter decides by is for the access log only.
             if config.audit.hits {
                 facts.push(("onbehalf.event", "forwarded".into()));
                 facts.push(("onbehalf.cache", CacheOutcome::Hit.label().into()));
@@ -75,8 +74,8 @@ impl AuditContext {
             facts.push(("onbehalf.resource", record::shared_value(resource.url.shared())));
             facts.push(("onbehalf.provider", record::shared_value(provider.name.clone())));
             let of_caller = [
-                ("onbehalf.subject", subject(config, caller, provider)),
-                ("onbehalf.client", client(config, caller, provider)),
+                ("onbehalf.subject", subject(config, caller)),
+                ("onbehalf.client", client(config, caller)),
                 ("onbehalf.tenant", caller.caller.tenant.as_deref().map(Cow::from)),
             ];
             for (path, text) in of_caller {
@@ -84,27 +83,27 @@ impl AuditContext {
             }
             facts.into()
         };
-        Some(caller.facts_at(index, facts))
+        Some(caller.facts_at(resource.id, facts))
     }
 
-    /// Who and what, behind how it ended: the first facts of the record.
+    /// Record of a request or an exchange: how it ended, and then who asked for what.
     pub(super) fn record(&self, config: &Config, ending: &[(&'static str, &str)], took: Duration) -> Record {
         let mut record = Record::default();
         for (name, value) in ending {
             record.add(name, value);
         }
-        let resource = self.resource.and_then(|index| config.resources.get(index));
-        record.add("resource", resource.map_or("", |resource| resource.url.as_str()));
-        if let Some(caller) = &self.caller
-            && let Some(provider) = config.providers.get(caller.provider)
-        {
-            record.add("provider", &provider.name);
-            record.add("issuer", issuer(caller, provider));
-            record.add("subject", &subject(config, caller, provider).unwrap_or_default());
-            record.add("client", &client(config, caller, provider).unwrap_or_default());
+        record.add("resource", self.resource.as_ref().map_or("", |resource| resource.url.as_str()));
+        if let Some(caller) = &self.caller {
+            record.add("provider", &caller.provider.name);
+            record.add("issuer", issuer(caller));
+            record.add("subject", &subject(config, caller).unwrap_or_default());
+            record.add("client", &client(config, caller).unwrap_or_default());
             record.add("tenant", caller.caller.tenant.as_deref().unwrap_or_default());
-            let target = resource.and_then(|resource| resource.targets.get(caller.provider)?.as_ref());
-            record.add("scopes", target.and_then(|target| target.exchange()?.scope.as_deref()).unwrap_or_default());
+            let exchange = self.resource.as_ref().and_then(|resource| resource.exchange(&caller.provider));
+            record.add(
+                "scopes",
+                exchange.and_then(|exchange| exchange.target.exchange()?.scope.as_deref()).unwrap_or_default(),
+            );
         }
         record.add("cache", self.cache.map_or("", CacheOutcome::label));
         record.add("latency_ms", &took.as_millis().to_string());
@@ -112,39 +111,54 @@ impl AuditContext {
     }
 }
 
-fn issuer<'a>(caller: &'a VerifiedToken, provider: &'a Provider) -> &'a str {
-    caller.issuer.as_deref().unwrap_or(provider.issuer.as_str())
+/// Record of a token exchange that ended with `outcome`, while that many requests waited for it.
+pub(super) fn exchange_record(
+    audit: &AuditContext,
+    config: &Config,
+    outcome: &str,
+    waiters: usize,
+    took: Duration,
+) -> Record {
+    let event = if audit.cache == Some(CacheOutcome::Renewed) { "renewed" } else { "exchanged" };
+    let mut record = audit.record(config, &[("event", event), ("outcome", outcome)], took);
+    record.add("waiters", &waiters.to_string());
+    record
 }
 
-/// The user, as the operator wants users to be shown. Filters decide by it, so it is never cut: a digest stands for one that
-/// is too long.
-fn subject<'a>(config: &Config, caller: &'a VerifiedToken, provider: &Provider) -> Option<Cow<'a, str>> {
+fn issuer(caller: &VerifiedToken) -> &str {
+    caller.issuer.as_deref().unwrap_or(caller.provider.issuer.as_str())
+}
+
+/// Subject, in the form that `audit.subjects` selects. Filters decide by it, so it is never cut: a digest stands for one
+/// that is too long.
+fn subject<'a>(config: &Config, caller: &'a VerifiedToken) -> Option<Cow<'a, str>> {
     let user = caller.caller.user.as_str();
     match config.audit.subjects {
         SubjectDisplay::None => None,
-        SubjectDisplay::Plain => Some(whole(config, "audit subject", caller, provider, user)),
-        SubjectDisplay::Hashed => Some(digest(config, "audit subject", issuer(caller, provider), user).into()),
+        SubjectDisplay::Plain => Some(whole(config, "audit subject", caller, user)),
+        SubjectDisplay::Hashed => Some(digest(config, "audit subject", issuer(caller), user).into()),
     }
 }
 
-/// The application, which is never cut either.
-fn client<'a>(config: &Config, caller: &'a VerifiedToken, provider: &Provider) -> Option<Cow<'a, str>> {
+/// Client, which is never cut either.
+fn client<'a>(config: &Config, caller: &'a VerifiedToken) -> Option<Cow<'a, str>> {
     let client = caller.caller.client.as_deref()?;
-    Some(whole(config, "audit client", caller, provider, client))
+    Some(whole(config, "audit client", caller, client))
 }
 
-/// A digest that stands for a name begins so.
+/// Prefix of a digest that stands for a name.
 const DIGEST: &str = "digest~";
 
-/// A name, or a digest where it is too long. A name that looks like such a digest gives way to one, too: it could be another's.
-fn whole<'a>(config: &Config, of: &str, caller: &VerifiedToken, provider: &Provider, name: &'a str) -> Cow<'a, str> {
+/// Name, or a digest where it is too long. A name with the prefix of a digest is replaced, too: it could be the digest of
+/// another name.
+fn whole<'a>(config: &Config, of: &str, caller: &VerifiedToken, name: &'a str) -> Cow<'a, str> {
     if record::is_whole(name) && !name.starts_with(DIGEST) {
         return name.into();
     }
-    [DIGEST, &digest(config, of, issuer(caller, provider), name)].concat().into()
+    [DIGEST, &digest(config, of, issuer(caller), name)].concat().into()
 }
 
-/// The same for the same name, and nothing by which those without a secret of the configuration could try names.
+/// Keyed digest of a name: the same for the same name. Only holders of the configured secrets can try names against it.
 fn digest(config: &Config, of: &str, issuer: &str, name: &str) -> String {
     let code = config.shared_key.code(&[of, issuer, name].map(str::as_bytes));
     BASE64_URL_SAFE_NO_PAD.encode(code.first_chunk::<16>().unwrap_or(&[0; 16]))

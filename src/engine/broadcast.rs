@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::cache::exchanged_tokens::{Fingerprint, TokenKey};
 use crate::cache::rejected_tokens::TokenRejected;
+use crate::resource::ResourceId;
 use crate::shared::{SharedKey, SharedStore};
 use crate::time::UnixTime;
 
@@ -129,7 +130,7 @@ impl TokenRejected {
     fn write(&self) -> Vec<u8> {
         let at = self.at.millis().to_le_bytes();
         let claims = self.claims.as_deref().unwrap_or_default().as_bytes();
-        let (flag, resource) = ([u8::from(self.is_for_claims)], self.resource.to_le_bytes());
+        let (flag, resource) = ([u8::from(self.is_for_claims)], self.resource.0.to_le_bytes());
         [&self.key.bytes()[..], self.mark.bytes(), &at, &flag, &resource, claims].concat()
     }
 
@@ -145,7 +146,7 @@ impl TokenRejected {
             mark: Fingerprint::from_bytes(*mark),
             at: UnixTime::from_millis(u64::from_le_bytes(*at)),
             is_for_claims: is_for_claims != 0,
-            resource: u32::from_le_bytes(*resource),
+            resource: ResourceId(u32::from_le_bytes(*resource)),
             claims: Some(claims).filter(|claims| !claims.is_empty()).map(Box::from),
         })
     }
@@ -162,7 +163,7 @@ mod tests {
             mark: Fingerprint::from_bytes([2; 16]),
             at: UnixTime::from_millis(3),
             is_for_claims: true,
-            resource: 4,
+            resource: ResourceId(4),
             claims: None,
         };
         let written = rejected.write();

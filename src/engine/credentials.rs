@@ -1,4 +1,4 @@
-//! What of a request's header matters here: the token, what must not go on to the upstream.
+//! Credential of a request, and the header fields that must not reach the upstream.
 
 use crate::config::Config;
 use crate::engine::header_mutations::HeaderMutations;
@@ -10,29 +10,29 @@ use crate::refusal::{Reason, Refusal};
 use crate::secret::Secret;
 use crate::telemetry::FilterState;
 
-/// For the log, where a second credential was.
-const SEVERAL_FIELDS: &str = "because=\"several authorization fields\"";
+/// Log detail: place of a second credential.
+const MULTIPLE_FIELDS: &str = "because=\"several authorization fields\"";
 const TOKEN_IN_TARGET: &str = "because=\"a token in path, query or host\"";
-const TOKEN_ON_THE_WAY: &str = "because=\"a token in a field that proxies on the way append to\"";
+const TOKEN_IN_PROXY_FIELD: &str = "because=\"a token in a field that proxies on the way append to\"";
 const QUERY_TOKEN: &str = "because=\"access_token in the query\"";
 
-/// The fields that are looked at, found in one pass.
+/// Header block of a request, read in one pass.
 #[derive(Default)]
 pub(super) struct RequestHead<'a> {
     pub(super) method: &'a [u8],
     pub(super) authority: &'a [u8],
     pub(super) target: &'a [u8],
     authorization: Option<&'a [u8]>,
-    several_authorizations: bool,
+    multiple_authorizations: bool,
     proof: DpopField<'a>,
-    /// Names of fields that the upstream must not see.
+    /// Names of fields that are removed.
     remove: Vec<String>,
     has_cookie: bool,
-    /// The length of the longest value in which a token may be.
+    /// Length of the longest value that could hold a token, in bytes.
     longest: usize,
 }
 
-/// The `DPoP` field (RFC 9449 section 4.1).
+/// `DPoP` header field (RFC 9449 section 4.1).
 #[derive(Clone, Copy, Default)]
 pub(super) enum DpopField<'a> {
     #[default]
@@ -41,7 +41,7 @@ pub(super) enum DpopField<'a> {
     Several,
 }
 
-/// The token that came, and how.
+/// Token of a request, and how it was presented.
 #[derive(Clone, Copy)]
 pub(super) struct Credential<'a> {
     pub(super) scheme: Scheme,
@@ -50,6 +50,7 @@ pub(super) struct Credential<'a> {
 }
 
 impl<'a> RequestHead<'a> {
+    /// Reads the header block.
     pub(super) fn read(request: &'a Request, config: &Config) -> Self {
         let mut head = Self::default();
         for (name, value) in request.fields() {
@@ -58,7 +59,7 @@ impl<'a> RequestHead<'a> {
                 b":authority" => head.authority = value,
                 b":path" => head.target = value,
                 b"authorization" => {
-                    head.several_authorizations |= head.authorization.is_some();
+                    head.multiple_authorizations |= head.authorization.is_some();
                     head.authorization = Some(value);
                 }
                 b"dpop" => {
@@ -66,7 +67,7 @@ impl<'a> RequestHead<'a> {
                         DpopField::None => DpopField::One(value),
                         DpopField::One(_) | DpopField::Several => DpopField::Several,
                     };
-                    // The proof is for the token that is left behind here.
+                    // The proof is for a token that does not reach the upstream.
                     head.remove(name);
                 }
                 _ if stays_here(name, config) => head.remove(name),
@@ -86,12 +87,12 @@ impl<'a> RequestHead<'a> {
         }
     }
 
-    /// The one token (RFC 6750 section 2.1, RFC 9449 section 7.1). Tokens in the query are never accepted (MCP
-    /// "Authorization"). What it is made of is not looked at: whoever cannot read it as a token asks [`check_form`].
+    /// Credential in `authorization` (RFC 6750 section 2.1, RFC 9449 section 7.1). A token in the query is never accepted (MCP
+    /// "Authorization"). The characters of the token are not checked: [`check_form`] tells why a token cannot be read.
     pub(super) fn credential(&self) -> Result<Credential<'a>, Refusal> {
         let malformed = || Refusal::new(Reason::MalformedCredentials);
-        if self.several_authorizations {
-            return Err(Refusal::because(Reason::SeveralCredentials, SEVERAL_FIELDS));
+        if self.multiple_authorizations {
+            return Err(Refusal::because(Reason::SeveralCredentials, MULTIPLE_FIELDS));
         }
         self.check_query()?;
         let value = match self.authorization {
@@ -116,7 +117,7 @@ impl<'a> RequestHead<'a> {
         Ok(Credential { scheme, token, proof: self.proof })
     }
 
-    /// Refuses any `access_token` in the query, from where it cannot be taken away.
+    /// Refuses an `access_token` in the query, because the query is forwarded as it is.
     pub(super) fn check_query(&self) -> Result<(), Refusal> {
         if has_query_token(self.target) {
             return Err(Refusal::because(Reason::SeveralCredentials, QUERY_TOKEN));
@@ -124,7 +125,7 @@ impl<'a> RequestHead<'a> {
         Ok(())
     }
 
-    /// What is looked for in the rest of the request.
+    /// Tokens that must not stand anywhere else in the request.
     pub(super) fn copies(&self, config: &'a Config) -> TokenCopies<'a> {
         TokenCopies::of(self.authorization, config)
     }
@@ -137,9 +138,9 @@ impl<'a> RequestHead<'a> {
         Ok(())
     }
 
-    /// What is changed before the request goes on: `authorization` replaced or removed, with a proof of ours or without,
-    /// and nothing left of what was only meant for us. An error where that would take away what others must see.
-    pub(super) fn edits(
+    /// Header mutations: `authorization` and `dpop` are replaced or removed, and every copy of a token is removed. The error:
+    /// a copy stands in a field that other proxies need.
+    pub(super) fn mutations(
         mut self,
         request: &Request,
         config: &Config,
@@ -152,8 +153,8 @@ impl<'a> RequestHead<'a> {
             for (name, value) in request.fields() {
                 let is_read = matches!(name, b"authorization" | b"cookie") || name.starts_with(b":");
                 if !is_read && copies.is_in(value) {
-                    if is_of_the_way(name) {
-                        return Err(Refusal::because(Reason::SeveralCredentials, TOKEN_ON_THE_WAY));
+                    if is_appended_by_proxies(name) {
+                        return Err(Refusal::because(Reason::SeveralCredentials, TOKEN_IN_PROXY_FIELD));
                     }
                     self.remove(name);
                 }
@@ -175,22 +176,15 @@ impl<'a> RequestHead<'a> {
             }
         }
         let remove = self.remove;
-        Ok(HeaderMutations {
-            authorization,
-            remove,
-            cookie,
-            proof,
-            filter_state: FilterState::ValidateOnly,
-            sent: None,
-        })
+        Ok(HeaderMutations { authorization, remove, cookie, proof, filter_state: FilterState::Empty, sent: None })
     }
 }
 
-/// Whether no field of that name goes on, whatever is in it.
+/// Returns `true` if fields of that name are always removed.
 fn stays_here(name: &[u8], config: &Config) -> bool {
-    // Nearly all names are out by their first letter.
+    // The first letter excludes nearly all names.
     let is_known = || {
-        // Names by which some servers let a client choose another path than the one that was decided about.
+        // Some servers take their path from these fields, so that a client could choose another one than was decided on.
         is_field(name, b"x-original-url")
             || is_field(name, b"x-rewrite-url")
             || is_field_of(name, b"x-onbehalf-")
@@ -200,14 +194,14 @@ fn stays_here(name: &[u8], config: &Config) -> bool {
         || config.own_headers.iter().any(|header| is_field(name, header.as_bytes()))
 }
 
-/// Whether proxies append to a field what they know of the client, this Envoy among them. A client that puts a token there must
-/// not have that removed with it.
-fn is_of_the_way(name: &[u8]) -> bool {
+/// Returns `true` if proxies, this Envoy among them, append facts about the client to a field. A token in it must not
+/// remove these facts, so such a request is refused.
+fn is_appended_by_proxies(name: &[u8]) -> bool {
     matches!(name, b"x-forwarded-for" | b"x-forwarded-client-cert" | b"forwarded" | b"via")
 }
 
-/// Names of trailer fields that do not go on. No credential is read from trailers here, but a server may merge them with the
-/// header (RFC 9110 section 6.5.1).
+/// Names of trailer fields that are removed. No credential is read from trailers, but a server may merge them with the header
+/// (RFC 9110 section 6.5.1).
 pub(super) fn trailers_to_remove(trailers: &Request, config: &Config) -> Vec<String> {
     let copies = TokenCopies::of(None, config);
     let mut names = Vec::new();
@@ -223,16 +217,16 @@ pub(super) fn trailers_to_remove(trailers: &Request, config: &Config) -> Vec<Str
     names
 }
 
-/// Whether it is one credential at all, token or not.
+/// Refuses a value of `authorization` that is not one credential (RFC 6750 section 2.1).
 pub(super) fn check_form(token: &str) -> Result<(), Refusal> {
     if token.contains(',') {
-        // Two field lines, joined on the way (RFC 9110 section 5.3).
-        return Err(Refusal::because(Reason::SeveralCredentials, SEVERAL_FIELDS));
+        // A proxy has joined two field lines (RFC 9110 section 5.3).
+        return Err(Refusal::because(Reason::SeveralCredentials, MULTIPLE_FIELDS));
     }
     if is_b64token(token.as_bytes()) { Ok(()) } else { Err(Refusal::new(Reason::MalformedCredentials)) }
 }
 
-/// The assertion by which a client proves itself, where Envoy puts it: exactly one. The error says what is there instead.
+/// Client assertion in the header field where Envoy puts it: exactly one. The error says what is wrong.
 pub(super) fn client_assertion(request: &Request, header: &str) -> Result<Secret, &'static str> {
     let mut values = request.fields().filter(|(field, _)| *field == header.as_bytes()).map(|(_, value)| value);
     match (values.next(), values.next()) {
@@ -243,7 +237,7 @@ pub(super) fn client_assertion(request: &Request, header: &str) -> Result<Secret
     }
 }
 
-/// The ID token that comes with the access token: exactly one, in the configured place.
+/// Subject token in the configured field or cookie: exactly one.
 pub(super) fn subject_token<'a>(request: &'a Request, source: &TokenLocation) -> Option<&'a str> {
     match source {
         TokenLocation::Header(name) => header_token(request, name),
@@ -253,7 +247,7 @@ pub(super) fn subject_token<'a>(request: &'a Request, source: &TokenLocation) ->
     }
 }
 
-/// The token in a header field: exactly one.
+/// Token in a header field: exactly one.
 pub(super) fn header_token<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
     only(request.fields().filter(|(field, _)| *field == name.as_bytes()).map(|(_, value)| value)).and_then(token)
 }
@@ -270,7 +264,7 @@ fn only<T>(mut values: impl Iterator<Item = T>) -> Option<T> {
     values.next().is_none().then_some(value)
 }
 
-/// The `name=value` pairs of every cookie field (RFC 6265 section 4.2.1).
+/// Pairs `name=value` of all `cookie` fields (RFC 6265 section 4.2.1).
 fn cookies(request: &Request) -> impl Iterator<Item = &[u8]> {
     let fields = request.fields().filter(|(name, _)| *name == b"cookie");
     fields.flat_map(|(_, value)| {
@@ -281,11 +275,11 @@ fn cookies(request: &Request) -> impl Iterator<Item = &[u8]> {
 fn cookie_value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
     let equals = pair.iter().position(|byte| *byte == b'=')?;
     let (found, value) = pair.split_at_checked(equals)?;
-    // Some servers take white space off around a name.
+    // Some servers ignore white space around a name.
     if found.trim_ascii() == name.as_bytes() { value.get(1..).map(<[u8]>::trim_ascii) } else { None }
 }
 
-/// RFC 6750 section 2.1.
+/// Returns `true` if a value is a `b64token` (RFC 6750 section 2.1).
 fn is_b64token(token: &[u8]) -> bool {
     const ALLOWED: [bool; 256] = {
         let mut allowed = [false; 256];
@@ -304,8 +298,8 @@ fn is_b64token(token: &[u8]) -> bool {
     !body.is_empty() && body.iter().all(|byte| ALLOWED.get(usize::from(*byte)) == Some(&true))
 }
 
-/// Whether the query has an `access_token` (RFC 6750 section 2.3), however it is escaped; also for servers that take `;` for the
-/// end of a parameter, or white space off a name, or `.` and a space for `_`, or `[]` behind it for a list.
+/// Returns `true` if the query has an `access_token` (RFC 6750 section 2.3), in any escaping. Some servers end a parameter at
+/// `;`, ignore white space around a name, read `.` and a space as `_`, or read `[]` behind a name as a list.
 fn has_query_token(target: &[u8]) -> bool {
     let Some(start) = target.iter().position(|byte| *byte == b'?') else {
         return false;

@@ -1,256 +1,289 @@
-//! What requests lack is fetched: by a flight that is up already, by another worker, or by a flight of its own.
+//! Dispatch of fetches: a need joins a fetch in flight, waits for another worker's, or starts one.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::cache::circuit_breaker::BreakerContext;
-use crate::cache::jwks::{self, RefreshCause, RefreshLease};
-use crate::cache::shared_tokens;
-use crate::engine::audit::CacheOutcome;
-use crate::engine::decide::{Need, TokenNeed};
-use crate::engine::in_flight::{Fetch, FetchKey, Join, Operation, RemoteFetch, exchange_record};
+use crate::cache::jwks::{RefreshCause, RefreshLease};
+use crate::cache::shared_tokens::TokenLease;
+use crate::engine::audit::{CacheOutcome, exchange_record};
+use crate::engine::in_flight::{Fetch, JoinOutcome, Operation, RemoteFetch};
+use crate::engine::need::{FetchKey, Need, TokenNeed};
 use crate::engine::token_exchange::TokenExchange;
 use crate::engine::{Engine, Progress, RequestId};
 use crate::http::Callout;
+use crate::provider::Provider;
 use crate::refusal::{Reason, Refusal, log_at};
-use crate::shared::SharedStore;
 use crate::time::UnixTime;
 
-/// The most requests that wait in one worker.
-const MOST_WAITING: usize = 1024;
+/// Maximum number of requests that wait in one worker.
+const MAX_WAITING: usize = 1024;
 
-/// The most bytes of headers that they have. Envoy takes 60 KiB for one request, or more if the operator wants it.
-const MOST_WAITING_BYTES: usize = 64 * 1024 * 1024;
+/// Maximum size of their headers, in bytes. Envoy accepts 60 KiB for one request, or more if the operator allows it.
+const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
 
-/// The most flights that a worker has up. Their number is that of the waiting requests and the renewals, unless clients leave:
-/// their flights go on without them.
-const MOST_FLIGHTS: usize = MOST_WAITING + 2 * MOST_RENEWALS;
+/// Maximum number of fetches in flight in one worker. There are as many as waiting requests and renewals, unless clients
+/// leave: their fetches continue without them.
+const MAX_FETCHES: usize = MAX_WAITING + 2 * MAX_RENEWALS;
 
-/// How many tokens are renewed at once in one worker.
-const MOST_RENEWALS: usize = 32;
+/// Maximum number of tokens that are renewed at once in one worker.
+const MAX_RENEWALS: usize = 32;
 
-/// When to look again for a token that another worker is renewing.
+/// Time after which a token is looked for again that another worker renews.
 const RENEWED_ELSEWHERE: Duration = Duration::from_secs(2);
 
-/// What became of a need.
-pub(super) enum Served {
-    /// The request waits for that.
-    Waits(FetchKey),
-    /// What was missing is there, or will not come: the request is decided again.
-    Decide,
-    /// There is no way to serve it.
-    No(Refusal),
+/// Result of [`Engine::fetch_or_join`].
+pub(super) enum FetchOutcome {
+    /// The request waits for that fetch.
+    Waiting(FetchKey),
+    /// The need is met, or will not be: the request is decided again.
+    DecideAgain,
+    /// The need cannot be met.
+    Refused(Refusal),
 }
 
 impl Engine {
     /// Keeps the keys of a provider fresh.
-    pub(super) fn refresh_jwks(&mut self, index: usize, now: UnixTime) {
-        let board = SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
-        let (Some(issuer), Some(provider)) = (self.known.issuer_mut(index), self.config.providers.get(index)) else {
-            return;
-        };
-        let change = issuer.sync(&board, provider, now);
-        if issuer.drop_old(now) {
-            log::error!("the keys of provider={} are too old to be trusted: nobody of it gets in", provider.name);
-            self.known.forget_verified();
+    pub(super) fn refresh_jwks(&mut self, provider: &Rc<Provider>, now: UnixTime) {
+        let (store, _, state) = self.parts();
+        let jwks = state.jwks(provider);
+        let change = jwks.sync(&store, provider, now);
+        let is_too_old = jwks.drop_old(now);
+        let is_due = jwks.is_due(now);
+        if is_too_old {
+            log::error!(
+                "the keys of provider={} are too old to be trusted: its users are refused until they are fetched",
+                provider.name
+            );
+            state.forget_verified();
         }
-        self.known.apply_change(change);
-        let is_due = self.known.issuer(index).is_some_and(|issuer| issuer.is_due(now));
+        state.apply_change(change);
         if is_due
-            && !self.flights.fetches(index)
-            && self.claim(index, RefreshCause::Due, now) == RefreshLease::Ours
-            && let Err(refusal) = self.start(Operation::keys(index, false, &self.config, &self.known), None, now)
+            && !self.in_flight.contains(FetchKey::Jwks(provider.id))
+            && self.claim_jwks(provider, RefreshCause::Due, now) == RefreshLease::Ours
+            && let Err(refusal) = self.start_jwks(provider, false, None, now)
         {
-            let name = self.config.providers.get(index).map_or("", |provider| &*provider.name);
-            log::warn!("event=keys_failed provider={name} {refusal}");
+            log::warn!("event=keys_failed provider={} {refusal}", provider.name);
         }
     }
 
-    /// Whether another worker is still at what it does. What it has brought is taken over.
-    pub(super) fn is_fetch_pending(&mut self, elsewhere: RemoteFetch, now: UnixTime) -> bool {
-        match elsewhere {
-            RemoteFetch::Keys { provider, ended } => {
-                let board = self.board();
-                let is_at_it = |issuer: &jwks::JwksCache| {
-                    issuer.is_fetched_by_others(&board, now) && issuer.ended_fetches() == ended
-                };
-                self.known.issuer(provider).is_some_and(is_at_it)
+    /// Returns `true` if another worker is still at a fetch. What it has fetched is taken over.
+    pub(super) fn is_fetch_pending(&mut self, fetch: &RemoteFetch, now: UnixTime) -> bool {
+        match fetch {
+            RemoteFetch::Jwks { provider, ended } => {
+                let (store, _, state) = self.parts();
+                let jwks = state.jwks(provider);
+                jwks.is_fetched_by_others(&store, now) && jwks.ended_fetches() == *ended
             }
-            RemoteFetch::Token(key) => match self.pool().look(&key, now) {
-                shared_tokens::TokenLease::Others => true,
-                shared_tokens::TokenLease::Ours => false,
-                shared_tokens::TokenLease::Found(exchange) => {
-                    self.known.exchanges.take_over(key, exchange);
+            RemoteFetch::Token(key) => match self.shared_tokens().look(key, now) {
+                TokenLease::Others => true,
+                TokenLease::Ours => false,
+                TokenLease::Found(exchange) => {
+                    self.state.exchanged_tokens.take_over(*key, exchange);
                     false
                 }
             },
         }
     }
 
-    fn claim(&mut self, index: usize, cause: RefreshCause, now: UnixTime) -> RefreshLease {
-        let board = SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
-        let (Some(issuer), Some(provider)) = (self.known.issuer_mut(index), self.config.providers.get(index)) else {
-            return RefreshLease::Nobody;
-        };
-        let (claim, change) = issuer.claim(cause, &board, provider, now);
-        self.known.apply_change(change);
-        claim
-    }
-
-    /// Lets a request wait for what it needs, and sees to it that somebody fetches that.
-    pub(super) fn serve(
+    /// Sees to it that a need is met: by a fetch in flight, by another worker, or by a fetch that starts now.
+    pub(super) fn fetch_or_join(
         &mut self,
         id: RequestId,
         need: Need,
         bytes: usize,
         progress: &mut Progress,
         now: UnixTime,
-    ) -> Served {
-        let overloaded = || Served::No(Refusal::new(Reason::Overloaded).retry_after(Duration::from_secs(1)));
-        if self.waiting.len() >= MOST_WAITING || self.waiting_bytes.saturating_add(bytes) > MOST_WAITING_BYTES {
+    ) -> FetchOutcome {
+        let overloaded = || FetchOutcome::Refused(Refusal::new(Reason::Overloaded).retry_after(Duration::from_secs(1)));
+        if self.waiting.len() >= MAX_WAITING || self.waiting_bytes.saturating_add(bytes) > MAX_WAITING_BYTES {
             return overloaded();
         }
-        let purpose = need.purpose();
-        // Whoever waits for keys has proved nothing yet: half of the places are for those who have.
-        let most_waiting_for_keys = (MOST_WAITING / 2).checked_div(self.config.providers.len()).unwrap_or(1).max(1);
-        match self.flights.join(&need, id, most_waiting_for_keys) {
-            Join::Joined => {
+        // A request that waits for keys has proved nothing yet: half of the places are for those that have.
+        let max_waiting_for_keys = (MAX_WAITING / 2).checked_div(self.config.providers.len()).unwrap_or(1).max(1);
+        let key = need.fetch_key();
+        match self.in_flight.join(&need, id, max_waiting_for_keys) {
+            JoinOutcome::Joined => {
                 if matches!(need, Need::Token(_)) {
                     self.counters.cache_joined();
                     progress.cache = Some(CacheOutcome::Joined);
                 }
-                return Served::Waits(purpose);
+                return FetchOutcome::Waiting(key);
             }
-            Join::Full => return overloaded(),
-            Join::NoFlight if self.flights.len() >= MOST_FLIGHTS => return overloaded(),
-            Join::NoFlight => {}
+            JoinOutcome::Full => return overloaded(),
+            JoinOutcome::NotFound if self.in_flight.len() >= MAX_FETCHES => return overloaded(),
+            JoinOutcome::NotFound => {}
         }
         let started = match need {
-            Need::Keys { provider, again } => {
-                match self.claim(provider, if again { RefreshCause::UnknownKey } else { RefreshCause::Due }, now) {
-                    RefreshLease::Nobody => return Served::Decide,
-                    RefreshLease::Others => {
-                        let ended = self.known.issuer(provider).map_or(0, jwks::JwksCache::ended_fetches);
-                        let operation = Operation::KeysElsewhere { provider, ended };
-                        self.flights.put(Fetch { operation, waiters: vec![id], started: now });
-                        Ok(())
-                    }
-                    RefreshLease::Ours => {
-                        self.start(Operation::keys(provider, again, &self.config, &self.known), Some(id), now)
-                    }
-                }
-            }
-            Need::Token(need) => match self.claim_token(&need, false, now) {
-                Ok(shared_tokens::TokenLease::Found(exchange)) => {
-                    self.counters.cache_shared();
-                    progress.cache = Some(CacheOutcome::SharedData);
-                    self.known.exchanges.take_over(need.key, exchange);
-                    return Served::Decide;
-                }
-                Ok(shared_tokens::TokenLease::Others) => {
-                    self.counters.cache_joined();
-                    progress.cache = Some(CacheOutcome::Joined);
-                    let operation = Operation::TokenElsewhere { provider: need.provider, key: need.key };
-                    self.flights.put(Fetch { operation, waiters: vec![id], started: now });
-                    Ok(())
-                }
-                Ok(shared_tokens::TokenLease::Ours) => {
-                    self.counters.cache_miss();
-                    progress.cache = Some(CacheOutcome::Miss);
-                    self.exchange(need, Some(id), now)
-                }
-                // The provider is to be left in peace, as another worker has found.
-                Err(refusal) => Err(refusal),
-            },
+            Need::Jwks { provider, unknown_key } => self.fetch_jwks(&provider, unknown_key, id, now),
+            Need::Token(need) => self.fetch_token(need, id, progress, now),
         };
         match started {
-            Ok(()) => Served::Waits(purpose),
-            Err(refusal) => Served::No(refusal),
+            Ok(true) => FetchOutcome::Waiting(key),
+            Ok(false) => FetchOutcome::DecideAgain,
+            Err(refusal) => FetchOutcome::Refused(refusal),
         }
     }
 
-    /// Who exchanges a token. The error: nobody, for now.
-    fn claim_token(
+    /// Fetch of keys that a request waits for. Returns `false` if another worker has just fetched them, or has failed.
+    fn fetch_jwks(
         &mut self,
-        need: &TokenNeed,
-        renews: bool,
+        provider: &Rc<Provider>,
+        unknown_key: bool,
+        waiter: RequestId,
         now: UnixTime,
-    ) -> Result<shared_tokens::TokenLease, Refusal> {
-        let Some(provider) = self.config.providers.get(need.provider) else {
-            return Err(Refusal::new(Reason::NoExchange));
-        };
-        let claim = self.pool().claim(&need.key, renews, provider.callout_limit(), now);
-        if matches!(claim, shared_tokens::TokenLease::Ours) {
-            let board = SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
-            let watch = BreakerContext { board, crypto: self.crypto.as_ref(), provider, now };
-            if let Err((reason, pause)) = self.known.circuits.enter(&need.endpoint(), &need.caller.caller.user, &watch)
-            {
-                self.pool().give_back(&need.key, self.known.exchanges.peek(&need.key, now), now);
-                let because = "because=\"so the provider answered other exchanges\"";
-                return Err(Refusal::because(reason, because).retry_after(pause));
+    ) -> Result<bool, Refusal> {
+        let cause = if unknown_key { RefreshCause::UnknownKey } else { RefreshCause::Due };
+        match self.claim_jwks(provider, cause, now) {
+            RefreshLease::Nobody => return Ok(false),
+            RefreshLease::Others => {
+                let ended = self.state.jwks(provider).ended_fetches();
+                let operation = Operation::RemoteJwks { provider: provider.clone(), ended };
+                self.in_flight.put(Fetch { operation, waiters: vec![waiter], started: now });
+            }
+            RefreshLease::Ours => self.start_jwks(provider, unknown_key, Some(waiter), now)?,
+        }
+        Ok(true)
+    }
+
+    /// Token exchange that a request waits for. Returns `false` if another worker has the token.
+    fn fetch_token(
+        &mut self,
+        need: Box<TokenNeed>,
+        waiter: RequestId,
+        progress: &mut Progress,
+        now: UnixTime,
+    ) -> Result<bool, Refusal> {
+        match self.claim_token(&need, false, now)? {
+            TokenLease::Found(exchange) => {
+                self.counters.cache_shared();
+                progress.cache = Some(CacheOutcome::Shared);
+                self.state.exchanged_tokens.take_over(need.key, exchange);
+                return Ok(false);
+            }
+            TokenLease::Others => {
+                self.counters.cache_joined();
+                progress.cache = Some(CacheOutcome::Joined);
+                let operation = Operation::RemoteToken { provider: need.provider().clone(), key: need.key };
+                self.in_flight.put(Fetch { operation, waiters: vec![waiter], started: now });
+            }
+            TokenLease::Ours => {
+                self.counters.cache_miss();
+                progress.cache = Some(CacheOutcome::Miss);
+                self.exchange(need, Some(waiter), now)?;
             }
         }
-        Ok(claim)
+        Ok(true)
     }
 
-    /// Starts an exchange. The error: its first call could not even be made.
-    fn exchange(&mut self, need: Box<TokenNeed>, waiter: Option<RequestId>, now: UnixTime) -> Result<(), Refusal> {
-        let key = need.key;
-        let started = match TokenExchange::new(need, &self.config, &self.known, now) {
-            Some(exchange) => self.start(Operation::TokenExchange(exchange), waiter, now),
-            // The need was found with the same facts a moment ago.
-            None => Err(Refusal::new(Reason::KeysUnavailable).retry_after(Duration::from_secs(1))),
-        };
-        if started.is_err() {
-            self.pool().give_back(&key, self.known.exchanges.peek(&key, now), now);
-        }
-        started
-    }
-
-    /// Asks for the token that follows one which is still good, for whoever comes then: nobody waits for it.
+    /// Renews a token that is still in use. No request waits for it.
     pub(super) fn renew(&mut self, need: Box<TokenNeed>, now: UnixTime) {
         // The next request asks again.
-        if self.flights.exchanges(need.key) || self.flights.background_count() >= MOST_RENEWALS {
+        if self.in_flight.contains(FetchKey::Token(need.key)) || self.in_flight.background_count() >= MAX_RENEWALS {
             return;
         }
         let key = need.key;
         match self.claim_token(&need, true, now) {
-            Ok(shared_tokens::TokenLease::Found(exchange)) => {
+            Ok(TokenLease::Found(exchange)) => {
                 self.counters.cache_shared();
-                self.known.exchanges.take_over(key, exchange);
+                self.state.exchanged_tokens.take_over(key, exchange);
             }
-            Ok(shared_tokens::TokenLease::Others) => self.known.exchanges.leave_renewal(&key, RENEWED_ELSEWHERE, now),
-            Ok(shared_tokens::TokenLease::Ours) => {
+            Ok(TokenLease::Others) => self.state.exchanged_tokens.leave_renewal(&key, RENEWED_ELSEWHERE, now),
+            Ok(TokenLease::Ours) => {
                 self.counters.cache_renewed();
-                let about = need.about();
+                let audit = need.audit();
                 if let Err(refusal) = self.exchange(need, None, now) {
-                    let mut record = exchange_record(&about, &self.config, refusal.reason.label(), 0, Duration::ZERO);
+                    let mut record = exchange_record(&audit, &self.config, refusal.reason.label(), 0, Duration::ZERO);
                     record.add_detail(&refusal.detail);
                     log_at(refusal.reason, &record);
-                    // Not at the next request again.
-                    self.known.exchanges.put_failed(key, refusal, true, Duration::ZERO, now);
+                    // The next request does not try again at once.
+                    self.state.exchanged_tokens.put_failed(key, refusal, true, Duration::ZERO, now);
                 }
             }
-            // Nor does every request ask whether it may.
+            // The next request does not ask the circuit breaker again at once.
             Err(refusal) => {
-                self.known.exchanges.leave_renewal(&key, refusal.retry_after.unwrap_or(RENEWED_ELSEWHERE), now)
+                self.state.exchanged_tokens.leave_renewal(&key, refusal.retry_after.unwrap_or(RENEWED_ELSEWHERE), now)
             }
         }
     }
 
-    /// Starts a flight. The error: its first call could not even be made.
+    /// Acquires the lease of a fetch of keys.
+    fn claim_jwks(&mut self, provider: &Rc<Provider>, cause: RefreshCause, now: UnixTime) -> RefreshLease {
+        let (store, _, state) = self.parts();
+        let (lease, change) = state.jwks(provider).claim(cause, &store, provider, now);
+        state.apply_change(change);
+        lease
+    }
+
+    /// Acquires the lease of a token exchange. The error: the circuit breaker is open.
+    fn claim_token(&mut self, need: &TokenNeed, renews: bool, now: UnixTime) -> Result<TokenLease, Refusal> {
+        let provider = need.provider();
+        let lease = self.shared_tokens().claim(&need.key, renews, provider.callout_limit(), now);
+        if matches!(lease, TokenLease::Ours) {
+            let (board, crypto, state) = self.parts();
+            let context = BreakerContext { board, crypto, provider, now };
+            let user = &need.caller.caller.user;
+            if let Err((reason, pause)) = state.circuit_breakers.enter(&need.breaker_key(), user, &context) {
+                self.release(need, now);
+                let because = "because=\"so the provider answered other exchanges\"";
+                return Err(Refusal::because(reason, because).retry_after(pause));
+            }
+        }
+        Ok(lease)
+    }
+
+    /// Releases the lease of a token exchange that does not take place.
+    fn release(&self, need: &TokenNeed, now: UnixTime) {
+        let kept = self.state.exchanged_tokens.peek(&need.key, now);
+        self.shared_tokens().give_back(&need.key, kept, now);
+    }
+
+    /// Starts a token exchange. The error: its first callout cannot be made.
+    fn exchange(&mut self, need: Box<TokenNeed>, waiter: Option<RequestId>, now: UnixTime) -> Result<(), Refusal> {
+        let endpoints = self.state.jwks(need.provider()).endpoints.as_ref();
+        match TokenExchange::new(need, endpoints, now) {
+            Ok(exchange) => {
+                let need = exchange.need.clone();
+                let started = self.start(Operation::TokenExchange(exchange), waiter, now);
+                if started.is_err() {
+                    self.release(&need, now);
+                }
+                started
+            }
+            // The endpoint was known when the need was found.
+            Err(need) => {
+                self.release(&need, now);
+                Err(Refusal::new(Reason::KeysUnavailable).retry_after(Duration::from_secs(1)))
+            }
+        }
+    }
+
+    fn start_jwks(
+        &mut self,
+        provider: &Rc<Provider>,
+        unknown_key: bool,
+        waiter: Option<RequestId>,
+        now: UnixTime,
+    ) -> Result<(), Refusal> {
+        let operation = Operation::jwks(provider, unknown_key, &mut self.state);
+        self.start(operation, waiter, now)
+    }
+
+    /// Starts a fetch. The error: its first callout cannot be made.
     fn start(&mut self, operation: Operation, waiter: Option<RequestId>, now: UnixTime) -> Result<(), Refusal> {
-        let Some(call) = operation.call(&self.config, &self.known, self.crypto.as_ref(), now) else {
+        let Some(callout) = operation.callout(&self.state, self.crypto.as_ref(), now) else {
             return Err(Refusal::because(
                 Reason::ExchangeMisconfigured,
                 "because=\"the request to the provider could not be made or signed\"",
             ));
         };
-        self.launch(Fetch { operation, waiters: waiter.into_iter().collect(), started: now }, call);
+        self.launch(Fetch { operation, waiters: waiter.into_iter().collect(), started: now }, callout);
         Ok(())
     }
 
-    pub(super) fn launch(&mut self, flight: Fetch, call: Callout) {
-        let id = self.flights.put(flight);
-        self.calls.push_back((id, call));
+    /// Queues the callout of a fetch.
+    pub(super) fn launch(&mut self, fetch: Fetch, callout: Callout) {
+        let id = self.in_flight.put(fetch);
+        self.callouts.push_back((id, callout));
     }
 }

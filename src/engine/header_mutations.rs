@@ -4,18 +4,18 @@ use crate::engine::upstream_response::Sent;
 use crate::secret::Secret;
 use crate::telemetry::FilterState;
 
-/// What changes in a request's header before it goes on to the upstream.
+/// Header mutations of a request that is forwarded, and what is kept of it.
 pub struct HeaderMutations {
-    /// The new value of `authorization`, or `None`: it is removed.
+    /// New value of `authorization`. `None`: it is removed.
     pub authorization: Option<Secret>,
     /// Names of fields that are removed.
     pub remove: Vec<String>,
-    /// A new value for `cookie`.
+    /// New value of `cookie`. `None`: it stays as it is.
     pub cookie: Option<Vec<u8>>,
-    /// A new value for `dpop`: that we hold the key of the token in `authorization`.
+    /// New value of `dpop`: proof of the key that the token in `authorization` is bound to.
     pub proof: Option<Secret>,
-    /// Who is calling, for other filters and the access log.
+    /// Filter state: the caller, for other filters and the access log.
     pub filter_state: FilterState,
-    /// What to come back with when the upstream answers, if it is of interest then.
+    /// Facts to keep until the upstream answers. `None`: its answer is forwarded as it is.
     pub sent: Option<Sent>,
 }

@@ -1,20 +1,25 @@
-//! What happens to requests, without the host: no I/O, no clock, no proxy-wasm.
+//! Engine: what happens to requests, without the host: no I/O, no clock, no proxy-wasm.
 //!
-//! Requests, replies and ticks go in with the time; decisions and calls come out. [`decide`] is one straight
-//! function. Where it lacks a fact, the request waits for the *flight* that fetches it, together with everyone
-//! else who lacks it, and is decided again from the top when the flight has landed. The flight belongs to
-//! nobody: it goes on when the request that started it has left.
+//! Requests, callout results and ticks go in with the time; decisions and callouts come out. The [`pipeline`] decides a request.
+//! Where it lacks a fact, the request waits for the fetch that brings it, together with all others that lack it, and runs
+//! through the pipeline again when the fetch has ended (docs/adr/0001). A fetch does not depend on the request that started
+//! it: it continues when that request has left.
 
 mod audit;
+mod authenticate;
+mod authorize;
 mod broadcast;
+mod cache_key;
+mod context;
 mod credentials;
-mod decide;
-mod delegation;
+mod exchanged_token;
 mod fetch;
 mod header_mutations;
 mod in_flight;
+mod need;
+mod on_callout_result;
+mod pipeline;
 mod route;
-mod sender_constraint;
 mod state;
 mod token_copies;
 mod token_exchange;
@@ -22,6 +27,7 @@ mod upstream_proof;
 mod upstream_response;
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -30,215 +36,220 @@ use crate::cache::circuit_breaker::BreakerContext;
 use crate::cache::shared_tokens::SharedTokens;
 use crate::config::Config;
 use crate::crypto::Crypto;
-use crate::engine::audit::{AuditContext, CacheOutcome};
-use crate::engine::broadcast::Broadcast;
-use crate::engine::decide::{Facts, Outcome, Passage, Stop};
-use crate::engine::fetch::Served;
-use crate::engine::in_flight::{CalloutHandler, FetchKey, InFlight};
-use crate::engine::state::WorkerState;
 use crate::http::{Callout, CalloutFailure, CalloutResult, LocalReply, Request};
 use crate::provider::Provider;
 use crate::refusal::{Reason, Refusal, log_at};
-use crate::resource::Resource;
 use crate::shared::{SharedData, SharedStore, WorkerId};
 use crate::telemetry::{Counters, FilterState};
 use crate::time::UnixTime;
+use audit::{AuditContext, CacheOutcome};
+use broadcast::Broadcast;
+use context::{ForwardKind, Passed, RequestContext, Stop};
+use credentials::RequestHead;
+use fetch::FetchOutcome;
+use in_flight::InFlight;
+use need::FetchKey;
+use on_callout_result::CalloutHandler;
+use state::WorkerState;
 
 pub use header_mutations::HeaderMutations;
 pub use in_flight::FetchId;
 pub use upstream_response::{Sent, UpstreamAction};
 
-/// How often one request is decided at most. Keys, a refetch for its `kid` and a token make four.
-const MOST_DECISIONS: u8 = 8;
+/// Maximum number of runs of the pipeline for one request. Keys, a fetch of keys for an unknown `kid` and a token make four.
+const MAX_DECISIONS: u8 = 8;
 
-/// For how many things that other workers do it is looked in one tick: each takes some microseconds.
-const MOST_LOOKS: usize = 64;
+/// Maximum number of fetches of other workers that one tick polls. Each takes some microseconds.
+const MAX_POLLED: usize = 64;
 
-/// The most calls that are given up in one tick, each with a line in the log and a record to write.
-const MOST_OVERDUE: usize = 64;
+/// Maximum number of callouts that one tick gives up. Each takes a log line and a record.
+const MAX_OVERDUE: usize = 64;
 
-/// How far the clock may go back without being taken for another clock.
+/// Step back of the clock that is taken for an adjustment and not for another clock.
 const CLOCK_JITTER: Duration = Duration::from_secs(5);
 
-/// A request of the host's, for as long as it lives.
+/// Number of a request, given by the host for as long as the request lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u32);
 
-/// What to do with a request now.
+/// Decision about a request. [`Forward`](Self::Forward) and [`Respond`](Self::Respond) end it here.
 #[must_use]
 pub enum Decision {
-    /// Let it through, changed so. This is its end here.
+    /// The request is forwarded with these header mutations.
     Forward(HeaderMutations),
-    /// Answer it. This is its end here.
+    /// A local reply answers the request.
     Respond(LocalReply),
-    /// Hold it: a later call will return its decision.
+    /// The request waits. [`Engine::next_decision`] returns its decision later.
     Pause,
 }
 
-/// Decides what happens to requests.
+/// Engine of one worker.
 pub struct Engine {
     config: Config,
     crypto: Box<dyn Crypto>,
     shared: Box<dyn SharedData>,
-    /// Who we are among those who share memory.
+    /// Identity of this worker among those that share memory.
     worker: WorkerId,
     broadcast: Broadcast,
-    known: WorkerState,
-    flights: InFlight,
+    state: WorkerState,
+    in_flight: InFlight,
     waiting: FxHashMap<RequestId, Waiting>,
-    /// The bytes of the headers of all that wait.
+    /// Size of the headers of all waiting requests, in bytes.
     waiting_bytes: usize,
-    /// Requests whose wait is over, in the order in which it ended. Those that have left meanwhile are in it, too.
+    /// Requests whose wait is over, in the order in which it ended. Requests that have left since are in it, too.
     ready: VecDeque<RequestId>,
-    calls: VecDeque<(FetchId, Callout)>,
+    callouts: VecDeque<(FetchId, Callout)>,
     counters: Counters,
     latest: UnixTime,
-    /// For what another worker does it was looked last.
-    looked: Option<FetchId>,
+    /// Last fetch of another worker that was polled. Polling rotates from here.
+    last_polled: Option<FetchId>,
 }
 
+/// Request that waits.
 struct Waiting {
     request: Request,
     progress: Progress,
-    about: AuditContext,
+    audit: AuditContext,
     state: WaitState,
 }
 
-/// The wait of a request, from its beginning to the moment at which its step is handed out.
+/// State of a wait, from its beginning to the moment at which the decision is handed out.
 #[derive(Clone, Copy)]
 enum WaitState {
-    /// It waits for a flight.
+    /// A fetch is in flight.
     For(FetchKey),
-    /// Its flight has landed: it is decided again.
-    Landed,
-    /// Its time is over: it is refused.
-    TooLong,
+    /// The fetch has ended: the request is decided again.
+    Ended,
+    /// The time is over: the request is refused.
+    TimedOut,
 }
 
-/// How far a request has come.
+/// Progress of a request.
 #[derive(Clone, Copy)]
 struct Progress {
-    /// How often it was decided.
+    /// Number of runs of the pipeline.
     decisions: u8,
-    /// When it came.
+    /// Time of arrival.
     since: UnixTime,
-    /// For a token of whose call it has waited.
+    /// Result of the token look-up, set once the request has waited for a token.
     cache: Option<CacheOutcome>,
 }
 
 impl Engine {
-    /// Knows nothing yet; the first [`tick`](Self::tick) fetches keys.
+    /// Engine with empty caches. The first [`tick`](Self::tick) fetches keys.
     pub fn new(config: Config, crypto: Box<dyn Crypto>, shared: Box<dyn SharedData>) -> Self {
-        let known = WorkerState::new(&config);
+        let state = WorkerState::new(&config);
         Self {
             worker: crypto.random().unwrap_or_default(),
             config,
             crypto,
             shared,
             broadcast: Broadcast::default(),
-            known,
-            flights: InFlight::default(),
+            state,
+            in_flight: InFlight::default(),
             waiting: FxHashMap::default(),
             waiting_bytes: 0,
             ready: VecDeque::new(),
-            calls: VecDeque::new(),
+            callouts: VecDeque::new(),
             counters: Counters::default(),
             latest: UnixTime::default(),
-            looked: None,
+            last_polled: None,
         }
     }
 
-    /// The host has a queue for this worker, by its number: what other workers put in comes back to
+    /// Announces the queue of this worker, by the host's number. Messages of other workers in it go to
     /// [`message`](Self::message).
     pub fn listen(&mut self, queue: u32, now: UnixTime) {
-        let board = SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
-        self.broadcast.listen(queue, &board, now);
+        let store = SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
+        self.broadcast.listen(queue, &store, now);
     }
 
-    /// A request has come in.
+    /// Decides a new request.
     pub fn request(&mut self, id: RequestId, request: Request, now: UnixTime) -> Decision {
-        self.observe(now);
-        self.known.serve();
+        self.set_time(now);
+        self.state.serve();
         self.run(id, request, Progress { decisions: 0, since: now, cache: None }, now)
     }
 
-    /// A call has ended. The steps of those who waited for it come from [`next_decision`](Self::next_decision).
-    pub fn reply(&mut self, flight: FetchId, reply: &CalloutResult, now: UnixTime) {
-        self.observe(now);
-        let Some(flight) = self.flights.take(flight) else {
+    /// Takes in the result of a callout. [`next_decision`](Self::next_decision) returns the decisions of the requests that
+    /// waited for it.
+    pub fn callout_result(&mut self, fetch: FetchId, result: &CalloutResult, now: UnixTime) {
+        self.set_time(now);
+        let Some(fetch) = self.in_flight.take(fetch) else {
             return;
         };
-        let mut landing = CalloutHandler {
+        let mut handler = CalloutHandler {
             config: &self.config,
             crypto: self.crypto.as_ref(),
-            known: &mut self.known,
+            state: &mut self.state,
             counters: &mut self.counters,
-            board: SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker },
+            store: SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker },
         };
-        match landing.land(flight, reply, now) {
-            in_flight::Next::Callout(next) => {
-                let (flight, call) = *next;
-                self.launch(flight, call);
+        match handler.handle(fetch, result, now) {
+            on_callout_result::Next::Callout(next) => {
+                let (fetch, callout) = *next;
+                self.launch(fetch, callout);
             }
-            in_flight::Next::Done(waiters) => self.end_wait(waiters, WaitState::Landed),
+            on_callout_result::Next::Done(waiters) => self.end_wait(waiters, WaitState::Ended),
         }
     }
 
-    /// Time has passed: what other workers have found is taken over, keys that are due are fetched, and calls that the host
-    /// has forgotten are given up. Steps come from [`next_decision`](Self::next_decision).
+    /// Does what time demands: takes over what other workers have fetched, fetches keys that are due, and gives up callouts
+    /// that the host has forgotten and requests that have waited for too long.
     pub fn tick(&mut self, now: UnixTime) {
-        self.observe(now);
-        let board = SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
-        self.broadcast.keep_listed(&board, now);
-        for index in 0..self.config.providers.len() {
-            self.refresh_jwks(index, now);
+        self.set_time(now);
+        let store = SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
+        self.broadcast.keep_listed(&store, now);
+        let providers = self.config.providers.clone();
+        for provider in &providers {
+            self.refresh_jwks(provider, now);
         }
-        for endpoint in self.known.circuits.all_closed(now) {
-            if let Some(provider) = self.config.providers.get(endpoint.provider) {
-                let board =
-                    SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
-                let watch = BreakerContext { board, crypto: self.crypto.as_ref(), provider, now };
-                self.known.circuits.look(&endpoint, &watch);
+        for key in self.state.circuit_breakers.all_closed(now) {
+            if let Some(provider) = providers.iter().find(|provider| provider.id == key.provider) {
+                let (board, crypto, state) = self.parts();
+                state.circuit_breakers.look(&key, &BreakerContext { board, crypto, provider, now });
             }
         }
-        let elsewhere = self.flights.elsewhere();
-        let next = elsewhere.partition_point(|(flight, _)| Some(*flight) <= self.looked);
-        let in_turn = elsewhere.iter().skip(next).chain(elsewhere.iter().take(next));
-        for (flight, elsewhere) in in_turn.take(MOST_LOOKS) {
-            self.looked = Some(*flight);
-            if !self.is_fetch_pending(*elsewhere, now)
-                && let Some(flight) = self.flights.take(*flight)
-            {
-                self.end_wait(flight.waiters, WaitState::Landed);
-            }
-        }
-        let overdue = self.flights.overdue(now, |provider| {
-            self.config.providers.get(provider).map_or(Duration::ZERO, Provider::callout_limit)
-        });
-        for flight in overdue.into_iter().take(MOST_OVERDUE) {
-            self.reply(flight, &CalloutResult::Failed(CalloutFailure::TimedOut), now);
+        self.poll_remote(now);
+        for fetch in self.in_flight.overdue(now).into_iter().take(MAX_OVERDUE) {
+            self.callout_result(fetch, &CalloutResult::Failed(CalloutFailure::TimedOut), now);
         }
         self.expire_waiting(now);
     }
 
-    /// Ends the wait of requests that have waited for as long as they may.
+    /// Polls fetches of other workers.
+    fn poll_remote(&mut self, now: UnixTime) {
+        let remote = self.in_flight.remote();
+        let next = remote.partition_point(|(fetch, _)| Some(*fetch) <= self.last_polled);
+        let in_turn = remote.iter().skip(next).chain(remote.iter().take(next));
+        for (fetch, remote) in in_turn.take(MAX_POLLED) {
+            self.last_polled = Some(*fetch);
+            if !self.is_fetch_pending(remote, now)
+                && let Some(fetch) = self.in_flight.take(*fetch)
+            {
+                self.end_wait(fetch.waiters, WaitState::Ended);
+            }
+        }
+    }
+
+    /// Ends the wait of requests that have waited for `longest_wait`.
     fn expire_waiting(&mut self, now: UnixTime) {
         let mut expired: Vec<(RequestId, FetchKey)> = Vec::new();
         for (id, waiting) in &self.waiting {
-            if let WaitState::For(purpose) = waiting.state
+            if let WaitState::For(key) = waiting.state
                 && now.since(waiting.progress.since) >= self.config.longest_wait
             {
-                expired.push((*id, purpose));
+                expired.push((*id, key));
             }
         }
         expired.sort_unstable_by_key(|(id, _)| *id);
-        for (id, purpose) in &expired {
-            self.flights.leave(*purpose, *id);
+        for (id, key) in &expired {
+            self.in_flight.leave(*key, *id);
         }
-        self.end_wait(expired.into_iter().map(|(id, _)| id), WaitState::TooLong);
+        self.end_wait(expired.into_iter().map(|(id, _)| id), WaitState::TimedOut);
     }
 
-    /// Lets requests go on, in that order, when [`next_decision`](Self::next_decision) comes to them.
+    /// Queues requests, in that order, for [`next_decision`](Self::next_decision).
     fn end_wait(&mut self, ids: impl IntoIterator<Item = RequestId>, state: WaitState) {
         for id in ids {
             if let Some(waiting) = self.waiting.get_mut(&id) {
@@ -248,26 +259,26 @@ impl Engine {
         }
     }
 
-    /// The step of the next request whose wait is over; [`Decision::Pause`], if it waits for something else now. `None`: there is no
-    /// such request.
+    /// Decision about the next request whose wait is over; [`Decision::Pause`] if it waits for another fetch now. `None`: no
+    /// wait is over.
     ///
-    /// Requests are decided one at a time, so that the host lets as few of them go in one callback as it can bear
-    /// (docs/adr/0018): each answer runs the response callbacks of all filters before the next one is sent.
+    /// Requests are decided one at a time, so that the host continues only as many in one callback as it can bear
+    /// (docs/adr/0018): each local reply runs the response callbacks of all filters before the next one is sent.
     pub fn next_decision(&mut self, now: UnixTime) -> Option<(RequestId, Decision)> {
         while let Some(id) = self.ready.pop_front() {
-            let Some(Waiting { request, progress, about, state }) = self.remove_waiting(id) else {
+            let Some(Waiting { request, progress, audit, state }) = self.remove_waiting(id) else {
                 continue;
             };
-            let step = match state {
-                WaitState::TooLong => {
-                    let about = AuditContext { cache: progress.cache, ..about };
+            let decision = match state {
+                WaitState::TimedOut => {
+                    let audit = AuditContext { cache: progress.cache, ..audit };
                     let because = "because=\"it has waited for longest_wait_seconds\"";
                     let refusal = Refusal::because(Reason::ProviderUnavailable, because);
-                    self.refuse(&refusal.retry_after(Duration::from_secs(1)), &about, progress, now)
+                    self.refuse(&refusal.retry_after(Duration::from_secs(1)), &audit, progress, now)
                 }
-                WaitState::For(_) | WaitState::Landed => self.run(id, request, progress, now),
+                WaitState::For(_) | WaitState::Ended => self.run(id, request, progress, now),
             };
-            return Some((id, step));
+            return Some((id, decision));
         }
         None
     }
@@ -278,141 +289,113 @@ impl Engine {
         Some(waiting)
     }
 
-    /// Whether there are calls to make or steps to hand out: see [`next_callout`](Self::next_callout) and
-    /// [`next_decision`](Self::next_decision).
+    /// Returns `true` if [`next_callout`](Self::next_callout) or [`next_decision`](Self::next_decision) has something to
+    /// return.
     pub fn has_work(&self) -> bool {
-        !self.calls.is_empty() || !self.ready.is_empty()
+        !self.callouts.is_empty() || !self.ready.is_empty()
     }
 
-    fn board(&self) -> SharedStore<'_> {
+    fn store(&self) -> SharedStore<'_> {
         SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker }
     }
 
-    fn pool(&self) -> SharedTokens<'_> {
-        let (crypto, rejections) = (self.crypto.as_ref(), &self.known.rejections);
-        SharedTokens { board: self.board(), crypto, rejections, room: self.config.shared_tokens }
+    /// Shared store, cryptography and state, borrowed at once.
+    fn parts(&mut self) -> (SharedStore<'_>, &dyn Crypto, &mut WorkerState) {
+        let store = SharedStore { shared: self.shared.as_ref(), key: &self.config.shared_key, worker: self.worker };
+        (store, self.crypto.as_ref(), &mut self.state)
     }
 
-    /// Whether requests wait for what another worker is fetching, so that the next tick should be soon.
+    fn shared_tokens(&self) -> SharedTokens<'_> {
+        let (crypto, rejections) = (self.crypto.as_ref(), &self.state.rejected_tokens);
+        SharedTokens { board: self.store(), crypto, rejections, room: self.config.shared_tokens }
+    }
+
+    /// Returns `true` if requests wait for a fetch of another worker, so that the next tick should come soon.
     pub fn needs_fast_tick(&self) -> bool {
-        !self.flights.elsewhere().is_empty()
+        !self.in_flight.remote().is_empty()
     }
 
-    /// How old the keys of each provider are, by its index, where they can age and are there.
-    pub fn key_ages(&self, now: UnixTime) -> Vec<(usize, Duration)> {
-        let ages = self.known.issuers().iter().enumerate();
-        ages.filter_map(|(index, issuer)| Some((index, issuer.age(now)?))).collect()
+    /// Age of the keys of each provider, by the provider's name, where there are keys that can age.
+    pub fn jwks_ages(&mut self, now: UnixTime) -> Vec<(Rc<str>, Duration)> {
+        let (state, providers) = (&mut self.state, &self.config.providers);
+        let age = |provider: &Rc<Provider>| Some((provider.name.clone(), state.jwks(provider).age(now)?));
+        providers.iter().filter_map(age).collect()
     }
 
-    /// A call that is to be made now, and the flight that its reply belongs to.
+    /// Next callout to make, and the fetch that its result belongs to.
     pub fn next_callout(&mut self) -> Option<(FetchId, Callout)> {
-        self.calls.pop_front()
+        self.callouts.pop_front()
     }
 
-    /// The upstream of a resource, by its index, has answered with these `DPoP-Nonce` fields: the next proof for it has
-    /// the nonce in it (RFC 9449 sections 8.2 and 9). Whether there is one.
-    pub fn upstream_nonce<'a>(&mut self, resource: usize, fields: impl Iterator<Item = &'a [u8]>) -> bool {
-        self.config.resources.get(resource).is_some_and(Resource::takes_proofs)
-            && self.known.nonces.learn(crate::dpop::NonceIssuer::Upstream(resource), fields)
-    }
-
-    /// Names of the fields in a request's trailers that do not go on.
+    /// Names of the fields of a request's trailers that are removed.
     pub fn trailers(&self, trailers: &Request) -> Vec<String> {
         credentials::trailers_to_remove(trailers, &self.config)
     }
 
-    /// Whether the step of a request has yet to come.
+    /// Returns `true` if the request waits.
     pub fn waits(&self, id: RequestId) -> bool {
         self.waiting.contains_key(&id)
     }
 
-    /// A request has left before its step came.
-    pub fn gone(&mut self, id: RequestId) {
-        if let Some(Waiting { state: WaitState::For(purpose), .. }) = self.remove_waiting(id) {
-            self.flights.leave(purpose, id);
+    /// Removes a request that has left before it was decided.
+    pub fn request_closed(&mut self, id: RequestId) {
+        if let Some(Waiting { state: WaitState::For(key), .. }) = self.remove_waiting(id) {
+            self.in_flight.leave(key, id);
         }
     }
 
-    /// What has been counted since the last time.
+    /// Counters since they were last taken.
     pub fn counters(&mut self) -> &mut Counters {
         &mut self.counters
     }
 
-    /// How many requests wait.
+    /// Number of waiting requests.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// A step back of a moment is a clock being disciplined: no span here is so short that it matters, and forgetting
-    /// every exchanged token for it would be a stampede at the providers.
-    fn observe(&mut self, now: UnixTime) {
+    /// Sets the time. A small step back is a clock being adjusted. No span here is so short that it matters, and to forget
+    /// every exchanged token would overload the providers.
+    fn set_time(&mut self, now: UnixTime) {
         if now.plus(CLOCK_JITTER) < self.latest {
-            self.known.clock_went_back();
-            self.flights.clock_went_back(now);
+            self.state.clock_went_back();
+            self.in_flight.clock_went_back(now);
             self.latest = now;
         }
         self.latest = self.latest.max(now);
     }
 
-    /// Decides a request, as often as that brings it further.
+    /// Runs the pipeline for a request, as often as a run brings it further.
     fn run(&mut self, id: RequestId, request: Request, mut progress: Progress, now: UnixTime) -> Decision {
         let mut last = AuditContext::default();
-        while progress.decisions < MOST_DECISIONS {
-            let mut facts = Facts {
+        while progress.decisions < MAX_DECISIONS {
+            let mut ctx = RequestContext {
+                request: &request,
+                head: RequestHead::read(&request, &self.config),
                 config: &self.config,
-                known: &mut self.known,
                 crypto: self.crypto.as_ref(),
                 shared: self.shared.as_ref(),
-                about: AuditContext::default(),
-                sent: None,
+                state: &mut self.state,
+                now,
+                audit: AuditContext::default(),
             };
-            let decided = decide::decide(&request, &mut facts, now);
-            let AuditContext { resource, caller, cache } = facts.about;
-            let about = AuditContext { resource, caller, cache: progress.cache.or(cache) };
+            let decided = pipeline::decide(&mut ctx);
+            let AuditContext { resource, caller, cache } = ctx.audit;
+            let audit = AuditContext { resource, caller, cache: progress.cache.or(cache) };
             match decided {
-                Ok(mut outcome) => {
-                    if let Outcome::Forward { edits, passage, renewal } = &mut outcome
-                        && *passage != Passage::Open
-                    {
-                        let is_first = *passage == Passage::Unexchanged && about.is_first();
-                        let is_remembered = match passage {
-                            Passage::Lookup => about.cache == Some(CacheOutcome::Hit),
-                            Passage::Unexchanged | Passage::Open => !is_first,
-                        };
-                        edits.filter_state = match about.caller_facts(&self.config).filter(|_| is_remembered) {
-                            Some(facts) => FilterState::Caller(facts),
-                            None => {
-                                let took = now.since(progress.since);
-                                FilterState::Record(about.record(&self.config, &[("event", "forwarded")], took))
-                            }
-                        };
-                        // The first time is what an exchange is for other tokens, the next like one from the cache.
-                        if let FilterState::Record(record) = &edits.filter_state
-                            && is_first
-                        {
-                            log::info!("{record}");
-                        }
-                        if *passage == Passage::Lookup && progress.decisions == 0 {
-                            self.counters.cache_hit();
-                        }
-                        if let Some(need) = renewal.take() {
-                            self.renew(need, now);
-                        }
-                    }
-                    return self.finish(outcome);
-                }
-                Err(Stop::Refuse(refusal)) => return self.refuse(&refusal, &about, progress, now),
-                Err(Stop::Need(need)) => {
+                Ok(passed) => return self.pass(passed, &audit, progress, now),
+                Err(Stop::Refuse(refusal)) => return self.refuse(&refusal, &audit, progress, now),
+                Err(Stop::Fetch(need)) => {
                     progress.decisions = progress.decisions.saturating_add(1);
-                    match self.serve(id, need, request.bytes(), &mut progress, now) {
-                        Served::Waits(purpose) => {
+                    match self.fetch_or_join(id, need, request.bytes(), &mut progress, now) {
+                        FetchOutcome::Waiting(key) => {
                             self.waiting_bytes = self.waiting_bytes.saturating_add(request.bytes());
-                            let state = WaitState::For(purpose);
-                            self.waiting.insert(id, Waiting { request, progress, about, state });
+                            let state = WaitState::For(key);
+                            self.waiting.insert(id, Waiting { request, progress, audit, state });
                             return Decision::Pause;
                         }
-                        Served::Decide => last = about,
-                        Served::No(refusal) => return self.refuse(&refusal, &about, progress, now),
+                        FetchOutcome::DecideAgain => last = audit,
+                        FetchOutcome::Refused(refusal) => return self.refuse(&refusal, &audit, progress, now),
                     }
                 }
             }
@@ -422,30 +405,59 @@ impl Engine {
         self.refuse(&refusal, &last, progress, now)
     }
 
-    fn finish(&mut self, outcome: Outcome) -> Decision {
-        match outcome {
-            Outcome::Forward { edits, passage, .. } => {
-                match passage {
-                    Passage::Lookup | Passage::Unexchanged => self.counters.forwarded(),
-                    Passage::Open => self.counters.open_path(),
-                }
-                Decision::Forward(edits)
-            }
-            Outcome::Metadata(answer) => {
+    /// Ends a request that has passed the pipeline.
+    fn pass(&mut self, passed: Passed, audit: &AuditContext, progress: Progress, now: UnixTime) -> Decision {
+        let (mut mutations, kind, renewal) = match passed {
+            Passed::Metadata(reply) => {
                 self.counters.metadata();
-                Decision::Respond(answer)
+                return Decision::Respond(reply);
+            }
+            Passed::Forward { mutations, kind, renewal } => (mutations, kind, renewal),
+        };
+        if kind == ForwardKind::Unauthenticated {
+            self.counters.open_path();
+            return Decision::Forward(mutations);
+        }
+        mutations.filter_state = self.filter_state(kind, audit, progress, now);
+        if kind == ForwardKind::Exchanged && progress.decisions == 0 {
+            self.counters.cache_hit();
+        }
+        if let Some(need) = renewal {
+            self.renew(need, now);
+        }
+        self.counters.forwarded();
+        Decision::Forward(mutations)
+    }
+
+    /// Filter state of a forwarded request. The first request of a token that is not exchanged is logged like an exchange,
+    /// the next ones are like those with a token from the cache.
+    fn filter_state(&self, kind: ForwardKind, audit: &AuditContext, progress: Progress, now: UnixTime) -> FilterState {
+        let is_first = kind == ForwardKind::NotExchanged && audit.is_first();
+        let is_from_cache = match kind {
+            ForwardKind::Exchanged => audit.cache == Some(CacheOutcome::Hit),
+            ForwardKind::NotExchanged | ForwardKind::Unauthenticated => !is_first,
+        };
+        match audit.caller_facts(&self.config).filter(|_| is_from_cache) {
+            Some(facts) => FilterState::Caller(facts),
+            None => {
+                let record = audit.record(&self.config, &[("event", "forwarded")], now.since(progress.since));
+                if is_first {
+                    log::info!("{record}");
+                }
+                FilterState::Record(record)
             }
         }
     }
 
-    fn refuse(&mut self, refusal: &Refusal, about: &AuditContext, progress: Progress, now: UnixTime) -> Decision {
+    /// Ends a request with a refusal.
+    fn refuse(&mut self, refusal: &Refusal, audit: &AuditContext, progress: Progress, now: UnixTime) -> Decision {
         let ending = [("event", "refused"), ("reason", refusal.reason.label())];
-        let mut record = about.record(&self.config, &ending, now.since(progress.since));
+        let mut record = audit.record(&self.config, &ending, now.since(progress.since));
         record.add_detail(&refusal.detail);
         log_at(refusal.reason, &record);
         self.counters.refused(refusal.reason.label());
-        let mut answer = refusal.answer(about.resource.and_then(|index| self.config.resources.get(index)));
-        answer.audit = record;
-        Decision::Respond(answer)
+        let mut reply = refusal.answer(audit.resource.as_deref());
+        reply.audit = record;
+        Decision::Respond(reply)
     }
 }

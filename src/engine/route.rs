@@ -1,54 +1,85 @@
-//! Which resource a request is for.
+//! Routing: the resource that host and path of a request belong to.
+
+use std::rc::Rc;
 
 use crate::config::Config;
+use crate::engine::context::RequestContext;
+use crate::http::LocalReply;
 use crate::path;
-use crate::resource::{authorization_server, metadata};
+use crate::refusal::{Reason, Refusal};
+use crate::resource::authorization_server::{self, AuthorizationServers};
+use crate::resource::{Resource, metadata};
+use crate::telemetry::record::quoted;
 
-/// What host and path mean.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Route {
-    /// A path that needs no token.
-    Open,
-    /// A resource, by index.
-    Resource(usize),
-    /// The metadata document of a resource, by index.
-    Metadata(usize),
-    /// What an authorization server would have, on a host of resources: of the one by index, or of all of them.
-    AuthorizationServer(Option<usize>),
-    /// Nothing here.
-    ValidateOnly,
+/// Target of a request, by host and path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Route<'a> {
+    /// Path that takes no token.
+    Unauthenticated,
+    /// Resource.
+    Resource(&'a Rc<Resource>),
+    /// Metadata document of a resource.
+    Metadata(&'a Rc<Resource>),
+    /// Endpoint or document of an authorization server on the host of resources: of the one resource, or of all of them.
+    AuthorizationServer(Option<&'a Rc<Resource>>),
 }
 
-/// Selects by authority and path. `None`: the path can be read in more than one way.
-pub(super) fn select(config: &Config, authority: &[u8], target: &[u8]) -> Option<Route> {
-    let path = path::normal_form(target)?;
-    let selected = select_path(config, authority, &path);
-    // Some servers take `;parameters` off before they route. It must not matter which kind is behind us.
-    if path.contains(';') && select_path(config, authority, &path::without_parameters(&path)) != selected {
-        return None;
+/// Routes by authority and request target. A path with two readings is refused, because the upstream could take the other
+/// one (docs/adr/0005).
+pub(super) fn route<'a>(config: &'a Config, authority: &[u8], target: &[u8]) -> Result<Route<'a>, Refusal> {
+    let ambiguous = || Refusal::new(Reason::AmbiguousPath);
+    let path = path::normal_form(target).ok_or_else(ambiguous)?;
+    let route = route_path(config, authority, &path);
+    // Some servers remove `;parameters` before they route.
+    if path.contains(';') && route_path(config, authority, &path::without_parameters(&path)) != route {
+        return Err(ambiguous());
     }
-    Some(selected)
+    route.ok_or_else(|| {
+        let host = quoted(&String::from_utf8_lossy(authority).chars().take(128).collect::<String>());
+        let because = "no resource is at this host and path; a port counts";
+        Refusal::because(Reason::UnknownResource, format!("host={host} because={because:?}"))
+    })
 }
 
-fn select_path(config: &Config, authority: &[u8], path: &str) -> Route {
+fn route_path<'a>(config: &'a Config, authority: &[u8], path: &str) -> Option<Route<'a>> {
     if config.open_paths.iter().any(|open| open == path) {
-        return Route::Open;
+        return Some(Route::Unauthenticated);
     }
-    let here = || config.resources.iter().enumerate().filter(|(_, resource)| resource.url.is_at(authority));
+    let mut here = config.resources.iter().filter(|resource| resource.url.is_at(authority));
     if let Some(rest) = path.strip_prefix(metadata::WELL_KNOWN).filter(|rest| rest.is_empty() || rest.starts_with('/'))
     {
-        let document = here().find(|(_, resource)| metadata::resource_path(resource.url.path()) == rest);
-        return document.map_or(Route::ValidateOnly, |(index, _)| Route::Metadata(index));
+        return here.find(|resource| metadata::resource_path(resource.url.path()) == rest).map(Route::Metadata);
     }
     let nearest = |path: &str| {
-        here()
-            .filter(|(_, resource)| path::is_under(path, resource.url.path()))
-            .max_by_key(|(_, resource)| path::without_final_slash(resource.url.path()).len())
-            .map(|(index, _)| index)
+        here.clone()
+            .filter(|resource| path::is_under(path, resource.url.path()))
+            .max_by_key(|resource| path::without_final_slash(resource.url.path()).len())
     };
     match (nearest(path), authorization_server::looked_for(path)) {
-        (Some(index), _) => Route::Resource(index),
-        (None, Some(server)) if here().next().is_some() => Route::AuthorizationServer(nearest(server)),
-        (None, _) => Route::ValidateOnly,
+        (Some(resource), _) => Some(Route::Resource(resource)),
+        (None, Some(server)) if here.clone().next().is_some() => Some(Route::AuthorizationServer(nearest(server))),
+        (None, _) => None,
     }
+}
+
+/// Answer to a request for the metadata document of a resource (RFC 9728 section 3).
+pub(super) fn metadata(ctx: &RequestContext<'_>, resource: &Resource) -> Result<LocalReply, Refusal> {
+    metadata::answer(ctx.head.method, resource).ok_or_else(|| Refusal::new(Reason::MethodNotAllowed))
+}
+
+/// Answer to a request that is meant for an authorization server: a preflight succeeds, everything else is refused with the
+/// names of the authorization servers that the client should ask.
+pub(super) fn authorization_server(
+    ctx: &mut RequestContext<'_>,
+    resource: Option<&Rc<Resource>>,
+) -> Result<LocalReply, Refusal> {
+    if ctx.head.method == b"OPTIONS" {
+        return Ok(metadata::preflight("GET, HEAD, POST, OPTIONS"));
+    }
+    ctx.audit.resource = resource.cloned();
+    let here = ctx.config.resources.iter().filter(|candidate| {
+        resource.is_none_or(|resource| resource == *candidate) && candidate.url.is_at(ctx.head.authority)
+    });
+    let servers = Some(Box::new(AuthorizationServers::of(here)));
+    Err(Refusal { servers, ..Refusal::new(Reason::NotAnAuthorizationServer) })
 }

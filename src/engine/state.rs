@@ -1,7 +1,8 @@
-//! What a worker remembers: issuers, verified tokens, exchanged tokens and failed exchanges. All of it is bounded and
-//! runs out.
+//! State of a worker: JWKS caches, verified and exchanged tokens, circuit breakers, nonces. Every part is bounded and expires.
 
 use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
 
 use crate::cache::circuit_breaker::CircuitBreakers;
 use crate::cache::exchanged_tokens::ExchangedTokenCache;
@@ -11,124 +12,131 @@ use crate::cache::verified_tokens::{VerifiedToken, VerifiedTokenCache, is_same};
 use crate::config::Config;
 use crate::dpop::NonceCache;
 use crate::jose::Header;
+use crate::provider::{Provider, ProviderId};
+use crate::shared::SharedKey;
 
-/// How many headers are remembered, and of what length: each is compared with that of every token.
-const MOST_HEADERS: usize = 8;
-const MOST_HEADER_BYTES: usize = 512;
+/// Maximum number of JOSE headers in the cache. Each is compared with that of every token.
+const MAX_HEADERS: usize = 8;
 
+/// Maximum length of a JOSE header in the cache, in bytes.
+const MAX_HEADER_BYTES: usize = 512;
+
+/// State of a worker.
 pub(super) struct WorkerState {
-    issuers: Vec<JwksCache>,
-    bearer_tokens: VerifiedTokenCache,
-    id_tokens: VerifiedTokenCache,
-    pub(super) exchanges: ExchangedTokenCache,
-    pub(super) circuits: CircuitBreakers,
+    shared_key: Rc<SharedKey>,
+    jwks: FxHashMap<ProviderId, JwksCache>,
+    credentials: VerifiedTokenCache,
+    subject_tokens: VerifiedTokenCache,
+    pub(super) exchanged_tokens: ExchangedTokenCache,
+    pub(super) circuit_breakers: CircuitBreakers,
     pub(super) nonces: NonceCache,
-    pub(super) rejections: RejectedTokens,
-    /// Headers of tokens that were verified, by their segment. There is one for each key that an issuer signs with.
+    pub(super) rejected_tokens: RejectedTokens,
+    /// Headers of verified tokens, by their segment. There is one for each key that an issuer signs with.
     headers: Vec<(Box<str>, Rc<Header>)>,
-    /// This VM has had a request. That of Envoy's main thread never has.
+    /// `true` once this VM has had a request. The VM of Envoy's main thread never has one.
     serves: bool,
 }
 
-/// Which of the two roles a verified token has. One token is never taken for the other.
+/// Role of a verified token. A token that was verified in one role is not accepted in the other.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum TokenRole {
-    /// The one in `authorization`.
-    Bearer,
-    /// An ID token that comes beside it.
-    Beside,
+    /// Token in `authorization`.
+    Credential,
+    /// ID token in a header field or cookie, which is exchanged in place of the credential.
+    SubjectToken,
 }
 
 impl WorkerState {
+    /// Empty state, with a JWKS cache for each provider.
     pub(super) fn new(config: &Config) -> Self {
+        let jwks = |provider: &Rc<Provider>| (provider.id, JwksCache::new(provider, &config.shared_key));
         Self {
-            issuers: config.providers.iter().map(|provider| JwksCache::new(provider, &config.shared_key)).collect(),
-            bearer_tokens: VerifiedTokenCache::new(config.verified_tokens, config.verified_bytes),
-            id_tokens: VerifiedTokenCache::new(config.verified_tokens, config.verified_bytes),
+            shared_key: config.shared_key.clone(),
+            jwks: config.providers.iter().map(jwks).collect(),
+            credentials: VerifiedTokenCache::new(config.verified_tokens, config.verified_bytes),
+            subject_tokens: VerifiedTokenCache::new(config.verified_tokens, config.verified_bytes),
+            exchanged_tokens: ExchangedTokenCache::new(config.exchanged_tokens, config.exchanged_bytes),
+            circuit_breakers: CircuitBreakers::default(),
+            nonces: NonceCache::default(),
+            rejected_tokens: RejectedTokens::new(config.exchanged_tokens),
             headers: Vec::new(),
             serves: false,
-            exchanges: ExchangedTokenCache::new(config.exchanged_tokens, config.exchanged_bytes),
-            circuits: CircuitBreakers::default(),
-            nonces: NonceCache::default(),
-            rejections: RejectedTokens::new(config.exchanged_tokens, config.resources.len()),
         }
     }
 
-    pub(super) fn issuer(&self, provider: usize) -> Option<&JwksCache> {
-        self.issuers.get(provider)
+    /// JWKS cache of a provider.
+    pub(super) fn jwks(&mut self, provider: &Provider) -> &mut JwksCache {
+        let Self { jwks, shared_key, serves, .. } = self;
+        jwks.entry(provider.id).or_insert_with(|| {
+            let mut cache = JwksCache::new(provider, shared_key);
+            cache.serves = *serves;
+            cache
+        })
     }
 
-    pub(super) fn issuer_mut(&mut self, provider: usize) -> Option<&mut JwksCache> {
-        self.issuers.get_mut(provider)
-    }
-
-    /// Every issuer, in the order of the providers.
-    pub(super) fn issuers(&self) -> &[JwksCache] {
-        &self.issuers
-    }
-
-    /// A request has come to this VM.
+    /// Marks this VM as one that has requests.
     pub(super) fn serve(&mut self) {
         if !self.serves {
             self.serves = true;
-            self.issuers.iter_mut().for_each(|issuer| issuer.serves = true);
+            self.jwks.values_mut().for_each(|jwks| jwks.serves = true);
         }
     }
 
-    /// Every span that was measured by the old clock ends.
+    /// Ends every span that was measured by the old clock.
     pub(super) fn clock_went_back(&mut self) {
-        self.issuers.iter_mut().for_each(JwksCache::clock_went_back);
-        self.exchanges.clock_went_back();
-        self.circuits.clock_went_back();
-        self.rejections.clock_went_back();
+        self.jwks.values_mut().for_each(JwksCache::clock_went_back);
+        self.exchanged_tokens.clock_went_back();
+        self.circuit_breakers.clock_went_back();
+        self.rejected_tokens.clock_went_back();
     }
 
-    /// The header that a first segment stands for, if a token with it was verified not long ago.
+    /// Header that the first segment of a token stands for, if a token with that segment was verified before.
     pub(super) fn header(&self, segment: &str) -> Option<Rc<Header>> {
         self.headers.iter().find(|(known, _)| is_same(known, segment)).map(|(_, header)| header.clone())
     }
 
-    /// Remembers the header of a verified token.
+    /// Caches the header of a verified token.
     pub(super) fn remember_header(&mut self, segment: &str, header: &Rc<Header>) {
-        if segment.len() <= MOST_HEADER_BYTES && self.header(segment).is_none() {
-            if self.headers.len() >= MOST_HEADERS {
+        if segment.len() <= MAX_HEADER_BYTES && self.header(segment).is_none() {
+            if self.headers.len() >= MAX_HEADERS {
                 self.headers.remove(0);
             }
             self.headers.push((segment.into(), header.clone()));
         }
     }
 
-    /// A verified token in that role, whether or not it is still in force.
+    /// Verified token in that role, expired or not.
     pub(super) fn verified(&mut self, role: TokenRole, token: &str) -> Option<Rc<VerifiedToken>> {
         self.verified_tokens(role).get(token)
     }
 
+    /// Caches a verified token.
     pub(super) fn remember(&mut self, role: TokenRole, token: &str, verified: &Rc<VerifiedToken>) {
         self.verified_tokens(role).put(token, verified);
     }
 
+    /// Removes a verified token.
     pub(super) fn forget(&mut self, role: TokenRole, token: &str) {
         self.verified_tokens(role).remove(token);
     }
 
-    /// A token that was verified with a key that is gone must not live on in the cache; and where tokens are exchanged is
-    /// part of the key under which an exchanged one is kept.
+    /// Removes what rests on a key that was withdrawn. A token that was verified with it must not stay in the cache.
     pub(super) fn apply_change(&mut self, change: JwksChange) {
         if change.lost {
             self.forget_verified();
         }
     }
 
-    /// Every token must be verified again.
+    /// Removes all verified tokens: each is verified again.
     pub(super) fn forget_verified(&mut self) {
-        self.bearer_tokens.clear();
-        self.id_tokens.clear();
+        self.credentials.clear();
+        self.subject_tokens.clear();
     }
 
     const fn verified_tokens(&mut self, role: TokenRole) -> &mut VerifiedTokenCache {
         match role {
-            TokenRole::Bearer => &mut self.bearer_tokens,
-            TokenRole::Beside => &mut self.id_tokens,
+            TokenRole::Credential => &mut self.credentials,
+            TokenRole::SubjectToken => &mut self.subject_tokens,
         }
     }
 }

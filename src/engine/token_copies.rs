@@ -1,5 +1,5 @@
-//! Tokens of the caller's that stand outside of `authorization`: other filters, proxies and browsers put copies of them into
-//! fields and cookies of their own. None of them goes on to an upstream, which could use it as that user.
+//! Copies of the caller's tokens outside of `authorization`: other filters, proxies and browsers put them into fields and
+//! cookies of their own. No copy may reach an upstream, which could use it as that user (docs/adr/0020).
 
 use std::cell::Cell;
 
@@ -10,24 +10,24 @@ use crate::config::Config;
 use crate::json;
 use crate::provider::IssuerMatch;
 
-/// The shortest signature that tells a token from every other: 32 bytes in base64url.
+/// Minimum length of a signature that identifies a token: 32 bytes in base64url.
 const SHORTEST_SIGNATURE: usize = 43;
 
-/// A JWT of a provider's is not shorter: a header, an issuer and a signature by an elliptic curve.
+/// Minimum length of a provider's JWT: a header, an issuer and a signature by an elliptic curve.
 const SHORTEST_JWT: usize = 160;
 
-/// So many texts with the look of a JWT are read of one request; a field in which there are more goes nowhere. A JWT has two: its
-/// payload looks like a header.
+/// Maximum number of texts with the form of a JWT that are read in one request. A field with more is removed. One JWT counts
+/// twice, because its payload has the form of a header, too.
 const MOST_JWTS: usize = 16;
 
-/// The member by which a token says whose it is. One that is written with an escape is no token that an issuer makes.
+/// Member that names the issuer. No issuer writes it with an escape.
 const ISSUER: &[u8] = b"\"iss\"";
 
-/// So often may a value be percent-encoded (RFC 3986 section 2.1), one time over the other; one with more goes nowhere.
+/// Maximum depth of percent-encoding (RFC 3986 section 2.1) that is decoded. A value with more is removed.
 const MOST_ENCODINGS: usize = 4;
 
-/// Fields in which well-known proxies hand on tokens: oauth2-proxy, Application Load Balancer of AWS, App Service of Azure;
-/// and the credentials for a proxy (RFC 9110 section 11.7.2).
+/// Returns `true` for fields in which well-known proxies pass tokens on (oauth2-proxy, AWS Application Load Balancer, Azure App
+/// Service), and for credentials of a proxy (RFC 9110 section 11.7.2).
 pub(super) fn is_token_field(name: &[u8]) -> bool {
     const NAMES: [&[u8]; 5] = [
         b"proxy-authorization",
@@ -41,40 +41,40 @@ pub(super) fn is_token_field(name: &[u8]) -> bool {
         || is_field_of(name, b"x-ms-token-")
 }
 
-/// Two names are one to a server that does not tell `_` from `-`, such as one of CGI (RFC 3875 section 4.1.18).
+/// Returns `true` if two names are the same to a server that treats `_` and `-` alike, as CGI does (RFC 3875 section 4.1.18).
 pub(super) fn is_field(name: &[u8], known: &[u8]) -> bool {
     name.len() == known.len() && is_field_of(name, known)
 }
 
-/// The same of the beginning of a name.
+/// Returns `true` if a name begins with `known`, under the rule of [`is_field`].
 pub(super) fn is_field_of(name: &[u8], known: &[u8]) -> bool {
     let is_like = |(byte, known): (&u8, &u8)| byte == known || (*byte == b'_' && *known == b'-');
     name.len() >= known.len() && name.iter().zip(known).all(is_like)
 }
 
-/// The tokens that are looked for in a request.
+/// Tokens that must not stand outside of `authorization`, and the budget for reading them.
 pub(super) struct TokenCopies<'a> {
     config: &'a Config,
-    /// The number of texts with the look of a JWT that were read.
+    /// Number of texts with the form of a JWT that were read.
     read: Cell<usize>,
-    /// The last run of base64url in `authorization`: a JWT's signature, which no other token has, or an opaque token.
+    /// Last run of base64url in `authorization`: the signature of a JWT, which no other token has, or an opaque token.
     signature: Option<&'a [u8]>,
 }
 
 impl<'a> TokenCopies<'a> {
-    /// Copies of the token in this value of `authorization`, and any JWT of a configured provider.
+    /// Copies of the token in this value of `authorization`, and all JWTs of configured providers.
     pub(super) fn of(authorization: Option<&'a [u8]>, config: &'a Config) -> Self {
         let mut runs = authorization.unwrap_or_default().rsplit(|byte| !is_base64url(*byte));
         let signature = runs.find(|run| !run.is_empty());
         Self { config, read: Cell::new(0), signature: signature.filter(|run| run.len() >= SHORTEST_SIGNATURE) }
     }
 
-    /// No shorter value can have one in it.
+    /// Minimum length of a value that can hold one.
     pub(super) fn shortest(&self) -> usize {
         self.signature.map_or(SHORTEST_JWT, |signature| signature.len().min(SHORTEST_JWT))
     }
 
-    /// A token that must not go on is in a value.
+    /// Returns `true` if a value holds a token.
     pub(super) fn is_in(&self, value: &[u8]) -> bool {
         let is_here = |value: &[u8]| {
             self.signature.is_some_and(|signature| has(value, signature)) || self.has_jwt_of_a_provider(value)
@@ -89,7 +89,7 @@ impl<'a> TokenCopies<'a> {
         for word in value.split(|byte| !is_base64url(*byte) && *byte != b'.') {
             let mut segments = word.split(|byte| *byte == b'.').peekable();
             while let Some(segment) = segments.next() {
-                // The beginning of a JSON object in base64url, whatever stands before it.
+                // A JSON object begins so in base64url.
                 let begins = |_: &&&[u8]| segment.windows(3).any(|text| text == b"eyJ");
                 if let Some(payload) = segments.peek().filter(begins) {
                     self.read.set(self.read.get().saturating_add(1));
@@ -106,7 +106,7 @@ impl<'a> TokenCopies<'a> {
         let Ok(payload) = BASE64_URL_SAFE_NO_PAD.decode(payload) else {
             return false;
         };
-        // Nearly all that are not tokens end here: to read them as JSON would cost as much as a stranger wants it to.
+        // Most texts that are no token end here. A stranger decides how much it would cost to read them as JSON.
         if !payload.windows(ISSUER.len()).any(|text| text == ISSUER) {
             return false;
         }
@@ -121,13 +121,13 @@ impl<'a> TokenCopies<'a> {
     }
 }
 
-/// A signature stands in a value, whatever stands around it: it is so long that nothing else is like it.
+/// Returns `true` if a value holds the signature. It is long enough to be unique.
 fn has(value: &[u8], signature: &[u8]) -> bool {
     let mut runs = value.split(|byte| !is_base64url(*byte)).filter(|run| run.len() >= signature.len());
     runs.any(|run| run.windows(signature.len()).any(|part| part == signature))
 }
 
-/// It holds of a value as it is written, or percent-decoded as often as that changes it.
+/// Returns `true` if `holds` is true of a value as it is written, or after any number of percent-decodings.
 fn decodings(value: &[u8], holds: impl Fn(&[u8]) -> bool) -> bool {
     if holds(value) {
         return true;
@@ -143,7 +143,7 @@ fn decodings(value: &[u8], holds: impl Fn(&[u8]) -> bool) -> bool {
     decoded.is_some()
 }
 
-/// None where nothing is encoded.
+/// Percent-decoded value. `None`: nothing is encoded.
 fn percent_decoded(value: &[u8]) -> Option<Vec<u8>> {
     if !value.contains(&b'%') {
         return None;

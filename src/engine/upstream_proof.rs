@@ -1,52 +1,47 @@
-//! How an exchanged token goes to its upstream: as it is, or with a proof that we hold its key (RFC 9449 section 7.1).
+//! DPoP proof towards the upstream (RFC 9449 section 7.1).
 
-use crate::crypto::Crypto;
-use crate::dpop::{NonceCache, NonceIssuer, ProofTarget};
-use crate::engine::credentials::RequestHead;
+use crate::dpop::{NonceIssuer, ProofTarget};
+use crate::engine::context::RequestContext;
 use crate::path;
-use crate::provider::{TokenExchangeTarget, TokenType};
-use crate::resource::Resource;
+use crate::provider::{ExchangeTarget, TokenType};
+use crate::refusal::{Reason, Refusal};
+use crate::resource::{Resource, ResourceExchange};
 use crate::secret::Secret;
-use crate::time::UnixTime;
 use crate::url::Url;
 
-/// What proves to the upstream that `authorization` is ours.
-pub(super) enum UpstreamProof {
-    /// Nothing has to.
-    Needless,
-    /// The value for `dpop`.
-    Made(Secret),
-    /// Something has to, and could not be made.
-    Missing,
-}
-
-/// The proof that goes with `authorization` to the resource of that index.
+/// Proof that goes with `authorization` to the upstream. `None`: the upstream gets a bearer token.
 pub(super) fn prove(
-    (index, resource): (usize, &Resource),
-    target: &TokenExchangeTarget,
-    head: &RequestHead<'_>,
+    ctx: &RequestContext<'_>,
+    resource: &Resource,
+    exchange: &ResourceExchange,
     authorization: &Secret,
-    nonces: &NonceCache,
-    crypto: &dyn Crypto,
-    now: UnixTime,
-) -> UpstreamProof {
+) -> Result<Option<Secret>, Refusal> {
+    let ExchangeTarget::Exchange(target) = &exchange.target else {
+        return Ok(None);
+    };
     let TokenType::Dpop { url: upstream } = &target.token_type else {
-        return UpstreamProof::Needless;
+        return Ok(None);
     };
     let make = || {
-        let purpose = ProofTarget {
-            method: std::str::from_utf8(head.method).ok()?,
-            url: &url(&resource.url, upstream.as_ref(), head.target)?,
-            // One that was not bound has another scheme in front.
+        let proof = ProofTarget {
+            method: std::str::from_utf8(ctx.head.method).ok()?,
+            url: &url(&resource.url, upstream.as_ref(), ctx.head.target)?,
+            // A bearer token has another scheme in front.
             access_token: Some(authorization.reveal().strip_prefix("DPoP ")?),
-            nonce: nonces.of(NonceIssuer::Upstream(index)).map(|nonce| &**nonce),
+            nonce: ctx.state.nonces.of(NonceIssuer::Upstream(&resource.url)).map(|nonce| &**nonce),
         };
-        target.issued_to().dpop.as_ref()?.prove(purpose, crypto, now)
+        target.issued_to().dpop.as_ref()?.prove(proof, ctx.crypto, ctx.now)
     };
-    make().map_or(UpstreamProof::Missing, UpstreamProof::Made)
+    match make() {
+        Some(proof) => Ok(Some(proof)),
+        None => {
+            let because = "the proof for the upstream could not be made or signed";
+            Err(Refusal::because(Reason::ExchangeMisconfigured, format!("because={because:?}")))
+        }
+    }
 }
 
-/// What the upstream takes for the URL of a request with that `target`: the path goes on as it came, and so it stands there.
+/// URL of a request in the upstream's eyes: `htu` of the proof. The path is as the request has it, because it is forwarded so.
 fn url(resource: &Url, upstream: Option<&Url>, target: &[u8]) -> Option<String> {
     let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
     let came = std::str::from_utf8(target.get(..end)?).ok()?;

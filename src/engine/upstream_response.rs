@@ -1,125 +1,131 @@
-//! What an upstream's 401 means: the exchanged token is not good there, whatever its end says (docs/adr/0013).
+//! Responses of upstreams: a 401 says that the exchanged token is not accepted there (docs/adr/0013).
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::cache::rejected_tokens::{RejectionOutcome, SentToken};
-use crate::dpop::nonce_cache;
+use crate::dpop::{NonceIssuer, nonce_cache};
 use crate::engine::audit::AuditContext;
 use crate::engine::{Decision, Engine, Progress, broadcast};
 use crate::http::Response;
 use crate::refusal::{Reason, Refusal};
-use crate::resource::challenge;
+use crate::resource::{Resource, ResourceExchange, challenge};
 use crate::time::UnixTime;
 
-/// When it is worth trying again after that: the next request exchanges.
-const AGAIN: Duration = Duration::from_secs(1);
+/// `Retry-After` of a client whose token was dropped: its next request exchanges anew.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// With what a request went on to its upstream.
-#[derive(Clone, Copy)]
+/// Facts about a forwarded request that are kept until the upstream answers.
+#[derive(Clone)]
 pub struct Sent {
-    /// `None`: without any.
+    /// Exchanged token. `None`: the upstream got none.
     pub(super) token: Option<SentToken>,
-    pub(super) provider: usize,
-    pub(super) resource: usize,
+    pub(super) exchange: Rc<ResourceExchange>,
+    pub(super) resource: Rc<Resource>,
     pub(super) at: UnixTime,
-    /// Whether a proof went with it.
+    /// `true` if a DPoP proof of this proxy went with it.
     pub(super) is_proved: bool,
-    /// Whether a client could take the upstream's nonce for ours.
+    /// `true` if a client could take a nonce of the upstream for one of this proxy.
     pub(super) hides_nonce: bool,
 }
 
 impl Sent {
-    /// When it did.
+    /// Time at which the request was forwarded.
     pub const fn at(&self) -> UnixTime {
         self.at
     }
 
-    /// Whether an exchanged token went with it, so that a 401 is about that.
+    /// Returns `true` if an exchanged token went with the request, so that a 401 is about that token.
     pub const fn has_token(&self) -> bool {
         self.token.is_some()
     }
 
-    /// Whether a `DPoP-Nonce` in the answer is not for the client: a proof of ours went with it, or the client's proofs are
-    /// for us (RFC 9449 section 8.2).
+    /// Returns `true` if a `DPoP-Nonce` of the response is not for the client: a proof of this proxy went with the request,
+    /// or the client's proofs are for this proxy (RFC 9449 section 8.2).
     pub const fn hides_nonce(&self) -> bool {
         self.hides_nonce
     }
 }
 
-/// What to do with an upstream's answer.
+/// Action on a response of an upstream.
 #[must_use]
 pub enum UpstreamAction {
-    /// It goes on to the client, without these fields.
+    /// The response is forwarded without these fields.
     PassOn {
-        /// Their names.
+        /// Names of the fields.
         remove: &'static [&'static str],
     },
-    /// The client gets this instead.
+    /// This decision replaces the response.
     Instead(Decision),
 }
 
 impl Engine {
-    /// Another worker has sent a message. One that no worker with this configuration has sent is nothing.
+    /// Takes in a message of another worker. A message that no worker with this configuration has sent is ignored.
     pub fn message(&mut self, message: &[u8], now: UnixTime) {
-        self.observe(now);
+        self.set_time(now);
         let Some(rejected) = broadcast::open(&self.config.shared_key, message) else {
             return;
         };
-        match self.known.exchanges.mark(&rejected.key) {
-            // Where workers have tokens of their own, the upstream has said nothing of this one.
+        match self.state.exchanged_tokens.mark(&rejected.key) {
+            // Workers that do not share tokens have another one: the upstream has said nothing of it.
             Some(in_use) if in_use != rejected.mark => {}
             in_use => {
-                self.known.rejections.learn(&rejected, now);
+                self.state.rejected_tokens.learn(&rejected, now);
                 if in_use.is_some() {
-                    self.known.exchanges.drop_issued(&rejected.key);
+                    self.state.exchanged_tokens.drop_issued(&rejected.key);
                 }
             }
         }
     }
 
-    /// The upstream has answered a request that went on so.
+    /// Takes in the response of an upstream to a forwarded request.
     ///
-    /// What it says in `WWW-Authenticate` is meant for us: a client that followed it would sign in for the upstream, and
-    /// come back with a token that is not for this resource.
-    pub fn on_upstream_response(&mut self, sent: &Sent, answer: &Response, now: UnixTime) -> UpstreamAction {
-        let has_nonce = sent.is_proved && self.upstream_nonce(sent.resource, nonce_cache::fields(answer));
-        let (401, Some(token)) = (answer.status, sent.token) else {
+    /// `WWW-Authenticate` of the upstream is meant for this proxy. A client that followed it would sign in for the upstream and
+    /// come back with a token for another resource.
+    pub fn on_upstream_response(&mut self, sent: &Sent, response: &Response, now: UnixTime) -> UpstreamAction {
+        let has_nonce = sent.is_proved && self.upstream_nonce(&sent.resource, nonce_cache::fields(response));
+        let (401, Some(token)) = (response.status, sent.token) else {
             let remove: &[_] =
                 if sent.hides_nonce { &["www-authenticate", "dpop-nonce"] } else { &["www-authenticate"] };
             return UpstreamAction::PassOn { remove };
         };
-        self.observe(now);
-        let provider = self.config.providers.get(sent.provider);
-        let takes_claims = provider.is_some_and(|provider| provider.profile.takes_claims());
-        let claims = challenge::wanted_claims(answer).filter(|_| takes_claims);
-        let is_for_nonce = has_nonce && challenge::wants_nonce(answer);
+        self.set_time(now);
+        let (provider, resource) = (&sent.exchange.provider, &sent.resource);
+        let claims = challenge::wanted_claims(response).filter(|_| provider.profile.takes_claims());
+        let is_for_nonce = has_nonce && challenge::wants_nonce(response);
         let wants = match (is_for_nonce, &claims) {
             (true, _) => " wants=nonce",
             (false, Some(_)) => " wants=claims",
             (false, None) => "",
         };
-        let detail = format!("provider={}{wants}", provider.map_or("-", |provider| &provider.name));
-        let in_use = self.known.exchanges.mark(&token.key);
-        let fate = if is_for_nonce {
+        let detail = format!("provider={}{wants}", provider.name);
+        let in_use = self.state.exchanged_tokens.mark(&token.key);
+        let outcome = if is_for_nonce {
             RejectionOutcome::Kept
         } else {
-            self.known.rejections.judge(token, (sent.resource, sent.at), in_use, claims, now)
+            self.state.rejected_tokens.judge(token, (resource.id, sent.at), in_use, claims, now)
         };
-        if matches!(fate, RejectionOutcome::Dropped) {
-            self.known.exchanges.drop_issued(&token.key);
-            self.pool().withdraw(&token.key, token.mark, now);
-            if let Some(rejected) = self.known.rejections.dropped(sent.resource, &token.key) {
-                self.broadcast.send(&rejected, &self.board(), now);
+        if matches!(outcome, RejectionOutcome::Dropped) {
+            self.state.exchanged_tokens.drop_issued(&token.key);
+            self.shared_tokens().withdraw(&token.key, token.mark, now);
+            if let Some(rejected) = self.state.rejected_tokens.dropped(resource.id, &token.key) {
+                self.broadcast.send(&rejected, &self.store(), now);
             }
         }
-        let refusal = match fate {
+        let refusal = match outcome {
             RejectionOutcome::Dropped | RejectionOutcome::Superseded | RejectionOutcome::Kept => {
-                Refusal::because(Reason::UpstreamRejectedToken, detail).retry_after(AGAIN)
+                Refusal::because(Reason::UpstreamRejectedToken, detail).retry_after(RETRY_AFTER)
             }
             RejectionOutcome::StaysInUse => Refusal::because(Reason::UpstreamRejectsTokens, detail),
         };
-        let about = AuditContext { resource: Some(sent.resource), ..AuditContext::default() };
+        let audit = AuditContext { resource: Some(resource.clone()), ..AuditContext::default() };
         let progress = Progress { decisions: 0, since: sent.at, cache: None };
-        UpstreamAction::Instead(self.refuse(&refusal, &about, progress, now))
+        UpstreamAction::Instead(self.refuse(&refusal, &audit, progress, now))
+    }
+
+    /// Takes in the `DPoP-Nonce` fields of a response of an upstream: its next proof has the nonce in it (RFC 9449 sections
+    /// 8.2 and 9). Returns `true` if there is a nonce.
+    fn upstream_nonce<'a>(&mut self, resource: &Resource, fields: impl Iterator<Item = &'a [u8]>) -> bool {
+        resource.takes_proofs() && self.state.nonces.learn(NonceIssuer::Upstream(&resource.url), fields)
     }
 }

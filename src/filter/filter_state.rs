@@ -13,7 +13,7 @@ unsafe extern "C" {
 /// Tells of the effective context's request that goes on. Whether every fact is there: filters behind this one decide by them.
 pub(crate) fn tell(state: &FilterState) -> bool {
     match state {
-        FilterState::ValidateOnly => true,
+        FilterState::Empty => true,
         FilterState::Caller(facts) => facts.iter().all(|(path, value)| set(path, value)),
         FilterState::Record(record) => tell_record(record),
     }

@@ -170,14 +170,15 @@ impl RootFilter {
 
     /// Does with a waiting request what `step` says. One that has left meanwhile is no context any more, and is skipped. Whether
     /// the effective context is another one now.
-    fn let_go(&self, RequestId(id): RequestId, step: Decision) -> bool {
+    fn let_go(&self, RequestId(id): RequestId, mut step: Decision) -> bool {
         if matches!(step, Decision::Pause) || hostcalls::set_effective_context(id).is_err() {
             return false;
         }
-        if let Decision::Forward(HeaderMutations { sent: Some(sent), .. }) = &step
+        if let Decision::Forward(HeaderMutations { sent, .. }) = &mut step
+            && let Some(sent) = sent.take()
             && let Ok(mut resumed) = self.worker.resumed.try_borrow_mut()
         {
-            resumed.insert(id, *sent);
+            resumed.insert(id, sent);
         }
         stream::perform(step, true);
         true
@@ -211,13 +212,13 @@ impl RootFilter {
         }
         if now.since(self.aged) >= AGES || now < self.aged {
             self.aged = now;
-            let ages = self.with_engine(|engine| engine.key_ages(now));
-            self.metrics.record_key_ages(ages.unwrap_or_default());
+            let ages = self.with_engine(|engine| engine.jwks_ages(now));
+            self.metrics.record_jwks_ages(ages.unwrap_or_default());
         }
     }
 
     fn land(&self, flight: FetchId, reply: &CalloutResult, now: UnixTime) {
-        self.with_engine(|engine| engine.reply(flight, reply, now));
+        self.with_engine(|engine| engine.callout_result(flight, reply, now));
     }
 }
 
@@ -261,7 +262,6 @@ impl RootContext for RootFilter {
             config.providers.len(),
             config.resources.len()
         );
-        self.metrics = Metrics::for_providers(config.providers.iter().map(|provider| provider.name.clone()).collect());
         if self.worker.queue.get().is_none() {
             // A name that no other VM has: whoever registers a name last gets what is put in.
             let unique = crypto.random().map_or(0, u128::from_le_bytes);

@@ -99,14 +99,14 @@ impl Context for StreamFilter {}
 
 impl HttpContext for StreamFilter {
     fn on_http_request_headers(&mut self, _headers: usize, end_of_stream: bool) -> Action {
-        let (step, has_work) = self.decide();
+        let (mut step, has_work) = self.decide();
         let waits = matches!(step, Decision::Pause);
         self.waits.set(waits);
         if waits && !end_of_stream {
             self.worker.add_unfinished(self.id);
         }
-        if let Decision::Forward(edits) = &step {
-            self.sent.set(edits.sent);
+        if let Decision::Forward(mutations) = &mut step {
+            self.sent.set(mutations.sent.take());
         }
         // Who waits for another worker's call makes the root tick sooner.
         if waits || has_work {
@@ -159,7 +159,7 @@ impl Drop for StreamFilter {
         if let Ok(mut engine) = self.worker.engine.try_borrow_mut()
             && let Some(engine) = engine.as_mut()
         {
-            engine.gone(self.id);
+            engine.request_closed(self.id);
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::url::Url;
 #[derive(Debug)]
 pub enum ExchangeTarget {
     /// A token that the provider issues in exchange.
-    Exchange(Box<TokenExchangeTarget>),
+    Exchange(Rc<TokenExchangeTarget>),
     /// No token of a provider: callers' tokens are validated only.
     ValidateOnly {
         /// The upstream gets the caller's own token. `false`: the upstream gets no token.

@@ -62,9 +62,15 @@ const CALLOUT_GRACE: Duration = Duration::from_secs(5);
 /// Placeholder of the tenant in `issuer` of a provider with several tenants.
 pub(crate) const TENANT: &str = "{tenantid}";
 
+/// Identity of a provider: its position in the order of the providers' names. It is a key of maps, and never an index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProviderId(pub u32);
+
 /// Identity provider whose tokens are accepted.
 #[derive(Debug)]
 pub struct Provider {
+    /// Identity, for caches and metrics.
+    pub id: ProviderId,
     /// Name in the configuration, in metrics and in logs.
     pub name: Rc<str>,
     /// Profile.
@@ -133,6 +139,15 @@ pub enum TokenLocation {
     /// Cookie.
     Cookie(String),
 }
+
+/// Two providers of one configuration are equal if their identity is.
+impl PartialEq for Provider {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Provider {}
 
 impl Provider {
     /// Returns the time from its dispatch after which a callout counts as lost: the timeout, and a grace period in case

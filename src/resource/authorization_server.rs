@@ -3,8 +3,9 @@
 //! There is none here. Clients that do not read the resource's metadata take the host for one all the same (MCP 2025-03-26
 //! "Authorization", Fallbacks for Servers without Metadata Discovery), and what they are answered is shown to a person.
 
+use std::rc::Rc;
+
 use crate::path::without_final_slash;
-use crate::provider::Provider;
 use crate::resource::{Resource, metadata};
 
 /// Metadata of an authorization server: in front of its path (RFC 8414 section 3.1), and behind it (OpenID Connect Discovery
@@ -40,11 +41,11 @@ pub struct AuthorizationServers {
 
 impl AuthorizationServers {
     /// Those of these resources.
-    pub fn of<'a>(resources: impl Iterator<Item = &'a Resource>, providers: &[Provider]) -> Self {
+    pub fn of<'a>(resources: impl Iterator<Item = &'a Rc<Resource>>) -> Self {
         let mut servers = Self { issuers: Vec::new(), metadata: Vec::new() };
         for resource in resources.take(MOST) {
             servers.metadata.push(metadata::url(resource));
-            for issuer in resource.issuers(providers).take(MOST) {
+            for issuer in resource.issuers().take(MOST) {
                 if servers.issuers.len() < MOST && !servers.issuers.contains(&issuer) {
                     servers.issuers.push(issuer);
                 }

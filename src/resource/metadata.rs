@@ -4,7 +4,6 @@ use crate::dpop::verify;
 use crate::http::LocalReply;
 use crate::json;
 use crate::path::without_final_slash;
-use crate::provider::Provider;
 use crate::resource::{Requirement, Resource};
 use crate::telemetry::Record;
 
@@ -39,7 +38,7 @@ pub fn resource_path(path: &str) -> &str {
 }
 
 /// The answer to a request for the document, with what browsers need to read it from another origin.
-pub fn answer(method: &[u8], resource: &Resource, providers: &[Provider]) -> Option<LocalReply> {
+pub fn answer(method: &[u8], resource: &Resource) -> Option<LocalReply> {
     match method {
         b"OPTIONS" => Some(preflight("GET, HEAD, OPTIONS")),
         b"GET" | b"HEAD" => {
@@ -48,14 +47,14 @@ pub fn answer(method: &[u8], resource: &Resource, providers: &[Provider]) -> Opt
                 ("content-type", "application/json".to_owned()),
                 ("cache-control", "public, max-age=3600".to_owned()),
             ];
-            Some(LocalReply { status: 200, headers, body: document(resource, providers), audit: Record::default() })
+            Some(LocalReply { status: 200, headers, body: document(resource), audit: Record::default() })
         }
         _ => None,
     }
 }
 
-fn document(resource: &Resource, providers: &[Provider]) -> String {
-    let issuers: Vec<String> = resource.issuers(providers).collect();
+fn document(resource: &Resource) -> String {
+    let issuers: Vec<String> = resource.issuers().collect();
     let mut document = vec![
         ("resource", resource.url.as_str().into()),
         ("authorization_servers", issuers.iter().map(String::as_str).collect()),

@@ -5,14 +5,21 @@ pub mod authorization_server;
 pub mod challenge;
 pub mod metadata;
 
+use std::rc::Rc;
 use std::time::Duration;
 
-use crate::provider::{ExchangeTarget, Provider, TokenExchangeTarget, TokenType};
+use crate::provider::{ExchangeTarget, Provider, TokenType};
 use crate::url::Url;
+
+/// Identity of a resource: its position in the configuration. It is a key of maps and never an index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResourceId(pub u32);
 
 /// Something behind Envoy that has tokens of its own: an MCP server, an API (RFC 9728 section 1.2).
 #[derive(Debug)]
 pub struct Resource {
+    /// Identity, for caches and messages.
+    pub id: ResourceId,
     /// Its resource identifier, and with host and path also what requests are its.
     pub url: Url,
     /// Scopes that a caller's token must have, every one.
@@ -24,34 +31,56 @@ pub struct Resource {
     pub dpop: DpopPolicy,
     /// Whether tokens must be bound to the certificate of the connection (RFC 8705 section 3).
     pub certificates: Requirement,
-    /// What to ask each provider for, by its index; `None` where users of the provider have no business.
-    pub targets: Vec<Option<ExchangeTarget>>,
-    /// What `aud` of a caller's token may be here, by the index of its provider; `None` where the provider says so.
-    pub audiences: AudienceLists,
-    /// The providers that clients are told of, by their index, in the order of the operator's preference.
-    pub authorization_servers: Vec<usize>,
+    /// Exchange for the users of each provider, in order of the providers' names. Users of other providers are refused.
+    pub exchanges: Vec<Rc<ResourceExchange>>,
+    /// Providers that metadata names as authorization servers, in the operator's order.
+    pub authorization_servers: Vec<Rc<Provider>>,
 }
 
+/// Exchange of one provider's tokens at one resource: `exchange.<provider>` of the resource.
+#[derive(Debug)]
+pub struct ResourceExchange {
+    /// Provider whose users it is for.
+    pub provider: Rc<Provider>,
+    /// Token that the resource wants.
+    pub target: ExchangeTarget,
+    /// Accepted values of `aud` of a caller's token at this resource. `None`: those of the provider.
+    pub audiences: Option<Vec<String>>,
+}
+
+/// Two resources of one configuration are the same if their identity is.
+impl PartialEq for Resource {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Resource {}
+
 impl Resource {
-    /// What `aud` of a token of that provider may be here. Where its users have no business, they hear that and not that
-    /// their token is for something else.
-    pub fn audiences_for<'a>(&'a self, index: usize, provider: &'a Provider) -> &'a [String] {
-        match (self.audiences.get(index), self.targets.get(index)) {
-            (Some(Some(own)), _) => own,
-            (_, Some(Some(_))) => &provider.audiences,
-            _ => &provider.every_audience,
+    /// Exchange for the users of a provider. `None`: the resource does not serve them.
+    pub fn exchange(&self, provider: &Provider) -> Option<&Rc<ResourceExchange>> {
+        self.exchanges.iter().find(|exchange| exchange.provider.id == provider.id)
+    }
+
+    /// Accepted values of `aud` of a caller's token of that provider. A user whom the resource does not serve is refused for
+    /// that reason and not for the audience of the token.
+    pub fn audiences_for<'a>(&'a self, provider: &'a Provider) -> &'a [String] {
+        match self.exchange(provider) {
+            Some(exchange) => exchange.audiences.as_deref().unwrap_or(&provider.audiences),
+            None => &provider.every_audience,
         }
     }
 
-    /// The issuers that clients are told of.
-    pub fn issuers<'a>(&'a self, providers: &'a [Provider]) -> impl Iterator<Item = String> + 'a {
-        self.authorization_servers.iter().filter_map(|index| providers.get(*index)).flat_map(Provider::issuers)
+    /// Issuers that metadata names.
+    pub fn issuers(&self) -> impl Iterator<Item = String> + '_ {
+        self.authorization_servers.iter().flat_map(|provider| provider.issuers())
     }
 
-    /// Whether any token goes to it with a proof.
+    /// Returns `true` if a token of any provider goes to the upstream with a DPoP proof.
     pub fn takes_proofs(&self) -> bool {
-        let is_proved = |target: &TokenExchangeTarget| matches!(target.token_type, TokenType::Dpop { .. });
-        self.targets.iter().flatten().filter_map(ExchangeTarget::exchange).any(is_proved)
+        let mut targets = self.exchanges.iter().filter_map(|exchange| exchange.target.exchange());
+        targets.any(|target| matches!(target.token_type, TokenType::Dpop { .. }))
     }
 }
 
@@ -77,7 +106,3 @@ pub struct DpopPolicy {
     /// How far the time of a proof may be from now.
     pub max_age: Duration,
 }
-
-/// What `aud` of callers' tokens may be at a resource that says so itself, by the index of the provider; `None`: at this
-/// resource, what the provider says.
-pub(crate) type AudienceLists = Vec<Option<Vec<String>>>;

@@ -3,5 +3,5 @@
 pub mod metrics;
 pub mod record;
 
-pub use metrics::{Counters, Sample};
+pub use metrics::{Counters, Metric, MetricKind, Sample};
 pub use record::{CallerFacts, FilterState, PREFIX, Record, SubjectDisplay};

@@ -24,7 +24,7 @@ pub type CallerFacts = Rc<[(&'static str, Rc<str>)]>;
 pub enum FilterState {
     /// Nobody is known: an open path.
     #[default]
-    ValidateOnly,
+    Empty,
     /// The caller, whose exchanged token was in the cache.
     Caller(CallerFacts),
     /// The caller, and how the request came to go on.
@@ -35,7 +35,7 @@ impl FilterState {
     /// Every fact by its name, without the prefix that it has in the host.
     pub fn facts(&self) -> Vec<(&str, Cow<'_, str>)> {
         match self {
-            Self::ValidateOnly => Vec::new(),
+            Self::Empty => Vec::new(),
             Self::Caller(facts) => facts
                 .iter()
                 .map(|(path, value)| (path.strip_prefix(PREFIX).unwrap_or(path), (&**value).into()))

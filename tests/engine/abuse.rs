@@ -92,7 +92,7 @@ fn those_who_left_take_no_place_of_those_who_wait_for_a_new_key() {
     let forged = ENTRA_KEY.sign(&json!({"alg": "ES256", "kid": "forged"}), &alice());
     for _ in 0..64 {
         let id = bench.wait(bearer("/github", &forged));
-        bench.engine.gone(id);
+        bench.engine.request_closed(id);
     }
     bench.wait(bearer("/github", &OTHER_KEY.token(&alice())));
 }

@@ -243,7 +243,8 @@ fn a_list_of_a_resource_has_something_in_it_that_its_tokens_can_have() {
     let mut of_both = of_entra(json!([id, other, "api://default"]));
     of_both["resources"][0]["exchange"]["okta-eu"] = json!({"audience": "x"});
     let config = parse(&of_both);
-    let [entra, okta] = config.resources[0].audiences.as_slice() else { panic!("two providers") };
+    let [entra, okta] = config.resources[0].exchanges.as_slice() else { panic!("two providers") };
+    let (entra, okta) = (&entra.audiences, &okta.audiences);
     assert_eq!(entra.as_deref().unwrap(), [id, "api://default"]);
     assert_eq!(okta.as_deref().unwrap(), [id, other, "api://default"]);
     of_both["resources"][0]["audiences"] = json!([other]);

@@ -226,7 +226,7 @@ fn while_a_secret_is_replaced_the_old_one_serves_where_the_new_is_not_known() {
         let served: Vec<_> = steps.into_iter().map(|(id, step)| (id, authorization(step))).collect();
         assert_eq!(served, [(id, "Bearer up".to_owned()), (other, "Bearer up".to_owned())]);
         let counted = bench.engine.counters().take();
-        assert!(counted.contains(&(Sample::ExchangedTokenCache(0, "ok_with_previous_secret"), 1)), "{counted:?}");
+        assert!(counted.contains(&(Sample::Exchanges("entra-us".into(), "ok_with_previous_secret"), 1)), "{counted:?}");
         // The new one is always tried first.
         bench.wait(bearer("/github", &entra_user("next")));
         assert_eq!(secret_of(&bench.call().1), "new");

@@ -1,11 +1,12 @@
-//! What the documentation says of options, refusals, metrics and files is what the code has.
+//! The documentation is held against the code: options, refusals, metrics, recipes, files and links.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use onbehalf::config::Config;
-use onbehalf::refusal::Reason;
+use onbehalf::refusal::{Challenge, Reason};
+use onbehalf::telemetry::Metric;
 use serde_json::{Value, json};
 
 use crate::support::{configuration, environment};
@@ -41,16 +42,19 @@ fn the_table_of_options_has_every_option_and_no_other() {
     let okta = "/identity_providers/okta-eu";
     let levels = [
         ("", String::new()),
-        ("….", okta.to_owned()),
-        ("….client.", format!("{okta}/client")),
-        ("….client.authentication.", format!("{okta}/client/authentication")),
-        ("….client.dpop.", format!("{okta}/client/dpop")),
-        ("….subject_token.", format!("{okta}/subject_token")),
-        ("….", "/resources/0".to_owned()),
-        ("….dpop.", "/resources/0/dpop".to_owned()),
-        ("….exchange.*.", "/resources/0/exchange/okta-eu".to_owned()),
-        ("….exchange.*.actor_token.", "/resources/0/exchange/okta-eu/actor_token".to_owned()),
-        ("….exchange.*.authorization_server.", "/resources/0/exchange/okta-eu/authorization_server".to_owned()),
+        ("identity_providers.*.", okta.to_owned()),
+        ("identity_providers.*.client.", format!("{okta}/client")),
+        ("identity_providers.*.client.authentication.", format!("{okta}/client/authentication")),
+        ("identity_providers.*.client.dpop.", format!("{okta}/client/dpop")),
+        ("identity_providers.*.subject_token.", format!("{okta}/subject_token")),
+        ("resources[].", "/resources/0".to_owned()),
+        ("resources[].dpop.", "/resources/0/dpop".to_owned()),
+        ("resources[].exchange.*.", "/resources/0/exchange/okta-eu".to_owned()),
+        ("resources[].exchange.*.actor_token.", "/resources/0/exchange/okta-eu/actor_token".to_owned()),
+        (
+            "resources[].exchange.*.authorization_server.",
+            "/resources/0/exchange/okta-eu/authorization_server".to_owned(),
+        ),
         ("audit.", "/audit".to_owned()),
         ("cache.", "/cache".to_owned()),
     ];
@@ -66,56 +70,61 @@ fn the_table_of_options_has_every_option_and_no_other() {
                 .map(|name| format!("{prefix}{name}")),
         );
     }
-    let readme = read("README.md");
-    let section = readme.split("## Options").nth(1).unwrap().split("\n## ").next().unwrap();
+    let page = read("docs/configuration.md");
     let mut documented = BTreeSet::new();
-    for row in section.lines().filter(|line| line.starts_with("| `")) {
-        let first = row.split('|').nth(1).unwrap();
-        documented.extend(first.split('`').skip(1).step_by(2).map(str::to_owned));
+    for row in page.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let ["", names, meaning, default, ""] = *cells else {
+            panic!("not three cells: {row}");
+        };
+        assert!(!meaning.is_empty() && !default.is_empty(), "{row}");
+        for name in names.split('`').skip(1).step_by(2) {
+            assert!(documented.insert(name.to_owned()), "{name} has two rows");
+        }
     }
     assert_eq!(documented, options);
 }
 
 #[test]
 fn the_table_of_refusals_has_every_refusal_as_it_is() {
-    let readme = read("README.md");
+    let page = read("docs/client-responses.md");
     for &reason in Reason::ALL {
         let row = reason.row();
-        let line = format!("| `{}` | {} | {} |", row.label, row.status, row.text);
-        assert!(readme.contains(&line), "missing: {line}");
+        let challenge = match row.challenge {
+            Challenge::No => "no",
+            Challenge::Bare => "without `error`",
+            Challenge::WithError => "yes",
+        };
+        let start = format!("| `{}` | {} | `{}` | {challenge} | {} | ", row.label, row.status, row.error, row.text);
+        let line = page.lines().find(|line| line.starts_with(&start)).unwrap_or_else(|| panic!("missing: {start}"));
+        let remedy = line[start.len()..].strip_suffix(" |").unwrap_or_default();
+        assert!(!remedy.is_empty() && !remedy.contains('|'), "{line}");
     }
-    let section = readme.split("## What a client sees").nth(1).unwrap().split("\n## ").next().unwrap();
+    let section = page.split("## Refusals").nth(1).unwrap().split("\n## ").next().unwrap();
     assert_eq!(section.lines().filter(|line| line.starts_with("| `")).count(), Reason::ALL.len());
 }
 
 #[test]
 fn every_metric_is_documented() {
-    let source = read("src/filter/metrics.rs");
-    let readme = read("README.md");
-    let mut names = 0;
-    for piece in source.split("\"onbehalf.").skip(1) {
-        let stat = piece.split('"').next().unwrap();
-        let mut parts = stat.split('.');
-        let name = parts.next().unwrap();
-        let labels: Vec<_> = parts.step_by(2).collect();
-        let row = readme.lines().find(|line| line.starts_with(&format!("| `onbehalf_{name}`")));
-        let row = row.unwrap_or_else(|| panic!("onbehalf_{name} is not documented"));
-        for label in labels {
-            assert!(row.contains(&format!("`{label}`")), "{label} of onbehalf_{name} is not documented");
+    let page = read("docs/operations.md");
+    for metric in Metric::ALL {
+        let is_row = |line: &&str| line.starts_with(&format!("| `onbehalf_{}`", metric.name));
+        let row = page.lines().find(is_row).unwrap_or_else(|| panic!("{} is not documented", metric.name));
+        for label in metric.labels {
+            assert!(row.contains(&format!("`{label}`")), "{row} lacks {label}");
         }
-        names += 1;
     }
-    assert_eq!(names, readme.lines().filter(|line| line.starts_with("| `onbehalf_")).count());
+    assert_eq!(page.lines().filter(|line| line.starts_with("| `onbehalf_")).count(), Metric::ALL.len());
 }
 
 #[test]
 fn the_alerts_look_at_metrics_and_reasons_that_there_are() {
     let alerts = read("envoy-config/alerts.yaml");
-    let readme = read("README.md");
+    let page = read("docs/operations.md");
     let words = alerts.split(|c: char| !(c.is_ascii_lowercase() || c == '_'));
     let metrics: BTreeSet<_> = words.filter(|word| word.starts_with("onbehalf_")).collect();
     for metric in &metrics {
-        assert!(readme.contains(&format!("\n| `{metric}` |")), "{metric} is not among the metrics");
+        assert!(page.contains(&format!("\n| `{metric}` |")), "{metric} is not among the metrics");
     }
     let mut reasons = BTreeSet::new();
     for pattern in alerts.split("{reason=").skip(1) {
@@ -128,12 +137,25 @@ fn the_alerts_look_at_metrics_and_reasons_that_there_are() {
         assert!(Reason::ALL.iter().any(|one| is_meant(one.row().label)), "{reason} is no reason");
     }
     assert_eq!((metrics.len(), reasons.len()), (3, 6));
+    let names: Vec<&str> = alerts.split("- alert: ").skip(1).map(|rest| rest.lines().next().unwrap()).collect();
+    for name in &names {
+        assert!(page.contains(&format!("\n| {name} | ")), "{name} is not among the alerts");
+    }
+    assert_eq!(names.len(), page.lines().filter(|line| line.starts_with("| Onbehalf")).count());
 }
 
 #[test]
-fn the_configurations_of_the_readme_are_those_of_the_recipes() {
-    let readme = read("README.md");
-    for recipe in ["entra", "okta"] {
+fn the_guides_have_the_configurations_of_the_recipes() {
+    let shown = [
+        ("README.md", "entra"),
+        ("docs/guides/entra.md", "entra"),
+        ("docs/guides/okta.md", "okta"),
+        ("docs/guides/okta-xaa.md", "okta-xaa"),
+        ("docs/guides/okta-and-entra.md", "okta-and-entra"),
+        ("docs/guides/rotating-secrets.md", "okta-sds"),
+        ("docs/guides/rotating-secrets.md", "entra-workload-identity"),
+    ];
+    for (page, recipe) in shown {
         let yaml = read(&format!("envoy-config/{recipe}/envoy.yaml"));
         let block = yaml
             .split("                configuration:\n")
@@ -144,36 +166,93 @@ fn the_configurations_of_the_readme_are_those_of_the_recipes() {
             .unwrap();
         let dedented: Vec<&str> =
             block.trim_end().lines().map(|line| line.strip_prefix("                ").unwrap_or(line)).collect();
-        assert!(readme.contains(&format!("configuration:\n{}\n```", dedented.join("\n"))), "{recipe}");
+        let example = format!("```yaml\nconfiguration:\n{}\n```", dedented.join("\n"));
+        assert!(read(page).contains(&example), "{page} has another configuration than {recipe}");
     }
 }
 
+/// Every page of the documentation, by its path in the checkout.
+fn pages() -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = Vec::new();
+    let mut folders: Vec<PathBuf> = ["docs", "envoy-config"].map(|folder| root.join(folder)).into();
+    let mut files: Vec<PathBuf> = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    for path in files {
+        if path.extension().is_some_and(|extension| extension == "md") {
+            pages.push(path.strip_prefix(root).unwrap().to_str().unwrap().to_owned());
+        }
+    }
+    pages.sort();
+    assert!(pages.len() > 30, "{pages:?}");
+    pages
+}
+
+/// The lines of a page that are not in a fenced block.
+fn prose(text: &str) -> impl Iterator<Item = &str> {
+    let mut is_fenced = false;
+    text.lines().filter(move |line| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_fenced ^= is_fence;
+        !is_fenced && !is_fence
+    })
+}
+
+/// The anchors of a page, as GitHub makes them of its headings.
+fn anchors(text: &str) -> BTreeSet<String> {
+    let headings = prose(text).filter_map(|line| line.strip_prefix('#'));
+    let slug = |heading: &str| {
+        heading
+            .trim_start_matches('#')
+            .trim()
+            .to_lowercase()
+            .chars()
+            .filter(|character| character.is_alphanumeric() || matches!(character, ' ' | '-' | '_'))
+            .map(|character| if character == ' ' { '-' } else { character })
+            .collect()
+    };
+    headings.map(slug).collect()
+}
+
 #[test]
-fn every_file_and_target_that_is_named_is_there() {
+fn every_file_heading_and_target_that_is_named_is_there() {
     let makefile = read("Makefile");
-    for page in [
-        "README.md",
-        "CHANGELOG.md",
-        "CONTRIBUTING.md",
-        "SECURITY.md",
-        "docs/architecture.md",
-        "docs/attacks.md",
-        "docs/clients.md",
-        "docs/errors.md",
-        "docs/promises.md",
-        "docs/filter-state.md",
-    ] {
-        let text = read(page);
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    for page in pages() {
+        let text = read(&page);
+        let folder = Path::new(&page).parent().unwrap().to_owned();
         for link in text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
-            if !link.contains("://") && !link.starts_with('#') {
-                let target = folder.parent().unwrap().join(link.split('#').next().unwrap());
-                assert!(target.exists(), "{page} links to {link}");
+            if link.contains("://") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { PathBuf::from(&page) } else { folder.join(file) };
+            let absolute = Path::new(env!("CARGO_MANIFEST_DIR")).join(&target);
+            assert!(absolute.exists(), "{page} links to {link}");
+            if !anchor.is_empty() {
+                let there = anchors(&fs::read_to_string(&absolute).unwrap());
+                assert!(there.contains(anchor), "{page} links to {link}, and there are {there:?}");
             }
         }
         for target in text.split("`make ").skip(1).map(|rest| rest.split(['`', ' ']).next().unwrap()) {
             assert!(makefile.contains(&format!("\n{target}:")), "{page} names make {target}");
         }
+    }
+}
+
+#[test]
+fn the_readme_links_to_every_page() {
+    let readme = read("README.md");
+    for page in pages().iter().filter(|page| page.starts_with("docs/") && !page.starts_with("docs/adr/")) {
+        assert!(readme.contains(&format!("]({page})")), "README.md does not link to {page}");
+    }
+    assert!(readme.lines().count() <= 120, "{} lines are more than two screens", readme.lines().count());
+    for line in readme.lines().filter(|line| !line.starts_with('|')) {
+        assert!(line.chars().count() <= 140, "{line}");
     }
 }
 
@@ -276,5 +355,16 @@ fn every_promise_stands_where_it_is_said_to_stand_and_has_tests() {
         are_there(tests);
         documents.insert(document);
     }
-    assert_eq!(documents, ["README.md", "SECURITY.md", "docs/attacks.md", "docs/filter-state.md"].into());
+    let expected = [
+        "SECURITY.md",
+        "docs/attacks.md",
+        "docs/configuration.md",
+        "docs/filter-state.md",
+        "docs/guides/okta-xaa.md",
+        "docs/operations.md",
+        "docs/request-flow.md",
+        "docs/security.md",
+        "docs/troubleshooting.md",
+    ];
+    assert_eq!(documents, expected.into());
 }

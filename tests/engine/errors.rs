@@ -36,7 +36,7 @@ fn read_at(hop: Hop<'_>, config: &Config, profile: &str, reply: &CalloutResult) 
     let index = config.providers.iter().position(|provider| provider.profile.name() == profile).unwrap();
     let request = TokenRequest {
         provider: &config.providers[index],
-        target: config.resources[0].targets[index].as_ref().unwrap().exchange().unwrap(),
+        target: config.resources[0].exchanges[index].target.exchange().unwrap(),
         token_endpoint: &Url::parse("https://login.example/token").unwrap(),
         subject: SubjectInput { token: "subject-token", is_id_token: false, ..SubjectInput::default() },
         hop,

@@ -434,7 +434,7 @@ fn line(reply: &CalloutResult) -> String {
     let config = parse(&configuration());
     let request = TokenRequest {
         provider: &config.providers[0],
-        target: config.resources[0].targets[0].as_ref().unwrap().exchange().unwrap(),
+        target: config.resources[0].exchanges[0].target.exchange().unwrap(),
         token_endpoint: &Url::parse("https://login.entra.example/token").unwrap(),
         subject: SubjectInput { token: &alice_token(), is_id_token: false, ..SubjectInput::default() },
         hop: Hop::IdentityProvider,

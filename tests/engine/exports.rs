@@ -41,21 +41,37 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The folder of the code that the SDK calls.
+const SHELL: &str = "src/filter";
+
+fn sources(folder: &Path) -> Vec<String> {
+    let paths = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    paths
+        .flat_map(|path| if path.is_dir() { sources(&path) } else { vec![fs::read_to_string(path).unwrap()] })
+        .collect()
+}
+
+/// Names of the functions in a piece of Rust, wherever they stand in it.
+fn functions(source: &str) -> impl Iterator<Item = &str> {
+    source.split("fn ").skip(1).map(|rest| rest.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap())
+}
+
 /// The callbacks that the shell implements: functions of the traits by which the SDK calls it.
 fn implemented() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for entry in fs::read_dir(root().join("src/filter")).unwrap() {
-        let source = fs::read_to_string(entry.unwrap().path()).unwrap();
+    for source in sources(&root().join(SHELL)) {
         // rustfmt closes a block of the outermost level with a brace in the first column.
-        for block in source.split("\nimpl ").skip(1) {
+        for block in source.split("\nimpl").skip(1) {
             let block = block.split("\n}").next().unwrap();
-            let is_called = block.lines().next().unwrap().split(" for ").next().is_some_and(|implemented| {
-                ["Context", "RootContext", "HttpContext", "StreamContext", "Drop"].contains(&implemented)
-            });
-            if is_called {
-                let functions = block.split("\n    fn ").skip(1);
-                names.extend(functions.map(|function| function.split(['(', '<']).next().unwrap().to_owned()));
+            let implemented = block.lines().next().unwrap().split(" for ").next().unwrap();
+            let implemented = implemented.rsplit([' ', ':']).next().unwrap().split('<').next().unwrap();
+            if ["Context", "RootContext", "HttpContext", "StreamContext", "Drop"].contains(&implemented) {
+                names.extend(functions(block).map(str::to_owned));
             }
+        }
+        // A block that is written in another way would be overlooked.
+        for name in functions(&source).filter(|name| CALLBACKS.iter().any(|(callback, _)| callback == name)) {
+            assert!(names.contains(name), "{name} is in no block of the SDK's traits");
         }
     }
     names

@@ -23,7 +23,7 @@ fn fifty_first_requests_are_one_exchange() {
     );
     assert!(
         counted.contains(&(Sample::Decisions("forwarded"), 50))
-            && counted.contains(&(Sample::ExchangedTokenCache(0, "ok"), 1))
+            && counted.contains(&(Sample::Exchanges("entra-us".into(), "ok"), 1))
     );
 }
 
@@ -33,7 +33,7 @@ fn the_call_survives_the_request_that_started_it() {
     let token = alice_token();
     let first = bench.wait(bearer("/github", &token));
     let second = bench.wait(bearer("/github", &token));
-    bench.engine.gone(first);
+    bench.engine.request_closed(first);
     let (flight, _) = bench.call();
     let steps = bench.reply(flight, &issued("up"));
     assert_eq!(steps.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [second]);
@@ -44,7 +44,7 @@ fn a_token_that_nobody_waits_for_any_more_is_kept() {
     let mut bench = Bench::ready();
     let token = alice_token();
     let id = bench.wait(bearer("/github", &token));
-    bench.engine.gone(id);
+    bench.engine.request_closed(id);
     let (flight, _) = bench.call();
     assert!(bench.reply(flight, &issued("up")).is_empty());
     assert_eq!(authorization(bench.ask(bearer("/github", &token))), "Bearer up");
@@ -72,7 +72,7 @@ fn waiting_requests_go_one_at_a_time_in_the_order_of_their_coming() {
     let token = alice_token();
     let ids: Vec<RequestId> = (0..50).map(|_| bench.wait(bearer("/github", &token))).collect();
     let (flight, _) = bench.call();
-    bench.engine.reply(flight, &issued("up"), bench.now);
+    bench.engine.callout_result(flight, &issued("up"), bench.now);
     for (number, id) in ids.iter().enumerate() {
         assert!(bench.engine.has_work());
         assert_eq!(bench.engine.waiting(), ids.len() - number, "who has no step yet takes a place");
@@ -88,9 +88,9 @@ fn a_request_that_leaves_before_its_step_is_passed_over() {
     let token = alice_token();
     let [first, second, third] = [(); 3].map(|()| bench.wait(bearer("/github", &token)));
     let (flight, _) = bench.call();
-    bench.engine.reply(flight, &issued("up"), bench.now);
-    bench.engine.gone(first);
-    bench.engine.gone(third);
+    bench.engine.callout_result(flight, &issued("up"), bench.now);
+    bench.engine.request_closed(first);
+    bench.engine.request_closed(third);
     let steps = bench.steps();
     assert_eq!(steps.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [second]);
     assert_eq!(bench.engine.waiting(), 0);
@@ -101,7 +101,7 @@ fn a_request_whose_step_is_due_is_not_refused_for_its_wait() {
     let mut bench = Bench::ready();
     let id = bench.wait(bearer("/github", &alice_token()));
     let (flight, _) = bench.call();
-    bench.engine.reply(flight, &issued("up"), bench.now);
+    bench.engine.callout_result(flight, &issued("up"), bench.now);
     bench.advance(31);
     let mut steps = bench.tick();
     assert_eq!(steps.len(), 1);
@@ -114,7 +114,7 @@ fn calls_of_clients_that_leave_are_bounded() {
     let mut bench = Bench::ready();
     let leave = |bench: &mut Bench, user: usize| match bench.send(bearer("/github", &entra_user(&format!("u{user}")))) {
         (id, Decision::Pause) => {
-            bench.engine.gone(id);
+            bench.engine.request_closed(id);
             None
         }
         (_, step) => Some(refused(step).1),
@@ -136,7 +136,7 @@ fn waiting_requests_have_no_more_than_64_mib_of_headers() {
     let ids: Vec<RequestId> = (0..7).map(|_| bench.wait(of(&token))).collect();
     assert_eq!(refused(bench.ask(of(&token))), (503, "overloaded".to_owned()));
     bench.wait(bearer("/github", &token));
-    bench.engine.gone(ids[0]);
+    bench.engine.request_closed(ids[0]);
     bench.wait(of(&token));
     bench.tick();
     bench.serve_keys_until_post();
@@ -196,7 +196,7 @@ fn only_so_many_may_wait() {
         assert_eq!((answer.status, header(&answer, "retry-after")), (503, Some("1")), "so many for one token");
     }
     assert_eq!(refused(bench.ask(bearer("/github", &alice_token()))), (503, "overloaded".to_owned()));
-    bench.engine.gone(RequestId(1));
+    bench.engine.request_closed(RequestId(1));
     bench.wait(bearer("/github", &alice_token()));
 }
 

@@ -58,12 +58,13 @@ fn every_fetch_is_counted_and_the_age_of_keys_is_known() {
     let mut bench = Bench::ready();
     let counted = bench.engine.counters().take();
     assert!(
-        counted.contains(&(Sample::KeyRefreshes(0, "ok"), 1)) && counted.contains(&(Sample::KeyRefreshes(1, "ok"), 1))
+        counted.contains(&(Sample::KeyRefreshes("entra-us".into(), "ok"), 1))
+            && counted.contains(&(Sample::KeyRefreshes("okta-eu".into(), "ok"), 1))
     );
     bench.advance(1234);
     let seconds = std::time::Duration::from_secs(1234);
-    assert_eq!(bench.engine.key_ages(bench.now), [(0, seconds), (1, seconds)]);
-    assert!(Bench::new(&configuration()).engine.key_ages(NOW).is_empty());
+    assert_eq!(bench.engine.jwks_ages(bench.now), [("entra-us".into(), seconds), ("okta-eu".into(), seconds)]);
+    assert!(Bench::new(&configuration()).engine.jwks_ages(NOW).is_empty());
 }
 
 #[test]

@@ -16,6 +16,7 @@ mod dpop_client;
 mod errors;
 mod exchange;
 mod exports;
+mod facts;
 mod flights;
 mod forwarding;
 mod issued;

@@ -402,7 +402,7 @@ proptest! {
     ) {
         let config = parse(&configuration());
         let provider = &config.providers[0];
-        let target = config.resources[0].targets[0].as_ref().unwrap().exchange().unwrap();
+        let target = config.resources[0].exchanges[0].target.exchange().unwrap();
         let handed_in = alice_token();
         let body = json!({"access_token": token, "token_type": kind, "expires_in": lifetime}).to_string();
         let reply = CalloutResult::Response(Response { status, headers: Vec::new(), body: body.into_bytes() });

@@ -291,7 +291,7 @@ fn keys_that_are_written_down_are_not_fetched_and_do_not_age() {
     bench.advance(40 * 86_400);
     bench.tick();
     bench.no_call();
-    assert!(bench.engine.key_ages(bench.now).is_empty());
+    assert!(bench.engine.jwks_ages(bench.now).is_empty());
     let now = bench.now.secs();
     let token = |kid: &str| {
         let claims = with(bob(), json!({"iss": issuer, "iat": now, "exp": now + 60}));
@@ -327,7 +327,7 @@ fn keys_that_are_written_down_are_not_fetched_and_do_not_age() {
             bench.reply(flight, &TIMED_OUT);
         }
     }
-    assert!(bench.engine.key_ages(bench.now).is_empty());
+    assert!(bench.engine.jwks_ages(bench.now).is_empty());
     let token = with(bob(), json!({"iss": issuer, "exp": bench.now.secs() + 600, "iat": bench.now.secs()}));
     bench.wait(bearer("/github", &OKTA_KEY.token(&token)));
     assert_eq!(bench.call().1.method, "POST");

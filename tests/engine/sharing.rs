@@ -104,7 +104,7 @@ fn a_worker_that_dies_while_it_exchanges_is_replaced_and_the_clients_that_left_c
     other.advance(14);
     assert!(other.tick().is_empty());
     other.no_call();
-    other.engine.gone(id);
+    other.engine.request_closed(id);
     let late = other.wait(github(&token));
     other.advance(2);
     other.tick();
@@ -1181,7 +1181,7 @@ fn whatever_happens_one_worker_asks_for_all_and_nobody_gets_anothers_token() {
                     let gone: Vec<_> = waiting.keys().filter(|(at, _)| *at == worker).take(1).copied().collect();
                     for key in gone {
                         waiting.remove(&key);
-                        workers[worker].engine.gone(key.1);
+                        workers[worker].engine.request_closed(key.1);
                     }
                 }
                 _ => steps.extend(workers[worker].tick()),

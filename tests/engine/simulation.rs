@@ -230,7 +230,7 @@ impl World {
         if !ids.is_empty() {
             let id = ids[self.random.below(ids.len())];
             self.waiting.remove(&id);
-            self.bench.engine.gone(id);
+            self.bench.engine.request_closed(id);
         }
     }
 

@@ -370,7 +370,7 @@ impl Bench {
     }
 
     pub fn reply(&mut self, flight: FetchId, reply: &CalloutResult) -> Vec<(RequestId, Decision)> {
-        self.engine.reply(flight, reply, self.now);
+        self.engine.callout_result(flight, reply, self.now);
         self.steps()
     }
 

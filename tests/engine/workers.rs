@@ -348,7 +348,7 @@ fn keys_are_fetched_again_by_those_that_serve() {
         fetches += serve(&mut other).len() + serve(&mut worker).len();
     }
     assert!((6..=8).contains(&fetches), "{fetches}");
-    let age = other.engine.key_ages(other.now)[0].1;
+    let age = other.engine.jwks_ages(other.now)[0].1;
     assert!(age <= Duration::from_secs(3600), "{age:?}");
     // An idle VM does so itself if none of them is left.
     drop((worker, other));

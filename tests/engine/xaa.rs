@@ -314,7 +314,7 @@ fn another_companys_server_sends_no_user_anywhere() {
 #[test]
 fn a_line_about_the_second_call_says_so_and_has_no_remedy_for_a_callers_token() {
     let config = parse(&elsewhere());
-    let target = config.resources[0].targets[0].as_ref().unwrap().exchange().unwrap();
+    let target = config.resources[0].exchanges[0].target.exchange().unwrap();
     let token_endpoint = &Url::parse("https://acme.okta.example/oauth2/v1/token").unwrap();
     let line = |hop, error: &str| {
         let subject = SubjectInput { token: "subject", is_id_token: true, ..SubjectInput::default() };

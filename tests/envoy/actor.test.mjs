@@ -1,4 +1,4 @@
-// Who acts for a user, said by a token of its own (RFC 8693 sections 2.1 and 4.4), with a provider that does as it is written.
+// Actor tokens (RFC 8693 sections 2.1 and 4.4), with a provider that follows the RFC.
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
@@ -43,7 +43,7 @@ for (const [where, source] of Object.entries(SOURCES)) {
       parts.env.PLAIN_SECRET = SECRET;
       gateway = await startGateway(parts, {
         recipe: 'okta',
-        // The filter that puts it there has it in its configuration, which Envoy shows.
+        // The filter that sets the header has the token in its configuration, which Envoy shows.
         exposes: source.header ? [actorToken] : [],
         change: (filter, bootstrap) => {
           const { clusters, listeners } = bootstrap.static_resources;
@@ -78,9 +78,9 @@ for (const [where, source] of Object.entries(SOURCES)) {
       await parts?.stop();
     });
 
-    it('the actor stands in the token that the upstream gets', async () => {
+    it('the token for the upstream names the actor', async () => {
       const { accessToken } = await signIn(plain, 'carol');
-      // A client's own word for who acts is written over, or is none.
+      // An actor token of the client is overwritten or ignored.
       const answer = await gateway.call(accessToken, { 'x-actor-token': 'mine' });
       assert.equal(answer.status, 200, answer.text);
       const [token] = parts.mcp.tokens;
@@ -91,7 +91,7 @@ for (const [where, source] of Object.entries(SOURCES)) {
       if (source.header) assert.ok(!parts.mcp.requests.at(-1).headerNames.includes(source.header));
     });
 
-    it('who is not named as an actor does not act', async () => {
+    it('an actor that may_act does not name gets no token', async () => {
       const claims = { iss: plain.signIn.issuer, aud: AUDIENCE, sub: 'dave', scope: 'mcp:read', exp: now() + 600 };
       const before = plain.forMcp.exchanges.length;
       const token = await plain.signIn.sign({ ...claims, may_act: { sub: 'another-agent' } }, { typ: 'at+jwt' });
@@ -104,11 +104,11 @@ for (const [where, source] of Object.entries(SOURCES)) {
       assert.equal(plain.forMcp.exchanges.length, before + 1);
     });
 
-    it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));
+    it('the module never trapped, and no secret is visible', () => assertSoundAndSilent(gateway));
   });
 }
 
-/** A filter that sets a header, whatever a client has put there. */
+/** A filter that sets a header and replaces the one of the client. */
 const putsThere = (key, value) => ({
   name: 'actor',
   typed_config: {

@@ -1,4 +1,4 @@
-// The alerts that ship with the recipes: Prometheus sees them true when what they tell of has happened, and not before.
+// Alerts of envoy-config/alerts.yaml: Prometheus fires each one after its event, and not before.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -9,6 +9,7 @@ import { answers, refusesWith } from './parts/faults.mjs';
 import { startGateway, startParts, wasmOf } from './parts/gateway.mjs';
 import { signIn } from './parts/login.mjs';
 import { promtool, startPrometheus } from './parts/prometheus.mjs';
+import { withKid } from './parts/tokens.mjs';
 import { until } from './parts/until.mjs';
 
 const file = (path) => fileURLToPath(new URL(path, import.meta.url));
@@ -17,17 +18,17 @@ const FOREIGN_MODULE = file('../../target/foreign_filter.wasm');
 const rules = YAML.parse(readFileSync(RULES, 'utf8')).groups.flatMap((group) => group.rules);
 const ruleOf = (name) => rules.find(({ alert }) => alert === name);
 
-it('the rules are what Prometheus takes for rules', async () => {
+it('the rules are valid for Prometheus', async () => {
   const { ok, output } = await promtool('check', 'rules', RULES);
   assert.ok(ok, output);
 });
 
-it('the rules do what is expected of hours and of restarts', async () => {
+it('the rules pass their own tests of hours and restarts', async () => {
   const { ok, output } = await promtool('test', 'rules', file('alerts.test.yaml'));
   assert.ok(ok, output);
 });
 
-it('each alert says what is so and what to do', () => {
+it('each alert has a summary, a remedy and a severity', () => {
   for (const { alert, annotations, labels } of rules) {
     assert.match(annotations.summary, /^\S.{20,}\.$/s, alert);
     assert.match(annotations.remedy, /^\S.{20,}\.$/s, alert);
@@ -43,7 +44,7 @@ describe('Prometheus', () => {
 
   before(async () => {
     parts = await startParts();
-    // In the place of the module one that traps when it is told to, by the name and with the policy of the recipe.
+    // A module that traps on request takes the place of the filter, with the name and the policy of the recipe.
     const inItsPlace = (_filter, bootstrap) => {
       const wasm = wasmOf(bootstrap);
       wasm.vm_config.code.local.filename = FOREIGN_MODULE;
@@ -75,7 +76,7 @@ describe('Prometheus', () => {
     });
   };
 
-  it('sees no alert true while all is well', async () => {
+  it('no alert fires without a fault', async () => {
     for (const name of ['well', 'troubled']) {
       for (const provider of ['entra', 'okta']) {
         const { accessToken } = await newcomer(provider);
@@ -88,7 +89,7 @@ describe('Prometheus', () => {
     assert.deepEqual(await prometheus.alerts(), []);
   });
 
-  it('sees a crash once the next request has found the VM gone', async () => {
+  it('an alert fires for a crash once the next request has come', async () => {
     const { crashed } = gateways;
     assert.equal((await crashed.send({ headers: { 'x-trap': 'once' } })).status, 503);
     await until(() => /Function: \w+ failed/.test(crashed.envoy.log), 'the log says so');
@@ -96,14 +97,14 @@ describe('Prometheus', () => {
     await isTrue('OnbehalfCrashed', 'crashed');
   });
 
-  it('sees nothing in the counter of reloads that has no ending', async () => {
+  it('the counter vm_reload does not count a reload', async () => {
     const [{ value }] = await prometheus.query('envoy_wasm_onbehalf_vm_reload{instance="crashed"}');
     assert.equal(value[1], '0');
     const [loaded] = await prometheus.query('envoy_wasm_onbehalf_vm_reload_success{instance="crashed"}');
     assert.equal(loaded.value[1], '1');
   });
 
-  it('sees a module that cannot be loaded again', async () => {
+  it('an alert fires for a module that cannot be loaded again', async () => {
     const { broken } = gateways;
     assert.equal((await broken.send({ headers: { 'x-trap': 'forever' } })).status, 503);
     const fails = async () => {
@@ -115,7 +116,7 @@ describe('Prometheus', () => {
     await isTrue('OnbehalfCrashed', 'broken');
   });
 
-  it('sees the first exchange that its provider refuses to the gateway', async () => {
+  it('an alert fires for the first refused client authentication', async () => {
     const { accessToken } = await newcomer('okta');
     const repair = parts.okta.forMcp.fail('token', refusesWith('invalid_client'));
     assert.equal((await gateways.troubled.call(accessToken)).json.reason, 'exchange_misconfigured');
@@ -123,7 +124,7 @@ describe('Prometheus', () => {
     await isTrue('OnbehalfMisconfigured', 'troubled');
   });
 
-  it('sees a provider that fails', async () => {
+  it('an alert fires for a provider that fails', async () => {
     const { accessToken } = await newcomer('entra');
     const repair = parts.entra.forMcp.fail('token', answers(503));
     assert.equal((await gateways.troubled.call(accessToken)).json.reason, 'provider_unavailable');
@@ -131,12 +132,10 @@ describe('Prometheus', () => {
     await isTrue('OnbehalfProviderFails', 'troubled');
   });
 
-  it('sees keys whose fetch fails, were they a little older', async () => {
+  it('an alert would fire for old keys whose fetch fails', async () => {
     const { accessToken } = await newcomer('okta');
     const repair = parts.okta.signIn.fail('keys', answers(503));
-    const [header, ...rest] = accessToken.split('.');
-    const other = { ...JSON.parse(Buffer.from(header, 'base64url').toString()), kid: 'unknown' };
-    await gateways.troubled.call([Buffer.from(JSON.stringify(other)).toString('base64url'), ...rest].join('.'));
+    await gateways.troubled.call(withKid(accessToken, 'unknown'));
     repair();
     const { expr } = ruleOf('OnbehalfKeysOld');
     const sooner = expr.replace('> 4 * 3600', '>= 0');
@@ -147,7 +146,7 @@ describe('Prometheus', () => {
     assert.deepEqual(await prometheus.query(expr), []);
   });
 
-  it('sees, of what went wrong, nothing at the others', async () => {
+  it('no alert fires for the other gateways', async () => {
     assert.deepEqual(await prometheus.alerts(), [
       'OnbehalfCrashed of broken',
       'OnbehalfCrashed of crashed',

@@ -1,4 +1,4 @@
-// Two servers behind one gateway: a token that is for the one is no way into the other.
+// Two servers behind one gateway: a token for one server is not accepted at the other.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
@@ -10,7 +10,7 @@ const A = `https://${MCP_HOST}/a`;
 const B = `https://${MCP_HOST}/b`;
 const PATHS = { [A]: '/a', [B]: '/b' };
 
-/** Two resources for Okta's users; `lists` are their `audiences`, and `common` those of the provider. */
+/** Two resources for users of Okta; `lists` are their `audiences`, and `common` those of the provider. */
 const two = (lists, common) => (filter) => {
   const [{ exchange }] = filter.resources;
   const { okta } = filter.identity_providers;
@@ -32,7 +32,7 @@ before(async () => {
 });
 after(() => parts?.stop());
 
-/** A token that Okta signs for these audiences, of a user who has not been here before. */
+/** Lets Okta sign a token for these audiences, for a new user. */
 async function tokenFor(aud) {
   number += 1;
   const { accessToken } = await signIn(parts.okta, `user${number}@acme.example`);
@@ -40,7 +40,7 @@ async function tokenFor(aud) {
   return parts.okta.signIn.sign({ ...JSON.parse(Buffer.from(claims, 'base64url')), aud }, {});
 }
 
-/** A refusal in full, with what is counted and what reaches nobody. */
+/** Asserts the complete refusal: answer, counter, and no request to the upstream. */
 const refusedAt = (gateway, url, token) =>
   assertRefused(
     gateway,
@@ -54,7 +54,7 @@ const refusedAt = (gateway, url, token) =>
     () => gateway.call(token, {}, { path: PATHS[url] }),
   );
 
-/** Many at once, so that each worker gets some of them. */
+/** Sends requests at once, so that each worker gets some of them. */
 const reasonsAt = async (gateway, url, token) => {
   const calls = Array.from({ length: 16 }, () => gateway.call(token, {}, { path: PATHS[url] }));
   return [...new Set((await Promise.all(calls)).map((answer) => (answer.status === 200 ? '200' : `${answer.status} ${answer.json.reason}`)))];
@@ -70,12 +70,12 @@ for (const concurrency of [1, 4]) {
     });
     after(() => gateway?.stop());
 
-    it('a token for the other is told where to get one for this', async () => {
+    it('a token for another resource gets the metadata of this one', async () => {
       await refusedAt(gateway, A, await tokenFor(B));
       await refusedAt(gateway, B, await tokenFor([A, 'x']));
     });
 
-    it('a token for the one is refused at the other, wherever it comes first', async () => {
+    it('a token for one resource gets 401 at the other, in any order', async () => {
       for (const [own, other] of [[A, B], [B, A]]) {
         for (const first of [own, other]) {
           const token = await tokenFor(own);
@@ -87,7 +87,7 @@ for (const concurrency of [1, 4]) {
             assert.equal(parts.mcp.requests.length, arrived);
           }
           assert.deepEqual(await reasonsAt(gateway, own, token), ['200']);
-          // Now every worker knows it as good, and for what.
+          // Now every worker has verified it, with its audience.
           assert.deepEqual(await reasonsAt(gateway, other, token), ['401 wrong_audience']);
           assert.equal(exchanges(), before + 1);
           assert.ok(parts.mcp.requests.slice(arrived).every(({ path }) => path.startsWith(PATHS[own])));
@@ -95,14 +95,14 @@ for (const concurrency of [1, 4]) {
       }
     });
 
-    it('a token for both is good at both, and one for neither at none', async () => {
+    it('a token for both resources is accepted at both, for neither at none', async () => {
       const both = await tokenFor([A, B]);
       for (const path of ['/a', '/b', '/a']) assert.equal((await gateway.call(both, {}, { path })).status, 200);
       const neither = await tokenFor('api://default');
       for (const url of [A, B]) assert.deepEqual(await reasonsAt(gateway, url, neither), ['401 wrong_audience']);
     });
 
-    it('nothing is warned of, nothing trapped and nothing secret can be seen', async () => {
+    it('the log has no warning, no trap and no secret', async () => {
       assert.ok(!gateway.envoy.log.includes('they hold for'), gateway.envoy.log);
       await assertSoundAndSilent(gateway);
     });
@@ -110,7 +110,7 @@ for (const concurrency of [1, 4]) {
 }
 
 describe('one list for both', () => {
-  it('a token for the one is good at the other, of which the log warns', async (t) => {
+  it('a shared list accepts tokens of the other resource, with a warning', async (t) => {
     const gateway = await startGateway(parts, { change: two({}, ['api://default']) });
     t.after(() => gateway.stop());
     const token = await tokenFor('api://default');
@@ -121,7 +121,7 @@ describe('one list for both', () => {
     );
   });
 
-  it('is missing where one of the resources has none', async () => {
+  it('a missing list of one resource is a configuration error', async () => {
     const { ok, output } = await validateRecipe(parts, two({ [A]: [A] }));
     assert.ok(!ok, output);
     assert.match(output, /identity_providers\.okta\.audiences: found none, expected .*missing in resources\[1\]/);

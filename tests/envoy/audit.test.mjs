@@ -1,4 +1,4 @@
-// What an operator can say afterwards: who, what, how it ended; in Envoy's application log and in its access log.
+// Audit: who, what and how it ended, in the application log and in the access log of Envoy.
 
 import assert from 'node:assert/strict';
 import { after, before, it } from 'node:test';
@@ -38,14 +38,14 @@ const accesses = () =>
     .filter((line) => line.startsWith('{') && line.endsWith('}'))
     .map((line) => JSON.parse(line));
 
-/** The audit lines of the application log that have all of these facts. */
+/** Audit lines of the application log that have all of these facts. */
 const audits = (...facts) =>
   gateway.envoy.log
     .split('\n')
     .filter((line) => / wasm log onbehalf[^:]*: event=/.test(line))
     .filter((line) => facts.every((fact) => line.includes(` ${fact}`)));
 
-/** The lines of the access log about requests that were made meanwhile. */
+/** Lines of the access log about requests that `act` makes. */
 async function meanwhile(count, act) {
   const before = accesses().length;
   await act();
@@ -59,7 +59,7 @@ function subjectOf(name, token) {
 }
 
 for (const name of ['entra', 'okta']) {
-  it(`${name}: a first exchange, those who joined it, and what the cache serves`, async () => {
+  it(`${name}: an exchange, joined and cached requests have their facts`, async () => {
     const { accessToken } = await signIn(parts[name], `audited@${name}.example`);
     const subject = subjectOf(name, accessToken);
     const lines = await meanwhile(3, async () => {
@@ -105,7 +105,7 @@ for (const name of ['entra', 'okta']) {
     assert.match(exchanged[0], /\[info\]/);
   });
 
-  it(`${name}: a refusal after waiting`, async () => {
+  it(`${name}: a refusal after a wait has its facts`, async () => {
     const { accessToken } = await signIn(parts[name], `unlucky@${name}.example`);
     const subject = subjectOf(name, accessToken);
     const [line] = await meanwhile(1, async () => {
@@ -117,9 +117,9 @@ for (const name of ['entra', 'okta']) {
       [line.event, line.reason, line.provider, line.subject, line.cache, line.status],
       ['refused', 'exchange_misconfigured', name, subject, 'miss', 502],
     );
-    // The Okta of these tests gives no id.
+    // The Okta of these tests sends no request ID.
     const answered = name === 'entra' ? ' error="?invalid_client"? .*trace=[\\w.-]+' : ' error="?invalid_client"? ';
-    // Its quotes are escaped there, for whoever puts it in quotes.
+    // Quotes in it are escaped, for access log formats that quote it.
     assert.match(` ${JSON.parse(`"${line.detail}"`)}`, new RegExp(`^${answered}`));
     const lines = audits(`subject=${subject}`);
     assert.equal(lines.length, 2, lines.join('\n'));
@@ -130,7 +130,7 @@ for (const name of ['entra', 'okta']) {
   });
 }
 
-it('a refusal at once names nobody, and no query is in the access log', async () => {
+it('a refusal at once names no user, and the access log has no query', async () => {
   const { accessToken } = await signIn(parts.okta, 'audited@okta.example');
   const forged = `${accessToken.slice(0, -12)}AAAAAAAAAAAA`;
   const lines = await meanwhile(3, async () => {
@@ -154,7 +154,7 @@ it('a refusal at once names nobody, and no query is in the access log', async ()
   assert.equal(audits('reason=no_credentials').length, 0, 'that is at debug');
 });
 
-it('a stranger cannot end the field of a text format that has the detail in quotes', async () => {
+it('a caller cannot end the quoted detail of a text access log', async () => {
   const { accessToken } = await signIn(parts.okta, 'audited@okta.example');
   const [, claims, signature] = accessToken.split('.');
   const kid = 'x subject=9b1c/victim event=forwarded y';
@@ -169,4 +169,4 @@ it('a stranger cannot end the field of a text format that has the detail in quot
   assert.ok(JSON.parse(detail).includes(`kid="${kid}"`), detail);
 });
 
-it('nothing secret is anywhere, and nothing trapped', () => assertSoundAndSilent(gateway));
+it('the module never trapped, and no secret is visible', () => assertSoundAndSilent(gateway));

@@ -1,4 +1,4 @@
-// What no well-behaved client sends: a clear refusal, no trap, and the next request works.
+// Malformed requests: each is refused, does not trap the VM, and the next request is served.
 
 import assert from 'node:assert/strict';
 import { after, afterEach, before, describe, it } from 'node:test';
@@ -16,7 +16,7 @@ before(async () => {
   assert.equal((await gateway.call(token)).status, 200);
 });
 
-// Whatever came before: the same worker, the same VM, still serves.
+// Each test ends with a request that the same worker, with the same VM, serves.
 afterEach(async () => {
   assert.equal((await gateway.call(token)).status, 200);
   assert.deepEqual(await gateway.envoy.traps(), []);
@@ -29,13 +29,13 @@ after(async () => {
 
 const statusOf = (answer) => Number(answer.match(/^HTTP\/1\.1 (\d{3})/)?.[1]);
 
-/** One request as raw lines; the bytes are latin1. */
+/** Sends a request as raw lines; its bytes are latin1. */
 function raw(lines, { path = '/mcp', method = 'GET' } = {}) {
   const all = [`${method} ${path} HTTP/1.1`, `host: ${MCP_HOST}`, ...lines, 'connection: close'];
   return gateway.sendBytes(Buffer.from(`${all.join('\r\n')}\r\n\r\n`, 'latin1'));
 }
 
-/** Sends it, and asserts that it is refused with one of these and nothing reaches the MCP server. */
+/** Sends a request, and asserts that it is refused with one of these statuses and does not reach the MCP server. */
 async function refused(statuses, lines, options) {
   const { length } = parts.mcp.requests;
   const answer = await raw(lines, options);
@@ -47,20 +47,20 @@ async function refused(statuses, lines, options) {
 describe('bytes that are not text', () => {
   const JUNK = '\xff\xfe\x80';
 
-  it('in the token', () => refused([400, 401], [`authorization: Bearer ${JUNK}`]));
-  it('in the scheme', () => refused([400, 401], [`authorization: ${JUNK} abc`]));
-  it('in the Host line', async () => {
+  it('invalid bytes in the token get 400 or 401', () => refused([400, 401], [`authorization: Bearer ${JUNK}`]));
+  it('invalid bytes in the scheme get 400 or 401', () => refused([400, 401], [`authorization: ${JUNK} abc`]));
+  it('invalid bytes in the Host field get 400 or 404', async () => {
     const answer = await gateway.sendBytes(
       Buffer.from(`GET /mcp HTTP/1.1\r\nhost: ${JUNK}\r\nconnection: close\r\n\r\n`, 'latin1'),
     );
     assert.ok([400, 404].includes(statusOf(answer)), answer.slice(0, 300));
   });
-  it('in the path', () => refused([400, 404], [], { path: `/mcp/${JUNK}` }));
-  it('in the query they are the upstream’s business', async () => {
+  it('invalid bytes in the path get 400 or 404', () => refused([400, 404], [], { path: `/mcp/${JUNK}` }));
+  it('invalid bytes in the query do not fail the gateway', async () => {
     const answer = await raw([`authorization: Bearer ${token}`], { path: `/mcp?x=${JUNK}` });
     assert.ok(statusOf(answer) < 500, answer.slice(0, 300));
   });
-  it('in a cookie or any other header they are the upstream’s business', async () => {
+  it('invalid bytes in a cookie or another field reach the upstream', async () => {
     const { length } = parts.mcp.requests;
     const answer = await raw([
       `authorization: Bearer ${token}`,
@@ -70,11 +70,11 @@ describe('bytes that are not text', () => {
     assert.ok(statusOf(answer) < 500, answer.slice(0, 300));
     assert.equal(parts.mcp.requests.length, length + 1);
   });
-  it('in a method', () => refused([400, 501], [], { method: `G${JUNK}` }));
+  it('invalid bytes in the method get 400 or 501', () => refused([400, 501], [], { method: `G${JUNK}` }));
 });
 
 describe('credentials', () => {
-  it('two Authorization lines, good and bad in either order', async () => {
+  it('two Authorization fields get 400 in either order', async () => {
     for (const lines of [
       [`authorization: Bearer ${token}`, 'authorization: Bearer junk'],
       ['authorization: Bearer junk', `authorization: Bearer ${token}`],
@@ -86,8 +86,8 @@ describe('credentials', () => {
     }
   });
 
-  it('a token of one megabyte', async () => {
-    // Envoy's own limit for headers (60 KiB) comes first; it may end the connection before all is sent.
+  it('a token of one megabyte is refused', async () => {
+    // The limit of Envoy for headers (60 KiB) comes first; Envoy may end the connection before all is sent.
     const { length } = parts.mcp.requests;
     const answer = await raw([`authorization: Bearer ${'A'.repeat(1024 * 1024)}`]);
     assert.ok(answer === '' || [400, 413, 431].includes(statusOf(answer)), answer.slice(0, 200));
@@ -96,18 +96,18 @@ describe('credentials', () => {
     assert.ok(Object.values(counted).some((count) => count > 0), JSON.stringify(counted));
   });
 
-  it('a token just under Envoy’s own limit', async () => {
+  it('a token just below the limit of Envoy is refused', async () => {
     const answer = await refused([400], [`authorization: Bearer ${'A'.repeat(55 * 1024)}`]);
     assert.match(answer, /"reason":"token_too_large"/);
   });
 
-  it('a hundred header lines and a token among them', async () => {
+  it('a token among ninety fields does not fail the gateway', async () => {
     const lines = Array.from({ length: 90 }, (_, index) => `x-filler-${index}: ${index}`);
     const answer = await raw([...lines, `authorization: Bearer ${token}`]);
     assert.ok(statusOf(answer) < 500, answer.slice(0, 300));
   });
 
-  it('odd but harmless spellings of Bearer work', async () => {
+  it('other cases and spacing of Bearer are accepted', async () => {
     for (const line of [`AUTHORIZATION: bearer ${token}`, `Authorization:   BEARER ${token}  `]) {
       const { length } = parts.mcp.requests;
       assert.notEqual(statusOf(await raw([line])), 400);
@@ -115,13 +115,13 @@ describe('credentials', () => {
     }
   });
 
-  it('separators other than one space do not', async () => {
+  it('separators other than spaces are refused', async () => {
     await refused([400], [`authorization: Bearer\t${token}`]);
     await refused([400, 401], [`authorization: Bearer:${token}`]);
     await refused([400, 401], [`authorization: Bearer${token}`]);
   });
 
-  it('a deep or wide JWT payload', async () => {
+  it('a deep or wide JWT payload is refused', async () => {
     const header = token.split('.')[0];
     const deep = Buffer.from(`${'['.repeat(6000)}`).toString('base64url');
     const wide = Buffer.from(`{${'"a":1,'.repeat(1500)}"a":1}`).toString('base64url');
@@ -155,12 +155,12 @@ describe('paths', () => {
     '/mcp;x=/../../healthz',
   ];
 
-  it('no form of a path gets past without a token, whatever it looks like', async () => {
+  it('no form of a path reaches the upstream without a token', async () => {
     for (const path of HOSTILE) {
       const { length } = parts.mcp.requests;
       const answer = await raw([], { path });
       const status = statusOf(answer);
-      // Envoy normalises some to the open path itself; then that is what the upstream must have got.
+      // Envoy normalises some to the open path itself; then the upstream gets that path.
       if (status === 200) {
         assert.equal(parts.mcp.requests.length, length + 1, path);
         assert.equal(parts.mcp.requests.at(-1).path, '/healthz', path);
@@ -172,7 +172,7 @@ describe('paths', () => {
     }
   });
 
-  it('with a token, what the upstream gets is what was decided about', async () => {
+  it('the upstream gets the path that was decided on', async () => {
     for (const path of HOSTILE) {
       const { length } = parts.mcp.requests;
       await raw([`authorization: Bearer ${token}`], { path });
@@ -184,19 +184,19 @@ describe('paths', () => {
     }
   });
 
-  it('an absolute request target', async () => {
+  it('an absolute request target is refused without a token', async () => {
     await refused([400, 401, 404], [], { path: `http://${MCP_HOST}/mcp` });
     await refused([400, 404], [], { path: 'http://other.example.com/mcp' });
   });
 
-  it('CONNECT and an asterisk', async () => {
+  it('CONNECT and OPTIONS * are refused', async () => {
     await refused([400, 403, 404, 405], [], { method: 'CONNECT', path: `${MCP_HOST}:443` });
     await refused([400, 404], [], { method: 'OPTIONS', path: '*' });
   });
 });
 
 describe('clients that leave', () => {
-  it('in the middle of a header and in the middle of a body', async () => {
+  it('a client may leave in the middle of a header and of a body', async () => {
     const partial = [
       'POST /mcp HTTP/1.1\r\nhost: x\r\nauthorizat',
       `POST /mcp HTTP/1.1\r\nhost: ${MCP_HOST}\r\nauthorization: Bearer ${token}\r\ncontent-length: 100\r\n\r\n{`,
@@ -214,4 +214,4 @@ describe('clients that leave', () => {
   });
 });
 
-it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));
+it('the module never trapped, and no secret is visible', () => assertSoundAndSilent(gateway));

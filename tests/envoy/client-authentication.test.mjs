@@ -1,4 +1,5 @@
-// Clients that Envoy proves: by a secret that it adds, by the workload’s own token, by its certificate. Files change meanwhile.
+// Client authentication by Envoy: a secret that it adds, the token of the workload, a certificate. The files change while Envoy
+// runs.
 
 import assert from 'node:assert/strict';
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
@@ -14,14 +15,14 @@ import { signIn } from './parts/login.mjs';
 import { startMcpServer } from './parts/mcp-server.mjs';
 import { until } from './parts/until.mjs';
 
-/** A call of somebody who has not been there before, so that there must be an exchange. */
+/** Sends a request of a new user, so that it needs an exchange. */
 let users = 0;
 async function newcomer(gateway, provider, headers) {
   const { accessToken } = await signIn(provider, `user${(users += 1)}@example.com`);
   return gateway.call(accessToken, headers);
 }
 
-/** Waits until the calls of newcomers are answered with a status. */
+/** Waits until requests of new users get a status. */
 const answered = (gateway, provider, status) =>
   until(async () => (await newcomer(gateway, provider)).status === status, `a newcomer gets ${status}`);
 
@@ -37,7 +38,7 @@ describe('upstream: Envoy adds the secret, from a file', () => {
     await parts?.stop();
   });
 
-  it('the filter sends neither client id nor secret, and only the token endpoint gets the secret', async () => {
+  it('the filter sends no secret, and only the token endpoint gets it', async () => {
     const answer = await newcomer(gateway, parts.okta);
     assert.equal(answer.status, 200, answer.text);
     const [exchange] = parts.okta.forMcp.exchanges;
@@ -63,14 +64,14 @@ describe('upstream: Envoy adds the secret, from a file', () => {
     parts.provideOktaSecret(second);
     await answered(gateway, okta, 200);
     assert.equal(okta.forMcp.exchanges.at(-1).error, undefined);
-    // All workers have it.
+    // All workers have the new secret.
     for (let round = 0; round < 8; round += 1) {
       const answer = await newcomer(gateway, okta);
       assert.equal(answer.status, 200, answer.text);
     }
   });
 
-  it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));
+  it('the module never trapped, and no secret is visible', () => assertSoundAndSilent(gateway));
 });
 
 describe('client_assertion: Envoy brings the workload’s token, from a file', () => {
@@ -87,7 +88,7 @@ describe('client_assertion: Envoy brings the workload’s token, from a file', (
   const provide = async (changes) => parts.projected.entra.replace(await parts.workloadToken(changes));
   const assertionOf = () => parts.entra.forMcp.exchanges.at(-1).assertion;
 
-  it('the token is the assertion, and the MCP server does not see it', async () => {
+  it('the assertion is the token of the workload, and stays out of upstreams', async () => {
     const answer = await newcomer(gateway, parts.entra);
     assert.equal(answer.status, 200, answer.text);
     const { iss, sub, aud } = assertionOf();
@@ -100,7 +101,7 @@ describe('client_assertion: Envoy brings the workload’s token, from a file', (
     assert.ok(!parts.mcp.requests.at(-1).headerNames.includes('x-workload-assertion'));
   });
 
-  it('an assertion of a client’s own is not taken for it', async () => {
+  it('an assertion that a client sends is not used', async () => {
     const own = await parts.workloadToken({ subject: 'system:serviceaccount:mcp:mallory' });
     for (const sent of [own, [own, own], 'no JWT']) {
       const answer = await newcomer(gateway, parts.entra, { 'x-workload-assertion': sent });
@@ -110,7 +111,7 @@ describe('client_assertion: Envoy brings the workload’s token, from a file', (
     }
   });
 
-  it('each token that is put in its place is used without a restart, the next good one as well', async () => {
+  it('a workload token that is replaced is used without a restart', async () => {
     const { issuer } = parts.entra.forMcp.settings.federation;
     const foreign = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey;
     const { accessToken: early } = await signIn(parts.entra, 'early@example.com');
@@ -125,7 +126,7 @@ describe('client_assertion: Envoy brings the workload’s token, from a file', (
       await provide(changes);
       await answered(gateway, parts.entra, 502);
       await until(() => gateway.envoy.log.includes(`codes=${code}`), `the log has ${code}`);
-      // Who was there before goes on.
+      // A user whose token is cached is still served.
       assert.equal((await gateway.call(early)).status, 200);
       await provide();
       await answered(gateway, parts.entra, 200);
@@ -138,9 +139,9 @@ describe('client_assertion: Envoy brings the workload’s token, from a file', (
     }, 'the next token is used');
   });
 
-  it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));
+  it('the module never trapped, and no secret is visible', () => assertSoundAndSilent(gateway));
 
-  it('without exactly one signed JWT in the field nothing is exchanged', async (t) => {
+  it('a missing, repeated or malformed assertion gets 502 without a call', async (t) => {
     const alone = await startGateway(parts, {
       recipe: 'entra-workload-identity',
       change: (_filter, { static_resources: { listeners } }) => {
@@ -174,7 +175,7 @@ describe('mutual TLS: the cluster presents the client’s certificate', () => {
   const SAN = 'gateway.client.example';
   const TOKEN_ENDPOINT = 'https://login.plain.example/token';
 
-  /** Parts with a provider that knows the gateway by its certificate. */
+  /** Starts the parts with a provider that authenticates the gateway by its certificate. */
   async function withProvider(client, { metadata } = {}) {
     const parts = await startParts();
     const plain = await startRfc8693({
@@ -193,7 +194,7 @@ describe('mutual TLS: the cluster presents the client’s certificate', () => {
     return { parts, plain, stop: () => Promise.all([plain.host.down(), parts.stop()]) };
   }
 
-  /** A gateway with that certificate. */
+  /** Starts a gateway with that certificate. */
   function start({ parts, plain }, method, certificate, own = {}) {
     const file = (name, text) => {
       const path = join(scratchFolder(), name);
@@ -248,7 +249,7 @@ describe('mutual TLS: the cluster presents the client’s certificate', () => {
       () => ({ cert: ofClient('gateway', keys).pem, key: pem(keys.privateKey) }),
     ],
   ]) {
-    it(`${method}: the right certificate is the proof, another or none is not`, async (t) => {
+    it(`${method}: only the registered certificate authenticates`, async (t) => {
       const scene = await withProvider({ token_endpoint_auth_method: method, ...client });
       t.after(() => scene.stop());
       const { parts, plain } = scene;
@@ -269,7 +270,7 @@ describe('mutual TLS: the cluster presents the client’s certificate', () => {
     });
   }
 
-  it('the endpoint for mutual TLS is taken from the metadata, on another host only if it is set by hand', async (t) => {
+  it('the mtls endpoint alias is used if its host is the issuer’s', async (t) => {
     const client = { token_endpoint_auth_method: 'tls_client_auth', tls_client_auth_san_dns: SAN };
     const alias = (token_endpoint) => ({
       metadata: { token_endpoint: `${TOKEN_ENDPOINT}/that/is/not/there`, mtls_endpoint_aliases: { token_endpoint } },

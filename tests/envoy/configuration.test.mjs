@@ -1,4 +1,4 @@
-// Mistakes in the configuration: `envoy --mode validate` names the field, what was found and what is expected.
+// Configuration errors: `envoy --mode validate` names the field, the value found and the value expected.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
@@ -17,7 +17,7 @@ const provider = (name, edit) => (filter) => edit(filter.identity_providers[name
 const authentication = (name, edit) => provider(name, ({ client }) => edit(client.authentication));
 const resource = (edit) => (filter) => edit(filter.resources[0], filter);
 
-/** [what is wrong, the field that must be named, the edit] */
+/** [the mistake, the field that the error names, the edit] */
 const MISTAKES = [
   ['no providers', 'identity_providers', (f) => (f.identity_providers = {})],
   ['no resources', 'resources', (f) => (f.resources = [])],
@@ -176,7 +176,7 @@ const MISTAKES = [
   ['an open path that is not normal', 'open_paths[0]', (f) => (f.open_paths = ['/a/../b'])],
 ];
 
-describe('a mistake is named by its field', { concurrency: 2 }, () => {
+describe('an error names its field', { concurrency: 2 }, () => {
   for (const [what, field, change] of MISTAKES) {
     it(`${what}: ${field}`, async () => {
       const { ok, output } = await validateRecipe(parts, change);
@@ -189,13 +189,13 @@ describe('a mistake is named by its field', { concurrency: 2 }, () => {
   }
 });
 
-describe('what is right is accepted', () => {
-  it('the recipe as it is', async () => {
+describe('a valid configuration is accepted', () => {
+  it('the recipe is accepted', async () => {
     const { ok, output } = await validateRecipe(parts);
     assert.ok(ok, output);
   });
 
-  it('the configuration as a JSON string, as Envoy Gateway hands it over', async (t) => {
+  it('a configuration as a JSON string, as of Envoy Gateway, is accepted', async (t) => {
     const gateway = await startGateway(parts, {
       change: (filter, bootstrap) => {
         wasmOf(bootstrap).configuration = {
@@ -209,7 +209,7 @@ describe('what is right is accepted', () => {
     assert.equal((await gateway.call(bob.accessToken)).status, 200);
   });
 
-  it('endpoints set by hand: no discovery at all', async (t) => {
+  it('endpoints in the configuration need no discovery', async (t) => {
     const gateway = await startGateway(parts, {
       recipe: 'entra',
       change: ({ identity_providers: { entra } }) => {
@@ -224,7 +224,7 @@ describe('what is right is accepted', () => {
     assert.equal(parts.entra.signIn.counts.discovery, discovery);
   });
 
-  it('a secret in the configuration works, with a warning in the log that does not show it', async (t) => {
+  it('an inline secret is used, and the log warns without showing it', async (t) => {
     const gateway = await startGateway(parts, {
       recipe: 'entra',
       exposes: [parts.env.ENTRA_CLIENT_SECRET],
@@ -239,7 +239,7 @@ describe('what is right is accepted', () => {
     assert.ok(!gateway.envoy.log.includes(parts.env.ENTRA_CLIENT_SECRET));
   });
 
-  it('a secret that the provider does not know yet, beside the one from before', async (t) => {
+  it('a previous_secret is used while the new one is not registered', async (t) => {
     const gateway = await startGateway(parts, {
       recipe: 'entra',
       env: { ENTRA_NEW_SECRET: 'not known yet' },
@@ -260,7 +260,7 @@ describe('what is right is accepted', () => {
   });
 
   for (const algorithm of ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES384', 'EdDSA']) {
-    it(`a key for ${algorithm}`, async (t) => {
+    it(`a key for ${algorithm} signs client assertions`, async (t) => {
       const own = await startParts({ oktaAlgorithm: algorithm });
       t.after(() => own.stop());
       const gateway = await startGateway(own, {
@@ -275,7 +275,7 @@ describe('what is right is accepted', () => {
     });
   }
 
-  it('a key and its certificate, as Entra wants them', async (t) => {
+  it('a key with its certificate authenticates at Entra', async (t) => {
     const own = await startParts({ entraCertificate: true });
     t.after(() => own.stop());
     const start = (certificate) =>
@@ -303,7 +303,7 @@ describe('what is right is accepted', () => {
   });
 });
 
-describe('a private key that cannot be used is refused by the name of its field', () => {
+describe('an error about an unusable private key names its field', () => {
   const key = (type, options) => generateKeyPairSync(type, options).privateKey;
   const P256 = { namedCurve: 'P-256' };
   const KEYS = {
@@ -329,7 +329,7 @@ describe('a private key that cannot be used is refused by the name of its field'
     ],
   };
   for (const [what, [algorithm, make]] of Object.entries(KEYS)) {
-    it(what, async () => {
+    it(`${what} is refused`, async () => {
       const { ok, output } = await validateRecipe(
         parts,
         authentication('okta', (a) => (a.algorithm = algorithm)),

@@ -1,5 +1,4 @@
-// The whole thing on this machine, step by step: `make demo`. With --keep (`make run`) it stays up and
-// prints commands to try.
+// Demonstration on this machine, step by step: `make demo`. With --keep (`make run`) it stays up and prints commands to try.
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -17,13 +16,13 @@ const say = (text = '') => console.log(text);
 const summary = [];
 let current = 'starting';
 
-/** Begins a part of the story. */
+/** Begins a section of the output. */
 function chapter(title) {
   current = title;
   say(`\n${bold(title)}`);
 }
 
-/** One fact: what should be, and whether it is. The first that is not ends the demo. */
+/** Prints a fact and checks it. The first false one ends the demonstration. */
 function fact(what, holds, found = '') {
   if (!holds) throw new Error(`${what}${found ? ` (found: ${found})` : ''}`);
   summary.push([current, what]);
@@ -48,7 +47,7 @@ function showExchange(server) {
   detail(`client authentication: ${request.clientAuthentication}${how}`);
 }
 
-/** A request that must be refused, with nothing arriving at the MCP server. */
+/** Sends a request that must be refused and must not reach the MCP server. */
 async function refusal(gateway, what, { status, reason }, act) {
   const before = gateway.parts.mcp.requests.length;
   const answer = await act();
@@ -64,7 +63,7 @@ async function refusal(gateway, what, { status, reason }, act) {
   fact('nothing of it reached the MCP server', gateway.parts.mcp.requests.length === before);
 }
 
-/** Tries again as Retry-After says, a few times. */
+/** Repeats the request after Retry-After, a few times. */
 async function politely(act) {
   for (let tries = 1; ; tries += 1) {
     const answer = await act();
@@ -74,7 +73,7 @@ async function politely(act) {
   }
 }
 
-/** The way of a client to the place where its user signed in, and the parameters that it sent there. */
+/** Returns the path of a client to the sign-in of its user, and the parameters that it sent there. */
 function showSignIn({ asked, authorization }) {
   for (const url of new Set(asked)) detail(`asked  ${url}`);
   for (const name of ['client_id', 'scope', 'resource', 'code_challenge_method', 'redirect_uri']) {
@@ -84,7 +83,7 @@ function showSignIn({ asked, authorization }) {
 
 async function story(parts, gateway) {
   const { entra, okta, mcp } = parts;
-  // People know nothing but the URL that their company gave them. The client has the ID that was registered for it.
+  // Users know only the URL from their company. The client has the ID that was registered for it.
   const atEntra = { path: ENTRA_PATH, provider: entra };
   const atOkta = { path: OKTA_PATH, provider: okta };
 
@@ -130,7 +129,7 @@ async function story(parts, gateway) {
   entra.signIn.clockOffsetSeconds = -2 * 3600;
   const old = await gateway.signIn('alice@contoso.example', atEntra);
   entra.signIn.clockOffsetSeconds = 0;
-  // No MCP client asks for these two here: she has them from elsewhere.
+  // No MCP client requests these two at this URL: she has them from another one.
   const elsewhere = await parts.alice({ resource: `api://${entra.ids.otherApi}` });
   const { idToken } = await parts.alice({ idToken: true });
   const callAtEntra = (token) => gateway.call(token, {}, atEntra);
@@ -185,7 +184,7 @@ async function story(parts, gateway) {
   }
 
   chapter('What an operator sees');
-  // The module counts in memory and hands its numbers over once a second: four exchanges have succeeded by now.
+  // The module counts in memory and hands its numbers to Envoy once a second: four exchanges have succeeded by now.
   const isOurs = (line) => /^onbehalf_(decisions|exchanges|token_cache|key_refreshes)\{/.test(line);
   const numbers = async () => (await gateway.envoy.prometheus()).split('\n').filter(isOurs);
   const exchanged = (lines) =>

@@ -1,14 +1,15 @@
-// The same hostile tokens for onbehalf, for jose and for Envoy's jwt_authn: where they do not agree, a row of
-// parts/known-differences.mjs says why, or it is a mistake.
+// Differential test of onbehalf, jose and the `jwt_authn` filter of Envoy with the same hostile tokens. Each difference has a
+// row in parts/known-differences.mjs, or is a mistake.
 //
-// What is done to which token follows from a seed, which is printed. To look further: DIFFERENTIAL_SEED=… for others, and
-// DIFFERENTIAL_TOKENS=… for more. DIFFERENTIAL_PAGE=write writes docs/differential.md anew.
+// The seed, which is printed, determines the mutations of each token. DIFFERENTIAL_SEED=… chooses others, and
+// DIFFERENTIAL_TOKENS=… more. DIFFERENTIAL_PAGE=write writes docs/differential.md.
 
 import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { after, before, it } from 'node:test';
-import { MUTATIONS, cases, isSigned } from './parts/hostile-tokens.mjs';
+import { cases, isSigned } from './parts/hostile-tokens.mjs';
 import { DIFFERENCES, asPage } from './parts/known-differences.mjs';
+import { MUTATIONS } from './parts/mutations.mjs';
 import { startVerifiers } from './parts/three-verifiers.mjs';
 import { until } from './parts/until.mjs';
 
@@ -20,7 +21,7 @@ const SIDES = ['onbehalf', ...OTHERS];
 const PAGE = new URL('../../docs/differential.md', import.meta.url);
 
 let verifiers;
-/** Each token with what the three say of it. */
+/** Each token with the three verdicts. */
 const judged = [];
 
 before(async () => {
@@ -56,7 +57,7 @@ async function keysArrive(issuers) {
   asker.close();
 }
 
-/** The rows that explain why `side` does not say what onbehalf says, each with what of the token it explains it by. */
+/** Rows that explain a verdict of `side` that differs from the one of onbehalf, each with the item of the token that it names. */
 function explanations(one, side) {
   const does = one[side].accepts ? 'accepts' : 'refuses';
   return DIFFERENCES.filter((row) => row[side] === does).flatMap((row) => {
@@ -75,7 +76,7 @@ function unexplained(wanted) {
   return found.map(({ one, side }) => description(one, side));
 }
 
-/** Enough to make it again. Not the token: what is printed here is without its signature. */
+/** Description from which the token can be made again. The token is printed without its signature. */
 function description({ base, mutations, resigned, text, ...verdicts }, side) {
   const says = (name) => (verdicts[name].accepts ? 'accepts' : `refuses: ${reasonOf(verdicts[name])}`);
   const shown = (bytes) => JSON.stringify(bytes.toString('latin1').slice(0, 300));
@@ -93,20 +94,20 @@ function none(found, what) {
   assert.ok(found.length === 0, `${what} (seed ${SEED}):\n  ${found.slice(0, 10).join('\n  ')}${more}`);
 }
 
-it('onbehalf accepts nothing that jose or jwt_authn refuse, except for a reason that is written down', () => {
+it('tokens that onbehalf alone accepts have a documented reason', () => {
   none(unexplained((one) => one.onbehalf.accepts), 'accepted for no known reason');
 });
 
-it('onbehalf refuses nothing that jose or jwt_authn accept, except for a reason that is written down', () => {
+it('tokens that onbehalf alone refuses have a documented reason', () => {
   none(unexplained((one) => !one.onbehalf.accepts), 'refused for no known reason');
 });
 
-it('onbehalf accepts nothing that no key of the issuer has signed just so', () => {
+it('every accepted token has a signature of the issuer over its text', () => {
   const forged = judged.filter((one) => one.onbehalf.accepts && !one.signed);
   none(forged.map((one) => description(one)), 'accepted and not signed');
 });
 
-it('every reason that is written down is the only one for some difference, with everything that it names', () => {
+it('every documented reason explains a difference by itself', () => {
   const needed = new Set();
   const key = (row, side, item) => [DIFFERENCES.indexOf(row), side, item].join(' ');
   for (const { one, side } of differences()) {
@@ -126,25 +127,25 @@ it('every reason that is written down is the only one for some difference, with 
   none(idle, 'explains nothing');
 });
 
-it('onbehalf says of a token the second time what it said the first time', () => {
+it('the second verdict of onbehalf equals its first one', () => {
   const changed = judged.filter(({ onbehalf, again }) => onbehalf.status !== again.status || reasonOf(onbehalf) !== reasonOf(again));
   none(changed.map((one) => `${description(one)}\n    then: ${reasonOf(one.again)}`), 'another verdict');
 });
 
-it('every refusal is a clear one, and nothing traps', async () => {
-  // 431: beyond what Envoy itself takes.
+it('every refusal is 400, 401, 403 or 431, and the module never trapped', async () => {
+  // 431: the request exceeds a limit of Envoy.
   const odd = judged.filter(({ onbehalf }) => ![200, 400, 401, 403, 431].includes(onbehalf.status));
   none(odd.map((one) => description(one)), 'neither accepted nor refused');
   assert.deepEqual(await verifiers.envoy.traps(), []);
 });
 
-it('nobody asks for a key at an address that a token names', () => {
+it('no key is fetched from a URL that a token names', () => {
   const mentioned = judged.filter(({ text }) => text.header.includes('/evil"'));
   assert.ok(mentioned.length > 0);
   assert.deepEqual(Object.keys(verifiers.asked).filter((path) => path.includes('evil')), []);
 });
 
-it('the tokens are of all kinds: each mutation by itself and among others, and good and bad ones for everybody', (t) => {
+it('the tokens have each mutation alone and combined', (t) => {
   t.diagnostic(`seed ${SEED}: ${judged.length} tokens`);
   for (const side of SIDES) {
     const accepted = judged.filter((one) => one[side].accepts).length;

@@ -1,4 +1,5 @@
-// An Okta application that must use DPoP, and an API that takes bound tokens only: the gateway holds the key for both.
+// DPoP of the gateway: an Okta application that must use DPoP, and an API that accepts bound tokens only. The gateway holds the
+// key for both.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
@@ -25,7 +26,7 @@ after(async () => {
   await parts?.stop();
 });
 
-/** The gateway with a key for proofs, in front of the API. */
+/** Starts the gateway with a DPoP key, in front of the API. */
 function start({ exchange = { presented_as: 'dpop' }, algorithm = 'ES256', env = {}, concurrency = 1 } = {}) {
   return startGateway(parts, {
     recipe: 'okta',
@@ -42,13 +43,13 @@ function start({ exchange = { presented_as: 'dpop' }, algorithm = 'ES256', env =
   });
 }
 
-/** A token of somebody whom no gateway has seen. */
+/** Signs in a new user. */
 async function somebody() {
   users += 1;
   return (await signIn(parts.okta, `user${users}@acme.example`)).accessToken;
 }
 
-/** A request with that token, and what the provider was asked for it. */
+/** Sends a request with that token, and returns the exchanges that it caused. */
 async function ask(gateway, token, options = {}) {
   const { length } = parts.okta.forMcp.exchanges;
   const headers = { authorization: `Bearer ${token}`, ...options.headers };
@@ -58,14 +59,14 @@ async function ask(gateway, token, options = {}) {
 
 const errorsOf = (exchanges) => exchanges.map(({ status, error }) => error ?? status);
 
-describe('with proofs for the API', () => {
+describe('an API that requires DPoP', () => {
   let gateway;
   before(async () => {
     gateway = await start();
   });
   after(() => gateway?.stop());
 
-  it('the first exchange learns the nonce by one call more, with another proof and another assertion', async () => {
+  it('the first exchange learns the nonce by a second call', async () => {
     const { answer, exchanges } = await ask(gateway, await somebody());
     assert.equal(answer.status, 200, answer.text);
     assert.match(answer.json.user, /^00u/);
@@ -79,7 +80,7 @@ describe('with proofs for the API', () => {
     assert.equal(second.proof.htu, parts.okta.forMcp.urls.token);
   });
 
-  it('the next exchanges know it, until the provider wants another', async () => {
+  it('the next exchanges use the nonce until the provider requires another', async () => {
     for (const _ of [1, 2]) {
       const { answer, exchanges } = await ask(gateway, await somebody());
       assert.equal(answer.status, 200, answer.text);
@@ -93,7 +94,7 @@ describe('with proofs for the API', () => {
     assert.deepEqual(errorsOf((await ask(gateway, await somebody())).exchanges), [200]);
   });
 
-  it('a token from the cache goes on with a proof for that request', async () => {
+  it('a cached token is forwarded with a proof for the request', async () => {
     const token = await somebody();
     assert.equal((await ask(gateway, token)).answer.status, 200);
     for (const [method, path] of [
@@ -108,7 +109,7 @@ describe('with proofs for the API', () => {
     }
   });
 
-  it('a proof of the caller’s own gets no further', async () => {
+  it('a DPoP proof of the caller is not forwarded', async () => {
     const token = await somebody();
     const { proof } = await proofKey();
     const own = await proof({ method: 'POST', url: RESOURCE, token });
@@ -117,7 +118,7 @@ describe('with proofs for the API', () => {
     assert.equal(answer.status, 200, JSON.stringify(api.requests.at(-1)));
   });
 
-  it('a nonce that the API wants is in the next proof, and gets no further', async (t) => {
+  it('a nonce of the API is in the next proof, and stays out of the answer', async (t) => {
     const token = await somebody();
     assert.equal((await ask(gateway, token)).answer.status, 200);
     t.after(() => (api.nonce = undefined));
@@ -134,10 +135,10 @@ describe('with proofs for the API', () => {
     }
   });
 
-  it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));
+  it('the module never trapped, and no secret is visible', () => assertSoundAndSilent(gateway));
 });
 
-it('four workers make proofs of which none is used twice, at the provider or at the API', async (t) => {
+it('four workers use each jti once', async (t) => {
   const gateway = await start({ concurrency: 4 });
   t.after(() => gateway.stop());
   const before = { exchanges: parts.okta.forMcp.exchanges.length, requests: api.requests.length };
@@ -155,7 +156,7 @@ it('four workers make proofs of which none is used twice, at the provider or at 
 });
 
 for (const algorithm of ['EdDSA', 'ES256']) {
-  it(`a key for ${algorithm} serves`, async (t) => {
+  it(`a key for ${algorithm} makes accepted proofs`, async (t) => {
     const OKTA_DPOP_KEY = inPem(keysFor(algorithm).privateKey);
     const gateway = await start({ algorithm, env: { OKTA_DPOP_KEY } });
     t.after(() => gateway.stop());
@@ -165,7 +166,7 @@ for (const algorithm of ['EdDSA', 'ES256']) {
   });
 }
 
-it('the URL in a proof is the API’s own where it has another', async (t) => {
+it('the htu of a proof begins with upstream_url', async (t) => {
   const gateway = await start({ exchange: { presented_as: 'dpop', upstream_url: 'https://api.internal/mcp' } });
   t.after(() => gateway.stop());
   const token = await somebody();
@@ -178,7 +179,7 @@ it('the URL in a proof is the API’s own where it has another', async (t) => {
   for (const path of ['/mcp', '/mcp/a?x']) assert.equal((await ask(gateway, token, { path })).answer.status, 200);
 });
 
-it('a resource that presents Bearer does not get a bound token, and the log says what to do', async (t) => {
+it('a bound token is refused for a resource that presents Bearer', async (t) => {
   const gateway = await start({ exchange: {} });
   t.after(() => gateway.stop());
   const arrived = api.requests.length;
@@ -190,7 +191,7 @@ it('a resource that presents Bearer does not get a bound token, and the log says
   await assertSoundAndSilent(gateway);
 });
 
-it('without a key, the provider’s own word for what is missing is in the log', async (t) => {
+it('the log has the error of the provider if there is no DPoP key', async (t) => {
   const gateway = await startGateway(parts, { recipe: 'okta' });
   t.after(() => gateway.stop());
   const { answer } = await ask(gateway, await somebody());

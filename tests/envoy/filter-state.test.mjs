@@ -1,4 +1,4 @@
-// docs/filter-state.md, promise by promise, with its own examples behind the filter.
+// Promises of docs/filter-state.md, with its own examples behind the filter.
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -8,6 +8,7 @@ import { decodeJwt } from 'jose';
 import YAML from 'yaml';
 import { wasmFilter } from '../../tools/envoy-config.mjs';
 import { assertSoundAndSilent } from './parts/expect.mjs';
+import { facts } from './parts/facts.mjs';
 import { gate, refusesWith } from './parts/faults.mjs';
 import { METADATA_PATH, RESOURCE, startGateway, startParts } from './parts/gateway.mjs';
 import { send2 } from './parts/http2-client.mjs';
@@ -18,9 +19,9 @@ import { until } from './parts/until.mjs';
 const CHECKOUT = fileURLToPath(new URL('../../', import.meta.url));
 const PAGE = readFileSync(`${CHECKOUT}docs/filter-state.md`, 'utf8');
 const OPEN = '/healthz';
-const FACTS = ['provider', 'subject', 'client', 'tenant', 'resource'];
+const FACTS = facts.filter_state.every_call;
 
-/** An example of the page, by its heading and its place below that; words are replaced as a reader does it. */
+/** Returns an example of the page, by its heading and its index below the heading, with words replaced as a reader does. */
 function example(heading, place, words = {}) {
   const section = PAGE.split('\n## ').find((text) => text.startsWith(heading));
   const blocks = section.replaceAll(/^> ?/gm, '').split('```yaml\n').slice(1);
@@ -31,6 +32,11 @@ function example(heading, place, words = {}) {
   }
   return YAML.parse(text);
 }
+
+it('the page lists the facts of every request', () => {
+  const rows = [...PAGE.matchAll(/^\| `wasm\.onbehalf\.(\w+)` \|/gm)].map(([, name]) => name);
+  assert.deepEqual(rows.sort(), [...FACTS].sort());
+});
 
 let parts;
 let recorder;
@@ -59,7 +65,7 @@ after(async () => {
 
 const managerOf = (bootstrap) => bootstrap.static_resources.listeners[0].filter_chains[0].filters[0].typed_config;
 
-/** A gateway with these filters in front of ours and behind it, and the access log of the page. */
+/** Starts a gateway with these filters before and behind onbehalf, and with the access log of the page. */
 function start({ audit = {}, concurrency = 1, front = [], behind = [], change = () => {} }) {
   return startGateway(parts, {
     concurrency,
@@ -79,7 +85,7 @@ function start({ audit = {}, concurrency = 1, front = [], behind = [], change = 
   });
 }
 
-/** Requests that arrive meanwhile. */
+/** Runs `act`, and returns the requests that reach the upstream meanwhile. */
 async function arrivals(act) {
   const { length } = recorder.requests;
   await act();
@@ -93,7 +99,7 @@ const statuses = async (count, act) => {
 };
 const all = (count, status) => Array.from({ length: count }, () => status);
 
-/** The line of the access log about a request that said `x-call`. */
+/** Line of the access log about the request with that `x-call`. */
 async function logged(gateway, call) {
   const find = () =>
     gateway.envoy.log
@@ -104,7 +110,7 @@ async function logged(gateway, call) {
   return until(find, `the access log has ${call}`, 30);
 }
 
-/** Two requests with a token that nobody has brought before, both held until the exchange is over. */
+/** Sends two requests with a new token, both held until the exchange ends. */
 async function twoThatWait(gateway, token) {
   const hold = gate();
   const repair = parts.entra.forMcp.fail('token', hold.behave);
@@ -131,14 +137,14 @@ for (const [what, options] of Object.entries({
   'audit.hits: true': { audit: { hits: true } },
   'four workers': { audit: { hits: false }, concurrency: 4 },
 })) {
-  describe(`filters behind ours, with ${what}`, () => {
+  describe(`filters behind onbehalf, with ${what}`, () => {
     let gateway;
     before(async () => {
       gateway = await start({
         ...options,
         behind: [
           example(RBAC, 0, { SUBJECT: subjectOf(mallory) }),
-          // A bucket that fills so slowly gives no call back on a slow machine either.
+          // A bucket that fills this slowly returns no call on a slow machine either.
           example(LIMIT, 0, { '60s': '36000s' }),
           ...[0, 1, 2].map((place) => example(HEADER_MUTATION, place)),
         ],
@@ -146,7 +152,7 @@ for (const [what, options] of Object.entries({
     });
     after(() => gateway?.stop());
 
-    it('RBAC refuses a blocked user in every call, and nobody else', async () => {
+    it('RBAC refuses every request of a blocked user, and of no other', async () => {
       const token = await newcomer();
       const arrived = await arrivals(async () => {
         assert.deepEqual(await statuses(20, () => gateway.call(mallory)), all(20, 403));
@@ -155,7 +161,7 @@ for (const [what, options] of Object.entries({
       assert.equal(arrived.length, 3);
     });
 
-    it('RBAC refuses a blocked user after an exchange, as the access log says', async () => {
+    it('RBAC refuses a blocked user after the exchange', async () => {
       const exchanges = parts.entra.forMcp.exchanges.length;
       await gateway.settled();
       const forwarded = await gateway.decisions('forwarded');
@@ -167,7 +173,7 @@ for (const [what, options] of Object.entries({
       await gateway.expectCount('decisions.reason.forwarded', forwarded + 1);
     });
 
-    it('RBAC refuses a blocked user whose requests had to wait', async () => {
+    it('RBAC refuses a blocked user whose requests waited', async () => {
       const arrived = await arrivals(async () => {
         assert.deepEqual(await twoThatWait(gateway, await blocked()), [403, 403]);
       });
@@ -175,7 +181,7 @@ for (const [what, options] of Object.entries({
       assert.deepEqual(await twoThatWait(gateway, await newcomer()), [200, 200]);
     });
 
-    it('RBAC refuses a blocked user after the provider’s keys changed', async () => {
+    it('RBAC refuses a blocked user after a key rotation', async () => {
       parts.entra.signIn.rotate();
       const [fresh, other] = [await blocked(), await newcomer()];
       const arrived = await arrivals(async () => {
@@ -185,11 +191,11 @@ for (const [what, options] of Object.entries({
       assert.equal(arrived.length, 1);
     });
 
-    it('RBAC does not know a blocked user on an open path', async () => {
+    it('RBAC does not refuse a blocked user on an open path', async () => {
       assert.equal((await gateway.call(mallory, {}, { path: OPEN })).status, 200);
     });
 
-    it('a rate limit of three lets exactly three calls of each user pass', async () => {
+    it('a rate limit of three passes three requests of each user', async () => {
       const users = [await newcomer(), await newcomer(), await newcomer('okta')];
       const seen = users.map(() => []);
       for (let round = 0; round < 8; round += 1) {
@@ -198,17 +204,17 @@ for (const [what, options] of Object.entries({
       for (const statusesOfOne of seen) assert.deepEqual(statusesOfOne, [...all(3, 200), ...all(5, 429)]);
     });
 
-    it('a rate limit of three holds for calls at once, which wait', async () => {
+    it('a rate limit of three holds for concurrent requests that wait', async () => {
       const token = await newcomer();
       const answers = await Promise.all(Array.from({ length: 12 }, () => gateway.call(token)));
       assert.deepEqual(answers.map(({ status }) => status).sort(), [...all(3, 200), ...all(9, 429)]);
     });
 
-    it('a rate limit does not count calls on an open path', async () => {
+    it('a rate limit does not count requests on an open path', async () => {
       assert.deepEqual(await statuses(8, () => gateway.send({ path: OPEN })), all(8, 200));
     });
 
-    it('header_mutation tells who it is, and the unsafe way does not', async () => {
+    it('header_mutation sets the user, and the unsafe example does not', async () => {
       const token = await newcomer();
       const claims = {
         'x-user': ['victim', 'root'],
@@ -232,12 +238,12 @@ for (const [what, options] of Object.entries({
         assert.deepEqual(arrived.all('x-onbehalf-user'), expected);
         assert.deepEqual(arrived.all('x-onbehalf-subject'), []);
         assert.deepEqual(arrived.trailers, [['x-harmless', 'yes']]);
-        // The page warns of this: a value that is overwritten at one path may pass at another.
+        // The page warns of this: a field that is overwritten on one path may pass on another.
         assert.deepEqual(arrived.all('x-unsafe-user'), [subject ?? 'victim']);
       }
     });
 
-    it('a client’s own field does not arrive in any spelling', async () => {
+    it('a field of the client is removed in every spelling', async () => {
       const token = await newcomer();
       const lines = ['X-USER', 'x-User', 'x_user', 'X_Onbehalf_User', 'x-onbehalf_user', 'X-ONBEHALF-USER'];
       for (const [path, headers] of [['/mcp', ['authorization', `Bearer ${token}`]], [OPEN, []]]) {
@@ -247,16 +253,22 @@ for (const [what, options] of Object.entries({
       }
     });
 
-    it('the access log names the caller of every call, and nobody else', async () => {
+    it('the access log names the caller of every request', async () => {
       const token = await newcomer();
       const { tid } = decodeJwt(token);
-      const alice = ['entra', subjectOf(token), parts.entra.ids.mcpClient, tid, RESOURCE];
+      const alice = {
+        provider: 'entra',
+        subject: subjectOf(token),
+        client: parts.entra.ids.mcpClient,
+        tenant: tid,
+        resource: RESOURCE,
+      };
       const nobody = FACTS.map(() => null);
       for (const call of ['first', 'second', 'third']) {
         assert.equal((await gateway.call(token, { 'x-call': call })).status, 200);
         const entry = await logged(gateway, call);
-        assert.deepEqual(FACTS.map((name) => entry[name]), alice);
-        // Another worker than the first shares what that one got.
+        assert.deepEqual(Object.fromEntries(FACTS.map((name) => [name, entry[name]])), alice);
+        // Another worker shares the token of the first one.
         const isHit = call !== 'first' && options.concurrency === undefined;
         if (isHit) assert.equal(entry.event, options.audit.hits ? 'forwarded' : null);
       }
@@ -268,7 +280,7 @@ for (const [what, options] of Object.entries({
       }
     });
 
-    it('the access log names whoever is refused with a good token', async () => {
+    it('the access log names the caller of a refused request', async () => {
       const token = await newcomer();
       const repair = parts.entra.forMcp.fail('token', refusesWith('invalid_client'));
       assert.equal((await gateway.call(token, { 'x-call': 'refused' })).status, 502);
@@ -277,11 +289,11 @@ for (const [what, options] of Object.entries({
       assert.deepEqual([event, subject, resource], ['refused', subjectOf(token), RESOURCE]);
     });
 
-    it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));
+    it('the module never trapped, and no secret is visible', () => assertSoundAndSilent(gateway));
   });
 }
 
-describe('a gateway for users that are known, who are shown as digests', () => {
+describe('a gateway for known users only, with hashed subjects', () => {
   let gateway;
   before(async () => {
     const inFront = example(HEADER_MUTATION, 0);
@@ -293,7 +305,7 @@ describe('a gateway for users that are known, who are shown as digests', () => {
       behind: [example(RBAC, 1), example(HEADER_MUTATION, 1)],
       change: (filter, bootstrap) => {
         filter.request_headers_to_remove = ['x-user'];
-        // With Okta, nothing is exchanged.
+        // Tokens of Okta are not exchanged.
         const { okta } = filter.identity_providers;
         okta.profile = 'none';
         delete okta.client;
@@ -314,7 +326,7 @@ describe('a gateway for users that are known, who are shown as digests', () => {
     assert.deepEqual(await statuses(8, () => gateway.call(mallory)), all(8, 200));
   });
 
-  it('a user has one digest in every call and worker, and others another', async () => {
+  it('a user has one digest in all workers, and other users have others', async () => {
     const users = [await newcomer(), await newcomer()];
     const digests = [];
     for (const token of users) {
@@ -327,7 +339,7 @@ describe('a gateway for users that are known, who are shown as digests', () => {
     assert.notEqual(digests[0], digests[1]);
   });
 
-  it('a caller whose token is not exchanged is named each time', async () => {
+  it('a caller whose token is not exchanged is named in each request', async () => {
     const token = await newcomer('okta');
     const arrived = await arrivals(() => statuses(12, () => gateway.call(token)));
     const values = arrived.map((request) => request.all('x-user'));
@@ -336,13 +348,13 @@ describe('a gateway for users that are known, who are shown as digests', () => {
     for (const value of values) assert.deepEqual(value, values[0]);
   });
 
-  it('a filter in front of ours sees nothing', async () => {
+  it('a filter before onbehalf sees no filter state', async () => {
     const [arrived] = await arrivals(() => gateway.call(mallory));
     assert.deepEqual(arrived.all('x-before'), []);
     assert.equal(arrived.all('x-user').length, 1);
   });
 
-  it('a field in request_headers_to_remove arrives in no spelling', async () => {
+  it('a field of request_headers_to_remove is removed in every spelling', async () => {
     const names = ['x-user', 'x_user', 'x-onbehalf-user', 'x_onbehalf_user', 'x-onbehalf_user'];
     const spoofed = Object.fromEntries(names.map((name) => [name, 'victim']));
     const headers = { authorization: `Bearer ${mallory}`, ...spoofed, x_other: 'theirs' };
@@ -351,10 +363,10 @@ describe('a gateway for users that are known, who are shown as digests', () => {
     assert.deepEqual([arrived.all('x_other'), arrived.trailers], [['theirs'], [['x_other', 'theirs']]]);
   });
 
-  it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));
+  it('the module never trapped, and no secret is visible', () => assertSoundAndSilent(gateway));
 });
 
-describe('another plugin that has a name of ours for itself, and users who are not shown', () => {
+describe('a name that another plugin has declared read-only', () => {
   let gateway;
   before(async () => {
     const taker = wasmFilter('taker', `${CHECKOUT}target/foreign_filter.wasm`);
@@ -363,7 +375,7 @@ describe('another plugin that has a name of ours for itself, and users who are n
   });
   after(() => gateway?.stop());
 
-  it('a request goes nowhere while its caller cannot be told', async () => {
+  it('a request gets 500 if its filter state cannot be set', async () => {
     const token = await newcomer();
     const arrived = await arrivals(async () => {
       for (let round = 0; round < 3; round += 1) assert.equal((await gateway.call(token, { 'x-taken': 'yes' })).status, 500);
@@ -373,11 +385,11 @@ describe('another plugin that has a name of ours for itself, and users who are n
     assert.equal((await gateway.call(token)).status, 200);
   });
 
-  it('a request on an open path has no caller who would have to be told', async () => {
+  it('a request on an open path needs no filter state', async () => {
     assert.equal((await gateway.call(undefined, { 'x-taken': 'yes' }, { path: OPEN })).status, 200);
   });
 
-  it('no user is told, and none of the client’s takes the place', async () => {
+  it('no subject is set with subjects: none, and none of the client is kept', async () => {
     const token = await newcomer();
     for (const call of ['none-first', 'none-cached']) {
       const [arrived] = await arrivals(() => gateway.call(token, { 'x-user': 'victim', 'x-call': call }));
@@ -387,5 +399,5 @@ describe('another plugin that has a name of ours for itself, and users who are n
     }
   });
 
-  it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));
+  it('the module never trapped, and no secret is visible', () => assertSoundAndSilent(gateway));
 });

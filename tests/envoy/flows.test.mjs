@@ -1,5 +1,5 @@
-// The main job: users of both providers sign in by an MCP client and come in, each at their own URL, and the MCP server gets tokens
-// that are for it.
+// Main flow: users of both providers sign in with an MCP client, each at their own URL, and the MCP server gets tokens that were
+// issued for it.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
@@ -12,7 +12,7 @@ let parts;
 let gateway;
 let alice;
 let bob;
-/** A URL for the users of each provider, and the provider, at which their client is registered. */
+/** URL for the users of each provider, and the provider with which their client is registered. */
 const AT_ENTRA = { path: ENTRA_PATH };
 const AT_OKTA = { path: OKTA_PATH };
 
@@ -30,7 +30,7 @@ after(async () => {
 });
 
 describe('users of both providers', () => {
-  it('Alice of Entra reaches the MCP server with a token that Entra issued for it', async () => {
+  it('Alice of Entra reaches the MCP server with a token of Entra for it', async () => {
     alice = await gateway.visit('alice@contoso.example', AT_ENTRA);
     const { seen } = alice;
     assert.equal(seen.issuer, parts.entra.forMcp.issuer);
@@ -39,7 +39,7 @@ describe('users of both providers', () => {
     assert.match(seen.subject, /^[\w-]{43}$/);
   });
 
-  it('Bob of Okta reaches the same server with a token that Okta issued for it', async () => {
+  it('Bob of Okta reaches the same server with a token of Okta for it', async () => {
     bob = await gateway.visit('bob@acme.example', AT_OKTA);
     assert.deepEqual(bob.seen, {
       issuer: parts.okta.forMcp.issuer,
@@ -49,7 +49,7 @@ describe('users of both providers', () => {
     });
   });
 
-  it('each client found its provider by nothing but the URL', () => {
+  it('each client found its provider by the URL alone', () => {
     for (const [{ asked }, path, server] of [
       [alice, ENTRA_PATH, parts.entra.signIn],
       [bob, OKTA_PATH, parts.okta.signIn],
@@ -62,7 +62,7 @@ describe('users of both providers', () => {
     }
   });
 
-  it('the MCP server never sees the token that the user sent', () => {
+  it('the MCP server never gets the token of the user', () => {
     for (const { accessToken, refreshToken } of [alice, bob]) {
       assert.ok(accessToken && refreshToken);
       assert.ok(!parts.mcp.tokens.has(accessToken));
@@ -71,7 +71,7 @@ describe('users of both providers', () => {
     assert.equal(parts.mcp.tokens.size, 2);
   });
 
-  it('each provider’s users come in at its own URL and not at the other', async () => {
+  it('users of a provider are accepted at its URL and not at the other', async () => {
     for (const [{ accessToken }, { path }] of [
       [alice, AT_OKTA],
       [bob, AT_ENTRA],
@@ -81,7 +81,7 @@ describe('users of both providers', () => {
     }
   });
 
-  it('clients of the older protocol revision work as well', async () => {
+  it('clients of the older protocol revision are served', async () => {
     const seen = await gateway.whoami(alice.accessToken, { ...AT_ENTRA, mode: 'legacy' });
     assert.equal(seen.issuer, parts.entra.forMcp.issuer);
   });
@@ -100,7 +100,7 @@ describe('users of both providers', () => {
   });
 });
 
-describe('what the token endpoints get', () => {
+describe('token requests', () => {
   it('Entra gets one on-behalf-of request with the secret in the form', () => {
     const { exchanges } = parts.entra.signIn;
     assert.equal(exchanges.length, 1);
@@ -121,7 +121,7 @@ describe('what the token endpoints get', () => {
     assert.equal(request.status, 200);
   });
 
-  it('Okta gets one token exchange with a fresh assertion signed by the registered key', () => {
+  it('Okta gets one token exchange with an assertion of the key', () => {
     const { exchanges } = parts.okta.forMcp;
     assert.equal(exchanges.length, 1);
     const [request] = exchanges;
@@ -143,14 +143,14 @@ describe('what the token endpoints get', () => {
     assert.equal(request.status, 200);
   });
 
-  it('each assertion has an id of its own', async () => {
+  it('each assertion has its own jti', async () => {
     await gateway.visit('carol@acme.example', AT_OKTA);
     const ids = parts.okta.forMcp.exchanges.map(({ assertion }) => assertion.jti);
     assert.equal(ids.length, 2);
     assert.notEqual(ids[0], ids[1]);
   });
 
-  it('requests are plain OAuth: form in, JSON out, the provider’s host, our name', () => {
+  it('token requests are forms, accept JSON, and have Host and User-Agent', () => {
     for (const [server, host] of [
       [parts.entra.signIn, 'login.microsoftonline.com'],
       [parts.okta.forMcp, 'acme.okta.com'],
@@ -166,7 +166,7 @@ describe('what the token endpoints get', () => {
 });
 
 describe('the cache', () => {
-  it('a second call makes no exchange', async () => {
+  it('a second request makes no exchange', async () => {
     const { length } = parts.entra.signIn.exchanges;
     await gateway.settled();
     const hits = await gateway.count('token_cache.result.hit');
@@ -176,7 +176,7 @@ describe('the cache', () => {
     await gateway.expectCount('token_cache.result.hit', hits + 1);
   });
 
-  it('another token of the same user is exchanged on its own', async () => {
+  it('another token of the same user is exchanged again', async () => {
     const { length } = parts.entra.signIn.exchanges;
     await gateway.visit('alice@contoso.example', AT_ENTRA);
     assert.equal(parts.entra.signIn.exchanges.length, length + 1);
@@ -193,8 +193,8 @@ describe('the cache', () => {
   });
 });
 
-describe('what the MCP server gets', () => {
-  it('one Authorization line, and none of the headers that a client may not set', async () => {
+describe('requests at the MCP server', () => {
+  it('one Authorization field arrives, and no reserved field of the client', async () => {
     const headers = { 'x-onbehalf-user': 'root', 'X-OnBehalf-Anything': 'spoofed', 'x-other': 'stays' };
     const answer = await gateway.call(alice.accessToken, headers, AT_ENTRA);
     assert.equal(answer.status, 200);
@@ -204,13 +204,13 @@ describe('what the MCP server gets', () => {
     assert.ok(headerLines.includes('x-other'));
   });
 
-  it('a path below the resource and a query arrive as Envoy’s route says', async () => {
+  it('a path below the resource and a query arrive as Envoy routes them', async () => {
     const answer = await gateway.call(alice.accessToken, {}, { path: `${ENTRA_PATH}/sub/tree?x=1&y=%2e` });
     assert.equal(answer.status, 200);
     assert.equal(parts.mcp.requests.at(-1).path, '/mcp/sub/tree?x=1&y=%2e');
   });
 
-  it('a request body of a megabyte arrives whole, also when the request had to wait', async () => {
+  it('a body of a megabyte arrives whole, of a waiting request as well', async () => {
     const fresh = await gateway.signIn('big@contoso.example', AT_ENTRA);
     const filler = 'x'.repeat(1024 * 1024);
     const answer = await gateway.call(fresh.accessToken, {}, { ...AT_ENTRA, args: { filler } });
@@ -218,7 +218,7 @@ describe('what the MCP server gets', () => {
     assert.match(answer.text, /whoami|audience/);
   });
 
-  it('an open path arrives without credentials, whatever the client sent', async () => {
+  it('a request on an open path arrives without credentials', async () => {
     const counted = await gateway.decisions('open_path');
     for (const headers of [{}, { authorization: `Bearer ${alice.accessToken}` }]) {
       const answer = await gateway.send({ path: '/healthz', headers });
@@ -230,7 +230,7 @@ describe('what the MCP server gets', () => {
   });
 });
 
-describe('what the operator sees', () => {
+describe('operations', () => {
   it('Prometheus gets names with labels', async () => {
     await gateway.expectCount('exchanges.provider.entra.outcome.ok', parts.entra.signIn.exchanges.length);
     const ours = async () =>
@@ -253,7 +253,7 @@ describe('what the operator sees', () => {
     line(/^onbehalf_key_refreshes\{(outcome="ok",provider="entra"|provider="entra",outcome="ok")\} [1-9]\d*$/m);
   });
 
-  it('nothing secret is in logs, statistics, the configuration dump or answers, and nothing trapped', async () => {
+  it('no secret is in logs, stats, the configuration dump or answers', async () => {
     await assertSoundAndSilent(gateway);
   });
 });

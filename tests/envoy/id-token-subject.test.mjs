@@ -1,4 +1,4 @@
-// An ID token that comes with the access token, in a header or in a cookie, is what gets exchanged.
+// ID token as the subject token: it comes with the access token, in a header or in a cookie.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
@@ -28,7 +28,7 @@ const PLACES = {
 };
 
 for (const [where, { place, brings, bringsTwo }] of Object.entries(PLACES)) {
-  describe(`in a ${where}`, () => {
+  describe(`an ID token in a ${where}`, () => {
     let gateway;
     before(async () => {
       gateway = await startGateway(parts, {
@@ -43,7 +43,7 @@ for (const [where, { place, brings, bringsTwo }] of Object.entries(PLACES)) {
     });
     after(() => gateway?.stop());
 
-    it('it is exchanged in place of the access token', async () => {
+    it('the ID token is exchanged in place of the access token', async () => {
       const seen = await gateway.whoami(bob.accessToken, { headers: brings(bob.idToken) });
       assert.equal(seen.subject, 'bob@acme.example');
       assert.equal(
@@ -52,7 +52,7 @@ for (const [where, { place, brings, bringsTwo }] of Object.entries(PLACES)) {
       );
     });
 
-    it('it goes no further than here', async () => {
+    it('the ID token is not forwarded', async () => {
       const answer = await gateway.call(bob.accessToken, brings(bob.idToken));
       assert.equal(answer.status, 200);
       const arrived = parts.mcp.requests.at(-1);
@@ -61,19 +61,19 @@ for (const [where, { place, brings, bringsTwo }] of Object.entries(PLACES)) {
       if (where === 'cookie') assert.deepEqual(arrived.cookieNames, ['theme', 'lang']);
     });
 
-    it('users of the other provider need none', async () => {
+    it('users of the other provider need no ID token', async () => {
       const alice = await parts.alice();
       assert.equal((await gateway.call(alice.accessToken)).status, 200);
     });
 
-    it('without it the request is refused, also when the token is in the cache', () =>
+    it('a missing ID token gets 401, also with a cached token', () =>
       assertRefused(
         gateway,
         { reason: 'subject_token_missing', status: 401, error: 'invalid_token', challenge: 'error' },
         () => gateway.call(bob.accessToken),
       ));
 
-    it('two of them are as good as none', async () => {
+    it('two ID tokens get 401', async () => {
       const answer = await gateway.send({
         method: 'POST',
         headers: ['authorization', `Bearer ${bob.accessToken}`, ...bringsTwo(bob.idToken)],
@@ -82,7 +82,7 @@ for (const [where, { place, brings, bringsTwo }] of Object.entries(PLACES)) {
       assert.equal(answer.json.reason, 'subject_token_missing');
     });
 
-    it('one of another user is refused, also when both users are in the cache', async () => {
+    it('an ID token of another user gets 401, also with both cached', async () => {
       const carol = await signIn(parts.okta, 'carol@acme.example', { idToken: true });
       assert.equal((await gateway.call(carol.accessToken, brings(carol.idToken))).status, 200);
       await assertRefused(
@@ -92,6 +92,6 @@ for (const [where, { place, brings, bringsTwo }] of Object.entries(PLACES)) {
       );
     });
 
-    it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));
+    it('the module never trapped, and no secret is visible', () => assertSoundAndSilent(gateway));
   });
 }

@@ -1,5 +1,5 @@
-// A provider that only workers can reach: Envoy connects to an internal listener on worker threads alone. The VM of the main
-// thread never has a request, looks for keys as early as all others, and always fails.
+// VM of the main thread: it gets no requests, fetches keys as early as the workers, and always fails here, because Envoy
+// connects to an internal listener on worker threads only.
 
 import assert from 'node:assert/strict';
 import { after, before, it } from 'node:test';
@@ -57,8 +57,8 @@ function throughAnInternalListener(_filter, bootstrap) {
 const start = (concurrency) => startGateway(parts, { recipe: 'okta', concurrency, change: throughAnInternalListener });
 
 for (const workers of [1, 4]) {
-  it(`of ${workers} workers, the one with the first request has keys, however the main thread fails`, async () => {
-    // The main thread looks first in most starts, and in all that count.
+  it(`a request at ${workers} workers is served if the main thread fails`, async () => {
+    // The main thread fetches first in most starts; only those starts count.
     for (let starts = 0, failed = 0; failed < STARTS; starts += 1) {
       assert.ok(starts < 4 * STARTS, 'the main thread does not look first');
       const gateway = await start(workers);
@@ -79,16 +79,16 @@ for (const workers of [1, 4]) {
   });
 }
 
-it('a call of an idle VM that hangs holds up first requests for two seconds and not for ten', async () => {
+it('a hanging callout of an idle VM delays first requests by two seconds', async () => {
   const { discovery } = parts.okta.signIn.counts;
-  // The VM that looks first has no answer.
+  // The fetch of the first VM gets no answer.
   const repair = parts.okta.signIn.fail('discovery', neverAnswers(), { times: 1 });
   const gateway = await startGateway(parts, { recipe: 'okta', concurrency: 4 });
   try {
     const { accessToken } = await signIn(parts.okta, 'patient@acme.example');
     await until(() => parts.okta.signIn.counts.discovery > discovery, 'somebody has asked for keys');
     const began = Date.now();
-    // Mostly it is the VM of the main thread. Should it be a worker, those in the others are served.
+    // The first VM is mostly that of the main thread. If it is a worker, requests in the other workers are served.
     const answers = Array.from({ length: 16 }, () => gateway.call(accessToken));
     const good = await Promise.any(
       answers.map(async (answer) => ((await answer).status === 200 ? answer : Promise.reject(new Error('refused')))),

@@ -1,4 +1,5 @@
-// The profile rfc8693 against an implementation that is not ours: idpyoidc, with each client authentication that it has.
+// Interoperability of the profile rfc8693 with idpyoidc, an independent implementation, with each client authentication that it
+// supports.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
@@ -12,7 +13,7 @@ import { startUpstream } from './parts/upstream.mjs';
 
 const HOST = 'mcp.example.com';
 const RESOURCE = `https://${HOST}/mcp`;
-// idpyoidc takes the secret in Basic authentication as it is, without the encoding of RFC 6749 section 2.3.1.
+// idpyoidc reads the secret of Basic authentication without the encoding of RFC 6749 section 2.3.1.
 const SECRET = 'a-secret-of-letters-and-digits-0123456789';
 
 const METHODS = [
@@ -20,7 +21,7 @@ const METHODS = [
   { method: 'client_secret_post' },
   ...['RS256', 'PS256', 'ES256', 'ES384', 'EdDSA'].map((algorithm) => ({ method: 'private_key_jwt', algorithm })),
 ].map((row) => ({ ...row, name: [row.method, row.algorithm].filter(Boolean).join(' ') }));
-/** Those that are also tried with a wrong secret or key: one of each method. */
+/** Methods that are also tried with a wrong secret or key: one of each. */
 const TRIED_WRONGLY = METHODS.filter(({ algorithm }) => [undefined, 'ES256'].includes(algorithm));
 
 let server;
@@ -83,7 +84,7 @@ after(async () => {
 const ask = (listener, token) =>
   send({ port: portOf[listener], host: HOST, headers: token === undefined ? {} : { authorization: `Bearer ${token}` } });
 
-/** An answer when the filter has the keys. */
+/** Waits for the keys, and returns the answer. */
 const answer = (listener, token) =>
   until(async () => {
     const got = await ask(listener, token);
@@ -94,7 +95,7 @@ const exchanges = async () => (await server.counts()).exchange ?? 0;
 
 for (const row of METHODS) {
   describe(row.name, () => {
-    it('a user’s token is exchanged once, and the API gets the new one', async () => {
+    it('a subject token is exchanged once, and the API gets the new token', async () => {
       const token = await server.signIn(row.client, `carol-${row.client}`, ['mcp:read', 'mcp:call']);
       const before = await exchanges();
       const first = await answer(row.name, token);
@@ -108,7 +109,7 @@ for (const row of METHODS) {
     });
 
     if (!TRIED_WRONGLY.includes(row)) return;
-    it('a client that cannot prove itself gets nothing', async () => {
+    it('a client with a wrong credential gets no token', async () => {
       const token = await server.signIn(row.client, `dave-${row.client}`, ['mcp:read', 'mcp:call']);
       const { requests } = upstream.counts;
       const refused = await answer(`${row.name}, wrongly`, token);
@@ -118,7 +119,7 @@ for (const row of METHODS) {
   });
 }
 
-it('a token that the server has not issued is refused without a call', async () => {
+it('a token that the server has not issued is refused without a callout', async () => {
   const { name, client } = METHODS[0];
   const token = await server.signIn(client, 'erin', ['mcp:read']);
   const before = await exchanges();
@@ -129,7 +130,7 @@ it('a token that the server has not issued is refused without a call', async () 
   assert.equal(await exchanges(), before);
 });
 
-it('a scope that the user has not got is refused by the server, and that is the operator’s to see', async () => {
+it('a scope that the user lacks gets 502', async () => {
   const { name, client } = METHODS[0];
   const token = await server.signIn(client, 'frank', ['mcp:read']);
   const before = await exchanges();
@@ -138,7 +139,7 @@ it('a scope that the user has not got is refused by the server, and that is the 
   assert.deepEqual([refused.status, refused.json.reason], [502, 'exchange_misconfigured']);
 });
 
-it('nothing trapped, and the API was given no token that it had to refuse', async () => {
+it('the module never trapped, and the API got no invalid token', async () => {
   assert.deepEqual(await envoy.traps(), []);
   assert.deepEqual(upstream.mistaken, []);
 });

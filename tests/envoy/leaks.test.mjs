@@ -1,4 +1,4 @@
-// The look that every Envoy of the suite gets when it stops (parts/leaks.mjs) finds what is there to find.
+// Search for secrets (parts/leaks.mjs), which runs when an Envoy of the suite stops: it finds them in each place.
 
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -7,13 +7,13 @@ import { fileURLToPath } from 'node:url';
 
 const BLABBING = fileURLToPath(new URL('./parts/blabbing.mjs', import.meta.url));
 
-/** The exit status and the complaint of a process with an Envoy that shows a secret in one place. */
+/** Exit status and error output of a process with an Envoy that shows a secret in one place. */
 const run = (place) =>
   new Promise((resolve) => {
     execFile(process.execPath, [BLABBING, place], (error, stdout, stderr) => resolve({ status: error?.code ?? 0, stdout, stderr }));
   });
 
-it('an Envoy that shows nothing stops without a complaint', async () => {
+it('an Envoy that shows no secret stops without an error', async () => {
   assert.deepEqual(await run('nothing'), { status: 0, stdout: '', stderr: '' });
 });
 
@@ -25,7 +25,7 @@ for (const [place, what, found] of [
   ['config', 'a secret in the configuration', ['/config_dump']],
   ['answers', 'a token in an answer', ['answers']],
 ]) {
-  it(`${what} makes the run fail, and is not repeated`, async () => {
+  it(`${what} makes the run fail, and is not printed`, async () => {
     const { status, stdout, stderr } = await run(place);
     assert.equal(status, 1, stderr);
     assert.equal(stdout, '');

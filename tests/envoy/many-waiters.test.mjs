@@ -1,6 +1,6 @@
-// However many requests wait, and whatever lets them go: the VM does not trap, each of them has its answer, and everybody else
-// is served meanwhile. To answer a request runs filters, ours among them, before the answer is out: some three hundred of that
-// within one another are more than V8's stack holds.
+// Requests that wait in large numbers: for each kind of wait and each event that ends it, the VM does not trap, each request
+// gets its answer, and other users are served meanwhile. To answer a request, Envoy runs filters, onbehalf among them, before
+// the answer is sent: some three hundred of these nested calls overflow the stack of V8.
 
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -13,9 +13,12 @@ import { MODULE } from './parts/envoy.mjs';
 import { answers, gate } from './parts/faults.mjs';
 import { until } from './parts/until.mjs';
 
-/** Of each worker. One request less than V8's stack held, one more, and the engine's own bounds. */
+/**
+ * Numbers of requests of each worker: one below the depth that overflowed the stack of V8, one above, and the limits of the
+ * engine.
+ */
 const SIZES = [300, 305, 512, 1024];
-/** The engine's bounds, of each worker: how many wait for keys, and for the same token. */
+/** Limits of the engine in each worker: requests that wait for keys, and for the same token. */
 const FOR_KEYS = 512;
 const FOR_A_TOKEN = 256;
 
@@ -25,7 +28,7 @@ const SCENES = {
   'four workers with other filters behind, over HTTP/2': { workers: 4, hasNeighbours: true, protocol: 'HTTP/2' },
 };
 
-/** The real answer when the test says so, or a failure in its place. */
+/** Holds the real answer, or a failure in its place, until the test releases it. */
 function held(place, endpoint, failure) {
   const hold = gate();
   const behave = (exchange) => hold.behave(failure ? { ...exchange, real: () => failure(exchange) } : exchange);
@@ -33,10 +36,10 @@ function held(place, endpoint, failure) {
   return hold;
 }
 
-/** How many of a crowd wait for keys, and how many are too many. */
+/** Numbers of requests of a crowd that wait for keys, and that are refused. */
 const forKeys = ({ size }) => ({ waiting: Math.min(size, FOR_KEYS), overloaded: Math.max(size - FOR_KEYS, 0) });
 
-/** A crowd of users that waits for the first keys, at a listener of this configuration. */
+/** Sends a crowd of users that waits for the first keys, to a listener of this configuration. */
 async function waitForFirstKeys(burst, configuration, { failure, pathOf = () => '/mcp' } = {}) {
   const { waiting, overloaded } = forKeys(burst);
   const keys = held(burst.place, 'keys', failure);
@@ -47,7 +50,7 @@ async function waitForFirstKeys(burst, configuration, { failure, pathOf = () => 
   return { keys, waiting, overloaded };
 }
 
-/** A crowd at the second of two listeners that waits for the tokens of four users, for which the first one has asked. */
+/** Sends a crowd to the second of two listeners that waits for the tokens of four users, which the first listener fetches. */
 async function waitForTokensElsewhere(burst, { pathOf = () => '/mcp' } = {}) {
   const users = ['a', 'b', 'c', 'd'];
   await burst.listen(twoOf(burst.place));
@@ -59,7 +62,10 @@ async function waitForTokensElsewhere(burst, { pathOf = () => '/mcp' } = {}) {
   return { token, beside: { 200: users.length } };
 }
 
-/** A crowd at the second of two listeners that waits for keys and tokens of two providers, for which the first one has asked. */
+/**
+ * Sends a crowd to the second of two listeners that waits for keys and tokens of two providers, which the first listener
+ * fetches.
+ */
 async function waitForTwoProviders(burst, { failure, timeout_seconds = 60 } = {}) {
   await burst.listen(twoOf(burst.place, { providers: PROVIDERS, provider: { timeout_seconds } }), { known: PROVIDERS });
   const keys = held(burst.place, 'keys', failure);
@@ -68,20 +74,20 @@ async function waitForTwoProviders(burst, { failure, timeout_seconds = 60 } = {}
   for (const thing of things) burst.send(0, { ...thing, at: 0 });
   await until(() => keys.waiting() + token.waiting() === things.length, 'the first listener asks');
   burst.sendAll((_worker, number) => things[number % things.length]);
-  // Half of them are told that there is no such key, and half that there is no such service.
+  // Half of them get `unknown_key`, and half get 503.
   const half = (count) => ({ '401 unknown_key': Math.ceil(count / 2), '503 provider_unavailable': Math.floor(count / 2) });
   return { keys, token, each: half(burst.size), beside: half(things.length) };
 }
 
-/** The same configuration for two listeners, each of which takes the other for another worker. */
+/** Returns one configuration for two listeners, each of which takes the other for another worker. */
 const twoOf = (place, changes) => [100, 101].map((longest_wait_seconds) => configurationOf(place, { longest_wait_seconds, ...changes }));
 
-/** Paths whose requests Envoy answers itself as soon as they go on: no endpoint, none that is well, no cluster at all. */
+/** Paths whose requests Envoy answers itself as soon as they continue: no endpoint, no healthy endpoint, no cluster. */
 const NOWHERE = ['/mcp/empty', '/mcp/unhealthy', '/mcp/direct'];
 const nowhere = (number) => NOWHERE[number % NOWHERE.length];
 const fromNowhere = (count) => ({ 503: Math.ceil((count * 2) / 3), 418: Math.floor(count / 3) });
 
-/** A configuration with a provider whose tokens are exchanged for nothing. */
+/** Configuration with a provider whose tokens are not exchanged. */
 const withoutExchange = (place) =>
   configurationOf(place, {
     provider: { profile: 'none', token_endpoint: undefined, client: undefined },
@@ -217,7 +223,7 @@ const WAYS = {
     const configuration = configurationOf(burst.place, { provider: { cluster: 'provider-one-call' } });
     const { keys, waiting, overloaded } = await waitForFirstKeys(burst, configuration);
     keys.release();
-    // One of all, who takes the place until the others have been told.
+    // One request takes the only place until the others are answered.
     await burst.waits(1 / burst.workers);
     token.release();
     const one = { 200: 1, '503 provider_unavailable': -1 };
@@ -232,7 +238,7 @@ const WAYS = {
     await burst.waits(burst.size);
     burst.leave();
     await burst.waits(0);
-    // Whoever comes next has their places.
+    // The next requests get their places.
     await burst.connect();
     for (let worker = 0; worker < burst.workers; worker += 1) burst.send(worker, burst.of(burst.user(worker, 'next')));
     await burst.waits(1);
@@ -261,7 +267,7 @@ const WAYS = {
     burst.send(0, burst.of('somebody', { at: 0 }));
     await until(() => token.waiting() === 1, 'the first listener asks');
     const leaving = new AbortController();
-    // By turns, and half of them wait for keys.
+    // The kinds take turns, and half of the requests wait for keys.
     const turns = [
       () => burst.of('somebody'),
       (worker) => burst.of(burst.user(worker, 'all')),
@@ -307,7 +313,7 @@ for (const [name, { protocol, ...options }] of Object.entries(SCENES)) {
   });
 }
 
-// For `make bench`, which takes the figure over.
+// `make bench` reads this figure.
 after(() => {
   mkdirSync(results, { recursive: true });
   const module_sha256 = createHash('sha256').update(readFileSync(MODULE)).digest('hex');

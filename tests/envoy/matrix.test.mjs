@@ -1,5 +1,5 @@
-// Every profile with every client authentication that it allows, against providers that verify the credential: one exchange,
-// proved in the way that is configured. All of them in one Envoy.
+// Each profile with each client authentication that it supports, against providers that verify the credential: one exchange,
+// authenticated as configured. All of them run in one Envoy.
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
@@ -15,7 +15,7 @@ import { until } from './parts/until.mjs';
 import { startUpstream } from './parts/upstream.mjs';
 
 const CROWD = 10;
-/** Where users come with ID tokens: those have no scopes, which a resource may want. */
+/** Resources of users with ID tokens, which have no scopes. */
 const ID_TOKENS = '/with-id-tokens';
 const JWT = 'urn:ietf:params:oauth:token-type:jwt';
 
@@ -30,22 +30,22 @@ const MUTUAL_TLS = [{ method: 'tls_client_auth' }, { method: 'self_signed_tls_cl
 const ASSERTIONS = ['variable', 'header'].map((from) => ({ method: 'client_assertion', from }));
 const UPSTREAM = { method: 'upstream' };
 
-/** With DPoP at the token endpoint and for the upstream; without, it is off. */
+/** DPoP at the token endpoint and for the upstream; otherwise it is off. */
 const BOUND = [
   { ...SECRETS[0], dpop: 'EdDSA' },
   { ...KEYS[0], dpop: 'ES256' },
   { ...UPSTREAM, dpop: 'ES256' },
 ];
 
-/** With a token of who acts for the user. */
+/** Actor token of the gateway. */
 const ACTING = [
   { ...SECRETS[0], actor: 'agent' },
   { ...KEYS[0], actor: 'agent', dpop: 'ES256' },
 ];
 
 /**
- * By profile: the client authentications that it allows, a provider of its own for each of them, and what to ask it for.
- * A provider is started with what `CREDENTIALS` registers; with `dpop` it must prove a key of its own.
+ * Profiles: the client authentications that each supports, a provider for each of them, and the target of the exchange. A
+ * provider starts with the registration of `CREDENTIALS`; with `dpop` it requires proofs of a key.
  */
 const PROFILES = {
   entra_obo: {
@@ -106,14 +106,17 @@ function org({ authority, number, method, secret, jwks, dpop }) {
   });
 }
 
-/** An ID token of the org server becomes an assertion there, and that a token at the server for MCP. */
+/**
+ * The ID token of the org server becomes an assertion there, and the assertion becomes a token at the authorization server for
+ * MCP.
+ */
 function inTwoCalls() {
   return {
     authentications: [...SECRETS, ...KEYS, UPSTREAM, ...BOUND],
     async start(row) {
       const provider = await org({ ...row, dpop: false });
       const { forMcp, ids } = provider;
-      // A client that must prove a key would have to do so for ID tokens, too.
+      // A client that must use DPoP would have to do so for ID tokens as well.
       forMcp.clients = structuredClone(forMcp.clients);
       forMcp.register(ids.agent, { dpop_bound_access_tokens: row.dpop });
       return { ...provider, signIn: provider.org, legs: [provider.org, provider.forMcp] };
@@ -131,7 +134,7 @@ function inTwoCalls() {
 }
 
 function plain({ authority, number, method, secret, jwks, client, dpop }) {
-  // Only by TLS there are certificates.
+  // Client certificates need TLS.
   const secure = client && { authority, domain: `matrix${number}.plain.example`, client };
   return startRfc8693({ method, clientSecret: secret, jwks, dpop, audience: RESOURCE, scopes: ['mcp:call'], ...secure });
 }
@@ -151,8 +154,8 @@ const ROWS = Object.entries(PROFILES)
   }));
 
 /**
- * By method: what is registered of a client, what the gateway gets in variables, how it is configured, how calls then look at
- * the provider. What is made a second time, or is not `known`, is a credential that the provider does not know.
+ * Methods: the registration of a client, the variables of the gateway, its configuration, and the form of its calls at the
+ * provider. A credential that is made a second time, or is not `known`, is not registered with the provider.
  */
 const CREDENTIALS = {
   client_secret_basic: withSecret,
@@ -218,7 +221,7 @@ function withKey({ id, algorithm, certificate }) {
 
 let parts;
 let gateway;
-/** The same with credentials that no provider knows. */
+/** Rows with credentials that are not registered. */
 let impostor;
 
 before(async () => {
@@ -240,7 +243,7 @@ after(async () => {
   await parts?.stop();
 });
 
-/** Makes the credential of a row, and one that is wrong, and a provider that knows the first. */
+/** Makes the credential of a row, a wrong one, and a provider that knows the first. */
 async function startRow(row) {
   const { id, number, method, profile, dpop, actor } = row;
   const [right, wrong] = [CREDENTIALS[method](row, true), CREDENTIALS[method](row, false)];
@@ -255,7 +258,7 @@ async function startRow(row) {
   row.env = named(await variables(right));
   row.wrongEnv = named(await variables(wrong));
   if (actor) {
-    // Here it is the actor that the provider does not know.
+    // The wrong credential of this row is the actor token.
     const token = (server) => server.sign({ iss: provider.signIn.issuer, sub: actor, exp: Math.floor(Date.now() / 1000) + 3600 });
     row.env = { ...row.env, ...named({ ACTOR: await token(provider.signIn) }) };
     row.wrongEnv = { ...row.env, ...named({ ACTOR: await token(parts.okta.signIn) }) };
@@ -265,7 +268,7 @@ async function startRow(row) {
   row.prove = asAgent(row, right.registered);
 }
 
-/** How a user’s application proves itself that signs in to the org server, where it is the gateway’s. */
+/** Client authentication of an application that signs users in at the org server and shares the client of the gateway. */
 function asAgent({ id, algorithm, looks, env, provider: { ids } }, { secret }) {
   const client = ids.agent;
   return {
@@ -275,7 +278,7 @@ function asAgent({ id, algorithm, looks, env, provider: { ids } }, { secret }) {
   }[looks];
 }
 
-/** Puts all rows into the recipe instead of what it has. */
+/** Puts all rows into the recipe in place of its providers and resources. */
 function change(filter, bootstrap) {
   const { clusters, listeners } = bootstrap.static_resources;
   const secure = JSON.stringify(clusters.find(({ name }) => name === 'okta'));
@@ -317,7 +320,7 @@ function change(filter, bootstrap) {
   wasmOf(bootstrap).vm_config.environment_variables.host_env_keys = all.filter(isOfFilter);
 }
 
-/** What Envoy does for a client, as the recipes for it do; gives the secrets that it has for that. */
+/** Sets what Envoy does for a client in the recipes; returns the secrets that Envoy then has. */
 function provenByEnvoy({ id, method, from }, cluster, http_filters) {
   const inVariable = (name) => ({ environment_variable: `${id}_${name}` });
   const secret = (name) => ({ name: id, generic_secret: { secret: inVariable(name) } });
@@ -343,14 +346,14 @@ function provenByEnvoy({ id, method, from }, cluster, http_filters) {
 
 const call = ({ profile }, through, token) => through.call(token, {}, { path: PROFILES[profile].path });
 
-/** What is answered when the keys are there. */
+/** Waits for the keys, and returns the answer. */
 const answered = (row, through, token) =>
   until(async () => {
     const answer = await call(row, through, token);
     return answer.json.reason !== 'keys_unavailable' && answer;
   }, 'the keys are there');
 
-/** A token of somebody who has not been there before. */
+/** Token of a new user. */
 async function subjectOf(row, user) {
   const { subject } = PROFILES[row.profile];
   return subject ? subject(row, user) : (await signIn(row.provider, user)).accessToken;
@@ -358,7 +361,7 @@ async function subjectOf(row, user) {
 
 for (const row of ROWS) {
   describe(row.title, () => {
-    it('is one exchange for all requests of a user, proved as configured', async () => {
+    it('one exchange serves all requests of a user', async () => {
       const { provider, method, looks, algorithm, dpop, actor } = row;
       const token = await subjectOf(row, `user-of-${row.id}`);
       await answered(row, gateway, token);
@@ -370,7 +373,8 @@ for (const row of ROWS) {
       }
       for (const server of provider.legs ?? [provider.forMcp]) {
         const { exchanges } = server;
-        // The first call learns the nonce that proofs must have; an assertion is not handed in twice, so there is another.
+        // The first call learns the nonce for proofs; a second call with another assertion follows, because assertions are used
+        // once.
         const wantsNonce = server === provider.forMcp;
         const calls = !dpop ? [200] : [wantsNonce ? 'use_dpop_nonce' : 200, 200];
         assert.deepEqual(exchanges.map(({ status, error }) => error ?? status), calls);
@@ -382,7 +386,7 @@ for (const row of ROWS) {
       }
     });
 
-    it('gets nothing with a credential that the provider does not know', async () => {
+    it('a credential that is not registered gets 502', async () => {
       const [first] = row.provider.legs ?? [row.provider.forMcp];
       const { length } = first.exchanges;
       const { requests } = parts.mcp.counts;
@@ -395,7 +399,7 @@ for (const row of ROWS) {
   });
 }
 
-it('nothing trapped and nothing secret can be seen', async () => {
+it('the module never trapped, and no secret is visible', async () => {
   assert.deepEqual(parts.mcp.mistaken, []);
   await assertSoundAndSilent(gateway);
   await assertSoundAndSilent(impostor);

@@ -1,4 +1,4 @@
-// Protected resource metadata (RFC 9728) and how a real MCP client finds its way from a refusal to a token.
+// Protected resource metadata (RFC 9728), and the path of an MCP client from a refusal to a token.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
@@ -33,7 +33,7 @@ after(async () => {
 });
 
 describe('the document', () => {
-  it('says what the resource is, who issues tokens for it, and which scopes it takes', async () => {
+  it('the metadata has the resource, its issuers and its scopes', async () => {
     const answer = await gateway.send({ path: METADATA_PATH });
     assert.equal(answer.status, 200);
     assert.equal(answer.headers['content-type'], 'application/json');
@@ -46,7 +46,7 @@ describe('the document', () => {
     });
   });
 
-  it('of another resource names only the providers that can exchange for it', async () => {
+  it('the metadata of a resource has only the issuers of its exchanges', async () => {
     const answer = await gateway.send({ path: '/.well-known/oauth-protected-resource/deeper/okta' });
     assert.deepEqual(answer.json, {
       resource: `https://${MCP_HOST}/deeper/okta`,
@@ -56,7 +56,7 @@ describe('the document', () => {
     });
   });
 
-  it('names the authorization servers in the order that the operator wrote', async (t) => {
+  it('the authorization servers are in the configured order', async (t) => {
     const issuers = { entra: parts.entra.signIn.issuer, okta: parts.okta.signIn.issuer };
     for (const names of [['okta', 'entra'], ['okta']]) {
       const own = await startGateway(parts, {
@@ -65,19 +65,19 @@ describe('the document', () => {
       t.after(() => own.stop());
       const { json } = await own.send({ path: METADATA_PATH });
       assert.deepEqual(json.authorization_servers, names.map((name) => issuers[name]));
-      // Whoever is not told of is let in all the same.
+      // Users of the provider that is not listed are still served.
       const { accessToken } = await parts.alice();
       assert.equal((await own.call(accessToken)).status, 200);
     }
   });
 
-  it('is there without and with any kind of token', async () => {
+  it('the metadata is served without a token and with any token', async () => {
     for (const headers of [{}, { authorization: 'Bearer junk' }, { authorization: 'Basic x' }]) {
       assert.equal((await gateway.send({ path: METADATA_PATH, headers })).status, 200);
     }
   });
 
-  it('can be asked for with HEAD, and by a browser of another origin', async () => {
+  it('the metadata is served for HEAD and for browsers of other origins', async () => {
     const head = await gateway.send({ path: METADATA_PATH, method: 'HEAD' });
     assert.equal(head.status, 200);
     assert.equal(head.text, '');
@@ -96,7 +96,7 @@ describe('the document', () => {
     assert.ok(preflight.headers['access-control-allow-headers']);
   });
 
-  it('is not there for paths and hosts without a resource', async () => {
+  it('a path or a host without a resource has no metadata', async () => {
     for (const options of [
       { path: '/.well-known/oauth-protected-resource' },
       { path: '/.well-known/oauth-protected-resource/' },
@@ -108,7 +108,7 @@ describe('the document', () => {
     }
   });
 
-  it('is counted, and never comes from the MCP server', async (t) => {
+  it('a request for metadata is counted, and reaches no upstream', async (t) => {
     const own = await startGateway(parts);
     t.after(() => own.stop());
     const { length } = parts.mcp.requests;
@@ -119,7 +119,7 @@ describe('the document', () => {
 });
 
 describe('a preflight for the resource itself', () => {
-  it('carries no token and is refused or answered without reaching the MCP server', async () => {
+  it('a preflight without a token does not reach the MCP server', async () => {
     const { length } = parts.mcp.requests;
     const answer = await gateway.send({
       path: '/mcp',
@@ -131,7 +131,7 @@ describe('a preflight for the resource itself', () => {
   });
 });
 
-/** What the official client fetches: this host by the gateway, another one not at all. */
+/** Fetch function of the official client: it reaches this host through the gateway, and no other host. */
 const viaGateway = (asked) => async (url, options = {}) => {
   const { host, pathname, search } = new URL(url);
   asked.push(`${host}${pathname}`);
@@ -143,7 +143,7 @@ const viaGateway = (asked) => async (url, options = {}) => {
 };
 
 describe('the official MCP client', () => {
-  it('that takes the host for its authorization server finds none, and shows which to ask', async () => {
+  it('a client that asks the host for its issuer is shown the issuers', async () => {
     const asked = [];
     const fetchFn = viaGateway(asked);
     for (const server of [RESOURCE, `https://${MCP_HOST}`]) {
@@ -167,7 +167,7 @@ describe('the official MCP client', () => {
     });
   });
 
-  it('without a token reads the challenge, fetches the metadata, and turns to the provider that it names', async () => {
+  it('a client without a token follows the challenge to the provider', async () => {
     const asked = [];
     const authProvider = {
       redirectUrl: 'http://127.0.0.1/callback',
@@ -190,7 +190,7 @@ describe('the official MCP client', () => {
     assert.match(asked[2], /^login\.microsoftonline\.com\//, asked.join(' '));
   });
 
-  it('a challenge and the document agree', async () => {
+  it('the challenge and the metadata agree', async () => {
     const refusal = await gateway.call(undefined);
     const challenge = challengeOf(refusal);
     const { pathname } = new URL(challenge.resource_metadata);
@@ -199,4 +199,4 @@ describe('the official MCP client', () => {
   });
 });
 
-it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));
+it('the module never trapped, and no secret is visible', () => assertSoundAndSilent(gateway));

@@ -1,4 +1,4 @@
-// Tokens that are bound to a key or to a certificate, on an Envoy with several workers and on one with TLS.
+// Sender-constrained tokens: DPoP on an Envoy with several workers, and certificates on an Envoy with TLS.
 
 import assert from 'node:assert/strict';
 import { createHash, X509Certificate } from 'node:crypto';
@@ -13,7 +13,7 @@ import { MCP_HOST, METADATA_PATH, RESOURCE, startGateway, startParts } from './p
 let parts;
 let alice;
 
-/** Alice's token as the provider signs it, bound to something. */
+/** Lets the provider sign a token of Alice that is bound to something. */
 function boundTo(cnf) {
   const claims = JSON.parse(Buffer.from(alice.accessToken.split('.')[1], 'base64url').toString());
   return parts.entra.signIn.sign({ ...claims, cnf }, { typ: 'JWT' });
@@ -41,7 +41,7 @@ describe('DPoP', () => {
     gateway.call(undefined, { authorization: `DPoP ${token}`, ...(proof && { dpop: proof }), ...headers });
 
   for (const algorithm of ['ES256', 'ES384', 'Ed25519', 'RS256', 'PS256']) {
-    it(`${algorithm}: a bound token with its proof reaches the server with a token of its own`, async () => {
+    it(`${algorithm}: a bound token with its DPoP proof is exchanged`, async () => {
       const holder = await proofKey(algorithm);
       const token = await boundTo({ jkt: holder.thumbprint });
       const arrived = parts.mcp.requests.length;
@@ -54,12 +54,12 @@ describe('DPoP', () => {
     });
   }
 
-  it('a proof is good once, whichever worker gets it', async () => {
+  it('a DPoP proof is accepted once in the whole process', async () => {
     const holder = await proofKey();
     const token = await boundTo({ jkt: holder.thumbprint });
     assert.equal((await call(token, await holder.proof({ method: 'POST', url: RESOURCE, token }))).status, 200);
     const proof = await holder.proof({ method: 'POST', url: RESOURCE, token });
-    // Each on a connection of its own: Envoy spreads them over its workers.
+    // Each request has its own connection: Envoy distributes them over its workers.
     const answers = await Promise.all(Array.from({ length: 24 }, () => call(token, proof, { connection: 'close' })));
     const good = answers.filter(({ status }) => status === 200);
     assert.equal(good.length, 1, answers.map(({ status }) => status).join(' '));
@@ -68,7 +68,7 @@ describe('DPoP', () => {
     }
   });
 
-  it('the URL of a proof is the one that clients use, whatever they write into headers', async () => {
+  it('the htu of a DPoP proof is the URL of the resource', async () => {
     const holder = await proofKey();
     const token = await boundTo({ jkt: holder.thumbprint });
     const at = async (url, headers) => call(token, await holder.proof({ method: 'POST', url, token }), headers);
@@ -79,7 +79,7 @@ describe('DPoP', () => {
     assert.equal((await at(`http://${MCP_HOST}/mcp`)).json.reason, 'invalid_dpop_proof');
   });
 
-  it('two proofs are none, in two lines as well as in one', async () => {
+  it('two DPoP proofs get 401, in two fields and in one', async () => {
     const holder = await proofKey();
     const token = await boundTo({ jkt: holder.thumbprint });
     const proofs = await Promise.all([1, 2].map(() => holder.proof({ method: 'POST', url: RESOURCE, token })));
@@ -88,7 +88,7 @@ describe('DPoP', () => {
     assert.equal((await gateway.send({ method: 'POST', headers })).json.reason, 'invalid_dpop_proof');
   });
 
-  it('a proof of another token, or of another key, is none', async () => {
+  it('a DPoP proof of another token or another key gets 401', async () => {
     const [holder, thief] = await Promise.all([proofKey(), proofKey()]);
     const token = await boundTo({ jkt: holder.thumbprint });
     const of = (key, change) => key.proof({ method: 'POST', url: RESOURCE, token, ...change });
@@ -97,14 +97,14 @@ describe('DPoP', () => {
     }
   });
 
-  it('is advertised', async () => {
+  it('the metadata and the challenge advertise DPoP', async () => {
     const { json } = await gateway.send({ path: METADATA_PATH });
     assert.ok(json.dpop_signing_alg_values_supported.includes('ES256'));
     const { headers } = await gateway.call(undefined);
     assert.match(headers['www-authenticate'], /^Bearer .*, DPoP algs="ES256 /);
   });
 
-  it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));
+  it('the module never trapped, and no secret is visible', () => assertSoundAndSilent(gateway));
 });
 
 describe('client certificates', () => {
@@ -133,7 +133,7 @@ describe('client certificates', () => {
   });
   after(() => gateway?.stop());
 
-  /** The status and the reason of a tool call over TLS. */
+  /** Returns status and reason of a tool call over TLS. */
   async function call(token, client) {
     const body = JSON.stringify({ jsonrpc: '2.0', id: 1, method: 'tools/call', params: { name: 'whoami', arguments: {} } });
     const options = {
@@ -160,7 +160,7 @@ describe('client certificates', () => {
     return response.statusCode === 200 ? 200 : JSON.parse(text).reason;
   }
 
-  it('a bound token is taken over the connection of its certificate and over no other', async () => {
+  it('a certificate-bound token is accepted with its certificate only', async () => {
     const { raw } = new X509Certificate(alices.cert);
     const digest = createHash('sha256').update(raw).digest('base64url');
     const token = await boundTo({ 'x5t#S256': digest });
@@ -170,5 +170,5 @@ describe('client certificates', () => {
     assert.equal(await call(alice.accessToken), 200, 'one that is not bound needs none');
   });
 
-  it('nothing trapped', async () => assert.deepEqual(await gateway.envoy.traps(), []));
+  it('the module never trapped', async () => assert.deepEqual(await gateway.envoy.traps(), []));
 });

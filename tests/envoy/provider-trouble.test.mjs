@@ -1,4 +1,4 @@
-// Providers that are down, slow, broken or change their keys.
+// Providers that are down, slow or broken, or that rotate their keys.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
@@ -13,9 +13,11 @@ import {
   isSlow,
   neverAnswers,
   refusesWith,
+  trickle,
 } from './parts/faults.mjs';
 import { startGateway, startParts } from './parts/gateway.mjs';
 import { signIn } from './parts/login.mjs';
+import { withKid } from './parts/tokens.mjs';
 import { until } from './parts/until.mjs';
 
 let parts;
@@ -33,14 +35,7 @@ before(async () => {
 });
 after(() => parts?.stop());
 
-/** The same token with the name of another key in its header. */
-function withKid(token, kid) {
-  const [header, ...rest] = token.split('.');
-  const read = JSON.parse(Buffer.from(header, 'base64url').toString());
-  return [Buffer.from(JSON.stringify({ ...read, kid })).toString('base64url'), ...rest].join('.');
-}
-
-/** A gateway of its own for each test: what one provider does wrong is remembered for a while. */
+/** Runs `use` with its own gateway, because failures of a provider are remembered for some time. */
 async function withGateway(use, options = { change: quick }) {
   const gateway = await startGateway(parts, options);
   try {
@@ -61,7 +56,7 @@ const INVALID = { reason: 'provider_answer_invalid', status: 502, error: 'server
 
 describe('a provider that is down', () => {
   for (const name of ['entra', 'okta']) {
-    it(`${name}: users in the cache go on, new ones get 503 with Retry-After, and all is well afterwards`, () =>
+    it(`${name}: cached users are served, and new users get 503 for a while`, () =>
       withGateway(async (gateway) => {
         const known = await newcomer(name);
         const unknown = await newcomer(name);
@@ -84,7 +79,7 @@ describe('a provider that is down', () => {
       }));
   }
 
-  it('one provider down does not touch the users of the other', () =>
+  it('a provider that is down does not affect users of the other', () =>
     withGateway(async (gateway) => {
       await parts.entra.host.down();
       const { accessToken } = await newcomer('okta');
@@ -92,7 +87,7 @@ describe('a provider that is down', () => {
       await parts.entra.host.up();
     }));
 
-  it('Envoy starts, and serves Okta’s users, while Entra is down', async () => {
+  it('Envoy starts and serves users of Okta while Entra is down', async () => {
     await parts.entra.host.down();
     await withGateway(async (gateway) => {
       const { accessToken } = await newcomer('okta');
@@ -172,7 +167,7 @@ describe('token endpoints that do not work', () => {
   after(() => gateway?.stop());
 
   for (const [what, fault, row] of cases) {
-    it(`${what}: a clear refusal, and the next user is served`, async () => {
+    it(`a token endpoint that ${what} causes one refusal`, async () => {
       const name = number % 2 ? 'entra' : 'okta';
       const { accessToken } = await newcomer(name);
       const repair = parts[name].forMcp.fail('token', fault);
@@ -190,7 +185,25 @@ describe('token endpoints that do not work', () => {
     });
   }
 
-  it('a slow answer that comes in time is as good as any', async (t) => {
+  for (const name of ['entra', 'okta']) {
+    it(`${name}: an answer that comes byte by byte gets 503 in time`, () =>
+      withGateway(async (own) => {
+        const { accessToken } = await newcomer(name);
+        const { behave, closed } = trickle();
+        const repair = parts[name].forMcp.fail('token', behave);
+        try {
+          await assertRefused(own, UNAVAILABLE, () => own.call(accessToken));
+          // Envoy closes the connection of a callout that timed out.
+          await closed;
+        } finally {
+          repair();
+        }
+        const next = await newcomer(name);
+        assert.equal((await own.call(next.accessToken)).status, 200);
+      }));
+  }
+
+  it('a slow answer within the time limit is used', async (t) => {
     const patient = await startGateway(parts);
     t.after(() => patient.stop());
     const { accessToken } = await newcomer('okta');
@@ -199,7 +212,7 @@ describe('token endpoints that do not work', () => {
     repair();
   });
 
-  it('a gzip answer, which nobody asked for, is refused and not half-read', async () => {
+  it('a gzip answer is refused', async () => {
     const { gzipSync } = await import('node:zlib');
     const body = gzipSync('{"access_token":"abc","token_type":"Bearer","expires_in":60}');
     const headers = { 'content-type': 'application/json', 'content-encoding': 'gzip' };
@@ -209,9 +222,9 @@ describe('token endpoints that do not work', () => {
     repair();
   });
 
-  it('a token for this gateway itself does not go on, and the log names its audience', async () => {
+  it('an issued token for the gateway itself is not forwarded', async () => {
     const { accessToken } = await newcomer('okta');
-    // A token as clients get it that come in here.
+    // A token for clients of this gateway.
     const forUs = await newcomer('okta');
     const repair = parts.okta.forMcp.fail(
       'token',
@@ -229,7 +242,7 @@ describe('token endpoints that do not work', () => {
     assert.match(line, /outcome=provider_answer_invalid .* aud="api:\/\/default" act=operator remedy="/);
   });
 
-  it('a token that has expired, or is an ID token, does not go on', async () => {
+  it('an issued token that has expired or is an ID token is not forwarded', async () => {
     const { accessToken, idToken } = await newcomer('okta');
     const old = await parts.okta.forMcp.sign({ iss: parts.okta.forMcp.issuer, aud: 'x', exp: 1_700_000_000 });
     for (const access_token of [old, idToken]) {
@@ -244,11 +257,11 @@ describe('token endpoints that do not work', () => {
     assert.equal((await gateway.call(accessToken)).status, 200);
   });
 
-  it('none of it trapped the module', async () => assertSoundAndSilent(gateway));
+  it('the module never trapped, and no secret is visible', async () => assertSoundAndSilent(gateway));
 });
 
-describe('an endpoint that gave no service', () => {
-  it('is tried again by the user who failed last, at any of four workers', () =>
+describe('a token endpoint that failed', () => {
+  it('the user who failed last probes the endpoint at any of four workers', () =>
     withGateway(
       async (gateway) => {
         const a = await newcomer('okta');
@@ -268,7 +281,7 @@ describe('an endpoint that gave no service', () => {
         const other = await newcomer('okta');
         const answer = await gateway.call(other.accessToken);
         assert.equal(answer.json.reason, 'provider_unavailable', 'nobody asks now');
-        // Others had thirty seconds' precedence once.
+        // Other users had a precedence of thirty seconds once.
         await until(async () => (await gateway.call(again.accessToken)).status === 200, 'that user is served', 15);
         assert.equal(parts.okta.forMcp.exchanges.length, length + 4);
         await until(async () => (await gateway.call(other.accessToken)).status === 200, 'so are others', 5);
@@ -277,8 +290,8 @@ describe('an endpoint that gave no service', () => {
     ));
 });
 
-describe('keys', () => {
-  it('are fetched before the first request, once for all workers', () =>
+describe('JWKS', () => {
+  it('the JWKS is fetched once for all workers before the first request', () =>
     withGateway(async (gateway) => {
       await gateway.expectCount('key_refreshes.provider.entra.outcome.ok', 1);
       await gateway.expectCount('key_refreshes.provider.okta.outcome.ok', 1);
@@ -289,7 +302,7 @@ describe('keys', () => {
     }));
 
   for (const name of ['entra', 'okta']) {
-    it(`${name} rotates its keys: one refetch, and tokens of the new and of the old key are good`, () =>
+    it(`${name}: a key rotation causes one fetch, and the old key stays valid`, () =>
       withGateway(async (gateway) => {
         const old = await newcomer(name);
         assert.equal((await gateway.call(old.accessToken)).status, 200);
@@ -304,7 +317,7 @@ describe('keys', () => {
           answered += 1;
           return status;
         });
-        // Those who come while the new keys are on their way wait for them too.
+        // Requests that come while the new keys are fetched wait for them as well.
         await until(async () => {
           const stats = await gateway.envoy.stats('http.gateway.downstream_rq_active');
           const waiting = stats['http.gateway.downstream_rq_active'];
@@ -313,13 +326,13 @@ describe('keys', () => {
         hold.release();
         assert.deepEqual(await Promise.all(calls), [200, 200, 200, 200, 200]);
         repair();
-        // Not by the provider's count: the MCP server fetches these keys as well.
+        // The counter of the provider does not help: the MCP server fetches these keys as well.
         await gateway.expectCount(`key_refreshes.provider.${name}.outcome.ok`, 2);
         assert.equal((await gateway.call(old.accessToken)).status, 200);
       }));
   }
 
-  it('a flood of made-up key ids causes one refetch', () =>
+  it('a flood of unknown kids causes one fetch', () =>
     withGateway(async (gateway) => {
       const { accessToken } = await newcomer('okta');
       assert.equal((await gateway.call(accessToken)).status, 200);
@@ -332,7 +345,7 @@ describe('keys', () => {
       assert.equal(parts.okta.signIn.counts.keys, keys + 1);
     }));
 
-  it('four workers fetch once, and a flood of 10,000 unknown keys makes them do it once more', () =>
+  it('10,000 unknown kids cause one fetch at four workers', () =>
     withGateway(
       async (gateway) => {
         const { accessToken } = await newcomer('okta');
@@ -352,7 +365,7 @@ describe('keys', () => {
       { change: quick, concurrency: 4 },
     ));
 
-  it('a key that is withdrawn is not trusted any longer once the keys are fetched again', () =>
+  it('a withdrawn key is not accepted after the next fetch', () =>
     withGateway(async (gateway) => {
       const old = await newcomer('okta');
       assert.equal((await gateway.call(old.accessToken)).status, 200);
@@ -365,7 +378,7 @@ describe('keys', () => {
       assert.equal(answer.json.reason, 'unknown_key');
     }));
 
-  it('stay when a refresh fails', () =>
+  it('the JWKS stays if a fetch fails', () =>
     withGateway(async (gateway) => {
       const { accessToken } = await newcomer('entra');
       assert.equal((await gateway.call(accessToken)).status, 200);
@@ -391,7 +404,7 @@ describe('keys', () => {
     ],
   ];
   for (const [what, fault] of broken) {
-    it(`${what} in place of keys: 503, and all is well when the real ones come`, async () => {
+    it(`${what} in place of the JWKS gets 503 until the JWKS comes`, async () => {
       const repair = parts.entra.signIn.fail('keys', fault);
       await withGateway(async (gateway) => {
         const { accessToken } = await newcomer('entra');
@@ -413,7 +426,7 @@ describe('keys', () => {
     });
   }
 
-  it('a metadata document of another issuer is not believed', async () => {
+  it('a metadata document of another issuer is not used', async () => {
     const repair = parts.entra.signIn.fail(
       'discovery',
       answersJson({
@@ -431,7 +444,7 @@ describe('keys', () => {
     repair();
   });
 
-  it('endpoints on another host are not followed', async () => {
+  it('endpoints on another host are not used', async () => {
     const repair = parts.entra.signIn.fail(
       'discovery',
       answersJson({

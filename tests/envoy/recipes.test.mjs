@@ -1,5 +1,5 @@
-// Each folder of envoy-config/ runs as it is, filled in, and lets people in who come with an MCP client and nothing but its URL and
-// the client ID that was registered for it.
+// Recipes: each folder of envoy-config/ runs as it is, with its placeholders replaced, and serves users who have an MCP client,
+// its URL, and the client ID that was registered for it.
 
 import assert from 'node:assert/strict';
 import { readFileSync, readdirSync } from 'node:fs';
@@ -9,7 +9,7 @@ import { assertRefused, assertSoundAndSilent } from './parts/expect.mjs';
 import { ENTRA_PATH, filled, MCP_HOST, metadataPathOf, OKTA_PATH, startGateway, startParts } from './parts/gateway.mjs';
 
 const FOLDER = new URL('../../envoy-config/', import.meta.url);
-/** By recipe: the path for the users of each provider, and the options of `startParts`. */
+/** Recipes, with the path for the users of each provider and the options of `startParts`. */
 const RECIPES = {
   okta: { paths: { okta: '/mcp' } },
   'okta-xaa': { paths: { okta: '/mcp' } },
@@ -20,23 +20,23 @@ const RECIPES = {
 };
 const PEOPLE = { entra: 'alice@contoso.example', okta: 'bob@acme.example' };
 
-/** The scope that clients ask for. */
+/** Scope that clients request. */
 const scopeOf = (recipe, name, path) =>
   name === 'entra' ? `https://${MCP_HOST}${path}/mcp:read` : recipe === 'okta-xaa' ? 'openid' : 'mcp:read';
 
-/** The authorization server that clients are sent to. */
+/** Authorization server of the clients. */
 const serverOf = (parts, recipe, name) => (recipe === 'okta-xaa' ? parts.okta.org : parts[name].signIn);
 
-/** An application in front of the gateway, which has the agent's client ID and key. */
+/** Application in front of the gateway, with the client ID and the key of the agent. */
 const agent = ({ okta, proveAgent }) => ({ server: okta.org, clientId: okta.ids.agent, prove: proveAgent, sendsIdToken: true });
 
-/** A token of a user who has signed in without the gateway. */
+/** Token of a user who has signed in without the gateway. */
 async function tokenOf(parts, recipe, name) {
   if (name === 'entra') return (await parts.alice()).accessToken;
   return recipe === 'okta-xaa' ? parts.bobsIdToken() : (await parts.bob()).accessToken;
 }
 
-it('there is a test for each recipe', () => {
+it('each recipe has a test', () => {
   const folders = readdirSync(FOLDER, { withFileTypes: true }).filter((entry) => entry.isDirectory());
   assert.deepEqual(folders.map(({ name }) => name).sort(), Object.keys(RECIPES).sort());
 });
@@ -53,7 +53,7 @@ for (const [recipe, { paths, has }] of Object.entries(RECIPES)) {
     const placeholders = () =>
       Object.keys(parts.placeholders).filter((word) => text('envoy.yaml').includes(word));
 
-    it('names at its top every word that must be replaced, and its README explains each', () => {
+    it('the top of the file and its README name every placeholder', () => {
       const [top] = text('envoy.yaml').split('\nadmin:');
       const withoutFormats = text('envoy.yaml').replaceAll(/%[^%\n]*%/g, '');
       const shouting = new Set(withoutFormats.match(/\b[A-Z][A-Z0-9]*(_[A-Z0-9]+)+\b/g));
@@ -69,14 +69,14 @@ for (const [recipe, { paths, has }] of Object.entries(RECIPES)) {
       }
     });
 
-    it('is accepted by envoy --mode validate, text as it is, with nothing but the words replaced', async () => {
+    it('envoy --mode validate accepts the text with placeholders replaced', async () => {
       const config = filled(recipe, { ...parts.placeholders, ...parts.files, '/etc/envoy/onbehalf.wasm': MODULE });
       const { ok, output } = await validate(config, parts.env);
       assert.ok(ok, output);
     });
 
     for (const [name, path] of Object.entries(paths)) {
-      it(`signs users of ${name} in by an MCP client, and serves them`, async () => {
+      it(`users of ${name} sign in with an MCP client and are served`, async () => {
         const gateway = await startGateway(parts, { recipe });
         try {
           const client = { path, provider: parts[name], ...(recipe === 'okta-xaa' && agent(parts)) };
@@ -93,7 +93,7 @@ for (const [recipe, { paths, has }] of Object.entries(RECIPES)) {
       });
     }
 
-    it('publishes its metadata and refuses everybody else', async () => {
+    it('the gateway publishes its metadata and refuses other tokens', async () => {
       const gateway = await startGateway(parts, { recipe });
       try {
         for (const [name, path] of Object.entries(paths)) {
@@ -118,8 +118,8 @@ for (const [recipe, { paths, has }] of Object.entries(RECIPES)) {
       }
     });
 
-    it('does not talk to a server that is not the provider', async () => {
-      // A certificate of the right authority for another name.
+    it('the gateway trusts no server with a certificate of another name', async () => {
+      // The certificate is of the right authority, for another name.
       const impostor = await startGateway(parts, {
         recipe,
         change: (_filter, { static_resources: { clusters } }) => {

@@ -1,4 +1,4 @@
-// What is promised of a restart, and of a listener that is pushed: whose token is exchanged again, and what stays.
+// Restarts of Envoy and updates of a listener: tokens that are exchanged again, and tokens that stay.
 
 import assert from 'node:assert/strict';
 import { renameSync, writeFileSync } from 'node:fs';
@@ -13,7 +13,7 @@ let parts;
 before(async () => (parts = await startParts()));
 after(() => parts?.stop());
 
-/** How many exchanges and fetches of keys `act` costs at both providers. */
+/** Number of exchanges and of fetches of keys that `act` causes at both providers. */
 async function costOf(act) {
   const count = () => {
     const servers = [parts.entra, parts.okta];
@@ -25,14 +25,14 @@ async function costOf(act) {
   return count().map((now, index) => now - earlier[index]);
 }
 
-/** Some calls of each user; Envoy gives each connection to one of its workers. */
+/** Sends some requests of each user; Envoy assigns each connection to one of its workers. */
 async function callMuch(gateway, tokens, calls = 40) {
   for (let call = 0; call < calls; call += 1) {
     for (const token of tokens) assert.equal((await gateway.call(token)).status, 200, `call ${call}`);
   }
 }
 
-it('after a restart each user is exchanged for once more, whichever of four workers is called', async () => {
+it('a restart costs one exchange for each user at four workers', async () => {
   const tokens = (await Promise.all([parts.alice(), parts.bob()])).map(({ accessToken }) => accessToken);
   for (let start = 0; start < 2; start += 1) {
     const gateway = await startGateway(parts, { concurrency: 4 });
@@ -46,7 +46,7 @@ it('after a restart each user is exchanged for once more, whichever of four work
   }
 });
 
-it('a listener that is pushed takes keys and tokens over, at each of four workers', async () => {
+it('an updated listener keeps keys and tokens at four workers', async () => {
   const tokens = (await Promise.all([parts.alice(), parts.bob()])).map(({ accessToken }) => accessToken);
   const folder = scratchFolder();
   const file = join(folder, 'lds.json');
@@ -54,7 +54,7 @@ it('a listener that is pushed takes keys and tokens over, at each of four worker
   const push = (version) => {
     const resource = { '@type': 'type.googleapis.com/envoy.config.listener.v3.Listener', ...listener };
     writeFileSync(`${file}.new`, JSON.stringify({ version_info: version, resources: [resource] }));
-    // Envoy looks for a file that is moved into its place.
+    // Envoy watches for a file that is moved into place.
     renameSync(`${file}.new`, file);
   };
   let filter;
@@ -74,11 +74,11 @@ it('a listener that is pushed takes keys and tokens over, at each of four worker
     assert.equal(exchanges, 2);
     const configured = () => gateway.envoy.log.split(' is configured: ').length;
     const earlier = configured();
-    // Other options than before, and neither another secret nor another target.
+    // Other options than before, with the same secrets and targets.
     filter.longest_wait_seconds = 20;
     filter.open_paths = ['/healthz'];
     push('2');
-    // A worker for each of the four, and the main thread.
+    // Four workers and the main thread.
     await until(() => configured() >= earlier + 5, 'the next configuration is loaded');
     await until(async () => (await gateway.send({ path: '/healthz' })).text === 'ok\n', 'its open path is open');
     const cost = await costOf(() => callMuch(gateway, tokens));

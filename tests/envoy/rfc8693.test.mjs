@@ -1,4 +1,4 @@
-// A provider that does RFC 8693 and RFC 7523 as written: the profiles without anybody's habits, with client secrets.
+// A provider that follows RFC 8693 and RFC 7523: the profiles without deviations, with client secrets.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
@@ -86,7 +86,7 @@ for (const [profile, method] of [
       await parts?.stop();
     });
 
-    it('a user’s RFC 9068 token is exchanged, and the client proves itself as configured', async () => {
+    it('an RFC 9068 token is exchanged with the client authentication', async () => {
       const { accessToken } = await signIn(plain, 'carol');
       const seen = await gateway.whoami(accessToken);
       assert.deepEqual(seen, {
@@ -104,6 +104,6 @@ for (const [profile, method] of [
       assert.equal(request.parameters.includes('client_secret'), method === 'client_secret_post');
     });
 
-    it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));
+    it('the module never trapped, and no secret is visible', () => assertSoundAndSilent(gateway));
   });
 }

@@ -1,5 +1,5 @@
-// Signing in: what stops an MCP client at Entra and at Okta, and that the stand-ins here stop it as well. A stand-in that is more
-// lenient than the product hides that nobody can come in.
+// Sign-in: obstacles for an MCP client at Entra and at Okta, which the emulated providers here have as well. An emulation that
+// is more lenient than the product hides that no user can sign in.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
@@ -27,7 +27,7 @@ after(async () => {
   await parts?.stop();
 });
 
-/** GET or POST at a provider; the answer with its body as text, and redirects left alone. */
+/** Sends GET or POST to a provider, and returns the answer with its body as text. Redirects are not followed. */
 async function ask({ host }, url, form, type = 'application/x-www-form-urlencoded') {
   const target = host.reach(url);
   const response = await fetch(target.url, {
@@ -40,7 +40,7 @@ async function ask({ host }, url, form, type = 'application/x-www-form-urlencode
   return { status: response.status, text: await response.text(), location: location && new URL(location, url) };
 }
 
-/** The address that an MCP client sends a browser to, with `changes` of its parameters; `undefined` leaves one out. */
+/** URL to which an MCP client sends a browser, with `changes` of its parameters; `undefined` removes one. */
 function signInUrl(provider, changes) {
   const url = new URL(provider.signIn.urls.authorize);
   const parameters = {
@@ -57,18 +57,18 @@ function signInUrl(provider, changes) {
 }
 const authorize = (provider, changes) => ask(provider, signInUrl(provider, changes));
 
-/** The parameters that came back to the client. */
+/** Parameters that came back to the client. */
 function returned({ status, location, text }) {
   assert.equal(status, 303, text);
   assert.ok(location.href.startsWith(REDIRECT_URI), location.href);
   return Object.fromEntries(location.searchParams);
 }
 
-/** The form for the user's name. */
+/** Returns `true` if the answer is the form for the name of the user. */
 const isAsked = ({ status, location }) => status === 303 && location.pathname.includes('/login/');
 
 describe('an MCP client at Entra', () => {
-  it('is refused with the recipe as it was, whose scope is of an api:// URI', async (t) => {
+  it('a client is refused if the app has an api:// URI only', async (t) => {
     const own = await startParts({ entraAppIdUris: (clientId) => [`api://${clientId}`] });
     t.after(() => own.stop());
     const old = await startGateway(own, {
@@ -86,7 +86,7 @@ describe('an MCP client at Entra', () => {
     assert.deepEqual(own.entra.signIn.tokenRequests, []);
   });
 
-  it('is refused where only the metadata still has the api:// URI', async (t) => {
+  it('a client is refused if the metadata has an api:// URI', async (t) => {
     const old = await startGateway(parts, {
       recipe: 'entra',
       change: ({ resources: [resource] }) => {
@@ -97,7 +97,7 @@ describe('an MCP client at Entra', () => {
     await assert.rejects(old.signIn('alice@contoso.example', { provider: parts.entra }), /AADSTS500011: .*api:/);
   });
 
-  it('is refused where the metadata has the scope by its short name', async (t) => {
+  it('a client is refused if the metadata has the short scope', async (t) => {
     const short = await startGateway(parts, {
       recipe: 'entra',
       change: ({ resources: [resource] }) => delete resource.scopes_supported,
@@ -106,12 +106,12 @@ describe('an MCP client at Entra', () => {
     await assert.rejects(short.signIn('alice@contoso.example', { provider: parts.entra }), /AADSTS650053: .*'mcp:read'/);
   });
 
-  it('cannot register itself', async () => {
+  it('a client cannot register itself at Entra', async () => {
     const stranger = { path: ENTRA_PATH, provider: parts.entra, clientId: null };
     await assert.rejects(gateway.signIn('alice@contoso.example', stranger), /does not support dynamic client registration/);
   });
 
-  it('comes in with a registered client ID, and refreshes its token', async () => {
+  it('a client with a registered client ID signs in and refreshes its token', async () => {
     const { accessToken, refreshToken, whoami } = await gateway.signIn('alice@contoso.example', {
       path: ENTRA_PATH,
       provider: parts.entra,
@@ -131,7 +131,7 @@ describe('an MCP client at Entra', () => {
 });
 
 describe('an MCP client at Okta', () => {
-  it('may not register itself', async () => {
+  it('a client may not register itself at Okta', async () => {
     const stranger = { path: OKTA_PATH, provider: parts.okta, clientId: null };
     await assert.rejects(gateway.signIn('bob@acme.example', stranger), /rejected \(HTTP 403\): .*"E0000005"/);
   });
@@ -142,15 +142,15 @@ it('a client of a resource of two providers goes to the first only', async (t) =
   t.after(() => both.stop());
   const { json } = await both.send({ path: '/.well-known/oauth-protected-resource/mcp' });
   assert.deepEqual(json.authorization_servers, [parts.entra.signIn.issuer, parts.okta.signIn.issuer]);
-  // It has a client ID of Okta's, for which it is at the wrong place.
+  // The client has an ID of Okta, which Entra does not know.
   const bob = both.signIn('bob@acme.example', { provider: parts.okta });
   await assert.rejects(bob, /does not support dynamic client registration/);
 });
 
-describe('the stand-in of Entra', () => {
+describe('the emulated Entra', () => {
   const scopeOf = (identifier) => `${identifier}/mcp:read`;
 
-  it('takes a resource that names the app of the scopes, by any URI', async () => {
+  it('a resource that names the app of the scopes is accepted by any URI', async () => {
     for (const [resource, scope] of [
       [RESOURCE, scopeOf(RESOURCE)],
       [RESOURCE, `openid ${scopeOf(RESOURCE)} offline_access`],
@@ -164,7 +164,7 @@ describe('the stand-in of Entra', () => {
     }
   });
 
-  it('refuses any other resource, as the redirect says (AADSTS9010010)', async () => {
+  it('any other resource is refused in the redirect with AADSTS9010010', async () => {
     const other = `api://${parts.entra.ids.otherApi}`;
     for (const [resource, scope] of [
       ['https://mcp.example.com/mcp/', scopeOf(RESOURCE)],
@@ -181,7 +181,7 @@ describe('the stand-in of Entra', () => {
     }
   });
 
-  it('refuses scopes that name no app, an unknown one, or none of its own', async () => {
+  it('scopes of no app, of an unknown app or unknown to it are refused', async () => {
     for (const [scope, error, code] of [
       ['mcp:read', 'invalid_client', /^AADSTS650053: .*'mcp:read'.*00000003-0000-0000-c000-000000000000/],
       [`${RESOURCE}/mcp:admin`, 'invalid_client', /^AADSTS650053: .*'mcp:admin'/],
@@ -194,7 +194,7 @@ describe('the stand-in of Entra', () => {
     }
   });
 
-  it('shows a page without a scope, or for another redirect URI', async () => {
+  it('a missing scope or another redirect URI gets an error page', async () => {
     const scope = scopeOf(RESOURCE);
     for (const [changes, code] of [
       [{ scope: undefined, resource: RESOURCE }, /AADSTS900144: /],
@@ -209,13 +209,13 @@ describe('the stand-in of Entra', () => {
     }
   });
 
-  it('does not look at the port of a loopback address', async () => {
+  it('the port of a loopback redirect URI is ignored', async () => {
     for (const redirect_uri of [REDIRECT_URI, PORTLESS_REDIRECT_URI, 'http://127.0.0.1:1/oauth/callback']) {
       assert.ok(isAsked(await authorize(parts.entra, { scope: scopeOf(RESOURCE), resource: RESOURCE, redirect_uri })));
     }
   });
 
-  it('has one metadata document, without much that clients want there', async () => {
+  it('Entra has one metadata document, which lacks members', async () => {
     const { issuer, urls } = parts.entra.signIn;
     const path = new URL(issuer).pathname;
     const there = await ask(parts.entra, `${issuer}/.well-known/openid-configuration`);
@@ -247,8 +247,8 @@ describe('the stand-in of Entra', () => {
   });
 });
 
-describe('the stand-in of Okta', () => {
-  it('compares redirect URIs exactly, and shows a page for any other', async () => {
+describe('the emulated Okta', () => {
+  it('redirect URIs are compared exactly, and another gets an error page', async () => {
     assert.ok(isAsked(await authorize(parts.okta, { scope: 'mcp:read' })));
     for (const redirect_uri of [
       PORTLESS_REDIRECT_URI,
@@ -262,14 +262,14 @@ describe('the stand-in of Okta', () => {
     }
   });
 
-  it('does not look at the resource, at either endpoint', async () => {
+  it('the resource parameter is ignored at both endpoints', async () => {
     for (const resource of [RESOURCE, 'https://other.example/mcp', 'no URI at all']) {
       const { accessToken } = await signIn(parts.okta, 'bob@acme.example', { resource });
       assert.equal((await gateway.call(accessToken, {}, { path: OKTA_PATH })).status, 200);
     }
   });
 
-  it('refuses to register a client for whoever is no administrator', async () => {
+  it('the registration of a client needs an administrator', async () => {
     const url = `https://${parts.okta.host.name}/oauth2/v1/clients`;
     const { status, text } = await ask(parts.okta, url, '{"redirect_uris":["http://127.0.0.1/"]}', 'application/json');
     const { errorId, ...body } = JSON.parse(text);
@@ -283,7 +283,7 @@ describe('the stand-in of Okta', () => {
     });
   });
 
-  it('has its metadata at three places, with the scopes that are published', async () => {
+  it('Okta has metadata at three paths, with the published scopes', async () => {
     for (const [server, path] of [
       [parts.okta.signIn, '/oauth2/default'],
       [parts.okta.org, ''],
@@ -310,7 +310,7 @@ describe('the stand-in of Okta', () => {
   });
 });
 
-it('the script that signs in for other tests sends what the client sends', async () => {
+it('the sign-in script of other tests sends what the client sends', async () => {
   for (const [provider, path] of [
     [parts.entra, ENTRA_PATH],
     [parts.okta, OKTA_PATH],
@@ -321,7 +321,7 @@ it('the script that signs in for other tests sends what the client sends', async
     const [ofClient, forTokens] = [server.signIns.at(-1), server.tokenRequests.at(-1)];
     await signIn(provider, 'somebody@example.com', { resource });
     const [ofScript, forTheirs] = [server.signIns.at(-1), server.tokenRequests.at(-1)];
-    // For a refresh token, which no test needs from a script.
+    // The client requests a refresh token, which no test needs from the script.
     const { prompt, ...expected } = { ...ofClient, scope: ofClient.scope.replace(' offline_access', '') };
     assert.equal(prompt, 'consent');
     assert.deepEqual(Object.keys(ofScript).sort(), Object.keys(expected).sort());
@@ -333,7 +333,7 @@ it('the script that signs in for other tests sends what the client sends', async
   }
 });
 
-it('neither sends its issuer back with a code', async () => {
+it('neither provider returns iss with a code', async () => {
   for (const [provider, scope] of [
     [parts.entra, `${RESOURCE}/mcp:read`],
     [parts.okta, 'mcp:read'],

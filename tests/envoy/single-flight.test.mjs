@@ -1,4 +1,4 @@
-// Many who want the same thing at the same time cause one call, and it outlives whoever asked first.
+// Single flight: concurrent requests for the same token or keys cause one callout, which survives the request that started it.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
@@ -32,7 +32,7 @@ after(async () => {
 
 for (const name of ['entra', 'okta']) {
   describe(`${CROWD} first requests of one user of ${name} at once`, () => {
-    it('cause one exchange, and all are served', async () => {
+    it('concurrent first requests cause one exchange', async () => {
       const { accessToken } = await newcomer(name);
       const { length } = parts[name].forMcp.exchanges;
       const hold = gate();
@@ -47,7 +47,7 @@ for (const name of ['entra', 'okta']) {
       assert.equal(parts[name].forMcp.exchanges.length, length + 1);
     });
 
-    it('cause one exchange also when the one who came first leaves', async () => {
+    it('concurrent first requests cause one exchange if the first one leaves', async () => {
       const { accessToken } = await newcomer(name);
       const { length } = parts[name].forMcp.exchanges;
       const hold = gate();
@@ -70,7 +70,7 @@ for (const name of ['entra', 'okta']) {
       assert.equal(parts[name].forMcp.exchanges.length, length + 1);
     });
 
-    it('are all refused together when the exchange fails', async () => {
+    it('concurrent first requests are all refused if the exchange fails', async () => {
       const { accessToken } = await newcomer(name);
       const hold = gate();
       const refusal = refusesWith('invalid_grant');
@@ -88,7 +88,7 @@ for (const name of ['entra', 'okta']) {
   });
 }
 
-it('different users do not wait for one another', async () => {
+it('different users do not wait for each other', async () => {
   const slow = await newcomer('entra');
   const quick = await newcomer('okta');
   const hold = gate();
@@ -101,12 +101,12 @@ it('different users do not wait for one another', async () => {
   repair();
 });
 
-it('a token that is in use is followed by the next one, while nobody waits', async () => {
+it('a token in use is renewed while no request waits', async () => {
   const { accessToken } = await newcomer('entra');
   const { forMcp } = parts.entra;
   const { length } = forMcp.exchanges;
   const seen = parts.mcp.tokens.size;
-  // Shorter than that of the token that was handed in, or the next one would be good for no longer.
+  // The issued token expires before the subject token: otherwise the next one would not last longer.
   forMcp.accessTokenSeconds = 600;
   forMcp.settings.refreshIn = 1;
   const hold = gate();
@@ -118,7 +118,7 @@ it('a token that is in use is followed by the next one, while nobody waits', asy
       assert.equal((await gateway.call(accessToken)).status, 200);
       return hold.waiting() > 0;
     }, 'the next token is asked for');
-    // However many come meanwhile, they go on with the first.
+    // Requests that come meanwhile use the first token.
     const crowd = await Promise.all(Array.from({ length: CROWD }, () => gateway.call(accessToken)));
     assert.deepEqual([...new Set(crowd.map(({ status }) => status))], [200]);
     assert.deepEqual([hold.waiting(), parts.mcp.tokens.size], [1, seen + 1]);
@@ -137,7 +137,7 @@ it('a token that is in use is followed by the next one, while nobody waits', asy
   }
 });
 
-it('the last 28 seconds of a token cost one exchange, however often it is used', async () => {
+it('the last 28 seconds of a token cost one exchange', async () => {
   const { signIn: server, forMcp } = parts.okta;
   server.accessTokenSeconds = 28;
   const { accessToken } = await newcomer('okta');
@@ -172,7 +172,7 @@ it('an exchange whose only request has left still fills the cache', async () => 
   assert.equal(parts.okta.forMcp.exchanges.length, length + 1);
 });
 
-it('with four workers there is one exchange all the same, and the token is nowhere to be seen', async () => {
+it('concurrent first requests at four workers cause one exchange', async () => {
   const four = await startGateway(parts, { concurrency: 4 });
   try {
     const { accessToken } = await newcomer('entra');
@@ -187,7 +187,7 @@ it('with four workers there is one exchange all the same, and the token is nowhe
     assert.deepEqual([...new Set(answers.map(({ status }) => status))], [200]);
     assert.equal(hold.waiting(), 1);
     assert.equal(parts.entra.forMcp.exchanges.length - length, 1);
-    // Which connection a worker has is not ours to say: so many reach each of them.
+    // Envoy assigns connections to workers: this many requests reach each of them.
     const later = await Promise.all(Array.from({ length: CROWD }, () => four.call(accessToken)));
     assert.deepEqual([...new Set(later.map(({ status }) => status))], [200]);
     assert.equal(parts.entra.forMcp.exchanges.length - length, 1);
@@ -197,4 +197,4 @@ it('with four workers there is one exchange all the same, and the token is nowhe
   }
 });
 
-it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));
+it('the module never trapped, and no secret is visible', () => assertSoundAndSilent(gateway));

@@ -1,7 +1,8 @@
-// A long load on several Envoy workers, first with providers that are well and then with ones that fail and pause, while clients
-// leave, and with bursts of many who wait at once: says what came of it, and writes target/bench/soak.json. `node bench/bench.mjs` takes the figures over.
+// Soak test: a long load on several workers of Envoy, first with healthy providers and then with providers that fail and pause,
+// while clients leave, and with bursts of waiting requests. It prints the outcome, and writes target/bench/soak.json, which
+// `node bench/bench.mjs` reads.
 //
-//   SOAK_WORKERS (8)  SOAK_USERS (200)  SOAK_RESOURCES (5)  SOAK_REQUESTS (100000)  SOAK_SEED  ONBEHALF_WASM  ENVOY
+// SOAK_WORKERS (8)  SOAK_USERS (200)  SOAK_RESOURCES (5)  SOAK_REQUESTS (100000)  SOAK_SEED  ONBEHALF_WASM  ENVOY
 
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';

@@ -1,5 +1,5 @@
-// Tokens of the caller's outside of `authorization`, which Envoy's own filters and other proxies in front put into fields and
-// cookies: they reach no upstream.
+// Copies of the caller's token outside `authorization`, which filters of Envoy and other proxies put into fields and cookies:
+// none reaches an upstream.
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
@@ -52,7 +52,7 @@ after(async () => {
   await parts?.stop();
 });
 
-/** Envoy's oauth2 filter for a web application, which a request with `x-direct` passes by. */
+/** Envoy's oauth2 filter for a web application; a request with `x-direct` bypasses it. */
 function oauth2({ cookie_names, ...more }) {
   const { urls } = parts.okta.signIn;
   return {
@@ -61,7 +61,7 @@ function oauth2({ cookie_names, ...more }) {
       '@type': `${TYPE}.oauth2.v3.OAuth2`,
       config: {
         token_endpoint: { cluster: 'okta', uri: urls.token, timeout: '5s' },
-        // Whoever is asked for consent gets a refresh token.
+        // A user who is asked for consent gets a refresh token.
         authorization_endpoint: `${urls.authorize}?prompt=consent`,
         redirect_uri: CALLBACK,
         redirect_path_matcher: { path: { exact: '/callback' } },
@@ -78,7 +78,7 @@ function oauth2({ cookie_names, ...more }) {
   };
 }
 
-/** Envoy's jwt_authn filter, which tells those behind it what is in the token. */
+/** Envoy's jwt_authn filter, which forwards the claims of the token to the filters behind it. */
 function jwtAuthn() {
   const { issuer, urls } = parts.okta.signIn;
   return {
@@ -115,7 +115,7 @@ function start(front, exposes) {
   });
 }
 
-/** The one request that arrives when the other is sent, which is answered with 200. */
+/** Sends a request, asserts that it gets 200, and returns the one request that reaches the upstream. */
 async function arrival(act) {
   const { length } = recorder.requests;
   const answer = await act();
@@ -124,7 +124,7 @@ async function arrival(act) {
   return recorder.requests.at(-1);
 }
 
-/** It arrived with a token for the upstream (or none), and nowhere with a part of these. */
+/** Asserts that the request has a token for the upstream (or none), and nowhere a part of these tokens. */
 function assertFree(arrived, tokens, { open = false } = {}) {
   const authorization = arrived.all('authorization');
   assert.equal(authorization.length, open ? 0 : 1);
@@ -135,13 +135,13 @@ function assertFree(arrived, tokens, { open = false } = {}) {
     for (const [name, value] of [...arrived.fields, ['body', arrived.body]]) {
       const text = decodeURIComponent(decodeURIComponent(value));
       assert.ok(!text.includes(secret), `a token goes on in ${name}`);
-      // jwt_authn tells the claims, without the signature that makes them a token.
+      // jwt_authn forwards the claims without the signature.
       if (name !== 'x-jwt-payload') assert.ok(!text.includes(payload ?? secret), `claims go on in ${name}`);
     }
   }
 }
 
-/** The same request over either protocol. */
+/** Sends one request over either protocol. */
 const PROTOCOLS = {
   'HTTP/1.1': (gateway, path, headers) => gateway.send({ method: 'POST', path, body: '{}', headers }),
   'HTTP/2': (gateway, path, headers) => send2({ ...gateway.target, path, headers }),
@@ -176,7 +176,7 @@ for (const [what, more] of Object.entries({
 
     for (const [protocol, post] of Object.entries(PROTOCOLS)) {
       for (const [when, path] of [['that waits', '/mcp'], ['from the cache', '/mcp'], ['on an open path', OPEN]]) {
-        it(`none of them goes on over ${protocol}, with a request ${when}`, async () => {
+        it(`a cookie with a token is removed over ${protocol} of a request ${when}`, async () => {
           if (when === 'that waits') jar = await signInByBrowser(gateway, `web-${protocol.length}-${what.length}@acme.example`);
           const { length } = parts.okta.forMcp.exchanges;
           const arrived = await arrival(() => post(gateway, path, { cookie: cookies() }));
@@ -189,11 +189,11 @@ for (const [what, more] of Object.entries({
       }
     }
 
-    it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));
+    it('the module never trapped, and no secret is visible', () => assertSoundAndSilent(gateway));
   });
 }
 
-/** A user at the web application: the cookies that the browser has of the gateway then. */
+/** Signs a user in at the web application, and returns the cookies of the browser for the gateway. */
 async function signInByBrowser(gateway, username) {
   const jar = new Map();
   const visit = async (path) => {
@@ -210,14 +210,14 @@ async function signInByBrowser(gateway, username) {
   const back = await playUser(parts.okta.host, first.headers.location, username, undefined, CALLBACK);
   const done = await visit(`/callback?${back}`);
   assert.equal(done.status, 302, done.text);
-  // This answer is the one that may have them.
+  // This answer may contain the tokens.
   for (const text of answers) if (text.includes('OauthHMAC=')) answers.delete(text);
   return jar;
 }
 
-describe('fields and cookies with a token of the caller’s, wherever it stands in them', () => {
+describe('fields and cookies that contain a token of the caller', () => {
   let gateway;
-  /** A token in the path or the host, which Envoy writes into its access log. */
+  /** Tokens in the path or the host, which Envoy writes into its access log. */
   const shown = [];
   before(async () => {
     gateway = await start([jwtAuthn()], shown);
@@ -231,7 +231,7 @@ describe('fields and cookies with a token of the caller’s, wherever it stands 
     return `${head}.${claims}.${randomBytes(64).toString('base64url')}`;
   };
 
-  /** Fields that stay here, by what is in them or by their name. */
+  /** Fields that are removed, by their value or by their name. */
   const copies = (token, idToken) => ({
     'x-authorization': `Bearer ${token}`,
     'x-original-authorization': `bearer ${token}`,
@@ -288,7 +288,7 @@ describe('fields and cookies with a token of the caller’s, wherever it stands 
       assert.deepEqual(arrived.cookies, ['a=1', `theirs=${theirs}`, 'b=2']);
     };
 
-    it(`none goes on over ${protocol} with a request that waits`, async () => {
+    it(`copies of a token are removed over ${protocol} from a waiting request`, async () => {
       ({ accessToken: token, idToken } = await signIn(parts.okta, `copies${protocol.length}@acme.example`, { idToken: true }));
       const hold = gate();
       const repair = parts.okta.forMcp.fail('token', hold.behave);
@@ -306,18 +306,18 @@ describe('fields and cookies with a token of the caller’s, wherever it stands 
       }
     });
 
-    it(`none goes on over ${protocol} with a request from the cache`, async () => {
+    it(`copies of a token are removed over ${protocol} from a cached request`, async () => {
       assertOnlyHarmless(await arrival(() => post(gateway, '/mcp', all())));
     });
 
-    it(`none goes on over ${protocol} on an open path`, async () => {
+    it(`copies of a token are removed over ${protocol} on an open path`, async () => {
       assertOnlyHarmless(await arrival(() => post(gateway, OPEN, all())), { open: true });
     });
 
-    it(`none goes on over ${protocol} without a token in authorization`, async () => {
+    it(`tokens are removed over ${protocol} without one in authorization`, async () => {
       const { 'x-signature': _, ...whole } = copies(token, idToken);
       const names = Object.keys(whole);
-      // A request with many more is not read to its end.
+      // A request with many more fields is refused before they are all read.
       while (names.length > 0) {
         const some = Object.fromEntries(names.splice(0, 4).map((name) => [name, whole[name]]));
         const headers = { 'x-direct': 'yes', ...some, ...harmless, cookie: cookieOf(token, idToken) };
@@ -325,7 +325,7 @@ describe('fields and cookies with a token of the caller’s, wherever it stands 
       }
     });
 
-    it(`each field goes over ${protocol} without the others, too`, async () => {
+    it(`each field with a token is removed over ${protocol} by itself`, async () => {
       for (const [name, value] of Object.entries(copies(token, idToken))) {
         const headers = { authorization: `Bearer ${token}`, [name]: value };
         const arrived = await arrival(() => post(gateway, '/mcp', headers));
@@ -334,7 +334,7 @@ describe('fields and cookies with a token of the caller’s, wherever it stands 
       }
     });
 
-    it(`the payload that jwt_authn forwards goes on over ${protocol}`, async () => {
+    it(`the payload of jwt_authn is forwarded over ${protocol}`, async () => {
       const arrived = await arrival(() => post(gateway, '/mcp', { authorization: `Bearer ${token}` }));
       const [payload] = arrived.all('x-jwt-payload');
       assert.deepEqual(JSON.parse(Buffer.from(payload, 'base64url')), decodeJwt(token));
@@ -342,7 +342,7 @@ describe('fields and cookies with a token of the caller’s, wherever it stands 
     });
   }
 
-  it('cookies in several lines are read as one', async () => {
+  it('cookies in several fields are read as one', async () => {
     const { accessToken, idToken } = await signIn(parts.okta, 'lines@acme.example', { idToken: true });
     const headers = ['authorization', `Bearer ${accessToken}`, 'cookie', `a=1; t=${accessToken}`, 'Cookie', 'IdToken=x', 'COOKIE', `b=2; i=${idToken}`];
     const arrived = await arrival(() => gateway.send({ headers }));
@@ -352,7 +352,7 @@ describe('fields and cookies with a token of the caller’s, wherever it stands 
     assert.deepEqual(none.all('cookie'), []);
   });
 
-  it('the token where it cannot be taken away is one too many', async () => {
+  it('a token in the path, the host or x-forwarded-for gets 400', async () => {
     const { accessToken } = await signIn(parts.okta, 'shown@acme.example');
     shown.push(accessToken);
     const { length } = recorder.requests;
@@ -362,7 +362,7 @@ describe('fields and cookies with a token of the caller’s, wherever it stands 
       { path: `/mcp/${accessToken}/y` },
       { path: `${OPEN}?x=${accessToken.replaceAll('.', '%2E')}` },
       { path: OPEN, host: accessToken },
-      // Envoy appends to it where the client is.
+      // Envoy appends the address of the client to this field.
       { more: { 'x-forwarded-for': accessToken } },
       { path: OPEN, more: { 'x-forwarded-for': accessToken } },
     ]) {
@@ -373,5 +373,5 @@ describe('fields and cookies with a token of the caller’s, wherever it stands 
     assert.equal(recorder.requests.length, length);
   });
 
-  it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));
+  it('the module never trapped, and no secret is visible', () => assertSoundAndSilent(gateway));
 });

@@ -1,5 +1,5 @@
-// Fields in a request's trailers, which a server may merge with its header (RFC 9110 section 6.5.1); and a body or trailers that
-// are there before the request may go on.
+// Trailers of a request, which a server may merge with its header (RFC 9110 section 6.5.1), and bodies and trailers that arrive
+// before the request is forwarded.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
@@ -35,13 +35,13 @@ function configure(filter, bootstrap) {
   putBehind(bootstrap, recorder);
   const [manager] = bootstrap.static_resources.listeners[0].filter_chains[0].filters;
   manager.typed_config.http_protocol_options = { enable_trailers: true };
-  // Names that a server of CGI takes for others get this far.
+  // CGI servers read these names as others; Envoy lets them pass here.
   manager.typed_config.common_http_protocol_options.headers_with_underscores_action = 'ALLOW';
 }
 
 const HARMLESS = { 'grpc-status': '0', 'x-checksum': 'abc' };
 
-/** Fields that no upstream may get, each in the case that only HTTP/1.1 can send. */
+/** Fields that no upstream may get, in a case that only HTTP/1.1 can send. */
 const hostile = (token) => ({
   Authorization: `Bearer ${token}`,
   Cookie: `BearerToken=${token}`,
@@ -60,7 +60,7 @@ const hostile = (token) => ({
 
 const lower = (fields) => Object.fromEntries(Object.entries(fields).map(([name, value]) => [name.toLowerCase(), value]));
 
-/** A POST with a body and these trailers; `{status}`. */
+/** Sends a POST with a body and these trailers; `{status}`. */
 const WAYS = {
   'HTTP/2': (gateway, path, token, trailers) =>
     send2({
@@ -79,14 +79,17 @@ const WAYS = {
   },
 };
 
-/** Requests that arrive meanwhile. */
+/** Runs `act`, and returns the requests that reach the upstream meanwhile. */
 async function arrivals(act) {
   const { length } = recorder.requests;
   await act();
   return recorder.requests.slice(length);
 }
 
-/** Sends a request whose exchange takes until it has been seen that nothing of it arrives; the request is served then. */
+/**
+ * Sends a request whose exchange is held until the test has seen that the upstream gets nothing of it; then the request is
+ * served.
+ */
 async function heldMeanwhile(gateway, send) {
   const { length } = recorder.requests;
   const hold = gate();
@@ -104,7 +107,7 @@ async function heldMeanwhile(gateway, send) {
   }
 }
 
-/** It arrived whole, with its harmless trailers and no other, and with a token of the upstream's own or with none. */
+/** Asserts that the request is whole, with its harmless trailers and no other, and with a token for the upstream or none. */
 function assertClean([arrived, ...others], token, { open = false } = {}) {
   assert.ok(arrived && others.length === 0, 'one request arrives');
   const trailers = Object.fromEntries(arrived.trailers);
@@ -145,7 +148,7 @@ describe('trailers of a request', () => {
       assertClean(arrived.map(once), token, { open: true });
     });
 
-    it(`trailers let nobody in over ${way}`, async () => {
+    it(`a token in trailers is not read over ${way}`, async () => {
       const token = await newcomer();
       const forged = `${token.slice(0, -12)}AAAAAAAAAAAA`;
       const arrived = await arrivals(async () => {
@@ -156,10 +159,10 @@ describe('trailers of a request', () => {
     });
   }
 
-  it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));
+  it('the module never trapped, and no secret is visible', () => assertSoundAndSilent(gateway));
 });
 
-/** A repeated trailer counts once. */
+/** Reduces a repeated trailer to one. */
 function once(arrived) {
   const { trailers } = arrived;
   for (const [name, value] of trailers) assert.ok(value.split(',').every((one) => one.trim() === HARMLESS[name]), name);
@@ -167,7 +170,7 @@ function once(arrived) {
   return arrived;
 }
 
-describe('with allow_on_headers_stop_iteration, by which Envoy does not hold back what follows a header', () => {
+describe('allow_on_headers_stop_iteration, with which Envoy does not hold bodies and trailers', () => {
   let gateway;
   const keys = gate();
   before(async () => {
@@ -181,7 +184,7 @@ describe('with allow_on_headers_stop_iteration, by which Envoy does not hold bac
   });
   after(() => gateway?.stop());
 
-  it('a body lets nobody in who waits for keys and is refused then', async () => {
+  it('a body of a waiting request that is refused is not forwarded', async () => {
     const { accessToken } = await parts.bob();
     const forged = `${accessToken.slice(0, -12)}AAAAAAAAAAAA`;
     const arrived = await arrivals(async () => {
@@ -199,7 +202,7 @@ describe('with allow_on_headers_stop_iteration, by which Envoy does not hold bac
 
   for (const [way, post] of Object.entries(WAYS)) {
     for (const [what, trailers] of [['a body', {}], ['a body with trailers', HARMLESS]]) {
-      it(`${what} takes no waiting request along over ${way}`, async () => {
+      it(`${what} of a waiting request waits over ${way}`, async () => {
         const token = await newcomer();
         const arrived = await arrivals(() => heldMeanwhile(gateway, () => post(gateway, '/mcp', token, trailers)));
         const [{ body, text }] = arrived;
@@ -209,5 +212,5 @@ describe('with allow_on_headers_stop_iteration, by which Envoy does not hold bac
     }
   }
 
-  it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));
+  it('the module never trapped, and no secret is visible', () => assertSoundAndSilent(gateway));
 });

@@ -1,4 +1,4 @@
-// Tokens that are validated and not exchanged: removed, or forwarded where a resource says so.
+// Tokens that are validated and not exchanged: removed, or forwarded if the resource is configured so.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
@@ -10,7 +10,7 @@ let parts;
 let bob;
 before(async () => {
   parts = await startParts();
-  // The server behind here takes what users come with.
+  // This server accepts the tokens of the callers.
   const { host, signIn } = parts.okta;
   const { url, headers } = host.reach(signIn.urls.keys);
   await parts.mcp.stop();
@@ -19,7 +19,7 @@ before(async () => {
 });
 after(() => parts?.stop());
 
-/** The second recipe's users of Okta, of whom nothing is exchanged. */
+/** Starts a gateway that does not exchange the tokens of Okta. */
 const unexchanged = (exchange) =>
   startGateway(parts, {
     change: ({ identity_providers: { okta }, resources }) => {
@@ -38,14 +38,14 @@ for (const [how, exchange] of Object.entries({ removed: {}, forwarded: { token: 
     });
     after(() => gateway?.stop());
 
-    it('what the upstream gets is what the operator wants', async () => {
+    it('the upstream gets the token only if the resource forwards it', async () => {
       const answer = await gateway.call(bob.accessToken, { dpop: 'x', 'x-onbehalf-user': 'mallory' });
       const arrived = parts.mcp.requests.at(-1);
       assert.ok(!arrived.headerNames.includes('dpop') && !arrived.headerNames.includes('x-onbehalf-user'));
       assert.equal(arrived.headerNames.includes('authorization'), how === 'forwarded');
-      // A server that wants a token refuses the request by itself.
+      // The server refuses a request without a token.
       assert.equal(answer.status, how === 'forwarded' ? 200 : 401, answer.text);
-      // What it wants then is nothing that the client should follow.
+      // The client must not get the challenge of the server.
       assert.equal(answer.headers['www-authenticate'], undefined);
       if (how === 'forwarded') {
         const seen = await gateway.whoami(bob.accessToken);
@@ -55,17 +55,17 @@ for (const [how, exchange] of Object.entries({ removed: {}, forwarded: { token: 
       assert.equal(parts.okta.forMcp.exchanges.length, 0);
     });
 
-    it('whose token goes on or stays here is in the log', () => {
+    it('the log names the caller', () => {
       const line = /event=forwarded resource=\S+ provider=okta issuer=\S+ subject=bob@acme\.example /;
       assert.match(gateway.envoy.log, line);
     });
 
-    it('the log warns where a token goes on, and only there', () => {
+    it('the log warns only if a token is forwarded', () => {
       const warning = /resources\[0\]\.exchange\.okta\.token: the callers' own tokens reach the upstream/;
       assert.equal(warning.test(gateway.envoy.log), how === 'forwarded');
     });
 
-    it('a token that is not valid gets no further than here', async () => {
+    it('a token that is not valid gets 401', async () => {
       const scope = 'mcp:read';
       await assertRefused(
         gateway,
@@ -79,14 +79,14 @@ for (const [how, exchange] of Object.entries({ removed: {}, forwarded: { token: 
       );
     });
 
-    it('users of the other provider are exchanged for as before', async () => {
+    it('tokens of the other provider are exchanged', async () => {
       const alice = await parts.alice();
       const before = parts.entra.forMcp.exchanges.length;
       await gateway.call(alice.accessToken);
       assert.equal(parts.entra.forMcp.exchanges.length, before + 1);
     });
 
-    it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));
+    it('the module never trapped, and no secret is visible', () => assertSoundAndSilent(gateway));
   });
 }
 

@@ -1,4 +1,4 @@
-// Upstreams that reject the token that was exchanged for them.
+// Upstreams that reject the exchanged token.
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
@@ -6,6 +6,7 @@ import { assertSoundAndSilent, challengeOf } from './parts/expect.mjs';
 import { refusesWith } from './parts/faults.mjs';
 import { METADATA_URL, startGateway, startParts } from './parts/gateway.mjs';
 import { signIn } from './parts/login.mjs';
+import { assertReached, reach } from './parts/refusals.mjs';
 
 const CLAIMS = '{"access_token":{"acrs":{"essential":true,"value":"c1"}}}';
 const ELSEWHERE = 'Bearer resource_metadata="https://elsewhere.example/x", scope="theirs", error="invalid_token"';
@@ -29,7 +30,7 @@ after(async () => {
   await parts?.stop();
 });
 
-/** How many exchanges, with which `claims`, `act` costs. */
+/** Returns the parameter `claims` of each exchange that `act` causes. */
 async function exchangesOf(act, name = 'entra') {
   const { length } = parts[name].forMcp.exchanges;
   await act();
@@ -45,7 +46,7 @@ async function rejecting(answer, act) {
   }
 }
 
-/** A 401 with these headers, for those of whom `whom` holds. */
+/** Answers 401 with these headers to requests for which `whom` holds. */
 const unauthorized =
   (headers, whom = () => true) =>
   (response, claims) => {
@@ -54,7 +55,17 @@ const unauthorized =
     return true;
   };
 
+/** A predicate for `unauthorized` that holds for the first token that the upstream gets, and for no other. */
+function firstToken() {
+  let first;
+  return ({ token }) => {
+    first ??= token;
+    return token === first;
+  };
+}
+
 function assertIs(answer, status, reason) {
+  reach(reason);
   assert.equal(answer.status, status, answer.text);
   assert.equal(answer.json.reason, reason);
   assert.equal(answer.headers['content-type'], 'application/json');
@@ -66,18 +77,13 @@ function assertIs(answer, status, reason) {
 describe('an upstream that rejects a token', () => {
   for (const name of ['entra', 'okta']) {
     for (const [what, headers] of [
-      ['as it should', { 'www-authenticate': ELSEWHERE }],
-      ['without saying why', { 'content-type': 'text/plain', 'mcp-session-id': 'theirs' }],
+      ['with a challenge', { 'www-authenticate': ELSEWHERE }],
+      ['without a challenge', { 'content-type': 'text/plain', 'mcp-session-id': 'theirs' }],
     ]) {
-      it(`${name}: once, ${what}: the next request is served with another`, async () => {
+      it(`${name}: a rejection ${what} gets 503, and the next request 200`, async () => {
         const token = await newcomer(name);
         assert.equal((await gateway.call(token)).status, 200);
-        const rejected = new Set();
-        const first = ({ token: exchanged }) => {
-          if (rejected.size === 0) rejected.add(exchanged);
-          return rejected.has(exchanged);
-        };
-        await rejecting(unauthorized(headers, first), async () => {
+        await rejecting(unauthorized(headers, firstToken()), async () => {
           const exchanges = await exchangesOf(async () => {
             assertIs(await gateway.call(token), 503, 'upstream_rejected_token');
             for (let round = 0; round < 3; round += 1) assert.equal((await gateway.call(token)).status, 200);
@@ -88,18 +94,13 @@ describe('an upstream that rejects a token', () => {
     }
   }
 
-  it('once, where four workers have the token: one 503, one exchange', async () => {
+  it('one rejection at four workers costs one 503 and one exchange', async () => {
     const four = await startGateway(parts, { concurrency: 4 });
     try {
       const token = await newcomer();
-      // A new connection each: every worker gets some.
+      // Each request has a new connection, so every worker gets some.
       for (let call = 0; call < 60; call += 1) assert.equal((await four.call(token)).status, 200);
-      const rejected = new Set();
-      const first = ({ token: exchanged }) => {
-        if (rejected.size === 0) rejected.add(exchanged);
-        return rejected.has(exchanged);
-      };
-      await rejecting(unauthorized({ 'www-authenticate': ELSEWHERE }, first), async () => {
+      await rejecting(unauthorized({ 'www-authenticate': ELSEWHERE }, firstToken()), async () => {
         const exchanges = await exchangesOf(async () => {
           assertIs(await four.call(token), 503, 'upstream_rejected_token');
           for (let call = 0; call < 60; call += 1) assert.equal((await four.call(token)).status, 200, `call ${call}`);
@@ -111,7 +112,7 @@ describe('an upstream that rejects a token', () => {
     }
   });
 
-  it('in answer to the very first request, which had to wait for the token', async () => {
+  it('a rejection of the first request, which waited, gets 503', async () => {
     const token = await newcomer();
     await rejecting(unauthorized({ 'www-authenticate': ELSEWHERE }), async () => {
       assertIs(await gateway.call(token), 503, 'upstream_rejected_token');
@@ -119,7 +120,7 @@ describe('an upstream that rejects a token', () => {
     assert.deepEqual(await exchangesOf(async () => assert.equal((await gateway.call(token)).status, 200)), [undefined]);
   });
 
-  it('always: one exchange in a minute, whoever is at fault', async () => {
+  it('an upstream that rejects all tokens costs one exchange in a minute', async () => {
     const token = await newcomer();
     await rejecting(unauthorized({ 'www-authenticate': ELSEWHERE }), async () => {
       const exchanges = await exchangesOf(async () => {
@@ -133,15 +134,10 @@ describe('an upstream that rejects a token', () => {
     assert.deepEqual(await exchangesOf(async () => assert.equal((await gateway.call(token)).status, 200)), []);
   });
 
-  it('of many requests at once: one exchange, and whoever comes again is served', async () => {
+  it('a rejection of concurrent requests costs one exchange', async () => {
     const token = await newcomer();
     assert.equal((await gateway.call(token)).status, 200);
-    const rejected = new Set();
-    const first = ({ token: exchanged }) => {
-      if (rejected.size === 0) rejected.add(exchanged);
-      return rejected.has(exchanged);
-    };
-    await rejecting(unauthorized({ 'www-authenticate': ELSEWHERE }, first), async () => {
+    await rejecting(unauthorized({ 'www-authenticate': ELSEWHERE }, firstToken()), async () => {
       const exchanges = await exchangesOf(async () => {
         const answers = await Promise.all(Array.from({ length: 40 }, () => gateway.call(token)));
         assert.ok(answers.some(({ status }) => status === 503));
@@ -154,7 +150,7 @@ describe('an upstream that rejects a token', () => {
     });
   });
 
-  it('with a body that is long or never ends, or to a HEAD: the client gets its answer all the same', async () => {
+  it('a rejection with a long or endless body, or to a HEAD, gets 503', async () => {
     const bodies = [
       (response) => response.end('x'.repeat(3_000_000)),
       (response) => response.write('of the upstream'),
@@ -179,10 +175,10 @@ describe('an upstream that rejects a token', () => {
   });
 });
 
-describe('an upstream that wants claims', () => {
+describe('an upstream that requires claims', () => {
   const lacks = ({ acrs = [] }) => !acrs.includes('c1');
 
-  it('gets them where the provider gives them, from the next request on', async () => {
+  it('claims that the upstream requires are in the next exchange', async () => {
     const token = await newcomer();
     await rejecting(unauthorized({ 'www-authenticate': WANTS_CLAIMS }, lacks), async () => {
       const exchanges = await exchangesOf(async () => {
@@ -193,11 +189,11 @@ describe('an upstream that wants claims', () => {
     });
   });
 
-  it('gets them from whichever of four workers exchanges next', async () => {
+  it('claims that the upstream requires are known to all four workers', async () => {
     const four = await startGateway(parts, { concurrency: 4 });
     try {
       await rejecting(unauthorized({ 'www-authenticate': WANTS_CLAIMS }, lacks), async () => {
-        // Envoy chooses the worker: with ten users, the next request comes to another one than the first again and again.
+        // Envoy chooses the worker: with ten users, the next request reaches another worker than the first several times.
         for (let user = 0; user < 10; user += 1) {
           const token = await newcomer();
           const exchanges = await exchangesOf(async () => {
@@ -214,10 +210,10 @@ describe('an upstream that wants claims', () => {
   });
 
   for (const [what, client, status] of [
-    ['is told so, if it understands it', 'mcpClient', 401],
-    ['gets 403 if it does not understand it', 'oldClient', 403],
+    ['gets 401 if it declares cp1', 'mcpClient', 401],
+    ['gets 403 if it does not declare cp1', 'oldClient', 403],
   ]) {
-    it(`and a provider that wants the user for them: the client ${what}`, async () => {
+    it(`a client whose user must act for the claims ${what}`, async () => {
       const token = await newcomer('entra', { client: parts.entra.ids[client] });
       const theirs = '{"access_token":{"capolids":{"essential":true,"values":["a"]}}}';
       await rejecting(unauthorized({ 'www-authenticate': WANTS_CLAIMS }, lacks), async () => {
@@ -243,8 +239,8 @@ describe('an upstream that wants claims', () => {
   }
 });
 
-describe('answers that are none of the filter’s business', () => {
-  it('other statuses go on as they are, but for the challenge', async () => {
+describe('other answers', () => {
+  it('other statuses are forwarded without their challenge', async () => {
     const token = await newcomer();
     for (const status of [200, 302, 400, 403, 404, 407, 429, 500, 503]) {
       const answer = (response) => {
@@ -260,7 +256,7 @@ describe('answers that are none of the filter’s business', () => {
     assert.deepEqual(await exchangesOf(() => gateway.call(token)), []);
   });
 
-  it('a stream of events arrives as it is', async () => {
+  it('a stream of events is forwarded unchanged', async () => {
     const token = await newcomer();
     const events = (response) => {
       response.writeHead(200, { 'content-type': 'text/event-stream' });
@@ -274,13 +270,15 @@ describe('answers that are none of the filter’s business', () => {
     });
   });
 
-  it('what is answered on an open path is not looked at', async () => {
+  it('an answer on an open path is forwarded unchanged', async () => {
     const { status, text } = await gateway.send({ path: '/healthz' });
     assert.deepEqual([status, text], [200, 'ok\n']);
   });
 });
 
-it('all of it is counted, nothing trapped, and nothing secret can be seen', async () => {
+it('every reason of this file has been reached', () => assertReached('upstream'));
+
+it('rejections are counted, and no secret is visible', async () => {
   await gateway.settled();
   assert.ok((await gateway.decisions('upstream_rejected_token')) > 0);
   assert.ok((await gateway.decisions('upstream_rejects_tokens')) >= 20);

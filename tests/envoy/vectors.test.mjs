@@ -1,5 +1,5 @@
-// The vectors of tests/vectors once more, with the host's half of the verifier: `crypto::Host` as it is in the module, and
-// behind it, by HTTP, the foreign functions of this Envoy.
+// Test vectors of tests/vectors with the cryptography of the host: `crypto::Host` as in the module, with the foreign functions
+// of this Envoy behind HTTP.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -14,13 +14,13 @@ const FILTER = `${CHECKOUT}target/foreign_filter.wasm`;
 let envoy;
 before(async () => {
   const filter = wasmFilter('foreign', FILTER);
-  // The body comes although the filter holds the headers back.
+  // The body arrives although the filter pauses on the header.
   filter.typed_config.config.allow_on_headers_stop_iteration = true;
   envoy = await startEnvoy(bootstrap([listener('foreign', [filter])], []));
 });
 after(() => envoy?.stop());
 
-/** Runs the tests that need an Envoy: `{status, output}`. */
+/** Runs the Rust tests that need an Envoy: `{status, output}`. */
 async function nativeTests() {
   const child = spawn('cargo', ['test', '--locked', '--test', 'vectors', '--', '--ignored', '--nocapture'], {
     cwd: CHECKOUT,
@@ -33,7 +33,7 @@ async function nativeTests() {
   return { status, output };
 }
 
-it('BoringSSL, asked by what asks it in the module, gives every vector its verdict and signs what others accept', async (t) => {
+it('BoringSSL gives every vector its verdict, and its signatures verify', async (t) => {
   const { status, output } = await nativeTests();
   assert.equal(status, 0, output);
   assert.match(output, /test result: ok\. 2 passed/);

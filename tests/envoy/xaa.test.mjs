@@ -1,5 +1,5 @@
-// Cross App Access: an ID token becomes an assertion at the org server, and that a token at the authorization server of the
-// resource, of the same org or of another company.
+// Cross App Access: the org server exchanges an ID token for an assertion (ID-JAG), and the authorization server of the
+// resource, of the same org or of another company, exchanges the assertion for a token.
 
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
@@ -25,13 +25,13 @@ describe('with an authorization server of the same org', () => {
     await parts?.stop();
   });
 
-  it('the MCP server sees a token of its own server for the user', async () => {
+  it('the MCP server gets a token of its authorization server', async () => {
     const seen = await gateway.whoami(await parts.bobsIdToken());
     const { issuer } = parts.okta.forMcp;
     assert.deepEqual(seen, { issuer, audience: RESOURCE, subject: 'bob@acme.example', scopes: ['mcp:call'] });
   });
 
-  it('each server was asked once, for its own thing and with an assertion of its own', () => {
+  it('each server got one request with its own client assertion', () => {
     const { org, forMcp, ids } = parts.okta;
     const [first, ...more] = org.exchanges;
     const [second, ...others] = forMcp.exchanges;
@@ -55,7 +55,7 @@ describe('with an authorization server of the same org', () => {
     assert.notEqual(first.assertion.jti, second.assertion.jti);
   });
 
-  it('a connection that breaks at the second call starts the exchange again, with another assertion', async () => {
+  it('a connection that breaks at the second call restarts the exchange', async () => {
     const { org, forMcp } = parts.okta;
     const before = [org.exchanges.length, forMcp.exchanges.length];
     forMcp.fail('token', dropsTheConnection(), { times: 1 });
@@ -68,7 +68,7 @@ describe('with an authorization server of the same org', () => {
     );
   });
 
-  it('an assertion that the second server does not take is the operator’s concern, and the log says where', async () => {
+  it('an assertion that the second server refuses gets 502', async () => {
     const restore = parts.okta.forMcp.fail('token', refusesWith('invalid_grant', { text: 'id_jag_replayed' }));
     const token = await parts.bobsIdToken('dave@acme.example');
     await assertRefused(gateway, { reason: 'exchange_misconfigured', status: 502, error: 'server_error' }, () =>
@@ -79,7 +79,7 @@ describe('with an authorization server of the same org', () => {
     assert.match(line, /leg=2 error="invalid_grant" status=400/);
   });
 
-  it('what the first server refuses is said without a leg', async () => {
+  it('a refusal of the first server has no leg in the log', async () => {
     const token = await parts.bobsIdToken('erin@acme.example');
     const restore = parts.okta.org.fail('token', refusesWith('access_denied'));
     await assertRefused(gateway, { reason: 'exchange_denied', status: 403, error: 'access_denied' }, () =>
@@ -90,7 +90,7 @@ describe('with an authorization server of the same org', () => {
     assert.match(line, /error="access_denied"/);
   });
 
-  it('an ID token of another client, or an access token, is none of its business', async () => {
+  it('an ID token of another client and an access token get 401', async () => {
     const { idToken } = await parts.bob({ server: parts.okta.org, scopes: [], idToken: true });
     for (const [token, reason] of [
       [idToken, 'wrong_audience'],
@@ -101,7 +101,7 @@ describe('with an authorization server of the same org', () => {
     }
   });
 
-  it('the servers here do not take what the filter must not send', async () => {
+  it('the emulated servers refuse requests that are not conformant', async () => {
     const { org, forMcp, host, ids } = parts.okta;
     const post = async (server, form) => {
       const { url, headers } = host.reach(server.urls.token);
@@ -127,7 +127,7 @@ describe('with an authorization server of the same org', () => {
     assert.equal((await post(parts.okta.other, { grant_type, assertion: await issue() })).error, 'invalid_grant');
   });
 
-  it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));
+  it('the module never trapped, and no secret is visible', () => assertSoundAndSilent(gateway));
 });
 
 describe('with an authorization server of another company', () => {
@@ -148,7 +148,7 @@ describe('with an authorization server of another company', () => {
     const { issuer, urls } = theirs.forMcp;
     org.settings.connections.push({ issuer, resource: RESOURCE, scopes: ['todo:read'], clientId: theirs.ids.agent });
     theirs.forMcp.settings.assertionsOf.push(org);
-    // The user is known there by what the assertion says.
+    // The server identifies the user by the assertion.
     theirs.forMcp.accounts = parts.okta.accounts;
     parts.servers.push(theirs.forMcp);
     await parts.mcp.stop();
@@ -188,7 +188,7 @@ describe('with an authorization server of another company', () => {
     await parts?.stop();
   });
 
-  it('its token reaches the MCP server, and our provider’s key and theirs stay apart', async () => {
+  it('its token reaches the MCP server, and each server gets its own key', async () => {
     const seen = await gateway.whoami(await parts.bobsIdToken());
     assert.deepEqual(seen, {
       issuer: theirs.forMcp.issuer,
@@ -204,5 +204,5 @@ describe('with an authorization server of another company', () => {
     assert.equal(parts.okta.forMcp.exchanges.length, 0);
   });
 
-  it('nothing trapped and nothing secret can be seen', () => assertSoundAndSilent(gateway));
+  it('the module never trapped, and no secret is visible', () => assertSoundAndSilent(gateway));
 });

@@ -1,6 +1,6 @@
-//! The least that a proxy-wasm filter which swaps a credential can do: read two headers, set one.
+//! Smallest proxy-wasm filter that replaces a credential: it reads two headers and sets one.
 //!
-//! `make bench` compares onbehalf with it, so that what is measured is onbehalf's own work and not that of Envoy's Wasm runtime.
+//! `make bench` compares onbehalf with it, so that the figure is the work of onbehalf and not that of the Wasm runtime of Envoy.
 
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, ContextType};

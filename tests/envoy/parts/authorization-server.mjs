@@ -1,16 +1,15 @@
-// One authorization server: npm oidc-provider with a dialect put over it.
+// Authorization server: npm oidc-provider with the dialect of a product.
 //
-// The library does what matters for a test to mean something: client authentication (with replay
-// detection of client assertions), PKCE, sessions, codes, keys, signatures. Ours are only the grants
-// that it lacks, the looks that a dialect (okta.mjs, entra.mjs, rfc8693.mjs) gives to tokens, keys,
-// metadata and errors, and what its product refuses where the library would not.
+// The library does the protocol: client authentication (with replay detection of client assertions), PKCE, sessions, codes,
+// keys, signatures. This file adds the grants that the library lacks, the form that a dialect (okta.mjs, entra.mjs, rfc8693.mjs)
+// gives to tokens, keys, metadata and errors, and the refusals of the product that the library lacks.
 
 import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, randomBytes } from 'node:crypto';
 import { CompactSign, compactVerify, createLocalJWKSet, decodeProtectedHeader } from 'jose';
 import Provider, { errors } from 'oidc-provider';
-// What its own grants do with a proof; it offers that to others by no other way.
+// Check of proofs in the grants of the library, which does not export it.
 import validateDpop, { checkDpopReplay } from 'oidc-provider/lib/helpers/validate_dpop.js';
-// The parameters of its own grants, from which it lets nobody take one away.
+// Parameters of the grants of the library, which has no way to remove one.
 import internalsOf from 'oidc-provider/lib/helpers/weak_cache.js';
 import { secrets } from './leaks.mjs';
 
@@ -27,7 +26,7 @@ const HIDDEN = new Set([
   'subject_token',
 ]);
 
-/** What TLS says of the client’s certificate (RFC 8705 section 2). */
+/** Client certificate of the TLS connection (RFC 8705 section 2). */
 const MUTUAL_TLS = {
   enabled: true,
   tlsClientAuth: true,
@@ -42,9 +41,9 @@ const MUTUAL_TLS = {
 
 export class AuthorizationServer {
   /**
-   * @param {object} dialect what a provider's product does in its own way
+   * @param {object} dialect behaviour of the product of a provider
    * @param {string} issuer the exact `iss`
-   * @param {string} mount path under which the endpoints are (not always the issuer's path)
+   * @param {string} mount path of the endpoints (not always the path of the issuer)
    */
   constructor({ name, issuer, mount, dialect, clients, accounts, settings }) {
     Object.assign(this, { name, issuer, mount, dialect, clients, accounts, settings });
@@ -62,14 +61,14 @@ export class AuthorizationServer {
     this.#build();
   }
 
-  /** The endpoints as the metadata names them. */
+  /** Endpoints as in the metadata. */
   get urls() {
     const at = (path) => new URL(this.mount + path, this.issuer).href;
     const { authorization, token, jwks } = this.dialect.routes;
     return { authorize: at(authorization), token: at(token), keys: at(jwks) };
   }
 
-  /** Which endpoint a request path is for, or undefined. */
+  /** Endpoint of a request path, or undefined. */
   endpoint(path) {
     const issuerPath = new URL(this.issuer).pathname.replace(/\/$/, '');
     if (this.dialect.metadataPaths(issuerPath).includes(path)) return 'discovery';
@@ -94,10 +93,7 @@ export class AuthorizationServer {
     return fault.behave({ request, response, real, server: this });
   }
 
-  /**
-   * From now on requests at an endpoint meet a fault (see faults.mjs) instead of the real thing.
-   * Returns a function that puts things right again.
-   */
+  /** Lets requests at an endpoint meet a fault (see faults.mjs). Returns a function that removes the fault. */
   fail(endpoint, behave, { times = Infinity } = {}) {
     const fault = { endpoint, behave, times };
     this.faults.push(fault);
@@ -106,7 +102,7 @@ export class AuthorizationServer {
     };
   }
 
-  /** New signing key. Published at once, and the old ones with it until `forgetOldKeys`. */
+  /** Rotates the signing key. The new key is published at once, and the old ones stay unless `forgetOldKeys` is set. */
   rotate({ publish = true, forgetOldKeys = false } = {}) {
     const fresh = newKey(this.dialect, this.issuer);
     this.signingKeys = [fresh];
@@ -116,13 +112,13 @@ export class AuthorizationServer {
     return fresh.kid;
   }
 
-  /** From now on no nonce that was given out for DPoP proofs is good. */
+  /** Invalidates all nonces for DPoP proofs. */
   forgetNonces() {
     this.nonceSecret = randomBytes(32);
     this.#build();
   }
 
-  /** Signs whatever it is told with the server's real key: only for tokens that no login can give. */
+  /** Signs any claims with the real key of the server, for tokens that no sign-in gives. */
   async sign(claims, header = {}) {
     const { privateKey, kid } = this.signingKeys[0];
     const token = await new CompactSign(Buffer.from(JSON.stringify(claims)))
@@ -132,7 +128,7 @@ export class AuthorizationServer {
     return token;
   }
 
-  /** Signature, issuer and expiry of a token of this server; throws otherwise. For the grants. */
+  /** Verifies signature, issuer and expiry of a token of this server for the grants; throws if one is wrong. */
   async verify(token) {
     const keys = createLocalJWKSet({ keys: this.published.map((key) => key.publicJwk) });
     const { payload } = await compactVerify(token, keys);
@@ -142,7 +138,7 @@ export class AuthorizationServer {
     return claims;
   }
 
-  /** The token requests that the gateway made, as opposed to sign-ins. */
+  /** Token requests of the gateway, without those of sign-ins. */
   get exchanges() {
     const signIns = ['authorization_code', 'client_credentials'];
     return this.tokenRequests.filter((request) => !signIns.includes(request.values.grant_type));
@@ -153,8 +149,8 @@ export class AuthorizationServer {
   }
 
   /**
-   * An access token of this server for a user at a resource, signed by the library; bound, if a proof came with the request,
-   * to the key of that. `ctx.state.tokenType` says which.
+   * Access token of this server for a user at a resource, signed by the library. A proof in the request binds it to its key.
+   * `ctx.state.tokenType` has the type.
    */
   async issueAccessToken(ctx, { accountId, resource, scopes, act, wanted }) {
     const token = new this.provider.AccessToken({
@@ -176,7 +172,7 @@ export class AuthorizationServer {
       throw new errors.InvalidDpopProof('The DPoP proof JWT header is missing.');
     }
     ctx.state.tokenType = token.tokenType;
-    // Claims for the dialect, which the library would not keep.
+    // Claims for the dialect, which the library would drop.
     token.wanted = wanted;
     token.act = act;
     const value = await token.save();
@@ -194,7 +190,7 @@ export class AuthorizationServer {
     };
   }
 
-  /** Changes what is registered of a client. */
+  /** Changes the registration of a client. */
   register(clientId, changes) {
     Object.assign(this.clients.find(({ client_id }) => client_id === clientId), changes);
     this.#build();
@@ -219,7 +215,7 @@ export class AuthorizationServer {
             'none',
             'client_secret_basic',
             'client_secret_post',
-            // The library knows assertions by a client's own key only; others are for the dialect to check.
+            // The library verifies assertions of the key of a client only; the dialect verifies others.
             ...(settings.federation ? [] : ['private_key_jwt']),
             ...(settings.mutualTls ? ['tls_client_auth', 'self_signed_tls_client_auth'] : []),
           ],
@@ -242,7 +238,7 @@ export class AuthorizationServer {
             ...(settings.mutualTls && { mTLS: MUTUAL_TLS }),
             resourceIndicators: {
               enabled: true,
-              // One of these two is asked for each sign-in, when client, redirect URI and PKCE have been checked.
+              // The library calls one of these two for each sign-in, after it has checked client, redirect URI and PKCE.
               defaultResource: (ctx, _client, oneOf) => {
                 checkSignIn(ctx);
                 return oneOf?.[0] ?? dialect.resourceOfScopes(this, ctx.oidc.params.scope);
@@ -308,7 +304,7 @@ export class AuthorizationServer {
       };
     }
     if (dialect.ignoresResource) {
-      // `#serve` takes it out of sign-ins before the library sees it.
+      // `#serve` removes it from sign-ins before the library sees it.
       const { grantTypeParams } = internalsOf(provider);
       for (const grant of ['authorization_code', 'refresh_token']) grantTypeParams.get(grant).delete('resource');
     }
@@ -343,13 +339,13 @@ export class AuthorizationServer {
     this.callback = provider.callback();
   }
 
-  /** The product's text for a sign-in that is refused, also where it is the library that refuses it. */
+  /** Text of the product for a refused sign-in, for refusals by the library as well. */
   #textOfSignIn(ctx, error) {
     const { ofProduct, error_detail: text, dialect } = ctx.state.error ?? {};
     return this.dialect.error(error, ofProduct && { text, ...dialect }).body.error_description;
   }
 
-  /** The way back to the client has the product's words, and `iss` (RFC 9207) only where the product sends it. */
+  /** Adapts the redirect to the client: texts of the product, and `iss` (RFC 9207) only if the product sends it. */
   #redirectAsTheProduct(ctx) {
     const { location } = ctx.response.headers;
     const redirectUri = ctx.oidc.params?.redirect_uri;
@@ -361,7 +357,7 @@ export class AuthorizationServer {
     ctx.set('location', url.href);
   }
 
-  /** Notes a token request that a fault answered. */
+  /** Records a token request that a fault answered. */
   async recordFaulty(request, status, error) {
     let text = '';
     for await (const chunk of request) text += chunk;
@@ -412,7 +408,7 @@ export class AuthorizationServer {
       if (this.dialect.ignoresResource) url.searchParams.delete('resource');
       request.url = url.pathname + url.search;
     }
-    // The metadata is where the issuer is; the library serves it where the endpoints are.
+    // The metadata is at the path of the issuer; the library serves it at the path of the endpoints.
     const [document] = url.pathname.match(/\/\.well-known\/[\w-]+/) ?? [];
     request.url = endpoint === 'discovery' ? document : request.url.slice(this.mount.length) || '/';
     request.originalUrl = this.mount + request.url;
@@ -435,7 +431,7 @@ export class AuthorizationServer {
   }
 }
 
-/** Users, made up when first seen: the id is derived from the login, so it is stable. */
+/** Users, made on first sight: the ID is derived from the login, so it is stable. */
 export function directory(toAccount) {
   const accounts = new Map();
   const byLogin = (login) => {
@@ -448,7 +444,7 @@ export function directory(toAccount) {
   return { byLogin, byId: (id) => [...accounts.values()].find((account) => account.id === id) };
 }
 
-/** An OAuth error with what only this dialect adds to its body. */
+/** OAuth error with the members that this dialect adds to its body. */
 export function failure(error, text, dialect) {
   const Failure = {
     invalid_grant: errors.InvalidGrant,
@@ -461,7 +457,7 @@ export function failure(error, text, dialect) {
   return Object.assign(thrown, { error_detail: text, dialect, ofProduct: true });
 }
 
-// They take long to make: a process with dozens of servers uses them again.
+// Keys take long to make: a process with dozens of servers reuses them.
 const MOST_KEY_PAIRS = 40;
 const keyPairs = [];
 let keysMade = 0;
@@ -495,7 +491,7 @@ function clientAuthentication(request, form) {
   return used.join(' and ') || 'none';
 }
 
-/** The user whom a token that was handed in names, whether or not it is good. */
+/** User in a subject token, valid or not. */
 function subjectOf(token) {
   try {
     const { preferred_username, sub } = JSON.parse(Buffer.from(token.split('.')[1], 'base64url').toString());
@@ -505,7 +501,7 @@ function subjectOf(token) {
   }
 }
 
-/** What a test may know of a client assertion: all but the assertion. */
+/** Header and claims of a client assertion, without the assertion. */
 function describeAssertion(assertion) {
   try {
     const { alg, kid, typ, 'x5t#S256': thumbprint } = decodeProtectedHeader(assertion);
@@ -517,7 +513,7 @@ function describeAssertion(assertion) {
   }
 }
 
-/** The form fields by which a client with a private key proves itself (RFC 7523 section 2.2). */
+/** Form fields for client authentication with a private key (RFC 7523 section 2.2). */
 export async function clientAssertion(pem, { client, audience, kid, alg }) {
   const now = Math.floor(Date.now() / 1000);
   const claims = { iss: client, sub: client, aud: audience, iat: now, exp: now + 60, jti: randomBytes(16).toString('hex') };
@@ -529,14 +525,14 @@ export async function clientAssertion(pem, { client, audience, kid, alg }) {
   };
 }
 
-/** The public half of a PEM private key as a JWK, as an operator registers it. */
+/** Public half of a PEM private key as a JWK, as an operator registers it. */
 export function registeredKey(pem, { kid, alg }) {
   return { ...createPublicKey(pem).export({ format: 'jwk' }), kid, alg, use: 'sig' };
 }
 
 const inHtml = (text) => text.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
 
-/** The library prints advice for real deployments when a provider is made. */
+/** Suppresses the advice for production that the library prints. */
 function quietly(make) {
   const { info, warn } = console;
   console.info = () => {};

@@ -1,4 +1,4 @@
-// An Envoy that shows a secret in the place that the first argument names, for leaks.test.mjs. No filter of ours is in it.
+// Runs an Envoy without the filter that shows a secret in the place that the first argument names, for leaks.test.mjs.
 
 import { createHmac, randomBytes } from 'node:crypto';
 import { bootstrap, cluster, listener } from '../../../tools/envoy-config.mjs';

@@ -1,15 +1,16 @@
-// An API behind the gateway that takes bound tokens only, each with a proof (RFC 9449 section 4.3), on npm jose. Every
-// proof is good once.
+// API behind the gateway that accepts bound tokens only, each with a DPoP proof (RFC 9449 section 4.3), on npm jose. It accepts
+// each proof once.
 
 import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import { calculateJwkThumbprint, createRemoteJWKSet, EmbeddedJWK, jwtVerify } from 'jose';
 import { secrets } from './leaks.mjs';
+import { listening } from './listening.mjs';
 
 /**
- * `url` is what it takes for its own URL, up to the path (it may be set while it runs).
- * Returns `{port, url, requests, stop, nonce}`; `requests` has for each request that came what was wrong with it, or whose it was.
- * While `nonce` is set, proofs must have it in them.
+ * Starts the API. `url` is its own URL up to the path (it may change while it runs).
+ * Returns `{port, url, requests, stop, nonce}`; `requests` has for each request its error or its user. While `nonce` is set,
+ * proofs must contain it.
  */
 export async function startBoundResource({ issuer, audience, jwksUri, headers, url }) {
   const keys = createRemoteJWKSet(new URL(jwksUri), { headers, cooldownDuration: 0 });
@@ -34,7 +35,7 @@ export async function startBoundResource({ issuer, audience, jwksUri, headers, u
     if (payload.cnf?.jkt !== (await calculateJwkThumbprint(protectedHeader.jwk))) throw new Error('jkt');
     if (proof.ath !== createHash('sha256').update(token).digest('base64url')) throw new Error('ath');
     if (proof.htm !== request.method) throw new Error('htm');
-    // To the letter: not every server normalises.
+    // The comparison is exact: not every server normalises.
     if (proof.htu !== api.url + request.url.split('?')[0]) throw new Error(`htu ${proof.htu}`);
     if (used.has(proof.jti)) throw new Error('jti was used before');
     used.add(proof.jti);
@@ -57,15 +58,6 @@ export async function startBoundResource({ issuer, audience, jwksUri, headers, u
       response.end();
     }
   });
-  await new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', resolve);
-  });
-  return Object.assign(api, {
-    port: server.address().port,
-    stop() {
-      server.closeAllConnections();
-      server.close();
-    },
-  });
+  const { port, stop } = await listening(server);
+  return Object.assign(api, { port, stop });
 }

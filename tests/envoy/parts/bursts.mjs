@@ -1,32 +1,36 @@
-// Bursts of many who wait at once, beside whatever else is done at a gateway: tokens whose keys nobody has, while the providers
-// take their time to say so, and newcomers with many requests each.
+// Bursts of waiting requests during other load of a gateway: tokens with unknown `kid`s while the providers delay their answer,
+// and new users with many requests each.
 
 import { setTimeout as pause } from 'node:timers/promises';
 import { connectCrowd, tally } from './crowd-client.mjs';
 import { gate } from './faults.mjs';
 import { signIn } from './login.mjs';
+import { withKid } from './tokens.mjs';
 import { until } from './until.mjs';
 
-/** Keys are fetched for unknown ones no sooner after the last time. */
+/** Interval of bursts: keys are fetched for unknown `kid`s at most this often. */
 const APART_MS = 31_000;
-/** The providers answer when so many wait, or after so many seconds: the time limit of calls is longer. */
+/**
+ * The providers answer when this share of the requests waits, or after this many seconds, which is below the time limit of
+ * callouts.
+ */
 const ENOUGH = 0.9;
 const LONGEST_SECONDS = 2;
-/** As many in each worker as wait for the keys of one of two providers. */
+/** Requests of each worker for the keys of one of two providers, the limit of waiting requests. */
 const WAITING = 256;
-/** Of a newcomer in all. Envoy does not send as many to an upstream at once as wait here. */
+/** Requests of each new user. Envoy sends fewer concurrent requests to an upstream than wait here. */
 const NEWCOMERS_REQUESTS = 200;
-/** So many connections a worker are in about equal numbers in all of them. */
+/** Connections for each worker: enough that all workers get about equal numbers. */
 const CONNECTIONS = 6;
 const PROVIDERS = ['entra', 'okta'];
 
-/** What may become of those whose keys nobody has, and of newcomers: whose provider may fail, where it is made to. */
+/** Allowed answers to tokens with unknown `kid`s, and to new users whose provider may fail. */
 const OF_FORGED = ['401 unknown_key', '503 overloaded', '503 keys_unavailable'];
 const OF_NEWCOMERS = ['200', '503 overloaded', '503 provider_unavailable', '502 provider_answer_invalid'];
 
 /**
- * Bursts at a scene of soak.mjs, the first of them at once. The function that is returned waits for the last one to end, and
- * says how many there were, how often requests were answered in which way, and what was `wrong` with that.
+ * Starts bursts at a scene of soak.mjs, the first of them at once. The returned function waits for the last one, and returns the
+ * number of bursts, the numbers of answers by kind, and `wrong` answers.
  */
 export function burstNowAndThen(scene) {
   const ending = new AbortController();
@@ -53,7 +57,7 @@ export function burstNowAndThen(scene) {
   };
 }
 
-/** One burst: how those were answered whose keys nobody has, and how newcomers. */
+/** Runs one burst, and returns the answers to tokens with unknown `kid`s and to new users. */
 async function burst({ parts, gateway, paths, workers }, number) {
   const connections = CONNECTIONS * workers;
   const newcomers = await Promise.all(
@@ -62,7 +66,7 @@ async function burst({ parts, gateway, paths, workers }, number) {
       return { user, token: (await signIn(parts[name], user)).accessToken };
     }),
   );
-  // Both answer in the same moment, so that a worker that waits for another lets all go at once.
+  // Both providers answer at the same moment, so that a worker that waits for another releases all requests at once.
   const hold = gate();
   const held = PROVIDERS.flatMap((name) => [[parts[name].signIn, 'keys'], [parts[name].forMcp, 'token']]);
   const repairs = held.map(([server, endpoint]) => server.fail(endpoint, hold.behave));
@@ -87,11 +91,4 @@ async function burst({ parts, gateway, paths, workers }, number) {
     crowd.leave();
     for (const repair of repairs) repair();
   }
-}
-
-/** The same token with the name of another key in its header. */
-function withKid(token, kid) {
-  const [header, ...rest] = token.split('.');
-  const read = JSON.parse(Buffer.from(header, 'base64url').toString());
-  return [Buffer.from(JSON.stringify({ ...read, kid })).toString('base64url'), ...rest].join('.');
 }

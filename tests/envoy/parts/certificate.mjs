@@ -1,5 +1,5 @@
-// X.509 certificates made on the spot, so that the tests keep TLS between Envoy and the identity
-// providers without a key or a certificate in the repository. Just enough DER (X.690) for that.
+// X.509 certificates made by the tests, for TLS between Envoy and the identity providers without a key or a certificate in the
+// repository. It has just enough DER (X.690) for that.
 
 import { createHash, generateKeyPairSync, randomBytes, sign } from 'node:crypto';
 
@@ -74,7 +74,7 @@ const pem = (bytes) =>
     .replace(/.{64}/g, '$&\n')
     .trimEnd()}\n-----END CERTIFICATE-----\n`;
 
-/** A certificate authority that lives as long as the process: `{certificate, issue(hosts)}`, PEM. */
+/** Makes a certificate authority for this process: `{certificate, issue(hosts)}`, PEM. */
 export function throwAwayAuthority() {
   const subject = 'onbehalf test authority';
   const authority = generateKeyPairSync('ec', { namedCurve: 'P-256' });
@@ -100,13 +100,13 @@ export function throwAwayAuthority() {
   };
 }
 
-/** The certificate of a client’s key as an operator uploads it, PEM, and its SHA-256 thumbprint. */
+/** Certificate of the key of a client in the form of an operator’s upload, PEM, and its SHA-256 thumbprint. */
 export function ofClient(subject, keys) {
   const own = certificate({ subject, issuer: subject, ...keys, extensions: [] });
   return { pem: pem(own), thumbprint: createHash('sha256').update(own).digest('base64url') };
 }
 
-/** What a key set publishes next to a key: `x5c`, and the SHA-1 thumbprint `x5t` of that certificate. */
+/** JWK members of a certificate: `x5c`, and its SHA-1 thumbprint `x5t`. */
 export function selfSigned({ subject, publicKey, privateKey }) {
   const own = certificate({ subject, issuer: subject, publicKey, privateKey, extensions: [] });
   return {

@@ -1,11 +1,11 @@
-// One crowd at one Envoy: so many requests of each worker wait, something lets all of them go, and then it is looked whether
-// each had its answer, and whether nothing else was disturbed.
+// Burst of a crowd at one Envoy: a number of requests of each worker waits, an event ends the wait, and the burst checks that
+// each request has its answer and that nothing else is disturbed.
 
 import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
 import { tally } from './crowd-client.mjs';
 
-/** Whoever has no answer after this, in milliseconds, is lost. */
+/** Maximum wait for an answer in milliseconds; later ones count as lost. */
 const LONGEST = 20_000;
 
 export class Burst {
@@ -15,7 +15,7 @@ export class Burst {
   #crowds = [];
   #left = false;
 
-  /** @param size how many requests there are for each worker */
+  /** @param size number of requests for each worker */
   constructor(scene, protocol, size) {
     Burst.#count += 1;
     Object.assign(this, { scene, protocol, size, workers: scene.workers });
@@ -25,8 +25,8 @@ export class Burst {
   }
 
   /**
-   * Listeners for these configurations, the last of which the crowd goes to, and streams of events through it.
-   * @param known the providers whose keys are there before the crowd is
+   * Opens a listener for each configuration, and streams of events through the last one, which the crowd uses.
+   * @param known the providers whose keys are fetched before the crowd starts
    */
   async listen(configurations, { known = ['one'] } = {}) {
     this.listeners = await this.scene.listen(...configurations);
@@ -36,22 +36,22 @@ export class Burst {
     }
     this.#streams = await this.scene.openEventStreams(this.listeners.at(-1));
     await this.connect();
-    // Of a crowd before this one.
+    // Resets the traps of a former crowd.
     await this.scene.newTraps();
   }
 
-  /** Connections for the crowd, in place of those that it has left. */
+  /** Opens connections for the crowd in place of those that it has left. */
   async connect() {
     this.#left = false;
     this.#crowds = await Promise.all(this.listeners.map(({ port }) => this.scene.connect(port, this.protocol)));
   }
 
-  /** A user whom no other worker has. */
+  /** Name of a user of this worker only. */
   user(worker, number) {
     return `user${worker}-${number}`;
   }
 
-  /** Sends a request to the last listener, or to the one of `at`; one in four has a body. */
+  /** Sends a request to the last listener, or to the listener `at`; one in four has a body. */
   send(worker, { token, user, path = '/mcp', at = this.listeners.length - 1, signal }) {
     const number = this.#sent.length;
     const hasBody = number % 4 === 3;
@@ -65,46 +65,46 @@ export class Burst {
     return number;
   }
 
-  /** As many requests as there are for each worker; `make(worker, number)` gives what is sent. */
+  /** Sends `size` requests for each worker; `make(worker, number)` returns each request. */
   sendAll(make) {
     for (let worker = 0; worker < this.workers; worker += 1) {
       for (let number = 0; number < this.size; number += 1) this.send(worker, make(worker, number));
     }
   }
 
-  /** A request of a user of a provider with the user’s own token. */
+  /** Request of a user of a provider with the token of that user. */
   of(user, { provider, ...rest } = {}) {
     return { token: this.scene.provider.token(user, provider), user, ...rest };
   }
 
-  /** A request with a token that nobody has signed. */
+  /** Request with a forged token. */
   forged(number, { provider } = {}) {
     return { token: this.scene.provider.forged(number, provider) };
   }
 
-  /** Waits until so many requests of each worker wait at the last listener, or at the one of `at`. */
+  /** Waits until this many requests of each worker wait at the last listener, or at the listener `at`. */
   async waits(each, at = this.listeners.length - 1) {
     const streams = at === this.listeners.length - 1 ? this.workers : 0;
     await this.scene.isActive(this.listeners[at], each * this.workers + streams);
     if (each > 0) await this.scene.expectEqualShares(this.listeners[at]);
   }
 
-  /** What each of them was answered, or that it was late. */
+  /** Answers of all requests; a late one is an error. */
   answered() {
     const late = pause(LONGEST, { error: 'late' }, { ref: false });
     return Promise.all(this.#sent.map(({ answered }) => Promise.race([answered, late])));
   }
 
-  /** All clients leave, whatever is under way. */
+  /** Closes all connections of clients. */
   leave() {
     this.#left = true;
     for (const crowd of this.#crowds) crowd.leave();
   }
 
   /**
-   * Each request has its answer, of each kind so many in each worker and so many `beside` in all; those of a user and a
-   * connection went on in the order in which they came; the streams are whole; nothing has trapped; and the next user of each
-   * worker is served at once, at the last listener, too, if its provider is `well`.
+   * Asserts the outcome: each request has its answer, of each kind so many in each worker and so many `beside` in total;
+   * requests of one user on one connection were forwarded in order; the streams are whole; the module never trapped; and the
+   * next user of each worker is served at once, at the last listener as well if its provider is `well`.
    */
   async ends(each, { beside = {}, well = true } = {}) {
     const counts = tally(await this.answered());
@@ -130,11 +130,11 @@ export class Burst {
     assert.deepEqual(seen, expected, `${JSON.stringify(seen)}\nin place of ${JSON.stringify(expected)}`);
   }
 
-  /** How many requests came to the upstream behind one that came to Envoy after them, of the same user by the same connection. */
+  /** Number of requests that reached the upstream after a later request of the same user and connection. */
   #overtaken() {
     const last = new Map();
     let overtaken = 0;
-    // Over HTTP/1.1 each has a connection of its own.
+    // Over HTTP/1.1 each request has its own connection.
     if (this.protocol !== 'HTTP/2') return overtaken;
     for (const number of this.scene.upstream.arrivals) {
       const { group } = this.#sent[number];

@@ -1,4 +1,4 @@
-// Clients in crowds: many requests at once over HTTP/1.1 or HTTP/2, and streams of events that have to stay whole meanwhile.
+// Clients in crowds: many concurrent requests over HTTP/1.1 or HTTP/2, and streams of events that must stay whole meanwhile.
 
 import { Agent, request as httpRequest } from 'node:http';
 import { connect } from 'node:http2';
@@ -8,9 +8,9 @@ import { until } from './until.mjs';
 export const HOST = 'mcp.example.com';
 
 /**
- * Connections to a port, all open: over HTTP/2 `connections`, and over HTTP/1.1 as many as requests are sent. `send(index,
- * options)` sends a request over the HTTP/2 connection of that index, and resolves with `{status, reason, user}`, or `{error}`
- * where no answer came. `leave()` closes the connections, whatever is under way.
+ * Opens connections to a port: over HTTP/2 `connections`, and over HTTP/1.1 one for each request. `send(index, options)` sends a
+ * request over the HTTP/2 connection of that index, and resolves with `{status, reason, user}`, or `{error}` if no answer came.
+ * `leave()` closes the connections.
  */
 export async function connectCrowd(port, protocol, connections) {
   return protocol === 'HTTP/2' ? connectHttp2(port, connections) : connectHttp1(port);
@@ -21,7 +21,7 @@ async function connectHttp2(port, connections) {
     Array.from({ length: connections }, async () => {
       const session = connect(`http://127.0.0.1:${port}`, { maxSessionMemory: 1000 });
       session.on('error', () => {});
-      // Before, it would let no more than a hundred requests out.
+      // Before the settings of the server, the client sends at most a hundred requests.
       await new Promise((resolve, reject) => session.once('remoteSettings', resolve).once('error', reject).once('close', reject));
       return session;
     }),
@@ -40,7 +40,7 @@ async function connectHttp2(port, connections) {
   };
 }
 
-/** What comes of an HTTP/2 stream. */
+/** Reads the answer of an HTTP/2 stream. */
 function collect(stream, resolve) {
   let status;
   let text = '';
@@ -88,7 +88,7 @@ function answer(status, text) {
   }
 }
 
-/** How many answers there are of each kind, as `200` or `503 overloaded`. */
+/** Counts answers by kind, such as `200` or `503 overloaded`. */
 export function tally(all) {
   const counts = {};
   for (const { status, reason, error } of all) {
@@ -101,8 +101,8 @@ export function tally(all) {
 let streams = 0;
 
 /**
- * A stream of events over a connection of its own, which has begun. `end(upstream)` has the upstream finish it, and says what
- * was wrong with it: undefined if nothing was.
+ * Opens a stream of events on its own connection. `end(upstream)` lets the upstream finish it, and returns its error or
+ * undefined.
  */
 export async function openEventStream(port, { path, headers = {} }) {
   streams += 1;

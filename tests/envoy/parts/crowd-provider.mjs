@@ -1,10 +1,11 @@
-// Identity providers for crowds. They check a client and its user's token and sign another one, as the real OAuth library does
-// that the other tests rest on, in a fraction of its time: thousands of users want a token in the same moment here.
+// Identity providers for crowds. They check client and subject token and sign another token as oidc-provider does in the other
+// tests, in a fraction of its time, for thousands of users at once.
 
 import { generateKeyPairSync, randomBytes, sign } from 'node:crypto';
 import { createServer } from 'node:http';
 import { createServer as createHttp2Server } from 'node:http2';
 import { secrets } from './leaks.mjs';
+import { listening } from './listening.mjs';
 
 const TOKEN_EXCHANGE = 'urn:ietf:params:oauth:grant-type:token-exchange';
 const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token';
@@ -12,14 +13,14 @@ const CLIENT = 'gateway';
 const OF_A_CLIENT = { client_id: 'client', scope: 'mcp:read' };
 export const AUDIENCE = 'https://gateway.example';
 export const UPSTREAM_AUDIENCE = 'https://upstream.example';
-/** The names of the providers, which are the ends of their issuers, too. */
+/** Names of the providers, which are also the ends of their issuers. */
 export const PROVIDERS = ['one', 'two'];
 
 const encode = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
 
 /**
- * Two issuers at one address, which take HTTP/1.1 at `port` and HTTP/2 at `http2Port`. What a provider does wrong it does at a
- * `place` only: a set of endpoints with a name of its own.
+ * Starts two issuers at one address, with HTTP/1.1 at `port` and HTTP/2 at `http2Port`. Faults are set at a `place` only: a
+ * named set of endpoints.
  */
 export async function startCrowdProvider() {
   const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
@@ -27,7 +28,7 @@ export async function startCrowdProvider() {
   const jwks = { keys: [{ ...publicKey.export({ format: 'jwk' }), kid, alg: 'ES256', use: 'sig' }] };
   const secret = randomBytes(24).toString('base64url');
   const places = new Map();
-  // A token is known again by its own text, which costs no signature.
+  // Tokens are looked up by their text, which needs no signature check.
   const made = new Map();
   const claimsOf = new Map();
   let healthy = true;
@@ -95,9 +96,9 @@ export async function startCrowdProvider() {
     http2Port: http2.port,
     secret,
     claimsOf: (token) => claimsOf.get(token),
-    /** The token that a user of a provider comes with. */
+    /** Token of a user of a provider. */
     token: (user, provider = 'one') => once(issuers[provider], user, AUDIENCE, OF_A_CLIENT),
-    /** A token that looks like one of a user’s, signed by nobody with a key that the provider does not have. */
+    /** Token in the form of a user’s, with a random signature and a `kid` that the provider does not publish. */
     forged(number, provider = 'one') {
       const header = { typ: 'at+jwt', alg: 'ES256', kid: `unknown${number}` };
       const claims = { iss: issuers[provider], sub: `forged${number}`, aud: AUDIENCE, exp: now() + 3600, ...OF_A_CLIENT };
@@ -108,11 +109,11 @@ export async function startCrowdProvider() {
       places.set(name, place);
       return place;
     },
-    /** Whether health checks of a cluster find it well, where they ask for `/health/changing`. */
+    /** Sets the result of health checks at `/health/changing`. */
     setHealthy(is) {
       healthy = is;
     },
-    /** Takes no more connections on the HTTP/1.1 port, until `again`. What is under way goes on. */
+    /** Refuses new connections on the HTTP/1.1 port until `again`. Open requests continue. */
     refuse: () => plain.refuse(),
     again: () => plain.again(),
     async stop() {
@@ -121,7 +122,7 @@ export async function startCrowdProvider() {
   };
 }
 
-/** Endpoints of the providers with a name of their own, as what a configuration says of them. */
+/** Named set of endpoints of the providers. */
 class Place {
   constructor(name, origin, issuers) {
     Object.assign(this, { name, origin, issuers });
@@ -129,7 +130,7 @@ class Place {
     this.asked = { keys: 0, token: 0 };
   }
 
-  /** One of `identity_providers`. */
+  /** Entry of `identity_providers`. */
   configuration(provider, changes = {}) {
     return {
       profile: 'rfc8693',
@@ -144,7 +145,7 @@ class Place {
     };
   }
 
-  /** From now on requests at an endpoint meet a fault (see faults.mjs). Returns a function that puts things right again. */
+  /** Lets requests at an endpoint meet a fault (see faults.mjs). Returns a function that removes the fault. */
   fail(endpoint, behave) {
     const fault = { endpoint, behave };
     this.faults.unshift(fault);
@@ -158,30 +159,4 @@ class Place {
     const fault = this.faults.find((one) => one.endpoint === endpoint);
     return fault ? fault.behave(exchange) : exchange.real();
   }
-}
-
-/** A server on a free port of loopback, and how to end all that it does. */
-export async function listening(server) {
-  const open = new Set();
-  const track = (connection) => {
-    open.add(connection);
-    connection.on('close', () => open.delete(connection));
-  };
-  server.on('connection', track);
-  const listen = (port) =>
-    new Promise((resolve, reject) => {
-      server.once('error', reject);
-      server.listen({ port, host: '127.0.0.1', backlog: 4096 }, resolve);
-    });
-  await listen(0);
-  const { port } = server.address();
-  return {
-    port,
-    refuse: () => void server.close(),
-    again: () => listen(port),
-    async stop() {
-      server.close();
-      for (const connection of open) connection.destroy();
-    },
-  };
 }

@@ -1,14 +1,16 @@
-// The API behind a crowd: it takes a token of the crowd's providers, says whose it is, and keeps streams of events going.
+// API behind the gateway of a crowd: it accepts a token of the providers of the crowd, returns its user, and sends streams of
+// events.
 
 import { createServer } from 'node:http2';
-import { listening, UPSTREAM_AUDIENCE } from './crowd-provider.mjs';
+import { UPSTREAM_AUDIENCE } from './crowd-provider.mjs';
+import { listening } from './listening.mjs';
 
 const EVENT_MS = 20;
 
 /**
- * Answers `{user}` to a good token, 409 where it is not of the user whom the request names (`x-expected-user`), and 401 to
- * any other. Below `/mcp/open` no token is wanted. A path that ends in `/events` is a stream of numbered events, until its
- * client names it to `finish` (`x-stream`). `arrivals` has what requests call themselves (`x-number`), as they came.
+ * Answers `{user}` to a valid token, 409 if the request expects another user (`x-expected-user`), and 401 to any other token.
+ * Paths below `/mcp/open` need no token. A path that ends in `/events` is a stream of numbered events, until its client passes
+ * its name (`x-stream`) to `finish`. `arrivals` has the numbers of requests (`x-number`) in their order.
  */
 export async function startCrowdUpstream(provider) {
   const streams = new Map();
@@ -54,7 +56,7 @@ export async function startCrowdUpstream(provider) {
     port,
     arrivals,
     mistaken,
-    /** Ends a stream with an event that says how many there were before. */
+    /** Ends a stream with an event that has the number of events before it. */
     finish(name) {
       const stream = streams.get(name);
       stream?.response.end(`event: end\ndata: ${stream.next}\n\n`);

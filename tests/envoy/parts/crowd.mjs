@@ -1,5 +1,5 @@
-// The scene for crowds that wait: one Envoy, whose listeners come and go while it runs. All of them run the filter in the same
-// VM of each worker, so that a trap in one of them cuts the streams of all.
+// Scene for crowds that wait: one Envoy, whose listeners change while it runs. All of them run the filter in the same VM of each
+// worker, so that a trap in one of them cuts the streams of all.
 
 import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -16,11 +16,11 @@ const EXTENSIONS = 'type.googleapis.com/envoy.extensions';
 const STRING = 'type.googleapis.com/google.protobuf.StringValue';
 const address = (port) => ({ socket_address: { address: '127.0.0.1', port_value: port } });
 const typed = (name, type, fields = {}) => ({ name, typed_config: { '@type': `${EXTENSIONS}.${type}`, ...fields } });
-/** A connection has room for a whole crowd: on several, its order would be lost. */
+/** A connection has room for a whole crowd: several connections would lose the order. */
 const http2 = { max_concurrent_streams: 4096 };
 const http = (name, type, fields) => typed(name, `filters.http.${type}`, fields);
 
-/** The `http_filters` of a Wasm module. All of the same module are in one VM. */
+/** Entry of `http_filters` for a Wasm module. Entries of one module share one VM. */
 const wasm = (name, module, configuration, environment = []) =>
   http(name, 'wasm.v3.Wasm', {
     config: {
@@ -36,7 +36,7 @@ const wasm = (name, module, configuration, environment = []) =>
     },
   });
 
-/** What others have in their chains behind this filter: each has something to do with requests and with answers. */
+/** Filters behind onbehalf, each of which acts on requests and on answers. */
 const neighbours = () => [
   http('header_mutation', 'header_mutation.v3.HeaderMutation', {
     mutations: {
@@ -70,9 +70,9 @@ function listener(name, port, configuration, { hasNeighbours }) {
     '@type': 'type.googleapis.com/envoy.config.listener.v3.Listener',
     name,
     stat_prefix: name,
-    // Not zero: Envoy would use the socket of a listener that goes for all that come.
+    // The port is not zero: Envoy would reuse the socket of a removed listener for all later ones.
     address: address(port),
-    // Each worker gets as many connections as the others.
+    // Envoy gives each worker the same number of connections.
     connection_balance_config: { exact_balance: {} },
     filter_chains: [{
       filters: [typed('http', 'filters.network.http_connection_manager.v3.HttpConnectionManager', {
@@ -119,7 +119,7 @@ const cluster = (name, ports, fields, thresholds = MANY) => ({
   circuit_breakers: { thresholds: [thresholds] },
   ...fields,
 });
-/** Nobody is asked whom a health check has found ill, not even where all are; and workers know as soon as the main thread does. */
+/** Unhealthy endpoints get no requests, even if all are unhealthy; workers learn of changes at once. */
 const healthChecked = (path) => ({
   common_lb_config: { healthy_panic_threshold: { value: 0 }, update_merge_window: '0s' },
   health_checks: [{
@@ -133,7 +133,8 @@ const healthChecked = (path) => ({
 });
 
 /**
- * Envoy with so many workers, with or without other filters behind onbehalf, in front of an upstream and with two providers.
+ * Starts Envoy with this many workers, with or without other filters behind onbehalf, in front of an upstream and with two
+ * providers.
  */
 export async function startCrowdScene({ workers, hasNeighbours = false }) {
   const provider = await startCrowdProvider();
@@ -170,7 +171,7 @@ export async function startCrowdScene({ workers, hasNeighbours = false }) {
   return scene;
 }
 
-/** A configuration with providers of a place, and one resource. */
+/** Configuration with the providers of a place, and one resource. */
 export function configurationOf(place, { providers = ['one'], provider: changes = {}, exchange, ...rest } = {}) {
   return {
     identity_providers: Object.fromEntries(providers.map((name) => [name, place.configuration(name, changes)])),
@@ -192,7 +193,7 @@ class Scene {
     Object.assign(this, parts);
   }
 
-  /** A listener for each of the configurations, in place of those before: `{name, port}`. */
+  /** Opens a listener for each configuration, in place of the former ones: `{name, port}`. */
   async listen(...configurations) {
     const added = [];
     for (const configuration of configurations) {
@@ -211,12 +212,12 @@ class Scene {
     return connectCrowd(port, version, this.workers);
   }
 
-  /** Waits until exactly so many requests are under way at a listener. */
+  /** Waits until a listener has exactly this many open requests. */
   isActive({ name }, count) {
     return this.#gauge(`http.${name}.downstream_rq_active`, count);
   }
 
-  /** Throws where a worker has more connections of a listener than another. */
+  /** Throws if the workers have different numbers of connections of a listener. */
   async expectEqualShares({ name }) {
     const connections = await this.envoy.stats(`^listener\\.${name}\\.worker_\\d+\\.downstream_cx_active$`);
     if (Object.keys(connections).length !== this.workers || new Set(Object.values(connections)).size !== 1) {
@@ -232,17 +233,20 @@ class Scene {
     });
   }
 
-  /** Waits until a cluster has so many endpoints that are well. */
+  /** Waits until a cluster has this many healthy endpoints. */
   hasHealthy(cluster, count) {
     return this.#gauge(`cluster.${cluster}.membership_healthy`, count);
   }
 
-  /** In each worker, a stream of events through a listener, over an open path, and one with a user’s token elsewhere. */
+  /**
+   * Opens two streams of events in each worker: one on an open path of a listener, and one with the token of a user at the calm
+   * listener.
+   */
   async openEventStreams({ port }) {
     const user = 'listener';
     const headers = { authorization: `Bearer ${this.provider.token(user)}`, 'x-expected-user': user };
     const streams = [];
-    // One after the other, or two could be given to the same worker.
+    // The streams open one after the other: else one worker could get two.
     for (let worker = 0; worker < this.workers; worker += 1) {
       streams.push(await openEventStream(port, { path: '/mcp/open/events' }));
       streams.push(await openEventStream(this.calm.port, { path: '/mcp/events', headers }));
@@ -250,7 +254,7 @@ class Scene {
     return streams;
   }
 
-  /** Waits until each worker serves a newcomer of a provider at a listener. */
+  /** Waits until each worker serves a new user of a provider at a listener. */
   async servesEverywhere({ name, port }, { provider, within = 20 } = {}) {
     const connections = `http.${name}.downstream_cx_active`;
     const before = await this.envoy.stat(connections);
@@ -268,12 +272,12 @@ class Scene {
       }
     } finally {
       crowd.leave();
-      // Who comes next gets the workers in turn only if these are gone.
+      // The next connections are distributed evenly only after these are closed.
       await this.#gauge(connections, before);
     }
   }
 
-  /** What Envoy says of traps since the last time. A VM that has trapped is found, and counted, by the next request in it. */
+  /** Traps since the last call. The next request in a VM that has trapped finds and counts the trap. */
   async newTraps() {
     const stats = await this.envoy.stats('vm_reload');
     const count = Object.values(stats).reduce((sum, value) => sum + value, 0);

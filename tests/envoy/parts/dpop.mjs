@@ -1,9 +1,9 @@
-// A client's key for DPoP (RFC 9449), and proofs of it, on npm jose.
+// DPoP key of a client (RFC 9449) and its proofs, on npm jose.
 
 import { createHash, randomUUID } from 'node:crypto';
 import { SignJWT, calculateJwkThumbprint, exportJWK, generateKeyPair } from 'jose';
 
-/** A key with its thumbprint, and `proof({method, url, token, nonce})`; `change` edits the proof's claims. */
+/** Makes a key with its thumbprint, and `proof({method, url, token, nonce})`; further members replace claims of the proof. */
 export async function proofKey(alg = 'ES256') {
   const { publicKey, privateKey } = await generateKeyPair(alg);
   const jwk = await exportJWK(publicKey);

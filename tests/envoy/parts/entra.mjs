@@ -1,8 +1,8 @@
-// Microsoft Entra ID as it differs from other providers (v2.0 endpoints, documentation of August 2026), and as it stops MCP clients.
-// Its documentation: "OpenID Connect on the Microsoft identity platform" (the one metadata document, and its members), "Secure
-// a Model Context Protocol (MCP) server with Microsoft Entra ID" (`resource` is compared with Application ID URIs), "Redirect URI
+// Dialect of Microsoft Entra ID (v2.0 endpoints, documentation of August 2026), with its obstacles for MCP clients. Its
+// documentation: "OpenID Connect on the Microsoft identity platform" (the one metadata document and its members), "Secure a
+// Model Context Protocol (MCP) server with Microsoft Entra ID" (`resource` is compared with Application ID URIs), "Redirect URI
 // (reply URL) restrictions" (ports of loopback addresses), "Microsoft Entra authentication and authorization error codes". The
-// answer to a scope without its app is known from reports of users only; some report that it was taken for a scope of Graph's.
+// answer to a scope without its app is known from reports of users only; some report that it was read as a scope of Graph.
 
 import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { createRemoteJWKSet, jwtVerify } from 'jose';
@@ -47,7 +47,7 @@ export const entra = {
   metadataPaths: (issuerPath) => [`${issuerPath}/.well-known/openid-configuration`],
   idTokenClaims: ['sub', 'oid', 'tid', 'ver', 'preferred_username', 'rh', 'uti'],
 
-  // No `alg`, and members that only Entra has.
+  // Entra publishes no `alg`, and has members of its own.
   publishKey({ bare, publicKey, privateKey, issuer }) {
     const { x5c, x5t } = selfSigned({ subject: 'accounts.accesscontrol', publicKey, privateKey });
     return {
@@ -86,13 +86,13 @@ export const entra = {
     msgraph_host: 'graph.microsoft.com',
   }),
 
-  // The path must match, case and all; the port of a loopback address need not. IPv6 is not taken for one.
+  // The path is compared exactly; the port of a loopback address is ignored. IPv6 is not a loopback address here.
   isRedirectUri(uri, registered) {
     const portless = (text) => text.replace(/^(http:\/\/(?:localhost|127\.0\.0\.1)):\d+(?=\/|$)/, '$1');
     return portless(uri) === portless(registered);
   },
 
-  // The scope names the resource: {Application ID URI}/{scope}. The parameter `resource` must name the same app, if it is there.
+  // The scope names the resource: {Application ID URI}/{scope}. The parameter `resource`, if present, must name the same app.
   checkSignIn(server, { scope, resource }) {
     if (!scope) {
       const missing = failure('invalid_request', "The request body must contain the parameter 'scope'.", { code: 900144 });
@@ -115,7 +115,7 @@ export const entra = {
     const identifier = full?.slice(0, full.lastIndexOf('/'));
     return appOf(server, identifier)?.identifier ?? identifier;
   },
-  // A scope may name the app by each of its URIs, or by its client ID.
+  // A scope may name the app by each of its URIs or by its client ID.
   scopesOf: (server, { audience }) =>
     server.settings.resources
       .filter((same) => same.audience === audience)
@@ -168,7 +168,7 @@ export const entra = {
 
   error(error, { status, text: told, code, suberror, claims } = {}) {
     const [usualCode, usualText] = CODE[error] ?? [900144, error];
-    // The library compares `resource` at the token endpoint, and has words of its own for it.
+    // The library compares `resource` at the token endpoint, with its own texts.
     const text = error === 'invalid_target' ? usualText : told;
     const trace_id = randomUUID();
     const correlation_id = randomUUID();
@@ -191,7 +191,7 @@ export const entra = {
     };
   },
 
-  // The key is found by its certificate, not by `kid`.
+  // The certificate selects the key, not `kid`.
   checkAssertion(server, header) {
     if (header.alg !== 'PS256' || !server.settings.certificates.includes(header['x5t#S256'])) {
       throw failure('invalid_client', 'The certificate is not registered.', { code: 700027 });
@@ -212,11 +212,11 @@ export const entra = {
   },
 };
 
-/** The app that an Application ID URI, or a client ID in the place of one, belongs to. */
+/** App of an Application ID URI, or of a client ID in its place. */
 const appOf = (server, identifier) =>
   server.settings.resources.find((known) => known.identifier === identifier || known.audience === identifier);
 
-/** The client ID of the app that a scope is of. One that names no app would be of Graph. */
+/** Client ID of the app of a scope. A scope that names no app is of Graph. */
 function appOfScope(server, scope) {
   const at = scope.lastIndexOf('/');
   const [identifier, name] = [scope.slice(0, Math.max(at, 0)), scope.slice(at + 1)];
@@ -232,7 +232,7 @@ function appOfScope(server, scope) {
   return app.audience;
 }
 
-/** A federated identity credential: a token of another issuer, of the subject and the audience that are registered. */
+/** Federated identity credential: a token of another issuer, with the registered subject and audience. */
 async function checkFederation({ issuer, subject }, { client_assertion, client_assertion_type }) {
   const refused = (code, text) => failure('invalid_client', text, { code });
   if (client_assertion_type !== `${CLIENT_ASSERTION}:jwt-bearer` || !client_assertion) {
@@ -293,7 +293,7 @@ async function onBehalfOf(server, ctx) {
   };
 }
 
-/** The authentication contexts that the parameter `claims` asks for; the user is taken to have passed them. */
+/** Authentication contexts that the parameter `claims` requests; the user is taken to have passed them. */
 function wanted({ oidc: { params } }) {
   if (params.claims === undefined) return undefined;
   const { acrs } = JSON.parse(params.claims).access_token;
@@ -322,7 +322,7 @@ function requested(server, scope) {
   return { resource, scopes: scopes.map((name) => `${resource.identifier}/${name}`) };
 }
 
-/** `sub` differs for one user from audience to audience; `oid` does not. */
+/** `sub` of one user differs by audience; `oid` does not. */
 const pairwise = (account, audience) =>
   createHash('sha256').update(`${account.id} ${audience}`).digest('base64url');
 

@@ -1,4 +1,4 @@
-// A real Envoy: started on free ports, watched, and stopped for certain.
+// Envoy process: started on free ports, watched, and always stopped.
 
 import { spawn } from 'node:child_process';
 import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -23,7 +23,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
   process.on(signal, () => process.exit(process.exitCode ?? 130));
 }
 
-/** A folder that goes when the process does. */
+/** Makes a folder that is removed at the end of the process. */
 export function scratchFolder() {
   const folder = mkdtempSync(join(tmpdir(), 'onbehalf-'));
   folders.add(folder);
@@ -43,7 +43,7 @@ function forget(folder) {
   folders.delete(folder);
 }
 
-/** `envoy --mode validate`: `{ok, output}`. */
+/** Runs `envoy --mode validate`: `{ok, output}`. */
 export async function validate(config, env = {}) {
   const { folder, file } = newFolder(config);
   keepSecret(env);
@@ -59,8 +59,8 @@ export async function validate(config, env = {}) {
 }
 
 /**
- * Starts Envoy with a bootstrap configuration (an object, or YAML text) whose admin interface and first
- * listener have port 0, and waits until it takes requests. What is in `env` is secret. `exposes`: secrets that can be seen on purpose.
+ * Starts Envoy with a bootstrap configuration (an object, or YAML text) whose admin interface and first listener have port 0,
+ * and waits until it accepts requests. The values of `env` are secrets. `exposes`: secrets that a test shows on purpose.
  */
 export async function startEnvoy(config, { env = {}, concurrency = 1, exposes = [] } = {}) {
   keepSecret(env);
@@ -71,7 +71,7 @@ export async function startEnvoy(config, { env = {}, concurrency = 1, exposes = 
     [
       ...['-c', file, '--concurrency', String(concurrency), '--admin-address-path', adminFile],
       ...['--disable-hot-restart', '--drain-time-s', '1', '--log-level', 'info'],
-      // Access logs are written every ten seconds otherwise.
+      // The default interval of access logs is ten seconds.
       ...['--file-flush-interval-msec', '100'],
     ],
     { env, stdio: ['ignore', 'pipe', 'pipe'] },
@@ -113,7 +113,7 @@ class Envoy {
     child.stderr.on('data', keep);
   }
 
-  /** The end of its log, without the lists of what it was built with. */
+  /** Last lines of the log, without the lists of header maps. */
   lastLines(count = 15) {
     const lines = this.log.trimEnd().split('\n').filter((line) => !/header map|trailer map/.test(line));
     return lines.slice(-count).join('\n');
@@ -132,7 +132,7 @@ class Envoy {
     }
   }
 
-  /** A page of the admin interface. */
+  /** Page of the admin interface. */
   async get(path) {
     const response = await fetch(`http://${this.admin}${path}`);
     return response.text();
@@ -146,19 +146,19 @@ class Envoy {
     return this.get('/config_dump');
   }
 
-  /** Counters and gauges whose name matches, as an object. */
+  /** Counters and gauges with a matching name, as an object. */
   async stats(pattern = '') {
     const text = await this.get(`/stats?filter=${encodeURIComponent(pattern)}`);
     const lines = text.split('\n').map((line) => line.split(': '));
     return Object.fromEntries(lines.filter(([, v]) => /^\d+$/.test(v)).map(([k, v]) => [k, Number(v)]));
   }
 
-  /** A counter or a gauge, or undefined where there is none. */
+  /** Value of a counter or a gauge, or undefined. */
   async stat(name) {
     return (await this.stats(`^${name.replaceAll('.', '\\.')}$`))[name];
   }
 
-  /** What Envoy says when the module has trapped; empty if it never has. */
+  /** Traps of the module in counters and log; empty if it never trapped. */
   async traps() {
     const stats = await this.stats('^wasm\\.');
     const counted = Object.entries(stats).filter(([name, v]) => /vm_reload|fail/.test(name) && v > 0);
@@ -166,7 +166,7 @@ class Envoy {
     return [...counted.map(([name, value]) => `${name}: ${value}`), ...(logged ?? [])];
   }
 
-  /** Ends it, after a last look at all that can be seen of it. */
+  /** Stops Envoy, after a search for secrets in all that it shows. */
   async stop() {
     if (this.end === undefined) {
       if (this.port) complainOf((await leaksOf(this, this.exposes)).found);
@@ -183,7 +183,7 @@ function keepSecret(env) {
   for (const value of Object.values(env)) secrets.add(value);
 }
 
-/** Makes the whole run fail, not the stopping, which others wait for. */
+/** Makes the run fail without an exception, because callers wait for the stop. */
 function complainOf(found) {
   if (Object.keys(found).length === 0) return;
   console.error(`secrets can be seen: ${JSON.stringify(found)}`);

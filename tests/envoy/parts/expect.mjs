@@ -1,10 +1,10 @@
-// What a refusal must look like from the outside, all of it at once.
+// Assertions about a refusal as a client sees it.
 
 import assert from 'node:assert/strict';
 import { METADATA_URL } from './gateway.mjs';
 import { leaks } from './leaks.mjs';
 
-/** The parameters of the one challenge of a WWW-Authenticate value. Strict: all of them quoted. */
+/** Parameters of the only challenge of a WWW-Authenticate value; each must be quoted. */
 export function challengeOf(answer, scheme = 'Bearer') {
   const value = answer.headers['www-authenticate'];
   if (value === undefined) return undefined;
@@ -20,9 +20,9 @@ export function challengeOf(answer, scheme = 'Bearer') {
 }
 
 /**
- * Runs `act` and asserts that it is refused as told, that the refusal is counted once, and that nothing
- * of it reached the MCP server.
- * @param {string[]} members what the body has beside the usual members
+ * Runs `act`, and asserts that it is refused as described, that the refusal is counted once, and that nothing reaches the MCP
+ * server.
+ * @param {string[]} members further members of the body
  * @param {'none' | 'bare' | 'error'} challenge
  */
 export async function assertRefused(
@@ -61,7 +61,7 @@ export async function assertRefused(
   return answer;
 }
 
-/** The module never trapped, and nothing secret can be seen anywhere. For the end of each file. */
+/** Asserts that the module never trapped and that no secret is visible. Each file ends with it. */
 export async function assertSoundAndSilent(gateway) {
   assert.deepEqual(await gateway.envoy.traps(), [], 'the module trapped');
   const { found, looked } = await leaks(gateway);

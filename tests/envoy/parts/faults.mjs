@@ -1,4 +1,4 @@
-// What can go wrong at an endpoint of an identity provider. Each is given to `server.fail(endpoint, …)`.
+// Faults at an endpoint of an identity provider, for `server.fail(endpoint, …)`.
 
 async function finish({ request, response, server }, status, body, headers, error) {
   if (request.method === 'POST') await server.recordFaulty(request, status, error);
@@ -6,23 +6,23 @@ async function finish({ request, response, server }, status, body, headers, erro
   response.end(body);
 }
 
-/** A canned answer. */
+/** Fixed answer. */
 export const answers =
   (status, body = '', headers = { 'content-type': 'text/plain' }) =>
   (exchange) =>
     finish(exchange, status, body, headers);
 
-/** 200 and whatever members, as JSON. */
+/** 200 with these members as JSON. */
 export const answersJson = (members) =>
   answers(200, JSON.stringify(members), { 'content-type': 'application/json' });
 
-/** A login page where JSON should be, as a captive portal or a proxy gives. */
+/** HTML page in place of JSON, as of a captive portal or a proxy. */
 export const answersHtml = (status = 200) =>
   answers(status, '<!doctype html><title>Sign in</title><p>Please sign in.</p>', {
     'content-type': 'text/html',
   });
 
-/** An OAuth error in the shape of the provider, with its status and its headers. */
+/** OAuth error in the form of the provider, with its status and its headers. */
 export const refusesWith =
   (error, details = {}) =>
   (exchange) => {
@@ -37,7 +37,7 @@ export const refusesWith =
     );
   };
 
-/** The provider's own way to say "too many requests". */
+/** Throttling answer of the provider. */
 export const throttles = () => (exchange) => {
   const { status, body, headers } = exchange.server.dialect.throttled();
   return finish(exchange, status, body, headers, 'throttled');
@@ -51,14 +51,14 @@ export const dropsTheConnection =
     request.socket.destroy();
   };
 
-/** Takes the request and never answers. */
+/** Accepts the request and never answers. */
 export const neverAnswers =
   () =>
   async ({ request, server }) => {
     if (request.method === 'POST') await server.recordFaulty(request, 0, 'silent');
   };
 
-/** Half of the announced bytes, then the connection is gone. */
+/** Sends half of the announced bytes, then closes the connection. */
 export const breaksOffHalfway =
   () =>
   async ({ request, response, server }) => {
@@ -67,13 +67,33 @@ export const breaksOffHalfway =
     response.write('{"access_token":"', () => request.socket.destroy());
   };
 
-/** The real answer, later. */
+/** White space without end, byte by byte: `{behave, closed}`; `closed` resolves when the client closes the connection. */
+export function trickle() {
+  let close;
+  const closed = new Promise((resolve) => {
+    close = resolve;
+  });
+  return {
+    closed,
+    behave: async ({ request, response, server }) => {
+      await server.recordFaulty(request, 200, 'byte by byte');
+      response.writeHead(200, { 'content-type': 'application/json' });
+      const timer = setInterval(() => response.write(' '), 100);
+      response.on('close', () => {
+        clearInterval(timer);
+        close();
+      });
+    },
+  };
+}
+
+/** Delays the real answer. */
 export const isSlow = (milliseconds) => async (exchange) => {
   await new Promise((resolve) => setTimeout(resolve, milliseconds));
   return exchange.real();
 };
 
-/** The real answer, when the test says so: `{behave, waiting(), release()}`. No clock involved. */
+/** Holds the real answer until the test releases it: `{behave, waiting(), release()}`. It uses no clock. */
 export function gate() {
   let open;
   const opened = new Promise((resolve) => {

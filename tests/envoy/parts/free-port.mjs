@@ -1,8 +1,8 @@
-// A port for whoever cannot be told to take a free one and say which.
+// Free port, for programs that cannot choose one and report it.
 
 import { createServer } from 'node:net';
 
-/** A port of loopback that nobody has. */
+/** Returns a free port of loopback. */
 export async function freePort() {
   const server = createServer();
   await new Promise((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve));

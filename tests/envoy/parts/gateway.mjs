@@ -1,9 +1,9 @@
-// The whole scene: both providers, the MCP server, and Envoy with one of the recipes of envoy-config/.
+// Scene of most tests: both providers, the MCP server, and Envoy with a recipe of envoy-config/.
 //
-// A recipe is used as it is in the repository, or, for most tests, with one URL for both providers
-// (`BOTH_AT_ONE_URL`). Its placeholders are filled in, and these things are pointed at this machine: the
-// listener and admin addresses, the module's file, the address and the certificate authority of the
-// provider clusters, the port of the MCP server. TLS to the providers stays, with the names of the recipe.
+// A recipe is used as it is in the repository, or, for most tests, with one URL for both providers (`BOTH_AT_ONE_URL`). Its
+// placeholders are replaced, and these values are changed for this machine: the listener and admin addresses, the file of the
+// module, the address and the certificate authority of the provider clusters, the port of the MCP server. TLS to the providers
+// stays, with the names of the recipe.
 
 import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -27,12 +27,12 @@ import { until } from './until.mjs';
 export * from './addresses.mjs';
 
 /**
- * The recipe for both providers, with one resource in the place of its two: users of both come in at `/mcp`. MCP clients would all
- * go to the first of the two providers; a token that somebody has already is exchanged at whichever it is of.
+ * Recipe for both providers with one resource in place of its two: users of both call `/mcp`. An MCP client would always go to
+ * the first provider; a token from elsewhere is exchanged at its own provider.
  */
 export const BOTH_AT_ONE_URL = 'okta-and-entra, and both at one URL';
 
-/** A file beside a recipe's envoy.yaml, with the folder of secrets that it names here. */
+/** File of a recipe next to its envoy.yaml, with the folder of secrets of this machine. */
 function beside(file, folder, projected) {
   const text = readFileSync(new URL(`../../../envoy-config/${file}`, import.meta.url), 'utf8');
   const here = join(scratchFolder(), 'sds.yaml');
@@ -40,15 +40,15 @@ function beside(file, folder, projected) {
   return here;
 }
 
-/** What Envoy adds to the calls of a client, in the file that it reads that from. */
+/** Value of the Basic credentials in the file that Envoy reads. */
 export const basic = (id, secret) => Buffer.from(`${id}:${secret}`).toString('base64');
 
-/** The subject of the workload that the gateway is. */
+/** Subject of the workload token of the gateway. */
 export const WORKLOAD = 'system:serviceaccount:mcp:gateway';
 
 /**
- * Providers and MCP server, which several gateways can use one after the other. The gateway's app at Entra has the URLs of its
- * resources for Application ID URIs, as the recipes say, unless `entraAppIdUris` makes others of its client ID.
+ * Starts providers and MCP server, which several gateways can use in turn. The app of the gateway at Entra has the URLs of its
+ * resources as Application ID URIs, as the recipes have, unless `entraAppIdUris` makes others of its client ID.
  */
 export async function startParts({
   oktaAlgorithm = 'ES256',
@@ -61,7 +61,7 @@ export async function startParts({
   const authority = throwAwayAuthority();
   const caFile = join(scratchFolder(), 'authority.pem');
   writeFileSync(caFile, authority.certificate);
-  // With the characters that a form and Basic authentication must encode.
+  // The secret has characters that a form and Basic authentication must encode.
   const entraSecret = `~+&=%/ ${randomBytes(18).toString('base64url')}`;
   const oktaKey = inPem(keysFor(oktaAlgorithm).privateKey);
   const entraKeys = keysFor('PS256');
@@ -99,7 +99,7 @@ export async function startParts({
     ...(oktaSecret && { okta: new Projected('basic', '') }),
     ...(workloads && { entra: new Projected('azure-identity-token', await workloadToken()) }),
   };
-  /** Puts a secret of the gateway’s app into the file that Envoy reads it from. */
+  /** Writes a secret of the app of the gateway to the file that Envoy reads. */
   const provideOktaSecret = (secret) => {
     secrets.add(secret).add(basic(okta.ids.serviceApp, secret));
     projected.okta.replace(basic(okta.ids.serviceApp, secret));
@@ -131,7 +131,7 @@ export async function startParts({
     workloadToken,
     projected,
     provideOktaSecret,
-    /** Where the files are here that recipes expect elsewhere. */
+    /** Files of this machine by the paths in the recipes. */
     files: {
       ...(oktaSecret && {
         '/etc/envoy/okta-client.yaml': beside(
@@ -167,7 +167,7 @@ export async function startParts({
     },
     alice: (options) => signIn(entra, 'alice@contoso.example', options),
     bob: (options) => signIn(okta, 'bob@acme.example', options),
-    /** Bob's ID token of the org server, for the agent that the gateway is. */
+    /** ID token of Bob from the org server, for the gateway as an agent. */
     async bobsIdToken(login = 'bob@acme.example') {
       const agent = okta.ids.agent;
       const { idToken } = await signIn(okta, login, {
@@ -186,7 +186,7 @@ export async function startParts({
   };
 }
 
-/** The text of a recipe with its placeholders filled in, as the reader of its README does it. */
+/** Text of a recipe with its placeholders replaced, as the reader of its README does. */
 export function filled(recipe, placeholders) {
   const file = new URL(`../../../envoy-config/${recipe}/envoy.yaml`, import.meta.url);
   let text = readFileSync(file, 'utf8');
@@ -194,7 +194,7 @@ export function filled(recipe, placeholders) {
   return text;
 }
 
-/** The filled-in recipe as an object, pointed at this machine. */
+/** Recipe as an object, with its placeholders replaced and the values of this machine. */
 export function bootstrapOf(recipe, parts) {
   if (recipe === BOTH_AT_ONE_URL) {
     const both = bootstrapOf('okta-and-entra', parts);
@@ -222,7 +222,7 @@ export function bootstrapOf(recipe, parts) {
   return bootstrap;
 }
 
-/** Says for each provider what recipes say for each resource: for whom its tokens are. For tests that put another in its place. */
+/** Moves the audiences of resources to their providers, for tests that replace the resources. */
 export function acceptsByProvider(filter) {
   for (const resource of filter.resources) {
     for (const name of Object.keys(resource.exchange)) filter.identity_providers[name].audiences = resource.audiences;
@@ -230,20 +230,17 @@ export function acceptsByProvider(filter) {
   }
 }
 
-/** The `config` of the wasm filter in a bootstrap. */
+/** `config` of the Wasm filter in a bootstrap. */
 export function wasmOf(bootstrap) {
   const [connectionManager] = bootstrap.static_resources.listeners[0].filter_chains[0].filters;
   const filters = connectionManager.typed_config.http_filters;
   return filters.find(({ name }) => name === 'onbehalf').typed_config.config;
 }
 
-/** The filter's configuration block in a bootstrap. */
+/** Configuration of the filter in a bootstrap. */
 export const filterOf = (bootstrap) => wasmOf(bootstrap).configuration.value;
 
-/**
- * Envoy in front of the parts. `change(filter, bootstrap)` edits the filter's configuration (or all of
- * it) for what a recipe does not have.
- */
+/** Starts Envoy in front of the parts. `change(filter, bootstrap)` edits the configuration of the filter, or all of it. */
 export async function startGateway(
   parts,
   { recipe = BOTH_AT_ONE_URL, concurrency = 1, change = () => {}, env = {}, exposes } = {},
@@ -255,7 +252,7 @@ export async function startGateway(
   return new Gateway(parts, envoy, metadataPathOf(new URL(filter.resources[0].url).pathname));
 }
 
-/** `envoy --mode validate` of a recipe after a change. */
+/** Runs `envoy --mode validate` with a recipe after a change. */
 export function validateRecipe(parts, change = () => {}, { recipe = BOTH_AT_ONE_URL, env } = {}) {
   const bootstrap = bootstrapOf(recipe, parts);
   change(filterOf(bootstrap), bootstrap);
@@ -268,31 +265,31 @@ class Gateway {
     this.target = { port: envoy.port, host: MCP_HOST };
   }
 
-  /** Any HTTP request. */
+  /** Sends any HTTP request. */
   send(options) {
     return send({ ...this.target, ...options });
   }
 
-  /** Raw bytes, for what no HTTP library sends. */
+  /** Sends raw bytes, for requests that no HTTP library sends. */
   sendBytes(bytes) {
     return sendBytes(this.envoy.port, bytes);
   }
 
-  /** One tool call as one POST, with this token, as curl would do it. */
+  /** Calls a tool with one POST and this token, as curl would. */
   call(token, headers = {}, options = {}) {
     const authorization = token === undefined ? {} : { authorization: `Bearer ${token}` };
     const { path = '/mcp' } = options;
     return callTool({ ...this.target, path }, { ...authorization, ...headers }, options);
   }
 
-  /** A tool call with the official MCP client; answers what the MCP server saw. */
+  /** Calls a tool with the official MCP client; returns what the MCP server read of the token. */
   whoami(token, options = {}) {
     return whoami({ ...this.target, token, ...options });
   }
 
   /**
-   * Somebody comes to a path with an MCP client and signs in by it; see sdk-client.mjs. It is the client that is registered at
-   * `provider` (its authorization server `server`), or `clientId`; `null`: none is. The rest is for `signInBySdk` there.
+   * Signs a user in who opens a path with an MCP client; see sdk-client.mjs. The client is the one that is registered at
+   * `provider` (its authorization server `server`), or `clientId`; `null` is no client. The other options are for `signInBySdk`.
    */
   signIn(username, { path = '/mcp', provider, server = provider.signIn, clientId = provider.ids.mcpClient, ...client }) {
     const { entra, okta } = this.parts;
@@ -306,13 +303,13 @@ class Gateway {
     return signInBySdk({ ...client, url: `https://${MCP_HOST}${path}`, username, clientId, issuer: server.issuer, reach });
   }
 
-  /** Signs somebody in and calls the tool; `seen` is what the MCP server saw. */
+  /** Signs a user in and calls the tool; `seen` is what the MCP server read of the token. */
   async visit(username, options) {
     const signedIn = await this.signIn(username, options);
     return { ...signedIn, seen: await signedIn.whoami() };
   }
 
-  /** How often a counter of the module has been counted up so far. */
+  /** Value of a counter of the module. */
   async count(name) {
     const full = `wasmcustom.onbehalf.${name}`;
     return (await this.envoy.stats(`^${full.replaceAll('.', '\\.')}$`))[full] ?? 0;
@@ -322,14 +319,14 @@ class Gateway {
     return this.count(`decisions.reason.${reason}`);
   }
 
-  /** Waits until the module has handed over all that it has counted before (it does so each second). */
+  /** Waits until the module has handed its counters to Envoy (it does so each second). */
   async settled() {
     const counted = await this.decisions('metadata');
     await this.send({ path: this.metadataPath });
     await until(async () => (await this.decisions('metadata')) > counted, 'counters are handed over', 10);
   }
 
-  /** Waits until a counter (they are flushed each second) has reached a value, and not more. */
+  /** Waits until a counter (they are flushed each second) has exactly this value. */
   async expectCount(name, value) {
     let seen;
     try {

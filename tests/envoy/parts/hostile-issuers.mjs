@@ -1,5 +1,5 @@
-// Three issuers and the keys that they publish: one as the book has it, one with everything odd that a JWK Set can hold,
-// and one with a single key that has no name.
+// Three issuers and their published keys: one conformant, one with each oddity that a JWK Set can have, and one with a single
+// key without a name.
 
 import { createHmac, generateKeyPairSync, randomBytes, sign } from 'node:crypto';
 import { selfSigned } from './certificate.mjs';
@@ -12,7 +12,7 @@ const ed25519 = () => generateKeyPairSync('ed25519');
 const b64url = (bytes) => Buffer.from(bytes).toString('base64url');
 const publicJwk = ({ publicKey }) => publicKey.export({ format: 'jwk' });
 
-/** The bytes of a JWS signature (RFC 7518 section 3, RFC 8037 section 3.1). `options` go to node's `sign`. */
+/** Bytes of a JWS signature (RFC 7518 section 3, RFC 8037 section 3.1). `options` are those of `sign` in Node. */
 export function signature(alg, key, input, options = {}) {
   const hash = `sha${alg.slice(-3)}`;
   switch (alg.slice(0, 2)) {
@@ -29,7 +29,7 @@ export function signature(alg, key, input, options = {}) {
   }
 }
 
-/** Whether a key of this kind can make signatures of this algorithm at all. */
+/** Returns `true` if a key of this kind can make signatures of this algorithm. */
 export function canSign(alg, { asymmetricKeyType, asymmetricKeyDetails }) {
   const curves = { ES256: 'prime256v1', ES384: 'secp384r1', ES512: 'secp521r1' };
   // A PS512 signature does not fit into 1024 bits.
@@ -39,7 +39,7 @@ export function canSign(alg, { asymmetricKeyType, asymmetricKeyDetails }) {
   return ['EdDSA', 'Ed25519'].includes(alg) && asymmetricKeyType === 'ed25519';
 }
 
-/** `signers`: by label, who signs tokens of the issuer and how. `published`: every public key, whatever its JWK looks like. */
+/** `signers`: signers of tokens of the issuer, by label. `published`: every public key, with any JWK. */
 function issuer(name, origin, { audiences, leeway, keys }) {
   const signers = {};
   const published = [];
@@ -68,7 +68,7 @@ export function issuers(origin) {
   const add = (label, pair, alg, { kid = label, ...members }) => {
     odd[label] = { pair, alg, kid, jwk: { ...publicJwk(pair), kid, ...members } };
   };
-  // The same names as at the issuer above, and other keys.
+  // Same names as of the issuer above, with other keys.
   add('RS256', rsa(), 'RS256', { alg: 'RS256' });
   add('ES256', ec('P-256'), 'ES256', { alg: 'ES256' });
   add('RS512', rsa(), 'RS512', { alg: 'RS512' });

@@ -1,11 +1,11 @@
-// One request over HTTP/2 with prior knowledge (RFC 9113 section 3.3), with trailers.
+// Sends a request over HTTP/2 with prior knowledge (RFC 9113 section 3.3), with trailers.
 
 import { connect } from 'node:http2';
 import { answers } from './leaks.mjs';
 
 /**
- * Resolves with `{status, headers, text}`. A value of `headers` may be a list, to send a name several times. `trailers` come
- * behind the body (RFC 9110 section 6.5), which is sent in two pieces.
+ * Resolves with `{status, headers, text}`. A value of `headers` may be a list, to send a name several times. `trailers` follow
+ * the body (RFC 9110 section 6.5), which is sent in two pieces.
  */
 export function send2({ port, host, path = '/mcp', method = 'POST', headers = {}, body = ['{', '}'], trailers }) {
   return new Promise((resolve, reject) => {

@@ -1,8 +1,8 @@
-// Identity providers on loopback. One process-local host answers for a name such as
-// login.microsoftonline.com, over TLS with a certificate of a throw-away authority (for Envoy) and over
-// plain HTTP (for the scripts here), so that issuers can have their real form.
+// Identity providers on loopback. A host of this process answers for a name such as login.microsoftonline.com, over TLS with a
+// certificate of a temporary authority (for Envoy) and over plain HTTP (for the scripts here), so that issuers have their real
+// form.
 //
-// They lack and refuse what the products lack and refuse. A test that needs a lenient one asks for that by name.
+// The providers lack and refuse what the products lack and refuse. A test that needs a lenient one requests it by an option.
 
 import { randomBytes, randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
@@ -21,14 +21,14 @@ class Host {
   }
 
   async start(authority, { asksForCertificates = false } = {}) {
-    // Envoy keeps connections; a server that closes them after Node's five seconds races with it.
+    // Envoy keeps connections open; a server that closes them after five seconds, the default of Node, races with it.
     const options = { keepAliveTimeout: 600_000 };
     const listener = (request, response) => this.#handle(request, response);
     this.plain = createServer(options, listener);
     await this.#listen(this.plain);
     this.port = this.plain.address().port;
     if (authority) {
-      // Who has none, or one of another authority, gets in all the same: the provider decides.
+      // TLS accepts clients without a certificate or with one of another authority: the provider decides.
       const asking = asksForCertificates && { requestCert: true, rejectUnauthorized: false, ca: authority.certificate };
       this.secure = createTlsServer({ ...options, ...authority.issue([this.name]), ...asking }, listener);
       await this.#listen(this.secure);
@@ -66,7 +66,7 @@ class Host {
     });
   }
 
-  /** Closes connections that idle or hang, and refuses new ones, until `up`. */
+  /** Closes idle and hanging connections, and refuses new ones, until `up`. */
   async down() {
     for (const server of [this.plain, this.secure].filter(Boolean)) server.close();
     for (const socket of this.sockets) socket.destroy();
@@ -82,7 +82,7 @@ class Host {
     if (this.secure) await again(this.secure, this.tlsPort);
   }
 
-  /** Where the scripts reach a URL of this host. */
+  /** Address of a URL of this host for the scripts. */
   reach(url) {
     const { pathname, search, host, protocol } = new URL(url);
     return {
@@ -101,7 +101,7 @@ const publicClient = (client_id, redirectUri = PORTLESS_REDIRECT_URI) => ({
   redirect_uris: [redirectUri],
 });
 
-/** The form of a scope in a request: its name, or at Entra the resource and its name. */
+/** Form of a scope in a request: its name, or at Entra the resource and its name. */
 const short = (_resource, scope) => scope;
 const long = (resource, scope) => `${resource}/${scope}`;
 
@@ -115,10 +115,10 @@ const machineClient = (client_id, client_secret) => ({
 });
 
 /**
- * An Okta org with two custom authorization servers: `default`, where people sign in to the gateway, and
- * another one, whose tokens are for the MCP server and which trusts `default`; beside them the org server, which
- * issues assertions to the other one for an agent. `serviceApp` is what is registered for the gateway, as a service
- * app and as an agent: token_endpoint_auth_method and jwks or client_secret.
+ * Starts an Okta org with two custom authorization servers: `default`, where users sign in to the gateway, and another one,
+ * whose tokens are for the MCP server and which trusts `default`. The org server issues assertions to the other one for an
+ * agent. `serviceApp` is the registration of the gateway as a service app and as an agent: token_endpoint_auth_method and jwks
+ * or client_secret.
  */
 export async function startOkta({ authority, domain = 'acme.okta.com', audience, scopes, serviceApp }) {
   const host = await new Host(domain).start(authority);
@@ -181,15 +181,15 @@ export async function startOkta({ authority, domain = 'acme.okta.com', audience,
   const other = server('aus2other', {
     resources: [{ identifier: 'api://other', audience: 'api://other', scopes: ['mcp:read'] }],
   });
-  // The org server last: its paths are the beginnings of theirs.
+  // The org server is last, because its paths are prefixes of the others.
   host.servers = [signIn, forMcp, other, org];
   return { host, accounts, org, signIn, forMcp, other, ids, batchSecret, resource: RESOURCE, scopeOf: short };
 }
 
 /**
- * An Entra tenant with the gateway's app, the MCP server's app, an unrelated API and two clients. The gateway's app has a
- * federated credential, a certificate, or else a secret, which it sends as `method` says; its Application ID URIs are what
- * `appIdUris` makes of its client ID.
+ * Starts an Entra tenant with the app of the gateway, the app of the MCP server, an unrelated API and two clients. The app of
+ * the gateway has a federated credential, a certificate, or else a secret, which it sends as `method` says; `appIdUris` makes
+ * its Application ID URIs of its client ID.
  */
 export async function startEntra({
   authority,
@@ -253,9 +253,9 @@ export async function startEntra({
 }
 
 /**
- * A provider with nothing of its own. The issuer is the loopback address; or, with an authority, a host (`domain`) by TLS that asks for
- * its clients’ certificates, where `client` is what is registered for the gateway. `jwks`: the gateway's, for private_key_jwt. `dpop`: it
- * must prove a key of its own.
+ * Starts a provider without deviations. The issuer is the loopback address; or, with an authority, a host (`domain`) over TLS
+ * that requests client certificates, with the registration `client` of the gateway. `jwks`: keys of the gateway for
+ * private_key_jwt. `dpop`: the gateway must use DPoP.
  */
 export async function startRfc8693({
   method,
@@ -298,7 +298,7 @@ export async function startRfc8693({
     settings: {
       mutualTls: Boolean(authority),
       metadata,
-      // The first is this gateway, by the name that clients have for it.
+      // The first audience is this gateway, by the name that clients use.
       resources: [
         { identifier: RESOURCE, audience: 'https://gateway.example', scopes: ['mcp:read'] },
         { identifier: 'https://upstream.example', audience, scopes },

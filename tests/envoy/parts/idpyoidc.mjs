@@ -1,5 +1,5 @@
-// idpyoidc (PyPI), an authorization server of the Identity Python project: RFC 8693 as somebody else has written it.
-// It runs in a process of its own (idpyoidc/server.py).
+// idpyoidc (PyPI), an authorization server of the Identity Python project: an independent implementation of RFC 8693. It runs in
+// its own process (idpyoidc/server.py).
 
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
@@ -17,8 +17,8 @@ const JWT_BEARER = 'urn:ietf:params:oauth:client-assertion-type:jwt-bearer';
 const REDIRECT_URI = 'http://127.0.0.1/callback';
 
 /**
- * @param {object} settings `scopes`, `audiences` (that may be asked for), `signs` (the algorithm of its tokens), and
- *   `clients` by id, each with `method`, and `secret`, or `key` (PEM) and `algorithm`
+ * @param {object} settings `scopes`, `audiences` (that may be requested), `signs` (the algorithm of its tokens), and `clients`
+ * by ID, each with `method`, and `secret`, or `key` (PEM) and `algorithm`
  */
 export async function startIdpyoidc({ clients, ...settings }) {
   const child = spawn(PYTHON, ['-I', here('./idpyoidc/server.py')], { stdio: ['pipe', 'pipe', 'pipe'], env: {} });
@@ -39,13 +39,13 @@ export async function startIdpyoidc({ clients, ...settings }) {
     port,
     issuer,
     urls: { token: `${issuer}/token`, keys: `${issuer}/jwks.json` },
-    /** What each endpoint was asked for so far. */
+    /** Numbers of requests by endpoint. */
     counts: async () => (await fetch(`${issuer}/counts`)).json(),
-    /** What the server said of requests that it refused. */
+    /** Messages of the server about requests that it refused. */
     complaints: () => said,
     /**
-     * An access token for a user who signs in to a client (authorization code). There is no page: the server takes
-     * `login_hint` for the user.
+     * Signs a user in to a client (authorization code), and returns the access token. There is no page: the server reads the
+     * user from `login_hint`.
      */
     async signIn(client, user, scopes) {
       const query = new URLSearchParams({
@@ -82,7 +82,7 @@ export async function startIdpyoidc({ clients, ...settings }) {
   };
 }
 
-/** How a client authenticates to the token endpoint when its user signs in. */
+/** Client authentication at the token endpoint in a sign-in. */
 async function proves(id, { method, secret, key, algorithm }, audience) {
   switch (method) {
     case 'client_secret_basic':

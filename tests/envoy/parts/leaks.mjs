@@ -1,33 +1,33 @@
-// Looks for what must never be seen in what an operator or a caller can see. Every Envoy of the suite is looked through when
-// it stops (envoy.mjs), for every secret that any part of this process has seen.
+// Search for secrets in what an operator or a caller can see. Each Envoy of the suite is searched when it stops (envoy.mjs), for
+// every secret of this process.
 
-/** Tokens in and out, assertions, client secrets, private keys. Whoever makes or sees one adds it. */
+/** Secrets: tokens, assertions, client secrets, private keys. Code that makes or receives one adds it. */
 export const secrets = new Set();
 
-/** What clients were answered through any Envoy. Whoever asks adds what comes back. */
+/** Answers to clients through any Envoy. Code that sends a request adds the answer. */
 export const answers = new Set();
 
-// Shorter ones would be found by chance.
+// Shorter strings would be found by chance.
 const SHORTEST = 8;
 const PROBE = 12;
-/** A signed JWT, whoever made it: a header that begins with `{"`, a payload, and a signature. */
+/** Any signed JWT: a header that begins with `{"`, a payload, and a signature. */
 const COMPACT_JWS = /eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]{8,}/g;
 
-/** The parts of a secret whose appearance anywhere means that it got out. */
+/** Parts of a secret that must not appear anywhere. */
 function traces(secret) {
   if (secret.startsWith('-----BEGIN')) {
-    // Certificates are no secrets.
+    // Certificates are not secret.
     if (!secret.includes('PRIVATE KEY')) return [];
     const lines = secret.split('\n').filter((line) => line && !line.startsWith('-----'));
     return [lines.join(''), lines[0]];
   }
   const segments = secret.split('.');
   if (segments.length < 3) return [secret, encodeURIComponent(secret)].filter(({ length }) => length >= SHORTEST);
-  // Payload and signature of a JWT; the header alone is no secret.
+  // Payload and signature of a JWT are secret; the header alone is not.
   return segments.slice(1).filter((segment) => segment.length > SHORTEST);
 }
 
-/** Which of the traces are in a text. In one pass: there may be thousands of them, and megabytes of text. */
+/** Traces in a text. It reads the text once: there may be thousands of traces and megabytes of text. */
 function inText(wanted, text) {
   const found = new Set();
   const byProbe = new Map();
@@ -46,8 +46,8 @@ function inText(wanted, text) {
 }
 
 /**
- * Where secrets can be seen, as `place: how many`, and how many traces were looked for. In what only an operator sees, no signed
- * token at all may appear. `exposed` are secrets that a test shows on purpose.
+ * Places where secrets are visible, as `place: number`, and the number of traces. In the places of an operator, no signed token
+ * at all may appear. `exposed` are secrets that a test shows on purpose.
  */
 export function seenIn({ operator, client }, exposed = []) {
   const spared = new Set(exposed.flatMap(traces));
@@ -62,17 +62,17 @@ export function seenIn({ operator, client }, exposed = []) {
   return { found, looked: wanted.size };
 }
 
-/** The pages of an Envoy’s admin interface, and its log. */
+/** Pages of the admin interface of an Envoy, and its log. */
 async function operatorSees(envoy) {
   const places = { log: envoy.log };
   for (const page of ['/stats', '/stats/prometheus', '/config_dump', '/clusters', '/listeners']) places[page] = await envoy.get(page);
   return places;
 }
 
-/** What can be seen of an Envoy that runs, and in all answers so far. */
+/** Secrets that are visible at a running Envoy, and in all answers so far. */
 export async function leaksOf(envoy, exposed) {
   return seenIn({ operator: await operatorSees(envoy), client: { answers: [...answers].join('\n') } }, exposed);
 }
 
-/** The same of a gateway. */
+/** Secrets that are visible at a gateway. */
 export const leaks = ({ envoy }) => leaksOf(envoy, envoy.exposes);

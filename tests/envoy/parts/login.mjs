@@ -1,5 +1,5 @@
-// Signing in by a script that sends what an MCP client sends (authorization code, PKCE, public client, resource indicator), with the
-// user's part played instead of a browser. sdk-client.mjs has the same with a real MCP client.
+// Sign-in by a script that sends what an MCP client sends (authorization code, PKCE, public client, resource indicator), and
+// plays the user without a browser. sdk-client.mjs does it with a real MCP client.
 
 import { createHash, randomBytes } from 'node:crypto';
 import { REDIRECT_URI } from './addresses.mjs';
@@ -7,12 +7,11 @@ import { secrets } from './leaks.mjs';
 
 /**
  * Signs a user in and returns `{accessToken, idToken, expiresIn}`.
- * @param {object} provider what startOkta, startEntra or startRfc8693 returned
+ * @param {object} provider result of startOkta, startEntra or startRfc8693
  * @param {string[]} scopes short names, such as mcp:read
- * @param {string} resource the resource indicator (RFC 8707): what the metadata of the resource has as `resource`
- * @param {boolean} idToken whether it asks for an ID token, too, as MCP clients do not
- * @param prove gives the form fields by which a client that is not public proves itself at a token endpoint; or else by
- *   `headers`
+ * @param {string} resource the resource indicator (RFC 8707): `resource` of the metadata
+ * @param {boolean} idToken requests an ID token as well, as MCP clients do not
+ * @param prove returns the form fields of a confidential client at a token endpoint; or else by `headers`
  */
 export async function signIn(
   provider,
@@ -63,8 +62,8 @@ export async function signIn(
 }
 
 /**
- * The user's part of a sign-in: goes where the client sends the browser, follows redirects, and fills in the form. Returns what arrives
- * where the client waits; throws where the provider shows a page that leads no further, with its text.
+ * Plays the user in a sign-in: follows the redirects from the URL of the client, and submits the form. Returns the parameters of
+ * the redirect to the client; throws the text of a page that leads no further.
  */
 export async function playUser(host, url, username, browser = browserOf(host), redirectUri = REDIRECT_URI) {
   let page = await browser(url);
@@ -77,7 +76,7 @@ export async function playUser(host, url, username, browser = browserOf(host), r
   return new URL(page.location).searchParams;
 }
 
-/** A token of an application without a user (client_credentials). */
+/** Token of an application without a user (client_credentials). */
 export async function machineToken(provider, scope, server = provider.signIn) {
   const answer = await browserOf(provider.host)(server.urls.token, {
     form: {
@@ -97,7 +96,7 @@ function tokens(answer, who) {
   return { accessToken, idToken, expiresIn };
 }
 
-/** GET and POST with cookies, redirects left alone. */
+/** GET and POST with cookies, without following redirects. */
 function browserOf(host) {
   const cookies = new Map();
   return async (url, { form, headers = {} } = {}) => {

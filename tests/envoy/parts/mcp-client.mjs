@@ -1,5 +1,4 @@
-// An MCP client on the official SDK that brings a token, and plain HTTP for everything that no well-behaved
-// client would send.
+// MCP client on the official SDK that has a token, and plain HTTP for requests that no conformant client sends.
 
 import { request as httpRequest } from 'node:http';
 import { connect } from 'node:net';
@@ -8,8 +7,8 @@ import { Client, StreamableHTTPClientTransport } from '@modelcontextprotocol/cli
 import { answers } from './leaks.mjs';
 
 /**
- * One HTTP request; resolves with `{status, headers, text, json}`.
- * `headers` may be an object or a flat list of names and values, to send a name twice.
+ * Sends an HTTP request; resolves with `{status, headers, text, json}`. `headers` may be an object or a flat list of names and
+ * values, to send a name twice.
  */
 export function send({ port, host, path = '/mcp', method = 'GET', headers = {}, body, signal }) {
   return new Promise((resolve, reject) => {
@@ -47,8 +46,8 @@ export function send({ port, host, path = '/mcp', method = 'GET', headers = {}, 
 }
 
 /**
- * Writes bytes as they are and resolves with everything that comes back until the connection ends. A server
- * that has had enough may end it in the middle; what it said before may then be lost on the way.
+ * Writes raw bytes and resolves with everything that comes back until the connection ends. A server may close the connection
+ * before it has read all; its answer may then be lost.
  */
 export function sendBytes(port, bytes) {
   return new Promise((resolve, reject) => {
@@ -56,7 +55,7 @@ export function sendBytes(port, bytes) {
     let received = '';
     socket.on('data', (chunk) => {
       received += chunk.toString('latin1');
-      // Envoy leaves a connection open for a second after it has answered.
+      // Envoy keeps a connection open for a second after its answer.
       const [head, length] = received.match(/^[^]*?\r\ncontent-length: (\d+)\r\n[^]*?\r\n\r\n/) ?? [];
       if (head && received.length >= head.length + Number(length)) socket.destroy();
     });
@@ -71,8 +70,8 @@ export function sendBytes(port, bytes) {
 }
 
 /**
- * fetch over node:http, which, unlike the built-in one, sends the Host header it is told. `reach` says where a URL is on this
- * machine, which header fields say what it is called, and whether it is a provider's (`host`): what that answers has tokens in it.
+ * `fetch` over node:http, which, unlike the built-in one, sends the given Host field. `reach` returns the address of a URL on
+ * this machine, the header fields with its name, and its provider (`host`), whose answers contain tokens.
  */
 export function fetchBy(reach) {
   return (address, { method = 'GET', headers, body, signal } = {}) =>
@@ -127,14 +126,14 @@ export async function withMcpClient({ port, host, path = '/mcp', token, headers,
   }
 }
 
-/** What the MCP server saw of the token that reached it. */
+/** Calls `whoami`, and returns what the MCP server read of the token. */
 export const whoami = (target) =>
   withMcpClient(target, async (client) => {
     const { structuredContent } = await client.callTool({ name: 'whoami', arguments: {} });
     return structuredContent;
   });
 
-/** A tool call as one POST (revision 2025-11-25, no session), for counting and for raw answers. */
+/** Tool call as one POST (revision 2025-11-25, no session), for counts and raw answers. */
 export const callTool = (target, headers, { name = 'whoami', args = {} } = {}) =>
   send({
     ...target,

@@ -1,17 +1,18 @@
-// The MCP server behind the gateway: official SDK, streamable HTTP, one list of issuers it trusts. It
-// takes any bearer token that one of them issued for it. Nothing here knows which products those are.
+// MCP server behind the gateway: official SDK, streamable HTTP, a list of trusted issuers. It accepts any bearer token that one
+// of them issued for it, and knows no products.
 
 import { createServer } from 'node:http';
 import { toNodeHandler } from '@modelcontextprotocol/node';
 import { createMcpHandler, fromJsonSchema, McpServer } from '@modelcontextprotocol/server';
 import { createRemoteJWKSet, decodeJwt, jwtVerify } from 'jose';
 import { secrets } from './leaks.mjs';
+import { listening } from './listening.mjs';
 
 /**
  * @param {{issuer: string, audience: string, jwksUri: string, headers?: object}[]} trusted
- * Returns `{port, url, requests, tokens, reject, stop}`; `requests` has method, path and header names of everything
- * that arrived, accepted or not, and `identity` where the token was good; `tokens` has the good ones. `reject(answer)`
- * has the server answer good tokens by itself from then on: `answer(response, claims)` says whether it has.
+ * Returns `{port, url, requests, tokens, reject, stop}`; `requests` has method, path and header names of each request, accepted
+ * or not, and `identity` for a valid token; `tokens` has the valid tokens. `reject(answer)` makes the server answer valid tokens
+ * by `answer(response, claims)`, which returns `true` if it has answered.
  */
 export async function startMcpServer(trusted) {
   const issuers = new Map(
@@ -73,11 +74,7 @@ export async function startMcpServer(trusted) {
     if (rejects(response, { ...claims, token: auth.token })) return undefined;
     return handle(request, response);
   });
-  await new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', resolve);
-  });
-  const { port } = server.address();
+  const { port, stop } = await listening(server);
   return {
     port,
     url: `http://127.0.0.1:${port}/mcp`,
@@ -88,8 +85,7 @@ export async function startMcpServer(trusted) {
     },
     async stop() {
       await mcp.close();
-      server.closeAllConnections();
-      server.close();
+      await stop();
     },
   };
 }

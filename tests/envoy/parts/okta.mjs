@@ -1,7 +1,7 @@
-// Okta as it differs from other providers (developer documentation of August 2026, see docs of the project), and as it stops MCP
-// clients. Its documentation: "OpenID Connect & OAuth 2.0 API" (the places of the metadata, its members, scopes in it only when
-// published), "Dynamic Client Registration" (an administrator's token), "Okta error codes" (E0000005), and the help article
-// "OpenID Connect Sign-in Redirect URI" (compared exactly, port included). `resource` is not among the parameters of a sign-in.
+// Dialect of Okta (developer documentation of August 2026), with its obstacles for MCP clients. Its documentation: "OpenID
+// Connect & OAuth 2.0 API" (the paths of the metadata, its members, scopes in it only if published), "Dynamic Client
+// Registration" (an administrator's token), "Okta error codes" (E0000005), and the help article "OpenID Connect Sign-in Redirect
+// URI" (compared exactly, port included). `resource` is not a parameter of a sign-in.
 
 import { failure, directory } from './authorization-server.mjs';
 import { createHash, randomBytes } from 'node:crypto';
@@ -61,7 +61,7 @@ export const okta = {
     n: bare.n,
   }),
 
-  // The registration endpoint is in the metadata of each server, and is the org's.
+  // The registration endpoint of the org is in the metadata of each server.
   metadata(standard, { server, kind }) {
     const { authorization_response_iss_parameter_supported: _, userinfo_endpoint, ...members } = standard;
     const { id_token_signing_alg_values_supported, ...ofOAuth } = members;
@@ -74,7 +74,7 @@ export const okta = {
     };
   },
 
-  // An administrator's token is needed to register a client.
+  // The registration of a client needs a token of an administrator.
   answers({ issuer }, method, path) {
     if (method !== 'POST' || path !== REGISTRATION || new URL(issuer).pathname !== '/') return undefined;
     const errorCode = 'E0000005';
@@ -86,7 +86,7 @@ export const okta = {
     };
   },
 
-  // An authorization server has one audience, whatever is asked for.
+  // An authorization server has one audience, and ignores a requested one.
   resourceOfScopes: (server) => server.settings.resources[0].identifier,
 
   accessToken(server, token, jwt) {
@@ -161,7 +161,7 @@ export const okta = {
   },
 };
 
-/** RFC 8693 as a custom authorization server of Okta does it for a service app. */
+/** RFC 8693 for a service app at a custom authorization server of Okta. */
 async function exchange(server, ctx) {
   const { audience, scope, subject_token, subject_token_type, requested_token_type } =
     ctx.oidc.params;
@@ -196,7 +196,7 @@ async function exchange(server, ctx) {
   };
 }
 
-/** What the org server does for an agent (Cross App Access): an assertion to a server that it has a connection to. */
+/** Cross App Access at the org server: an assertion for an agent, to a server that the agent has a connection to. */
 async function issueIdJag(server, ctx) {
   const { audience, scope, resource, subject_token, subject_token_type, requested_token_type } =
     ctx.oidc.params;
@@ -241,7 +241,9 @@ async function issueIdJag(server, ctx) {
   };
 }
 
-/** What the authorization server of a resource does with it: once, for that client, and with the scopes that it has. */
+/**
+ * Cross App Access at the authorization server of a resource: an assertion is accepted once, from its client, with its scopes.
+ */
 async function redeemIdJag(server, ctx) {
   const { assertion, scope } = ctx.oidc.params;
   if (scope !== undefined) throw failure('invalid_request', 'id_jag_scopes_in_request');
@@ -281,7 +283,7 @@ async function verifiedSubject(server, token) {
   throw failure('invalid_request', "The 'subject_token' is invalid.");
 }
 
-/** Okta users: `uid` like 00u…, the login is what people know. */
+/** Users of Okta: `uid` like 00u…; the login is the name that users know. */
 export const oktaDirectory = () =>
   directory((_login, seed) => ({
     id: `00u${createHash('sha256').update(seed).digest('base64url').replace(/[-_]/g, 'x').slice(0, 17)}`,

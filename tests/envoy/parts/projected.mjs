@@ -1,5 +1,5 @@
-// A file that is replaced as Kubernetes replaces what it projects into a pod: the folder holds links, and a link to a new
-// folder is renamed over the old one, so that a reader sees the old file or the new one and nothing between.
+// File that is replaced as Kubernetes replaces projected files of a pod: the folder holds links, and a link to a new folder is
+// renamed over the old one, so that a reader sees the old file or the new one.
 
 import { mkdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';

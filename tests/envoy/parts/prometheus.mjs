@@ -1,4 +1,4 @@
-// A real Prometheus on loopback that scrapes Envoys and evaluates rules several times a second.
+// Prometheus on loopback that scrapes Envoys and evaluates rules several times a second.
 
 import { spawn } from 'node:child_process';
 import { copyFileSync, writeFileSync } from 'node:fs';
@@ -9,12 +9,12 @@ import { until } from './until.mjs';
 
 const OFTEN = '250ms';
 
-/** Runs promtool, which comes with it: `{ok, output}`. */
+/** Runs promtool of the same package: `{ok, output}`. */
 export function promtool(...words) {
   return ended(spawn('promtool', words, { stdio: ['ignore', 'pipe', 'pipe'] }));
 }
 
-/** Starts it with a file of rules for the admin interfaces of Envoys, given by a name for each. */
+/** Starts Prometheus with a file of rules, for the admin interfaces of Envoys by their names. */
 export async function startPrometheus(rules, targets) {
   const folder = scratchFolder();
   copyFileSync(rules, join(folder, 'rules.yaml'));
@@ -58,9 +58,9 @@ export async function startPrometheus(rules, targets) {
   const isUp = async () => (await query('up == 1').catch(() => [])).length === Object.keys(targets).length;
   await until(isUp, 'Prometheus scrapes every target', 30);
   return {
-    /** What an expression gives now: `{metric, value}` for each. */
+    /** Results of an expression: `{metric, value}` for each. */
     query,
-    /** The alerts whose expression is true, as `name of an instance`. */
+    /** Alerts whose expression is true, as `name of an instance`. */
     async alerts() {
       const { alerts } = await get('alerts');
       return alerts.map(({ labels }) => `${labels.alertname} of ${labels.instance}`).sort();

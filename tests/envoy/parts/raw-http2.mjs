@@ -1,5 +1,4 @@
-// HTTP/2 by the frame (RFC 9113), for header fields that no library sends: twice, in upper case, behind one another in a
-// wrong order.
+// HTTP/2 frames (RFC 9113), for header fields that no library sends: repeated, in upper case, or in a wrong order.
 
 import { connect } from 'node:net';
 import { answers } from './leaks.mjs';
@@ -17,7 +16,7 @@ function frame(type, flags, stream, payload = Buffer.alloc(0)) {
   return Buffer.concat([head, payload]);
 }
 
-/** A string without Huffman coding: its length in a prefix of 7 bits (RFC 7541 sections 5.1 and 5.2). */
+/** String without Huffman coding: its length in a prefix of 7 bits (RFC 7541 sections 5.1 and 5.2). */
 function text(value) {
   const bytes = Buffer.from(value, 'latin1');
   const length = [Math.min(bytes.length, 127)];
@@ -29,15 +28,15 @@ function text(value) {
   return Buffer.concat([Buffer.from(length), bytes]);
 }
 
-/** A request without a body: literal fields that are never indexed, with a literal name (RFC 7541 section 6.2.3). */
+/** Request without a body: literal fields that are never indexed, with a literal name (RFC 7541 section 6.2.3). */
 function requestOf(stream, fields) {
   const block = Buffer.concat(fields.flatMap(([name, value]) => [Buffer.of(0x10), text(name), text(value)]));
   return frame(HEADERS, END_STREAM | END_HEADERS, stream, block);
 }
 
 /**
- * Requests on one connection, with as little work here as can be, to measure what the other side takes. Resolves with the body
- * of each, and when the last of them was `whole`.
+ * Sends requests on one connection with as little work as possible, to measure the server. Resolves with the body of each, and
+ * the time at which the last of them was `whole`.
  */
 export function sendManyFields(port, requests) {
   const window = Buffer.alloc(4);
@@ -77,8 +76,8 @@ export function sendManyFields(port, requests) {
 }
 
 /**
- * One request of these fields, each a name and a value in latin1, in this order. Resolves with `body`, and `ended`: how the
- * other side refused to go on with it (`reset`, `goaway` or `closed`), or undefined.
+ * Sends a request of these fields, each a name and a value in latin1, in this order. Resolves with `body`, and `ended`: how the
+ * server refused it (`reset`, `goaway` or `closed`), or undefined.
  */
 export function sendFields(port, fields) {
   const request = requestOf(1, fields);

@@ -1,8 +1,9 @@
-// An upstream that keeps every field of what arrives, in the header and behind the body, as it came; over HTTP/1.1 or HTTP/2.
+// Upstream that records every field of requests, in header and trailers, over HTTP/1.1 or HTTP/2.
 
 import { createServer } from 'node:http';
 import { createServer as createServer2 } from 'node:http2';
 import { secrets } from './leaks.mjs';
+import { listening } from './listening.mjs';
 
 const H2 = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
 const inPairs = (list) => list.flatMap((name, at) => (at % 2 ? [] : [[name.toLowerCase(), list[at + 1]]]));
@@ -12,17 +13,17 @@ class Arrived {
     Object.assign(this, { method, path, fields, trailers, body });
   }
 
-  /** Every value of a field. */
+  /** Values of a field. */
   all(name) {
     return this.fields.filter(([field]) => field === name).map(([, value]) => value);
   }
 
-  /** Its cookies, each `name=value`. */
+  /** Cookies, each `name=value`. */
   get cookies() {
     return this.all('cookie').flatMap((value) => value.split(';').map((pair) => pair.trim()));
   }
 
-  /** All that arrived, in one text. */
+  /** The whole request in one text. */
   get text() {
     return JSON.stringify([this.method, this.path, this.fields, this.trailers, this.body]);
   }
@@ -52,25 +53,11 @@ export async function startRecorder({ http2 = false } = {}) {
     }
   };
   const server = http2 ? createServer2({}, listener) : createServer({ keepAliveTimeout: 600_000 }, listener);
-  const sessions = new Set();
-  server.on('session', (session) => sessions.add(session));
-  await new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', resolve);
-  });
-  return {
-    port: server.address().port,
-    http2,
-    requests,
-    async stop() {
-      for (const session of sessions) session.destroy();
-      server.closeAllConnections?.();
-      server.close();
-    },
-  };
+  const { port, stop } = await listening(server);
+  return { port, http2, requests, stop };
 }
 
-/** Puts it behind an Envoy, in place of the MCP server. */
+/** Puts the recorder behind an Envoy, in place of the MCP server. */
 export function putBehind({ static_resources: { clusters } }, recorder) {
   const cluster = clusters.find(({ name }) => name === 'mcp_server');
   const [{ endpoint }] = cluster.load_assignment.endpoints[0].lb_endpoints;

@@ -1,5 +1,5 @@
-// A provider that does RFC 8693 as written, and RFC 7523 with a parameter of its own for the target. Nothing else is its
-// own: tokens are what the library makes by itself (RFC 9068, `typ: at+jwt`), clients authenticate with a secret.
+// Dialect of a provider that follows RFC 8693, and RFC 7523 with a parameter for the target. Tokens are those of the library
+// (RFC 9068, `typ: at+jwt`), and clients authenticate with a secret.
 
 import { directory, failure } from './authorization-server.mjs';
 

@@ -1,6 +1,6 @@
-// A person with an MCP client on the official SDK, who has nothing but a URL and the client ID that somebody has registered for
-// the client. The SDK does what MCP clients do: it reads the refusal, finds the metadata of the resource and of the authorization
-// server, and sends the person there (its `auth()`). The person's browser is played by a script.
+// User with an MCP client on the official SDK, who has a URL and the client ID that was registered for the client. The SDK does
+// what MCP clients do: it reads the refusal, finds the metadata of the resource and of the authorization server, and sends the
+// user there (its `auth()`). A script plays the browser.
 
 import { randomBytes } from 'node:crypto';
 import { Client, StreamableHTTPClientTransport, UnauthorizedError } from '@modelcontextprotocol/client';
@@ -9,7 +9,7 @@ import { secrets } from './leaks.mjs';
 import { playUser } from './login.mjs';
 import { fetchBy } from './mcp-client.mjs';
 
-/** The client's memory of one server. */
+/** State of the client for one server. */
 class Wallet {
   constructor({ clientId, issuer, prove, sendsIdToken }) {
     this.sendsIdToken = sendsIdToken;
@@ -76,13 +76,14 @@ class Wallet {
 }
 
 /**
- * Signs somebody in who comes to `url`. Returns the tokens, where the person was sent to as `authorization`, what the client asked for
- * on its way, in order, as `asked`, and `whoami`, which calls that tool with the client and returns what the MCP server saw.
- * @param {function(string): {url, headers, host}} reach where a URL is on this machine; `host`, for a provider's, is what
- *   startOkta or startEntra returned as that
+ * Signs a user in who opens `url`. Returns the tokens, the URL that the user was sent to as `authorization`, the URLs that the
+ * client requested, in order, as `asked`, and `whoami`, which calls that tool with the client and returns what the MCP server
+ * read of the token.
+ * @param {function(string): {url, headers, host}} reach address of a URL on this machine; `host` is the host that startOkta or
+ * startEntra returned
  * @param {string} clientId of the client at the authorization server `issuer`; without one it tries to register itself
- * @param prove gives the form fields by which a client that is not public proves itself at a token endpoint
- * @param {boolean} sendsIdToken whether it sends the ID token in the place of the access token, as MCP clients do not
+ * @param prove returns the form fields of a confidential client at a token endpoint
+ * @param {boolean} sendsIdToken sends the ID token in place of the access token, as MCP clients do not
  */
 export async function signInBySdk({ url, username, clientId, issuer, prove, sendsIdToken, reach }) {
   const asked = [];

@@ -1,5 +1,5 @@
-// Many users at many resources through several workers, while clients leave and the providers fail: the load, and what came
-// of it on both sides.
+// Load of the soak test: many users at many resources through several workers, while clients leave and providers fail, and its
+// outcome on both sides.
 
 import { readFileSync } from 'node:fs';
 import { Agent, request as httpRequest } from 'node:http';
@@ -10,14 +10,14 @@ import { signIn } from './login.mjs';
 import { until } from './until.mjs';
 import { startUpstream } from './upstream.mjs';
 
-/** Refusals that a provider explains that fails or pauses. */
+/** Refusals that a failing or slow provider explains. */
 const EXPLAINED = ['provider_unavailable', 'provider_answer_invalid'];
 const CONNECTIONS = 64;
 const SAMPLES = 100;
-/** The longest time limit here, and the longest that nobody asks a provider after it gave no service. */
+/** Sum of the longest time limit here and the longest pause of the circuit breaker, in milliseconds. */
 const LEFT_IN_PEACE_MS = 5_000 + 30_000;
 
-/** The recipe for both providers with several resources, and half of the users at each provider. */
+/** Starts the recipe for both providers with several resources, and half of the users at each provider. */
 export async function startScene({ workers, users, resources, timeoutSeconds }) {
   const paths = Array.from({ length: resources }, (_, number) => `/r${number}`);
   const urlOf = (path) => `https://${MCP_HOST}${path}`;
@@ -67,7 +67,7 @@ export async function startScene({ workers, users, resources, timeoutSeconds }) 
       await parts.stop();
     },
   };
-  // Keys are fetched on the first tick, whoever asks; a user who is none of those above waits for them.
+  // Keys are fetched on the first tick; a user who is none of those above waits for them.
   for (const provider of ['entra', 'okta']) {
     const { accessToken: token } = await signIn(parts[provider], 'first@users.example');
     const first = { user: 'first@users.example', token, path: paths[0] };
@@ -77,8 +77,8 @@ export async function startScene({ workers, users, resources, timeoutSeconds }) 
 }
 
 /**
- * Lets `count` requests of random users at random resources go out, `leaving` of them (0 to 1) broken off by their client.
- * Returns how many were answered in which way, `wrong` answers, and samples of Envoy's resident memory in bytes.
+ * Sends `count` requests of random users to random resources; clients break off the share `leaving` of them (0 to 1). Returns
+ * the numbers of answers by kind, `wrong` answers, and samples of the resident memory of Envoy in bytes.
  */
 export async function load(scene, { count, random, leaving = 0 }) {
   const agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
@@ -105,7 +105,7 @@ export async function load(scene, { count, random, leaving = 0 }) {
   return outcome;
 }
 
-/** Everybody is served everywhere, at the latest when what was remembered of failures has been forgotten. */
+/** Waits until each user is served at each resource, at the latest after the remembered failures expire. */
 export async function everybodyIsServed(scene, { seconds = 30 } = {}) {
   const agent = new Agent({ keepAlive: true, maxSockets: CONNECTIONS });
   const left = [...scene.pairs];
@@ -118,7 +118,7 @@ export async function everybodyIsServed(scene, { seconds = 30 } = {}) {
   agent.destroy();
 }
 
-/** The answer to one request, or undefined if its client left (after `leaves` milliseconds) before it came. */
+/** Sends a request, and resolves with its answer, or with undefined if its client left first (after `leaves` milliseconds). */
 export function ask({ gateway }, { token, user, path }, { agent, leaves } = {}) {
   return new Promise((resolve, reject) => {
     const headers = { host: MCP_HOST, authorization: `Bearer ${token}`, 'x-expected-user': user };
@@ -140,7 +140,7 @@ export function ask({ gateway }, { token, user, path }, { agent, leaves } = {}) 
   });
 }
 
-/** One call at a token endpoint in twenty fails, in one of several ways; one in fifty takes its time, but not too long. */
+/** Lets one token request in twenty fail, in one of several ways, and one in fifty be slow, within the time limit. */
 export function trouble(scene, random, { failing = 0.05, pausing = 0.02, longestPause = 500 } = {}) {
   const ways = [
     faults.answers(503, 'no'),
@@ -161,8 +161,8 @@ export function trouble(scene, random, { failing = 0.05, pausing = 0.02, longest
 }
 
 /**
- * What the token endpoints were asked for and what they gave, by user and resource. A call is *due* if it is the first of
- * its user and resource, or the one before it failed. `undue` are the others, `missing` those who were never given anything.
+ * Counts token requests and issued tokens by user and resource. A call is due if it is the first of its user and resource, or if
+ * the one before it failed. `undue` are the others; `missing` are pairs without any token.
  */
 export function exchangesOf(scene) {
   const byPair = new Map(scene.pairs.map((pair) => [keyOf(pair), []]));
@@ -182,7 +182,7 @@ export function exchangesOf(scene) {
   };
 }
 
-/** The last quarter of the samples over the second one, as a ratio of their means. */
+/** Ratio of the mean of the last quarter of the samples to that of the second one. */
 export function growth(samples) {
   const quarter = Math.floor(samples.length / 4);
   const mean = (numbers) => numbers.reduce((sum, number) => sum + number, 0) / numbers.length;
@@ -192,15 +192,15 @@ export function growth(samples) {
 const serversOf = ({ parts }) => [parts.entra.forMcp, parts.okta.forMcp];
 const keyOf = ({ user, path }) => `${user} ${path}`;
 
-/** Whose token was handed in, and which path's resource was asked for. */
+/** User of the subject token and path of the requested resource. */
 function keyOfRequest({ subject, values }) {
   const number = (values.audience ?? values.scope).match(/r(\d+)(\/\.default)?$/)?.[1];
   return `${subject} /r${number}`;
 }
 
 /**
- * Whether it is the provider's doing that this user was refused: a call for this user and resource has failed, or so many for
- * others that the provider is left in peace for a while (docs/adr/0016).
+ * Returns `true` if the provider explains the refusal of this user: a call for this user and resource has failed, or enough
+ * calls of others that the circuit breaker is open (docs/adr/0016).
  */
 function isExplained(scene, pair) {
   const failed = scene.parts[pair.provider].forMcp.exchanges.filter(({ status }) => status !== 200);
@@ -208,12 +208,12 @@ function isExplained(scene, pair) {
   return failed.some((request) => keyOfRequest(request) === keyOf(pair)) || failed.filter(({ at }) => at > recently).length >= 3;
 }
 
-/** Resident memory of a process, in bytes. */
+/** Resident memory of a process in bytes. */
 function residentBytes(pid) {
   return Number(readFileSync(`/proc/${pid}/status`, 'utf8').match(/^VmRSS:\s+(\d+) kB$/m)[1]) * 1024;
 }
 
-/** Numbers from 0 to 1 that are the same for the same seed (mulberry32). */
+/** Pseudo-random numbers from 0 to 1, equal for equal seeds (mulberry32). */
 export function randomNumbers(seed) {
   let state = seed >>> 0;
   return () => {

@@ -1,4 +1,4 @@
-// One token, three verdicts: onbehalf and Envoy's jwt_authn, each on a listener of the same Envoy, and jose.
+// Three verdicts on one token: onbehalf and `jwt_authn` of Envoy, each on a listener of the same Envoy, and jose.
 
 import { createServer } from 'node:http';
 import { connect } from 'node:net';
@@ -7,8 +7,9 @@ import { bootstrap, cluster, listener, ports, wasmFilter } from '../../../tools/
 import { MODULE, startEnvoy } from './envoy.mjs';
 import { issuers as makeIssuers } from './hostile-issuers.mjs';
 import { answers } from './leaks.mjs';
+import { listening } from './listening.mjs';
 
-/** What onbehalf supports, so that the others are asked for no more. */
+/** Algorithms of onbehalf; the others are limited to them. */
 const ALGORITHMS = ['RS256', 'RS384', 'RS512', 'PS256', 'PS384', 'PS512', 'ES256', 'ES384', 'EdDSA', 'Ed25519'];
 
 export async function startVerifiers() {
@@ -33,9 +34,9 @@ export async function startVerifiers() {
   return {
     issuers,
     envoy,
-    /** What was asked of the provider: `{path: how often}`. */
+    /** Numbers of requests to the provider, by path. */
     asked: provider.asked,
-    /** One who asks: with connections of its own, one question at a time. */
+    /** Client with its own connections and one request at a time. */
     asker() {
       const lines = { onbehalf: new Line(portOf.onbehalf), jwt_authn: new Line(portOf.jwt_authn) };
       const ask = async (side, token) => {
@@ -56,7 +57,7 @@ export async function startVerifiers() {
   };
 }
 
-/** A program that trusts several issuers accepts what jose accepts of any of them; HTTP takes the spaces around off. */
+/** Verdict of jose for several trusted issuers: one of them must accept. HTTP strips surrounding spaces. */
 async function joseVerdict(sets, written) {
   const token = written.replace(/^ +| +$/g, '');
   const says = [];
@@ -71,7 +72,7 @@ async function joseVerdict(sets, written) {
   return { accepts: false, says: says.join(', ') };
 }
 
-/** Serves discovery and keys of each issuer, and exchanges whatever it is given. */
+/** Provider that serves discovery and keys of each issuer, and exchanges any token. */
 async function startProvider() {
   const asked = {};
   let exchanges = 0;
@@ -101,18 +102,9 @@ async function startProvider() {
     });
   });
   server.keepAliveTimeout = 600_000;
-  await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address();
+  const { port, stop } = await listening(server);
   const issuers = makeIssuers(`http://127.0.0.1:${port}`);
-  return {
-    port,
-    issuers,
-    asked,
-    stop() {
-      server.closeAllConnections();
-      return new Promise((resolve) => server.close(resolve));
-    },
-  };
+  return { port, issuers, asked, stop };
 }
 
 function onbehalf(issuers) {
@@ -157,7 +149,7 @@ function jwtAuthn(issuers) {
   };
 }
 
-/** A connection that sends a token as it is, byte by byte: HTTP clients would not let some of them pass. */
+/** Connection that sends a token byte by byte: HTTP clients refuse some of them. */
 class Line {
   constructor(port) {
     this.port = port;

@@ -1,8 +1,8 @@
-// Waiting for something to become true, with a deadline instead of a guess.
+// Waits for a condition, with a deadline in place of a fixed delay.
 
 const PAUSE_MS = 20;
 
-/** Calls `check` until it returns something truthy, and returns that. */
+/** Calls `check` until it returns a truthy value, and returns that value. */
 export async function until(check, what, seconds = 20) {
   const deadline = Date.now() + seconds * 1000;
   for (;;) {

@@ -1,16 +1,17 @@
-// An API behind Envoy that takes tokens of several issuers, as any resource server does, and says whose token it got.
+// API behind Envoy that accepts tokens of several issuers, as any resource server does, and returns the user of the token.
 
 import { createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 import { calculateJwkThumbprint, createRemoteJWKSet, decodeJwt, EmbeddedJWK, jwtVerify } from 'jose';
 import { secrets } from './leaks.mjs';
+import { listening } from './listening.mjs';
 
 /**
  * @param {{issuer: string, jwksUri: string, headers?: object}[]} trusted
- * @param {object} audiences by path, the audience that tokens must have there; null: whatever a token has
+ * @param {object} audiences by path, the audience that tokens must have; null: any
  *
- * It answers 200 with what it read of the token, 401 to a token that is not good, and 409 where the token is not of the
- * user whom the request says it is of (`x-expected-user`). `mistaken` has what it refused.
+ * It answers 200 with what it read of the token, 401 to a token that is not valid, and 409 if the request expects another user
+ * (`x-expected-user`). `mistaken` has what it refused.
  */
 export async function startUpstream(trusted, audiences) {
   const issuers = new Map(
@@ -57,22 +58,11 @@ export async function startUpstream(trusted, audiences) {
       return answer(401, { error: 'invalid_token' });
     }
   });
-  await new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(0, '127.0.0.1', resolve);
-  });
-  return {
-    port: server.address().port,
-    counts,
-    mistaken,
-    async stop() {
-      server.closeAllConnections();
-      server.close();
-    },
-  };
+  const { port, stop } = await listening(server);
+  return { port, counts, mistaken, stop };
 }
 
-/** A proof of the key that a token is bound to, for that token (RFC 9449 section 4.3); bound-resource.mjs looks at all of it. */
+/** Verifies a DPoP proof for a bound token (RFC 9449 section 4.3); bound-resource.mjs verifies all of its claims. */
 async function proves(proof, token, thumbprint) {
   const { payload, protectedHeader } = await jwtVerify(proof, EmbeddedJWK, { typ: 'dpop+jwt', requiredClaims: ['jti', 'htm', 'htu', 'iat', 'ath'] });
   if ((await calculateJwkThumbprint(protectedHeader.jwk)) !== thumbprint) throw new Error('a proof of another key');

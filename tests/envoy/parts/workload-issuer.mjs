@@ -1,9 +1,9 @@
-// Who issues tokens to workloads, as the API server of a Kubernetes cluster does to service accounts: metadata, a key set, and
-// signatures with its key.
+// Issuer of workload tokens, as the API server of a Kubernetes cluster for service accounts: metadata, a JWKS, and signatures.
 
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
 import { SignJWT } from 'jose';
+import { listening } from './listening.mjs';
 
 export async function startWorkloadIssuer() {
   const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
@@ -15,17 +15,17 @@ export async function startWorkloadIssuer() {
     }[request.url];
     response.writeHead(body ? 200 : 404, { 'content-type': 'application/json' }).end(JSON.stringify(body ?? {}));
   });
-  await new Promise((resolve, reject) => server.once('error', reject).listen(0, '127.0.0.1', resolve));
-  const issuer = `http://127.0.0.1:${server.address().port}`;
+  const { port, stop } = await listening(server);
+  const issuer = `http://127.0.0.1:${port}`;
   return {
     issuer,
-    /** A token such as Kubernetes projects into a pod. */
+    /** Token in the form that Kubernetes projects into a pod. */
     token({ subject, audience, seconds = 3600, iss = issuer, key = privateKey }) {
       const now = Math.floor(Date.now() / 1000);
       return new SignJWT({ iss, sub: subject, aud: [audience], iat: now, nbf: now, exp: now + seconds, jti: randomUUID() })
         .setProtectedHeader({ alg: 'RS256', kid })
         .sign(key);
     },
-    stop: () => new Promise((resolve) => server.close(resolve).closeAllConnections()),
+    stop,
   };
 }

@@ -8,13 +8,13 @@ mod wycheproof;
 
 use std::cell::Cell;
 
-use onbehalf::crypto::Host;
+use onbehalf::crypto::EnvoyCrypto;
 use onbehalf_wasm_tests::foreign;
 
 #[test]
 fn the_emulated_function_gives_every_vector_its_verdict() {
     let calls = Cell::new(0);
-    let host = Host::probe(|name, arguments| {
+    let host = EnvoyCrypto::probe(|name, arguments| {
         assert_eq!(name, "verify_signature");
         calls.set(calls.get() + 1);
         foreign::verify_signature(arguments).ok()

@@ -1,14 +1,14 @@
-//! A filter that is not onbehalf. Its configuration is one word.
+//! Second filter for tests, with a word as its configuration.
 //!
-//! Without any, it offers Envoy's foreign functions by HTTP: the path names one, the body is its arguments, and the answer's body is
-//! what it returned, byte for byte. `x-returned` says with which status. Needs `allow_on_headers_stop_iteration`.
+//! An empty configuration offers the foreign functions of Envoy over HTTP: the path is the name, the body is the arguments, and
+//! the body of the answer is the result. `x-returned` has the status. It needs `allow_on_headers_stop_iteration`.
 //!
-//! With `pass`, it is a neighbour of another filter: each request goes on, and each answer gets `x-foreign`.
+//! With `pass`, it is a neighbour of another filter: it forwards each request, and adds `x-foreign` to each answer.
 //!
-//! With any other, the name of a property, it declares that read-only, and sets it in each request that has `x-taken`: no other
-//! plugin can set it there afterwards.
+//! Any other word is the name of a property: the filter declares it read-only, and sets it in each request that has `x-taken`, so
+//! that no other plugin can set it.
 //!
-//! A request with `x-trap` makes the VM trap; with `x-trap: forever`, the module refuses its configuration from then on.
+//! A request with `x-trap` makes the VM trap; with `x-trap: forever`, the module then refuses its configuration.
 
 use std::rc::Rc;
 
@@ -20,7 +20,7 @@ proxy_wasm::main! {{
     proxy_wasm::set_root_context(|_| Box::new(Root { role: Rc::new(Role::Functions) }));
 }}
 
-/// What outlives a VM.
+/// Key of shared data, which survives a VM.
 const REFUSES: &str = "refuses";
 
 /// The configuration.
@@ -93,7 +93,7 @@ impl HttpContext for Request {
         }
         let path = self.get_http_request_header_bytes(":path").unwrap_or_default();
         self.function = String::from_utf8_lossy(&path).trim_start_matches('/').to_owned();
-        // Or a route that answers by itself would do so before the body is here.
+        // A route that answers by itself would otherwise do so before the body has come.
         Action::Pause
     }
 

@@ -26,7 +26,7 @@ ENCRYPTING = {
     "kwargs": {"keys": {"key_defs": [{"type": "OCT", "use": ["enc"], "kid": kid} for kid in ("password", "salt")]}}
 }
 
-# The library keeps its sessions in memory and knows no threads; a thread for each kept connection does.
+# The library keeps its sessions in memory and is not thread-safe; the HTTP server has a thread for each open connection.
 LOCK = threading.Lock()
 
 

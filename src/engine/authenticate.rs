@@ -1,0 +1,269 @@
+//! Authentication: the caller's token is validated, or was before and has not expired.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use crate::cache::verified_tokens::VerifiedToken;
+use crate::config::Config;
+use crate::crypto::Algorithm;
+use crate::engine::context::{RequestContext, Stop};
+use crate::engine::credentials::{self, check_form};
+use crate::engine::need::Need;
+use crate::engine::state::TokenRole;
+use crate::jose::{self, Claims, CompactJws, Header, Rejection, Selection, Signed, TokenError, TokenRules};
+use crate::json::Object;
+use crate::provider::{Caller, IssuerMatch, Provider, SubjectTokenSource, TokenLocation};
+use crate::refusal::{Reason, Refusal};
+use crate::resource::Resource;
+use crate::resource::admission::Admission;
+use crate::telemetry::record::quoted;
+use crate::time::UnixTime;
+
+/// Accepted values of `typ` of an access token (RFC 9068 section 2.1; most providers write `JWT`).
+const ACCESS_TOKEN_TYPES: [&str; 2] = ["jwt", "at+jwt"];
+
+/// Accepted values of `typ` of an ID token.
+const ID_TOKEN_TYPES: [&str; 1] = ["jwt"];
+
+/// Diagnosis of a token for another resource of this proxy.
+pub(super) const FOR_ANOTHER_RESOURCE: &str = "the token is for another resource here: the client must ask for one for this resource, or audiences of this resource lack one";
+
+/// Use of a token: it decides which provider and which audience are accepted.
+#[derive(Clone, Copy)]
+enum TokenUse<'a> {
+    /// Credential for a resource, in `authorization`.
+    Credential(&'a Resource),
+    /// Subject token: an ID token of that provider for one of those audiences.
+    SubjectToken { provider: &'a Provider, audiences: &'a [String] },
+}
+
+/// Provider whose issuer a token names.
+struct MatchedIssuer<'a> {
+    provider: &'a Rc<Provider>,
+    /// Issuer of the tenant, in the provider's spelling.
+    issuer: Cow<'a, str>,
+    tenant: Option<String>,
+}
+
+/// Authenticates the caller by the token in `authorization`.
+pub(super) fn authenticate(
+    ctx: &mut RequestContext<'_>,
+    token: &str,
+    resource: &Resource,
+) -> Result<Rc<VerifiedToken>, Stop> {
+    verified(ctx, token, TokenUse::Credential(resource))
+}
+
+/// Subject token that comes in a place of its own: an ID token of the caller.
+pub(super) fn subject_token<'r>(
+    ctx: &mut RequestContext<'r>,
+    caller: &VerifiedToken,
+    location: &TokenLocation,
+    audiences: &[String],
+) -> Result<(Rc<VerifiedToken>, &'r str), Stop> {
+    let request = ctx.request;
+    let token = credentials::subject_token(request, location).ok_or(Refusal::new(Reason::SubjectTokenMissing))?;
+    let verified = verified(ctx, token, TokenUse::SubjectToken { provider: &caller.provider, audiences })?;
+    if verified.provider != caller.provider || verified.caller.user != caller.caller.user {
+        return Err(Refusal::new(Reason::SubjectMismatch).into());
+    }
+    Ok((verified, token))
+}
+
+/// Validated token, from the cache if it was validated before.
+fn verified(ctx: &mut RequestContext<'_>, token: &str, token_use: TokenUse<'_>) -> Result<Rc<VerifiedToken>, Stop> {
+    let role = token_use.role();
+    match ctx.state.verified(role, token) {
+        Some(verified) if ctx.now < verified.accepted_until => return Ok(verified),
+        Some(verified) => {
+            ctx.state.forget(role, token);
+            let ago = ctx.now.since(verified.expires).as_secs();
+            if role == TokenRole::Credential {
+                ctx.audit.caller = Some(verified);
+            }
+            return Err(rejected(role, &TokenError::Expired.because(format!("exp was {ago} s ago")), ""));
+        }
+        None => {}
+    }
+    let verified = Rc::new(validate(ctx, token, token_use)?);
+    ctx.state.remember(role, token, &verified);
+    Ok(verified)
+}
+
+/// Validates a token in one order: form, algorithm, issuer, claims, key, signature. A check that needs no signature comes
+/// before it.
+fn validate(ctx: &mut RequestContext<'_>, token: &str, token_use: TokenUse<'_>) -> Result<VerifiedToken, Stop> {
+    let role = token_use.role();
+    let malformed = |error: TokenError| match (role, check_form(token)) {
+        // A value that is no token may not even be one credential.
+        (TokenRole::Credential, Err(refusal)) => refusal.into(),
+        _ => rejected(role, &error.into(), ""),
+    };
+    let jws = CompactJws::parse(token, |segment| ctx.state.header(segment)).map_err(malformed)?;
+    let members = jws.claims().map_err(malformed)?;
+    let algorithm = Algorithm::from_name(&jws.header.algorithm).ok_or_else(|| {
+        let diagnosis = "alg is none, a symmetric one, or one that nobody uses here";
+        rejected(role, &TokenError::Algorithm.because(diagnosis), "")
+    })?;
+    let config = ctx.config;
+    let matched =
+        match_issuer(config, &members).map_err(|(rejection, context)| rejected(role, &rejection, &context))?;
+    token_use.check_provider(matched.provider).map_err(|rejection| rejected(role, &rejection, ""))?;
+    let provider = matched.provider;
+    // A token may be forged until its signature is verified, and the log says so.
+    let context = || match role {
+        TokenRole::Credential => format!("provider_unverified={}", provider.name),
+        TokenRole::SubjectToken => String::new(),
+    };
+    let claims = Claims::read(&members).map_err(|error| rejected(role, &error.into(), &context()))?;
+    let caller = validate_claims(token_use, provider, &jws.header, &claims, ctx.now)
+        .map_err(|rejection| rejected(role, &rejection, &context()))?;
+    verify_signature(ctx, &jws, algorithm, &matched, role, &context)?;
+    ctx.state.remember_header(jws.header_segment, &jws.header);
+    let admission = Admission::of(&claims, provider, &config.resources);
+    let mut verified = VerifiedToken::new(provider, caller, claims, &config.scopes);
+    verified.admission = admission;
+    if let Cow::Owned(issuer) = matched.issuer {
+        verified.issuer = Some(issuer.into());
+    }
+    Ok(verified)
+}
+
+/// Provider whose issuer the claims name. It only selects the keys that the signature must then hold by.
+fn match_issuer<'a>(config: &'a Config, claims: &Object<'_>) -> Result<MatchedIssuer<'a>, (Rejection, String)> {
+    let issuer = claims.string("iss").unwrap_or_default();
+    let mut near_miss = None;
+    for provider in &config.providers {
+        match provider.profile.match_issuer(provider, issuer, claims) {
+            IssuerMatch::Match { issuer, tenant } => return Ok(MatchedIssuer { provider, issuer, tenant }),
+            IssuerMatch::NearMiss(rejection) => near_miss = near_miss.or(Some((rejection, &provider.name))),
+            IssuerMatch::NoMatch => {}
+        }
+    }
+    let context = format!("issuer_unverified={}", shown(issuer));
+    Err(match near_miss {
+        Some((rejection, provider)) => (rejection, format!("provider_unverified={provider} {context}")),
+        None => (TokenError::Issuer.because("no provider with that issuer is configured"), context),
+    })
+}
+
+/// Checks type, times, audience and kind of the token, and finds its user.
+fn validate_claims(
+    token_use: TokenUse<'_>,
+    provider: &Provider,
+    header: &Header,
+    claims: &Claims<'_>,
+    now: UnixTime,
+) -> Result<Caller, Rejection> {
+    let is_id_token = match token_use {
+        TokenUse::Credential(_) => matches!(provider.subject_token, SubjectTokenSource::IdToken),
+        TokenUse::SubjectToken { .. } => true,
+    };
+    let audiences = token_use.audiences(provider);
+    let rules = TokenRules {
+        audiences,
+        types: if is_id_token { &ID_TOKEN_TYPES } else { &ACCESS_TOKEN_TYPES },
+        leeway: provider.leeway,
+    };
+    let caller = || match is_id_token {
+        false => provider.profile.caller(provider, header, claims),
+        true => provider.profile.id_token_caller(claims),
+    };
+    jose::check(header, claims, rules, caller, now).map_err(|mut rejection| {
+        if rejection.error == TokenError::Audience && rejection.diagnosis.is_empty() {
+            let is_accepted = |audience: &String| claims.audiences.contains(&audience.as_str());
+            rejection.diagnosis = match token_use.role() {
+                TokenRole::Credential if provider.every_audience.iter().any(is_accepted) => FOR_ANOTHER_RESOURCE.into(),
+                _ => provider.profile.wrong_audience(provider, audiences, claims).into(),
+            };
+        }
+        rejection
+    })
+}
+
+/// Verifies the signature with the key that the header names, among the provider's keys.
+fn verify_signature(
+    ctx: &mut RequestContext<'_>,
+    jws: &CompactJws<'_>,
+    algorithm: Algorithm,
+    matched: &MatchedIssuer<'_>,
+    role: TokenRole,
+    context: &dyn Fn() -> String,
+) -> Result<(), Stop> {
+    let provider = matched.provider;
+    let need = |unknown_key| Stop::Fetch(Need::Jwks { provider: provider.clone(), unknown_key });
+    let jwks = ctx.state.jwks(provider);
+    let Some(keys) = &jwks.keys else {
+        return Err(match jwks.pause(ctx.now) {
+            Some(pause) => Refusal::because(Reason::KeysUnavailable, context()).retry_after(pause).into(),
+            None => need(false),
+        });
+    };
+    let key_id = jws.header.key_id.as_deref();
+    let with_key_id =
+        || [context(), format!("kid={}", shown(key_id.unwrap_or_default()))].join(" ").trim_start().to_owned();
+    let rejected = |rejection: Rejection| rejected(role, &rejection, &with_key_id());
+    let key = match keys.select(key_id, algorithm) {
+        Selection::Found(key) => key,
+        Selection::OtherAlgorithm => {
+            return Err(rejected(TokenError::Algorithm.because("the key of that kid is for another alg")));
+        }
+        Selection::Missing if key_id.is_some() && jwks.may_refetch(ctx.now) => return Err(need(true)),
+        Selection::Missing => {
+            let diagnosis = "the provider does not publish that key: a token of another environment, a custom signing key, or a forged one";
+            return Err(rejected(TokenError::Key.because(diagnosis)));
+        }
+    };
+    let signed = Signed { algorithm, input: jws.signing_input, signature: &jws.signature };
+    jose::verify(signed, key, &matched.issuer, matched.tenant.as_deref(), ctx.crypto)
+        .map_err(|error| rejected(error.into()))
+}
+
+impl<'a> TokenUse<'a> {
+    const fn role(self) -> TokenRole {
+        match self {
+            Self::Credential(_) => TokenRole::Credential,
+            Self::SubjectToken { .. } => TokenRole::SubjectToken,
+        }
+    }
+
+    /// A subject token must be of the provider of the credential: it is validated by the rules of that provider, and must
+    /// not be cached as good by rules of another.
+    fn check_provider(self, provider: &Provider) -> Result<(), Rejection> {
+        match self {
+            Self::SubjectToken { provider: wanted, .. } if wanted != provider => {
+                Err(TokenError::Issuer.because("of another provider than the token that it comes beside"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn audiences(self, provider: &'a Provider) -> &'a [String] {
+        match self {
+            Self::Credential(resource) => resource.audiences_for(provider),
+            Self::SubjectToken { audiences, .. } => audiences,
+        }
+    }
+}
+
+/// Refusal of a token. All faults of a subject token are one reason to the client; the log says which it is.
+pub(super) fn rejected(role: TokenRole, rejection: &Rejection, context: &str) -> Stop {
+    let reason = Reason::from(&rejection.error);
+    let space = if context.is_empty() { "" } else { " " };
+    let because = match rejection.diagnosis.as_ref() {
+        "" => String::new(),
+        diagnosis => format!("{space}because={diagnosis:?}"),
+    };
+    let refusal = match role {
+        TokenRole::Credential => Refusal::because(reason, format!("{context}{because}")),
+        TokenRole::SubjectToken => {
+            Refusal::because(Reason::SubjectTokenInvalid, format!("which={} {context}{because}", reason.label()))
+        }
+    };
+    refusal.into()
+}
+
+/// Value of an unverified token as a log line shows it: quoted, and cut to 128 characters.
+fn shown(text: &str) -> String {
+    quoted(&text.chars().take(128).collect::<String>())
+}

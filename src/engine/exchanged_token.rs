@@ -1,0 +1,205 @@
+//! Token for the upstream: the exchanged token from the cache, or what the operator wants in its place.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::cache::circuit_breaker::{elsewhere, place};
+use crate::cache::exchanged_tokens::{Lookup, SubjectEnds, TokenKey};
+use crate::cache::rejected_tokens::SentToken;
+use crate::cache::verified_tokens::VerifiedToken;
+use crate::engine::audit::CacheOutcome;
+use crate::engine::authenticate::subject_token;
+use crate::engine::authorize::delegation;
+use crate::engine::cache_key::key_prefix;
+use crate::engine::context::{ForwardKind, RequestContext, Stop};
+use crate::engine::credentials::{Credential, client_assertion};
+use crate::engine::need::{Need, TokenNeed};
+use crate::engine::upstream_response::Sent;
+use crate::http::Request;
+use crate::provider::{ExchangeTarget, Provider, SubjectTokenSource, TokenExchangeTarget, TokenType};
+use crate::refusal::{Reason, Refusal};
+use crate::resource::{Requirement, Resource, ResourceExchange};
+use crate::secret::Secret;
+use crate::time::UnixTime;
+
+/// Token for the upstream.
+pub(super) struct UpstreamToken {
+    pub(super) kind: ForwardKind,
+    /// Value of `authorization`, scheme included. `None`: the upstream gets no token.
+    pub(super) authorization: Option<Secret>,
+    /// Facts to keep until the upstream answers.
+    pub(super) sent: Option<Sent>,
+    /// Exchange of the token that replaces this one before it ends.
+    pub(super) renewal: Option<Box<TokenNeed>>,
+}
+
+/// Token that goes to the upstream for a caller who may use the resource.
+pub(super) fn upstream_token(
+    ctx: &mut RequestContext<'_>,
+    resource: &Rc<Resource>,
+    exchange: &Rc<ResourceExchange>,
+    credential: &Credential<'_>,
+    caller: &Rc<VerifiedToken>,
+) -> Result<UpstreamToken, Stop> {
+    let not_exchanged =
+        |authorization, sent| UpstreamToken { kind: ForwardKind::NotExchanged, authorization, sent, renewal: None };
+    match &exchange.target {
+        ExchangeTarget::Exchange(target) => exchanged_token(ctx, resource, exchange, target, credential.token, caller),
+        ExchangeTarget::ValidateOnly { forward: false } => {
+            Ok(not_exchanged(None, Some(sent(resource, exchange, None, false, ctx.now))))
+        }
+        ExchangeTarget::ValidateOnly { forward: true } => {
+            Ok(not_exchanged(Some(Secret::new(format!("Bearer {}", credential.token))), None))
+        }
+    }
+}
+
+/// Subject token of an exchange, and everything else that the exchange is for.
+struct ExchangeRequest<'c> {
+    resource: &'c Rc<Resource>,
+    exchange: &'c Rc<ResourceExchange>,
+    target: &'c Rc<TokenExchangeTarget>,
+    /// Token in `authorization`.
+    caller: &'c Rc<VerifiedToken>,
+    subject: Rc<VerifiedToken>,
+    subject_token: &'c str,
+    is_id_token: bool,
+}
+
+/// Exchanged token from the cache. A token that is missing stops the pipeline; one that ends soon is renewed.
+fn exchanged_token(
+    ctx: &mut RequestContext<'_>,
+    resource: &Rc<Resource>,
+    exchange: &Rc<ResourceExchange>,
+    target: &Rc<TokenExchangeTarget>,
+    token: &str,
+    caller: &Rc<VerifiedToken>,
+) -> Result<UpstreamToken, Stop> {
+    let provider = &exchange.provider;
+    let beside = match &provider.subject_token {
+        SubjectTokenSource::AccessToken | SubjectTokenSource::IdToken => None,
+        SubjectTokenSource::IdTokenBeside { source, audiences } => Some(subject_token(ctx, caller, source, audiences)?),
+    };
+    let is_id_token = beside.is_some() || matches!(provider.subject_token, SubjectTokenSource::IdToken);
+    let (subject, subject_token) = beside.unwrap_or_else(|| (caller.clone(), token));
+    delegation::check(subject.may_act.as_deref(), provider, target)?;
+    let wanted = ExchangeRequest { resource, exchange, target, caller, subject, subject_token, is_id_token };
+    let key = wanted.key(ctx)?;
+    let place = || place(caller.caller.tenant.as_deref(), elsewhere(target));
+    match ctx.state.exchanged_tokens.get(&key, ctx.now) {
+        // The contract must not rest on the provider: one that hands the subject token back is misconfigured.
+        Lookup::Issued { authorization, .. }
+            if authorization.reveal().split_once(' ').is_some_and(|(_, exchanged)| exchanged == token) =>
+        {
+            let detail = format!("because={:?}", "the caller's own token came back");
+            Err(Refusal::because(Reason::ProviderAnswerInvalid, detail).into())
+        }
+        Lookup::Issued { authorization, mark, is_due } => {
+            let breakers = &ctx.state.circuit_breakers;
+            let may_renew = is_due && breakers.may_renew(provider.id, place().as_deref(), &key, ctx.now);
+            let renewal = if may_renew { wanted.renewal(ctx, key) } else { None };
+            ctx.audit.cache = Some(CacheOutcome::Hit);
+            let is_proved = matches!(target.token_type, TokenType::Dpop { .. });
+            let sent_token = SentToken { key, mark, user: caller.user };
+            Ok(UpstreamToken {
+                kind: ForwardKind::Exchanged,
+                authorization: Some(authorization),
+                sent: Some(sent(resource, exchange, Some(sent_token), is_proved, ctx.now)),
+                renewal,
+            })
+        }
+        Lookup::Failed(refusal) => {
+            ctx.audit.cache = Some(CacheOutcome::Remembered);
+            Err(refusal.into())
+        }
+        Lookup::Unknown => Err(match ctx.state.circuit_breakers.closed(provider.id, place().as_deref(), ctx.now) {
+            Some((reason, pause)) => {
+                let detail = "because=\"so the provider answered other exchanges\"";
+                Refusal::because(reason, detail).retry_after(pause).into()
+            }
+            None => Stop::Fetch(Need::Token(wanted.need(ctx, key, false)?)),
+        }),
+    }
+}
+
+impl ExchangeRequest<'_> {
+    /// Key of the exchanged token in the caches. It rests on the token endpoint, which may have to be discovered first.
+    fn key(&self, ctx: &mut RequestContext<'_>) -> Result<TokenKey, Stop> {
+        let provider = &self.exchange.provider;
+        let jwks = ctx.state.jwks(provider);
+        let prefix =
+            jwks.shape(self.resource.id, |endpoints| key_prefix(endpoints, provider, self.target, self.is_id_token));
+        let Some(prefix) = prefix else {
+            return Err(match jwks.pause(ctx.now) {
+                None => Stop::Fetch(Need::Jwks { provider: provider.clone(), unknown_key: false }),
+                Some(pause) => {
+                    let because = "the token endpoint could not be discovered: set token_endpoint where it never can";
+                    let detail = format!("because={because:?}");
+                    Refusal::because(Reason::ProviderUnavailable, detail).retry_after(pause).into()
+                }
+            });
+        };
+        Ok(self.subject.key_for(self.resource.id, || TokenKey::of(prefix, self.subject_token)))
+    }
+
+    fn need(&self, ctx: &RequestContext<'_>, key: TokenKey, is_renewal: bool) -> Result<Box<TokenNeed>, Refusal> {
+        let (provider, target) = (&self.exchange.provider, self.target);
+        let (expires, accepted_until) = (self.subject.expires, self.subject.accepted_until);
+        Ok(Box::new(TokenNeed {
+            key,
+            resource: self.resource.clone(),
+            exchange: self.exchange.clone(),
+            target: target.clone(),
+            caller: self.caller.clone(),
+            is_renewal,
+            subject_token: Secret::new(self.subject_token.to_owned()),
+            is_id_token: self.is_id_token,
+            assertion: assertion(ctx.request, provider, target)?,
+            claims: ctx.state.rejected_tokens.claims(self.resource.id, &key),
+            subject_ends: SubjectEnds { expires, accepted_until },
+            actor_token: delegation::actor_token(ctx.request, provider, target)?
+                .map(|token| Secret::new(token.to_owned())),
+        }))
+    }
+
+    /// Need for the token that replaces the one in use. `None`: it cannot be asked for, which the log says.
+    fn renewal(&self, ctx: &mut RequestContext<'_>, key: TokenKey) -> Option<Box<TokenNeed>> {
+        match self.need(ctx, key, true) {
+            Ok(need) => Some(need),
+            Err(refusal) => {
+                log::warn!("could not renew a token: {refusal}");
+                // The next request does not try again at once.
+                ctx.state.exchanged_tokens.put_failed(key, refusal, true, Duration::ZERO, ctx.now);
+                None
+            }
+        }
+    }
+}
+
+fn sent(
+    resource: &Rc<Resource>,
+    exchange: &Rc<ResourceExchange>,
+    token: Option<SentToken>,
+    is_proved: bool,
+    now: UnixTime,
+) -> Sent {
+    Sent {
+        token,
+        exchange: exchange.clone(),
+        resource: resource.clone(),
+        at: now,
+        is_proved,
+        hides_nonce: is_proved || resource.dpop.mode != Requirement::Off,
+    }
+}
+
+/// Client assertion, where requests bring it. It shapes no token: whichever it is, it authenticates the same client.
+fn assertion(request: &Request, provider: &Provider, target: &TokenExchangeTarget) -> Result<Option<Secret>, Refusal> {
+    let Some(header) = target.client.authentication.header() else {
+        return Ok(None);
+    };
+    client_assertion(request, header).map(Some).map_err(|because| {
+        let detail = format!("provider={} header={header} because={because:?}", provider.name);
+        Refusal::because(Reason::ExchangeMisconfigured, detail)
+    })
+}

@@ -1,0 +1,93 @@
+//! Needs: what a request lacks and must wait for.
+
+use std::rc::Rc;
+
+use crate::cache::circuit_breaker::{self, BreakerKey};
+use crate::cache::exchanged_tokens::{SubjectEnds, TokenKey};
+use crate::cache::verified_tokens::VerifiedToken;
+use crate::engine::audit::{AuditContext, CacheOutcome};
+use crate::provider::{Provider, ProviderId, TokenExchangeTarget};
+use crate::resource::{Resource, ResourceExchange};
+use crate::secret::Secret;
+
+/// Fact that a request lacks.
+pub(super) enum Need {
+    /// Keys of a provider.
+    Jwks {
+        /// Provider whose token the request brought.
+        provider: Rc<Provider>,
+        /// `true` if there are keys, but none with the `kid` of the token.
+        unknown_key: bool,
+    },
+    /// Exchanged token.
+    Token(Box<TokenNeed>),
+}
+
+/// Exchanged token that a request lacks.
+#[derive(Clone)]
+pub(super) struct TokenNeed {
+    /// Key of the token in the caches.
+    pub(super) key: TokenKey,
+    pub(super) resource: Rc<Resource>,
+    pub(super) exchange: Rc<ResourceExchange>,
+    /// Target of `exchange`.
+    pub(super) target: Rc<TokenExchangeTarget>,
+    /// Token in `authorization`.
+    pub(super) caller: Rc<VerifiedToken>,
+    /// `true` if a token is in use, which this one follows before it ends.
+    pub(super) is_renewal: bool,
+    /// `subject_token` of the token exchange.
+    pub(super) subject_token: Secret,
+    /// `true` if the subject token is an ID token.
+    pub(super) is_id_token: bool,
+    /// Client assertion, where requests bring it.
+    pub(super) assertion: Option<Secret>,
+    /// Claims that the upstream demands in the token: JSON text, see [`SubjectInput::claims`](crate::provider::SubjectInput).
+    pub(super) claims: Option<Box<str>>,
+    pub(super) subject_ends: SubjectEnds,
+    /// Actor token, where requests bring it.
+    pub(super) actor_token: Option<Secret>,
+}
+
+/// Identity of a fetch. Two needs with the same key are served by one fetch.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum FetchKey {
+    /// Keys of a provider.
+    Jwks(ProviderId),
+    /// Exchanged token.
+    Token(TokenKey),
+}
+
+impl Need {
+    /// Key of the fetch that serves the need.
+    pub(super) fn fetch_key(&self) -> FetchKey {
+        match self {
+            Self::Jwks { provider, .. } => FetchKey::Jwks(provider.id),
+            Self::Token(need) => FetchKey::Token(need.key),
+        }
+    }
+}
+
+impl TokenNeed {
+    /// Provider that exchanges the token.
+    pub(super) fn provider(&self) -> &Rc<Provider> {
+        &self.exchange.provider
+    }
+
+    /// Tenant of the user, where the provider has several.
+    pub(super) fn tenant(&self) -> Option<&str> {
+        self.caller.caller.tenant.as_deref()
+    }
+
+    /// Key of the circuit breaker that guards the token endpoint.
+    pub(super) fn breaker_key(&self) -> BreakerKey {
+        let place = circuit_breaker::place(self.tenant(), circuit_breaker::elsewhere(&self.target));
+        BreakerKey { provider: self.provider().id, place }
+    }
+
+    /// Audit context of the exchange.
+    pub(super) fn audit(&self) -> AuditContext {
+        let cache = if self.is_renewal { CacheOutcome::Renewed } else { CacheOutcome::Miss };
+        AuditContext { resource: Some(self.resource.clone()), caller: Some(self.caller.clone()), cache: Some(cache) }
+    }
+}

@@ -1,0 +1,296 @@
+//! Handling of callout results: what a result says is stored, and its fetch continues with another callout or ends.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::cache::circuit_breaker::BreakerContext;
+use crate::cache::shared_tokens::SharedTokens;
+use crate::config::Config;
+use crate::crypto::Crypto;
+use crate::engine::RequestId;
+use crate::engine::audit::exchange_record;
+use crate::engine::in_flight::{Fetch, Operation};
+use crate::engine::need::TokenNeed;
+use crate::engine::state::WorkerState;
+use crate::engine::token_exchange::{self, TokenExchange};
+use crate::http::{Callout, CalloutResult};
+use crate::jose::KeySet;
+use crate::provider::{Document, Endpoints, ErrorClass, Provider, TokenEndpointError, trace_of};
+use crate::refusal::{Reason, Refusal, log_at};
+use crate::shared::SharedStore;
+use crate::telemetry::{Counters, Record};
+use crate::time::UnixTime;
+use crate::url::Url;
+
+/// Everything that a callout result may change.
+pub(super) struct CalloutHandler<'a> {
+    pub(super) config: &'a Config,
+    pub(super) crypto: &'a dyn Crypto,
+    pub(super) state: &'a mut WorkerState,
+    pub(super) counters: &'a mut Counters,
+    pub(super) store: SharedStore<'a>,
+}
+
+/// Continuation of a fetch after a callout result.
+pub(super) enum Next {
+    /// Another callout of the same fetch.
+    Callout(Box<(Fetch, Callout)>),
+    /// End of the fetch; these requests waited for it.
+    Done(Vec<RequestId>),
+}
+
+impl<'a> CalloutHandler<'a> {
+    /// Takes a result in.
+    pub(super) fn handle(&mut self, fetch: Fetch, result: &CalloutResult, now: UnixTime) -> Next {
+        let Fetch { operation, waiters, started } = fetch;
+        match operation {
+            Operation::Discovery { provider, document } => match self.discovery(&provider, document, result, now) {
+                Some(next) => self.next_of_jwks(next, &provider, waiters, now),
+                None => Next::Done(waiters),
+            },
+            Operation::Jwks { provider, endpoints, jwks_uri } => {
+                self.jwks(&provider, endpoints, &jwks_uri, result, now);
+                Next::Done(waiters)
+            }
+            Operation::RemoteJwks { .. } | Operation::RemoteToken { .. } => Next::Done(waiters),
+            Operation::TokenExchange(exchange) => self.token_exchange(exchange, waiters, started, result, now),
+        }
+    }
+
+    /// Result of a discovery. `None`: it is the last callout.
+    fn discovery(
+        &mut self,
+        provider: &Rc<Provider>,
+        document: Document,
+        result: &CalloutResult,
+        now: UnixTime,
+    ) -> Option<Operation> {
+        let read = body(result).and_then(|body| Ok(Endpoints::discovered(provider, body)?));
+        match (read, result, document) {
+            (Ok(Endpoints { jwks_uri: Some(jwks_uri), token_endpoint }), ..) => {
+                let endpoints = Endpoints { jwks_uri: Some(jwks_uri.clone()), token_endpoint };
+                Some(Operation::Jwks { provider: provider.clone(), endpoints, jwks_uri })
+            }
+            (Ok(endpoints), ..) => {
+                let keys = provider.jwks.clone().unwrap_or_default();
+                self.jwks_fetched(provider, endpoints, keys, (b"", None), now);
+                None
+            }
+            // Some servers have the one document, some the other.
+            (Err(_), CalloutResult::Response(response), Document::OpenId) if response.status == 404 => {
+                Some(Operation::Discovery { provider: provider.clone(), document: Document::AuthorizationServer })
+            }
+            (Err(problem), ..) => {
+                self.jwks_failed(provider, &problem, document.url(&provider.issuer).as_ref(), now);
+                None
+            }
+        }
+    }
+
+    fn next_of_jwks(
+        &mut self,
+        operation: Operation,
+        provider: &Rc<Provider>,
+        waiters: Vec<RequestId>,
+        now: UnixTime,
+    ) -> Next {
+        match operation.callout(self.state, self.crypto, now) {
+            Some(callout) => {
+                self.state.jwks(provider).is_fetch_pending(&self.store, now);
+                Next::Callout(Box::new((Fetch { operation, waiters, started: now }, callout)))
+            }
+            None => {
+                self.jwks_failed(provider, "the call could not be made", None, now);
+                Next::Done(waiters)
+            }
+        }
+    }
+
+    /// Result of a fetch of keys.
+    fn jwks(
+        &mut self,
+        provider: &Rc<Provider>,
+        endpoints: Endpoints,
+        jwks_uri: &Url,
+        result: &CalloutResult,
+        now: UnixTime,
+    ) {
+        let read = body(result).and_then(|body| {
+            let (keys, skipped) = KeySet::read(body).ok_or("the answer is not a JWK Set")?;
+            Ok((body, keys, skipped))
+        });
+        match (read, result) {
+            (Ok((jwks, keys, skipped)), CalloutResult::Response(response)) if !keys.is_empty() => {
+                for reason in skipped {
+                    log::debug!("skipped a key of provider={}: {reason}", provider.name);
+                }
+                self.jwks_fetched(provider, endpoints, keys, (jwks, response.max_age()), now);
+            }
+            (Ok(_), _) => self.jwks_failed(provider, "the JWK Set has no usable key", Some(jwks_uri), now),
+            (Err(problem), _) => self.jwks_failed(provider, &problem, Some(jwks_uri), now),
+        }
+    }
+
+    /// Result of a callout of a token exchange.
+    fn token_exchange(
+        &mut self,
+        exchange: TokenExchange,
+        waiters: Vec<RequestId>,
+        started: UnixTime,
+        result: &CalloutResult,
+        now: UnixTime,
+    ) -> Next {
+        let (need, took) = (exchange.need.clone(), exchange.took(now));
+        let is_new = match exchange.on_result(result, self.config, &mut self.state.nonces, self.crypto, now) {
+            token_exchange::Next::Callout(next, callout) => {
+                let operation = Operation::TokenExchange(*next);
+                return Next::Callout(Box::new((Fetch { operation, waiters, started: now }, callout)));
+            }
+            token_exchange::Next::Issued { issued, outcome } => {
+                let provider = need.provider();
+                let mut record = exchange_record(&need.audit(), self.config, outcome, waiters.len(), took);
+                record.add("lifetime_s", &issued.end(now).since(now).as_secs().to_string());
+                record.add("trace", &trace_of(provider, Some(&need.target), result));
+                log::info!("{record}");
+                self.counters.exchanged(&provider.name, outcome, took);
+                let context = self.breaker_context(provider, now);
+                self.state.circuit_breakers.served(&need.breaker_key(), &context);
+                self.state.exchanged_tokens.put_issued(need.key, &issued, need.subject_ends, started, now)
+            }
+            token_exchange::Next::Failed(error) => self.exchange_failed(&need, &error, waiters.len(), took, now),
+        };
+        match self.state.exchanged_tokens.peek(&need.key, now) {
+            Some(stored) if is_new => self.shared_tokens().publish(&need.key, stored, now),
+            kept => self.shared_tokens().give_back(&need.key, kept, now),
+        }
+        Next::Done(waiters)
+    }
+
+    /// Stores a failed exchange in the negative cache, for a time that depends on the class of the error. Returns `true` if
+    /// it was stored; `false` if a token is in use, which may be as good as before.
+    fn exchange_failed(
+        &mut self,
+        need: &TokenNeed,
+        error: &TokenEndpointError,
+        waiters: usize,
+        took: Duration,
+        now: UnixTime,
+    ) -> bool {
+        let class = error.class;
+        let reason = Reason::from(class);
+        let pause = self.update_breaker(need, error, took, now);
+        let mut refusal = Refusal::because(reason, error.to_string());
+        let mut record = exchange_record(&need.audit(), self.config, reason.label(), waiters, took);
+        record.add_detail(&refusal.detail);
+        log_at(reason, &record);
+        if class.is_retryable() {
+            refusal = refusal.retry_after(pause);
+        }
+        if class == ErrorClass::UserMustAct {
+            if need.caller.caller.takes_claims_challenge {
+                // Not every error response says which claims are missing; the upstream did.
+                refusal.claims = error.claims.clone().or_else(|| need.claims.clone().map(Into::into));
+            }
+            refusal.interaction_uri.clone_from(&error.interaction_uri);
+        }
+        if class == ErrorClass::Operator {
+            self.state.rejected_tokens.forget_claims(need.resource.id, &need.key);
+        }
+        self.counters.exchanged(&need.provider().name, reason.label(), took);
+        // Errors of these classes say nothing of the user: a token that is in use is as good as before.
+        let keeps_token = matches!(
+            class,
+            ErrorClass::Operator | ErrorClass::Throttled | ErrorClass::Unavailable | ErrorClass::InvalidResponse
+        );
+        self.state.exchanged_tokens.put_failed(need.key, refusal, keeps_token, pause, now)
+    }
+
+    /// Tells the circuit breaker of an error. The result is the time for which the failure is remembered.
+    fn update_breaker(
+        &mut self,
+        need: &TokenNeed,
+        error: &TokenEndpointError,
+        took: Duration,
+        now: UnixTime,
+    ) -> Duration {
+        let pause = match error.class {
+            // A user who can act at once comes back at once.
+            ErrorClass::UserMustAct if error.interaction_uri.is_some() => 10,
+            ErrorClass::UserMustAct => 120,
+            ErrorClass::NotAllowed => 60,
+            ErrorClass::Token | ErrorClass::Operator => 30,
+            ErrorClass::Throttled => 10,
+            ErrorClass::InvalidResponse => 5,
+            ErrorClass::Unavailable => 1,
+        };
+        let pause = error.retry_after.unwrap_or_else(|| Duration::from_secs(pause));
+        let (key, context) = (need.breaker_key(), self.breaker_context(need.provider(), now));
+        let breakers = &mut self.state.circuit_breakers;
+        if error.is_rate_limit() {
+            breakers.throttled(&key, pause, &context);
+        } else if error.class == ErrorClass::Unavailable {
+            let backoff = breakers.out(&key, &need.caller.caller.user, now.minus(took), &context);
+            return error.retry_after.unwrap_or(backoff);
+        } else {
+            breakers.served(&key, &context);
+        }
+        pause
+    }
+
+    /// Stores keys, with the document that they came in and the time for which its response is fresh.
+    fn jwks_fetched(
+        &mut self,
+        provider: &Provider,
+        endpoints: Endpoints,
+        keys: KeySet,
+        (document, max_age): (&[u8], Option<Duration>),
+        now: UnixTime,
+    ) {
+        log::debug!("fetched {} keys of provider={}", keys.len(), provider.name);
+        let fetched = (endpoints, keys, document);
+        let change = self.state.jwks(provider).fetched(fetched, max_age, &self.store, self.crypto, now);
+        self.state.apply_change(change);
+        self.counters.keys_refreshed(&provider.name, true);
+    }
+
+    /// Records a fetch of keys that failed.
+    fn jwks_failed(&mut self, provider: &Provider, problem: &str, url: Option<&Url>, now: UnixTime) {
+        let jwks = self.state.jwks(provider);
+        let mut record = Record::default();
+        record.add("event", if provider.jwks.is_some() { "metadata_failed" } else { "keys_failed" });
+        record.add("provider", &provider.name);
+        record.add("url", url.map_or("", Url::as_str));
+        record.add("cluster", &provider.cluster);
+        record.add("error", problem);
+        record.add("keys", if jwks.keys.is_some() { "kept" } else { "none" });
+        log::warn!("{record}");
+        jwks.failed(&self.store, self.crypto, now);
+        self.counters.keys_refreshed(&provider.name, false);
+    }
+
+    fn breaker_context<'p>(&self, provider: &'p Provider, now: UnixTime) -> BreakerContext<'p>
+    where
+        'a: 'p,
+    {
+        BreakerContext { board: self.store, crypto: self.crypto, provider, now }
+    }
+
+    fn shared_tokens(&self) -> SharedTokens<'_> {
+        SharedTokens {
+            board: self.store,
+            crypto: self.crypto,
+            rejections: &self.state.rejected_tokens,
+            room: self.config.shared_tokens,
+        }
+    }
+}
+
+/// Body of a response with status 200, or the reason why there is none.
+fn body(result: &CalloutResult) -> Result<&[u8], Cow<'static, str>> {
+    match result {
+        CalloutResult::Response(response) if response.status == 200 => Ok(&response.body),
+        CalloutResult::Response(response) => Err(format!("the answer's status is {}", response.status).into()),
+        CalloutResult::Failed(failure) => Err(failure.text().into()),
+    }
+}
