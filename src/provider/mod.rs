@@ -56,6 +56,17 @@ use std::time::Duration;
 use crate::jose::KeySet;
 use crate::url::Url;
 
+/// Profiles that a configuration can name.
+static PROFILES: &[&dyn Profile] = &[
+    &entra::EntraObo,
+    &okta::Okta::OnBehalfOf,
+    &okta::Okta::CrossAppAccess,
+    &id_jag::IdJag,
+    &rfc8693::Rfc8693,
+    &jwt_bearer::JwtBearer,
+    &validate_only::ValidateOnly,
+];
+
 /// Time beyond its timeout after which a callout counts as lost.
 const CALLOUT_GRACE: Duration = Duration::from_secs(5);
 

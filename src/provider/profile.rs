@@ -8,21 +8,10 @@ use crate::json::Object;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::provider::SignInError;
 use crate::provider::{
-    Caller, ErrorClass, ExchangeOptions, KnownError, Parameters, Provider, SubjectInput, SubjectTokenSource,
-    TokenExchangeTarget, caller, entra, grant, id_jag, jwt_bearer, okta, rfc8693, validate_only,
+    Caller, ErrorClass, ExchangeOptions, KnownError, PROFILES, Parameters, Provider, SubjectInput, SubjectTokenSource,
+    TokenExchangeTarget, caller, grant, rfc8693,
 };
 use crate::url::Url;
-
-/// Profiles that a configuration can name.
-pub(super) static PROFILES: &[&dyn Profile] = &[
-    &entra::EntraObo,
-    &okta::Okta::OnBehalfOf,
-    &okta::Okta::CrossAppAccess,
-    &id_jag::IdJag,
-    &rfc8693::Rfc8693,
-    &jwt_bearer::JwtBearer,
-    &validate_only::ValidateOnly,
-];
 
 /// Returns the profile of that name.
 pub fn profile(name: &str) -> Option<&'static dyn Profile> {

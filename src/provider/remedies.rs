@@ -6,8 +6,7 @@
 
 use crate::http::CalloutFailure;
 use crate::provider::common_errors::COMMON_ERRORS;
-use crate::provider::profile::PROFILES;
-use crate::provider::{ErrorClass, Profile, UnusableToken};
+use crate::provider::{ErrorClass, PROFILES, Profile, UnusableToken};
 
 /// Party that must act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
