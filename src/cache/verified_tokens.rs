@@ -21,7 +21,8 @@ pub(crate) struct VerifiedToken {
     pub(crate) provider: Rc<Provider>,
     /// `iss` in the provider's own spelling, where it has several issuers.
     pub(crate) issuer: Option<Rc<str>>,
-    pub(crate) caller: Caller,
+    /// User, tenant and client that the token names.
+    pub(crate) identity: Caller,
     /// By what the user is known again, with whichever token.
     pub(crate) user: UserFingerprint,
     /// At which resources it may be used; nowhere, until it is said.
@@ -112,13 +113,13 @@ const fn size(token: &str) -> usize {
 
 impl VerifiedToken {
     /// `scopes`: those that resources ask for.
-    pub(crate) fn new(provider: &Rc<Provider>, caller: Caller, claims: Claims<'_>, scopes: &[Rc<str>]) -> Self {
+    pub(crate) fn new(provider: &Rc<Provider>, identity: Caller, claims: Claims<'_>, scopes: &[Rc<str>]) -> Self {
         let granted = claims.scopes.unwrap_or_default();
         Self {
             provider: provider.clone(),
             issuer: None,
-            user: UserFingerprint(FxBuildHasher.hash_one((provider.id, &caller.user))),
-            caller,
+            user: UserFingerprint(FxBuildHasher.hash_one((provider.id, &identity.user))),
+            identity,
             admission: Admission::default(),
             scopes: scopes.iter().filter(|scope| granted.contains(&&***scope)).cloned().collect(),
             confirmation: claims.confirmation,

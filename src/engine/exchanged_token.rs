@@ -85,7 +85,7 @@ fn exchanged_token(
     delegation::check(subject.may_act.as_deref(), provider, target)?;
     let wanted = ExchangeRequest { resource, exchange, target, caller, subject, subject_token, is_id_token };
     let key = wanted.key(ctx)?;
-    let place = || place(caller.caller.tenant.as_deref(), elsewhere(target));
+    let place = || place(caller.identity.tenant.as_deref(), elsewhere(target));
     match ctx.state.exchanged_tokens.get(&key, ctx.now) {
         // The contract must not rest on the provider: one that hands the subject token back is misconfigured.
         Lookup::Issued { authorization, .. }

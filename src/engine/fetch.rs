@@ -222,7 +222,7 @@ impl Engine {
         if matches!(lease, TokenLease::Ours) {
             let (board, crypto, state) = self.parts();
             let context = BreakerContext { board, crypto, provider, now };
-            let user = &need.caller.caller.user;
+            let user = &need.caller.identity.user;
             if let Err((reason, pause)) = state.circuit_breakers.enter(&need.breaker_key(), user, &context) {
                 self.release(need, now);
                 let because = "because=\"so the provider answered other exchanges\"";

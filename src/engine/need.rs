@@ -76,7 +76,7 @@ impl TokenNeed {
 
     /// Tenant of the user, where the provider has several.
     pub(super) fn tenant(&self) -> Option<&str> {
-        self.caller.caller.tenant.as_deref()
+        self.caller.identity.tenant.as_deref()
     }
 
     /// Key of the circuit breaker that guards the token endpoint.

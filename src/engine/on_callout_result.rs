@@ -188,7 +188,7 @@ impl<'a> CalloutHandler<'a> {
             refusal = refusal.retry_after(pause);
         }
         if class == ErrorClass::UserMustAct {
-            if need.caller.caller.takes_claims_challenge {
+            if need.caller.identity.takes_claims_challenge {
                 // Not every error response says which claims are missing; the upstream did.
                 refusal.claims = error.claims.clone().or_else(|| need.claims.clone().map(Into::into));
             }
@@ -230,7 +230,7 @@ impl<'a> CalloutHandler<'a> {
         if error.is_rate_limit() {
             breakers.throttled(&key, pause, &context);
         } else if error.class == ErrorClass::Unavailable {
-            let backoff = breakers.out(&key, &need.caller.caller.user, now.minus(took), &context);
+            let backoff = breakers.out(&key, &need.caller.identity.user, now.minus(took), &context);
             return error.retry_after.unwrap_or(backoff);
         } else {
             breakers.served(&key, &context);
