@@ -275,15 +275,15 @@ impl fmt::Display for Refusal {
 }
 
 impl From<ErrorClass> for Reason {
-    fn from(blame: ErrorClass) -> Self {
-        match blame {
+    fn from(class: ErrorClass) -> Self {
+        match class {
             ErrorClass::Token => Self::ExchangeRejected,
             ErrorClass::UserMustAct => Self::InteractionRequired,
             ErrorClass::NotAllowed => Self::ExchangeDenied,
             ErrorClass::Operator => Self::ExchangeMisconfigured,
             ErrorClass::Throttled => Self::ProviderThrottled,
             ErrorClass::Unavailable => Self::ProviderUnavailable,
-            ErrorClass::Nonsense => Self::ProviderAnswerInvalid,
+            ErrorClass::InvalidResponse => Self::ProviderAnswerInvalid,
         }
     }
 }

@@ -55,20 +55,20 @@ fuzz_target!(|text: &[u8]| CONFIGS.with(|configs| {
     let subject = SubjectInput { token: &callers()[0].token, is_id_token: false, claims: None, actor: None };
     let providers =
         configs.iter().flat_map(|config| config.providers.iter().enumerate().map(move |found| (config, found)));
-    for ((config, (index, provider)), leg) in
-        providers.flat_map(|found| [(found, Hop::First), (found, Hop::Second(ASSERTION))])
+    for ((config, (index, provider)), hop) in
+        providers.flat_map(|found| [(found, Hop::IdentityProvider), (found, Hop::ResourceServer { id_jag: ASSERTION })])
     {
-        let target = &config.resources[0].exchanges[index].target;
+        let target = config.resources[0].exchanges[index].target.exchange().unwrap();
         let token_endpoint = &Url::parse("https://login.example/token").unwrap();
         let request = TokenRequest {
             provider,
             target,
             token_endpoint,
             subject,
-            which: SecretVersion::Current,
+            secret_version: SecretVersion::Current,
             assertion: None,
             nonce: None,
-            leg,
+            hop,
         };
         let audiences: Vec<&str> = provider.audiences.iter().map(String::as_str).collect();
         match request.read(&reply, &[Accepted { provider, audiences: audiences.clone() }], NOW) {
@@ -77,7 +77,7 @@ fuzz_target!(|text: &[u8]| CONFIGS.with(|configs| {
                 let token = issued.access_token.reveal();
                 assert_eq!((status, usual["access_token"].as_str()), (200, Some(token)));
                 let kind = usual["token_type"].as_str().unwrap().to_ascii_lowercase();
-                if request.is_first_of_two() {
+                if request.is_for_id_jag() {
                     assert!(matches!(kind.as_str(), "n_a" | "bearer"));
                     assert_eq!(usual["issued_token_type"], "urn:ietf:params:oauth:token-type:id-jag");
                 } else {
@@ -86,8 +86,8 @@ fuzz_target!(|text: &[u8]| CONFIGS.with(|configs| {
                 }
                 assert!(matches!(token.len(), 1..=32_768) && token.bytes().all(|byte| matches!(byte, 0x21..=0x7e)));
                 assert_ne!(token, subject.token);
-                assert!(token != ASSERTION || matches!(leg, Hop::First));
-                if let (Ok(compact), Hop::First) = (CompactJws::parse(token, |_| None), leg)
+                assert!(token != ASSERTION || matches!(hop, Hop::IdentityProvider));
+                if let (Ok(compact), Hop::IdentityProvider) = (CompactJws::parse(token, |_| None), hop)
                     && let Ok(claims) = compact.claims()
                 {
                     let is_ours = |audience: &str| audiences.contains(&audience);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::cache::backoff::{exponential, jittered};
 use crate::cache::exchanged_tokens::TokenKey;
 use crate::crypto::Crypto;
-use crate::provider::{ExchangeTarget, Provider, ProviderId};
+use crate::provider::{Provider, ProviderId, TokenExchangeTarget};
 use crate::refusal::Reason;
 use crate::shared::{CLOCK_TOLERANCE, SharedStore, Update, Updated};
 use crate::time::UnixTime;
@@ -250,11 +250,11 @@ impl CircuitBreakers {
 
 impl BreakerKey {
     /// Key for exchanges of `target` for users of a provider's tenant.
-    pub(crate) fn new(provider: ProviderId, tenant: Option<&str>, target: &ExchangeTarget) -> Self {
+    pub(crate) fn new(provider: ProviderId, tenant: Option<&str>, target: &TokenExchangeTarget) -> Self {
         Self {
             provider,
             tenant: tenant.map(str::to_owned),
-            second_endpoint: target.second.as_ref().map(|second| second.token_endpoint.as_str().into()),
+            second_endpoint: target.authorization_server().map(|server| server.token_endpoint.as_str().into()),
         }
     }
 }

@@ -26,7 +26,7 @@ pub(crate) struct VerifiedToken {
     /// `iss`, if the provider has several issuers.
     pub(crate) issuer: Option<Rc<str>>,
     /// User, tenant and client.
-    pub(crate) caller: Caller,
+    pub(crate) identity: Caller,
     /// Hash of the user, the same for all tokens of that user.
     pub(crate) user: UserFingerprint,
     /// Resources that the token is for. The caller of [`new`](Self::new) sets it; until then there is none.
@@ -119,13 +119,13 @@ const fn size(token: &str) -> usize {
 
 impl VerifiedToken {
     /// Token with these verified `claims`. Of its scopes, those among `scopes` are kept: the scopes that resources require.
-    pub(crate) fn new(provider: &Rc<Provider>, caller: Caller, claims: Claims<'_>, scopes: &[Rc<str>]) -> Self {
+    pub(crate) fn new(provider: &Rc<Provider>, identity: Caller, claims: Claims<'_>, scopes: &[Rc<str>]) -> Self {
         let granted = claims.scopes.unwrap_or_default();
         Self {
             provider: provider.clone(),
             issuer: None,
-            user: UserFingerprint(FxBuildHasher.hash_one((provider.id, &caller.user))),
-            caller,
+            user: UserFingerprint(FxBuildHasher.hash_one((provider.id, &identity.user))),
+            identity,
             admission: Admission::default(),
             scopes: scopes.iter().filter(|scope| granted.contains(&&***scope)).cloned().collect(),
             confirmation: claims.confirmation,

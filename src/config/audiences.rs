@@ -57,7 +57,7 @@ pub(super) fn read(
 
 /// The lists of one resource. An audience that the tokens of one of its providers cannot have is the other's alone.
 fn lists(fields: &Fields<'_>, own: &[String], providers: &[Provider]) -> Result<AudienceLists, ConfigError> {
-    let instead = |provider: &Provider, audience: &String| provider.profile.audience_instead(provider, audience);
+    let instead = |provider: &Provider, audience: &String| provider.profile.expected_audience(provider, audience);
     let is_asked = |provider: &Provider| !own.is_empty() && exchanges(fields, provider);
     let mut lists = AudienceLists::with_capacity(providers.len());
     for provider in providers {

@@ -2,13 +2,13 @@ use std::rc::Rc;
 
 use crate::config::client::{self, Environment};
 use crate::config::reader::Fields;
-use crate::config::{ConfigError, check_scopes, either, find_placeholders, provider, shown};
+use crate::config::{ConfigError, check_scopes, either, find_placeholders, profile_error, provider, shown};
 use crate::crypto::Algorithm;
 use crate::dpop::DpopKey;
 use crate::json;
 use crate::provider::{
-    ActorToken, ActorTokenSource, AuthorizationServerOptions, ExchangeOptions, ExchangeTarget, Provider, TokenType,
-    Unexchanged,
+    ActorToken, ActorTokenSource, AuthorizationServerOptions, ExchangeOptions, ExchangeTarget, Provider,
+    TokenExchangeTarget, TokenType,
 };
 use crate::secret::Secret;
 use crate::url::Url;
@@ -44,9 +44,13 @@ pub(super) fn build(
         let expected = format!("nothing: profile {:?} does not use it", profile.name());
         return Err(ConfigError::new(fields.at(name), "a value", expected));
     }
+    let Some(client) = &provider.client else {
+        return Ok(ExchangeTarget::ValidateOnly { forward: forward(fields)? });
+    };
     let scopes = fields.texts("scopes")?;
     check_scopes(&fields.at("scopes"), &scopes)?;
     let exchange = ExchangeOptions {
+        client: client.clone(),
         audiences: fields.one_or_more("audience")?,
         resources: fields.one_or_more("resource")?,
         scopes,
@@ -54,24 +58,21 @@ pub(super) fn build(
         claims: claims(fields)?,
         actor: actor(fields, env)?,
         authorization_server: authorization_server(fields, env, warnings)?,
-        token: token(fields)?,
         parameters: parameters(fields)?,
     };
     find_placeholders(&fields.at("audience"), &exchange.audiences, warnings);
     find_placeholders(&fields.at("resource"), &exchange.resources, warnings);
     find_placeholders(&fields.at("scopes"), &exchange.scopes, warnings);
-    let target = profile
-        .target(provider, exchange)
-        .map_err(|(field, found, expected)| ConfigError::new(format!("{}{field}", fields.path()), found, expected))?;
-    let presentation = presentation(fields, provider, &target, warnings)?;
-    let is_bound = target.issued_to(provider).is_some_and(|client| client.dpop.is_some());
-    if is_bound && matches!(presentation, TokenType::Bearer) {
+    let target = profile.target(provider, exchange).map_err(|error| profile_error(fields, error))?;
+    let token_type = token_type(fields, provider, &target, warnings)?;
+    let is_bound = target.issued_to().dpop.is_some();
+    if is_bound && matches!(token_type, TokenType::Bearer) {
         warnings.push(format!(
             "{}: not dpop, although the client has a key in dpop: tokens that are bound to that are refused",
             fields.at("presented_as")
         ));
     }
-    Ok(ExchangeTarget { presentation, ..target })
+    Ok(ExchangeTarget::Exchange(Rc::new(TokenExchangeTarget { token_type, ..target })))
 }
 
 fn actor(fields: &Fields<'_>, env: Environment<'_>) -> Result<Option<ActorToken>, ConfigError> {
@@ -109,11 +110,10 @@ fn actor(fields: &Fields<'_>, env: Environment<'_>) -> Result<Option<ActorToken>
     Ok(Some(ActorToken { source, token_type: token_type.to_owned(), subject, issuer }))
 }
 
-fn token(fields: &Fields<'_>) -> Result<Option<Unexchanged>, ConfigError> {
+fn forward(fields: &Fields<'_>) -> Result<bool, ConfigError> {
     match fields.text("token")? {
-        None => Ok(None),
-        Some("removed") => Ok(Some(Unexchanged::Removed)),
-        Some("forwarded") => Ok(Some(Unexchanged::Forwarded)),
+        None | Some("removed") => Ok(false),
+        Some("forwarded") => Ok(true),
         Some(other) => Err(ConfigError::new(fields.at("token"), format!("{other:?}"), "removed or forwarded")),
     }
 }
@@ -213,14 +213,14 @@ fn parameters(fields: &Fields<'_>) -> Result<Vec<(String, Secret)>, ConfigError>
 }
 
 /// How the exchanged token goes to the upstream.
-fn presentation(
+fn token_type(
     fields: &Fields<'_>,
     provider: &Provider,
-    target: &ExchangeTarget,
+    target: &TokenExchangeTarget,
     warnings: &mut Vec<String>,
 ) -> Result<TokenType, ConfigError> {
     const SCHEMES: &str = "bearer or dpop";
-    let prover = target.issued_to(provider).and_then(|client| client.dpop.as_ref());
+    let prover = target.issued_to().dpop.as_ref();
     match fields.text("presented_as")? {
         None | Some("bearer") if fields.has("upstream_url") => {
             let expected = "nothing: only proofs (presented_as: dpop) name the URL of the upstream";
@@ -228,9 +228,9 @@ fn presentation(
         }
         None | Some("bearer") => Ok(TokenType::Bearer),
         Some("dpop") if prover.is_none() => {
-            let expected = match target.second.as_ref().and_then(|server| server.client.as_ref()) {
-                None => format!("bearer, or a key in identity_providers.{}.client.dpop", provider.name),
-                Some(_) => "bearer, or a key in dpop of authorization_server.client".to_owned(),
+            let expected = match target.has_one_client() {
+                true => format!("bearer, or a key in identity_providers.{}.client.dpop", provider.name),
+                false => "bearer, or a key in dpop of authorization_server.client".to_owned(),
             };
             Err(ConfigError::new(fields.at("presented_as"), "\"dpop\"", expected))
         }

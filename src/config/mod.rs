@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use reader::Fields;
 
-use crate::provider::{Provider, SubjectTokenSource, TokenLocation};
+use crate::provider::{ExchangeTarget, ProfileError, Provider, SubjectTokenSource, TokenLocation};
 use crate::resource::{Requirement, Resource};
 use crate::shared::SharedKey;
 use crate::telemetry::SubjectDisplay;
@@ -178,7 +178,7 @@ impl Config {
             }
         }
         let targets = resources.iter().flat_map(|resource| &resource.exchanges).map(|exchange| &exchange.target);
-        let of_actors = targets.filter_map(|target| target.actor.as_ref()?.header());
+        let of_actors = targets.filter_map(|target| target.exchange()?.actor_token()?.header());
         let of_providers = providers.iter().flat_map(|provider| {
             let client = provider.client.as_ref().and_then(|client| client.authentication.header());
             [provider.subject_token.header(), client].into_iter().flatten()
@@ -252,7 +252,8 @@ fn shared_key(
     warnings: &mut Vec<String>,
 ) -> Result<SharedKey, ConfigError> {
     let targets = resources.iter().flat_map(|resource| &resource.exchanges).map(|exchange| &exchange.target);
-    let elsewhere = targets.filter_map(|target| target.second.as_ref()?.client.as_ref());
+    let targets = targets.filter_map(ExchangeTarget::exchange).filter(|target| !target.has_one_client());
+    let elsewhere = targets.filter_map(|target| Some(&target.authorization_server()?.client));
     let clients = providers.iter().filter_map(|provider| provider.client.as_ref()).chain(elsewhere);
     let secrets: Vec<&[u8]> = clients.filter_map(|client| client.authentication.secret()).collect();
     if !root.has("shared_secret") && secrets.is_empty() {
@@ -276,6 +277,12 @@ fn shared_key(
     }
     let own = own.as_ref().map(|own| own.reveal().as_bytes());
     Ok(SharedKey::from_secrets(own.into_iter().chain(secrets)))
+}
+
+/// The error of a profile, with the path of `fields` in front of its field.
+fn profile_error(fields: &Fields<'_>, error: ProfileError) -> ConfigError {
+    let path = if error.field.is_empty() { fields.path().to_owned() } else { fields.at(error.field) };
+    ConfigError::new(path, error.found, error.expected)
 }
 
 /// What an error shows of a URL that is none: not one with user information, which may be a password.

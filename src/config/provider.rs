@@ -1,10 +1,13 @@
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config::client::{self, Environment};
 use crate::config::reader::Fields;
-use crate::config::{ConfigError, either, find_placeholder, find_placeholders, shown};
+use crate::config::{ConfigError, either, find_placeholder, find_placeholders, profile_error, shown};
 use crate::jose::KeySet;
-use crate::provider::{self, Client, Profile, Provider, ProviderId, SubjectTokenSource, TENANT, TokenLocation};
+use crate::provider::{
+    self, Client, Profile, Provider, ProviderId, ProviderOptions, SubjectTokenSource, TENANT, TokenLocation,
+};
 use crate::url::Url;
 
 const DEFAULT_LEEWAY: u32 = 60;
@@ -97,31 +100,42 @@ fn build(
         let seconds = fields.number(field, least, most, "seconds")?.unwrap_or(default);
         Ok(Duration::from_secs(seconds.into()))
     };
+    let issuer = url("issuer", &issuer)?;
+    let token_endpoint = optional_url("token_endpoint")?;
+    let client = client(fields, profile, env, warnings)?.map(Rc::new);
+    let subject_token = match fields.object("subject_token", &["type", "header", "cookie", "audiences"])? {
+        Some(fields) => subject_token(&fields)?,
+        None => SubjectTokenSource::AccessToken,
+    };
+    let options = ProviderOptions {
+        issuer: &issuer,
+        tenants: &tenants,
+        token_endpoint: token_endpoint.as_ref(),
+        client_id: client.as_ref().map(|client| client.id.as_str()),
+        subject_token: &subject_token,
+    };
+    profile.check(&options).map_err(|error| profile_error(fields, error))?;
     let provider = Provider {
         id: ProviderId::default(),
         name: name.into(),
         profile,
-        issuer: url("issuer", &issuer)?,
+        issuer,
         tenants,
         cluster: fields.required_text("cluster", "the name of the Envoy cluster of the provider")?.into(),
         every_audience: audiences.clone(),
         audiences,
         jwks: jwks(fields)?,
         jwks_uri: optional_url("jwks_uri")?,
-        token_endpoint: optional_url("token_endpoint")?,
-        client: client(fields, profile, env, warnings)?,
-        subject_token: match fields.object("subject_token", &["type", "header", "cookie", "audiences"])? {
-            Some(fields) => subject_token(&fields)?,
-            None => SubjectTokenSource::AccessToken,
-        },
+        token_endpoint,
+        client,
+        subject_token,
         oldest_keys: seconds("keys_max_age_seconds", 600, 604_800, DEFAULT_OLDEST_KEYS)?,
         leeway: seconds("clock_leeway_seconds", 0, 300, DEFAULT_LEEWAY)?,
         timeout: seconds("timeout_seconds", 1, 60, DEFAULT_TIMEOUT)?,
         retries: fields.number("retries", 0, 1, "calls")?.unwrap_or(1) > 0,
     };
-    profile.check(&provider).map_err(|(field, found, expected)| ConfigError::new(fields.at(field), found, expected))?;
     for audience in &provider.audiences {
-        if let Some(expected) = profile.audience_instead(&provider, audience) {
+        if let Some(expected) = profile.expected_audience(&provider, audience) {
             return Err(ConfigError::new(fields.at("audiences"), format!("{audience:?}"), expected));
         }
     }
@@ -163,7 +177,7 @@ fn client(
 fn issuer(fields: &Fields<'_>, profile: &'static dyn Profile) -> Result<(String, Vec<String>), ConfigError> {
     let text = fields.required_text("issuer", "the provider's issuer, as its tokens have it in `iss`")?;
     let tenants = fields.texts("tenants")?;
-    match (profile.tenant_word(), text.contains(TENANT), tenants.is_empty()) {
+    match (profile.multitenant_segment(), text.contains(TENANT), tenants.is_empty()) {
         (_, false, true) => Ok((text.to_owned(), tenants)),
         (Some(word), true, false) => Ok((text.replacen(TENANT, word, 1), tenants)),
         (Some(_), true, true) => {

@@ -7,7 +7,7 @@ use crate::config::client::Environment;
 use crate::config::reader::Fields;
 use crate::config::{ConfigError, audiences, check_scopes, exchange};
 use crate::path;
-use crate::provider::{ActorToken, ExchangeTarget, Provider, SubjectTokenSource, Unexchanged};
+use crate::provider::{ActorToken, ExchangeTarget, Provider, SubjectTokenSource, TokenExchangeTarget};
 use crate::resource::{DpopPolicy, Requirement, Resource, ResourceExchange, ResourceId, metadata};
 use crate::url::Url;
 
@@ -137,17 +137,17 @@ fn build(
             }
         }
         for (index, scope) in needed.iter().enumerate() {
-            let doubt = provider.profile.doubt(scope);
+            let doubt = provider.profile.scope_warning(scope);
             warnings.extend(doubt.map(|doubt| format!("{path_of_scopes}[{index}]: with {name}, {doubt}")));
         }
         let target = exchange::build(&fields, provider, env, warnings)?;
-        let actor = target.actor.as_ref().and_then(ActorToken::header);
+        let actor = target.exchange().and_then(TokenExchangeTarget::actor_token).and_then(ActorToken::header);
         if actor.is_some() && providers.iter().any(|other| other.subject_token.header() == actor) {
             let path = fields.at("actor_token.header");
             let expected = "a field of its own, which Envoy itself puts there";
             return Err(ConfigError::new(path, "the field in which callers send ID tokens", expected));
         }
-        if target.unexchanged == Some(Unexchanged::Forwarded) {
+        if matches!(target, ExchangeTarget::ValidateOnly { forward: true }) {
             let path = fields.at("token");
             if dpop.mode != Requirement::Off || certificates != Requirement::Off {
                 let expected = "removed, or a resource without dpop and certificate_bound_tokens: nobody behind here could prove to hold a bound token";
@@ -170,7 +170,7 @@ fn build(
         let some = scopes_supported.iter().enumerate();
         let some = some.map(|(index, scope)| (format!("{field}[{index}]"), Some(scope.as_str())));
         for (at, scope) in none.into_iter().chain(some) {
-            let doubt = provider.profile.doubt_advertised(scope, &url);
+            let doubt = provider.profile.advertised_scope_warning(scope, &url);
             let shown = scope.map_or_else(String::new, |scope| format!("{scope:?} beside url {:?}: ", url.as_str()));
             warnings.extend(doubt.map(|doubt| format!("{}: {shown}with {}, {doubt}", fields.at(&at), provider.name)));
         }

@@ -76,7 +76,7 @@ impl AuditContext {
             let of_caller = [
                 ("onbehalf.subject", subject(config, caller)),
                 ("onbehalf.client", client(config, caller)),
-                ("onbehalf.tenant", caller.caller.tenant.as_deref().map(Cow::from)),
+                ("onbehalf.tenant", caller.identity.tenant.as_deref().map(Cow::from)),
             ];
             for (path, text) in of_caller {
                 facts.extend(text.filter(|text| !text.is_empty()).map(|text| (path, record::value(&text))));
@@ -98,9 +98,12 @@ impl AuditContext {
             record.add("issuer", issuer(caller));
             record.add("subject", &subject(config, caller).unwrap_or_default());
             record.add("client", &client(config, caller).unwrap_or_default());
-            record.add("tenant", caller.caller.tenant.as_deref().unwrap_or_default());
+            record.add("tenant", caller.identity.tenant.as_deref().unwrap_or_default());
             let exchange = self.resource.as_ref().and_then(|resource| resource.exchange(&caller.provider));
-            record.add("scopes", exchange.and_then(|exchange| exchange.target.scope.as_deref()).unwrap_or_default());
+            record.add(
+                "scopes",
+                exchange.and_then(|exchange| exchange.target.exchange()?.scope.as_deref()).unwrap_or_default(),
+            );
         }
         record.add("cache", self.cache.map_or("", CacheOutcome::label));
         record.add("latency_ms", &took.as_millis().to_string());
@@ -129,7 +132,7 @@ fn issuer(caller: &VerifiedToken) -> &str {
 /// Subject, in the form that `audit.subjects` selects. Filters decide by it, so it is never cut: a digest stands for one
 /// that is too long.
 fn subject<'a>(config: &Config, caller: &'a VerifiedToken) -> Option<Cow<'a, str>> {
-    let user = caller.caller.user.as_str();
+    let user = caller.identity.user.as_str();
     match config.audit.subjects {
         SubjectDisplay::None => None,
         SubjectDisplay::Plain => Some(whole(config, "audit subject", caller, user)),
@@ -139,7 +142,7 @@ fn subject<'a>(config: &Config, caller: &'a VerifiedToken) -> Option<Cow<'a, str
 
 /// Client, which is never cut either.
 fn client<'a>(config: &Config, caller: &'a VerifiedToken) -> Option<Cow<'a, str>> {
-    let client = caller.caller.client.as_deref()?;
+    let client = caller.identity.client.as_deref()?;
     Some(whole(config, "audit client", caller, client))
 }
 

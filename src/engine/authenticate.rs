@@ -64,7 +64,7 @@ pub(super) fn subject_token<'r>(
     let request = ctx.request;
     let token = credentials::subject_token(request, location).ok_or(Refusal::new(Reason::SubjectTokenMissing))?;
     let verified = verified(ctx, token, TokenUse::SubjectToken { provider: &caller.provider, audiences })?;
-    if verified.provider != caller.provider || verified.caller.user != caller.caller.user {
+    if verified.provider != caller.provider || verified.identity.user != caller.identity.user {
         return Err(Refusal::new(Reason::SubjectMismatch).into());
     }
     Ok((verified, token))

@@ -8,19 +8,23 @@ use crate::cache::exchanged_tokens::KeyPrefix;
 use crate::dpop::DpopKey;
 use crate::http::Scheme;
 use crate::provider::{
-    ActorToken, AuthorizationServer, Client, Endpoints, ExchangeTarget, Provider, SubjectInput, TokenType,
+    ActorToken, AuthorizationServer, Endpoints, Provider, SubjectInput, TokenExchangeTarget, TokenType,
 };
-use crate::resource::ResourceExchange;
 use crate::url::Url;
 
 /// Digest of everything that shapes an exchanged token besides the subject token: who asks whom, and with which parameters.
-pub(super) fn key_prefix<'a>(endpoints: &'a Endpoints, exchange: &'a ResourceExchange, is_id_token: bool) -> KeyPrefix {
-    let ResourceExchange { provider, target, audiences: _ } = exchange;
+pub(super) fn key_prefix(
+    endpoints: &Endpoints,
+    provider: &Provider,
+    target: &TokenExchangeTarget,
+    is_id_token: bool,
+) -> KeyPrefix {
     let Provider {
         name,
         profile,
         issuer,
-        client,
+        // The target has it.
+        client: _,
         // Identity in this worker alone.
         id: _,
         // Acceptance of the caller's token.
@@ -39,44 +43,40 @@ pub(super) fn key_prefix<'a>(endpoints: &'a Endpoints, exchange: &'a ResourceExc
         cluster: _,
         timeout: _,
         retries: _,
-    } = &**provider;
-    let ExchangeTarget {
-        actor,
-        second,
+    } = provider;
+    let TokenExchangeTarget {
+        client,
         parameters,
-        presentation,
-        // `Profile::parameters` has the form parameters.
+        token_type,
+        // `Profile::parameters` has the form parameters. The server of the grant and the actor follow below.
+        grant: _,
         audiences: _,
         resources: _,
         scope: _,
-        requested_token_type: _,
-        claims: _,
-        // No token is exchanged.
-        unexchanged: _,
     } = target;
-    let id = |client: Option<&'a Client>| client.map_or("", |client| client.id.as_str());
     let whom = [
         &**name,
         profile.name(),
         issuer.as_str(),
         endpoints.token_endpoint.as_ref().map_or("", Url::as_str),
-        id(client.as_ref()),
+        client.id.as_str(),
         // Key that the token is bound to.
-        target.issued_to(provider).and_then(|client| client.dpop.as_ref()).map_or("", DpopKey::thumbprint),
-        match presentation {
+        target.issued_to().dpop.as_ref().map_or("", DpopKey::thumbprint),
+        match token_type {
             TokenType::Bearer => Scheme::Bearer.name(),
             TokenType::Dpop { url: _ } => Scheme::Dpop.name(),
         },
     ];
     let subject = SubjectInput { token: "", is_id_token, claims: None, actor: None };
     let form = profile.parameters(target, subject);
-    let second = second.iter().flat_map(|AuthorizationServer { token_endpoint, client: own, cluster: _ }| {
-        [token_endpoint.as_str(), id(own.as_ref().or(client.as_ref()))]
+    let server = target.authorization_server().into_iter();
+    let server = server.flat_map(|AuthorizationServer { token_endpoint, client, cluster: _ }| {
+        [token_endpoint.as_str(), client.id.as_str()]
     });
     // The actor's identity: its token rotates.
-    let actor = actor.iter().flat_map(ActorToken::identity);
+    let actor = target.actor_token().into_iter().flat_map(ActorToken::identity);
     let mut parts: Vec<&str> = whom.to_vec();
-    parts.extend(second);
+    parts.extend(server);
     parts.extend(actor);
     parts.extend(form.iter().flat_map(|(name, value)| [*name, &**value]));
     parts.extend(parameters.iter().flat_map(|(name, value)| [name.as_str(), value.reveal()]));
@@ -108,7 +108,10 @@ mod tests {
             let endpoints =
                 Endpoints { jwks_uri: None, token_endpoint: Some(Url::parse("https://i.example/t").unwrap()) };
             let exchange = &config.resources[0].exchanges[0];
-            TokenKey::of(&key_prefix(&endpoints, exchange, false), "subject")
+            TokenKey::of(
+                &key_prefix(&endpoints, &exchange.provider, exchange.target.exchange().unwrap(), false),
+                "subject",
+            )
         };
         let dpop = r#", "presented_as": "dpop""#;
         let keys =

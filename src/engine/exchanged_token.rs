@@ -16,7 +16,7 @@ use crate::engine::credentials::{Credential, client_assertion};
 use crate::engine::need::{Need, TokenNeed};
 use crate::engine::upstream_response::Sent;
 use crate::http::Request;
-use crate::provider::{Provider, SubjectTokenSource, TokenType, Unexchanged};
+use crate::provider::{ExchangeTarget, Provider, SubjectTokenSource, TokenExchangeTarget, TokenType};
 use crate::refusal::{Reason, Refusal};
 use crate::resource::{Requirement, Resource, ResourceExchange};
 use crate::secret::Secret;
@@ -43,10 +43,12 @@ pub(super) fn upstream_token(
 ) -> Result<UpstreamToken, Stop> {
     let not_exchanged =
         |authorization, sent| UpstreamToken { kind: ForwardKind::NotExchanged, authorization, sent, renewal: None };
-    match exchange.target.unexchanged {
-        None => exchanged_token(ctx, resource, exchange, credential.token, caller),
-        Some(Unexchanged::Removed) => Ok(not_exchanged(None, Some(sent(resource, exchange, None, ctx.now)))),
-        Some(Unexchanged::Forwarded) => {
+    match &exchange.target {
+        ExchangeTarget::Exchange(target) => exchanged_token(ctx, resource, exchange, target, credential.token, caller),
+        ExchangeTarget::ValidateOnly { forward: false } => {
+            Ok(not_exchanged(None, Some(sent(resource, exchange, None, false, ctx.now))))
+        }
+        ExchangeTarget::ValidateOnly { forward: true } => {
             Ok(not_exchanged(Some(Secret::new(format!("Bearer {}", credential.token))), None))
         }
     }
@@ -56,6 +58,7 @@ pub(super) fn upstream_token(
 struct ExchangeRequest<'c> {
     resource: &'c Rc<Resource>,
     exchange: &'c Rc<ResourceExchange>,
+    target: &'c Rc<TokenExchangeTarget>,
     /// Token in `authorization`.
     caller: &'c Rc<VerifiedToken>,
     subject: Rc<VerifiedToken>,
@@ -68,10 +71,11 @@ fn exchanged_token(
     ctx: &mut RequestContext<'_>,
     resource: &Rc<Resource>,
     exchange: &Rc<ResourceExchange>,
+    target: &Rc<TokenExchangeTarget>,
     token: &str,
     caller: &Rc<VerifiedToken>,
 ) -> Result<UpstreamToken, Stop> {
-    let (provider, target) = (&exchange.provider, &exchange.target);
+    let provider = &exchange.provider;
     let beside = match &provider.subject_token {
         SubjectTokenSource::AccessToken | SubjectTokenSource::IdToken => None,
         SubjectTokenSource::IdTokenBeside { source, audiences } => Some(subject_token(ctx, caller, source, audiences)?),
@@ -79,9 +83,9 @@ fn exchanged_token(
     let is_id_token = beside.is_some() || matches!(provider.subject_token, SubjectTokenSource::IdToken);
     let (subject, subject_token) = beside.unwrap_or_else(|| (caller.clone(), token));
     delegation::check(subject.may_act.as_deref(), provider, target)?;
-    let wanted = ExchangeRequest { resource, exchange, caller, subject, subject_token, is_id_token };
+    let wanted = ExchangeRequest { resource, exchange, target, caller, subject, subject_token, is_id_token };
     let key = wanted.key(ctx)?;
-    let breaker_key = || BreakerKey::new(provider.id, caller.caller.tenant.as_deref(), target);
+    let breaker_key = || BreakerKey::new(provider.id, caller.identity.tenant.as_deref(), target);
     match ctx.state.exchanged_tokens.get(&key, ctx.now) {
         // The contract must not rest on the provider: one that hands the subject token back is misconfigured.
         Lookup::Issued { authorization, .. }
@@ -95,11 +99,12 @@ fn exchanged_token(
             let may_renew = is_renewal_due && breakers.allows_renewal(&breaker_key(), &key, ctx.now);
             let renewal = if may_renew { wanted.renewal(ctx, key) } else { None };
             ctx.audit.cache = Some(CacheOutcome::Hit);
+            let is_proved = matches!(target.token_type, TokenType::Dpop { .. });
             let sent_token = SentToken { key, fingerprint, user: caller.user };
             Ok(UpstreamToken {
                 kind: ForwardKind::Exchanged,
                 authorization: Some(authorization),
-                sent: Some(sent(resource, exchange, Some(sent_token), ctx.now)),
+                sent: Some(sent(resource, exchange, Some(sent_token), is_proved, ctx.now)),
                 renewal,
             })
         }
@@ -122,8 +127,8 @@ impl ExchangeRequest<'_> {
     fn key(&self, ctx: &mut RequestContext<'_>) -> Result<TokenKey, Stop> {
         let provider = &self.exchange.provider;
         let jwks = ctx.state.jwks(provider);
-        let prefix =
-            jwks.key_prefix(self.resource.id, |endpoints| key_prefix(endpoints, self.exchange, self.is_id_token));
+        let prefix = jwks
+            .key_prefix(self.resource.id, |endpoints| key_prefix(endpoints, provider, self.target, self.is_id_token));
         let Some(prefix) = prefix else {
             return Err(match jwks.remaining_backoff(ctx.now) {
                 None => Stop::Fetch(Need::Jwks { provider: provider.clone(), unknown_key: false }),
@@ -138,17 +143,18 @@ impl ExchangeRequest<'_> {
     }
 
     fn need(&self, ctx: &RequestContext<'_>, key: TokenKey, is_renewal: bool) -> Result<Box<TokenNeed>, Refusal> {
-        let (provider, target) = (&self.exchange.provider, &self.exchange.target);
+        let (provider, target) = (&self.exchange.provider, self.target);
         let (expires, accepted_until) = (self.subject.expires, self.subject.accepted_until);
         Ok(Box::new(TokenNeed {
             key,
             resource: self.resource.clone(),
             exchange: self.exchange.clone(),
+            target: target.clone(),
             caller: self.caller.clone(),
             is_renewal,
             subject_token: Secret::new(self.subject_token.to_owned()),
             is_id_token: self.is_id_token,
-            assertion: assertion(ctx.request, provider)?,
+            assertion: assertion(ctx.request, provider, target)?,
             claims: ctx.state.rejected_tokens.claims(self.resource.id, &key),
             subject_ends: SubjectExpiry { expires, accepted_until },
             actor_token: delegation::actor_token(ctx.request, provider, target)?
@@ -170,8 +176,13 @@ impl ExchangeRequest<'_> {
     }
 }
 
-fn sent(resource: &Rc<Resource>, exchange: &Rc<ResourceExchange>, token: Option<SentToken>, now: UnixTime) -> Sent {
-    let is_proved = token.is_some() && matches!(exchange.target.presentation, TokenType::Dpop { .. });
+fn sent(
+    resource: &Rc<Resource>,
+    exchange: &Rc<ResourceExchange>,
+    token: Option<SentToken>,
+    is_proved: bool,
+    now: UnixTime,
+) -> Sent {
     Sent {
         token,
         exchange: exchange.clone(),
@@ -183,8 +194,8 @@ fn sent(resource: &Rc<Resource>, exchange: &Rc<ResourceExchange>, token: Option<
 }
 
 /// Client assertion, where requests bring it. It shapes no token: whichever it is, it authenticates the same client.
-fn assertion(request: &Request, provider: &Provider) -> Result<Option<Secret>, Refusal> {
-    let Some(header) = provider.client.as_ref().and_then(|client| client.authentication.header()) else {
+fn assertion(request: &Request, provider: &Provider, target: &TokenExchangeTarget) -> Result<Option<Secret>, Refusal> {
+    let Some(header) = target.client.authentication.header() else {
         return Ok(None);
     };
     client_assertion(request, header).map(Some).map_err(|because| {

@@ -224,7 +224,7 @@ impl Engine {
         if matches!(lease, TokenLease::Acquired) {
             let (store, crypto, state) = self.parts();
             let context = BreakerContext { store, crypto, provider, now };
-            let user = &need.caller.caller.user;
+            let user = &need.caller.identity.user;
             if let Err(open) = state.circuit_breakers.try_acquire(&need.breaker_key(), user, &context) {
                 self.release(need, now);
                 let because = "because=\"so the provider answered other exchanges\"";

@@ -6,7 +6,7 @@ use crate::cache::circuit_breaker::BreakerKey;
 use crate::cache::exchanged_tokens::{SubjectExpiry, TokenKey};
 use crate::cache::verified_tokens::VerifiedToken;
 use crate::engine::audit::{AuditContext, CacheOutcome};
-use crate::provider::{Provider, ProviderId};
+use crate::provider::{Provider, ProviderId, TokenExchangeTarget};
 use crate::resource::{Resource, ResourceExchange};
 use crate::secret::Secret;
 
@@ -30,6 +30,8 @@ pub(super) struct TokenNeed {
     pub(super) key: TokenKey,
     pub(super) resource: Rc<Resource>,
     pub(super) exchange: Rc<ResourceExchange>,
+    /// Target of `exchange`.
+    pub(super) target: Rc<TokenExchangeTarget>,
     /// Token in `authorization`.
     pub(super) caller: Rc<VerifiedToken>,
     /// `true` if a token is in use, which this one follows before it ends.
@@ -74,12 +76,12 @@ impl TokenNeed {
 
     /// Tenant of the user, where the provider has several.
     pub(super) fn tenant(&self) -> Option<&str> {
-        self.caller.caller.tenant.as_deref()
+        self.caller.identity.tenant.as_deref()
     }
 
     /// Key of the circuit breaker that guards the token endpoint.
     pub(super) fn breaker_key(&self) -> BreakerKey {
-        BreakerKey::new(self.provider().id, self.tenant(), &self.exchange.target)
+        BreakerKey::new(self.provider().id, self.tenant(), &self.target)
     }
 
     /// Audit context of the exchange.

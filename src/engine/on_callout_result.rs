@@ -151,7 +151,7 @@ impl<'a> CalloutHandler<'a> {
                 let provider = need.provider();
                 let mut record = exchange_record(&need.audit(), self.config, outcome, waiters.len(), took);
                 record.add("lifetime_s", &issued.end(now).since(now).as_secs().to_string());
-                record.add("trace", &trace_of(provider, Some(&need.exchange.target), result));
+                record.add("trace", &trace_of(provider, Some(&need.target), result));
                 log::info!("{record}");
                 self.counters.exchanged(&provider.name, outcome, took);
                 let context = self.breaker_context(provider, now);
@@ -177,7 +177,7 @@ impl<'a> CalloutHandler<'a> {
         took: Duration,
         now: UnixTime,
     ) -> bool {
-        let class = error.blame;
+        let class = error.class;
         let reason = Reason::from(class);
         let pause = self.update_breaker(need, error, took, now);
         let mut refusal = Refusal::because(reason, error.to_string());
@@ -188,7 +188,7 @@ impl<'a> CalloutHandler<'a> {
             refusal = refusal.retry_after(pause);
         }
         if class == ErrorClass::UserMustAct {
-            if need.caller.caller.takes_claims_challenge {
+            if need.caller.identity.takes_claims_challenge {
                 // Not every error response says which claims are missing; the upstream did.
                 refusal.claims = error.claims.clone().or_else(|| need.claims.clone().map(Into::into));
             }
@@ -201,7 +201,7 @@ impl<'a> CalloutHandler<'a> {
         // Errors of these classes say nothing of the user: a token that is in use is as good as before.
         let keeps_token = matches!(
             class,
-            ErrorClass::Operator | ErrorClass::Throttled | ErrorClass::Unavailable | ErrorClass::Nonsense
+            ErrorClass::Operator | ErrorClass::Throttled | ErrorClass::Unavailable | ErrorClass::InvalidResponse
         );
         self.state.exchanged_tokens.put_failed(need.key, refusal, keeps_token, pause, now)
     }
@@ -214,14 +214,14 @@ impl<'a> CalloutHandler<'a> {
         took: Duration,
         now: UnixTime,
     ) -> Duration {
-        let pause = match error.blame {
+        let pause = match error.class {
             // A user who can act at once comes back at once.
             ErrorClass::UserMustAct if error.interaction_uri.is_some() => 10,
             ErrorClass::UserMustAct => 120,
             ErrorClass::NotAllowed => 60,
             ErrorClass::Token | ErrorClass::Operator => 30,
             ErrorClass::Throttled => 10,
-            ErrorClass::Nonsense => 5,
+            ErrorClass::InvalidResponse => 5,
             ErrorClass::Unavailable => 1,
         };
         let pause = error.retry_after.unwrap_or_else(|| Duration::from_secs(pause));
@@ -229,8 +229,8 @@ impl<'a> CalloutHandler<'a> {
         let breakers = &mut self.state.circuit_breakers;
         if error.is_rate_limit() {
             breakers.record_throttle(&key, pause, &context);
-        } else if error.blame == ErrorClass::Unavailable {
-            let backoff = breakers.record_outage(&key, &need.caller.caller.user, now.minus(took), &context);
+        } else if error.class == ErrorClass::Unavailable {
+            let backoff = breakers.record_outage(&key, &need.caller.identity.user, now.minus(took), &context);
             return error.retry_after.unwrap_or(backoff);
         } else {
             breakers.record_success(&key, &context);

@@ -104,7 +104,7 @@ impl TokenExchange {
         }
         let request = self.request(nonces);
         let error = match request.read(result, &accepted(config), now) {
-            Ok(issued) if request.is_first_of_two() => {
+            Ok(issued) if request.is_for_id_jag() => {
                 let second = Self { intermediate: Some(issued.access_token), ..self };
                 return match second.callout(nonces, crypto, now) {
                     Some(callout) => Next::Callout(Box::new(second), callout),
@@ -130,15 +130,15 @@ impl TokenExchange {
         let request = self.request(nonces);
         let is_late = request.provider.timeout <= self.took(now);
         let failure = if is_late { CalloutFailure::TimedOut } else { CalloutFailure::NotSent };
-        request.located(TokenEndpointError::no_answer(failure))
+        request.at_hop(TokenEndpointError::no_response(failure))
     }
 
     /// Exchange whose next callout may succeed where this one failed. `None`: no repetition helps.
     fn repeated(&self, request: &TokenRequest<'_>, result: &CalloutResult, error: &TokenEndpointError) -> Option<Self> {
         let name = &request.provider.name;
         if error.is_invalid_client()
-            && request.which == SecretVersion::Current
-            && request.client().is_some_and(|client| client.authentication.has_previous_secret())
+            && request.secret_version == SecretVersion::Current
+            && request.client().authentication.has_previous_secret()
         {
             log::warn!("provider={name} does not know the secret, previous_secret is tried: {error}");
             return Some(self.with_previous_secret(request));
@@ -146,7 +146,7 @@ impl TokenExchange {
         // The nonce of this response is in the cache by now, and in the next proof.
         let has_nonce = matches!(result, CalloutResult::Response(response)
             if nonce_cache::valid_nonce(nonce_cache::fields(response)).is_some());
-        let is_second = matches!(request.leg, Hop::Second(_));
+        let is_second = matches!(request.hop, Hop::ResourceServer { .. });
         let attempt = if is_second { self.at_resource } else { self.at_provider };
         if error.is_nonce_wanted() && has_nonce && !attempt.after_nonce && request.has_proof() {
             log::debug!("provider={name} is asked once more, with its nonce");
@@ -165,8 +165,8 @@ impl TokenExchange {
 
     fn with_previous_secret(&self, request: &TokenRequest<'_>) -> Self {
         let mut again = self.restarted();
-        let is_one_client = request.target.second.as_ref().is_some_and(|server| server.client.is_none());
-        let is_first = matches!(request.leg, Hop::First);
+        let is_one_client = request.target.has_one_client();
+        let is_first = matches!(request.hop, Hop::IdentityProvider);
         if is_first {
             again.at_provider.secret = SecretVersion::Previous;
         }
@@ -192,7 +192,7 @@ impl TokenExchange {
         let attempt = if self.intermediate.is_some() { self.at_resource } else { self.at_provider };
         let request = TokenRequest {
             provider: need.provider(),
-            target: &need.exchange.target,
+            target: &need.target,
             token_endpoint: &self.token_endpoint,
             subject: SubjectInput {
                 token: need.subject_token.reveal(),
@@ -200,10 +200,13 @@ impl TokenExchange {
                 claims: need.claims.as_deref(),
                 actor: need.actor_token.as_ref().map(Secret::reveal),
             },
-            which: attempt.secret,
+            secret_version: attempt.secret,
             assertion: need.assertion.as_ref(),
             nonce: None,
-            leg: self.intermediate.as_ref().map_or(Hop::First, |token| Hop::Second(token.reveal())),
+            hop: match &self.intermediate {
+                None => Hop::IdentityProvider,
+                Some(id_jag) => Hop::ResourceServer { id_jag: id_jag.reveal() },
+            },
         };
         let nonce = nonces.get(NonceIssuer::TokenEndpoint(request.endpoint())).map(|nonce| &**nonce);
         TokenRequest { nonce, ..request }

@@ -3,7 +3,7 @@
 use crate::dpop::{NonceIssuer, ProofTarget};
 use crate::engine::context::RequestContext;
 use crate::path;
-use crate::provider::TokenType;
+use crate::provider::{ExchangeTarget, TokenType};
 use crate::refusal::{Reason, Refusal};
 use crate::resource::{Resource, ResourceExchange};
 use crate::secret::Secret;
@@ -16,19 +16,21 @@ pub(super) fn prove(
     exchange: &ResourceExchange,
     authorization: &Secret,
 ) -> Result<Option<Secret>, Refusal> {
-    let TokenType::Dpop { url: upstream } = &exchange.target.presentation else {
+    let ExchangeTarget::Exchange(target) = &exchange.target else {
+        return Ok(None);
+    };
+    let TokenType::Dpop { url: upstream } = &target.token_type else {
         return Ok(None);
     };
     let make = || {
-        let target = ProofTarget {
+        let proof = ProofTarget {
             method: std::str::from_utf8(ctx.head.method).ok()?,
             url: &url(&resource.url, upstream.as_ref(), ctx.head.target)?,
             // A bearer token has another scheme in front.
             access_token: Some(authorization.reveal().strip_prefix("DPoP ")?),
             nonce: ctx.state.nonces.get(NonceIssuer::Upstream(&resource.url)).map(|nonce| &**nonce),
         };
-        let client = exchange.target.issued_to(&exchange.provider)?;
-        client.dpop.as_ref()?.prove(target, ctx.crypto, ctx.now)
+        target.issued_to().dpop.as_ref()?.prove(proof, ctx.crypto, ctx.now)
     };
     match make() {
         Some(proof) => Ok(Some(proof)),

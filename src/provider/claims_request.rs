@@ -1,12 +1,13 @@
-//! What a token should have in it: the parameter `claims` (OpenID Connect Core section 5.5).
+//! Claims request: the parameter `claims`, which requests claims in a token (OpenID Connect Core section 5.5).
 
 use std::borrow::Cow;
 
 use crate::json::{self, Object, Value};
 
-/// What the operator wants and what the upstream does, as one. Both are JSON objects of objects (`access_token`, and a
-/// claim in it); where both name a claim, the upstream has the word: it knows what it refuses.
-pub(crate) fn merged<'a>(operator: Option<&'a str>, upstream: Option<&'a str>) -> Option<Cow<'a, str>> {
+/// Merges the claims request of the operator with that of an upstream's claims challenge. Both are JSON objects of
+/// objects (`access_token`, and its claims). If both name a claim, the upstream's request wins, because the upstream
+/// refused the token.
+pub(super) fn merge<'a>(operator: Option<&'a str>, upstream: Option<&'a str>) -> Option<Cow<'a, str>> {
     let upstream = upstream.and_then(|text| Some((text, json::object(text.as_bytes())?)));
     match (operator, upstream) {
         (None, None) => None,
@@ -14,11 +15,11 @@ pub(crate) fn merged<'a>(operator: Option<&'a str>, upstream: Option<&'a str>) -
         (Some(operator), Some((_, upstream))) => {
             let operator = json::object(operator.as_bytes()).unwrap_or_default();
             Some(
-                json::text(over(&operator, &upstream, &|one, other| match (one, other) {
+                json::text(overlay(&operator, &upstream, &|one, other| match (one, other) {
                     (Value::Object(one), Value::Object(other)) => {
-                        let members = over(one, other, &|_, other| other.clone());
+                        let members = overlay(one, other, &|_, other| other.clone());
                         let members = members.into_iter().map(|(name, value)| (name.into(), value)).collect();
-                        // The names of `over` differ.
+                        // `overlay` returns each name once.
                         Value::Object(Object::from_members(members).unwrap_or_default())
                     }
                     (_, other) => other.clone(),
@@ -29,8 +30,8 @@ pub(crate) fn merged<'a>(operator: Option<&'a str>, upstream: Option<&'a str>) -
     }
 }
 
-/// The members of both; of those that both have, what `both` makes of them.
-fn over<'a>(
+/// Returns the members of both objects. `both` merges the values of a name that both have.
+fn overlay<'a>(
     one: &'a Object<'a>,
     other: &'a Object<'a>,
     both: &dyn Fn(&'a Value<'a>, &'a Value<'a>) -> Value<'a>,
@@ -48,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_upstream_wants_is_added_to_what_the_operator_wants_two_levels_deep() {
+    fn an_upstreams_claims_request_is_merged_two_levels_deep() {
         let operator = Some(r#"{"access_token":{"xms_cc":{"values":["cp1"]},"nbf":{"value":"1"}}}"#);
         let cases = [
             (None, None, None),
@@ -67,7 +68,7 @@ mod tests {
             (operator, Some(r#"{"access_token":null}"#), Some(r#"{"access_token":null}"#)),
         ];
         for (operator, upstream, expected) in cases {
-            assert_eq!(merged(operator, upstream).as_deref(), expected, "{operator:?} {upstream:?}");
+            assert_eq!(merge(operator, upstream).as_deref(), expected, "{operator:?} {upstream:?}");
         }
     }
 }

@@ -4,18 +4,19 @@ use crate::crypto::SigningKey;
 use crate::dpop::DpopKey;
 use crate::secret::Secret;
 
-/// The OAuth client that exchanges.
+/// OAuth client that exchanges tokens.
 #[derive(Debug)]
 pub struct Client {
     /// `client_id`.
     pub id: String,
-    /// How it proves that.
+    /// Client authentication.
     pub authentication: ClientAuthentication,
-    /// The key that the tokens are bound to that it gets, if they are (RFC 9449).
+    /// Key that issued tokens are bound to (RFC 9449). `None`: tokens are not bound.
     pub dpop: Option<DpopKey>,
 }
 
-/// RFC 6749 section 2.3.1, OpenID Connect Core section 9, RFC 8705 section 2, RFC 7521 section 4.2.
+/// Client authentication method (RFC 6749 section 2.3.1, OpenID Connect Core section 9, RFC 8705 section 2, RFC 7521
+/// section 4.2).
 #[derive(Debug)]
 pub enum ClientAuthentication {
     /// `client_secret_basic`.
@@ -24,57 +25,57 @@ pub enum ClientAuthentication {
     SecretPost(ClientSecret),
     /// `private_key_jwt`.
     PrivateKeyJwt {
-        /// What the assertion is signed with.
+        /// Key that signs the assertion.
         key: SigningKey,
         /// `kid` of the assertion.
         key_id: Option<String>,
-        /// `aud` of the assertion, if not the token endpoint.
+        /// `aud` of the assertion. `None`: the token endpoint.
         audience: Option<String>,
-        /// What the assertion says of the key's certificate.
+        /// Header members that name the certificate of the key.
         certificate: CertificateHeader,
     },
-    /// `tls_client_auth` or `self_signed_tls_client_auth`: Envoy's cluster presents the client's certificate.
+    /// `tls_client_auth` or `self_signed_tls_client_auth`: the TLS context of Envoy's cluster has the client certificate.
     MutualTls,
-    /// An assertion that somebody else has made.
+    /// Client assertion of another issuer.
     Assertion(AssertionSource),
-    /// Envoy's cluster adds what proves it.
+    /// Filters of the Envoy cluster add the credentials.
     Upstream,
 }
 
-/// Where an assertion comes from that somebody else has made.
+/// Source of a client assertion of another issuer.
 #[derive(Debug)]
 pub enum AssertionSource {
-    /// The environment: it was read once.
+    /// Environment of the filter, read when the configuration is loaded.
     Environment(Secret),
-    /// A header field that Envoy puts into each request, name in lower case.
+    /// Header field that an earlier filter sets in each request, name in lower case.
     Header(String),
 }
 
-/// A client's secret, and while it is being replaced also the one from before.
+/// Client secret, and during its rotation the previous one.
 #[derive(Debug)]
 pub struct ClientSecret {
-    /// The one to use.
+    /// Secret to use.
     pub current: Secret,
-    /// The one to use where the provider does not know that yet.
+    /// Secret to use while the provider does not know the current one.
     pub previous: Option<Secret>,
 }
 
-/// By what a client assertion names the certificate of its key: header members of RFC 7515 sections 4.1.6 to 4.1.8.
+/// Header members by which a client assertion names the certificate of its key (RFC 7515 sections 4.1.6 to 4.1.8).
 #[derive(Debug, Default)]
 pub struct CertificateHeader {
-    /// `x5t#S256` and `x5t`, as far as they are wanted: SHA-256 and SHA-1 of the certificate, in base64url.
+    /// `x5t#S256` and `x5t`, if configured: SHA-256 and SHA-1 of the certificate, in base64url.
     pub thumbprints: Vec<(&'static str, String)>,
-    /// `x5c`: the certificate and those that it rests on, in base64. Empty: not wanted.
+    /// `x5c`: the certificate and its chain, in base64. Empty: not configured.
     pub chain: Vec<String>,
 }
 
 impl ClientAuthentication {
-    /// Whether there is another secret to try where the first is not known.
+    /// Returns `true` if a previous secret exists.
     pub const fn has_previous_secret(&self) -> bool {
         matches!(self, Self::SecretBasic(secret) | Self::SecretPost(secret) if secret.previous.is_some())
     }
 
-    /// What it rests on: nobody else has these bytes. `None`: nothing that is here, or that lasts.
+    /// Returns the long-lived secret that the filter holds, if any.
     pub fn secret(&self) -> Option<&[u8]> {
         match self {
             Self::SecretBasic(secret) | Self::SecretPost(secret) => Some(secret.current.reveal().as_bytes()),
@@ -83,7 +84,7 @@ impl ClientAuthentication {
         }
     }
 
-    /// The header field that brings the assertion, if one does.
+    /// Returns the header field that carries the client assertion, if one does.
     pub fn header(&self) -> Option<&str> {
         match self {
             Self::Assertion(AssertionSource::Header(name)) => Some(name),

@@ -1,30 +1,32 @@
-//! From an issuer to its endpoints: OpenID Connect Discovery 1.0, or RFC 8414 where a server has no such document.
+//! Discovery: the endpoints of an issuer, by OpenID Connect Discovery 1.0, or by RFC 8414 if a server lacks that document.
+
+use std::borrow::Cow;
 
 use crate::json::{self, Object, Value};
 use crate::path::without_final_slash;
 use crate::provider::Provider;
 use crate::url::Url;
 
-/// Where a provider's keys are and where it exchanges tokens.
+/// Endpoints of a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoints {
-    /// `jwks_uri`. `None`: the operator wrote the keys down.
+    /// `jwks_uri`. `None`: the configuration has the keys.
     pub jwks_uri: Option<Url>,
-    /// `token_endpoint`. `None`: nothing is exchanged there.
+    /// `token_endpoint`. `None`: no tokens are exchanged.
     pub token_endpoint: Option<Url>,
 }
 
-/// A metadata document, in the order in which they are asked for.
+/// Metadata document, in the order of the requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Document {
-    /// OpenID Connect Discovery 1.0 section 4: the well-known path behind the issuer's own.
+    /// OpenID Connect Discovery 1.0 section 4: the well-known path follows the path of the issuer.
     OpenId,
-    /// RFC 8414 section 3: the well-known path in front of the issuer's own.
+    /// RFC 8414 section 3: the well-known path precedes the path of the issuer.
     AuthorizationServer,
 }
 
 impl Document {
-    /// Its URL.
+    /// Returns the URL of the document. `None`: the issuer has no such URL.
     pub fn url(self, issuer: &Url) -> Option<Url> {
         let path = without_final_slash(issuer.path());
         let base = issuer.as_str().strip_suffix(issuer.path()).unwrap_or(issuer.as_str());
@@ -37,26 +39,26 @@ impl Document {
 }
 
 impl Endpoints {
-    /// Those that the operator set, if none is missing.
+    /// Returns the configured endpoints, if none has to be discovered.
     pub fn configured(provider: &Provider) -> Option<Self> {
         if provider.jwks_uri.is_none() && provider.jwks.is_none() {
             return None;
         }
-        let is_missing = provider.profile.exchanges() && provider.token_endpoint.is_none();
+        let is_missing = provider.client.is_some() && provider.token_endpoint.is_none();
         (!is_missing)
             .then(|| Self { jwks_uri: provider.jwks_uri.clone(), token_endpoint: provider.token_endpoint.clone() })
     }
 
-    /// Reads the metadata document; what the operator set by hand has precedence.
+    /// Reads a metadata document. Configured endpoints take precedence.
     ///
-    /// `issuer` must be the configured one (OpenID Connect Discovery section 4.3, RFC 8414 section 3.3). An endpoint on
-    /// another host than the issuer's is not followed: every call goes to the one cluster that the operator named, so it
-    /// would reach the wrong server, and a document must not be able to choose where a client's secret goes. A client
-    /// that proves itself by its TLS certificate does so at the endpoint's alias (RFC 8705 section 5), if there is one.
-    pub fn discovered(provider: &Provider, body: &[u8]) -> Result<Self, &'static str> {
-        let document = json::object(body).ok_or("its metadata is not a JSON object")?;
+    /// `issuer` must be the configured one (OpenID Connect Discovery section 4.3, RFC 8414 section 3.3). Endpoints must be
+    /// on the host of the issuer: every callout goes to the one configured cluster, and a document must not choose the
+    /// server that receives a client secret. A client with mutual TLS uses the alias of the token endpoint (RFC 8705
+    /// section 5), if the document has one.
+    pub fn discovered(provider: &Provider, body: &[u8]) -> Result<Self, DiscoveryError> {
+        let document = json::object(body).ok_or(DiscoveryError::NotJson)?;
         if !document.string("issuer").is_some_and(|issuer| provider.is_metadata_issuer(issuer)) {
-            return Err("its metadata names another issuer than the configured one");
+            return Err(DiscoveryError::OtherIssuer);
         }
         let aliases = document.get("mtls_endpoint_aliases").and_then(Value::as_object);
         let aliases = aliases.filter(|aliases| provider.wants_mtls_alias() && aliases.has("token_endpoint"));
@@ -65,25 +67,52 @@ impl Endpoints {
                 return Ok(url.clone());
             }
             let url = object.string(name).and_then(|text| Url::parse(text).ok());
-            let url = url.ok_or("its metadata lacks jwks_uri or token_endpoint, or one is not an https URL")?;
-            if url.authority() == provider.issuer.authority() {
-                Ok(url)
-            } else {
-                Err(
-                    "its metadata has an endpoint on another host; set jwks_uri and token_endpoint by hand if that is right",
-                )
-            }
+            let url = url.ok_or(DiscoveryError::NoEndpoint)?;
+            if url.authority() == provider.issuer.authority() { Ok(url) } else { Err(DiscoveryError::OtherHost) }
         };
         Ok(Self {
             jwks_uri: match provider.jwks {
                 Some(_) => None,
                 None => Some(endpoint(&document, "jwks_uri", &provider.jwks_uri)?),
             },
-            token_endpoint: match provider.profile.exchanges() {
-                true => Some(endpoint(aliases.unwrap_or(&document), "token_endpoint", &provider.token_endpoint)?),
-                false => None,
+            token_endpoint: match provider.client {
+                Some(_) => Some(endpoint(aliases.unwrap_or(&document), "token_endpoint", &provider.token_endpoint)?),
+                None => None,
             },
         })
+    }
+}
+
+/// Problem of a metadata document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiscoveryError {
+    /// `jwks_uri` or `token_endpoint` is missing, or no `https` URL.
+    NoEndpoint,
+    /// The document is not a JSON object.
+    NotJson,
+    /// An endpoint is on another host than the issuer.
+    OtherHost,
+    /// `issuer` is not the configured one.
+    OtherIssuer,
+}
+
+impl DiscoveryError {
+    /// Returns the value of `error` in a log line.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::NoEndpoint => "its metadata lacks jwks_uri or token_endpoint, or one is not an https URL",
+            Self::NotJson => "its metadata is not a JSON object",
+            Self::OtherHost => {
+                "its metadata has an endpoint on another host; set jwks_uri and token_endpoint if that is right"
+            }
+            Self::OtherIssuer => "its metadata names another issuer than the configured one",
+        }
+    }
+}
+
+impl From<DiscoveryError> for Cow<'static, str> {
+    fn from(error: DiscoveryError) -> Self {
+        error.text().into()
     }
 }
 
@@ -92,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_two_documents_are_where_their_standards_say() {
+    fn metadata_documents_have_the_urls_of_their_standards() {
         for (issuer, openid, oauth) in [
             (
                 "https://a.example",

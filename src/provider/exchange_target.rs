@@ -1,18 +1,213 @@
-//! Exchange target: the token that a resource wants from a provider, as its `exchange` configures it.
+//! Exchange target: the token that a resource's upstream gets for the callers of one provider, as `exchange` of the
+//! resource configures it.
 
-use std::fmt::Debug;
 use std::rc::Rc;
 
-use crate::provider::{Client, Provider};
+use crate::provider::{Client, ProfileError, oauth};
 use crate::secret::Secret;
 use crate::url::Url;
 
-/// What to ask a provider for, as the operator wrote it; which fields make sense is the profile's to say.
-#[derive(Debug, Default)]
-pub struct ExchangeOptions {
-    /// `audience`: none, one, or several.
+/// Token that the upstream gets for a caller's token.
+#[derive(Debug)]
+pub enum ExchangeTarget {
+    /// A token that the provider issues in exchange.
+    Exchange(Rc<TokenExchangeTarget>),
+    /// No token of a provider: callers' tokens are validated only.
+    ValidateOnly {
+        /// The upstream gets the caller's own token. `false`: the upstream gets no token.
+        forward: bool,
+    },
+}
+
+impl ExchangeTarget {
+    /// Returns the target of the exchange, if tokens are exchanged.
+    pub fn exchange(&self) -> Option<&TokenExchangeTarget> {
+        match self {
+            Self::Exchange(target) => Some(target),
+            Self::ValidateOnly { .. } => None,
+        }
+    }
+}
+
+/// Token to request from a provider for a resource.
+///
+/// Every field shapes the token that is issued, so the cache key of exchanged tokens covers every field; it destructures
+/// this struct without `..`. Order of the fields: client, then the parameters of the request in the order of RFC 8693
+/// section 2.1, then the use of the token.
+#[derive(Debug)]
+pub struct TokenExchangeTarget {
+    /// Client of the provider that sends the request.
+    pub client: Rc<Client>,
+    /// Grant, with the parameters that only this grant has.
+    pub grant: Grant,
+    /// `audience` parameters (RFC 8693 section 2.1).
     pub audiences: Vec<String>,
-    /// `resource`: none, one, or several.
+    /// `resource` parameters: absolute URIs (RFC 8707 section 2).
+    pub resources: Vec<String>,
+    /// `scope` parameter: scopes separated by spaces. `None`: not sent.
+    pub scope: Option<String>,
+    /// Further parameters of the operator, sent to the provider only.
+    pub parameters: Vec<(String, Secret)>,
+    /// Type by which the token is presented to the upstream.
+    pub token_type: TokenType,
+}
+
+impl TokenExchangeTarget {
+    /// Returns the client that the upstream's token is issued to.
+    pub fn issued_to(&self) -> &Client {
+        match &self.grant {
+            Grant::IdJag(server) => &server.client,
+            Grant::TokenExchange { .. } | Grant::JwtBearer { .. } => &self.client,
+        }
+    }
+
+    /// Returns `true` if one client sends every request of the exchange.
+    pub fn has_one_client(&self) -> bool {
+        std::ptr::eq(self.issued_to(), &*self.client)
+    }
+
+    /// Returns the resource authorization server of an ID-JAG, which issues the upstream's token.
+    pub const fn authorization_server(&self) -> Option<&AuthorizationServer> {
+        match &self.grant {
+            Grant::IdJag(server) => Some(server),
+            Grant::TokenExchange { .. } | Grant::JwtBearer { .. } => None,
+        }
+    }
+
+    /// Returns the actor whose token is sent, if one is.
+    pub const fn actor_token(&self) -> Option<&ActorToken> {
+        match &self.grant {
+            Grant::TokenExchange { actor_token, .. } => actor_token.as_ref(),
+            Grant::JwtBearer { .. } | Grant::IdJag(_) => None,
+        }
+    }
+}
+
+/// Grant by which the provider issues a token for the caller's.
+#[derive(Debug)]
+pub enum Grant {
+    /// Token exchange (RFC 8693): the caller's token is the `subject_token`.
+    TokenExchange {
+        /// `requested_token_type` parameter. `None`: not sent.
+        requested_token_type: Option<RequestedTokenType>,
+        /// `actor_token` parameter. `None`: not sent.
+        actor_token: Option<ActorToken>,
+    },
+    /// JWT authorization grant (RFC 7523 section 2.1): the caller's token is the `assertion`.
+    JwtBearer {
+        /// `claims` parameter (OpenID Connect Core section 5.5): JSON text. `None`: not sent.
+        claims: Option<String>,
+    },
+    /// Identity Assertion JWT Authorization Grant: token exchange at the provider for an ID-JAG, which this server takes
+    /// as a JWT authorization grant.
+    IdJag(AuthorizationServer),
+}
+
+/// `requested_token_type` that an operator may set (RFC 8693 section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestedTokenType {
+    /// An access token.
+    AccessToken,
+    /// A JWT.
+    Jwt,
+}
+
+impl RequestedTokenType {
+    /// Reads the URN.
+    pub(super) fn parse(urn: &str) -> Result<Self, ProfileError> {
+        match urn {
+            oauth::ACCESS_TOKEN => Ok(Self::AccessToken),
+            oauth::JWT => Ok(Self::Jwt),
+            _ => {
+                let expected = "urn:ietf:params:oauth:token-type:access_token or urn:ietf:params:oauth:token-type:jwt: the upstream gets an access token";
+                Err(ProfileError::new("requested_token_type", "another type", expected))
+            }
+        }
+    }
+
+    /// Returns the URN.
+    pub const fn urn(self) -> &'static str {
+        match self {
+            Self::AccessToken => oauth::ACCESS_TOKEN,
+            Self::Jwt => oauth::JWT,
+        }
+    }
+}
+
+/// Actor that acts for users, and its token (RFC 8693 section 2.1).
+#[derive(Debug)]
+pub struct ActorToken {
+    /// Source of the token.
+    pub source: ActorTokenSource,
+    /// `actor_token_type`.
+    pub token_type: String,
+    /// `sub` of the token, which `may_act` of a caller's token must name (RFC 8693 section 4.4). `None`: not configured.
+    pub subject: Option<String>,
+    /// `iss` of the token. `None`: the provider's issuer.
+    pub issuer: Option<String>,
+}
+
+/// Source of an actor token.
+#[derive(Debug)]
+pub enum ActorTokenSource {
+    /// Environment of the filter, read when the configuration is loaded.
+    Fixed(Secret),
+    /// Header field of each request, name in lower case; an earlier filter sets it.
+    Header(String),
+}
+
+impl ActorToken {
+    /// Returns the header field that carries the token, if one does.
+    pub fn header(&self) -> Option<&str> {
+        match &self.source {
+            ActorTokenSource::Fixed(_) => None,
+            ActorTokenSource::Header(name) => Some(name),
+        }
+    }
+
+    /// Returns the texts that identify the actor, independent of its current token.
+    pub fn identity(&self) -> [&str; 4] {
+        [
+            "actor",
+            self.header().unwrap_or_default(),
+            self.subject.as_deref().unwrap_or_default(),
+            self.issuer.as_deref().unwrap_or_default(),
+        ]
+    }
+}
+
+/// Resource authorization server of the ID-JAG draft: it issues the upstream's token for an ID-JAG.
+#[derive(Debug)]
+pub struct AuthorizationServer {
+    /// Token endpoint.
+    pub token_endpoint: Url,
+    /// Envoy cluster for callouts to the endpoint.
+    pub cluster: Rc<str>,
+    /// Client at this server: its own, or the provider's.
+    pub client: Rc<Client>,
+}
+
+/// Type by which an exchanged token is presented to the upstream.
+#[derive(Debug)]
+pub enum TokenType {
+    /// Bearer token (RFC 6750 section 2.1).
+    Bearer,
+    /// DPoP-bound token, with a proof for each request (RFC 9449 section 7.1).
+    Dpop {
+        /// URL of the upstream in proofs (`htu`). `None`: the URL of the resource.
+        url: Option<Url>,
+    },
+}
+
+/// Options of `exchange` as the operator wrote them. [`Profile::exchange_fields`](crate::provider::Profile::exchange_fields)
+/// names those that a profile takes; the others are empty.
+#[derive(Debug)]
+pub struct ExchangeOptions {
+    /// Client of the provider.
+    pub client: Rc<Client>,
+    /// `audience`.
+    pub audiences: Vec<String>,
+    /// `resource`.
     pub resources: Vec<String>,
     /// `scopes`.
     pub scopes: Vec<String>,
@@ -24,126 +219,48 @@ pub struct ExchangeOptions {
     pub actor: Option<ActorToken>,
     /// `authorization_server`.
     pub authorization_server: AuthorizationServerOptions,
-    /// `token`: whether the caller's own goes on.
-    pub token: Option<Unexchanged>,
-    /// Parameters that no profile knows, none of them one that it does.
+    /// `parameters`: none that a profile sets.
     pub parameters: Vec<(String, Secret)>,
 }
 
-/// The party that acts for users, as its token says (RFC 8693 section 2.1).
-#[derive(Debug)]
-pub struct ActorToken {
-    /// Where the token is.
-    pub source: ActorTokenSource,
-    /// `actor_token_type`.
-    pub token_type: String,
-    /// `sub` of the token, if the operator says: who must be allowed to act (section 4.4).
-    pub subject: Option<String>,
-    /// `iss` of the token, if it is not the provider's.
-    pub issuer: Option<String>,
-}
-
-/// Where an actor's token comes from.
-#[derive(Debug)]
-pub enum ActorTokenSource {
-    /// From the environment of the filter.
-    Fixed(Secret),
-    /// From that header field of each request, where Envoy itself has put it.
-    Header(String),
-}
-
-impl ActorToken {
-    /// The header field in which its tokens come, if they do.
-    pub fn header(&self) -> Option<&str> {
-        match &self.source {
-            ActorTokenSource::Fixed(_) => None,
-            ActorTokenSource::Header(name) => Some(name),
-        }
-    }
-
-    /// What tells one actor from another, whatever its token is at the moment.
-    pub fn identity(&self) -> [&str; 4] {
-        [
-            "actor",
-            self.header().unwrap_or_default(),
-            self.subject.as_deref().unwrap_or_default(),
-            self.issuer.as_deref().unwrap_or_default(),
-        ]
-    }
-}
-
-/// The authorization server of the resource, where that is not the provider, as far as the operator wrote it.
+/// Options of `authorization_server` as the operator wrote them.
 #[derive(Debug, Default)]
 pub struct AuthorizationServerOptions {
-    /// Where it issues tokens.
+    /// `token_endpoint`.
     pub token_endpoint: Option<Url>,
-    /// Envoy's cluster for calls to it.
+    /// `cluster`.
     pub cluster: Option<Rc<str>>,
-    /// Who we are to it.
+    /// `client`.
     pub client: Option<Client>,
 }
 
-/// What to ask a provider for on behalf of a resource's callers.
-#[derive(Debug, Default)]
-pub struct ExchangeTarget {
-    /// `audience` (RFC 8693 section 2.1), each by itself.
-    pub audiences: Vec<String>,
-    /// `resource` (RFC 8707), each by itself.
-    pub resources: Vec<String>,
-    /// `scope`, space-separated, if it is sent.
-    pub scope: Option<String>,
-    /// `requested_token_type` (RFC 8693 section 3), if it is sent.
-    pub requested_token_type: Option<String>,
-    /// `claims` (OpenID Connect Core section 5.5): JSON text, if it is sent.
-    pub claims: Option<String>,
-    /// Who acts for the user, if that is said by a token (`actor_token`, RFC 8693 section 2.1).
-    pub actor: Option<ActorToken>,
-    /// Where the token that the provider issues is handed in for the one for the upstream, if it is not that itself.
-    pub second: Option<AuthorizationServer>,
-    /// What becomes of the caller's token where none is exchanged for it.
-    pub unexchanged: Option<Unexchanged>,
-    /// Whatever else the operator wants to be sent to the provider.
-    pub parameters: Vec<(String, Secret)>,
-    /// How the token goes to the resource.
-    pub presentation: TokenType,
-}
-
-impl ExchangeTarget {
-    /// The client that the token for the upstream is issued to, if one is.
-    pub fn issued_to<'a>(&'a self, provider: &'a Provider) -> Option<&'a Client> {
-        self.second.as_ref().and_then(|server| server.client.as_ref()).or(provider.client.as_ref())
+impl ExchangeOptions {
+    /// Builds the target with `grant`, for a bearer token. Fails if a `resource` is no absolute URI (RFC 8707 section 2).
+    pub(super) fn into_target(self, grant: Grant) -> Result<TokenExchangeTarget, ProfileError> {
+        if let Some(resource) = self.resources.iter().find(|resource| !is_absolute_uri(resource)) {
+            let expected = "an absolute URI without a fragment (RFC 8707 section 2)";
+            return Err(ProfileError::new("resource", format!("{resource:?}"), expected));
+        }
+        Ok(TokenExchangeTarget {
+            client: self.client,
+            grant,
+            audiences: self.audiences,
+            resources: self.resources,
+            scope: (!self.scopes.is_empty()).then(|| self.scopes.join(" ")),
+            parameters: self.parameters,
+            token_type: TokenType::Bearer,
+        })
     }
 }
 
-/// How an exchanged token goes to its resource.
-#[derive(Debug, Default)]
-pub enum TokenType {
-    /// As it is (RFC 6750 section 2.1).
-    #[default]
-    Bearer,
-    /// With a proof that we hold the key that it is bound to (RFC 9449 section 7.1).
-    Dpop {
-        /// What the server behind Envoy takes for its URL, if not the resource's.
-        url: Option<Url>,
-    },
-}
-
-/// What becomes of a token for which no other is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unexchanged {
-    /// It stays here, and the upstream gets none.
-    Removed,
-    /// The upstream gets it as it came: only where the operator says so.
-    Forwarded,
-}
-
-/// The authorization server of a resource, where that is another than the provider.
-#[derive(Debug)]
-pub struct AuthorizationServer {
-    /// Where it issues tokens.
-    pub token_endpoint: Url,
-    /// Envoy's cluster for calls to it, if not the provider's.
-    pub cluster: Option<Rc<str>>,
-    /// Who we are to it, if not who we are to the provider.
-    pub client: Option<Client>,
+/// Returns `true` if a text has the form of an absolute URI (RFC 3986 section 4.3): a scheme, and characters of URIs.
+fn is_absolute_uri(text: &str) -> bool {
+    let is_in_schemes = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+    let is_in_uris = |byte: u8| matches!(byte, b'!'..=b'~') && !b"\"#<>\\^`{|}".contains(&byte);
+    text.split_once(':').is_some_and(|(scheme, rest)| {
+        scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+            && scheme.bytes().all(is_in_schemes)
+            && !rest.is_empty()
+            && rest.bytes().all(is_in_uris)
+    })
 }

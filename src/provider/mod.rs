@@ -1,41 +1,54 @@
-//! Identity providers: everything in which they differ, and nothing outside this folder names one.
+//! Identity providers. Everything that differs between providers is in this folder; no other folder names one.
 //!
-//! A provider is a [`Profile`]: one file with an `impl` and one line in `PROFILES`. What they share is beside
-//! it: discovery, client authentication, reading a token response, the catalogue of failures.
+//! A kind of provider is a [`Profile`]: one file with an `impl`, and one line in `PROFILES`. The other files are common
+//! to all profiles: the provider and its client, discovery, the target of an exchange, token requests and responses, and
+//! the catalogue of known errors.
 
+mod caller;
 mod claims_request;
 mod client;
 mod client_auth;
+mod common_errors;
 mod discovery;
 mod entra;
+mod entra_errors;
+mod error_class;
 mod exchange_target;
+mod grant;
 mod id_jag;
 mod issued_token;
 mod jwt_bearer;
+pub(crate) mod oauth;
 mod okta;
+mod okta_errors;
 mod okta_xaa;
 mod profile;
 mod remedies;
 mod rfc8693;
 mod token_error;
 mod token_request;
+mod token_response;
 mod validate_only;
 
+pub use caller::Caller;
 pub use client::{AssertionSource, CertificateHeader, Client, ClientAuthentication, ClientSecret};
 pub use client_auth::{Assertion, SecretVersion};
-pub use discovery::{Document, Endpoints};
+pub use common_errors::COMMON_ERRORS;
+pub use discovery::{DiscoveryError, Document, Endpoints};
+pub use error_class::ErrorClass;
 pub use exchange_target::{
     ActorToken, ActorTokenSource, AuthorizationServer, AuthorizationServerOptions, ExchangeOptions, ExchangeTarget,
-    TokenType, Unexchanged,
+    Grant, RequestedTokenType, TokenExchangeTarget, TokenType,
 };
+pub use grant::Parameters;
 pub use issued_token::Accepted;
-pub use profile::{Caller, IssuerMatch, Parameters, Profile, ProfileError, profile, profile_names};
+pub use profile::{IssuerMatch, Profile, ProfileError, ProviderOptions, profile, profile_names};
 #[cfg(not(target_arch = "wasm32"))]
 pub use remedies::SignInError;
-pub use remedies::{COMMON, ErrorPattern, KnownError, Responsible, failures};
-pub(crate) use rfc8693::{ID_TOKEN, JWT};
-pub use token_error::{ErrorClass, TokenEndpointError, trace_of};
-pub use token_request::{Hop, Issued, SubjectInput, TokenRequest};
+pub use remedies::{ErrorPattern, KnownError, Responsible, Symptom, known_errors};
+pub use token_error::{TokenEndpointError, trace_of};
+pub use token_request::{Hop, SubjectInput, TokenRequest};
+pub use token_response::{Issued, UnusableToken};
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -43,70 +56,84 @@ use std::time::Duration;
 use crate::jose::KeySet;
 use crate::url::Url;
 
-/// Time beyond its timeout for which a callout is waited for.
+/// Profiles that a configuration can name.
+static PROFILES: &[&dyn Profile] = &[
+    &entra::EntraObo,
+    &okta::Okta::OnBehalfOf,
+    &okta::Okta::CrossAppAccess,
+    &id_jag::IdJag,
+    &rfc8693::Rfc8693,
+    &jwt_bearer::JwtBearer,
+    &validate_only::ValidateOnly,
+];
+
+/// Time beyond its timeout after which a callout counts as lost.
 const CALLOUT_GRACE: Duration = Duration::from_secs(5);
 
-/// Identity of a provider: its position in order of the providers' names. It is a key of maps and never an index.
+/// Placeholder of the tenant in `issuer` of a provider with several tenants.
+pub(crate) const TENANT: &str = "{tenantid}";
+
+/// Identity of a provider: its position in the order of the providers' names. It is a key of maps, and never an index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ProviderId(pub u32);
 
-/// An identity provider whose users may come in.
+/// Identity provider whose tokens are accepted.
 #[derive(Debug)]
 pub struct Provider {
     /// Identity, for caches and metrics.
     pub id: ProviderId,
-    /// The operator's name for it: the label in metrics and logs.
+    /// Name in the configuration, in metrics and in logs.
     pub name: Rc<str>,
-    /// What it does in its own way.
+    /// Profile.
     pub profile: &'static dyn Profile,
-    /// `iss` of its tokens. Of a provider of many tenants, with the word in the place of the tenant that stands for all.
+    /// `iss` of the provider's tokens. [`Profile::multitenant_segment`] is in place of the tenant if there are several.
     pub issuer: Url,
-    /// The tenants whose users may come in, of a provider of many; else none.
+    /// Tenants whose users are accepted. Empty: the provider has one tenant.
     pub tenants: Vec<String>,
-    /// Envoy's cluster for every call to it.
+    /// Envoy cluster for callouts to the provider.
     pub cluster: Rc<str>,
-    /// What `aud` of the token in `authorization` may be at resources that do not say so themselves. Empty: each does.
+    /// Accepted values of `aud` at resources without `audiences`. Empty: every resource has `audiences`.
     pub audiences: Vec<String>,
-    /// What it may be at any resource.
+    /// Accepted values of `aud` at any resource.
     pub every_audience: Vec<String>,
-    /// Its keys, if the operator wrote them down.
+    /// Configured keys. `None`: the keys are fetched.
     pub jwks: Option<KeySet>,
-    /// Where its keys are, if not discovered.
+    /// Configured URL of the keys. `None`: discovered.
     pub jwks_uri: Option<Url>,
-    /// Where tokens are exchanged, if not discovered.
+    /// Configured token endpoint. `None`: discovered.
     pub token_endpoint: Option<Url>,
-    /// Who we are to it. `None`: it is asked for no tokens.
-    pub client: Option<Client>,
-    /// What is exchanged.
+    /// Client that exchanges tokens. `None`: tokens are validated only.
+    pub client: Option<Rc<Client>>,
+    /// Token of the caller that is exchanged.
     pub subject_token: SubjectTokenSource,
-    /// For how long keys are trusted that could not be fetched again.
+    /// Maximum age of keys that could not be fetched again.
     pub oldest_keys: Duration,
-    /// How far its clock and ours may differ.
+    /// Maximum difference between the clocks of the provider and of this host.
     pub leeway: Duration,
-    /// How long an exchange may take, with all of its calls; and each call for keys.
+    /// Maximum duration of an exchange with all of its callouts, and of each callout for keys.
     pub timeout: Duration,
-    /// Whether a call of an exchange is made once more where the connection broke before an answer.
+    /// An exchange repeats a callout once if the connection broke before a response arrived.
     pub retries: bool,
 }
 
-/// The token that is handed to the provider.
+/// Token of the caller that is exchanged.
 #[derive(Debug)]
 pub enum SubjectTokenSource {
-    /// The caller comes with an access token, and that is it.
+    /// The access token that the caller presents.
     AccessToken,
-    /// The caller comes with an ID token, and that is it.
+    /// The ID token that the caller presents in place of an access token.
     IdToken,
-    /// The caller comes with an access token, and beside it with an ID token of the same user, which is it.
+    /// An ID token of the same user that the caller sends in addition to the access token.
     IdTokenBeside {
-        /// Where it is presented.
+        /// Location of the ID token.
         source: TokenLocation,
-        /// What its `aud` may be: the client that the user signed in to.
+        /// Accepted values of its `aud`: the client that the user signed in to.
         audiences: Vec<String>,
     },
 }
 
 impl SubjectTokenSource {
-    /// The header field that callers send it in, if it has one of its own.
+    /// Returns the header field of the additional ID token, if it comes in one.
     pub fn header(&self) -> Option<&str> {
         match self {
             Self::IdTokenBeside { source: TokenLocation::Header(name), .. } => Some(name),
@@ -115,7 +142,16 @@ impl SubjectTokenSource {
     }
 }
 
-/// Two providers of one configuration are the same if their identity is.
+/// Location of a token in a request.
+#[derive(Debug)]
+pub enum TokenLocation {
+    /// Header field, name in lower case.
+    Header(String),
+    /// Cookie.
+    Cookie(String),
+}
+
+/// Two providers of one configuration are equal if their identity is.
 impl PartialEq for Provider {
     fn eq(&self, other: &Self) -> bool {
         self.id == other.id
@@ -125,51 +161,37 @@ impl PartialEq for Provider {
 impl Eq for Provider {}
 
 impl Provider {
-    /// Time after which a callout is given up, from its dispatch: its timeout, and some seconds in case the host forgets it.
+    /// Returns the time from its dispatch after which a callout counts as lost: the timeout, and a grace period in case
+    /// the host does not report the timeout.
     pub const fn callout_limit(&self) -> Duration {
         self.timeout.saturating_add(CALLOUT_GRACE)
     }
 
-    /// Whether its token endpoint is the one that its metadata has for mutual TLS (RFC 8705 section 5), if that has one.
+    /// Returns `true` if the client uses the discovered alias of the token endpoint for mutual TLS (RFC 8705 section 5).
     pub fn wants_mtls_alias(&self) -> bool {
-        self.token_endpoint.is_none()
-            && self
-                .client
-                .as_ref()
-                .is_some_and(|client| matches!(client.authentication, ClientAuthentication::MutualTls))
+        let is_mtls = |client: &Rc<Client>| matches!(client.authentication, ClientAuthentication::MutualTls);
+        self.token_endpoint.is_none() && self.client.as_ref().is_some_and(is_mtls)
     }
 
-    /// Whether a metadata document that names `issuer` is this provider's.
+    /// Returns `true` if a metadata document with this `issuer` is of the provider.
     pub fn is_metadata_issuer(&self, issuer: &str) -> bool {
-        match self.profile.tenant_word() {
-            Some(word) if !self.tenants.is_empty() => {
-                // Spelled in either way, and not replaced by anything.
-                let template = issuer.replacen("{tenantId}", "{tenantid}", 1);
-                template == self.issuer.as_str().replacen(word, TENANT, 1)
+        match self.profile.multitenant_segment() {
+            Some(segment) if !self.tenants.is_empty() => {
+                // The document of a multi-tenant endpoint has a placeholder, in either spelling.
+                let template = issuer.replacen("{tenantId}", TENANT, 1);
+                template == self.issuer.as_str().replacen(segment, TENANT, 1)
             }
             _ => issuer == self.issuer.as_str(),
         }
     }
 
-    /// The issuers of its tokens, in their usual spelling: what a client may be told of.
+    /// Returns the issuers of the provider's tokens, in their usual form, for clients.
     pub fn issuers(&self) -> Vec<String> {
-        match self.profile.tenant_word() {
-            Some(word) if !self.tenants.is_empty() => {
-                self.tenants.iter().map(|tenant| self.issuer.as_str().replacen(word, tenant, 1)).collect()
+        match self.profile.multitenant_segment() {
+            Some(segment) if !self.tenants.is_empty() => {
+                self.tenants.iter().map(|tenant| self.issuer.as_str().replacen(segment, tenant, 1)).collect()
             }
             _ => vec![self.issuer.as_str().to_owned()],
         }
     }
-}
-
-/// What stands for the tenant in the issuer of a provider of many.
-pub(crate) const TENANT: &str = "{tenantid}";
-
-/// A place in a request.
-#[derive(Debug)]
-pub enum TokenLocation {
-    /// A header field, name in lower case.
-    Header(String),
-    /// A cookie.
-    Cookie(String),
 }

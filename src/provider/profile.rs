@@ -1,4 +1,4 @@
-//! Profile: what one kind of identity provider does in its own way.
+//! Profile: the deviations of one kind of identity provider from the standards.
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -8,171 +8,207 @@ use crate::json::Object;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::provider::SignInError;
 use crate::provider::{
-    ErrorClass, ExchangeOptions, ExchangeTarget, KnownError, Provider, SubjectInput, entra, id_jag, jwt_bearer, okta,
-    okta_xaa, rfc8693, validate_only,
+    Caller, ErrorClass, ExchangeOptions, KnownError, PROFILES, Parameters, Provider, SubjectInput, SubjectTokenSource,
+    TokenExchangeTarget, caller, grant, rfc8693,
 };
 use crate::url::Url;
 
-/// The profiles that a configuration can name.
-pub(super) static PROFILES: [&dyn Profile; 7] = [
-    &entra::EntraObo,
-    &okta::OktaObo,
-    &okta_xaa::OktaXaa,
-    &id_jag::IdJag,
-    &rfc8693::Rfc8693,
-    &jwt_bearer::JwtBearer,
-    &validate_only::ValidateOnly,
-];
+/// Returns the profile of that name.
+pub fn profile(name: &str) -> Option<&'static dyn Profile> {
+    PROFILES.iter().copied().find(|profile| profile.name() == name)
+}
 
-/// A mistake in the configuration: the field (behind what the caller prefixes), what was found, what is expected.
-pub type ProfileError = (&'static str, String, &'static str);
+/// Returns the names of all profiles, separated by commas, for an error text.
+pub fn profile_names() -> String {
+    PROFILES.iter().map(|profile| profile.name()).collect::<Vec<_>>().join(", ")
+}
 
-/// Form fields.
-pub type Parameters<'a> = Vec<(&'a str, Cow<'a, str>)>;
-
-/// What one kind of provider does in its own way.
+/// One kind of identity provider.
+///
+/// The defaults are the standards: token exchange of RFC 8693 at a provider with one issuer, whose access tokens follow
+/// RFC 9068 and whose ID tokens follow OpenID Connect Core. A profile overrides the methods in which its providers
+/// deviate; only [`name`](Self::name) has no default.
 pub trait Profile: Debug + Sync {
-    /// Its name in the configuration.
+    /// Returns the value of `profile` in the configuration.
     fn name(&self) -> &'static str;
 
-    /// Whether callers' tokens are exchanged at all.
+    // Configuration.
+
+    /// Returns `true` if tokens are exchanged, so that a provider has a client and a token endpoint.
     fn exchanges(&self) -> bool {
         true
     }
 
-    /// Refuses a provider that the profile cannot work with; the field is relative to the provider.
-    fn check(&self, _provider: &Provider) -> Result<(), ProfileError> {
+    /// Checks the options of a provider. The field of an error is relative to the provider.
+    fn check(&self, _options: &ProviderOptions<'_>) -> Result<(), ProfileError> {
         Ok(())
     }
 
-    /// The value of `aud` that is expected in the place of this one, where no token that is exchanged can have it.
-    fn audience_instead(&self, _provider: &Provider, _audience: &str) -> Option<&'static str> {
-        None
-    }
-
-    /// What speaks against this scope among those that a caller's token must have, if anything does.
-    fn doubt(&self, _scope: &str) -> Option<&'static str> {
-        None
-    }
-
-    /// What keeps clients that send `resource` (RFC 8707 section 2) from asking for this scope as it is advertised for that
-    /// resource, if anything does. `None` for a scope: none is advertised.
-    fn doubt_advertised(&self, _scope: Option<&str>, _resource: &Url) -> Option<&'static str> {
-        None
-    }
-
-    /// The fields of a resource's `exchange` that it has a use for, beside those of how the token is presented.
+    /// Returns the options of `exchange` that the profile takes, without those of the token's presentation.
     fn exchange_fields(&self) -> &'static [&'static str] {
-        &["audience", "resource", "scopes", "requested_token_type", "parameters"]
+        &["audience", "resource", "scopes", "requested_token_type", "actor_token", "parameters"]
     }
 
-    /// Whether it knows the parameter `claims`.
-    fn takes_claims(&self) -> bool {
-        self.exchange_fields().contains(&"claims")
+    /// Builds the target of an exchange. The field of an error is relative to `exchange`.
+    fn target(&self, _provider: &Provider, options: ExchangeOptions) -> Result<TokenExchangeTarget, ProfileError> {
+        rfc8693::target(options)
     }
 
-    /// What to ask for, from what the operator wrote; the field is empty or begins with a dot.
-    fn target(&self, provider: &Provider, exchange: ExchangeOptions) -> Result<ExchangeTarget, ProfileError>;
-
-    /// The word that stands for all tenants in the URLs of a provider of many. `None`: there is one issuer for all users.
-    fn tenant_word(&self) -> Option<&'static str> {
+    /// Returns the expected value of `audiences`, if no token with `audience` can be exchanged.
+    fn expected_audience(&self, _provider: &Provider, _audience: &str) -> Option<&'static str> {
         None
     }
 
-    /// Whether a token with this `iss` and these claims is one of the provider's.
+    /// Returns a warning if no token of these providers has `scope`, which a resource requires.
+    fn scope_warning(&self, _scope: &str) -> Option<&'static str> {
+        None
+    }
+
+    /// Returns a warning if clients that send `resource` (RFC 8707 section 2) cannot request the advertised `scope` with
+    /// it. `None` for `scope`: the resource advertises no scope.
+    fn advertised_scope_warning(&self, _scope: Option<&str>, _resource: &Url) -> Option<&'static str> {
+        None
+    }
+
+    /// Returns the path segment of an issuer that stands for every tenant. `None`: the provider has one issuer.
+    fn multitenant_segment(&self) -> Option<&'static str> {
+        None
+    }
+
+    // Tokens of callers.
+
+    /// Returns `IssuerMatch::Match` if a token with this `iss` and these claims is of the provider. The signature is
+    /// not verified yet.
     fn match_issuer<'a>(&self, provider: &'a Provider, issuer: &str, _claims: &Object<'_>) -> IssuerMatch<'a> {
-        exactly(provider, issuer)
+        match_one_issuer(provider, issuer)
     }
 
-    /// Whether a token is an access token of a user, and which user's. Its signature may not be verified yet.
-    fn caller(&self, provider: &Provider, header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection>;
+    /// Returns the user of an access token, or the reason why the token is not an access token of a user. The signature
+    /// is not verified yet.
+    fn caller(&self, _provider: &Provider, _header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection> {
+        caller::of_access_token(claims)
+    }
 
-    /// The same of an ID token.
-    fn id_token_caller(&self, claims: &Claims<'_>) -> Result<Caller, Rejection>;
+    /// Returns the user of an ID token, or the reason why the token is not an ID token. The signature is not verified
+    /// yet.
+    fn id_token_caller(&self, claims: &Claims<'_>) -> Result<Caller, Rejection> {
+        caller::of_id_token(claims)
+    }
 
-    /// How a token of the provider's comes to have another audience than these, and what to do.
+    /// Returns the likely cause of a token whose `aud` is none of `audiences`, and the action to take.
     fn wrong_audience(&self, _provider: &Provider, _audiences: &[String], _claims: &Claims<'_>) -> &'static str {
-        "the client asked for a token for something else: it must ask for one of the audiences that are configured, or its own is missing there"
+        "the client requested a token for another resource: it must request one of the configured audiences, or audiences lacks one"
     }
 
-    /// Two names of an audience are the same if they are of one app.
-    fn is_same_audience(&self, one: &str, other: &str) -> bool {
-        one == other
-    }
+    // Token requests and issued tokens.
 
-    /// An issued token may be known as an ID token by a claim that only this kind of provider writes.
-    fn is_id_token(&self, _claims: &Object<'_>) -> bool {
-        false
-    }
-
-    /// An issued token is another user's if it differs from the one that was handed in by a claim that names a user in the
-    /// same way in both. `sub` may differ for one user: it is another for each client with some providers (OpenID Connect
-    /// Core section 8.1), and another server has its own.
-    fn is_of_another_user(&self, _issued: &Object<'_>, _subject: &Object<'_>) -> bool {
-        false
-    }
-
-    /// Where a token of that tenant is exchanged, if not at the provider's one endpoint.
+    /// Returns the token endpoint for users of `tenant`. `endpoint` is configured or discovered.
     fn token_endpoint(&self, _provider: &Provider, endpoint: &Url, _tenant: Option<&str>) -> Option<Url> {
         Some(endpoint.clone())
     }
 
-    /// The grant's parameters (form fields), those of the client's authentication and the operator's own not among them.
-    fn parameters<'a>(&self, target: &'a ExchangeTarget, subject: SubjectInput<'a>) -> Parameters<'a>;
+    /// Returns the form parameters of the request to the provider, without those of client authentication and
+    /// [`TokenExchangeTarget::parameters`].
+    fn parameters<'a>(&self, target: &'a TokenExchangeTarget, subject: SubjectInput<'a>) -> Parameters<'a> {
+        grant::parameters(target, subject)
+    }
 
-    /// Whose fault an error response is, where this provider deviates from the standards.
-    fn blame(&self, _status: u16, _error: &str, _suberror: Option<&str>) -> Option<ErrorClass> {
+    /// Returns `true` if the provider accepts the parameter `claims` (OpenID Connect Core section 5.5).
+    fn takes_claims(&self) -> bool {
+        self.exchange_fields().contains(&"claims")
+    }
+
+    /// Returns `true` if two audiences identify one application.
+    fn is_same_audience(&self, one: &str, other: &str) -> bool {
+        one == other
+    }
+
+    /// Returns `true` if an issued token has a claim by which only this kind of provider marks ID tokens.
+    fn is_id_token(&self, _claims: &Object<'_>) -> bool {
+        false
+    }
+
+    /// Returns `true` if an issued token is of another user than the subject token, by a claim that identifies a user
+    /// equally in both. `sub` is no such claim: it may differ per client (OpenID Connect Core section 8.1) and per
+    /// authorization server.
+    fn is_of_another_user(&self, _issued: &Object<'_>, _subject: &Object<'_>) -> bool {
+        false
+    }
+
+    // Errors.
+
+    /// Returns the class of an error response that deviates from the standards.
+    fn error_class(&self, _status: u16, _error: &str, _suberror: Option<&str>) -> Option<ErrorClass> {
         None
     }
 
-    /// What this provider is known to refuse, beside what any may.
-    fn failures(&self) -> &'static [KnownError] {
+    /// Returns the known errors of this kind of provider, without [`COMMON_ERRORS`](crate::provider::COMMON_ERRORS).
+    fn known_errors(&self) -> &'static [KnownError] {
         &[]
     }
 
-    /// What its users are known to meet at sign-in, where MCP clients ask as they must.
+    /// Returns the known errors at sign-in of clients that follow the MCP specification.
     #[cfg(not(target_arch = "wasm32"))]
-    fn at_sign_in(&self) -> &'static [SignInError] {
+    fn sign_in_errors(&self) -> &'static [SignInError] {
         &[]
     }
 
-    /// Response fields, in header or body, that name a failed request in the provider's own logs.
+    /// Returns the header fields and body members of a response that identify the request in the provider's log.
     fn trace_fields(&self) -> &'static [&'static str] {
         &[]
     }
 }
 
-/// Whose a token's `iss` is.
+/// Options of a provider that a profile checks before the [`Provider`] is built.
+#[derive(Clone, Copy, Debug)]
+pub struct ProviderOptions<'a> {
+    /// `issuer`, with [`Profile::multitenant_segment`] in place of the tenant where there are several.
+    pub issuer: &'a Url,
+    /// `tenants`.
+    pub tenants: &'a [String],
+    /// `token_endpoint`.
+    pub token_endpoint: Option<&'a Url>,
+    /// `client.id`. `None`: no tokens are exchanged.
+    pub client_id: Option<&'a str>,
+    /// `subject_token`.
+    pub subject_token: &'a SubjectTokenSource,
+}
+
+/// Configuration error that a profile finds.
+#[derive(Debug)]
+pub struct ProfileError {
+    /// Path of the option, relative to the object that is checked, such as `client.id`. Empty: the object itself.
+    pub field: &'static str,
+    /// Value that was found.
+    pub found: Cow<'static, str>,
+    /// Value that is expected.
+    pub expected: &'static str,
+}
+
+impl ProfileError {
+    pub(super) fn new(field: &'static str, found: impl Into<Cow<'static, str>>, expected: &'static str) -> Self {
+        Self { field, found: found.into(), expected }
+    }
+}
+
+/// Result of matching the `iss` of a token with a provider.
 #[derive(Debug)]
 pub enum IssuerMatch<'a> {
-    /// The provider's: its issuer for that tenant, in its usual spelling.
+    /// The provider issued the token.
     Match {
-        /// What a key's own `issuer` must be.
+        /// Issuer of the tenant, in its usual form; the `issuer` of a JWK must equal it.
         issuer: Cow<'a, str>,
-        /// The tenant, where there are several.
+        /// Tenant. `None`: the provider has one tenant.
         tenant: Option<String>,
     },
-    /// Not the provider's, but it is clear what went wrong.
+    /// Another issuer, with a known cause.
     NearMiss(Rejection),
-    /// Somebody else's.
+    /// Another issuer.
     NoMatch,
 }
 
-/// The user behind a token.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// What identifies the user at this provider, for as long as the account exists.
-    pub user: String,
-    /// The tenant that the user is in, where there are several.
-    pub tenant: Option<String>,
-    /// The client that the token was issued to, if it says so.
-    pub client: Option<String>,
-    /// Whether the client understands a claims challenge.
-    pub takes_claims_challenge: bool,
-}
-
-/// Recognises the one issuer, code point by code point (OpenID Connect Core section 3.1.3.7).
-pub(super) fn exactly<'a>(provider: &'a Provider, issuer: &str) -> IssuerMatch<'a> {
+/// Matches the one issuer of a provider, code point by code point (OpenID Connect Core section 3.1.3.7).
+pub(super) fn match_one_issuer<'a>(provider: &'a Provider, issuer: &str) -> IssuerMatch<'a> {
     let own = provider.issuer.as_str();
     if own == issuer {
         return IssuerMatch::Match { issuer: own.into(), tenant: None };
@@ -183,23 +219,8 @@ pub(super) fn exactly<'a>(provider: &'a Provider, issuer: &str) -> IssuerMatch<'
     };
     if bare(own) == bare(issuer) {
         return IssuerMatch::NearMiss(TokenError::Issuer.because(
-            "iss differs from the configured issuer in case, scheme or a slash at the end: configure it as tokens have it",
+            "iss differs from the configured issuer in case, scheme or a final slash: configure the issuer exactly as tokens have it",
         ));
     }
     IssuerMatch::NoMatch
-}
-
-/// The profile of that name.
-pub fn profile(name: &str) -> Option<&'static dyn Profile> {
-    PROFILES.into_iter().find(|profile| profile.name() == name)
-}
-
-/// The names of all profiles, for an error text.
-pub fn profile_names() -> String {
-    PROFILES.map(Profile::name).join(", ")
-}
-
-/// Scopes as one parameter; `None` when there are none.
-pub(super) fn scope_parameter(scopes: &[String]) -> Option<String> {
-    (!scopes.is_empty()).then(|| scopes.join(" "))
 }

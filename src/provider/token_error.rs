@@ -1,160 +1,131 @@
-//! Why there is no token: whose fault it is, and what the log may say.
+//! Token endpoint error: the cause of a failed token request, its class, and the facts for the log.
 //!
-//! Decisions rest on status, `error` and `suberror` only; numbers and descriptions are for humans and change, and choose
-//! a sentence of the [`catalogue`] at most. No text of the provider's goes further than here, except its error code and
-//! its trace id, cut to harmless characters, a claims challenge, and where the user can act, if that is at the provider.
+//! Decisions depend on status, `error` and `suberror` only. Numbers and descriptions are for humans and change; they
+//! select a sentence of the [catalogue](crate::provider::KnownError) only. Of the provider's texts, the log has the error
+//! code and the trace id, reduced to harmless characters; the caller gets a claims challenge, and a URL for the user if
+//! it is at the provider.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::http::{CalloutFailure, CalloutResult, Response};
 use crate::json::{self, Object, Value};
-use crate::provider::issued_token::Problem;
 use crate::provider::remedies::{self, ErrorDetails};
-use crate::provider::{Client, ExchangeTarget, KnownError, Profile, Provider, Responsible};
+use crate::provider::token_response::UnusableResponse;
+use crate::provider::{Client, ErrorClass, KnownError, Provider, Responsible, TokenExchangeTarget};
 use crate::telemetry::record::quoted;
 use crate::time::UnixTime;
 use crate::url::Url;
 
-/// The most that a throttling provider can make us wait.
-const LONGEST_PAUSE: u64 = 120;
+/// Maximum pause that a throttling provider can impose, in seconds.
+const MAX_RETRY_AFTER: u64 = 120;
 
-/// The longest claims challenge that is passed on, in bytes.
-const LONGEST_CLAIMS: usize = 4096;
+/// Maximum length of a claims challenge for the caller, in bytes.
+const MAX_CLAIMS_BYTES: usize = 4096;
 
-/// The longest URL that a user is sent to, in bytes.
-const LONGEST_URL: usize = 2048;
+/// Maximum length of a URL for the user, in bytes.
+const MAX_URL_BYTES: usize = 2048;
 
-/// Who has to do something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ErrorClass {
-    /// The caller's token is not good any more: get another.
-    Token,
-    /// The user: sign in again, consent, another factor.
-    UserMustAct,
-    /// Whoever grants users access: this one has none.
-    NotAllowed,
-    /// Whoever configured the provider or this filter.
-    Operator,
-    /// The provider: too many requests.
-    Throttled,
-    /// The provider or the network: no service.
-    Unavailable,
-    /// The provider: an answer that makes no sense.
-    Nonsense,
-}
+/// Maximum number of `error_codes` that are read.
+const MAX_NUMBERS: usize = 4;
 
-impl ErrorClass {
-    /// Whether the same request may succeed later, and nobody has done anything.
-    pub const fn is_retryable(self) -> bool {
-        matches!(self, Self::Throttled | Self::Unavailable)
-    }
-}
-
-/// Whose fault an error response is.
-pub(crate) fn blame(profile: &dyn Profile, status: u16, error: &str, suberror: Option<&str>) -> ErrorClass {
-    match (status, error) {
-        (429, _) | (_, "slow_down") => ErrorClass::Throttled,
-        (300..=399 | 500.., _) => ErrorClass::Unavailable,
-        _ => profile.blame(status, error, suberror).unwrap_or(match error {
-            "invalid_grant" => ErrorClass::Token,
-            "interaction_required" | "consent_required" | "login_required" => ErrorClass::UserMustAct,
-            "access_denied" => ErrorClass::NotAllowed,
-            "temporarily_unavailable" | "server_error" => ErrorClass::Unavailable,
-            _ => ErrorClass::Operator,
-        }),
-    }
-}
-
-/// An exchange that failed.
+/// Failed token request.
 #[derive(Clone, Debug)]
 pub struct TokenEndpointError {
-    /// Who has to act.
-    pub blame: ErrorClass,
-    /// How long to leave the provider in peace, if it said so.
+    /// Class, by which the refusal is selected.
+    pub class: ErrorClass,
+    /// Pause that the provider requests before the next request.
     pub retry_after: Option<Duration>,
-    /// A claims challenge for the caller: JSON text (OpenID Connect Core section 5.5).
+    /// Claims challenge for the caller: JSON text (OpenID Connect Core section 5.5).
     pub claims: Option<String>,
-    /// Where the user can act, for the caller: an `https` URL at the provider.
+    /// URL at the provider where the user can act, for the caller; scheme `https`.
     pub interaction_uri: Option<Box<str>>,
+    /// Status of the response. `None`: no usable response arrived.
     status: Option<u16>,
     error: Box<str>,
     codes: Box<str>,
-    /// The provider's trace id, and the audience of a token that came, if that is what is wrong: as they stand in a line.
+    /// Trace id of the provider and audience of the token, in the form of a log line.
     facts: Box<str>,
     known: Option<&'static KnownError>,
-    /// Whether it is at the authorization server of the resource, and not at the provider.
-    is_at_second: bool,
+    /// The error is of the resource authorization server, not of the provider.
+    is_of_resource_server: bool,
 }
 
 impl TokenEndpointError {
-    /// The same at the second of two requests. What was handed in there is of the provider's making, minutes
-    /// old at most: that it is not taken is nothing that the caller could mend with another token. Nor does another
-    /// host than the provider's send users anywhere: they would come back with the same, as often as it likes.
-    pub(crate) fn of_second_leg(mut self, is_elsewhere: bool) -> Self {
-        if self.blame == ErrorClass::Token || (is_elsewhere && self.blame == ErrorClass::UserMustAct) {
-            self.blame = ErrorClass::Operator;
-            // What to do about a caller's token is no remedy here.
-            self.known = self.known.filter(|entry| entry.act == Responsible::Operator);
+    /// Returns the error as one of the resource authorization server. It refuses an ID-JAG that the provider has just
+    /// issued, so the caller cannot correct this with another token. A server on another host must not send users to
+    /// sign in: they would return with the same ID-JAG, without end.
+    pub(super) fn of_resource_server(mut self, is_other_host: bool) -> Self {
+        if self.class == ErrorClass::Token || (is_other_host && self.class == ErrorClass::UserMustAct) {
+            self.class = ErrorClass::Operator;
+            // A remedy for the caller's token does not apply here.
+            self.known = self.known.filter(|known| known.responsible == Responsible::Operator);
             self.claims = None;
             self.interaction_uri = None;
         }
-        self.is_at_second = true;
+        self.is_of_resource_server = true;
         self
     }
 
-    /// Whether the provider wants fewer requests, whoever they are for (RFC 6585 section 4).
+    /// Returns `true` if the provider limits the rate of all requests of the client (RFC 6585 section 4).
     pub fn is_rate_limit(&self) -> bool {
         self.status == Some(429)
     }
 
-    /// Whether the provider does not know the client by what it was proved with (RFC 6749 section 5.2).
+    /// Returns `true` if client authentication failed (RFC 6749 section 5.2).
     pub fn is_invalid_client(&self) -> bool {
         &*self.error == "invalid_client"
     }
 
-    /// Whether the provider wants a nonce of its own in the proof, and nothing else (RFC 9449 section 8).
+    /// Returns `true` if the provider requires its nonce in the DPoP proof (RFC 9449 section 8).
     pub fn is_nonce_wanted(&self) -> bool {
         matches!(self.status, Some(400 | 401)) && &*self.error == "use_dpop_nonce"
     }
 
-    /// Nobody answered, or too much.
-    pub fn no_answer(failure: CalloutFailure) -> Self {
-        let (blame, status) = match failure {
-            CalloutFailure::TooLarge => (ErrorClass::Nonsense, 200),
-            CalloutFailure::NotSent | CalloutFailure::TimedOut | CalloutFailure::NoConnection => {
-                (ErrorClass::Unavailable, 0)
-            }
-        };
-        Self { status: None, ..Self::without_error(blame, status, failure.text()) }
+    /// Describes a failed callout.
+    pub fn no_response(failure: CalloutFailure) -> Self {
+        let class = ErrorClass::of_failure(failure);
+        Self::without_error(class, None, failure.text(), remedies::of_failure(failure))
     }
 
-    /// The answer was 200, and is of no use.
-    pub(crate) fn unusable_answer(problem: Problem, asked: Asked<'_>, answer: &Response) -> Self {
-        let facts = facts(&trace(asked, answer, None), &problem.audience);
-        Self { facts, ..Self::without_error(ErrorClass::Nonsense, answer.status, problem.text) }
+    /// Describes a response with status 200 that is unusable.
+    pub(super) fn unusable_response(
+        unusable: UnusableResponse,
+        correspondents: Correspondents<'_>,
+        response: &Response,
+    ) -> Self {
+        let UnusableResponse { problem, audience } = unusable;
+        let facts = facts(&trace(correspondents, response, None), audience.as_deref());
+        let known = remedies::of_unusable_token(problem);
+        let error = Self::without_error(ErrorClass::InvalidResponse, Some(response.status), problem.text(), known);
+        Self { facts, ..error }
     }
 
-    fn without_error(blame: ErrorClass, status: u16, problem: &'static str) -> Self {
+    fn without_error(
+        class: ErrorClass,
+        status: Option<u16>,
+        problem: &'static str,
+        known: Option<&'static KnownError>,
+    ) -> Self {
         Self {
-            blame,
+            class,
             retry_after: None,
             claims: None,
             interaction_uri: None,
-            status: Some(status),
+            status,
             error: problem.into(),
             codes: Box::default(),
             facts: Box::default(),
-            known: remedies::without_error(status, problem),
-            is_at_second: false,
+            known,
+            is_of_resource_server: false,
         }
     }
 }
 
-/// For a log line: status, error code, the provider's own codes, its trace id, a wrong audience, who must act and what to do.
+/// Detail of a log line: error code, status, the provider's own codes, trace id, audience, responsible party and remedy.
 impl fmt::Display for TokenEndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_at_second {
+        if self.is_of_resource_server {
             f.write_str("leg=2 ")?;
         }
         write!(f, "error={:?}", self.error)?;
@@ -166,48 +137,52 @@ impl fmt::Display for TokenEndpointError {
         }
         f.write_str(&self.facts)?;
         match self.known {
-            Some(entry) => write!(f, " act={} remedy={:?}", entry.act.text(), entry.remedy),
+            Some(known) => write!(f, " act={} remedy={:?}", known.responsible.text(), known.remedy),
             None => Ok(()),
         }
     }
 }
 
-/// Reads an answer other than 200 (RFC 6749 section 5.2, RFC 8693 section 2.2.2).
-pub(crate) fn read(asked: Asked<'_>, answer: &Response, now: UnixTime) -> TokenEndpointError {
-    let provider = asked.provider;
+/// Reads an error response (RFC 6749 section 5.2, RFC 8693 section 2.2.2).
+pub(super) fn read(correspondents: Correspondents<'_>, response: &Response, now: UnixTime) -> TokenEndpointError {
+    let provider = correspondents.provider;
     let profile = provider.profile;
-    let body = json::object(&answer.body);
+    let status = response.status;
+    let body = json::object(&response.body);
     let member = |name: &str| body.as_ref().and_then(|body| body.string(name));
     let error = member("error").unwrap_or_default();
     let suberror = member("suberror").filter(|text| !text.is_empty());
-    let blame = blame(profile, answer.status, error, suberror);
+    let class = ErrorClass::of_response(profile, status, error, suberror);
     let numbers = numbers(body.as_ref());
     let description = member("error_description").unwrap_or_default();
-    let symptoms = ErrorDetails { blame, status: answer.status, error, suberror, numbers: &numbers, description };
+    let details = ErrorDetails { class, status, error, suberror, numbers: &numbers, description };
     let claims =
-        member("claims").filter(|text| text.len() <= LONGEST_CLAIMS && json::object(text.as_bytes()).is_some());
+        member("claims").filter(|text| text.len() <= MAX_CLAIMS_BYTES && json::object(text.as_bytes()).is_some());
     let interaction_uri = member("interaction_uri").filter(|text| is_at_provider(text, provider));
     let mut codes: Vec<String> = numbers.iter().map(u32::to_string).collect();
-    codes.extend(suberror.map(|suberror| asked.printable(suberror)));
+    codes.extend(suberror.map(|suberror| correspondents.printable(suberror)));
     TokenEndpointError {
-        blame,
-        retry_after: retry_after(answer, now),
+        class,
+        retry_after: retry_after(response, now),
         claims: claims.map(str::to_owned),
         interaction_uri: interaction_uri.map(Into::into),
-        status: Some(answer.status),
-        error: if error.is_empty() { "not an OAuth error response".into() } else { asked.printable(error).into() },
+        status: Some(status),
+        error: match error {
+            "" => "not an OAuth error response".into(),
+            error => correspondents.printable(error).into(),
+        },
         codes: codes.join(",").into(),
-        facts: facts(&trace(asked, answer, body.as_ref()), ""),
-        known: remedies::find(profile, &symptoms),
-        is_at_second: false,
+        facts: facts(&trace(correspondents, response, body.as_ref()), None),
+        known: remedies::find(profile, &details),
+        is_of_resource_server: false,
     }
 }
 
-/// Whether a user may be sent there: an `https` URL on the host of the issuer or of the token endpoint, or on one below
-/// it. A host beside it may be anybody's: providers give each customer a name in one domain.
+/// Returns `true` if a user may be sent to this URL: scheme `https`, on the host of the issuer or of the token endpoint,
+/// or below it. A sibling host may belong to anyone, because providers give each customer a name in one domain.
 fn is_at_provider(text: &str, provider: &Provider) -> bool {
     let is_plain = |byte: u8| matches!(byte, b'!'..=b'~') && !b"\"'<>\\^`{|}".contains(&byte);
-    if text.len() > LONGEST_URL || !text.bytes().all(is_plain) {
+    if text.len() > MAX_URL_BYTES || !text.bytes().all(is_plain) {
         return false;
     }
     let until_query = text.split(['?', '#']).next().unwrap_or_default();
@@ -221,9 +196,10 @@ fn is_at_provider(text: &str, provider: &Provider) -> bool {
     url.scheme() == "https" && (is_of(&provider.issuer) || provider.token_endpoint.as_ref().is_some_and(is_of))
 }
 
-/// RFC 9110 section 10.2.3, in seconds or as a date; or the UTC second at which a rate limit's window ends.
-fn retry_after(answer: &Response, now: UnixTime) -> Option<Duration> {
-    let text = |name: &str| answer.header(name).map(str::trim);
+/// Reads `retry-after` (RFC 9110 section 10.2.3), in seconds or as a date, or `x-rate-limit-reset`, the Unix time at
+/// which the window of a rate limit ends.
+fn retry_after(response: &Response, now: UnixTime) -> Option<Duration> {
+    let text = |name: &str| response.header(name).map(str::trim);
     let until = |second: u64| second.saturating_sub(now.secs());
     let date = |text: &str| {
         let since = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
@@ -231,51 +207,52 @@ fn retry_after(answer: &Response, now: UnixTime) -> Option<Duration> {
     };
     let seconds = text("retry-after").and_then(|text| text.parse().ok().or_else(|| date(text)));
     let seconds = seconds.or_else(|| text("x-rate-limit-reset")?.parse().ok().map(until))?;
-    Some(Duration::from_secs(seconds.clamp(1, LONGEST_PAUSE)))
+    Some(Duration::from_secs(seconds.clamp(1, MAX_RETRY_AFTER)))
 }
 
-/// The first of the provider's own codes.
+/// Returns the first numbers of `error_codes`.
 fn numbers(body: Option<&Object<'_>>) -> Vec<u32> {
     let listed = body.and_then(|body| body.get("error_codes")).and_then(Value::as_array);
-    listed.into_iter().flatten().take(4).filter_map(|number| u32::try_from(number.as_u64()?).ok()).collect()
+    listed.into_iter().flatten().take(MAX_NUMBERS).filter_map(|number| u32::try_from(number.as_u64()?).ok()).collect()
 }
 
-/// What names a request in the provider's own logs, from the header of its answer; empty if nothing does.
-pub fn trace_of(provider: &Provider, target: Option<&ExchangeTarget>, reply: &CalloutResult) -> Box<str> {
-    let client = target.and_then(|target| target.issued_to(provider));
-    match reply {
-        CalloutResult::Response(answer) => trace(Asked { provider, client }, answer, None),
+/// Returns the trace id of a response, which identifies the request in the provider's log. Empty: none.
+pub fn trace_of(provider: &Provider, target: Option<&TokenExchangeTarget>, result: &CalloutResult) -> Box<str> {
+    let client = target.map(TokenExchangeTarget::issued_to);
+    match result {
+        CalloutResult::Response(response) => trace(Correspondents { provider, client }, response, None),
         CalloutResult::Failed(_) => "".into(),
     }
 }
 
-fn trace(asked: Asked<'_>, answer: &Response, body: Option<&Object<'_>>) -> Box<str> {
+fn trace(correspondents: Correspondents<'_>, response: &Response, body: Option<&Object<'_>>) -> Box<str> {
     let in_body = |name: &str| body.and_then(|body| body.string(name));
-    let mut fields = asked.provider.profile.trace_fields().iter();
-    let found = fields.find_map(|name| in_body(name).or_else(|| answer.header(name)));
-    found.map(|text| asked.printable(text)).unwrap_or_default().into()
+    let mut fields = correspondents.provider.profile.trace_fields().iter();
+    let found = fields.find_map(|name| in_body(name).or_else(|| response.header(name)));
+    found.map(|text| correspondents.printable(text)).unwrap_or_default().into()
 }
 
-/// Facts of an answer beside its codes, as they stand in a line.
-fn facts(trace: &str, audience: &str) -> Box<str> {
+/// Returns trace id and audience in the form of a log line.
+fn facts(trace: &str, audience: Option<&str>) -> Box<str> {
     let trace = if trace.is_empty() { String::new() } else { [" trace=", trace].concat() };
-    let audience = if audience.is_empty() { String::new() } else { [" aud=", &quoted(audience)].concat() };
+    let audience = audience.filter(|audience| !audience.is_empty());
+    let audience = audience.map(|audience| [" aud=", &quoted(audience)].concat()).unwrap_or_default();
     [trace, audience].concat().into()
 }
 
-/// Whom a request was to, and the client that it was made for.
+/// Provider and client of a token request, whose secrets must not reach the log.
 #[derive(Clone, Copy)]
-pub(crate) struct Asked<'a> {
-    pub(crate) provider: &'a Provider,
-    pub(crate) client: Option<&'a Client>,
+pub(super) struct Correspondents<'a> {
+    pub(super) provider: &'a Provider,
+    pub(super) client: Option<&'a Client>,
 }
 
-impl Asked<'_> {
-    /// At most 64 characters of which codes and ids are made; none of a text that repeats a client's secret.
+impl Correspondents<'_> {
+    /// Returns at most 64 characters of error codes and ids. A text that repeats a client secret becomes empty.
     fn printable(self, text: &str) -> String {
-        let clients = [self.client, self.provider.client.as_ref()].into_iter().flatten();
+        let clients = [self.client, self.provider.client.as_deref()].into_iter().flatten();
         let mut secrets = clients.filter_map(|client| client.authentication.secret());
-        if secrets.any(|secret| remedies::has(text, secret)) {
+        if secrets.any(|secret| remedies::contains(text, secret)) {
             return String::new();
         }
         text.chars().filter(|c| c.is_ascii_alphanumeric() || "_-.".contains(*c)).take(64).collect()

@@ -1,13 +1,10 @@
-//! A provider whose users' tokens are validated, and exchanged for nothing.
+//! Profile `none`: callers' tokens are validated and not exchanged.
 
-use crate::jose::{Claims, Header, Rejection};
-use crate::provider::{
-    Caller, ExchangeOptions, ExchangeTarget, Parameters, Profile, ProfileError, Provider, SubjectInput,
-    SubjectTokenSource, Unexchanged, rfc8693,
-};
+use crate::provider::{Profile, ProfileError, ProviderOptions, SubjectTokenSource};
 
+/// Any provider whose tokens are validated only.
 #[derive(Debug)]
-pub(crate) struct ValidateOnly;
+pub(super) struct ValidateOnly;
 
 impl Profile for ValidateOnly {
     fn name(&self) -> &'static str {
@@ -18,37 +15,17 @@ impl Profile for ValidateOnly {
         false
     }
 
-    fn check(&self, provider: &Provider) -> Result<(), ProfileError> {
-        match provider.subject_token {
+    fn check(&self, options: &ProviderOptions<'_>) -> Result<(), ProfileError> {
+        match options.subject_token {
             SubjectTokenSource::AccessToken | SubjectTokenSource::IdToken => Ok(()),
             SubjectTokenSource::IdTokenBeside { .. } => {
-                let expected =
-                    "no header, cookie or audiences: nothing is exchanged, so nothing comes beside the token";
-                Err(("subject_token", "a token beside the other".to_owned(), expected))
+                let expected = "no header, cookie or audiences: without an exchange, requests carry one token";
+                Err(ProfileError::new("subject_token", "a second token in each request", expected))
             }
         }
     }
 
     fn exchange_fields(&self) -> &'static [&'static str] {
         &["token"]
-    }
-
-    fn target(&self, _provider: &Provider, exchange: ExchangeOptions) -> Result<ExchangeTarget, ProfileError> {
-        Ok(ExchangeTarget {
-            unexchanged: Some(exchange.token.unwrap_or(Unexchanged::Removed)),
-            ..ExchangeTarget::default()
-        })
-    }
-
-    fn caller(&self, provider: &Provider, header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection> {
-        rfc8693::Rfc8693.caller(provider, header, claims)
-    }
-
-    fn id_token_caller(&self, claims: &Claims<'_>) -> Result<Caller, Rejection> {
-        rfc8693::Rfc8693.id_token_caller(claims)
-    }
-
-    fn parameters<'a>(&self, _target: &'a ExchangeTarget, _subject: SubjectInput<'a>) -> Parameters<'a> {
-        Vec::new()
     }
 }

@@ -79,7 +79,8 @@ impl Resource {
 
     /// Returns `true` if a token of any provider goes to the upstream with a DPoP proof.
     pub fn takes_proofs(&self) -> bool {
-        self.exchanges.iter().any(|exchange| matches!(exchange.target.presentation, TokenType::Dpop { .. }))
+        let mut targets = self.exchanges.iter().filter_map(|exchange| exchange.target.exchange());
+        targets.any(|target| matches!(target.token_type, TokenType::Dpop { .. }))
     }
 }
 

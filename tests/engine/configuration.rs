@@ -434,7 +434,7 @@ fn error_names_one_of_two_variables_and_the_remedy() {
             "method \"client_secret_post\" does not use it",
         ),
         (xaa(json!(["x"]), elsewhere.clone()), "remove scopes: ID tokens carry none"),
-        (xaa(json!([]), elsewhere), "such as another company's, and its token_endpoint must be set"),
+        (xaa(json!([]), elsewhere), "the token endpoint of this audience does not follow from its issuer"),
     ] {
         let error = configuration_error(&configuration).to_string();
         assert!(error.contains(words), "{words}: {error}");

@@ -1,4 +1,4 @@
-//! The catalogue of provider errors, and the page that is generated from it.
+//! Catalogue of known errors of providers, and the page docs/errors.md that is written from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -9,8 +9,8 @@ use onbehalf::config::Config;
 use onbehalf::http::{CalloutFailure, CalloutResult};
 use onbehalf::provider;
 use onbehalf::provider::{
-    COMMON, ErrorClass, ErrorPattern, Hop, KnownError, Profile, Responsible, SecretVersion, SignInError, SubjectInput,
-    TokenEndpointError, TokenRequest,
+    COMMON_ERRORS, ErrorClass, ErrorPattern, Hop, KnownError, Profile, Responsible, SecretVersion, SignInError,
+    SubjectInput, Symptom, TokenEndpointError, TokenRequest,
 };
 use onbehalf::refusal::Reason;
 use onbehalf::url::Url;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use onbehalf_test_support::{NOW, answer, answer_with, configuration, parse, with};
 
-/// The provider with a profile.
+/// Returns a configuration with a provider of that profile.
 fn config_of(profile: &str) -> Config {
     let mut configuration = configuration();
     if !matches!(profile, "entra_obo" | "okta_obo") {
@@ -27,44 +27,46 @@ fn config_of(profile: &str) -> Config {
     parse(&configuration)
 }
 
-/// The error that the provider with a profile makes of a response.
+/// Returns the error that a response of the provider with that profile becomes.
 fn read(config: &Config, profile: &str, reply: &CalloutResult) -> TokenEndpointError {
-    read_at(Hop::First, config, profile, reply)
+    read_at(Hop::IdentityProvider, config, profile, reply)
 }
 
-fn read_at(leg: Hop<'_>, config: &Config, profile: &str, reply: &CalloutResult) -> TokenEndpointError {
+fn read_at(hop: Hop<'_>, config: &Config, profile: &str, reply: &CalloutResult) -> TokenEndpointError {
     let index = config.providers.iter().position(|provider| provider.profile.name() == profile).unwrap();
     let request = TokenRequest {
         provider: &config.providers[index],
-        target: &config.resources[0].exchanges[index].target,
+        target: config.resources[0].exchanges[index].target.exchange().unwrap(),
         token_endpoint: &Url::parse("https://login.example/token").unwrap(),
         subject: SubjectInput { token: "subject-token", is_id_token: false, ..SubjectInput::default() },
-        leg,
-        which: SecretVersion::Current,
+        hop,
+        secret_version: SecretVersion::Current,
         nonce: None,
         assertion: None,
     };
     request.read(reply, &[], NOW).unwrap_err()
 }
 
-/// Every entry with its profile. An entry of all providers stands once for each.
+/// Returns every entry with its profile; the common entries with `rfc8693`.
 fn entries() -> Vec<(&'static dyn Profile, &'static KnownError)> {
     let of = |(profile, entries): (&'static dyn Profile, &'static [KnownError])| {
         entries.iter().map(move |entry| (profile, entry))
     };
-    let common =
-        provider::failures().map(|(profile, _)| (profile, COMMON)).filter(|(profile, _)| profile.name() == "rfc8693");
-    provider::failures().chain(common).flat_map(of).collect()
+    let common = (provider::profile("rfc8693").unwrap(), COMMON_ERRORS);
+    provider::known_errors().chain([common]).flat_map(of).collect()
 }
 
-/// The responses that an entry explains: one for each of its codes, errors or suberrors.
+/// Returns the error responses that an entry describes: one for each of its numbers, words or suberrors.
 fn answers(entry: &KnownError) -> Vec<CalloutResult> {
-    let base = match entry.suberror {
-        "" => json!({"error": entry.error, "trace_id": "t", "error_description": ""}),
-        suberror => json!({"error": entry.error, "suberror": suberror}),
+    let Symptom::ErrorResponse { status, error, pattern } = entry.symptom else {
+        return Vec::new();
     };
-    let bodies = match entry.sign {
-        ErrorPattern::None => vec![base],
+    let base = match entry.suberror {
+        "" => json!({"error": error, "trace_id": "t", "error_description": ""}),
+        suberror => json!({"error": error, "suberror": suberror}),
+    };
+    let bodies = match pattern {
+        ErrorPattern::Any => vec![base],
         ErrorPattern::Suberror(suberrors) => {
             suberrors.iter().map(|text| with(base.clone(), json!({"suberror": text}))).collect()
         }
@@ -75,9 +77,16 @@ fn answers(entry: &KnownError) -> Vec<CalloutResult> {
             let text = |word: &&str| format!("The {word} of something.");
             words.iter().map(|word| with(base.clone(), json!({"error_description": text(word)}))).collect()
         }
-        ErrorPattern::Upstream => Vec::new(),
     };
-    bodies.iter().map(|body| answer_with(entry.status, &[], body)).collect()
+    bodies.iter().map(|body| answer_with(status, &[], body)).collect()
+}
+
+/// Returns the numbers that an entry is known by.
+fn numbers(entry: &KnownError) -> &'static [u32] {
+    match entry.symptom {
+        Symptom::ErrorResponse { pattern: ErrorPattern::Numbers(numbers), .. } => numbers,
+        _ => &[],
+    }
 }
 
 #[test]
@@ -85,15 +94,12 @@ fn listed_failures_have_their_listed_explanations() {
     let mut explained = 0;
     for (profile, entry) in entries() {
         let config = config_of(profile.name());
-        if matches!(entry.status, 0 | 200) {
-            continue;
-        }
         for reply in answers(entry) {
             let fault = read(&config, profile.name(), &reply);
             let line = fault.to_string();
-            let expected = format!(" act={} remedy={:?}", entry.act.text(), entry.remedy);
+            let expected = format!(" act={} remedy={:?}", entry.responsible.text(), entry.remedy);
             assert!(line.ends_with(&expected), "{}: {entry:?}: {line}", profile.name());
-            assert_eq!(Some(fault.blame), entry.blame(profile), "{entry:?}");
+            assert_eq!(Some(fault.class), entry.class(profile), "{entry:?}");
             explained += 1;
         }
     }
@@ -108,12 +114,12 @@ fn failures_of_the_second_call_have_their_listed_explanations() {
     configuration["resources"][0]["exchange"]["okta-eu"] = target;
     let config = parse(&configuration);
     let mut explained = 0;
-    for (profile, entry) in entries().into_iter().filter(|(_, entry)| entry.is_at_second) {
+    for (profile, entry) in entries().into_iter().filter(|(_, entry)| entry.is_at_access_token_request) {
         for reply in answers(entry) {
-            let fault = read_at(Hop::Second("assertion"), &config, "okta_xaa", &reply);
+            let fault = read_at(Hop::ResourceServer { id_jag: "assertion" }, &config, "okta_xaa", &reply);
             let line = fault.to_string();
-            assert!(line.ends_with(&format!(" act={} remedy={:?}", entry.act.text(), entry.remedy)), "{line}");
-            assert_eq!(fault.blame, at_second(entry.blame(profile).unwrap()), "{entry:?}");
+            assert!(line.ends_with(&format!(" act={} remedy={:?}", entry.responsible.text(), entry.remedy)), "{line}");
+            assert_eq!(fault.class, at_access_token_request(entry.class(profile).unwrap()), "{entry:?}");
             explained += 1;
         }
     }
@@ -123,12 +129,15 @@ fn failures_of_the_second_call_have_their_listed_explanations() {
 #[test]
 fn response_without_an_oauth_error_is_explained_too() {
     let config = config_of("rfc8693");
-    let remedy = |error: &str| COMMON.iter().find(|entry| entry.error == error).unwrap().remedy;
+    let remedy = |failure| {
+        let symptom = Symptom::CalloutFailed(failure);
+        COMMON_ERRORS.iter().find(|entry| entry.symptom == symptom).unwrap().remedy
+    };
     for failure in
         [CalloutFailure::NotSent, CalloutFailure::NoConnection, CalloutFailure::TimedOut, CalloutFailure::TooLarge]
     {
         let line = read(&config, "rfc8693", &CalloutResult::Failed(failure)).to_string();
-        assert!(line.ends_with(&format!("remedy={:?}", remedy(failure.text()))) && !line.contains("status="), "{line}");
+        assert!(line.ends_with(&format!("remedy={:?}", remedy(failure))) && !line.contains("status="), "{line}");
     }
     let good = json!({"access_token": "up", "token_type": "Bearer"});
     for (change, words) in [
@@ -152,9 +161,11 @@ fn response_without_an_oauth_error_is_explained_too() {
 fn explanation_depends_only_on_error_code_and_suberror() {
     let signs: Vec<Value> = entries()
         .iter()
-        .flat_map(|(_, entry)| match entry.sign {
-            ErrorPattern::Numbers(numbers) => numbers.iter().map(|number| json!({"error_codes": [number]})).collect(),
-            ErrorPattern::Words(words) => {
+        .flat_map(|(_, entry)| match entry.symptom {
+            Symptom::ErrorResponse { pattern: ErrorPattern::Numbers(numbers), .. } => {
+                numbers.iter().map(|number| json!({"error_codes": [number]})).collect()
+            }
+            Symptom::ErrorResponse { pattern: ErrorPattern::Words(words), .. } => {
                 words.iter().map(|word| json!({"error_description": word})).collect::<Vec<_>>()
             }
             _ => Vec::new(),
@@ -177,7 +188,7 @@ fn explanation_depends_only_on_error_code_and_suberror() {
             let without = read(&config, profile, &answer_with(status, &[], &bare));
             for sign in &signs {
                 let told = read(&config, profile, &answer_with(status, &[], &with(bare.clone(), sign.clone())));
-                let decided = |fault: &TokenEndpointError| (fault.blame, fault.retry_after, fault.claims.clone());
+                let decided = |fault: &TokenEndpointError| (fault.class, fault.retry_after, fault.claims.clone());
                 assert_eq!(decided(&told), decided(&without), "{profile} {status} {error} {sign}");
             }
         }
@@ -186,14 +197,8 @@ fn explanation_depends_only_on_error_code_and_suberror() {
 
 #[test]
 fn known_provider_pitfalls_are_all_listed() {
-    let numbers: Vec<u32> = entries()
-        .iter()
-        .flat_map(|(_, entry)| match entry.sign {
-            ErrorPattern::Numbers(numbers) => numbers.to_vec(),
-            _ => Vec::new(),
-        })
-        .collect();
-    assert_eq!(numbers.iter().collect::<BTreeSet<_>>().len(), numbers.len(), "a number stands twice");
+    let numbers: Vec<u32> = entries().iter().flat_map(|(_, entry)| numbers(entry)).copied().collect();
+    assert_eq!(numbers.iter().collect::<BTreeSet<_>>().len(), numbers.len(), "two entries have the same number");
     let ranges = [(53000..=53004, "blocked by policy"), (7_000_222..=7_000_222, "expired secret")];
     for (range, what) in ranges {
         assert!(range.clone().all(|number| numbers.contains(&number)), "{what}");
@@ -287,13 +292,14 @@ fn known_provider_pitfalls_are_all_listed() {
     }
     let later = |profile: &str, words: &str| {
         let of = entries();
-        let mut later = of.iter().filter(|(of, entry)| of.name() == profile && entry.sign == ErrorPattern::Upstream);
+        let is_later = |entry: &KnownError| matches!(entry.symptom, Symptom::RefusedByUpstream(_));
+        let mut later = of.iter().filter(|(of, entry)| of.name() == profile && is_later(entry));
         assert!(later.any(|(_, entry)| entry.cause.contains(words)), "{words}");
     };
     later("entra_obo", ".default");
     later("entra_obo", "200 groups");
     later("okta_obo", "prefix");
-    let at_sign_in = provider::profile("entra_obo").unwrap().at_sign_in();
+    let at_sign_in = provider::profile("entra_obo").unwrap().sign_in_errors();
     for (code, words) in [
         ("AADSTS9010010", "`{url}/{scope}`"),
         ("AADSTS650053", "`{url}/{scope}`"),
@@ -324,131 +330,144 @@ fn page_of_errors_equals_the_catalogue() {
         fs::write(&path, &page).unwrap();
     }
     let there = fs::read_to_string(&path).unwrap_or_default();
-    assert!(there == page, "docs/errors.md is not what the catalogue has: run make docs");
+    assert!(there == page, "docs/errors.md differs from the catalogue: run make docs");
 }
 
 const INTRODUCTION: &str = "\
 # Errors of the providers
 
-What a provider may answer to an exchange, what is the matter then, who must act, and what they do; and what users meet at
-sign-in. `make docs` makes this page of the catalogue in `src/provider/`; the log line of a failed exchange has its sentence as
-`remedy=` and who must act as `act=`.
+This page lists the errors of token requests: the cause, the party that must act, and the remedy. It also lists the errors
+that users get at sign-in. `make docs` writes the page from the catalogue in `src/provider/`. The log line of a failed
+exchange has the remedy as `remedy=` and the responsible party as `act=`.
 
-What a client gets depends on the status, `error`, `suberror` and `claims` alone. Numbers, and words of a description, choose
-the sentence and nothing else: they are not part of any contract, and change. *Again*: whether the same request may succeed
-later without anybody doing anything; such a refusal has a `Retry-After`. `interaction_required` is a 401 `insufficient_claims`
-challenge where the provider sent `claims` and the client takes them (`xms_cc` with `cp1`), and its body has `interaction_uri`
-where the provider sent one that is on its own host. At the second of two requests (`leg=2` in the log), `invalid_grant` is the
-operator's concern, and a 502 `exchange_misconfigured`: what was handed in there is the provider's own word. So is
-`interaction_required` there, if that server is on another host than the provider: no user is sent anywhere by it.
+The response to the client depends on `status`, `error`, `suberror` and `claims` of the provider's response only. Numbers
+and words of the description select the remedy only, because they are part of no contract and change.
+
+- *Retry* says whether the same request can succeed later without an action of anyone. The response to the client then has
+  `Retry-After`.
+- `interaction_required` becomes a 401 `insufficient_claims` challenge if the provider sent `claims` and the client accepts
+  a claims challenge (`xms_cc` with `cp1`). The body of the response has `interaction_uri` if the provider sent one on its
+  own host.
+- The access token request with an ID-JAG (`leg=2` in the log) is the second request of `id_jag` and `okta_xaa`. An
+  `invalid_grant` there becomes a 502 `exchange_misconfigured`, because the provider has just issued the ID-JAG. So does
+  `interaction_required` if the resource authorization server is on another host than the provider, because that server
+  must not send users to sign in.
 
 ";
 
-/// The page: one table for each provider with errors of its own, and one for all providers.
+/// Returns the page: one table for each provider with own errors, and one for all providers.
 fn page() -> String {
     let titles = BTreeMap::from([("entra_obo", "Microsoft Entra ID"), ("okta_obo", "Okta")]);
     let mut page = INTRODUCTION.to_owned();
-    let rfc8693 = provider::failures().find(|(profile, _)| profile.name() == "rfc8693").unwrap().0;
-    for (profile, entries) in provider::failures().filter(|(_, entries)| !entries.is_empty()) {
+    for (profile, entries) in provider::known_errors().filter(|(_, entries)| !entries.is_empty()) {
         let name = profile.name();
-        let has_them = |name: &&str| std::ptr::eq(provider::profile(name).unwrap().failures(), entries);
+        let has_them = |name: &&str| std::ptr::eq(provider::profile(name).unwrap().known_errors(), entries);
         let all = provider::profile_names();
         let names: Vec<String> = all.split(", ").filter(has_them).map(|name| format!("`{name}`")).collect();
         let title = *titles.get(name).unwrap_or(&name);
         table(&mut page, &format!("{title} ({})", names.join(", ")), profile, entries);
-        if !profile.at_sign_in().is_empty() {
-            table_of_sign_in(&mut page, title, profile.at_sign_in());
+        if !profile.sign_in_errors().is_empty() {
+            sign_in_table(&mut page, title, profile.sign_in_errors());
         }
     }
-    table(&mut page, "Any provider", rfc8693, COMMON);
+    table(&mut page, "Any provider", provider::profile("rfc8693").unwrap(), COMMON_ERRORS);
     page
 }
 
 fn table(page: &mut String, title: &str, profile: &dyn Profile, entries: &[KnownError]) {
     writeln!(page, "## {title}\n").unwrap();
-    page.push_str("| answer | with | what is the matter | who acts | what to do | again | to the client |\n");
+    page.push_str("| response | distinguished by | cause | who must act | remedy | retry | response to the client |\n");
     page.push_str("|---|---|---|---|---|---|---|\n");
     let mut sorted: Vec<&KnownError> = entries.iter().collect();
-    sorted.sort_by_key(|entry| {
-        let is_last = (entry.sign == ErrorPattern::Upstream, matches!(entry.status, 0 | 200), entry.error.is_empty());
-        (is_last, entry.error, entry.status, matches!(entry.sign, ErrorPattern::None))
+    sorted.sort_by_key(|entry| match entry.symptom {
+        Symptom::ErrorResponse { status, error, pattern } => {
+            (u8::from(error.is_empty()), error, status, pattern == ErrorPattern::Any)
+        }
+        Symptom::CalloutFailed(failure) => (2, failure.text(), 0, false),
+        Symptom::UnusableToken(Some(problem)) => (3, problem.text(), 0, false),
+        Symptom::UnusableToken(None) => (4, "", 0, false),
+        Symptom::RefusedByUpstream(status) => (5, "", status, false),
     });
     for entry in sorted {
-        let who = who(entry.act);
-        let blame = entry.blame(profile).map(|blame| if entry.is_at_second { at_second(blame) } else { blame });
-        let again = if blame.is_some_and(ErrorClass::is_retryable) { "yes" } else { "no" };
+        let class = entry.class(profile);
+        let class = if entry.is_at_access_token_request { class.map(at_access_token_request) } else { class };
         writeln!(
             page,
-            "| {}{} | {} | {} | {who} | {} | {again} | {} |",
-            if entry.is_at_second { "second request: " } else { "" },
-            came(entry),
-            sign(entry),
+            "| {}{} | {} | {} | {} | {} | {} | {} |",
+            if entry.is_at_access_token_request { "access token request: " } else { "" },
+            response(entry),
+            distinction(entry),
             entry.cause,
+            who(entry.responsible),
             entry.remedy.replace('{', "\\{").replace('<', "\\<"),
-            told(entry, blame),
+            if class.is_some_and(ErrorClass::is_retryable) { "yes" } else { "no" },
+            response_to_client(entry, class),
         )
         .unwrap();
     }
     page.push('\n');
 }
 
-const fn who(act: Responsible) -> &'static str {
-    match act {
+const fn who(responsible: Responsible) -> &'static str {
+    match responsible {
         Responsible::User => "the user",
-        Responsible::Admin => "the identity admin",
+        Responsible::Admin => "the administrator of the provider",
         Responsible::Operator => "the operator",
         Responsible::Provider => "the provider",
     }
 }
 
-/// The errors that users meet before there is a token.
-fn table_of_sign_in(page: &mut String, title: &str, entries: &[SignInError]) {
+/// Writes the table of errors at sign-in.
+fn sign_in_table(page: &mut String, title: &str, entries: &[SignInError]) {
     writeln!(page, "## {title}, at sign-in\n").unwrap();
     page.push_str(
-        "These come from the provider before there is a token, and are shown in the user's browser or by the client. Nothing of them
-reaches this proxy: its log does not have them, the provider's sign-in log has. Where they follow from the configuration,
-the log warns when that is loaded. They are known from documentation and from others' reports, and were not met on a tenant
-of ours.
+        "The provider returns these errors before it issues a token to the client. The user's browser or the client shows them; the
+provider's sign-in log has them, and the log of this proxy does not. If the configuration causes one of them, this proxy
+logs a warning when it loads the configuration. Source: documentation and reports of others; they are not reproduced on a
+tenant of this project.
 
-| error | what is the matter | who acts | what to do |
+| error | cause | who must act | remedy |
 |---|---|---|---|
 ",
     );
-    for SignInError { code, cause, act, remedy } in entries {
-        writeln!(page, "| {code} | {cause} | {} | {remedy} |", who(*act)).unwrap();
+    for SignInError { code, cause, responsible, remedy } in entries {
+        writeln!(page, "| {code} | {cause} | {} | {remedy} |", who(*responsible)).unwrap();
     }
     page.push('\n');
 }
 
-/// The refusal for an entry of the page.
-fn at_second(blame: ErrorClass) -> ErrorClass {
-    if blame == ErrorClass::Token { ErrorClass::Operator } else { blame }
+/// Returns the class that an error has at the access token request.
+fn at_access_token_request(class: ErrorClass) -> ErrorClass {
+    if class == ErrorClass::Token { ErrorClass::Operator } else { class }
 }
 
-/// The response as the provider sent it.
-fn came(entry: &KnownError) -> String {
-    match (entry.sign, entry.status, entry.error) {
-        (ErrorPattern::Upstream, status, _) => format!("a token; the upstream says {status}"),
-        (_, 0, error) => format!("none: {error}"),
-        (_, 200, "") => "200, anything else".to_owned(),
-        (_, 200, error) => format!("200: {error}"),
-        (ErrorPattern::Numbers(_), _, "") => "any `error`".to_owned(),
-        (_, 302, "") => "3xx".to_owned(),
-        (_, 500, "") => "5xx".to_owned(),
-        (_, 400, "") => "anything else".to_owned(),
-        (_, status, "") => status.to_string(),
-        (_, status, error) => format!("{status} `{error}`"),
+/// Describes the response of the provider.
+fn response(entry: &KnownError) -> String {
+    match entry.symptom {
+        Symptom::CalloutFailed(failure) => format!("none: {}", failure.text()),
+        Symptom::UnusableToken(Some(problem)) => format!("200: {}", problem.text()),
+        Symptom::UnusableToken(None) => "200: any other problem".to_owned(),
+        Symptom::RefusedByUpstream(status) => format!("a token; the upstream responds {status}"),
+        Symptom::ErrorResponse { error: "", pattern: ErrorPattern::Numbers(_), .. } => "any `error`".to_owned(),
+        Symptom::ErrorResponse { status: 302, error: "", .. } => "3xx".to_owned(),
+        Symptom::ErrorResponse { status: 500, error: "", .. } => "5xx".to_owned(),
+        Symptom::ErrorResponse { status: 400, error: "", .. } => "any other".to_owned(),
+        Symptom::ErrorResponse { status, error: "", .. } => status.to_string(),
+        Symptom::ErrorResponse { status, error, .. } => format!("{status} `{error}`"),
     }
 }
 
-/// The member by which the entry is recognised.
-fn sign(entry: &KnownError) -> String {
+/// Describes the mark by which the response is distinguished from others with the same `error`.
+fn distinction(entry: &KnownError) -> String {
     let quoted = |texts: &[&str]| texts.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", ");
-    let suberror = if entry.suberror.is_empty() { String::new() } else { format!(", mostly `{}`", entry.suberror) };
-    match entry.sign {
-        ErrorPattern::None | ErrorPattern::Upstream => String::new(),
-        ErrorPattern::Suberror(suberrors) => format!("suberror {}", quoted(suberrors)),
-        ErrorPattern::Words(words) => format!("description has {}", quoted(words)),
+    let suberror = if entry.suberror.is_empty() { String::new() } else { format!(", usually `{}`", entry.suberror) };
+    let Symptom::ErrorResponse { pattern, .. } = entry.symptom else {
+        return String::new();
+    };
+    match pattern {
+        ErrorPattern::Any => String::new(),
+        ErrorPattern::Suberror(suberrors) => format!("`suberror` {}", quoted(suberrors)),
+        ErrorPattern::Words(words) => format!("description contains {}", quoted(words)),
         ErrorPattern::Numbers(numbers) => {
             let mut numbers = numbers.to_vec();
             numbers.sort_unstable();
@@ -458,11 +477,13 @@ fn sign(entry: &KnownError) -> String {
     }
 }
 
-/// The status and the reason that the client gets.
-fn told(entry: &KnownError, blame: Option<ErrorClass>) -> String {
-    match blame.map(Reason::from) {
-        None => "the upstream's answer".to_owned(),
-        Some(_) if entry.error.is_empty() && matches!(entry.sign, ErrorPattern::Numbers(_)) => {
+/// Describes the response to the client.
+fn response_to_client(entry: &KnownError, class: Option<ErrorClass>) -> String {
+    match class.map(Reason::from) {
+        None => "the response of the upstream".to_owned(),
+        Some(_)
+            if matches!(entry.symptom, Symptom::ErrorResponse { error: "", pattern: ErrorPattern::Numbers(_), .. }) =>
+        {
             "as for the `error`".to_owned()
         }
         Some(reason) => format!("{} `{}`", reason.row().status, reason.label()),

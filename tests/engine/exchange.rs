@@ -432,11 +432,11 @@ fn line(reply: &CalloutResult) -> String {
     let config = parse(&configuration());
     let request = TokenRequest {
         provider: &config.providers[0],
-        target: &config.resources[0].exchanges[0].target,
+        target: config.resources[0].exchanges[0].target.exchange().unwrap(),
         token_endpoint: &Url::parse("https://login.entra.example/token").unwrap(),
         subject: SubjectInput { token: &alice_token(), is_id_token: false, ..SubjectInput::default() },
-        leg: Hop::First,
-        which: SecretVersion::Current,
+        hop: Hop::IdentityProvider,
+        secret_version: SecretVersion::Current,
         nonce: None,
         assertion: None,
     };

@@ -54,7 +54,7 @@ fn issued_token_for_the_gateway_itself_is_refused() {
         json!([7, "com.acme.github", null, "api://default"]),
     ] {
         let line = line(of(&configuration(), &okta(json!({"aud": audience}))));
-        let expected = "error=\"the token is for this proxy itself, and so for all that it guards\" status=200 aud=\"api://default\" act=operator remedy=\"Have the server issue";
+        let expected = "error=\"the token is for this proxy itself, and so for every resource behind it\" status=200 aud=\"api://default\" act=operator remedy=\"Have the authorization server issue";
         assert!(line.contains(expected), "{line}");
         assert!(line.starts_with("event=refused reason=provider_answer_invalid resource="), "{line}");
     }
@@ -199,9 +199,7 @@ fn issued_token_with_issuer_and_audience_of_the_id_token_is_refused() {
     let of = |configuration: &Value, changes: Value| of_audience(configuration, &json!("login-client"), changes);
     for audience in [json!("login-client"), json!(["login-client"])] {
         let line = line(of(&configuration, json!({"aud": audience})));
-        assert!(
-            line.contains("issuer and the audience of the one that was handed in") && line.contains("login-client")
-        );
+        assert!(line.contains("issuer and the audience of the subject token") && line.contains("login-client"));
     }
     for changes in [
         json!({"aud": ["login-client", "github"]}),
@@ -243,7 +241,7 @@ fn callers_token_in_another_encoding_is_not_forwarded() {
         format!("\"{token}\""),
     ] {
         let step = TestEngine::new(&configuration).with_keys().exchange(bearer("/github", &token), &issued(&again));
-        assert!(line(step).contains("the token that was handed in came back"), "{again}");
+        assert!(line(step).contains("the token of the request came back"), "{again}");
     }
     let next = OKTA_KEY.token(&with(bob(), json!({"jti": "AT.2"})));
     let step = TestEngine::new(&configuration).with_keys().exchange(bearer("/github", &token), &issued(&next));
@@ -407,7 +405,7 @@ fn issued_tokens_of_both_calls_are_checked() {
     let assertion = jag(json!({}));
     let respelled = format!("{}.AAAA", assertion.rsplit_once('.').unwrap().0);
     let line = line(of_two(&configuration, &assertion, &respelled));
-    assert!(line.contains("leg=2 error=\"the token that was handed in came back\""), "{line}");
+    assert!(line.contains("leg=2 error=\"the token of the request came back\""), "{line}");
 }
 
 #[test]

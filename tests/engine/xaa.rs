@@ -302,9 +302,9 @@ fn interaction_uri_of_a_foreign_server_is_not_shown() {
 #[test]
 fn failure_of_the_second_call_is_logged_as_such() {
     let config = parse(&elsewhere());
-    let target = &config.resources[0].exchanges[0].target;
+    let target = config.resources[0].exchanges[0].target.exchange().unwrap();
     let token_endpoint = &Url::parse("https://acme.okta.example/oauth2/v1/token").unwrap();
-    let line = |leg, error: &str| {
+    let line = |hop, error: &str| {
         let subject = SubjectInput { token: "subject", is_id_token: true, ..SubjectInput::default() };
         let request = TokenRequest {
             provider: &config.providers[0],
@@ -312,23 +312,23 @@ fn failure_of_the_second_call_is_logged_as_such() {
             token_endpoint,
             subject,
             assertion: None,
-            which: SecretVersion::Current,
+            secret_version: SecretVersion::Current,
             nonce: None,
-            leg,
+            hop,
         };
         let body = json!({"error": error, "suberror": "their-secret"});
         request.read(&answer_with(400, &[], &body), &[], NOW).unwrap_err()
     };
-    let first = line(Hop::First, "invalid_grant");
-    assert_eq!(first.blame, ErrorClass::Token);
+    let first = line(Hop::IdentityProvider, "invalid_grant");
+    assert_eq!(first.class, ErrorClass::Token);
     assert!(first.to_string().starts_with("error=\"invalid_grant\" status=400"), "{first}");
-    let second = line(Hop::Second("jag"), "invalid_grant");
-    assert_eq!(second.blame, ErrorClass::Operator);
+    let second = line(Hop::ResourceServer { id_jag: "jag" }, "invalid_grant");
+    assert_eq!(second.class, ErrorClass::Operator);
     let text = second.to_string();
     assert!(text.starts_with("leg=2 error=\"invalid_grant\" status=400"), "{text}");
     assert!(!text.contains("act=user"), "{text}");
-    let wants_the_user = line(Hop::Second("jag"), "interaction_required");
-    assert!(wants_the_user.blame == ErrorClass::Operator && wants_the_user.claims.is_none(), "{wants_the_user}");
+    let wants_the_user = line(Hop::ResourceServer { id_jag: "jag" }, "interaction_required");
+    assert!(wants_the_user.class == ErrorClass::Operator && wants_the_user.claims.is_none(), "{wants_the_user}");
     assert!(!wants_the_user.to_string().contains("act=user"), "{wants_the_user}");
     // The log does not contain the secret of the second client.
     assert!(!text.contains("their-secret"), "{text}");

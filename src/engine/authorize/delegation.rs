@@ -4,14 +4,15 @@
 use crate::engine::credentials::header_token;
 use crate::http::Request;
 use crate::jose::{ActorClaim, CompactJws};
-use crate::provider::{ActorToken, ActorTokenSource, ExchangeTarget, ID_TOKEN, JWT, Provider};
+use crate::provider::oauth::{ID_TOKEN, JWT};
+use crate::provider::{ActorToken, ActorTokenSource, Provider, TokenExchangeTarget};
 use crate::refusal::{Reason, Refusal};
 
 /// Checks `may_act` of a subject token. It must name this client, or the actor that is configured.
 pub(in crate::engine) fn check(
     may_act: Option<&ActorClaim>,
     provider: &Provider,
-    target: &ExchangeTarget,
+    target: &TokenExchangeTarget,
 ) -> Result<(), Refusal> {
     let Some(named) = may_act else {
         return Ok(());
@@ -20,8 +21,8 @@ pub(in crate::engine) fn check(
         let detail = format!("provider={} because={because:?}", provider.name);
         Err(Refusal::because(Reason::ActorNotAllowed, detail))
     };
-    let client = provider.client.as_ref().map(|client| client.id.as_str());
-    let (subject, issuer) = match &target.actor {
+    let client = Some(target.client.id.as_str());
+    let (subject, issuer) = match target.actor_token() {
         None => (client, None),
         Some(actor) if actor.subject.is_none() && named.subject.is_some() => {
             return no("the token has may_act, and actor_token.subject does not say whom the actor's token is of");
@@ -45,9 +46,10 @@ pub(in crate::engine) fn check(
 pub(in crate::engine) fn actor_token<'r>(
     request: &'r Request,
     provider: &Provider,
-    target: &ExchangeTarget,
+    target: &TokenExchangeTarget,
 ) -> Result<Option<&'r str>, Refusal> {
-    let Some(ActorToken { source: ActorTokenSource::Header(name), token_type, subject, issuer }) = &target.actor else {
+    let Some(ActorToken { source: ActorTokenSource::Header(name), token_type, subject, issuer }) = target.actor_token()
+    else {
         return Ok(None);
     };
     let no = |because: &str| {

@@ -145,11 +145,11 @@ fn log_has_a_remedy_for_a_token_of_the_wrong_type() {
     let problem = |config: &Config, kind: &str| {
         let request = TokenRequest {
             provider: &config.providers[1],
-            target: &config.resources[0].exchanges[1].target,
+            target: config.resources[0].exchanges[1].target.exchange().unwrap(),
             token_endpoint: &Url::parse(TOKEN_ENDPOINT).unwrap(),
             subject: SubjectInput { token: "subject", is_id_token: false, ..SubjectInput::default() },
-            leg: Hop::First,
-            which: SecretVersion::Current,
+            hop: Hop::IdentityProvider,
+            secret_version: SecretVersion::Current,
             nonce: None,
             assertion: None,
         };

@@ -1,0 +1,194 @@
+//! Token response: reading of a successful response (RFC 6749 section 5.1, RFC 8693 section 2.2.1).
+
+use std::time::Duration;
+
+use crate::http::{Response, Scheme};
+use crate::json::{self, Object, Value};
+use crate::provider::{Accepted, Grant, Hop, TokenRequest, TokenType, issued_token, oauth};
+use crate::secret::Secret;
+use crate::time::UnixTime;
+
+/// Lifetime of a token without `expires_in`, which RFC 6749 section 5.1 only recommends.
+const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
+
+/// Maximum lifetime of a token in seconds; a longer one is shortened.
+const MAX_LIFETIME: u64 = 7 * 24 * 3600;
+
+/// Maximum length of a token in bytes. Servers accept header sections of 8 to 60 KiB.
+const MAX_TOKEN_BYTES: usize = 32 * 1024;
+
+/// Issued token.
+#[derive(Debug)]
+pub struct Issued {
+    /// Token, safe in a header field.
+    pub access_token: Secret,
+    /// Authentication scheme of the token.
+    pub scheme: Scheme,
+    /// Lifetime from the response on.
+    pub lifetime: Duration,
+    /// `exp` of a token that is a readable JWT.
+    pub expires: Option<UnixTime>,
+    /// Time after which the provider recommends a renewal (`refresh_in`).
+    pub refresh_in: Option<Duration>,
+}
+
+impl Issued {
+    /// Returns the end of a token whose lifetime began at `start`: the earlier of `exp` and the end of `lifetime`.
+    pub fn end(&self, start: UnixTime) -> UnixTime {
+        let end = start.plus(self.lifetime);
+        self.expires.map_or(end, |expires| expires.min(end))
+    }
+}
+
+/// Problem of a response with status 200, which makes its token unusable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnusableToken {
+    /// `token_type` is DPoP, and the upstream expects a bearer token.
+    Bound,
+    /// `exp` of the token is in the past.
+    Expired,
+    /// The token has the issuer and the audience of the subject token, and the target does not name that audience.
+    ForSameAudience,
+    /// The token has an audience of this proxy that the target does not name.
+    ForThisProxy,
+    /// The token is one that the request contained.
+    HandedBack,
+    /// The token is an ID token.
+    IdToken,
+    /// `expires_in` is no positive number.
+    Lifetime,
+    /// The response has no `access_token`.
+    Missing,
+    /// `token_type` is neither Bearer nor DPoP.
+    NotBearer,
+    /// `token_type` is neither DPoP nor Bearer, and the upstream expects a bound token.
+    NotDpop,
+    /// `token_type` of an ID-JAG is neither N_A nor Bearer.
+    NotIdJag,
+    /// The body is not a JSON object with distinct names.
+    NotJson,
+    /// The token is of another user than the subject token.
+    OfAnotherUser,
+    /// The token is a JWT of another kind, such as a refresh token.
+    OtherKind,
+    /// The token is longer than 32 KiB.
+    TooLong,
+    /// `token_type` is Bearer, and the upstream expects a bound token.
+    Unbound,
+    /// A header field cannot carry the token.
+    UnsafeInHeader,
+    /// `issued_token_type` is not the requested one.
+    WrongType,
+}
+
+impl UnusableToken {
+    /// Returns the value of `error` in a log line.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Bound => "token_type is DPoP, and the upstream expects a bearer token",
+            Self::Expired => "the token has expired",
+            Self::ForSameAudience => "the token has the issuer and the audience of the subject token",
+            Self::ForThisProxy => "the token is for this proxy itself, and so for every resource behind it",
+            Self::HandedBack => "the token of the request came back",
+            Self::IdToken => "the token is an ID token",
+            Self::Lifetime => "expires_in is not a positive number of seconds",
+            Self::Missing => "the response has no access_token",
+            Self::NotBearer => "token_type is not Bearer",
+            Self::NotDpop => "token_type is not DPoP",
+            Self::NotIdJag => "token_type is neither N_A nor Bearer",
+            Self::NotJson => "the response is not a JSON object with distinct names",
+            Self::OfAnotherUser => "the token is of another user",
+            Self::OtherKind => "the token is of another kind, such as a refresh token or a logout token",
+            Self::TooLong => "the access_token is longer than 32 KiB",
+            Self::Unbound => "token_type is Bearer, and the upstream expects a bound token",
+            Self::UnsafeInHeader => "the access_token has characters that a header field cannot carry",
+            Self::WrongType => "issued_token_type is not the requested one",
+        }
+    }
+}
+
+/// Unusable response, with the facts for the log.
+pub(super) struct UnusableResponse {
+    /// Problem.
+    pub(super) problem: UnusableToken,
+    /// Audience of the token, if that is the problem.
+    pub(super) audience: Option<String>,
+}
+
+impl From<UnusableToken> for UnusableResponse {
+    fn from(problem: UnusableToken) -> Self {
+        Self { problem, audience: None }
+    }
+}
+
+/// Reads a response with status 200 to `request`.
+pub(super) fn read(
+    request: &TokenRequest<'_>,
+    response: &Response,
+    accepted: &[Accepted<'_>],
+    now: UnixTime,
+) -> Result<Issued, UnusableResponse> {
+    let body = json::object(&response.body).ok_or(UnusableToken::NotJson)?;
+    let access_token = body.string("access_token").ok_or(UnusableToken::Missing)?;
+    if access_token.is_empty() || !access_token.bytes().all(|byte| matches!(byte, 0x21..=0x7E)) {
+        return Err(UnusableToken::UnsafeInHeader.into());
+    }
+    if access_token.len() > MAX_TOKEN_BYTES {
+        return Err(UnusableToken::TooLong.into());
+    }
+    if request.tokens_sent().any(|sent| access_token == sent) {
+        return Err(UnusableToken::HandedBack.into());
+    }
+    let scheme = scheme(request, &body)?;
+    check_issued_token_type(request, &body)?;
+    let expires = issued_token::inspect(request, access_token, accepted, now)?;
+    let lifetime = match body.get("expires_in") {
+        None => DEFAULT_LIFETIME,
+        Some(value) => seconds(value).ok_or(UnusableToken::Lifetime)?,
+    };
+    let refresh_in = body.get("refresh_in").and_then(seconds);
+    Ok(Issued { access_token: Secret::new(access_token.to_owned()), scheme, lifetime, expires, refresh_in })
+}
+
+/// Returns the scheme of the token (RFC 6749 section 7.1), if it is the scheme of the target.
+fn scheme(request: &TokenRequest<'_>, body: &Object<'_>) -> Result<Scheme, UnusableToken> {
+    let token_type = body.string("token_type").unwrap_or_default();
+    let is = |scheme: Scheme| token_type.eq_ignore_ascii_case(scheme.name());
+    if request.is_for_id_jag() {
+        // RFC 8693 section 2.2.1: `N_A`, as an ID-JAG is no access token. Some servers send Bearer.
+        let is_known = token_type.eq_ignore_ascii_case("N_A") || is(Scheme::Bearer);
+        return if is_known { Ok(Scheme::Bearer) } else { Err(UnusableToken::NotIdJag) };
+    }
+    match &request.target.token_type {
+        TokenType::Bearer if is(Scheme::Bearer) => Ok(Scheme::Bearer),
+        TokenType::Dpop { .. } if is(Scheme::Dpop) && request.has_proof() => Ok(Scheme::Dpop),
+        TokenType::Bearer if is(Scheme::Dpop) => Err(UnusableToken::Bound),
+        TokenType::Dpop { .. } if is(Scheme::Bearer) => Err(UnusableToken::Unbound),
+        TokenType::Bearer => Err(UnusableToken::NotBearer),
+        TokenType::Dpop { .. } => Err(UnusableToken::NotDpop),
+    }
+}
+
+/// Checks `issued_token_type`. RFC 8693 section 2.2.1 requires it, and RFC 7523 does not have it: if it is present, it
+/// must be right. An ID-JAG must have it. A JWT may be issued in place of an access token.
+fn check_issued_token_type(request: &TokenRequest<'_>, body: &Object<'_>) -> Result<(), UnusableToken> {
+    let issued = body.get("issued_token_type").map(|issued| issued.as_str().unwrap_or_default());
+    let is_right = if request.is_for_id_jag() {
+        issued == Some(oauth::ID_JAG)
+    } else {
+        let requested = match (&request.target.grant, request.hop) {
+            (Grant::TokenExchange { requested_token_type: Some(requested), .. }, Hop::IdentityProvider) => {
+                requested.urn()
+            }
+            _ => oauth::ACCESS_TOKEN,
+        };
+        issued.is_none_or(|issued| issued == requested || issued == oauth::JWT)
+    };
+    if is_right { Ok(()) } else { Err(UnusableToken::WrongType) }
+}
+
+/// Reads a positive number of whole seconds; some servers send a string.
+fn seconds(value: &Value<'_>) -> Option<Duration> {
+    let seconds = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
+    (seconds > 0).then(|| Duration::from_secs(seconds.min(MAX_LIFETIME)))
+}
