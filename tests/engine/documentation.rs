@@ -277,6 +277,23 @@ fn the_map_names_every_file_of_the_source() {
 }
 
 #[test]
+fn the_glossary_names_types_that_are_there() {
+    let glossary = read("docs/glossary.md");
+    let rows = glossary.split("## Words in the code").nth(1).unwrap().lines().filter(|line| line.contains("| `src/"));
+    let mut types = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let source = read(cells[3].trim_matches('`'));
+        for name in cells[2].split(", ").map(|name| name.trim_matches('`')) {
+            let is_there = source.split(|c: char| !c.is_alphanumeric()).any(|word| word == name);
+            assert!(is_there, "{name} is not in {}", cells[3]);
+            types += 1;
+        }
+    }
+    assert!(types > 60);
+}
+
+#[test]
 fn only_the_folder_for_providers_names_one() {
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
     while let Some(folder) = folders.pop() {
