@@ -14,7 +14,7 @@ use crate::engine::cache_key::key_prefix;
 use crate::engine::context::{ForwardKind, RequestContext, Stop};
 use crate::engine::credentials::{Credential, client_assertion};
 use crate::engine::need::{Need, TokenNeed};
-use crate::engine::upstream_response::Sent;
+use crate::engine::upstream_response::ForwardedRequest;
 use crate::http::Request;
 use crate::provider::{ExchangeTarget, Provider, SubjectTokenSource, TokenExchangeTarget, TokenType};
 use crate::refusal::{Reason, Refusal};
@@ -28,7 +28,7 @@ pub(super) struct UpstreamToken {
     /// Value of `authorization`, scheme included. `None`: the upstream gets no token.
     pub(super) authorization: Option<Secret>,
     /// Facts to keep until the upstream answers.
-    pub(super) sent: Option<Sent>,
+    pub(super) sent: Option<ForwardedRequest>,
     /// Exchange of the token that replaces this one before it ends.
     pub(super) renewal: Option<Box<TokenNeed>>,
 }
@@ -182,8 +182,8 @@ fn sent(
     token: Option<SentToken>,
     is_proved: bool,
     now: UnixTime,
-) -> Sent {
-    Sent {
+) -> ForwardedRequest {
+    ForwardedRequest {
         token,
         exchange: exchange.clone(),
         resource: resource.clone(),

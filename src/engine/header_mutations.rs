@@ -1,6 +1,6 @@
 //! Header mutations of a request that is forwarded.
 
-use crate::engine::upstream_response::Sent;
+use crate::engine::upstream_response::ForwardedRequest;
 use crate::secret::Secret;
 use crate::telemetry::FilterState;
 
@@ -17,5 +17,5 @@ pub struct HeaderMutations {
     /// Filter state: the caller, for other filters and the access log.
     pub filter_state: FilterState,
     /// Facts to keep until the upstream answers. `None`: its answer is forwarded as it is.
-    pub sent: Option<Sent>,
+    pub sent: Option<ForwardedRequest>,
 }

@@ -54,7 +54,7 @@ use state::WorkerState;
 
 pub use header_mutations::HeaderMutations;
 pub use in_flight::FetchId;
-pub use upstream_response::{Sent, UpstreamAction};
+pub use upstream_response::{ForwardedRequest, UpstreamAction};
 
 /// Maximum number of runs of the pipeline for one request. Keys, a fetch of keys for an unknown `kid` and a token make four.
 const MAX_DECISIONS: u8 = 8;

@@ -12,7 +12,7 @@ use crate::engine::exchanged_token::{UpstreamToken, upstream_token};
 use crate::engine::need::TokenNeed;
 use crate::engine::route::{self, Route};
 use crate::engine::upstream_proof;
-use crate::engine::upstream_response::Sent;
+use crate::engine::upstream_response::ForwardedRequest;
 use crate::http::Scheme;
 use crate::refusal::{Reason, Refusal};
 use crate::resource::{Requirement, Resource};
@@ -53,7 +53,7 @@ struct Admitted {
     authorization: Option<Secret>,
     /// New value of `dpop`.
     proof: Option<Secret>,
-    sent: Option<Sent>,
+    sent: Option<ForwardedRequest>,
     renewal: Option<Box<TokenNeed>>,
 }
 

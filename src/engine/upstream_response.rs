@@ -17,7 +17,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Facts about a forwarded request that are kept until the upstream answers.
 #[derive(Clone)]
-pub struct Sent {
+pub struct ForwardedRequest {
     /// Exchanged token. `None`: the upstream got none.
     pub(super) token: Option<SentToken>,
     pub(super) exchange: Rc<ResourceExchange>,
@@ -29,7 +29,7 @@ pub struct Sent {
     pub(super) hides_nonce: bool,
 }
 
-impl Sent {
+impl ForwardedRequest {
     /// Time at which the request was forwarded.
     pub const fn at(&self) -> UnixTime {
         self.at
@@ -82,7 +82,12 @@ impl Engine {
     ///
     /// `WWW-Authenticate` of the upstream is meant for this proxy. A client that followed it would sign in for the upstream and
     /// come back with a token for another resource.
-    pub fn on_upstream_response(&mut self, sent: &Sent, response: &Response, now: UnixTime) -> UpstreamAction {
+    pub fn on_upstream_response(
+        &mut self,
+        sent: &ForwardedRequest,
+        response: &Response,
+        now: UnixTime,
+    ) -> UpstreamAction {
         let has_nonce = sent.is_proved && self.upstream_nonce(&sent.resource, nonce_cache::fields(response));
         let (401, Some(token)) = (response.status, sent.token) else {
             let remove: &[_] =

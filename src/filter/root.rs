@@ -9,7 +9,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::config::Config;
 use crate::crypto::{Crypto, EnvoyCrypto};
-use crate::engine::{Decision, Engine, FetchId, HeaderMutations, RequestId, Sent};
+use crate::engine::{Decision, Engine, FetchId, ForwardedRequest, HeaderMutations, RequestId};
 use crate::filter::metrics::Metrics;
 use crate::filter::now;
 use crate::filter::shared_data::EnvoySharedData;
@@ -47,7 +47,7 @@ pub(crate) struct WorkerContext {
     /// The root has been woken and has not run yet.
     is_woken: Cell<bool>,
     /// With what requests went on that were held before, until they are answered or gone: only the root knew.
-    resumed: RefCell<FxHashMap<u32, Sent>>,
+    resumed: RefCell<FxHashMap<u32, ForwardedRequest>>,
     /// Requests that are held with a body or trailers behind their header.
     unfinished: RefCell<FxHashSet<u32>>,
     /// When the last request came of whose answer the status was read.
@@ -56,7 +56,7 @@ pub(crate) struct WorkerContext {
 
 impl WorkerContext {
     /// With what a request went on that was held.
-    pub(crate) fn take_resumed(&self, RequestId(id): RequestId) -> Option<Sent> {
+    pub(crate) fn take_resumed(&self, RequestId(id): RequestId) -> Option<ForwardedRequest> {
         self.resumed.try_borrow_mut().ok()?.remove(&id)
     }
 
@@ -73,7 +73,7 @@ impl WorkerContext {
     }
 
     /// Whether there is time to look at an answer more closely: once in a millisecond.
-    pub(crate) fn may_look(&self, sent: &Sent) -> bool {
+    pub(crate) fn may_look(&self, sent: &ForwardedRequest) -> bool {
         self.looked.replace(sent.at()) != sent.at()
     }
 

@@ -5,7 +5,7 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, MapType};
 
-use crate::engine::{Decision, HeaderMutations, RequestId, Sent, UpstreamAction};
+use crate::engine::{Decision, ForwardedRequest, HeaderMutations, RequestId, UpstreamAction};
 use crate::filter::root::WorkerContext;
 use crate::filter::{filter_state, headers, now};
 use crate::http::{LocalReply, Request, Response};
@@ -18,7 +18,7 @@ pub(crate) struct StreamFilter {
     /// Whether the request was held.
     waits: Cell<bool>,
     /// With what it went on, if it did at once; else the worker knows.
-    sent: Cell<Option<Sent>>,
+    sent: Cell<Option<ForwardedRequest>>,
 }
 
 impl StreamFilter {

@@ -1,6 +1,6 @@
 //! Limits on exchanges after rejections: an upstream that rejects every token does not flood the provider.
 
-use onbehalf::engine::{Decision, Sent};
+use onbehalf::engine::{Decision, ForwardedRequest};
 use onbehalf_test_support::{ENTRA_KEY, NOW, TestEngine, alice, bearer, entra_user, issued, with};
 use serde_json::json;
 
@@ -11,7 +11,7 @@ fn users(count: usize) -> Vec<String> {
 }
 
 /// Sends a request, and lets its exchange, if any, bring `upstream`. Returns `true` if there was an exchange.
-fn served(engine: &mut TestEngine, token: &str, upstream: &str) -> (Sent, bool) {
+fn served(engine: &mut TestEngine, token: &str, upstream: &str) -> (ForwardedRequest, bool) {
     later(engine);
     let (_, step) = engine.send(bearer("/github", token));
     if !matches!(step, Decision::Pause) {
@@ -135,7 +135,7 @@ fn rejected_tokens_of_one_user_use_up_no_budget_of_others() {
 fn worker_drops_at_most_16_tokens_of_a_resource_in_a_second() {
     let mut workers: [TestEngine; 4] = workers();
     let users = users(100);
-    let mut sent: Vec<Vec<Sent>> = vec![Vec::new(); 4];
+    let mut sent: Vec<Vec<ForwardedRequest>> = vec![Vec::new(); 4];
     for (user, token) in users.iter().enumerate() {
         let worker = &mut workers[user % 4];
         worker.now = NOW;

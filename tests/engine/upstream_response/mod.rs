@@ -5,7 +5,7 @@ mod claims_challenge;
 mod rejected_token;
 mod workers;
 
-use onbehalf::engine::{Decision, Sent, UpstreamAction};
+use onbehalf::engine::{Decision, ForwardedRequest, UpstreamAction};
 use onbehalf::http::{LocalReply, Response};
 use onbehalf_test_support::{SharedMap, TestEngine, answered, bearer, configuration, form, forwarded, issued, reason};
 
@@ -23,7 +23,7 @@ fn answer(status: u16, challenges: &[&str]) -> Response {
 }
 
 /// The token of a forwarded request, and the record of its use.
-fn sent(step: Decision) -> (String, Sent) {
+fn sent(step: Decision) -> (String, ForwardedRequest) {
     let edits = forwarded(step);
     (edits.authorization.unwrap().reveal().to_owned(), edits.sent.expect("what it was sent with"))
 }
@@ -33,19 +33,19 @@ fn later(engine: &mut TestEngine) {
     engine.now = engine.now.plus(std::time::Duration::from_millis(1));
 }
 
-fn exchange(engine: &mut TestEngine, token: &str, upstream: &str) -> Sent {
+fn exchange(engine: &mut TestEngine, token: &str, upstream: &str) -> ForwardedRequest {
     later(engine);
     let (authorization, sent) = sent(engine.exchange(bearer("/github", token), &issued(upstream)));
     assert_eq!(authorization, format!("Bearer {upstream}"));
     sent
 }
 
-fn warm(engine: &mut TestEngine, token: &str) -> (String, Sent) {
+fn warm(engine: &mut TestEngine, token: &str) -> (String, ForwardedRequest) {
     later(engine);
     sent(engine.decide(bearer("/github", token)))
 }
 
-fn instead(engine: &mut TestEngine, sent: &Sent, answer: &Response) -> LocalReply {
+fn instead(engine: &mut TestEngine, sent: &ForwardedRequest, answer: &Response) -> LocalReply {
     later(engine);
     match engine.inner.on_upstream_response(sent, answer, engine.now) {
         UpstreamAction::Instead(step) => answered(step),
@@ -53,7 +53,7 @@ fn instead(engine: &mut TestEngine, sent: &Sent, answer: &Response) -> LocalRepl
     }
 }
 
-fn rejected(engine: &mut TestEngine, sent: &Sent) -> (u16, String) {
+fn rejected(engine: &mut TestEngine, sent: &ForwardedRequest) -> (u16, String) {
     reason(&instead(engine, sent, &answer(401, &["Bearer error=\"invalid_token\""])))
 }
 

@@ -1,6 +1,6 @@
 //! Rejected tokens in one worker.
 
-use onbehalf::engine::{Decision, Sent, UpstreamAction};
+use onbehalf::engine::{Decision, ForwardedRequest, UpstreamAction};
 use onbehalf::http::Response;
 use onbehalf_test_support::{
     ENTRA_KEY, NOW, SharedMap, TestEngine, alice, alice_day_token, alice_token, bearer, configuration, entra_user,
@@ -78,7 +78,7 @@ fn responses_in_flight_do_not_drop_the_next_token() {
     let mut engine = TestEngine::ready();
     let token = alice_token();
     let first = exchange(&mut engine, &token, "first");
-    let late: Vec<Sent> = (0..3).map(|_| warm(&mut engine, &token).1).collect();
+    let late: Vec<ForwardedRequest> = (0..3).map(|_| warm(&mut engine, &token).1).collect();
     is(rejected(&mut engine, &first), AGAIN);
     is(rejected(&mut engine, &late[0]), AGAIN);
     exchange(&mut engine, &token, "second");
