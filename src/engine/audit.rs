@@ -10,37 +10,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use crate::cache::verified_tokens::VerifiedToken;
 use crate::config::Config;
 use crate::provider::Provider;
-use crate::telemetry::{CallerFacts, Record, SubjectDisplay, record};
-
-/// Whence a request's token came, or did not come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CacheOutcome {
-    /// It was there.
-    Hit,
-    /// A call was made for it.
-    Miss,
-    /// Another request's call was waited for.
-    Joined,
-    /// Another worker had it.
-    SharedData,
-    /// A call was made for the one that follows.
-    Renewed,
-    /// It was known from a call before that there is none.
-    Remembered,
-}
-
-impl CacheOutcome {
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Miss => "miss",
-            Self::Joined => "joined",
-            Self::SharedData => "shared",
-            Self::Renewed => "renewed",
-            Self::Remembered => "remembered",
-        }
-    }
-}
+use crate::telemetry::{CacheOutcome, CallerFacts, Fact, Record, SubjectDisplay, record};
 
 /// What a decision has found out about a request.
 #[derive(Default)]
@@ -64,23 +34,23 @@ impl AuditContext {
         let provider = config.providers.get(caller.provider)?;
         let resource = config.resources.get(index)?;
         let facts = || {
-            let mut facts: Vec<(&'static str, Rc<str>)> = Vec::with_capacity(8);
+            let mut facts: Vec<(Fact, Rc<str>)> = Vec::with_capacity(8);
             // Each is a hostcall for each request: what no filter decides by is for the access log only.
             if config.audit.hits {
-                facts.push(("onbehalf.event", "forwarded".into()));
-                facts.push(("onbehalf.cache", CacheOutcome::Hit.label().into()));
+                facts.push((Fact::Event, "forwarded".into()));
+                facts.push((Fact::Cache, CacheOutcome::Hit.label().into()));
                 let issuer = caller.issuer.clone().unwrap_or_else(|| provider.issuer.shared());
-                facts.push(("onbehalf.issuer", record::shared_value(issuer)));
+                facts.push((Fact::Issuer, record::shared_value(issuer)));
             }
-            facts.push(("onbehalf.resource", record::shared_value(resource.url.shared())));
-            facts.push(("onbehalf.provider", record::shared_value(provider.name.clone())));
+            facts.push((Fact::Resource, record::shared_value(resource.url.shared())));
+            facts.push((Fact::Provider, record::shared_value(provider.name.clone())));
             let of_caller = [
-                ("onbehalf.subject", subject(config, caller, provider)),
-                ("onbehalf.client", client(config, caller, provider)),
-                ("onbehalf.tenant", caller.caller.tenant.as_deref().map(Cow::from)),
+                (Fact::Subject, subject(config, caller, provider)),
+                (Fact::Client, client(config, caller, provider)),
+                (Fact::Tenant, caller.caller.tenant.as_deref().map(Cow::from)),
             ];
-            for (path, text) in of_caller {
-                facts.extend(text.filter(|text| !text.is_empty()).map(|text| (path, record::value(&text))));
+            for (fact, text) in of_caller {
+                facts.extend(text.filter(|text| !text.is_empty()).map(|text| (fact, record::value(&text))));
             }
             facts.into()
         };
@@ -88,26 +58,26 @@ impl AuditContext {
     }
 
     /// Who and what, behind how it ended: the first facts of the record.
-    pub(super) fn record(&self, config: &Config, ending: &[(&'static str, &str)], took: Duration) -> Record {
+    pub(super) fn record(&self, config: &Config, ending: &[(Fact, &str)], took: Duration) -> Record {
         let mut record = Record::default();
-        for (name, value) in ending {
-            record.add(name, value);
+        for (fact, value) in ending {
+            record.add(*fact, value);
         }
         let resource = self.resource.and_then(|index| config.resources.get(index));
-        record.add("resource", resource.map_or("", |resource| resource.url.as_str()));
+        record.add(Fact::Resource, resource.map_or("", |resource| resource.url.as_str()));
         if let Some(caller) = &self.caller
             && let Some(provider) = config.providers.get(caller.provider)
         {
-            record.add("provider", &provider.name);
-            record.add("issuer", issuer(caller, provider));
-            record.add("subject", &subject(config, caller, provider).unwrap_or_default());
-            record.add("client", &client(config, caller, provider).unwrap_or_default());
-            record.add("tenant", caller.caller.tenant.as_deref().unwrap_or_default());
+            record.add(Fact::Provider, &provider.name);
+            record.add(Fact::Issuer, issuer(caller, provider));
+            record.add(Fact::Subject, &subject(config, caller, provider).unwrap_or_default());
+            record.add(Fact::Client, &client(config, caller, provider).unwrap_or_default());
+            record.add(Fact::Tenant, caller.caller.tenant.as_deref().unwrap_or_default());
             let target = resource.and_then(|resource| resource.targets.get(caller.provider)?.as_ref());
-            record.add("scopes", target.and_then(|target| target.scope.as_deref()).unwrap_or_default());
+            record.add(Fact::Scopes, target.and_then(|target| target.scope.as_deref()).unwrap_or_default());
         }
-        record.add("cache", self.cache.map_or("", CacheOutcome::label));
-        record.add("latency_ms", &took.as_millis().to_string());
+        record.add(Fact::Cache, self.cache.map_or("", CacheOutcome::label));
+        record.add(Fact::LatencyMs, &took.as_millis().to_string());
         record
     }
 }

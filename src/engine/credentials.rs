@@ -11,10 +11,10 @@ use crate::secret::Secret;
 use crate::telemetry::FilterState;
 
 /// For the log, where a second credential was.
-const SEVERAL_FIELDS: &str = "because=\"several authorization fields\"";
-const TOKEN_IN_TARGET: &str = "because=\"a token in path, query or host\"";
-const TOKEN_ON_THE_WAY: &str = "because=\"a token in a field that proxies on the way append to\"";
-const QUERY_TOKEN: &str = "because=\"access_token in the query\"";
+const SEVERAL_FIELDS: &str = "several authorization fields";
+const TOKEN_IN_TARGET: &str = "a token in path, query or host";
+const TOKEN_ON_THE_WAY: &str = "a token in a field that proxies append to";
+const QUERY_TOKEN: &str = "access_token in the query";
 
 /// The fields that are looked at, found in one pass.
 #[derive(Default)]
@@ -91,7 +91,7 @@ impl<'a> RequestHead<'a> {
     pub(super) fn credential(&self) -> Result<Credential<'a>, Refusal> {
         let malformed = || Refusal::new(Reason::MalformedCredentials);
         if self.several_authorizations {
-            return Err(Refusal::because(Reason::SeveralCredentials, SEVERAL_FIELDS));
+            return Err(Refusal::because(Reason::MultipleCredentials, SEVERAL_FIELDS));
         }
         self.check_query()?;
         let value = match self.authorization {
@@ -119,7 +119,7 @@ impl<'a> RequestHead<'a> {
     /// Refuses any `access_token` in the query, from where it cannot be taken away.
     pub(super) fn check_query(&self) -> Result<(), Refusal> {
         if has_query_token(self.target) {
-            return Err(Refusal::because(Reason::SeveralCredentials, QUERY_TOKEN));
+            return Err(Refusal::because(Reason::MultipleCredentials, QUERY_TOKEN));
         }
         Ok(())
     }
@@ -132,7 +132,7 @@ impl<'a> RequestHead<'a> {
     /// Refuses the token of `authorization`, and any JWT of a provider, in path, query or host.
     pub(super) fn check_target(&self, copies: &TokenCopies<'_>) -> Result<(), Refusal> {
         if copies.is_in(self.target) || copies.is_in(self.authority) {
-            return Err(Refusal::because(Reason::SeveralCredentials, TOKEN_IN_TARGET));
+            return Err(Refusal::because(Reason::MultipleCredentials, TOKEN_IN_TARGET));
         }
         Ok(())
     }
@@ -153,7 +153,7 @@ impl<'a> RequestHead<'a> {
                 let is_read = matches!(name, b"authorization" | b"cookie") || name.starts_with(b":");
                 if !is_read && copies.is_in(value) {
                     if is_of_the_way(name) {
-                        return Err(Refusal::because(Reason::SeveralCredentials, TOKEN_ON_THE_WAY));
+                        return Err(Refusal::because(Reason::MultipleCredentials, TOKEN_ON_THE_WAY));
                     }
                     self.remove(name);
                 }
@@ -180,7 +180,7 @@ impl<'a> RequestHead<'a> {
             remove,
             cookie,
             proof,
-            filter_state: FilterState::ValidateOnly,
+            filter_state: FilterState::Unauthenticated,
             sent: None,
         })
     }
@@ -227,7 +227,7 @@ pub(super) fn trailers_to_remove(trailers: &Request, config: &Config) -> Vec<Str
 pub(super) fn check_form(token: &str) -> Result<(), Refusal> {
     if token.contains(',') {
         // Two field lines, joined on the way (RFC 9110 section 5.3).
-        return Err(Refusal::because(Reason::SeveralCredentials, SEVERAL_FIELDS));
+        return Err(Refusal::because(Reason::MultipleCredentials, SEVERAL_FIELDS));
     }
     if is_b64token(token.as_bytes()) { Ok(()) } else { Err(Refusal::new(Reason::MalformedCredentials)) }
 }

@@ -11,7 +11,7 @@ use crate::cache::verified_tokens::VerifiedToken;
 use crate::config::Config;
 use crate::crypto::{Algorithm, Crypto};
 use crate::dpop::DpopKey;
-use crate::engine::audit::{AuditContext, CacheOutcome};
+use crate::engine::audit::AuditContext;
 use crate::engine::credentials::{Credential, RequestHead, check_form, client_assertion, subject_token};
 use crate::engine::header_mutations::HeaderMutations;
 use crate::engine::route::{Route, select};
@@ -32,7 +32,7 @@ use crate::resource::authorization_server::AuthorizationServers;
 use crate::resource::{Requirement, Resource, metadata};
 use crate::secret::Secret;
 use crate::shared::SharedData;
-use crate::telemetry::record::quoted;
+use crate::telemetry::{CacheOutcome, Detail, Fact};
 use crate::time::UnixTime;
 use crate::url::Url;
 
@@ -133,9 +133,10 @@ pub(super) fn decide(request: &Request, facts: &mut Facts<'_>, now: UnixTime) ->
         None => return Err(refuse(Refusal::new(Reason::AmbiguousPath))),
         Some(Route::ValidateOnly) => {
             let host = shown(&String::from_utf8_lossy(head.authority));
-            let because = "no resource is at this host and path; a port counts";
-            let detail = format!("host={host} because={because:?}");
-            return Err(refuse(Refusal::because(Reason::UnknownResource, detail)));
+            let detail = Detail::new()
+                .with(Fact::Host, host)
+                .with(Fact::Cause, "no resource is at this host and path; the port is part of the host");
+            return Err(refuse(Refusal::detailed(Reason::UnknownResource, detail)));
         }
         Some(Route::Open) => {
             head.check_query().map_err(refuse)?;
@@ -205,7 +206,7 @@ impl<'a> Facts<'a> {
         self.about.caller = Some(caller.clone());
         // A token that was verified for one resource may come to any.
         if !caller.admission.is_for(caller.provider, index, resource) {
-            return Err(refusal_of(TokenRole::Bearer, &TokenError::Audience.because(FOR_ANOTHER), "").into());
+            return Err(refusal_of(TokenRole::Bearer, &TokenError::Audience.because(FOR_ANOTHER), Detail::new()).into());
         }
         let key = &self.config.shared_key;
         let possession = sender_constraint::check(resource, request, head, credential, &caller, self.crypto, key, now)?;
@@ -235,9 +236,8 @@ impl<'a> Facts<'a> {
             UpstreamProof::Needless => None,
             UpstreamProof::Made(proof) => Some(proof),
             UpstreamProof::Missing => {
-                let because = "the proof for the upstream could not be made or signed";
-                let detail = format!("because={because:?}");
-                return Err(Refusal::because(Reason::ExchangeMisconfigured, detail).into());
+                let cause = "the proof for the upstream could not be made or signed";
+                return Err(Refusal::because(Reason::ExchangeMisconfigured, cause).into());
             }
         };
         Ok(Admitted { passage, authorization, proof, renewal })
@@ -280,9 +280,9 @@ impl<'a> Facts<'a> {
         let Some(shape) = shape else {
             let pause = self.known.issuer(caller.provider).and_then(|issuer| issuer.pause(now));
             return Err(pause.map_or(Verdict::Need(Need::Keys { provider: caller.provider, again: false }), |pause| {
-                let because = "the token endpoint could not be discovered: set token_endpoint where it never can";
-                let detail = format!("because={because:?}");
-                Refusal::because(Reason::ProviderUnavailable, detail).retry_after(pause).into()
+                let cause =
+                    "the token endpoint could not be discovered: set token_endpoint if the provider has no discovery";
+                Refusal::because(Reason::ProviderUnavailable, cause).retry_after(pause).into()
             }));
         };
         let key = subject.key_for(resource, || TokenKey::of(shape, subject_token));
@@ -310,8 +310,8 @@ impl<'a> Facts<'a> {
             Lookup::Issued { authorization, .. }
                 if authorization.reveal().split_once(' ').is_some_and(|(_, exchanged)| exchanged == token) =>
             {
-                let detail = format!("because={:?}", "the caller's own token came back");
-                Err(Refusal::because(Reason::ProviderAnswerInvalid, detail).into())
+                Err(Refusal::because(Reason::ProviderAnswerInvalid, "the provider returned the caller's own token")
+                    .into())
             }
             Lookup::Issued { authorization, mark, is_due } => {
                 let is_proved = matches!(target.presentation, TokenType::Dpop { .. });
@@ -331,13 +331,13 @@ impl<'a> Facts<'a> {
                 Ok((authorization, renewal))
             }
             Lookup::Failed(refusal) => {
-                self.about.cache = Some(CacheOutcome::Remembered);
+                self.about.cache = Some(CacheOutcome::NegativeHit);
                 Err(refusal.into())
             }
             Lookup::Unknown => Err(match self.known.circuits.closed(caller.provider, place().as_deref(), now) {
                 Some((reason, pause)) => {
-                    let detail = "because=\"so the provider answered other exchanges\"";
-                    Refusal::because(reason, detail).retry_after(pause).into()
+                    let cause = "the circuit breaker of the token endpoint is open";
+                    Refusal::because(reason, cause).retry_after(pause).into()
                 }
                 None => need(false).map_or_else(Verdict::from, |need| Verdict::Need(Need::Token(need))),
             }),
@@ -389,7 +389,8 @@ impl<'a> Facts<'a> {
                     self.about.caller = Some(verified.clone());
                 }
                 let ago = now.since(verified.expires).as_secs();
-                Err(refusal_of(role, &TokenError::Expired.because(format!("exp was {ago} s ago")), "").into())
+                Err(refusal_of(role, &TokenError::Expired.because(format!("exp was {ago} s ago")), Detail::new())
+                    .into())
             }
             None => Ok(None),
         }
@@ -411,37 +412,37 @@ impl<'a> Facts<'a> {
     /// is said before it.
     fn verify(&mut self, token: &str, wanted: Wanted<'_>, now: UnixTime) -> Result<VerifiedToken, Verdict> {
         let role = wanted.role();
-        let refuse = |rejection: Rejection, context: &str| Verdict::from(refusal_of(role, &rejection, context));
+        let refuse = |rejection: Rejection, context: Detail| Verdict::from(refusal_of(role, &rejection, context));
         let malformed = |error: TokenError| match role {
             // What is no token at all may not even be one credential.
             TokenRole::Bearer => match check_form(token) {
-                Ok(()) => refuse(error.into(), ""),
+                Ok(()) => refuse(error.into(), Detail::new()),
                 Err(refusal) => refusal.into(),
             },
-            TokenRole::Beside => refuse(error.into(), ""),
+            TokenRole::Beside => refuse(error.into(), Detail::new()),
         };
         let compact = CompactJws::parse(token, |segment| self.known.header(segment)).map_err(malformed)?;
         let members = compact.claims().map_err(malformed)?;
         let header = &compact.header;
         let algorithm = Algorithm::from_name(&header.algorithm).ok_or_else(|| {
-            refuse(TokenError::Algorithm.because("alg is none, a symmetric one, or one that nobody uses here"), "")
+            refuse(TokenError::Algorithm.because("alg is none, symmetric or unsupported"), Detail::new())
         })?;
         let MatchedIssuer { index, provider, issuer, tenant } =
-            Self::match_issuer(self.config, &members).map_err(|(rejection, context)| refuse(rejection, &context))?;
+            Self::match_issuer(self.config, &members).map_err(|(rejection, context)| refuse(rejection, context))?;
         // An ID token is verified with the rules of its caller's provider, so it must be of that provider: it would
         // otherwise be remembered as good by rules that are not its own.
         if matches!(wanted, Wanted::Beside { provider, .. } if provider != index) {
             return Err(refuse(
-                TokenError::Issuer.because("of another provider than the token that it comes beside"),
-                "",
+                TokenError::Issuer.because("the ID token is of another provider than the access token"),
+                Detail::new(),
             ));
         }
         let context = || match role {
             // Until its signature is verified, a token may be anybody's.
-            TokenRole::Bearer => format!("provider_unverified={}", provider.name),
-            TokenRole::Beside => String::new(),
+            TokenRole::Bearer => Detail::new().with(Fact::ProviderUnverified, provider.name.to_string()),
+            TokenRole::Beside => Detail::new(),
         };
-        let claims = Claims::read(&members).map_err(|error| refuse(error.into(), &context()))?;
+        let claims = Claims::read(&members).map_err(|error| refuse(error.into(), context()))?;
         let is_id_token = role == TokenRole::Beside || matches!(provider.subject_token, SubjectTokenSource::IdToken);
         let audiences = match wanted {
             Wanted::At(resource) => resource.audiences_for(index, provider),
@@ -464,38 +465,34 @@ impl<'a> Facts<'a> {
                     _ => provider.profile.wrong_audience(provider, audiences, &claims).into(),
                 };
             }
-            refuse(rejection, &context())
+            refuse(rejection, context())
         })?;
 
-        let state = self.known.issuer(index).ok_or_else(|| refuse(TokenError::Issuer.into(), &context()))?;
+        let state = self.known.issuer(index).ok_or_else(|| refuse(TokenError::Issuer.into(), context()))?;
         let Some(keys) = &state.keys else {
             return Err(match state.pause(now) {
-                Some(pause) => Refusal::because(Reason::KeysUnavailable, context()).retry_after(pause).into(),
+                Some(pause) => Refusal::detailed(Reason::JwksUnavailable, context()).retry_after(pause).into(),
                 None => Verdict::Need(Need::Keys { provider: index, again: false }),
             });
         };
         let key_id = header.key_id.as_deref();
-        let context =
-            || [context(), format!("kid={}", shown(key_id.unwrap_or_default()))].join(" ").trim_start().to_owned();
+        let context = || context().with(Fact::KeyId, shown(key_id.unwrap_or_default()));
         let key = match keys.select(key_id, algorithm) {
             Selection::Found(key) => key,
             Selection::OtherAlgorithm => {
-                return Err(refuse(
-                    TokenError::Algorithm.because("the key of that kid is for another alg"),
-                    &context(),
-                ));
+                return Err(refuse(TokenError::Algorithm.because("the key of that kid is for another alg"), context()));
             }
             Selection::Missing if key_id.is_some() && state.may_refetch(now) => {
                 return Err(Verdict::Need(Need::Keys { provider: index, again: true }));
             }
             Selection::Missing => {
                 let diagnosis = "the provider does not publish that key: a token of another environment, a custom signing key, or a forged one";
-                return Err(refuse(TokenError::Key.because(diagnosis), &context()));
+                return Err(refuse(TokenError::Key.because(diagnosis), context()));
             }
         };
         let signed = Signed { algorithm, input: compact.signing_input, signature: &compact.signature };
         jose::verify(signed, key, &issuer, tenant.as_deref(), self.crypto)
-            .map_err(|error| refuse(error.into(), &context()))?;
+            .map_err(|error| refuse(error.into(), context()))?;
         self.known.remember_header(compact.header_segment, header);
         let admission = Admission::of(&claims, index, provider, &self.config.resources);
         let mut verified = VerifiedToken::new(index, caller, claims, &self.config.scopes, provider.leeway);
@@ -507,7 +504,7 @@ impl<'a> Facts<'a> {
     }
 
     /// Whose token it is, by what it says: only to find the keys by which it must then hold.
-    fn match_issuer(config: &'a Config, claims: &Object<'_>) -> Result<MatchedIssuer<'a>, (Rejection, String)> {
+    fn match_issuer(config: &'a Config, claims: &Object<'_>) -> Result<MatchedIssuer<'a>, (Rejection, Detail)> {
         let issuer = claims.string("iss").unwrap_or_default();
         let mut almost = None;
         for (index, provider) in config.providers.iter().enumerate() {
@@ -517,10 +514,16 @@ impl<'a> Facts<'a> {
                 IssuerMatch::NoMatch => {}
             }
         }
-        let context = format!("issuer_unverified={}", shown(issuer));
+        let issuer = shown(issuer);
         Err(match almost {
-            Some((rejection, provider)) => (rejection, format!("provider_unverified={provider} {context}")),
-            None => (TokenError::Issuer.because("no provider with that issuer is configured"), context),
+            Some((rejection, provider)) => {
+                let detail = Detail::new().with(Fact::ProviderUnverified, provider.to_string());
+                (rejection, detail.with(Fact::IssuerUnverified, issuer))
+            }
+            None => (
+                TokenError::Issuer.because("no provider with that issuer is configured"),
+                Detail::new().with(Fact::IssuerUnverified, issuer),
+            ),
         })
     }
 }
@@ -553,19 +556,15 @@ struct MatchedIssuer<'a> {
 }
 
 /// A token that comes beside another and does not hold is one reason, whatever is wrong with it; the log says what.
-fn refusal_of(role: TokenRole, rejection: &Rejection, context: &str) -> Refusal {
+fn refusal_of(role: TokenRole, rejection: &Rejection, context: Detail) -> Refusal {
     let reason = Reason::from(&rejection.error);
-    let space = if context.is_empty() { "" } else { " " };
-    let because = match rejection.diagnosis.as_ref() {
-        "" => String::new(),
-        diagnosis => format!("{space}because={diagnosis:?}"),
-    };
-    match role {
-        TokenRole::Bearer => Refusal::because(reason, format!("{context}{because}")),
+    let (reason, detail) = match role {
+        TokenRole::Bearer => (reason, context),
         TokenRole::Beside => {
-            Refusal::because(Reason::SubjectTokenInvalid, format!("which={} {context}{because}", reason.label()))
+            (Reason::SubjectTokenInvalid, Detail::new().with(Fact::TokenError, reason.label()).and(context))
         }
-    }
+    };
+    Refusal::detailed(reason, detail.with(Fact::Cause, rejection.diagnosis.clone()))
 }
 
 /// Whether the caller may use the resource at all, and what to ask the provider for then.
@@ -582,7 +581,9 @@ fn authorize<'c>(
     if let Some(missing) =
         resource.scopes.iter().find(|scope| !caller.scopes.iter().any(|granted| **granted == ***scope))
     {
-        return Err(Refusal::because(Reason::InsufficientScope, format!("missing={missing:?}")).into());
+        return Err(
+            Refusal::detailed(Reason::InsufficientScope, Detail::new().with(Fact::Missing, missing.clone())).into()
+        );
     }
     Ok((provider, target))
 }
@@ -592,9 +593,10 @@ fn assertion(request: &Request, provider: &Provider) -> Result<Option<Secret>, R
     let Some(header) = provider.client.as_ref().and_then(|client| client.authentication.header()) else {
         return Ok(None);
     };
-    client_assertion(request, header).map(Some).map_err(|because| {
-        let detail = format!("provider={} header={header} because={because:?}", provider.name);
-        Refusal::because(Reason::ExchangeMisconfigured, detail)
+    client_assertion(request, header).map(Some).map_err(|cause| {
+        let detail =
+            Detail::new().with(Fact::Provider, provider.name.to_string()).with(Fact::Header, header.to_owned());
+        Refusal::detailed(Reason::ExchangeMisconfigured, detail.with(Fact::Cause, cause))
     })
 }
 
@@ -635,7 +637,7 @@ fn shape<'a>(
 
 /// What a log line shows of a text that a stranger wrote.
 fn shown(text: &str) -> String {
-    quoted(&text.chars().take(128).collect::<String>())
+    text.chars().take(128).collect()
 }
 
 /// A [`Stop`] of which it is not said yet how the token was presented.

@@ -6,15 +6,16 @@ use crate::http::Request;
 use crate::jose::{ActorClaim, CompactJws};
 use crate::provider::{ActorToken, ActorTokenSource, ExchangeTarget, ID_TOKEN, JWT, Provider};
 use crate::refusal::{Reason, Refusal};
+use crate::telemetry::{Detail, Fact};
 
 /// Whether we are who may act: this client, or whoever the token is of that is sent for the actor.
 pub(super) fn check(may_act: Option<&ActorClaim>, provider: &Provider, target: &ExchangeTarget) -> Result<(), Refusal> {
     let Some(party) = may_act else {
         return Ok(());
     };
-    let no = |because: &str| {
-        let detail = format!("provider={} because={because:?}", provider.name);
-        Err(Refusal::because(Reason::ActorNotAllowed, detail))
+    let no = |cause: &'static str| {
+        let detail = Detail::new().with(Fact::Provider, provider.name.to_string()).with(Fact::Cause, cause);
+        Err(Refusal::detailed(Reason::ActorNotAllowed, detail))
     };
     let client = provider.client.as_ref().map(|client| client.id.as_str());
     let (subject, issuer) = match &target.actor {
@@ -46,9 +47,9 @@ pub(super) fn token<'r>(
     let Some(ActorToken { source: ActorTokenSource::Header(name), token_type, subject, issuer }) = &target.actor else {
         return Ok(None);
     };
-    let no = |because: &str| {
-        let detail = format!("provider={} header={name:?} because={because:?}", provider.name);
-        Err(Refusal::because(Reason::ActorTokenMissing, detail))
+    let no = |cause: &'static str| {
+        let detail = Detail::new().with(Fact::Provider, provider.name.to_string()).with(Fact::Header, name.clone());
+        Err(Refusal::detailed(Reason::ActorTokenMissing, detail.with(Fact::Cause, cause)))
     };
     let Some(token) = header_token(request, name) else {
         return no("not one token is there: an earlier filter of Envoy's must put it there, in place of what came");

@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::cache::circuit_breaker::BreakerContext;
 use crate::cache::jwks::{self, RefreshCause, RefreshLease};
 use crate::cache::shared_tokens;
-use crate::engine::audit::CacheOutcome;
 use crate::engine::decide::{Need, TokenNeed};
 use crate::engine::in_flight::{Fetch, FetchKey, Join, Operation, RemoteFetch, exchange_record};
 use crate::engine::token_exchange::TokenExchange;
@@ -13,6 +12,7 @@ use crate::engine::{Engine, Progress, RequestId};
 use crate::http::Callout;
 use crate::refusal::{Reason, Refusal, log_at};
 use crate::shared::SharedStore;
+use crate::telemetry::CacheOutcome;
 use crate::time::UnixTime;
 
 /// The most requests that wait in one worker.
@@ -50,7 +50,10 @@ impl Engine {
         };
         let change = issuer.sync(&board, provider, now);
         if issuer.drop_old(now) {
-            log::error!("the keys of provider={} are too old to be trusted: nobody of it gets in", provider.name);
+            log::error!(
+                "the keys of provider={} are older than keys_max_age_seconds: tokens of its users are refused",
+                provider.name
+            );
             self.known.forget_verified();
         }
         self.known.apply_change(change);
@@ -61,7 +64,7 @@ impl Engine {
             && let Err(refusal) = self.start(Operation::keys(index, false, &self.config, &self.known), None, now)
         {
             let name = self.config.providers.get(index).map_or("", |provider| &*provider.name);
-            log::warn!("event=keys_failed provider={name} {refusal}");
+            log::warn!("event=jwks_fetch_failed provider={name} {refusal}");
         }
     }
 
@@ -115,8 +118,7 @@ impl Engine {
         match self.flights.join(&need, id, most_waiting_for_keys) {
             Join::Joined => {
                 if matches!(need, Need::Token(_)) {
-                    self.counters.cache_joined();
-                    progress.cache = Some(CacheOutcome::Joined);
+                    progress.cache = Some(self.counters.looked_up(CacheOutcome::Coalesced));
                 }
                 return Served::Waits(purpose);
             }
@@ -141,21 +143,18 @@ impl Engine {
             }
             Need::Token(need) => match self.claim_token(&need, false, now) {
                 Ok(shared_tokens::TokenLease::Found(exchange)) => {
-                    self.counters.cache_shared();
-                    progress.cache = Some(CacheOutcome::SharedData);
+                    progress.cache = Some(self.counters.looked_up(CacheOutcome::Shared));
                     self.known.exchanges.take_over(need.key, exchange);
                     return Served::Decide;
                 }
                 Ok(shared_tokens::TokenLease::Others) => {
-                    self.counters.cache_joined();
-                    progress.cache = Some(CacheOutcome::Joined);
+                    progress.cache = Some(self.counters.looked_up(CacheOutcome::Coalesced));
                     let operation = Operation::TokenElsewhere { provider: need.provider, key: need.key };
                     self.flights.put(Fetch { operation, waiters: vec![id], started: now });
                     Ok(())
                 }
                 Ok(shared_tokens::TokenLease::Ours) => {
-                    self.counters.cache_miss();
-                    progress.cache = Some(CacheOutcome::Miss);
+                    progress.cache = Some(self.counters.looked_up(CacheOutcome::Miss));
                     self.exchange(need, Some(id), now)
                 }
                 // The provider is to be left in peace, as another worker has found.
@@ -185,7 +184,7 @@ impl Engine {
             if let Err((reason, pause)) = self.known.circuits.enter(&need.endpoint(), &need.caller.caller.user, &watch)
             {
                 self.pool().give_back(&need.key, self.known.exchanges.peek(&need.key, now), now);
-                let because = "because=\"so the provider answered other exchanges\"";
+                let because = "the circuit breaker of the token endpoint is open";
                 return Err(Refusal::because(reason, because).retry_after(pause));
             }
         }
@@ -198,7 +197,7 @@ impl Engine {
         let started = match TokenExchange::new(need, &self.config, &self.known, now) {
             Some(exchange) => self.start(Operation::TokenExchange(exchange), waiter, now),
             // The need was found with the same facts a moment ago.
-            None => Err(Refusal::new(Reason::KeysUnavailable).retry_after(Duration::from_secs(1))),
+            None => Err(Refusal::new(Reason::JwksUnavailable).retry_after(Duration::from_secs(1))),
         };
         if started.is_err() {
             self.pool().give_back(&key, self.known.exchanges.peek(&key, now), now);
@@ -215,12 +214,12 @@ impl Engine {
         let key = need.key;
         match self.claim_token(&need, true, now) {
             Ok(shared_tokens::TokenLease::Found(exchange)) => {
-                self.counters.cache_shared();
+                self.counters.looked_up(CacheOutcome::Shared);
                 self.known.exchanges.take_over(key, exchange);
             }
             Ok(shared_tokens::TokenLease::Others) => self.known.exchanges.leave_renewal(&key, RENEWED_ELSEWHERE, now),
             Ok(shared_tokens::TokenLease::Ours) => {
-                self.counters.cache_renewed();
+                self.counters.looked_up(CacheOutcome::Renewed);
                 let about = need.about();
                 if let Err(refusal) = self.exchange(need, None, now) {
                     let mut record = exchange_record(&about, &self.config, refusal.reason.label(), 0, Duration::ZERO);
@@ -242,7 +241,7 @@ impl Engine {
         let Some(call) = operation.call(&self.config, &self.known, self.crypto.as_ref(), now) else {
             return Err(Refusal::because(
                 Reason::ExchangeMisconfigured,
-                "because=\"the request to the provider could not be made or signed\"",
+                "the request to the provider could not be made or signed",
             ));
         };
         self.launch(Fetch { operation, waiters: waiter.into_iter().collect(), started: now }, call);

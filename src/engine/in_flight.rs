@@ -12,7 +12,7 @@ use crate::cache::shared_tokens::SharedTokens;
 use crate::config::Config;
 use crate::crypto::Crypto;
 use crate::engine::RequestId;
-use crate::engine::audit::{AuditContext, CacheOutcome};
+use crate::engine::audit::AuditContext;
 use crate::engine::decide::{Need, TokenNeed};
 use crate::engine::state::WorkerState;
 use crate::engine::token_exchange::{self, TokenExchange};
@@ -22,7 +22,7 @@ use crate::provider::{Document, Endpoints, ErrorClass, ExchangeTarget, Provider,
 use crate::refusal::{Reason, Refusal, log_at};
 use crate::secret::Secret;
 use crate::shared::SharedStore;
-use crate::telemetry::{Counters, Record};
+use crate::telemetry::{CacheOutcome, Counters, Fact, Record};
 use crate::time::UnixTime;
 use crate::url::Url;
 
@@ -339,8 +339,8 @@ impl<'a> CalloutHandler<'a> {
                     token_exchange::Next::Issued { issued, outcome } => {
                         let mut record =
                             exchange_record(&need.about(), self.config, outcome, flight.waiters.len(), took);
-                        record.add("lifetime_s", &issued.end(now).since(now).as_secs().to_string());
-                        record.add("trace", &trace_of(provider, need.target(self.config), reply));
+                        record.add(Fact::LifetimeSeconds, &issued.end(now).since(now).as_secs().to_string());
+                        record.add(Fact::ProviderTraceId, &trace_of(provider, need.target(self.config), reply));
                         log::info!("{record}");
                         self.counters.exchanged(need.provider, outcome, took);
                         self.known.circuits.served(&need.endpoint(), &self.watch(provider, now));
@@ -400,7 +400,7 @@ impl<'a> CalloutHandler<'a> {
         } else {
             self.known.circuits.served(&endpoint, &watch);
         }
-        let mut refusal = Refusal::because(reason, fault.to_string());
+        let mut refusal = Refusal::detailed(reason, fault.detail());
         let mut record = exchange_record(&need.about(), self.config, reason.label(), waiters, took);
         record.add_detail(&refusal.detail);
         log_at(reason, &record);
@@ -442,22 +442,22 @@ impl<'a> CalloutHandler<'a> {
         log::debug!("fetched {} keys of provider={}", keys.len(), provider.name);
         let change = issuer.fetched((endpoints, keys, jwks), max_age, &self.board, self.crypto, now);
         self.known.apply_change(change);
-        self.counters.keys_refreshed(index, true);
+        self.counters.jwks_refreshed(index, true);
     }
 
     fn no_keys(&mut self, index: usize, provider: &Provider, problem: &str, url: Option<&Url>, now: UnixTime) {
         if let Some(issuer) = self.known.issuer_mut(index) {
             let mut record = Record::default();
-            record.add("event", if provider.jwks.is_some() { "metadata_failed" } else { "keys_failed" });
-            record.add("provider", &provider.name);
-            record.add("url", url.map_or("", Url::as_str));
-            record.add("cluster", &provider.cluster);
-            record.add("error", problem);
-            record.add("keys", if issuer.keys.is_some() { "kept" } else { "none" });
+            record.add(Fact::Event, if provider.jwks.is_some() { "discovery_failed" } else { "jwks_fetch_failed" });
+            record.add(Fact::Provider, &provider.name);
+            record.add(Fact::Url, url.map_or("", Url::as_str));
+            record.add(Fact::Cluster, &provider.cluster);
+            record.add(Fact::Error, problem);
+            record.add(Fact::CachedJwks, if issuer.keys.is_some() { "kept" } else { "none" });
             log::warn!("{record}");
             issuer.failed(&self.board, self.crypto, now);
         }
-        self.counters.keys_refreshed(index, false);
+        self.counters.jwks_refreshed(index, false);
     }
 }
 
@@ -470,8 +470,8 @@ pub(super) fn exchange_record(
     took: Duration,
 ) -> Record {
     let event = if about.cache == Some(CacheOutcome::Renewed) { "renewed" } else { "exchanged" };
-    let mut record = about.record(config, &[("event", event), ("outcome", outcome)], took);
-    record.add("waiters", &waiters.to_string());
+    let mut record = about.record(config, &[(Fact::Event, event), (Fact::Outcome, outcome)], took);
+    record.add(Fact::Waiters, &waiters.to_string());
     record
 }
 

@@ -30,7 +30,7 @@ use crate::cache::circuit_breaker::BreakerContext;
 use crate::cache::shared_tokens::SharedTokens;
 use crate::config::Config;
 use crate::crypto::Crypto;
-use crate::engine::audit::{AuditContext, CacheOutcome};
+use crate::engine::audit::AuditContext;
 use crate::engine::broadcast::Broadcast;
 use crate::engine::decide::{Facts, Outcome, Passage, Stop};
 use crate::engine::fetch::Served;
@@ -41,7 +41,7 @@ use crate::provider::Provider;
 use crate::refusal::{Reason, Refusal, log_at};
 use crate::resource::Resource;
 use crate::shared::{SharedData, SharedStore, WorkerId};
-use crate::telemetry::{Counters, FilterState};
+use crate::telemetry::{CacheOutcome, Counters, Fact, FilterState};
 use crate::time::UnixTime;
 
 pub use header_mutations::HeaderMutations;
@@ -261,7 +261,7 @@ impl Engine {
             let step = match state {
                 WaitState::TooLong => {
                     let about = AuditContext { cache: progress.cache, ..about };
-                    let because = "because=\"it has waited for longest_wait_seconds\"";
+                    let because = "the request waited for longest_wait_seconds";
                     let refusal = Refusal::because(Reason::ProviderUnavailable, because);
                     self.refuse(&refusal.retry_after(Duration::from_secs(1)), &about, progress, now)
                 }
@@ -383,7 +383,7 @@ impl Engine {
                             Some(facts) => FilterState::Caller(facts),
                             None => {
                                 let took = now.since(progress.since);
-                                FilterState::Record(about.record(&self.config, &[("event", "forwarded")], took))
+                                FilterState::Record(about.record(&self.config, &[(Fact::Event, "forwarded")], took))
                             }
                         };
                         // The first time is what an exchange is for other tokens, the next like one from the cache.
@@ -393,7 +393,7 @@ impl Engine {
                             log::info!("{record}");
                         }
                         if *passage == Passage::Lookup && progress.decisions == 0 {
-                            self.counters.cache_hit();
+                            self.counters.looked_up(CacheOutcome::Hit);
                         }
                         if let Some(need) = renewal.take() {
                             self.renew(need, now);
@@ -417,7 +417,7 @@ impl Engine {
                 }
             }
         }
-        let because = "because=\"the request still lacks what was fetched for it\"";
+        let because = "the request still lacks what was fetched for it";
         let refusal = Refusal::because(Reason::ProviderUnavailable, because).retry_after(Duration::from_secs(1));
         self.refuse(&refusal, &last, progress, now)
     }
@@ -427,7 +427,7 @@ impl Engine {
             Outcome::Forward { edits, passage, .. } => {
                 match passage {
                     Passage::Lookup | Passage::Unexchanged => self.counters.forwarded(),
-                    Passage::Open => self.counters.open_path(),
+                    Passage::Open => self.counters.unauthenticated_path(),
                 }
                 Decision::Forward(edits)
             }
@@ -439,13 +439,13 @@ impl Engine {
     }
 
     fn refuse(&mut self, refusal: &Refusal, about: &AuditContext, progress: Progress, now: UnixTime) -> Decision {
-        let ending = [("event", "refused"), ("reason", refusal.reason.label())];
+        let ending = [(Fact::Event, "refused"), (Fact::Reason, refusal.reason.label())];
         let mut record = about.record(&self.config, &ending, now.since(progress.since));
         record.add_detail(&refusal.detail);
         log_at(refusal.reason, &record);
         self.counters.refused(refusal.reason.label());
-        let mut answer = refusal.answer(about.resource.and_then(|index| self.config.resources.get(index)));
-        answer.audit = record;
+        let mut answer = refusal.reply(about.resource.and_then(|index| self.config.resources.get(index)));
+        answer.record = record;
         Decision::Respond(answer)
     }
 }

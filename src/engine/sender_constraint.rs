@@ -40,16 +40,19 @@ pub(super) fn check<'a>(
     key: &SharedKey,
     now: UnixTime,
 ) -> Result<Option<Possession<'a>>, Verdict> {
-    let no = |reason: Reason, why: &str| Err(Verdict::from(Refusal::because(reason, format!("because={why:?}"))));
+    let no = |reason: Reason, cause: &'static str| Err(Verdict::from(Refusal::because(reason, cause)));
     let confirmation = caller.confirmation.as_ref();
     let key_thumbprint = confirmation.and_then(|confirmation| confirmation.key_thumbprint.as_deref());
     let certificate = confirmation.and_then(|confirmation| confirmation.certificate_thumbprint.as_deref());
     if confirmation.is_some() && key_thumbprint.is_none() && certificate.is_none() {
-        return no(Reason::BoundToken, "cnf names neither jkt nor x5t#S256: nobody here can prove to be its holder");
+        return no(
+            Reason::SenderConstrainedToken,
+            "cnf names neither jkt nor x5t#S256: nobody here can prove to be its holder",
+        );
     }
     match certificate {
         Some(_) if resource.certificates == Requirement::Off => {
-            return no(Reason::BoundToken, "x5t#S256: certificate_bound_tokens of the resource is off");
+            return no(Reason::SenderConstrainedToken, "x5t#S256: certificate_bound_tokens of the resource is off");
         }
         Some(bound) => match request.peer_certificate.map(|digest| BASE64_URL_SAFE_NO_PAD.encode(digest)) {
             None => {
@@ -62,16 +65,20 @@ pub(super) fn check<'a>(
             Some(_) => {}
         },
         None if resource.certificates == Requirement::Required => {
-            return no(Reason::UnboundToken, "no x5t#S256: the provider must bind tokens to the client's certificate");
+            return no(
+                Reason::TokenNotSenderConstrained,
+                "no x5t#S256: the provider must bind tokens to the client's certificate",
+            );
         }
         None => {}
     }
     match (key_thumbprint, credential.scheme) {
         (None, Scheme::Bearer) if resource.dpop.mode != Requirement::Required => Ok(None),
-        (None, _) => {
-            no(Reason::UnboundToken, "no jkt: the client must send a DPoP proof to the token endpoint as well")
-        }
-        (Some(_), Scheme::Bearer) => no(Reason::BoundToken, "jkt: sent as Bearer, without a proof"),
+        (None, _) => no(
+            Reason::TokenNotSenderConstrained,
+            "no jkt: the client must send a DPoP proof to the token endpoint as well",
+        ),
+        (Some(_), Scheme::Bearer) => no(Reason::SenderConstrainedToken, "jkt: sent as Bearer, without a proof"),
         (Some(key_thumbprint), Scheme::Dpop) => {
             let proof = match credential.proof {
                 DpopField::One(proof) => proof,
@@ -109,8 +116,8 @@ impl Possession<'_> {
     pub(super) fn claim(&self, shared: &dyn SharedData, key: &SharedKey, now: UnixTime) -> Result<(), Verdict> {
         match replay::use_proof(shared, key, self.key_thumbprint, &self.id, self.until, now) {
             ProofUse::First => Ok(()),
-            ProofUse::Again => Err(Refusal::because(Reason::InvalidProof, "because=\"jti was used before\"").into()),
-            ProofUse::Unknown => Err(Refusal::because(Reason::Overloaded, "because=\"too many proofs to remember\"")
+            ProofUse::Again => Err(Refusal::because(Reason::InvalidProof, "jti was used before").into()),
+            ProofUse::Unknown => Err(Refusal::because(Reason::Overloaded, "too many proofs to remember")
                 .retry_after(Duration::from_secs(1))
                 .into()),
         }

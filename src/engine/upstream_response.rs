@@ -9,6 +9,7 @@ use crate::engine::{Decision, Engine, Progress, broadcast};
 use crate::http::Response;
 use crate::refusal::{Reason, Refusal};
 use crate::resource::challenge;
+use crate::telemetry::{Detail, Fact};
 use crate::time::UnixTime;
 
 /// When it is worth trying again after that: the next request exchanges.
@@ -94,11 +95,12 @@ impl Engine {
         let claims = challenge::wanted_claims(answer).filter(|_| takes_claims);
         let is_for_nonce = has_nonce && challenge::wants_nonce(answer);
         let wants = match (is_for_nonce, &claims) {
-            (true, _) => " wants=nonce",
-            (false, Some(_)) => " wants=claims",
+            (true, _) => "nonce",
+            (false, Some(_)) => "claims",
             (false, None) => "",
         };
-        let detail = format!("provider={}{wants}", provider.map_or("-", |provider| &provider.name));
+        let name = provider.map_or_else(|| "-".to_owned(), |provider| provider.name.to_string());
+        let detail = Detail::new().with(Fact::Provider, name).with(Fact::Wants, wants);
         let in_use = self.known.exchanges.mark(&token.key);
         let fate = if is_for_nonce {
             RejectionOutcome::Kept
@@ -114,9 +116,9 @@ impl Engine {
         }
         let refusal = match fate {
             RejectionOutcome::Dropped | RejectionOutcome::Superseded | RejectionOutcome::Kept => {
-                Refusal::because(Reason::UpstreamRejectedToken, detail).retry_after(AGAIN)
+                Refusal::detailed(Reason::UpstreamRejectedToken, detail).retry_after(AGAIN)
             }
-            RejectionOutcome::StaysInUse => Refusal::because(Reason::UpstreamRejectsTokens, detail),
+            RejectionOutcome::StaysInUse => Refusal::detailed(Reason::UpstreamRejectsTokens, detail),
         };
         let about = AuditContext { resource: Some(sent.resource), ..AuditContext::default() };
         let progress = Progress { decisions: 0, since: sent.at, cache: None };

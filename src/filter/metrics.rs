@@ -1,3 +1,5 @@
+//! Metrics of Envoy: defines each statistic at its first number and hands numbers over.
+
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -5,9 +7,9 @@ use proxy_wasm::hostcalls;
 use proxy_wasm::types::MetricType;
 use rustc_hash::FxHashMap;
 
-use crate::telemetry::Sample;
+use crate::telemetry::{Metric, MetricKind, Sample};
 
-/// Envoy's metrics. Their names carry the labels; the `stats_tags` of the shipped configurations take them out.
+/// Statistics that are defined in Envoy, by name, and the names of providers, by index.
 #[derive(Default)]
 pub(crate) struct Metrics {
     providers: Vec<Rc<str>>,
@@ -15,41 +17,36 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
+    /// No statistic yet.
     pub(crate) fn for_providers(providers: Vec<Rc<str>>) -> Self {
         Self { providers, ids: FxHashMap::default() }
     }
 
+    /// Adds `samples` to counters, and `durations` of exchanges to the histogram of their provider.
     pub(crate) fn record(&mut self, samples: Vec<(Sample, u64)>, durations: Vec<(usize, Duration)>) {
         for (sample, number) in samples {
-            let name = match sample {
-                Sample::Decisions(reason) => format!("onbehalf.decisions.reason.{reason}"),
-                Sample::TokenCache(result) => format!("onbehalf.token_cache.result.{result}"),
-                Sample::ExchangedTokenCache(provider, outcome) => {
-                    format!("onbehalf.exchanges.provider.{}.outcome.{outcome}", self.provider(provider))
-                }
-                Sample::KeyRefreshes(provider, outcome) => {
-                    format!("onbehalf.key_refreshes.provider.{}.outcome.{outcome}", self.provider(provider))
-                }
-            };
-            if let (Some(id), Ok(number)) = (self.id(MetricType::Counter, name), i64::try_from(number)) {
+            let stat = sample.stat(|index| self.provider(index));
+            if let (Some(id), Ok(number)) = (self.id(MetricKind::Counter, stat), i64::try_from(number)) {
                 hostcalls::increment_metric(id, number).ok();
             }
         }
         for (provider, duration) in durations {
-            let name = format!("onbehalf.exchange_duration_ms.provider.{}", self.provider(provider));
-            if let (Some(id), Ok(millis)) = (self.id(MetricType::Histogram, name), u64::try_from(duration.as_millis()))
-            {
-                hostcalls::record_metric(id, millis).ok();
-            }
+            let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+            self.set(Metric::ExchangeDuration, provider, millis);
         }
     }
 
-    pub(crate) fn record_key_ages(&mut self, ages: Vec<(usize, Duration)>) {
+    /// Sets the age of the JWKS of providers.
+    pub(crate) fn record_jwks_ages(&mut self, ages: Vec<(usize, Duration)>) {
         for (provider, age) in ages {
-            let name = format!("onbehalf.key_age_seconds.provider.{}", self.provider(provider));
-            if let Some(id) = self.id(MetricType::Gauge, name) {
-                hostcalls::record_metric(id, age.as_secs()).ok();
-            }
+            self.set(Metric::JwksAge, provider, age.as_secs());
+        }
+    }
+
+    fn set(&mut self, metric: Metric, provider: usize, value: u64) {
+        let stat = metric.stat(&[self.provider(provider)]);
+        if let Some(id) = self.id(metric.kind(), stat) {
+            hostcalls::record_metric(id, value).ok();
         }
     }
 
@@ -57,12 +54,18 @@ impl Metrics {
         self.providers.get(index).map_or("-", |name| name)
     }
 
-    fn id(&mut self, kind: MetricType, name: String) -> Option<u32> {
-        if let Some(id) = self.ids.get(&name) {
+    /// Id of a statistic, which is defined if it is new.
+    fn id(&mut self, kind: MetricKind, stat: String) -> Option<u32> {
+        if let Some(id) = self.ids.get(&stat) {
             return Some(*id);
         }
-        let id = hostcalls::define_metric(kind, &name).ok()?;
-        self.ids.insert(name, id);
+        let kind = match kind {
+            MetricKind::Counter => MetricType::Counter,
+            MetricKind::Gauge => MetricType::Gauge,
+            MetricKind::Histogram => MetricType::Histogram,
+        };
+        let id = hostcalls::define_metric(kind, &stat).ok()?;
+        self.ids.insert(stat, id);
         Some(id)
     }
 }

@@ -212,7 +212,7 @@ impl RootFilter {
         if now.since(self.aged) >= AGES || now < self.aged {
             self.aged = now;
             let ages = self.with_engine(|engine| engine.key_ages(now));
-            self.metrics.record_key_ages(ages.unwrap_or_default());
+            self.metrics.record_jwks_ages(ages.unwrap_or_default());
         }
     }
 

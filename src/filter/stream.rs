@@ -169,12 +169,12 @@ pub(crate) fn perform(step: Decision, paused: bool) -> Action {
     match step {
         Decision::Pause => Action::Pause,
         Decision::Respond(answer) => {
-            filter_state::tell_record(&answer.audit);
+            filter_state::write_record(&answer.record);
             send(&answer);
             Action::Pause
         }
         Decision::Forward(edits) => {
-            if !edit(&edits) || !filter_state::tell(&edits.filter_state) {
+            if !edit(&edits) || !filter_state::write(&edits.filter_state) {
                 send(&not_edited());
                 return Action::Pause;
             }
@@ -213,11 +213,11 @@ fn send(answer: &LocalReply) {
 
 /// There is no engine: the host let requests in without a configuration, which it does not do.
 fn unavailable() -> Decision {
-    Decision::Respond(LocalReply { status: 503, headers: Vec::new(), body: String::new(), audit: Record::default() })
+    Decision::Respond(LocalReply { status: 503, headers: Vec::new(), body: String::new(), record: Record::default() })
 }
 
 /// The host refused an edit. A request half edited could carry the caller's own token, and one without filter state could get
 /// past a rule that looks for its caller.
 fn not_edited() -> LocalReply {
-    LocalReply { status: 500, headers: Vec::new(), body: String::new(), audit: Record::default() }
+    LocalReply { status: 500, headers: Vec::new(), body: String::new(), record: Record::default() }
 }

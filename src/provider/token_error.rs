@@ -12,7 +12,7 @@ use crate::json::{self, Object, Value};
 use crate::provider::issued_token::Problem;
 use crate::provider::remedies::{self, ErrorDetails};
 use crate::provider::{Client, ExchangeTarget, KnownError, Profile, Provider, Responsible};
-use crate::telemetry::record::quoted;
+use crate::telemetry::{Detail, Fact};
 use crate::time::UnixTime;
 use crate::url::Url;
 
@@ -80,8 +80,10 @@ pub struct TokenEndpointError {
     status: Option<u16>,
     error: Box<str>,
     codes: Box<str>,
-    /// The provider's trace id, and the audience of a token that came, if that is what is wrong: as they stand in a line.
-    facts: Box<str>,
+    /// The provider's id of the request in its own logs.
+    trace: Box<str>,
+    /// The audience of the issued token, if that is wrong.
+    audience: Box<str>,
     known: Option<&'static KnownError>,
     /// Whether it is at the authorization server of the resource, and not at the provider.
     is_at_second: bool,
@@ -118,6 +120,25 @@ impl TokenEndpointError {
         matches!(self.status, Some(400 | 401)) && &*self.error == "use_dpop_nonce"
     }
 
+    /// Facts for the log line: error code, status, the provider's own codes, its trace id, a wrong audience, who must act and
+    /// what to do.
+    pub fn detail(&self) -> Detail {
+        let mut detail = Detail::new();
+        if self.is_at_second {
+            detail.add(Fact::Leg, "2");
+        }
+        detail.add(Fact::Error, self.error.to_string());
+        detail.add(Fact::Status, self.status.map_or_else(String::new, |status| status.to_string()));
+        detail.add(Fact::ErrorCodes, self.codes.to_string());
+        detail.add(Fact::ProviderTraceId, self.trace.to_string());
+        detail.add(Fact::Audience, self.audience.to_string());
+        if let Some(entry) = self.known {
+            detail.add(Fact::Responsible, entry.act.text());
+            detail.add(Fact::Remedy, entry.remedy);
+        }
+        detail
+    }
+
     /// Nobody answered, or too much.
     pub fn no_answer(failure: CalloutFailure) -> Self {
         let (blame, status) = match failure {
@@ -131,8 +152,8 @@ impl TokenEndpointError {
 
     /// The answer was 200, and is of no use.
     pub(crate) fn unusable_answer(problem: Problem, asked: Asked<'_>, answer: &Response) -> Self {
-        let facts = facts(&trace(asked, answer, None), &problem.audience);
-        Self { facts, ..Self::without_error(ErrorClass::Nonsense, answer.status, problem.text) }
+        let (trace, audience) = (trace(asked, answer, None), problem.audience.into());
+        Self { trace, audience, ..Self::without_error(ErrorClass::Nonsense, answer.status, problem.text) }
     }
 
     fn without_error(blame: ErrorClass, status: u16, problem: &'static str) -> Self {
@@ -144,31 +165,18 @@ impl TokenEndpointError {
             status: Some(status),
             error: problem.into(),
             codes: Box::default(),
-            facts: Box::default(),
+            trace: Box::default(),
+            audience: Box::default(),
             known: remedies::without_error(status, problem),
             is_at_second: false,
         }
     }
 }
 
-/// For a log line: status, error code, the provider's own codes, its trace id, a wrong audience, who must act and what to do.
+/// Part of a log line: the detail.
 impl fmt::Display for TokenEndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_at_second {
-            f.write_str("leg=2 ")?;
-        }
-        write!(f, "error={:?}", self.error)?;
-        if let Some(status) = self.status {
-            write!(f, " status={status}")?;
-        }
-        if !self.codes.is_empty() {
-            write!(f, " codes={}", self.codes)?;
-        }
-        f.write_str(&self.facts)?;
-        match self.known {
-            Some(entry) => write!(f, " act={} remedy={:?}", entry.act.text(), entry.remedy),
-            None => Ok(()),
-        }
+        self.detail().fmt(f)
     }
 }
 
@@ -197,7 +205,8 @@ pub(crate) fn read(asked: Asked<'_>, answer: &Response, now: UnixTime) -> TokenE
         status: Some(answer.status),
         error: if error.is_empty() { "not an OAuth error response".into() } else { asked.printable(error).into() },
         codes: codes.join(",").into(),
-        facts: facts(&trace(asked, answer, body.as_ref()), ""),
+        trace: trace(asked, answer, body.as_ref()),
+        audience: Box::default(),
         known: remedies::find(profile, &symptoms),
         is_at_second: false,
     }
@@ -254,13 +263,6 @@ fn trace(asked: Asked<'_>, answer: &Response, body: Option<&Object<'_>>) -> Box<
     let mut fields = asked.provider.profile.trace_fields().iter();
     let found = fields.find_map(|name| in_body(name).or_else(|| answer.header(name)));
     found.map(|text| asked.printable(text)).unwrap_or_default().into()
-}
-
-/// Facts of an answer beside its codes, as they stand in a line.
-fn facts(trace: &str, audience: &str) -> Box<str> {
-    let trace = if trace.is_empty() { String::new() } else { [" trace=", trace].concat() };
-    let audience = if audience.is_empty() { String::new() } else { [" aud=", &quoted(audience)].concat() };
-    [trace, audience].concat().into()
 }
 
 /// Whom a request was to, and the client that it was made for.

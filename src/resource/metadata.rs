@@ -24,7 +24,7 @@ pub fn preflight(methods: &str) -> LocalReply {
         ("access-control-allow-headers", "*".to_owned()),
         ("access-control-max-age", "86400".to_owned()),
     ];
-    LocalReply { status: 204, headers, body: String::new(), audit: Record::default() }
+    LocalReply { status: 204, headers, body: String::new(), record: Record::default() }
 }
 
 /// The URL of a resource's document (section 3.1).
@@ -48,7 +48,7 @@ pub fn answer(method: &[u8], resource: &Resource, providers: &[Provider]) -> Opt
                 ("content-type", "application/json".to_owned()),
                 ("cache-control", "public, max-age=3600".to_owned()),
             ];
-            Some(LocalReply { status: 200, headers, body: document(resource, providers), audit: Record::default() })
+            Some(LocalReply { status: 200, headers, body: document(resource, providers), record: Record::default() })
         }
         _ => None,
     }

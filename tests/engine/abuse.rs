@@ -44,7 +44,7 @@ fn a_fragment_does_not_make_a_path_an_open_one() {
 #[test]
 fn no_token_goes_on_in_the_query_of_an_open_path() {
     let step = Bench::ready().ask(request("GET", &format!("/healthz?access_token={}", alice_token()), &[]));
-    assert_eq!(refused(step).1, "several_credentials");
+    assert_eq!(refused(step).1, "multiple_credentials");
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn keys_that_cannot_be_fetched_again_are_trusted_as_long_as_they_may_be() {
     authorization(bench.exchange(bearer("/github", &token), &issued("up")));
     bench.advance(900 + 1);
     refresh(&mut bench);
-    assert_eq!(refused(bench.ask(bearer("/github", &token))), (503, "keys_unavailable".to_owned()));
+    assert_eq!(refused(bench.ask(bearer("/github", &token))), (503, "jwks_unavailable".to_owned()));
 }
 
 #[test]

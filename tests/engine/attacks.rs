@@ -656,7 +656,7 @@ fn what_is_no_set_of_keys_is_not_taken_for_one() {
             let document = (!of_keys).then(|| provider_document(&call));
             steps.extend(bench.reply(flight, document.as_ref().unwrap_or(&reply)));
         }
-        assert_eq!(refused(steps.remove(0).1), (503, "keys_unavailable".to_owned()), "{what}");
+        assert_eq!(refused(steps.remove(0).1), (503, "jwks_unavailable".to_owned()), "{what}");
     }
 }
 
@@ -1178,7 +1178,7 @@ fn claims_of_odd_types_grant_nothing() {
         assert_eq!(verdict(&mut Bench::ready(), &with_claims(more.clone())), "exchanged", "{more}");
     }
     for cnf in [json!({}), json!({"jkt": "k"}), json!({"x5t#S256": "c"}), json!({"kid": "k"}), json!({"jwk": {}})] {
-        assert_eq!(reason(&mut Bench::ready(), &with_claims(json!({"cnf": cnf}))), "bound_token", "{cnf}");
+        assert_eq!(reason(&mut Bench::ready(), &with_claims(json!({"cnf": cnf}))), "sender_constrained_token", "{cnf}");
     }
     for cnf in [json!("jkt"), json!([]), json!({"jkt": 1}), json!(1), json!(true)] {
         assert_eq!(reason(&mut Bench::ready(), &with_claims(json!({"cnf": cnf}))), "invalid_claims", "{cnf}");
@@ -1202,8 +1202,8 @@ fn credentials_with_an_odd_separator_are_none() {
         (format!("Bearer {token}\t"), (400, "malformed_credentials")),
         (format!("Bearer {token}\r\n x"), (400, "malformed_credentials")),
         (format!("Bearer {token} x"), (400, "malformed_credentials")),
-        (format!("Bearer {token},"), (400, "several_credentials")),
-        (format!("Bearer {token}, Basic YTpi"), (400, "several_credentials")),
+        (format!("Bearer {token},"), (400, "multiple_credentials")),
+        (format!("Bearer {token}, Basic YTpi"), (400, "multiple_credentials")),
         (format!("Basic YTpi, Bearer {token}"), (401, "no_credentials")),
         (format!("Bearer\"{token}\""), (400, "malformed_credentials")),
         (token.clone(), (401, "no_credentials")),

@@ -54,7 +54,7 @@ fn is_taken(bench: &mut Bench, path: &str, token: &str) -> bool {
 }
 
 fn detail(step: Decision) -> String {
-    answered(step).audit.facts().map(|(name, value)| format!("{name}={value} ")).collect()
+    answered(step).record.to_string()
 }
 
 #[test]

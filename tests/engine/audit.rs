@@ -101,10 +101,12 @@ fn of_alice(more: &[(&str, &str)]) -> HashMap<String, String> {
 fn audited(step: Decision) -> HashMap<String, String> {
     let state = match step {
         Decision::Forward(edits) => edits.filter_state,
-        Decision::Respond(answer) => FilterState::Record(answer.audit),
+        Decision::Respond(answer) => FilterState::Record(answer.record),
         Decision::Pause => panic!("waits"),
     };
-    state.facts().into_iter().map(|(name, value)| (name.to_owned(), value.into_owned())).collect()
+    let mut facts = HashMap::new();
+    state.write(|key, value| facts.insert(key.replace("onbehalf.", ""), value.to_owned()).is_none());
+    facts
 }
 
 #[test]
@@ -125,13 +127,13 @@ fn an_exchange_says_who_what_how_long_and_by_which_name_the_provider_knows_it() 
         ("latency_ms", "120"),
         ("waiters", "2"),
         ("lifetime_s", "3600"),
-        ("trace", "trace-1"),
+        ("provider_trace_id", "trace-1"),
     ];
     assert_eq!(record(), (Level::Info, of_alice(&expected)));
     let told: HashMap<_, _> = steps.into_iter().map(|(id, step)| (id, audited(step))).collect();
     let forwarded = |cache| of_alice(&[("event", "forwarded"), ("cache", cache), ("latency_ms", "120")]);
     assert_eq!(told[&id], forwarded("miss"));
-    assert_eq!(told[&joined], forwarded("joined"));
+    assert_eq!(told[&joined], forwarded("coalesced"));
 }
 
 #[test]
@@ -254,25 +256,25 @@ fn a_failed_exchange_has_its_line_and_so_has_each_who_waited_or_came_later() {
         has("provider", "entra-us");
         has("error", "invalid_client");
         has("status", "401");
-        has("codes", "7000215");
-        has("trace", "t-2");
+        has("error_codes", "7000215");
+        has("provider_trace_id", "t-2");
         has("latency_ms", "70");
         assert!(!format!("{facts:?}").contains("words"));
     }
     assert_eq!((&*exchange.1["event"], &*exchange.1["outcome"]), ("exchanged", "exchange_misconfigured"));
     assert_eq!((&*exchange.1["cache"], &*exchange.1["waiters"]), ("miss", "2"));
-    for (refusal, cache) in [(&first.1, "miss"), (&second.1, "joined")] {
+    for (refusal, cache) in [(&first.1, "miss"), (&second.1, "coalesced")] {
         assert_eq!((&*refusal["event"], &*refusal["reason"]), ("refused", "exchange_misconfigured"));
         assert_eq!(refusal["cache"], cache);
     }
     for (_, step) in steps {
         let told = audited(step);
         assert_eq!((&*told["reason"], &*told["subject"]), ("exchange_misconfigured", ALICE));
-        assert!(told["detail"].contains("trace=t-2"), "{told:?}");
+        assert!(told["detail"].contains("provider_trace_id=t-2"), "{told:?}");
     }
     refused(bench.ask(bearer("/github", &alice_token())));
     let (_, later) = record();
-    assert_eq!((&*later["cache"], &*later["latency_ms"], &*later["trace"]), ("remembered", "0", "t-2"));
+    assert_eq!((&*later["cache"], &*later["latency_ms"], &*later["provider_trace_id"]), ("negative_hit", "0", "t-2"));
 }
 
 #[test]
@@ -331,17 +333,17 @@ fn of_a_token_that_is_not_verified_no_line_says_whose_it_is() {
     let (level, facts) = records.pop().unwrap();
     let document = format!("{ENTRA}/.well-known/openid-configuration");
     let failed = self::facts(&[
-        ("event", "keys_failed"),
+        ("event", "jwks_fetch_failed"),
         ("provider", "entra-us"),
         ("url", &document),
         ("cluster", "entra"),
         ("error", "no connection, or it broke"),
-        ("keys", "none"),
+        ("cached_jwks", "none"),
     ]);
     assert_eq!(records, [(Level::Warn, failed)]);
     assert_eq!(
         (level, &*facts["reason"], &*facts["provider_unverified"]),
-        (Level::Warn, "keys_unavailable", "entra-us")
+        (Level::Warn, "jwks_unavailable", "entra-us")
     );
     assert!(!facts.contains_key("subject"), "{facts:?}");
 }

@@ -226,7 +226,7 @@ fn while_a_secret_is_replaced_the_old_one_serves_where_the_new_is_not_known() {
         let served: Vec<_> = steps.into_iter().map(|(id, step)| (id, authorization(step))).collect();
         assert_eq!(served, [(id, "Bearer up".to_owned()), (other, "Bearer up".to_owned())]);
         let counted = bench.engine.counters().take();
-        assert!(counted.contains(&(Sample::ExchangedTokenCache(0, "ok_with_previous_secret"), 1)), "{counted:?}");
+        assert!(counted.contains(&(Sample::Exchanges(0, "ok_with_previous_secret"), 1)), "{counted:?}");
         // The new one is always tried first.
         bench.wait(bearer("/github", &entra_user("next")));
         assert_eq!(secret_of(&bench.call().1), "new");
@@ -344,7 +344,7 @@ fn the_endpoint_for_mutual_tls_is_taken_where_there_is_one_on_the_same_host() {
         json!(7),
     ] {
         let found = exchanged_at(&mutual, &json!({"token_endpoint": bad}));
-        assert_eq!(found, Err((503, "keys_unavailable".to_owned())), "{bad}");
+        assert_eq!(found, Err((503, "jwks_unavailable".to_owned())), "{bad}");
     }
     let mut by_hand = mutual;
     by_hand["identity_providers"]["entra-us"]["token_endpoint"] = json!("https://mtls.entra.example/by-hand");

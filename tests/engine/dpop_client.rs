@@ -288,7 +288,7 @@ fn a_nonce_a_previous_secret_and_a_broken_connection_get_along() {
     assert_eq!(authorization(steps.remove(0).1), "DPoP up");
     bench.no_call();
     let counted = bench.engine.counters().take();
-    assert!(counted.contains(&(Sample::ExchangedTokenCache(1, "ok_with_previous_secret"), 1)), "{counted:?}");
+    assert!(counted.contains(&(Sample::Exchanges(1, "ok_with_previous_secret"), 1)), "{counted:?}");
     ids.sort_by_key(Value::to_string);
     ids.dedup();
     assert_eq!(ids.len(), 6, "a proof was sent twice");

@@ -91,7 +91,7 @@ fn every_failure_that_is_listed_is_explained_as_it_is_listed() {
         for reply in answers(entry) {
             let fault = read(&config, profile.name(), &reply);
             let line = fault.to_string();
-            let expected = format!(" act={} remedy={:?}", entry.act.text(), entry.remedy);
+            let expected = format!(" responsible={} remedy={:?}", entry.act.text(), entry.remedy);
             assert!(line.ends_with(&expected), "{}: {entry:?}: {line}", profile.name());
             assert_eq!(Some(fault.blame), entry.blame(profile), "{entry:?}");
             explained += 1;
@@ -112,7 +112,7 @@ fn what_only_the_second_request_fails_with_is_explained_there_as_it_is_listed() 
         for reply in answers(entry) {
             let fault = read_at(Hop::Second("assertion"), &config, "okta_xaa", &reply);
             let line = fault.to_string();
-            assert!(line.ends_with(&format!(" act={} remedy={:?}", entry.act.text(), entry.remedy)), "{line}");
+            assert!(line.ends_with(&format!(" responsible={} remedy={:?}", entry.act.text(), entry.remedy)), "{line}");
             assert_eq!(fault.blame, at_second(entry.blame(profile).unwrap()), "{entry:?}");
             explained += 1;
         }
@@ -282,7 +282,7 @@ fn the_sharp_edges_are_all_listed() {
         ),
     ] {
         let line = read(config, profile, &answer_with(status, &[], &body)).to_string();
-        let remedy = line.split(&format!("act={} remedy=", act.text())).nth(1);
+        let remedy = line.split(&format!("responsible={} remedy=", act.text())).nth(1);
         assert!(remedy.is_some_and(|remedy| remedy.contains(words)), "{body}: {line}");
     }
     let later = |profile: &str, words: &str| {
@@ -332,7 +332,7 @@ const INTRODUCTION: &str = "\
 
 What a provider may answer to an exchange, what is the matter then, who must act, and what they do; and what users meet at
 sign-in. `make docs` makes this page of the catalogue in `src/provider/`; the log line of a failed exchange has its sentence as
-`remedy=` and who must act as `act=`.
+`remedy=` and who must act as `responsible=`.
 
 What a client gets depends on the status, `error`, `suberror` and `claims` alone. Numbers, and words of a description, choose
 the sentence and nothing else: they are not part of any contract, and change. *Again*: whether the same request may succeed

@@ -1,7 +1,7 @@
 //! One call for everyone who lacks the same thing, whoever leaves meanwhile.
 
 use onbehalf::engine::{Decision, RequestId};
-use onbehalf::telemetry::Sample;
+use onbehalf::telemetry::{CacheOutcome, Sample};
 
 use crate::support::*;
 
@@ -19,11 +19,11 @@ fn fifty_first_requests_are_one_exchange() {
     }
     let counted = bench.engine.counters().take();
     assert!(
-        counted.contains(&(Sample::TokenCache("miss"), 1)) && counted.contains(&(Sample::TokenCache("joined"), 49))
+        counted.contains(&(Sample::TokenCache(CacheOutcome::Miss), 1))
+            && counted.contains(&(Sample::TokenCache(CacheOutcome::Coalesced), 49))
     );
     assert!(
-        counted.contains(&(Sample::Decisions("forwarded"), 50))
-            && counted.contains(&(Sample::ExchangedTokenCache(0, "ok"), 1))
+        counted.contains(&(Sample::Decisions("forwarded"), 50)) && counted.contains(&(Sample::Exchanges(0, "ok"), 1))
     );
 }
 

@@ -33,7 +33,7 @@ fn line(step: Decision) -> String {
     let answer = answered(step);
     let body: Value = serde_json::from_str(&answer.body).unwrap();
     assert_eq!((answer.status, body["reason"].as_str()), (502, Some("provider_answer_invalid")));
-    answer.audit.to_string()
+    answer.record.to_string()
 }
 
 /// Another profile and another target for Bob.
@@ -57,7 +57,7 @@ fn a_token_for_this_proxy_itself_does_not_go_on() {
         json!([7, "com.acme.github", null, "api://default"]),
     ] {
         let line = line(of(&configuration(), &okta(json!({"aud": audience}))));
-        let expected = "error=\"the token is for this proxy itself, and so for all that it guards\" status=200 aud=\"api://default\" act=operator remedy=\"Have the server issue";
+        let expected = "error=\"the token is for this proxy itself, and so for all that it guards\" status=200 aud=\"api://default\" responsible=operator remedy=\"Have the server issue";
         assert!(line.contains(expected), "{line}");
         assert!(line.starts_with("event=refused reason=provider_answer_invalid resource="), "{line}");
     }
@@ -70,7 +70,7 @@ fn a_token_for_this_proxy_itself_does_not_go_on() {
         configuration["resources"][1]["audiences"] = json!(["api://admin"]);
         let audience = ["api://default", "api://admin"][resource];
         let line = line(of(&configuration, &okta(json!({"aud": audience}))));
-        assert!(line.contains(&format!("status=200 aud=\"{audience}\" act=operator")), "{line}");
+        assert!(line.contains(&format!("status=200 aud=\"{audience}\" responsible=operator")), "{line}");
     }
     // Its signature does not matter, nor anything else that it says.
     let claims = with(for_github(), json!({"aud": "api://default"}));
@@ -441,5 +441,5 @@ fn what_a_token_says_stands_in_the_log_escaped() {
     let mut configuration = configuration();
     configuration["identity_providers"]["okta-eu"]["audiences"] = json!(["api://default", "a\" event=\u{2028}b"]);
     let line = line(of(&configuration, &okta(json!({"aud": "a\" event=\u{2028}b"}))));
-    assert!(line.contains(r#"aud="a\" event=\u2028b" act=operator"#), "{line}");
+    assert!(line.contains(r#"aud="a\" event=\u2028b" responsible=operator"#), "{line}");
 }

@@ -58,7 +58,8 @@ fn every_fetch_is_counted_and_the_age_of_keys_is_known() {
     let mut bench = Bench::ready();
     let counted = bench.engine.counters().take();
     assert!(
-        counted.contains(&(Sample::KeyRefreshes(0, "ok"), 1)) && counted.contains(&(Sample::KeyRefreshes(1, "ok"), 1))
+        counted.contains(&(Sample::JwksRefreshes(0, "ok"), 1))
+            && counted.contains(&(Sample::JwksRefreshes(1, "ok"), 1))
     );
     bench.advance(1234);
     let seconds = std::time::Duration::from_secs(1234);
@@ -104,7 +105,7 @@ fn a_metadata_document_that_is_not_the_issuers_is_not_followed() {
             answer_with(200, &[], &document)
         });
         assert_eq!(called, 1, "nothing that it names is called: {change}");
-        assert_eq!(refused(steps.remove(0)), (503, "keys_unavailable".to_owned()), "{change}");
+        assert_eq!(refused(steps.remove(0)), (503, "jwks_unavailable".to_owned()), "{change}");
     }
 }
 
@@ -115,7 +116,7 @@ fn without_keys_nobody_gets_in_and_everybody_is_told_when_to_come_back() {
         bench.wait(bearer("/github", &alice_token()));
         let answer = answered(steps_of(&mut bench, &mut |_| clone(&reply)).remove(0));
         assert_eq!((answer.status, header(&answer, "retry-after")), (503, Some("1")));
-        assert_eq!(refused(bench.ask(bearer("/github", &alice_token()))).1, "keys_unavailable");
+        assert_eq!(refused(bench.ask(bearer("/github", &alice_token()))).1, "jwks_unavailable");
         bench.no_call();
         bench.advance(1);
         assert!(matches!(bench.ask(bearer("/github", &alice_token())), Decision::Pause));

@@ -117,8 +117,9 @@ fn whoever_takes_this_for_an_authorization_server_is_told_which_to_ask() {
                 let named: Vec<&str> =
                     issuers.as_array().unwrap().iter().map(|issuer| issuer.as_str().unwrap()).collect();
                 let named = named.join(" or ");
-                let description =
-                    format!("This is no authorization server; ask one of authorization_servers for a token ({named}).");
+                let description = format!(
+                    "This host is not an authorization server; get a token from one of authorization_servers ({named})."
+                );
                 assert_eq!(
                     body,
                     json!({"error": "not_found", "error_description": description,

@@ -218,10 +218,10 @@ fn a_bound_token_is_no_bearer_token_anywhere() {
     let holder = Holder::new();
     for mode in ["off", "optional", "required"] {
         let mut bench = bench(mode);
-        assert_eq!(refused(bench.ask(bearer("/github", &holder.token()))).1, "bound_token", "{mode}");
+        assert_eq!(refused(bench.ask(bearer("/github", &holder.token()))).1, "sender_constrained_token", "{mode}");
         for cnf in [json!({}), json!({"kid": "x"}), json!({"jwk": {}})] {
             let token = ENTRA_KEY.token(&with(alice(), json!({"cnf": cnf})));
-            assert_eq!(refused(bench.ask(bearer("/github", &token))).1, "bound_token", "{mode} {cnf}");
+            assert_eq!(refused(bench.ask(bearer("/github", &token))).1, "sender_constrained_token", "{mode} {cnf}");
         }
     }
 }
@@ -232,8 +232,8 @@ fn a_token_that_is_not_bound_is_what_the_resource_says() {
     let token = alice_token();
     let proof = || holder.proof(&alice_token(), json!({}));
     assert!(matches!(bench("optional").ask(bearer("/github", &token)), Decision::Pause));
-    assert_eq!(refused(bench("required").ask(bearer("/github", &token))).1, "unbound_token");
-    assert_eq!(reason(&mut bench("optional"), &token, &proof()), "unbound_token");
+    assert_eq!(refused(bench("required").ask(bearer("/github", &token))).1, "token_not_sender_constrained");
+    assert_eq!(reason(&mut bench("optional"), &token, &proof()), "token_not_sender_constrained");
     assert_eq!(refused(bench("off").ask(dpop(&token, &proof()))), (401, "no_credentials".to_owned()));
 }
 
@@ -334,12 +334,12 @@ fn a_certificate_bound_token_needs_the_certificate_of_its_connection() {
         assert_eq!(ask(mode, &bound, Some([8; 32])), "wrong_certificate");
         assert_eq!(ask(mode, &bound, None), "wrong_certificate");
     }
-    assert_eq!(ask("off", &bound, Some(digest)), "bound_token");
+    assert_eq!(ask("off", &bound, Some(digest)), "sender_constrained_token");
     assert_eq!(ask("optional", &alice_token(), None), "admitted");
-    assert_eq!(ask("required", &alice_token(), Some(digest)), "unbound_token");
+    assert_eq!(ask("required", &alice_token(), Some(digest)), "token_not_sender_constrained");
     // Bound to both: both are needed.
     let both = ENTRA_KEY.token(&with(alice(), json!({"cnf": {"x5t#S256": encode(digest), "jkt": "k"}})));
-    assert_eq!(ask("optional", &both, Some(digest)), "bound_token");
+    assert_eq!(ask("optional", &both, Some(digest)), "sender_constrained_token");
 }
 
 #[test]

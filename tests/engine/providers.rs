@@ -195,8 +195,8 @@ fn the_metadata_of_all_tenants_must_be_the_template() {
         let document =
             json!({"issuer": issuer, "jwks_uri": format!("{LOGIN}/k"), "token_endpoint": format!("{LOGIN}/t")});
         let step = bench.reply(flight, &answer_with(200, &[], &document)).remove(0).1;
-        assert_eq!(refused(step).1, "keys_unavailable", "{issuer}");
-        assert_eq!(reason(&mut bench, &v2(HOME)), "keys_unavailable", "{issuer}");
+        assert_eq!(refused(step).1, "jwks_unavailable", "{issuer}");
+        assert_eq!(reason(&mut bench, &v2(HOME)), "jwks_unavailable", "{issuer}");
     }
 }
 

@@ -78,15 +78,15 @@ fn one_token_once() {
     let good = format!("Bearer {}", alice_token());
     assert_eq!(
         reason(request("POST", "/github", &[("authorization", &good), ("authorization", &good)])),
-        "several_credentials"
+        "multiple_credentials"
     );
     assert_eq!(
         reason(request("POST", "/github", &[("authorization", &format!("{good},{good}"))])),
-        "several_credentials"
+        "multiple_credentials"
     );
     assert_eq!(
         reason(request("POST", "/github", &[("authorization", &format!("{good}, {good}"))])),
-        "several_credentials"
+        "multiple_credentials"
     );
     for query in [
         "access_token=x",
@@ -101,10 +101,10 @@ fn one_token_once() {
     ] {
         assert_eq!(
             reason(request("POST", &format!("/github?{query}"), &[("authorization", &good)])),
-            "several_credentials",
+            "multiple_credentials",
             "{query}"
         );
-        assert_eq!(reason(request("POST", &format!("/github?{query}"), &[])), "several_credentials", "{query}");
+        assert_eq!(reason(request("POST", &format!("/github?{query}"), &[])), "multiple_credentials", "{query}");
     }
 }
 

@@ -10,7 +10,7 @@ use onbehalf::engine::{Decision, Engine, FetchId, RequestId};
 use onbehalf::http::{Callout, CalloutFailure, CalloutResult, LocalReply};
 use onbehalf::shared::{CasVersion, SharedData};
 use onbehalf::telemetry::Record;
-use onbehalf::telemetry::Sample;
+use onbehalf::telemetry::{CacheOutcome, Sample};
 use serde_json::{Value, json};
 
 use crate::support::*;
@@ -75,7 +75,7 @@ fn whoever_comes_later_to_another_worker_finds_the_token_there() {
     let token = alice_token();
     authorization(first.exchange(github(&token), &issued("up")));
     assert_eq!(authorization(second.ask(github(&token))), "Bearer up");
-    assert!(second.engine.counters().take().contains(&(Sample::TokenCache("shared"), 1)));
+    assert!(second.engine.counters().take().contains(&(Sample::TokenCache(CacheOutcome::Shared), 1)));
     // And has it from then on.
     shared.overwrite(|_, value| value.clear());
     assert_eq!(authorization(second.ask(github(&token))), "Bearer up");
@@ -121,7 +121,7 @@ fn a_refusal_is_for_all_workers_and_for_as_long() {
     let reply = answer_with(400, &[], &json!({"error": "interaction_required", "claims": claims}));
     let token = ENTRA_KEY.token(&crate::support::with(alice(), json!({"xms_cc": "cp1"})));
     // Each tells of its own request.
-    let answered = |step| LocalReply { audit: Record::default(), ..answered(step) };
+    let answered = |step| LocalReply { record: Record::default(), ..answered(step) };
     let at_first = answered(first.exchange(github(&token), &reply));
     assert_eq!(answered(second.ask(github(&token))), at_first, "with its challenge");
     let uri = "https://acme.okta.example/consent";
@@ -209,9 +209,9 @@ fn a_next_token_that_ends_sooner_is_taken_over_too_and_not_looked_for_again() {
     authorization(second.exchange(github(&token), &good_for("short", 200)));
     assert_eq!(authorization(first.ask(github(&token))), "Bearer long");
     let counted = first.engine.counters().take();
-    assert!(counted.contains(&(Sample::TokenCache("shared"), 1)), "{counted:?}");
+    assert!(counted.contains(&(Sample::TokenCache(CacheOutcome::Shared), 1)), "{counted:?}");
     assert_eq!(authorization(first.ask(github(&token))), "Bearer short");
-    assert!(!first.engine.counters().take().contains(&(Sample::TokenCache("shared"), 1)));
+    assert!(!first.engine.counters().take().contains(&(Sample::TokenCache(CacheOutcome::Shared), 1)));
     first.no_call();
 }
 

@@ -339,7 +339,7 @@ fn whatever_happens_the_contract_holds() {
         "{forwarded} forwarded, {exchanges} exchanges"
     );
     for reason in [
-        "keys_unavailable",
+        "jwks_unavailable",
         "provider_unavailable",
         "provider_throttled",
         "provider_answer_invalid",

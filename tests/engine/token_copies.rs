@@ -132,7 +132,7 @@ fn a_token_that_is_percent_encoded_goes_on_in_no_field_or_cookie() {
         }
         let path = format!("/github?t={}", dots(&token));
         let step = bench.ask(bearer(&path, &token));
-        assert_eq!(refused(step), (400, "several_credentials".to_owned()));
+        assert_eq!(refused(step), (400, "multiple_credentials".to_owned()));
     }
 }
 
@@ -188,7 +188,7 @@ fn a_token_in_path_query_or_host_is_refused_before_anything_is_logged() {
                 continue;
             }
             let step = bench.ask(request("GET", &target, fields));
-            assert_eq!(refused(step), (400, "several_credentials".to_owned()), "{target}");
+            assert_eq!(refused(step), (400, "multiple_credentials".to_owned()), "{target}");
         }
     }
     let signature = token.rsplit('.').next().unwrap().to_lowercase();
@@ -201,7 +201,7 @@ fn a_token_in_path_query_or_host_is_refused_before_anything_is_logged() {
         ("authorization", lower.as_bytes()),
     ]));
     let answer = answered(step);
-    assert!(!format!("{:?}", answer.audit).contains(&signature), "{:?}", answer.audit);
+    assert!(!format!("{:?}", answer.record).contains(&signature), "{:?}", answer.record);
     assert_eq!(answer.status, 400);
 }
 
@@ -235,7 +235,7 @@ fn a_token_takes_nothing_away_that_proxies_say_of_the_client() {
         for (path, copy) in [("/github", &token), ("/github", &id_token), ("/healthz", &token)] {
             let value = format!("{copy}, 192.0.2.7");
             let step = bench.ask(request("GET", path, &[("authorization", &authorization), (name, &value)]));
-            assert_eq!(refused(step), (400, "several_credentials".to_owned()), "{name}");
+            assert_eq!(refused(step), (400, "multiple_credentials".to_owned()), "{name}");
         }
         let edits = edits(&mut bench, &token, &[(name, &"192.0.2.7, ".repeat(40))]);
         assert!(edits.remove.is_empty());
@@ -284,12 +284,12 @@ fn the_callers_token_in_path_query_or_host_is_a_second_credential() {
     let authorization = format!("Bearer {token}");
     for path in [format!("/github?t={token}"), format!("/github/{token}/x"), format!("/healthz?t={token}")] {
         let step = bench.ask(request("GET", &path, &[("authorization", &authorization)]));
-        assert_eq!(refused(step), (400, "several_credentials".to_owned()), "{path}");
+        assert_eq!(refused(step), (400, "multiple_credentials".to_owned()), "{path}");
     }
     let fields =
         [(":method", "GET"), (":authority", &*token), (":path", "/healthz"), ("authorization", &*authorization)];
     let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
-    assert_eq!(refused(bench.ask(Request::new(&fields))), (400, "several_credentials".to_owned()), "as the host");
+    assert_eq!(refused(bench.ask(Request::new(&fields))), (400, "multiple_credentials".to_owned()), "as the host");
 }
 
 #[test]

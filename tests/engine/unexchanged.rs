@@ -108,8 +108,8 @@ fn what_is_not_valid_goes_no_further_than_with_an_exchange() {
         (json!({"scp": ["mcp.write"]}), "insufficient_scope"),
         (json!({"client_id": "bob@acme.example"}), "not_a_user_token"),
         (json!({"nonce": "n"}), "id_token_as_access_token"),
-        (json!({"cnf": {"jkt": "k"}}), "bound_token"),
-        (json!({"cnf": {"x5t#S256": "c"}}), "bound_token"),
+        (json!({"cnf": {"jkt": "k"}}), "sender_constrained_token"),
+        (json!({"cnf": {"x5t#S256": "c"}}), "sender_constrained_token"),
     ] {
         let token = OKTA_KEY.token(&with(bob(), claims.clone()));
         assert_eq!(refused(bench.ask(bearer(PATH, &token))).1, reason, "{claims}");

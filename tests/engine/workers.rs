@@ -436,7 +436,7 @@ fn a_failed_fetch_is_repeated_by_one_worker_and_not_by_each() {
     workers[2].wait(bearer("/github", &alice_token()));
     let (flight, _) = workers[2].call();
     let mut steps = workers[2].reply(flight, &TIMED_OUT);
-    assert_eq!(refused(steps.remove(0).1), (503, "keys_unavailable".to_owned()));
+    assert_eq!(refused(steps.remove(0).1), (503, "jwks_unavailable".to_owned()));
     for bench in &mut workers {
         let answer = answered(bench.ask(bearer("/github", &alice_token())));
         assert_eq!((answer.status, header(&answer, "retry-after")), (503, Some("1")));

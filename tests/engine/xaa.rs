@@ -338,10 +338,10 @@ fn a_line_about_the_second_call_says_so_and_has_no_remedy_for_a_callers_token() 
     assert_eq!(second.blame, ErrorClass::Operator);
     let text = second.to_string();
     assert!(text.starts_with("leg=2 error=\"invalid_grant\" status=400"), "{text}");
-    assert!(!text.contains("act=user"), "{text}");
+    assert!(!text.contains("responsible=user"), "{text}");
     let wants_the_user = line(Hop::Second("jag"), "interaction_required");
     assert!(wants_the_user.blame == ErrorClass::Operator && wants_the_user.claims.is_none(), "{wants_the_user}");
-    assert!(!wants_the_user.to_string().contains("act=user"), "{wants_the_user}");
+    assert!(!wants_the_user.to_string().contains("responsible=user"), "{wants_the_user}");
     // No text that repeats the secret of the client there.
     assert!(!text.contains("their-secret"), "{text}");
 }

@@ -135,15 +135,15 @@ describe('18: the Authorization field, over HTTP/1.1', () => {
       [good, 'Basic YTpi'],
     ]) {
       const [one, two] = [first, second].map((value) => `authorization: ${value}`);
-      await refused(400, 'several_credentials', [one, two]);
-      await refused(400, 'several_credentials', [one, 'x-between: 1', two.replace('authorization', 'AuthoriZation')]);
+      await refused(400, 'multiple_credentials', [one, two]);
+      await refused(400, 'multiple_credentials', [one, 'x-between: 1', two.replace('authorization', 'AuthoriZation')]);
     }
     // Envoy hands the two over as one, which is then of the first one's scheme; an empty line adds nothing.
     await refused(401, 'no_credentials', ['authorization: Basic YTpi', `authorization: ${good}`]);
     await served(['authorization:', `authorization: ${good}`]);
     await served([`authorization: ${good}`, 'authorization:']);
     for (const value of [`${good}, ${good}`, `${good},${good}`, `${good},`, `Bearer junk, ${good}`]) {
-      await refused(400, 'several_credentials', [`authorization: ${value}`]);
+      await refused(400, 'multiple_credentials', [`authorization: ${value}`]);
     }
   });
 
@@ -155,7 +155,7 @@ describe('18: the Authorization field, over HTTP/1.1', () => {
     await refused(401, 'no_credentials', [`x-other: 1\r\n authorization: Bearer ${token}`]);
     const folded = `authorization: Bearer ${token.slice(0, half)}\r\n\t${token.slice(half)}`;
     await refused(400, 'malformed_credentials', [folded]);
-    await refused(400, 'several_credentials', [`authorization: Bearer ${token},\r\n Bearer ${token}`]);
+    await refused(400, 'multiple_credentials', [`authorization: Bearer ${token},\r\n Bearer ${token}`]);
   });
 
   it('a line that is no line gets no further than Envoy', async () => {
@@ -181,9 +181,9 @@ describe('18: the Authorization field, over HTTP/1.1', () => {
   it('a token in the query is refused, however its name is written, and beside a good one too', async () => {
     for (const query of [`access_token=${token}`, 'access_token=', 'access_token', 'x=y&%61ccess%5Ftoken=z']) {
       for (const lines of [[], [`authorization: Bearer ${token}`]]) {
-        await refused(400, 'several_credentials', lines, { path: `/mcp?${query}` });
+        await refused(400, 'multiple_credentials', lines, { path: `/mcp?${query}` });
       }
-      await refused(400, 'several_credentials', [], { path: `/healthz?${query}` });
+      await refused(400, 'multiple_credentials', [], { path: `/healthz?${query}` });
     }
   });
 
@@ -223,7 +223,7 @@ describe('18 and 20: header fields over HTTP/2', () => {
       [`Bearer ${token}`, `Bearer ${token}`],
     ]) {
       const { answer, arrived } = await over2(fields(...pair.map((value) => ['authorization', value])));
-      assert.equal(reasonOf(answer.body), 'several_credentials', answer.body);
+      assert.equal(reasonOf(answer.body), 'multiple_credentials', answer.body);
       assert.equal(arrived.length, 0);
     }
   });
@@ -296,11 +296,11 @@ describe('19: proofs of possession', () => {
     await assertNoProof(undefined, 'DPoP without a proof');
     const proof = await proofOf();
     const asBearer = await gateway.call(bound);
-    assert.equal(asBearer.json.reason, 'bound_token');
+    assert.equal(asBearer.json.reason, 'sender_constrained_token');
     const asBearerWithProof = await gateway.call(bound, { dpop: proof });
-    assert.equal(asBearerWithProof.json.reason, 'bound_token');
+    assert.equal(asBearerWithProof.json.reason, 'sender_constrained_token');
     const unbound = await gateway.call(undefined, { authorization: `DPoP ${token}`, dpop: proof });
-    assert.equal(unbound.json.reason, 'unbound_token');
+    assert.equal(unbound.json.reason, 'token_not_sender_constrained');
     // It was not used up by any of them.
     assert.equal((await withProof(proof)).status, 200);
     await assertNoProof(proof, 'the second time');

@@ -226,7 +226,7 @@ describe('token endpoints that do not work', () => {
       () => gateway.envoy.log.split('\n').find((text) => /event=exchanged .*is for this proxy itself/.test(text)),
       'the line is written',
     );
-    assert.match(line, /outcome=provider_answer_invalid .* aud="api:\/\/default" act=operator remedy="/);
+    assert.match(line, /outcome=provider_answer_invalid .* aud="api:\/\/default" responsible=operator remedy="/);
   });
 
   it('a token that has expired, or is an ID token, does not go on', async () => {
@@ -280,8 +280,8 @@ describe('an endpoint that gave no service', () => {
 describe('keys', () => {
   it('are fetched before the first request, once for all workers', () =>
     withGateway(async (gateway) => {
-      await gateway.expectCount('key_refreshes.provider.entra.outcome.ok', 1);
-      await gateway.expectCount('key_refreshes.provider.okta.outcome.ok', 1);
+      await gateway.expectCount('jwks_refreshes.provider.entra.outcome.ok', 1);
+      await gateway.expectCount('jwks_refreshes.provider.okta.outcome.ok', 1);
       const { keys } = parts.entra.signIn.counts;
       const { accessToken } = await newcomer('entra');
       assert.equal((await gateway.call(accessToken)).status, 200);
@@ -293,7 +293,7 @@ describe('keys', () => {
       withGateway(async (gateway) => {
         const old = await newcomer(name);
         assert.equal((await gateway.call(old.accessToken)).status, 200);
-        await gateway.expectCount(`key_refreshes.provider.${name}.outcome.ok`, 1);
+        await gateway.expectCount(`jwks_refreshes.provider.${name}.outcome.ok`, 1);
         parts[name].signIn.rotate();
         const users = await Promise.all([1, 2, 3, 4, 5].map(() => newcomer(name)));
         const hold = gate();
@@ -314,7 +314,7 @@ describe('keys', () => {
         assert.deepEqual(await Promise.all(calls), [200, 200, 200, 200, 200]);
         repair();
         // Not by the provider's count: the MCP server fetches these keys as well.
-        await gateway.expectCount(`key_refreshes.provider.${name}.outcome.ok`, 2);
+        await gateway.expectCount(`jwks_refreshes.provider.${name}.outcome.ok`, 2);
         assert.equal((await gateway.call(old.accessToken)).status, 200);
       }));
   }
@@ -323,7 +323,7 @@ describe('keys', () => {
     withGateway(async (gateway) => {
       const { accessToken } = await newcomer('okta');
       assert.equal((await gateway.call(accessToken)).status, 200);
-      await gateway.expectCount('key_refreshes.provider.okta.outcome.ok', 1);
+      await gateway.expectCount('jwks_refreshes.provider.okta.outcome.ok', 1);
       const { keys } = parts.okta.signIn.counts;
       const answered = await Promise.all(
         Array.from({ length: 50 }, (_, index) => gateway.call(withKid(accessToken, `k${index}`))),
@@ -337,7 +337,7 @@ describe('keys', () => {
       async (gateway) => {
         const { accessToken } = await newcomer('okta');
         assert.equal((await gateway.call(accessToken)).status, 200);
-        await gateway.expectCount('key_refreshes.provider.okta.outcome.ok', 1);
+        await gateway.expectCount('jwks_refreshes.provider.okta.outcome.ok', 1);
         const { keys } = parts.okta.signIn.counts;
         const started = Date.now();
         for (let sent = 0; sent < 10_000 && Date.now() - started < 25_000; sent += 100) {
@@ -347,7 +347,7 @@ describe('keys', () => {
           assert.deepEqual([...new Set(answered.map(({ json }) => json.reason))], ['unknown_key']);
         }
         assert.equal(parts.okta.signIn.counts.keys, keys + 1);
-        await gateway.expectCount('key_refreshes.provider.okta.outcome.ok', 2);
+        await gateway.expectCount('jwks_refreshes.provider.okta.outcome.ok', 2);
       },
       { change: quick, concurrency: 4 },
     ));
@@ -356,7 +356,7 @@ describe('keys', () => {
     withGateway(async (gateway) => {
       const old = await newcomer('okta');
       assert.equal((await gateway.call(old.accessToken)).status, 200);
-      await gateway.expectCount('key_refreshes.provider.okta.outcome.ok', 1);
+      await gateway.expectCount('jwks_refreshes.provider.okta.outcome.ok', 1);
       parts.okta.signIn.rotate({ forgetOldKeys: true });
       const fresh = await newcomer('okta');
       assert.equal((await gateway.call(fresh.accessToken)).status, 200);
@@ -369,11 +369,11 @@ describe('keys', () => {
     withGateway(async (gateway) => {
       const { accessToken } = await newcomer('entra');
       assert.equal((await gateway.call(accessToken)).status, 200);
-      await gateway.expectCount('key_refreshes.provider.entra.outcome.ok', 1);
+      await gateway.expectCount('jwks_refreshes.provider.entra.outcome.ok', 1);
       const repair = parts.entra.signIn.fail('keys', answersHtml());
       const answer = await gateway.call(withKid(accessToken, 'unknown'));
       assert.ok([401, 503].includes(answer.status), answer.text);
-      await gateway.expectCount('key_refreshes.provider.entra.outcome.failed', 1);
+      await gateway.expectCount('jwks_refreshes.provider.entra.outcome.failed', 1);
       const other = await newcomer('entra');
       assert.equal((await gateway.call(other.accessToken)).status, 200);
       repair();
@@ -400,7 +400,7 @@ describe('keys', () => {
           assert.ok([401, 503].includes(answer.status), answer.text);
         } else {
           assert.equal(answer.status, 503, answer.text);
-          assert.equal(answer.json.reason, 'keys_unavailable');
+          assert.equal(answer.json.reason, 'jwks_unavailable');
           assert.match(answer.headers['retry-after'], /^\d+$/);
         }
         repair();
@@ -426,7 +426,7 @@ describe('keys', () => {
       const { accessToken } = await newcomer('entra');
       const answer = await gateway.call(accessToken);
       assert.equal(answer.status, 503);
-      assert.equal(answer.json.reason, 'keys_unavailable');
+      assert.equal(answer.json.reason, 'jwks_unavailable');
     });
     repair();
   });
@@ -443,7 +443,7 @@ describe('keys', () => {
     const { keys } = parts.entra.signIn.counts;
     await withGateway(async (gateway) => {
       const { accessToken } = await newcomer('entra');
-      assert.equal((await gateway.call(accessToken)).json.reason, 'keys_unavailable');
+      assert.equal((await gateway.call(accessToken)).json.reason, 'jwks_unavailable');
       assert.equal(parts.entra.signIn.counts.keys, keys);
     });
     repair();

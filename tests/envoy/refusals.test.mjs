@@ -165,7 +165,7 @@ describe('before a token is looked at', () => {
   });
 
   it('two tokens are 400, wherever the second is', async () => {
-    const row = invalidRequest('several_credentials');
+    const row = invalidRequest('multiple_credentials');
     const line = `Bearer ${alice.accessToken}`;
     await refused(row, () =>
       gateway.send({ method: 'POST', headers: ['authorization', line, 'authorization', line] }),
@@ -440,11 +440,11 @@ describe('exchanges that fail', () => {
     const misconfigured = { reason: 'exchange_misconfigured', status: 502, error: 'server_error' };
     const last = () => gateway.envoy.log.split('\n').findLast((text) => text.includes('reason=exchange_misconfigured'));
     await unlucky('entra', refusesWith('invalid_client', { code: 7000222, text: 'a text of theirs' }), misconfigured);
-    assert.match(last(), /codes=7000222 trace=\S+ act=operator remedy="Create another client secret[^"]+\."/);
+    assert.match(last(), /error_codes=7000222 provider_trace_id=\S+ responsible=operator remedy="Create another client secret[^"]+\."/);
     assert.ok(!last().includes('theirs'));
     const text = "The 'subject_token' issuer isn't a trusted authorization server.";
     await unlucky('okta', refusesWith('access_denied', { status: 403, text }), misconfigured);
-    assert.match(last(), /error="access_denied" status=403 .*act=admin remedy="Add the issuer [^"]+ Trusted servers [^"]+\."/);
+    assert.match(last(), /error="access_denied" status=403 .*responsible=admin remedy="Add the issuer [^"]+ Trusted servers [^"]+\."/);
     assert.ok(!last().includes("isn't"));
   });
 
@@ -619,7 +619,7 @@ describe('without the provider’s keys', () => {
     try {
       await refused(
         {
-          reason: 'keys_unavailable',
+          reason: 'jwks_unavailable',
           status: 503,
           error: 'temporarily_unavailable',
           retryAfter: true,
@@ -706,7 +706,7 @@ describe('bound tokens', () => {
 
   it('without the proof for them', async () => {
     const token = await signed(parts.entra.signIn, alice.accessToken, { cnf: { jkt: 'x' } });
-    await refused(invalidToken('bound_token'), () => gateway.call(token));
+    await refused(invalidToken('sender_constrained_token'), () => gateway.call(token));
     const authorization = `DPoP ${token}`;
     const noProof = () => gateway.call(undefined, { authorization }, bound);
     await refused({ ...dpop, reason: 'invalid_dpop_proof', scheme: 'DPoP' }, noProof);
@@ -719,7 +719,7 @@ describe('bound tokens', () => {
   });
 
   it('where they must be, and are not', async () => {
-    const row = { ...invalidToken('unbound_token'), metadata: METADATA_OF_BOUND, scheme: 'DPoP' };
+    const row = { ...invalidToken('token_not_sender_constrained'), metadata: METADATA_OF_BOUND, scheme: 'DPoP' };
     await refused(row, () => gateway.call(alice.accessToken, {}, bound));
   });
 
@@ -766,7 +766,7 @@ describe('who acts', () => {
 
 describe('all in all', () => {
   it('every reason that the filter knows has been reached', () => {
-    const source = readFileSync(new URL('../../src/refusal.rs', import.meta.url), 'utf8');
+    const source = readFileSync(new URL('../../src/refusal/reason.rs', import.meta.url), 'utf8');
     const labels = [...source.matchAll(/=> \{?\s*\(\s*"([a-z_]+)",\s*\d{3},/g)].map(([, label]) => label);
     assert.ok(labels.length >= 34, `found ${labels.length} labels`);
     // What an upstream brings about is reached with upstreams of its own.

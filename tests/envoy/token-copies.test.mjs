@@ -368,7 +368,7 @@ describe('fields and cookies with a token of the caller’s, wherever it stands 
     ]) {
       const { more, ...where } = options;
       const answer = await gateway.send({ ...where, headers: { ...headers, ...more } });
-      assert.deepEqual([answer.status, answer.json.reason], [400, 'several_credentials']);
+      assert.deepEqual([answer.status, answer.json.reason], [400, 'multiple_credentials']);
     }
     assert.equal(recorder.requests.length, length);
   });

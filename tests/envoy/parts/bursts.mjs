@@ -21,7 +21,7 @@ const CONNECTIONS = 6;
 const PROVIDERS = ['entra', 'okta'];
 
 /** What may become of those whose keys nobody has, and of newcomers: whose provider may fail, where it is made to. */
-const OF_FORGED = ['401 unknown_key', '503 overloaded', '503 keys_unavailable'];
+const OF_FORGED = ['401 unknown_key', '503 overloaded', '503 jwks_unavailable'];
 const OF_NEWCOMERS = ['200', '503 overloaded', '503 provider_unavailable', '502 provider_answer_invalid'];
 
 /**

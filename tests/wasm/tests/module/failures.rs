@@ -116,7 +116,7 @@ fn without_keys_a_request_is_refused_with_a_time_to_come_back_and_works_when_the
             }
         }
         let answer = host.outcome(request).answer();
-        assert_eq!((reason(&answer).as_str(), answer.status), ("keys_unavailable", 503), "{failure:?}");
+        assert_eq!((reason(&answer).as_str(), answer.status), ("jwks_unavailable", 503), "{failure:?}");
         assert!(answer.headers.get("retry-after").is_some());
 
         for _ in 0..40 {
