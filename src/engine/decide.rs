@@ -561,7 +561,7 @@ fn refusal_of(role: TokenRole, rejection: &Rejection, context: Detail) -> Refusa
     let (reason, detail) = match role {
         TokenRole::Bearer => (reason, context),
         TokenRole::Beside => {
-            (Reason::SubjectTokenInvalid, Detail::new().with(Fact::TokenError, reason.label()).and(context))
+            (Reason::SubjectTokenInvalid, Detail::new().with(Fact::TokenError, reason.label()).and(&context))
         }
     };
     Refusal::detailed(reason, detail.with(Fact::Cause, rejection.diagnosis.clone()))

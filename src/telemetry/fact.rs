@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
+use std::rc::Rc;
 
 use crate::json::{Object, Value};
 
@@ -111,22 +112,31 @@ impl Fact {
 }
 
 /// Facts that say why a request is refused or an exchange fails, in the order of the log line. They contain no token, secret
-/// or personal data. Values are unescaped.
+/// or personal data. Values are unescaped. A clone shares them: each request that meets a cached failure has one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Detail(Vec<(Fact, Cow<'static, str>)>);
+pub struct Detail(Option<Rc<Vec<(Fact, Cow<'static, str>)>>>);
 
 impl Detail {
     /// Detail without a fact.
     pub const fn new() -> Self {
-        Self(Vec::new())
+        Self(None)
     }
 
     /// Adds a fact at the end. An empty value adds nothing.
     pub fn add(&mut self, fact: Fact, value: impl Into<Cow<'static, str>>) {
-        let value = value.into();
+        self.push(fact, value.into());
+    }
+
+    // Generic callers would have a copy each.
+    #[inline(never)]
+    fn push(&mut self, fact: Fact, value: Cow<'static, str>) {
         if !value.is_empty() {
-            self.0.push((fact, value));
+            Rc::make_mut(self.0.get_or_insert_default()).push((fact, value));
         }
+    }
+
+    fn facts(&self) -> &[(Fact, Cow<'static, str>)] {
+        self.0.as_deref().map_or(&[], Vec::as_slice)
     }
 
     /// Returns the detail with one more fact, see [`add`](Self::add).
@@ -138,45 +148,51 @@ impl Detail {
 
     /// Returns the detail with the facts of `other` at the end.
     #[must_use]
-    pub fn and(mut self, other: Self) -> Self {
-        self.0.extend(other.0);
+    pub fn and(mut self, other: &Self) -> Self {
+        for (fact, value) in other.facts() {
+            self.push(*fact, value.clone());
+        }
         self
     }
 
     /// Returns `true` if there is no fact.
     pub const fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// Memory of the values, in bytes.
     pub fn bytes(&self) -> usize {
-        self.0.iter().map(|(_, value)| value.len()).sum()
+        self.facts().iter().map(|(_, value)| value.len()).sum()
     }
 
     /// Value of a fact.
     pub fn get(&self, fact: Fact) -> Option<&str> {
-        self.0.iter().find_map(|(other, value)| (*other == fact).then_some(&**value))
+        self.facts().iter().find_map(|(other, value)| (*other == fact).then_some(&**value))
     }
 
     /// JSON object for another worker.
     pub(crate) fn to_json(&self) -> Value<'_> {
-        let members = self.0.iter().map(|(fact, value)| (fact.name().into(), Value::from(&**value))).collect();
+        let members = self.facts().iter().map(|(fact, value)| (fact.name().into(), Value::from(&**value))).collect();
         Object::from_members(members).map_or(Value::Null, Value::Object)
     }
 
     /// Reads the object of [`to_json`](Self::to_json). Members that are no facts are skipped.
     pub(crate) fn from_json(members: &Object<'_>) -> Self {
         let fact = |name: &str| Fact::ALL.iter().copied().find(|fact| fact.name() == name);
-        let facts =
-            members.members().filter_map(|(name, value)| Some((fact(name)?, value.as_str()?.to_owned().into())));
-        Self(facts.collect())
+        let mut detail = Self::new();
+        for (name, value) in members.members() {
+            if let Some((fact, value)) = fact(name).zip(value.as_str()) {
+                detail.add(fact, value.to_owned());
+            }
+        }
+        detail
     }
 }
 
 /// Part of a log line, in logfmt: `name=value`, separated by spaces.
 impl fmt::Display for Detail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (fact, value)) in self.0.iter().enumerate() {
+        for (index, (fact, value)) in self.facts().iter().enumerate() {
             if index > 0 {
                 f.write_char(' ')?;
             }
