@@ -1,12 +1,13 @@
+//! Signatures computed by Envoy.
+
 use std::fmt;
 
 use crate::crypto::{Algorithm, Crypto, PublicKey, SigningKey, Software, known_answer};
 
-/// The host's BoringSSL where it has what is needed (Envoy's foreign functions `verify_signature`, and `sign` from
-/// 1.37 on), else the libraries in the module.
+/// Envoy's BoringSSL through the foreign functions `verify_signature` and, from Envoy 1.37, `sign`. [`Software`] serves hosts
+/// without them, and other algorithms.
 ///
-/// `F` calls a foreign function: its name and its arguments, and what it returned, `None` when there is no such
-/// function or it failed.
+/// `F` calls a foreign function with its name and arguments. It returns `None` if the function does not exist or fails.
 pub struct EnvoyCrypto<F> {
     call: F,
     verifies: bool,
@@ -14,7 +15,7 @@ pub struct EnvoyCrypto<F> {
 }
 
 impl<F: Fn(&str, &[u8]) -> Option<Vec<u8>>> EnvoyCrypto<F> {
-    /// Asks the host for a known answer. One that gives a wrong one is not asked again.
+    /// Runs the known-answer test on the host. A host that fails is not used again.
     pub fn probe(call: F) -> Self {
         let mut crypto = Self { call, verifies: true, software: Software };
         crypto.verifies = known_answer::holds(&crypto);
@@ -33,7 +34,7 @@ impl<F: Fn(&str, &[u8]) -> Option<Vec<u8>>> Crypto for EnvoyCrypto<F> {
         };
         // envoy: source/extensions/common/wasm/ext/verify_signature.proto
         let arguments = message_of(&[(1, hash.as_bytes()), (2, key.spki()), (3, &signature), (4, message)]);
-        // Field 1, true, and nothing else. Everything else is no.
+        // Field 1 is true, and there is no other field. Every other result is a refusal.
         (self.call)("verify_signature", &arguments).as_deref() == Some(&[0x08, 0x01])
     }
 
@@ -59,7 +60,7 @@ impl<F> fmt::Debug for EnvoyCrypto<F> {
     }
 }
 
-/// The name of the hash, for what the host can do.
+/// Name of the hash, for algorithms that the host supports.
 const fn hash_of(algorithm: Algorithm) -> Option<&'static str> {
     match algorithm {
         Algorithm::Rs256 | Algorithm::Es256 => Some("sha256"),
