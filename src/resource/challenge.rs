@@ -8,22 +8,22 @@ use crate::http::{Response, Scheme};
 use crate::json;
 use crate::resource::{Requirement, Resource, metadata};
 
-/// The longest claims that an upstream may want, in base64.
+/// Maximum length of `claims` in an upstream's challenge, in base64 characters.
 const LONGEST_CLAIMS: usize = 4096;
 
-/// What was wrong with what was presented.
+/// Problem with the token of a request.
 pub struct Problem<'a> {
-    /// `error`.
+    /// Value of `error`.
     pub error: &'a str,
-    /// `error_description`.
+    /// Value of `error_description`.
     pub description: &'a str,
-    /// What a token must claim beside what it does: JSON text, sent in standard base64.
+    /// Claims that the token must have: JSON text (OpenID Connect Core section 5.5), sent in standard base64.
     pub claims: Option<&'a str>,
-    /// How it was presented: it is this challenge that says what was wrong.
+    /// Scheme of the token. The challenge of that scheme has the error.
     pub scheme: Scheme,
 }
 
-/// A challenge for each way in which the resource takes tokens: where to get one, and what was wrong, if there was one.
+/// Challenge for each scheme that the resource accepts, with its metadata and with the problem, if there is one.
 pub fn challenges(resource: &Resource, problem: Option<&Problem<'_>>) -> Vec<String> {
     let schemes: &[Scheme] = match resource.dpop.mode {
         Requirement::Off => &[Scheme::Bearer],

@@ -1,4 +1,4 @@
-//! Protected resources (RFC 9728): what stands behind Envoy, and what clients are told of it.
+//! Protected resources (RFC 9728): the upstreams that this proxy guards, their metadata and challenges.
 
 pub(crate) mod admission;
 pub mod authorization_server;
@@ -10,31 +10,30 @@ use std::time::Duration;
 use crate::provider::{ExchangeTarget, Provider, TokenType};
 use crate::url::Url;
 
-/// Something behind Envoy that has tokens of its own: an MCP server, an API (RFC 9728 section 1.2).
+/// Protected resource behind Envoy, such as an MCP server or an API (RFC 9728 section 1.2).
 #[derive(Debug)]
 pub struct Resource {
-    /// Its resource identifier, and with host and path also what requests are its.
+    /// Resource identifier. Requests with its host, at or below its path, are for the resource.
     pub url: Url,
-    /// Scopes that a caller's token must have, every one.
+    /// Scopes that a caller's token must have, all of them.
     pub scopes: Vec<String>,
-    /// Scopes as clients must ask for them: in metadata and challenges. Some providers want a longer form
-    /// there than what their tokens carry.
+    /// Scopes for clients to ask for, in metadata and challenges. Some providers expect a longer form there than their tokens have.
     pub scopes_supported: Vec<String>,
-    /// Whether tokens must be bound to a key that their holder proves to have (RFC 9449).
+    /// Policy for DPoP-bound tokens (RFC 9449).
     pub dpop: DpopPolicy,
-    /// Whether tokens must be bound to the certificate of the connection (RFC 8705 section 3).
+    /// Policy for tokens that are bound to the TLS certificate of the client (RFC 8705 section 3).
     pub certificates: Requirement,
-    /// What to ask each provider for, by its index; `None` where users of the provider have no business.
+    /// Exchange target of each provider, by its index. `None`: users of the provider have no access.
     pub targets: Vec<Option<ExchangeTarget>>,
-    /// What `aud` of a caller's token may be here, by the index of its provider; `None` where the provider says so.
+    /// Accepted audiences of callers' tokens, by the index of the provider. `None`: the provider's audiences.
     pub audiences: AudienceLists,
-    /// The providers that clients are told of, by their index, in the order of the operator's preference.
+    /// Indices of the providers in the metadata, in the order of the configuration.
     pub authorization_servers: Vec<usize>,
 }
 
 impl Resource {
-    /// What `aud` of a token of that provider may be here. Where its users have no business, they hear that and not that
-    /// their token is for something else.
+    /// Accepted audiences of tokens of that provider. If its users have no access, every audience of the provider is accepted, so
+    /// that the refusal is `no_exchange` and not `wrong_audience`.
     pub fn audiences_for<'a>(&'a self, index: usize, provider: &'a Provider) -> &'a [String] {
         match (self.audiences.get(index), self.targets.get(index)) {
             (Some(Some(own)), _) => own,
@@ -43,41 +42,40 @@ impl Resource {
         }
     }
 
-    /// The issuers that clients are told of.
+    /// Issuers in the metadata.
     pub fn issuers<'a>(&'a self, providers: &'a [Provider]) -> impl Iterator<Item = String> + 'a {
         self.authorization_servers.iter().filter_map(|index| providers.get(*index)).flat_map(Provider::issuers)
     }
 
-    /// Whether any token goes to it with a proof.
+    /// Returns `true` if a token is sent to the upstream with a DPoP proof.
     pub fn takes_proofs(&self) -> bool {
         let is_proved = |target: &ExchangeTarget| matches!(target.presentation, TokenType::Dpop { .. });
         self.targets.iter().flatten().any(is_proved)
     }
 }
 
-/// Whether the tokens of a resource's callers are bound to something that a thief does not have.
+/// Policy for sender-constrained tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Requirement {
-    /// Bound ones are refused: nobody looks for the proof.
+    /// Sender-constrained tokens are refused: their proof is not checked.
     #[default]
     Off,
-    /// Bound ones are proved, others are taken as they are.
+    /// Sender-constrained tokens need their proof; others are accepted without one.
     Optional,
-    /// Others are refused.
+    /// Only sender-constrained tokens with their proof are accepted.
     Required,
 }
 
-/// What a resource wants of proofs.
+/// Policy of a resource for DPoP proofs.
 #[derive(Clone, Debug)]
 pub struct DpopPolicy {
-    /// Whether it wants any.
+    /// Policy for tokens.
     pub mode: Requirement,
-    /// Whether proofs must have a nonce of ours in them (RFC 9449 section 9).
+    /// `true` if proofs must have a nonce of this proxy (RFC 9449 section 9).
     pub nonce: bool,
-    /// How far the time of a proof may be from now.
+    /// Maximum difference between `iat` of a proof and now.
     pub max_age: Duration,
 }
 
-/// What `aud` of callers' tokens may be at a resource that says so itself, by the index of the provider; `None`: at this
-/// resource, what the provider says.
+/// Accepted audiences of callers' tokens at a resource, by the index of the provider. `None`: the provider's audiences.
 pub(crate) type AudienceLists = Vec<Option<Vec<String>>>;
