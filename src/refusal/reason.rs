@@ -39,7 +39,7 @@ pub enum Challenge {
     No,
     /// Parameters that lead to an authorization server, without `error`: the request had no token (RFC 6750 section 3.1).
     Bare,
-    /// The same parameters, with `error` and `error_description`.
+    /// Parameters of [`Bare`](Self::Bare), with `error` and `error_description`.
     WithError,
 }
 
