@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::crypto::wire::{Content, Fields, message_of};
 use crate::crypto::{Algorithm, Crypto, PublicKey, SigningKey, Software, known_answer};
 
 /// Envoy's BoringSSL through the foreign functions `verify_signature` and, from Envoy 1.37, `sign`. [`Software`] serves hosts
@@ -70,35 +71,13 @@ const fn hash_of(algorithm: Algorithm) -> Option<&'static str> {
     }
 }
 
-/// A protocol buffer of length-delimited fields: each its tag, its length and its bytes.
-fn message_of(fields: &[(u8, &[u8])]) -> Vec<u8> {
-    let mut message = Vec::with_capacity(fields.iter().map(|(_, bytes)| bytes.len().saturating_add(6)).sum());
-    for (number, bytes) in fields {
-        message.push(number << 3 | 2);
-        let mut length = bytes.len();
-        while length >= 0x80 {
-            message.push(low_byte(length) | 0x80);
-            length >>= 7;
-        }
-        message.push(low_byte(length));
-        message.extend_from_slice(bytes);
-    }
-    message
-}
-
-fn low_byte(number: usize) -> u8 {
-    number.to_le_bytes().first().map_or(0, |byte| byte & 0x7f)
-}
-
-/// The signature of a `SignResult` that says that it is one: `08 01 12`, a length below 2^14, and that many bytes.
+/// Signature of a `SignResult` that has field 1, `true`, then field 2, the signature, and nothing else.
 fn signature_of(result: &[u8]) -> Option<&[u8]> {
-    let rest = result.strip_prefix(&[0x08, 0x01, 0x12])?;
-    let (length, rest) = match rest {
-        [low @ 0..=0x7f, rest @ ..] => (usize::from(*low), rest),
-        [low, high @ 0..=0x7f, rest @ ..] => (usize::from(low & 0x7f) | usize::from(*high) << 7, rest),
-        _ => return None,
-    };
-    (rest.len() == length).then_some(rest)
+    let mut fields = Fields(result);
+    match (fields.next()??, fields.next()??, fields.next()) {
+        ((1, Content::Varint(1)), (2, Content::Bytes(signature)), None) => Some(signature),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ pub mod pem;
 mod public_key;
 mod signing_key;
 mod software;
+pub(crate) mod wire;
 
 pub use algorithm::Algorithm;
 pub use envoy::EnvoyCrypto;
