@@ -122,6 +122,7 @@ impl TokenEndpointError {
 
     /// Facts for the log line: error code, status, the provider's own codes, its trace id, a wrong audience, who must act and
     /// what to do.
+    #[inline(never)]
     pub fn detail(&self) -> Detail {
         let mut detail = Detail::new();
         if self.is_at_second {

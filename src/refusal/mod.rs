@@ -52,11 +52,13 @@ impl Refusal {
     }
 
     /// Refusal with its cause, a sentence for the log line.
+    #[inline(never)]
     pub fn because(reason: Reason, cause: impl Into<Cow<'static, str>>) -> Self {
         Self::detailed(reason, Detail::new().with(Fact::Cause, cause))
     }
 
     /// Refusal with facts for the log line.
+    #[inline(never)]
     pub fn detailed(reason: Reason, detail: Detail) -> Self {
         Self { detail, ..Self::new(reason) }
     }

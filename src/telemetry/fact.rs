@@ -104,7 +104,7 @@ impl Fact {
     }
 
     /// Writes `name=value` of a value that is escaped already.
-    pub(super) fn write(self, out: &mut impl Write, value: &str) -> fmt::Result {
+    pub(super) fn write(self, out: &mut fmt::Formatter<'_>, value: &str) -> fmt::Result {
         let is_quoted = self.quotes() == Quotes::Always || value.contains([' ', '=', '\\']);
         let quote = if is_quoted { "\"" } else { "" };
         write!(out, "{}={quote}{value}{quote}", self.name())
@@ -114,7 +114,10 @@ impl Fact {
 /// Facts that say why a request is refused or an exchange fails, in the order of the log line. They contain no token, secret
 /// or personal data. Values are unescaped. A clone shares them: each request that meets a cached failure has one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Detail(Option<Rc<Vec<(Fact, Cow<'static, str>)>>>);
+pub struct Detail(Option<Rc<Vec<Entry>>>);
+
+/// Fact with its value.
+type Entry = (Fact, Cow<'static, str>);
 
 impl Detail {
     /// Detail without a fact.
@@ -135,12 +138,13 @@ impl Detail {
         }
     }
 
-    fn facts(&self) -> &[(Fact, Cow<'static, str>)] {
+    fn facts(&self) -> &[Entry] {
         self.0.as_deref().map_or(&[], Vec::as_slice)
     }
 
     /// Returns the detail with one more fact, see [`add`](Self::add).
     #[must_use]
+    #[inline(never)]
     pub fn with(mut self, fact: Fact, value: impl Into<Cow<'static, str>>) -> Self {
         self.add(fact, value);
         self
