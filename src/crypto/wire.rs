@@ -29,7 +29,6 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    #[inline(never)]
     fn field(&mut self) -> Option<(u64, Content<'a>)> {
         let tag = self.varint()?;
         let content = match tag & 7 {
@@ -44,7 +43,6 @@ impl<'a> Fields<'a> {
         Some((tag >> 3, content))
     }
 
-    #[inline(never)]
     fn varint(&mut self) -> Option<u64> {
         let mut number = 0_u64;
         for shift in (0..64).step_by(7) {

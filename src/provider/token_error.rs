@@ -80,10 +80,8 @@ pub struct TokenEndpointError {
     status: Option<u16>,
     error: Box<str>,
     codes: Box<str>,
-    /// The provider's id of the request in its own logs.
-    trace: Box<str>,
-    /// The audience of the issued token, if that is wrong.
-    audience: Box<str>,
+    /// The provider's id of the request in its own logs, and the audience of an issued token, if that is wrong.
+    facts: Detail,
     known: Option<&'static KnownError>,
     /// Whether it is at the authorization server of the resource, and not at the provider.
     is_at_second: bool,
@@ -131,8 +129,7 @@ impl TokenEndpointError {
         detail.add(Fact::Error, self.error.to_string());
         detail.add(Fact::Status, self.status.map_or_else(String::new, |status| status.to_string()));
         detail.add(Fact::ErrorCodes, self.codes.to_string());
-        detail.add(Fact::ProviderTraceId, self.trace.to_string());
-        detail.add(Fact::Audience, self.audience.to_string());
+        detail = detail.and(&self.facts);
         if let Some(entry) = self.known {
             detail.add(Fact::Responsible, entry.act.text());
             detail.add(Fact::Remedy, entry.remedy);
@@ -153,8 +150,10 @@ impl TokenEndpointError {
 
     /// The answer was 200, and is of no use.
     pub(crate) fn unusable_answer(problem: Problem, asked: Asked<'_>, answer: &Response) -> Self {
-        let (trace, audience) = (trace(asked, answer, None), problem.audience.into());
-        Self { trace, audience, ..Self::without_error(ErrorClass::Nonsense, answer.status, problem.text) }
+        let facts = Detail::new()
+            .with(Fact::ProviderTraceId, trace(asked, answer, None).into_string())
+            .with(Fact::Audience, problem.audience);
+        Self { facts, ..Self::without_error(ErrorClass::Nonsense, answer.status, problem.text) }
     }
 
     fn without_error(blame: ErrorClass, status: u16, problem: &'static str) -> Self {
@@ -166,8 +165,7 @@ impl TokenEndpointError {
             status: Some(status),
             error: problem.into(),
             codes: Box::default(),
-            trace: Box::default(),
-            audience: Box::default(),
+            facts: Detail::new(),
             known: remedies::without_error(status, problem),
             is_at_second: false,
         }
@@ -206,8 +204,7 @@ pub(crate) fn read(asked: Asked<'_>, answer: &Response, now: UnixTime) -> TokenE
         status: Some(answer.status),
         error: if error.is_empty() { "not an OAuth error response".into() } else { asked.printable(error).into() },
         codes: codes.join(",").into(),
-        trace: trace(asked, answer, body.as_ref()),
-        audience: Box::default(),
+        facts: Detail::new().with(Fact::ProviderTraceId, trace(asked, answer, body.as_ref()).into_string()),
         known: remedies::find(profile, &symptoms),
         is_at_second: false,
     }
