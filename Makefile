@@ -95,8 +95,8 @@ fmt: rust ## format the Rust sources
 	cargo fmt --manifest-path fuzz/Cargo.toml
 	cargo fmt --manifest-path tests/envoy/foreign-filter/Cargo.toml
 
-docs: rust ## write docs/errors.md and tests/facts.json from the code
-	ONBEHALF_WRITE_DOCS=1 cargo test --locked --test engine -- page_of_errors the_file_of_facts
+docs: rust ## write the generated pages of docs/, and tests/facts.json
+	ONBEHALF_WRITE_DOCS=1 cargo test --locked --test engine -- the_page_of page_of_errors the_file_of_facts
 
 clean: ## remove build results, keep the tools
 	rm -rf target fuzz/target

@@ -1,8 +1,7 @@
-//! JSON: read strictly, because strangers wrote it, and written.
+//! JSON reader and writer. The reader refuses duplicate member names, at every depth and after escapes are resolved.
 //!
-//! RFC 7515 section 4, RFC 7517 section 4 and RFC 7519 section 4 let a reader either refuse duplicate member
-//! names or take the last. Two readers that differ can be played against each other, so this one refuses, at
-//! every depth and after escapes are resolved. Depth is bounded by `serde_json` (128).
+//! RFC 7515 section 4, RFC 7517 section 4 and RFC 7519 section 4 let a reader refuse duplicate names or take the last. An attacker
+//! can exploit two readers that differ. `serde_json` bounds the depth (128).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,11 +10,10 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Number;
 
-/// How many members an object has for which looking through the others is the fastest way to find a name twice.
+/// Maximum number of members for which comparing each with each is the fastest search for a duplicate name.
 const FEW: usize = 32;
 
-/// What stands in a JSON text. Strings without escapes are those of the text itself: a token's claims are read at every
-/// first sight of it, and a copy of each would take longer than reading them.
+/// JSON value. Strings without escapes borrow from the text: copies of all claims would take longer than reading them.
 #[derive(Clone, PartialEq)]
 pub enum Value<'a> {
     /// `null`.
@@ -32,30 +30,30 @@ pub enum Value<'a> {
     Object(Object<'a>),
 }
 
-/// A JSON object: its members in the order of the text, no name twice.
+/// JSON object: members in the order of the text, with distinct names.
 #[derive(Clone, Default, PartialEq)]
 pub struct Object<'a> {
     members: Vec<(Cow<'a, str>, Value<'a>)>,
 }
 
-/// Reads one JSON object and nothing behind it. `None`: not JSON, not an object, or a name twice.
+/// Reads one JSON object without trailing bytes. `None`: not JSON, not an object, or a duplicate name.
 pub fn object(bytes: &[u8]) -> Option<Object<'_>> {
-    // As text at once, which is faster than string by string.
+    // One UTF-8 check of the whole text is faster than one for each string.
     match serde_json::from_str(std::str::from_utf8(bytes).ok()?) {
         Ok(Value::Object(object)) => Some(object),
         _ => None,
     }
 }
 
-/// Writes an object of these members, whose names must differ.
+/// Writes an object of members with distinct names.
 pub fn text<'a>(members: impl IntoIterator<Item = (&'a str, Value<'a>)>) -> String {
     let members = members.into_iter().map(|(name, value)| (name.into(), value)).collect();
-    // There is nothing in a value that could not be written.
+    // Every value can be written.
     serde_json::to_string(&Object { members }).unwrap_or_default()
 }
 
 impl<'a> Object<'a> {
-    /// From members that were read elsewhere. `None`: a name stands twice.
+    /// Makes an object of members. `None`: a name is duplicate.
     pub fn from_members(members: Vec<(Cow<'a, str>, Value<'a>)>) -> Option<Self> {
         let is_twice = if members.len() <= FEW {
             let mut rest = members.as_slice();
@@ -69,34 +67,34 @@ impl<'a> Object<'a> {
         (!is_twice).then_some(Self { members })
     }
 
-    /// The member `name`.
+    /// Value of the member `name`.
     pub fn get(&self, name: &str) -> Option<&Value<'a>> {
         self.members.iter().find_map(|(member, value)| is_same(member, name).then_some(value))
     }
 
-    /// The member `name` if it is a string.
+    /// Value of the member `name`, if it is a string.
     pub fn string(&self, name: &str) -> Option<&str> {
         self.get(name).and_then(Value::as_str)
     }
 
-    /// Whether there is a member `name`.
+    /// Returns `true` if there is a member `name`.
     pub fn has(&self, name: &str) -> bool {
         self.get(name).is_some()
     }
 
-    /// Every member.
+    /// Every member, in order.
     pub fn members(&self) -> impl Iterator<Item = (&str, &Value<'a>)> {
         self.members.iter().map(|(name, value)| (&**name, value))
     }
 
-    /// Whether there is none.
+    /// Returns `true` if there is no member.
     pub const fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 }
 
 impl<'a> Value<'a> {
-    /// A string's text.
+    /// Text of a string.
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Self::String(text) => Some(text),
@@ -104,7 +102,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// An array's items.
+    /// Items of an array.
     pub const fn as_array(&self) -> Option<&Vec<Self>> {
         match self {
             Self::Array(items) => Some(items),
@@ -112,7 +110,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// An object.
+    /// Object, if the value is one.
     pub const fn as_object(&self) -> Option<&Object<'a>> {
         match self {
             Self::Object(object) => Some(object),
@@ -120,7 +118,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// A number that is whole and not negative.
+    /// Number, if it is an integer from 0 to 2^64 - 1.
     pub fn as_u64(&self) -> Option<u64> {
         match self {
             Self::Number(number) => number.as_u64(),
@@ -128,7 +126,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// A number, as near as a double comes to it.
+    /// Number, rounded to a double.
     pub fn as_f64(&self) -> Option<f64> {
         match self {
             Self::Number(number) => number.as_f64(),
@@ -190,12 +188,12 @@ impl Serialize for Object<'_> {
     }
 }
 
-/// Equality of names, which are mostly short and differ in their first byte: calling `memcmp` takes longer for those.
+/// Returns `true` if two names are equal. Most names are short and differ in their first byte; `memcmp` is slower for them.
 fn is_same(one: &str, other: &str) -> bool {
     one.len() == other.len() && if one.len() <= 8 { one.bytes().eq(other.bytes()) } else { one == other }
 }
 
-/// How many members, not which: they may be claims, or a key.
+/// Number of members only: names and values may be claims or keys.
 impl fmt::Debug for Object<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{{{} members}}", self.members.len())
@@ -262,7 +260,7 @@ impl<'de> Visitor<'de> for Reader {
     }
 }
 
-/// A name, borrowed where it can be; serde's own `Cow` is always a copy.
+/// Member name, borrowed if it has no escapes. serde's own `Cow` always copies.
 struct Name<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Name<'de> {

@@ -1,18 +1,16 @@
-//! Request paths, and which one means which.
+//! Request paths in normal form.
 //!
-//! A proxy that reads a path differently from the server behind it can be made to apply one rule and reach
-//! another. A path with more than one reading is therefore not interpreted but refused; Envoy's own
-//! `normalize_path` and `merge_slashes`, where switched on, have made the harmless ones unambiguous before.
+//! If a proxy reads a path in another way than the upstream, an attacker can bypass the rule of a path. An ambiguous path is
+//! therefore refused. Envoy's `normalize_path` and `merge_slashes`, if set, normalise harmless paths before the filter sees them.
 
 use std::borrow::Cow;
 
-/// The path of `target` (RFC 9112 section 3.2.1: path and query) in normal form: escapes of printable characters
-/// decoded, those of unreserved ones (RFC 3986 section 6.2.2.2) and also those of `@`, `:` and the like, which
-/// servers decode before they route; query cut off.
+/// Path of `target` (RFC 9112 section 3.2.1) in normal form, without the query. Percent-encoded printable characters are decoded:
+/// unreserved ones (RFC 3986 section 6.2.2.2), and others such as `@` and `:`, which servers decode before they route.
 ///
-/// `None` when a server could read it as another path: an empty or a dot segment, also one that is a dot segment
-/// once a `;parameter` is cut off, an escaped or a literal separator (`%2F`, `%5C`, `\`), a control character,
-/// non-ASCII bytes, a broken escape, a fragment, or not beginning with `/`.
+/// `None`: a server could read it as another path. It has an empty or a dot segment (also before a `;parameter`), a separator that
+/// is percent-encoded or a backslash (`%2F`, `%5C`, `\`), a control character, a non-ASCII byte, an invalid percent-encoding or a
+/// fragment, or does not begin with `/`.
 pub fn normal_form(target: &[u8]) -> Option<Cow<'_, str>> {
     let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
     let path = std::str::from_utf8(target.get(..end)?).ok()?;
@@ -31,19 +29,19 @@ pub fn normal_form(target: &[u8]) -> Option<Cow<'_, str>> {
     Some(path)
 }
 
-/// Whether requests can be for `path`: it is its own normal form, and no server takes a `;parameter` off it. A `*` is a
-/// character like others, but whoever writes one means a pattern.
+/// Returns `true` if `path` is its own normal form and has neither a `;parameter` nor a `*`. A `*` is an ordinary character, but an
+/// operator who writes one means a pattern.
 pub fn is_normal(path: &str) -> bool {
     !path.contains([';', '*']) && normal_form(path.as_bytes()).is_some_and(|normal| normal == path)
 }
 
-/// `path` as a server reads it that takes `;parameters` off each segment, as Java servlet containers do.
+/// Removes `;parameters` of each segment, as Java servlet containers do.
 pub fn without_parameters(path: &str) -> String {
     let bare = |segment: &str| segment.split(';').next().unwrap_or(segment).to_owned();
     path.split('/').map(bare).collect::<Vec<_>>().join("/")
 }
 
-/// Whether `path` is `prefix` or lies under it, segment by segment.
+/// Returns `true` if `path` is `prefix` or is below it, segment by segment.
 pub fn is_under(path: &str, prefix: &str) -> bool {
     let prefix = without_final_slash(prefix);
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -62,7 +60,7 @@ fn decode_printable(path: &str) -> Option<String> {
         let digits = escape.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
         match u8::from_str_radix(digits, 16).ok()? {
             b'/' | b'\\' | b'.' | b';' | 0..=0x1F | 0x7F => return None,
-            // Decoded, these would mean something else: they stay as they are, and so do a space and what is not ASCII.
+            // Decoded `%`, `?` and `#` would change the meaning. They stay encoded, and so do spaces and non-ASCII bytes.
             byte @ 0x21..=0x7E if !matches!(byte, b'%' | b'?' | b'#') => decoded.push(char::from(byte)),
             _ => {
                 decoded.push('%');

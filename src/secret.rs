@@ -1,11 +1,11 @@
-//! Text that must not be seen: client secrets, private keys, tokens.
+//! Secrets: client secrets, private keys, tokens.
 
 use std::fmt;
 use std::rc::Rc;
 
 use zeroize::Zeroizing;
 
-/// A secret text. `Debug` hides it, there is no equality, and the memory is wiped with its last owner.
+/// Secret text. `Debug` hides it, it has no equality, and its memory is wiped when the last owner drops it.
 #[derive(Clone)]
 pub struct Secret(Rc<Zeroizing<String>>);
 
@@ -15,7 +15,7 @@ impl Secret {
         Self(Rc::new(Zeroizing::new(text)))
     }
 
-    /// The text itself: for a header or a form that goes to its owner, and for nothing else.
+    /// The text, only for a header or a form that is sent to the party that may have it.
     pub fn reveal(&self) -> &str {
         &self.0
     }

@@ -1,20 +1,20 @@
-//! Points in time, always handed in by the caller: nothing in the engine reads a clock.
+//! Points in time. Callers pass them as arguments: the engine reads no clock.
 
 use std::time::Duration;
 
 /// Milliseconds since 1970-01-01T00:00:00Z, leap seconds not counted.
 ///
-/// All arithmetic saturates, so that no claim or clock step can overflow it.
+/// All arithmetic saturates: no claim and no step of the clock can overflow it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixTime(u64);
 
 impl UnixTime {
-    /// The time that many milliseconds after the epoch.
+    /// Time in milliseconds since the epoch.
     pub const fn from_millis(millis: u64) -> Self {
         Self(millis)
     }
 
-    /// The time that many seconds after the epoch.
+    /// Time in seconds since the epoch.
     pub const fn from_secs(secs: u64) -> Self {
         Self(secs.saturating_mul(1000))
     }
@@ -29,17 +29,17 @@ impl UnixTime {
         self.0
     }
 
-    /// This time, `span` later.
+    /// Time `span` later.
     pub fn plus(self, span: Duration) -> Self {
         Self(self.0.saturating_add(millis_of(span)))
     }
 
-    /// This time, `span` earlier, or the epoch.
+    /// Time `span` earlier, at least the epoch.
     pub fn minus(self, span: Duration) -> Self {
         Self(self.0.saturating_sub(millis_of(span)))
     }
 
-    /// How long after `earlier` this is; zero when it is not after it.
+    /// Duration since `earlier`; zero if that is not earlier.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))
     }

@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use http::Uri;
 
-/// An absolute `https` URL without user information, query or fragment; `http` only towards a loopback host.
+/// Absolute `https` URL without user information, query or fragment. `http` is accepted for loopback hosts only.
 ///
-/// The text is kept as written: an issuer is compared code point by code point (OpenID Connect Discovery 4.3).
+/// The text stays as written: issuers are compared code point by code point (OpenID Connect Discovery 4.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Url {
     text: Rc<str>,
@@ -16,12 +16,12 @@ pub struct Url {
 }
 
 impl Url {
-    /// Reads `text`; the error says what is wrong with it.
+    /// Reads `text`. `Err`: the fault, as the end of a sentence about the option.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         if text.contains(['#', '?']) {
             return Err("must have no query and no fragment");
         }
-        // `Uri` lets it through (RFC 3986 section 2 does not), and it would end the quoted strings that URLs stand in.
+        // `Uri` accepts `"`, against RFC 3986 section 2. It would end the quoted strings of challenges.
         if text.contains('"') {
             return Err("must have no quotation mark");
         }
@@ -34,7 +34,7 @@ impl Url {
         }
         let host = authority.host();
         if host.contains('_') && host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Err("has a word for a host that is to be replaced");
+            return Err("has a placeholder in place of the host");
         }
         let https = match scheme {
             "https" => true,
@@ -45,37 +45,37 @@ impl Url {
         let default_port = if https { ":443" } else { ":80" };
         let authority = authority.as_str().to_ascii_lowercase();
         let authority = authority.strip_suffix(default_port).unwrap_or(&authority).to_owned();
-        // `Uri` gives `/` for an empty path, which a resource identifier does not have (RFC 9728 section 3.1).
+        // `Uri` makes `/` of an empty path. A resource identifier may have none (RFC 9728 section 3.1).
         let path = if text.ends_with('/') || uri.path() != "/" { uri.path().to_owned() } else { String::new() };
         Ok(Self { text: text.into(), authority, path, https })
     }
 
-    /// As it was written.
+    /// Text as written.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The same, to be kept.
+    /// Shared text as written.
     pub fn shared(&self) -> Rc<str> {
         self.text.clone()
     }
 
-    /// Host and port, lower case, without the scheme's own port.
+    /// Host and port in lower case, without the default port of the scheme.
     pub fn authority(&self) -> &str {
         &self.authority
     }
 
-    /// The path: empty, or from its first `/` on.
+    /// Path: empty, or beginning with `/`.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// `https` or `http`.
+    /// Scheme: `https` or `http`.
     pub const fn scheme(&self) -> &'static str {
         if self.https { "https" } else { "http" }
     }
 
-    /// Whether `authority`, as a request names it, is this URL's: ASCII case and the scheme's own port do not count.
+    /// Returns `true` if `authority` of a request is that of this URL, ignoring ASCII case and the default port of the scheme.
     pub fn is_at(&self, authority: &[u8]) -> bool {
         let own_port: &[u8] = if self.https { b":443" } else { b":80" };
         let authority = authority.strip_suffix(own_port).unwrap_or(authority);

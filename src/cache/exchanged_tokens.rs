@@ -102,7 +102,7 @@ impl CachedExchange {
             Self::Failed { refusal, .. } => {
                 let claims = refusal.claims.as_ref().map_or(0, String::len);
                 let uri = refusal.interaction_uri.as_ref().map_or(0, |uri| uri.len());
-                refusal.detail.len().saturating_add(claims).saturating_add(uri)
+                refusal.detail.bytes().saturating_add(claims).saturating_add(uri)
             }
         };
         texts.saturating_add(ENTRY_BYTES)

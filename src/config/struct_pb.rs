@@ -6,6 +6,7 @@
 
 use serde_json::Number;
 
+use crate::crypto::wire::{Content, Fields};
 use crate::json::{Object, Value};
 
 /// How deep values may be nested.
@@ -42,10 +43,10 @@ fn read_value(bytes: &[u8], depth: u8) -> Option<Value<'_>> {
     let mut value = Value::Null;
     for field in Fields(bytes) {
         value = match field? {
-            (1, Content::Number(_)) => Value::Null,
+            (1, Content::Varint(_)) => Value::Null,
             (2, Content::Double(number)) => Value::Number(Number::from_f64(number)?),
             (3, Content::Bytes(text)) => Value::String(std::str::from_utf8(text).ok()?.into()),
-            (4, Content::Number(truth)) => Value::Bool(truth != 0),
+            (4, Content::Varint(truth)) => Value::Bool(truth != 0),
             (5, Content::Bytes(bytes)) => Value::Object(object(bytes, depth)?),
             (6, Content::Bytes(bytes)) => Value::Array(list(bytes, depth)?),
             _ => return None,
@@ -64,66 +65,6 @@ fn list(bytes: &[u8], depth: u8) -> Option<Vec<Value<'_>>> {
         items.push(read_value(item, depth.checked_sub(1)?)?);
     }
     Some(items)
-}
-
-/// What a field holds, by its wire type (protobuf.dev, "Encoding").
-enum Content<'a> {
-    Number(u64),
-    Double(f64),
-    Bytes(&'a [u8]),
-}
-
-/// The fields of a message, each its number and content; `None` where the bytes are not a message, and then no more.
-struct Fields<'a>(&'a [u8]);
-
-impl<'a> Iterator for Fields<'a> {
-    type Item = Option<(u64, Content<'a>)>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let field = self.field();
-        if field.is_none() {
-            self.0 = &[];
-        }
-        Some(field)
-    }
-}
-
-impl<'a> Fields<'a> {
-    fn field(&mut self) -> Option<(u64, Content<'a>)> {
-        let tag = self.number()?;
-        let content = match tag & 7 {
-            0 => Content::Number(self.number()?),
-            1 => Content::Double(f64::from_le_bytes(self.take(8)?.try_into().ok()?)),
-            2 => {
-                let length = usize::try_from(self.number()?).ok()?;
-                Content::Bytes(self.take(length)?)
-            }
-            _ => return None,
-        };
-        Some((tag >> 3, content))
-    }
-
-    /// A base-128 varint.
-    fn number(&mut self) -> Option<u64> {
-        let mut number = 0_u64;
-        for shift in (0..64).step_by(7) {
-            let byte = *self.take(1)?.first()?;
-            number |= u64::from(byte & 0x7f).checked_shl(shift)?;
-            if byte < 0x80 {
-                return Some(number);
-            }
-        }
-        None
-    }
-
-    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        Some(taken)
-    }
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
-/// A JWS signature algorithm that can be verified and signed with here (RFC 7518 section 3, RFC 8037). `none`, HMAC and
-/// everything else have no value of this type.
+//! Signature algorithms.
+
+/// Supported JWS signature algorithm (RFC 7518 section 3, RFC 8037). `none`, HMAC and all others have no value of this type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs, reason = "each is named as RFC 7518 section 3.1 and RFC 8037 name it")]
 pub enum Algorithm {
@@ -15,7 +16,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// By its registered name, which is case-sensitive. `Ed25519` (RFC 9864) is `EdDSA` with the one curve we take.
+    /// Finds an algorithm by its registered name, which is case-sensitive. `Ed25519` (RFC 9864) is `EdDSA` with the supported curve.
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name {
             "RS256" => Self::Rs256,
@@ -31,7 +32,7 @@ impl Algorithm {
         })
     }
 
-    /// Its registered name.
+    /// Registered name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Rs256 => "RS256",
@@ -46,7 +47,7 @@ impl Algorithm {
         }
     }
 
-    /// Whether the key must be an RSA key.
+    /// Returns `true` if the key must be an RSA key.
     pub const fn is_rsa(self) -> bool {
         matches!(self, Self::Rs256 | Self::Rs384 | Self::Rs512 | Self::Ps256 | Self::Ps384 | Self::Ps512)
     }

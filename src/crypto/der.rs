@@ -1,5 +1,5 @@
-//! The three DER structures that a host's crypto library wants (X.690). Written out here because the encoders of
-//! the key crates would be a thirtieth of the module; the tests hold them against those encoders.
+//! DER encoding (X.690) of public keys and ECDSA signatures for Envoy's BoringSSL. The encoders of the key crates would add a
+//! thirtieth to the module; tests compare the output with theirs.
 
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
@@ -33,11 +33,11 @@ pub(super) fn ecdsa_signature(r_s: &[u8]) -> Vec<u8> {
     element(SEQUENCE, &[integer(r), integer(s)].concat())
 }
 
-/// An unsigned big-endian number.
+/// `INTEGER` of an unsigned big-endian number.
 fn integer(number: &[u8]) -> Vec<u8> {
     let first = number.iter().position(|byte| *byte != 0).unwrap_or(number.len());
     let number = number.get(first..).unwrap_or_default();
-    // A set top bit would make it negative; an empty one is zero.
+    // A set top bit would make the number negative. An empty number is zero.
     let pad: &[u8] = if number.first().is_none_or(|byte| *byte >= 0x80) { &[0] } else { &[] };
     element(INTEGER, &[pad, number].concat())
 }

@@ -1,12 +1,14 @@
+//! Signatures computed by Envoy.
+
 use std::fmt;
 
+use crate::crypto::wire::{Content, Fields, message_of};
 use crate::crypto::{Algorithm, Crypto, PublicKey, SigningKey, Software, known_answer};
 
-/// The host's BoringSSL where it has what is needed (Envoy's foreign functions `verify_signature`, and `sign` from
-/// 1.37 on), else the libraries in the module.
+/// Envoy's BoringSSL through the foreign functions `verify_signature` and, from Envoy 1.37, `sign`. [`Software`] serves hosts
+/// without them, and other algorithms.
 ///
-/// `F` calls a foreign function: its name and its arguments, and what it returned, `None` when there is no such
-/// function or it failed.
+/// `F` calls a foreign function with its name and arguments. It returns `None` if the function does not exist or fails.
 pub struct EnvoyCrypto<F> {
     call: F,
     verifies: bool,
@@ -14,7 +16,7 @@ pub struct EnvoyCrypto<F> {
 }
 
 impl<F: Fn(&str, &[u8]) -> Option<Vec<u8>>> EnvoyCrypto<F> {
-    /// Asks the host for a known answer. One that gives a wrong one is not asked again.
+    /// Runs the known-answer test on the host. A host that fails is not used again.
     pub fn probe(call: F) -> Self {
         let mut crypto = Self { call, verifies: true, software: Software };
         crypto.verifies = known_answer::holds(&crypto);
@@ -33,7 +35,7 @@ impl<F: Fn(&str, &[u8]) -> Option<Vec<u8>>> Crypto for EnvoyCrypto<F> {
         };
         // envoy: source/extensions/common/wasm/ext/verify_signature.proto
         let arguments = message_of(&[(1, hash.as_bytes()), (2, key.spki()), (3, &signature), (4, message)]);
-        // Field 1, true, and nothing else. Everything else is no.
+        // Field 1 is true, and there is no other field. Every other result is a refusal.
         (self.call)("verify_signature", &arguments).as_deref() == Some(&[0x08, 0x01])
     }
 
@@ -59,7 +61,7 @@ impl<F> fmt::Debug for EnvoyCrypto<F> {
     }
 }
 
-/// The name of the hash, for what the host can do.
+/// Name of the hash, for algorithms that the host supports.
 const fn hash_of(algorithm: Algorithm) -> Option<&'static str> {
     match algorithm {
         Algorithm::Rs256 | Algorithm::Es256 => Some("sha256"),
@@ -69,35 +71,13 @@ const fn hash_of(algorithm: Algorithm) -> Option<&'static str> {
     }
 }
 
-/// A protocol buffer of length-delimited fields: each its tag, its length and its bytes.
-fn message_of(fields: &[(u8, &[u8])]) -> Vec<u8> {
-    let mut message = Vec::with_capacity(fields.iter().map(|(_, bytes)| bytes.len().saturating_add(6)).sum());
-    for (number, bytes) in fields {
-        message.push(number << 3 | 2);
-        let mut length = bytes.len();
-        while length >= 0x80 {
-            message.push(low_byte(length) | 0x80);
-            length >>= 7;
-        }
-        message.push(low_byte(length));
-        message.extend_from_slice(bytes);
-    }
-    message
-}
-
-fn low_byte(number: usize) -> u8 {
-    number.to_le_bytes().first().map_or(0, |byte| byte & 0x7f)
-}
-
-/// The signature of a `SignResult` that says that it is one: `08 01 12`, a length below 2^14, and that many bytes.
+/// Signature of a `SignResult` that has field 1, `true`, then field 2, the signature, and nothing else.
 fn signature_of(result: &[u8]) -> Option<&[u8]> {
-    let rest = result.strip_prefix(&[0x08, 0x01, 0x12])?;
-    let (length, rest) = match rest {
-        [low @ 0..=0x7f, rest @ ..] => (usize::from(*low), rest),
-        [low, high @ 0..=0x7f, rest @ ..] => (usize::from(low & 0x7f) | usize::from(*high) << 7, rest),
-        _ => return None,
-    };
-    (rest.len() == length).then_some(rest)
+    let mut fields = Fields(result);
+    match (fields.next()??, fields.next()??, fields.next()) {
+        ((1, Content::Varint(1)), (2, Content::Bytes(signature)), None) => Some(signature),
+        _ => None,
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A signature that everyone must find good: RFC 7515 appendix A.3.
+//! Known-answer test: the ES256 signature of RFC 7515 appendix A.3.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -11,7 +11,7 @@ const SIGNING_INPUT: &[u8] =
     b"eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ";
 const SIGNATURE: &str = "DtEhU3ljbEg8L38VWAfUAqOyKAM6-Xx-F4GawxaepmXFCgfTjDxw5djxLa8ISlSApmWQxfKTUJqPP3-Kg6NU1Q";
 
-/// Whether `crypto` finds it good, and not good over another text.
+/// Returns `true` if `crypto` accepts the signature, and refuses it for another text.
 pub fn holds(crypto: &dyn Crypto) -> bool {
     let decode = |text: &str| BASE64_URL_SAFE_NO_PAD.decode(text).unwrap_or_default();
     let signature = decode(SIGNATURE);

@@ -1,9 +1,8 @@
-//! Signatures: which algorithms exist, the keys that they need, and who computes them.
+//! Signatures: algorithms, keys and their implementations.
 //!
-//! A key carries its one algorithm (RFC 8725 section 3.1): what a token's header says can only agree or be
-//! refused. [`Crypto`] has two implementations that must give the same verdict on every input: [`Software`]
-//! here, and the host's BoringSSL behind [`EnvoyCrypto`]. What a signature must look like before either sees it is decided
-//! in [`PublicKey`], once for both.
+//! A key has one algorithm (RFC 8725 section 3.1); a token whose header names another one is refused. [`Crypto`] has two
+//! implementations, which must give the same verdict on every input: [`Software`], and Envoy's BoringSSL in [`EnvoyCrypto`].
+//! [`PublicKey`] checks the form of a signature once for both.
 
 mod algorithm;
 mod der;
@@ -13,6 +12,7 @@ pub mod pem;
 mod public_key;
 mod signing_key;
 mod software;
+pub(crate) mod wire;
 
 pub use algorithm::Algorithm;
 pub use envoy::EnvoyCrypto;
@@ -20,14 +20,14 @@ pub use public_key::PublicKey;
 pub use signing_key::SigningKey;
 pub use software::Software;
 
-/// What the engine needs from a cryptographic library, and the one source of randomness.
+/// Signatures and random numbers for the engine.
 pub trait Crypto {
-    /// Whether `signature`, in JWS form, is `key`'s over `message` under `algorithm`.
+    /// Returns `true` if `key` made `signature`, in JWS form, over `message` with `algorithm`.
     fn verify(&self, algorithm: Algorithm, key: &PublicKey, message: &[u8], signature: &[u8]) -> bool;
 
-    /// A signature in JWS form, or `None` when it could not be made.
+    /// Signs `message`, in JWS form. `None`: no implementation could sign.
     fn sign(&self, key: &SigningKey, message: &[u8]) -> Option<Vec<u8>>;
 
-    /// 128 bits that nobody can guess (for `jti`), or `None` when the host has none to give.
+    /// 16 unpredictable bytes, for example for a `jti`. `None`: the host has no randomness.
     fn random(&self) -> Option<[u8; 16]>;
 }

@@ -1,4 +1,4 @@
-//! PEM (RFC 7468), as operators have keys and certificates.
+//! PEM (RFC 7468): keys and certificates in the configuration.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -6,9 +6,9 @@ use rsa::pkcs8::der::asn1::AnyRef;
 use rsa::pkcs8::der::{Decode as _, Tag, Tagged as _};
 use zeroize::Zeroizing;
 
-/// The contents of every block of that label, in order. `None`: there is anything else in the text, or nothing.
+/// Decodes every block with that label, in order. `None`: the text has no block, or something other than such blocks.
 ///
-/// Environment variables often hold `\n` for a line end: that is understood too.
+/// The two characters `\n` count as a line end: environment variables often have them.
 pub fn blocks(text: &str, label: &str) -> Option<Vec<Zeroizing<Vec<u8>>>> {
     let text = Zeroizing::new(text.replace("\\r", ""));
     let text = Zeroizing::new(text.replace("\\n", "\n"));
@@ -17,11 +17,11 @@ pub fn blocks(text: &str, label: &str) -> Option<Vec<Zeroizing<Vec<u8>>>> {
     let mut blocks = Vec::new();
     while !rest.is_empty() {
         let (body, after) = rest.strip_prefix(&begin)?.split_once(&end)?;
-        // Of its full size at once: what grows leaves pieces behind.
+        // Full capacity at once: a buffer that grows leaves copies of the key in memory.
         let mut text = Zeroizing::new(String::with_capacity(body.len()));
         text.extend(body.chars().filter(|c| !c.is_ascii_whitespace()));
         let block = Zeroizing::new(BASE64_STANDARD.decode(text.as_bytes()).ok()?);
-        // Keys and certificates are one `SEQUENCE`, with nothing behind it.
+        // A key or certificate is one `SEQUENCE` with no bytes behind it.
         AnyRef::from_der(&block).ok().filter(|value| value.tag() == Tag::Sequence)?;
         blocks.push(block);
         rest = after.trim_start();

@@ -1,3 +1,5 @@
+//! Public keys, valid by construction.
+
 use std::ops::RangeInclusive;
 
 use jwt_simple::algorithms::{Edwards25519PublicKey, P256PublicKey, P384PublicKey};
@@ -5,8 +7,8 @@ use rsa::BoxedUint;
 
 use crate::crypto::{Algorithm, der};
 
-/// A public key that was checked when it was made: RSA of 2048 to 4096 bits with exponent 65537, a point on
-/// P-256 or P-384, or an Ed25519 point that is not weak.
+/// Valid public key: RSA of 2048 to 4096 bits with exponent 65537, a point on P-256 or P-384, or an Ed25519 point that is not
+/// weak.
 #[derive(Clone, Debug)]
 pub struct PublicKey {
     pub(super) inner: Inner,
@@ -21,10 +23,11 @@ pub(super) enum Inner {
     Ed25519(Box<Edwards25519PublicKey>),
 }
 
-/// How long an RSA modulus may be. Below, it can be factored (NIST SP 800-131A); above, verifying takes too long.
+/// Minimum and maximum length of an RSA modulus, in bits. A shorter one can be factored (NIST SP 800-131A); a longer one takes too
+/// long to verify with.
 const RSA_BITS: RangeInclusive<usize> = 2048..=4096;
 
-/// The one exponent that is in use: 65537.
+/// Accepted RSA exponent: 65537, which all providers use.
 const RSA_EXPONENT: [u8; 3] = [1, 0, 1];
 
 impl PublicKey {
@@ -69,7 +72,7 @@ impl PublicKey {
         &self.spki
     }
 
-    /// Whether `algorithm` works with this kind of key.
+    /// Returns `true` if `algorithm` works with this kind of key.
     pub fn suits(&self, algorithm: Algorithm) -> bool {
         match self.inner {
             Inner::Rsa { .. } => algorithm.is_rsa(),
@@ -79,11 +82,11 @@ impl PublicKey {
         }
     }
 
-    /// The signature in the form that crypto libraries outside JOSE take: an RSA signature as it is, an ECDSA
-    /// one as DER `Ecdsa-Sig-Value` (RFC 3279 section 2.2.3).
+    /// Signature in the form of crypto libraries outside JOSE: an RSA signature unchanged, an ECDSA signature as DER
+    /// `Ecdsa-Sig-Value` (RFC 3279 section 2.2.3).
     ///
-    /// `None` when it cannot be a signature by this key: a wrong length, or r or s zero or not below the order.
-    /// Verifiers call this first, so that they all refuse the same.
+    /// `None`: the key cannot have made it, because its length is wrong, or r or s is zero or not below the order. Every
+    /// implementation calls this first, so that all refuse the same signatures.
     pub fn foreign_signature(&self, signature: &[u8]) -> Option<Vec<u8>> {
         match &self.inner {
             Inner::Rsa { modulus_bytes, .. } => (signature.len() == *modulus_bytes).then(|| signature.to_vec()),

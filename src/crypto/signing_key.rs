@@ -1,3 +1,5 @@
+//! Private keys for client assertions and DPoP proofs.
+
 use std::fmt;
 
 use base64::Engine as _;
@@ -11,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::crypto::{Algorithm, PublicKey, pem};
 
-/// A private key, and the one algorithm that it signs with. `Debug` shows its algorithm only.
+/// Private key with its one algorithm. `Debug` shows only the algorithm.
 pub struct SigningKey {
     algorithm: Algorithm,
     pub(super) inner: Inner,
@@ -26,7 +28,7 @@ pub(super) enum Inner {
 }
 
 impl SigningKey {
-    /// Reads a key in PEM (RFC 7468 section 10: `PRIVATE KEY`, which is PKCS#8). `None`: it is none, or none for that
+    /// Reads a key in PEM (RFC 7468 section 10: `PRIVATE KEY`, which is PKCS#8). `None`: the text is not a key of that
     /// algorithm.
     pub fn parse(algorithm: Algorithm, text: &str) -> Option<Self> {
         let mut blocks = pem::blocks(text, "PRIVATE KEY")?;
@@ -45,18 +47,18 @@ impl SigningKey {
         Some(Self { algorithm, inner, pkcs8 })
     }
 
-    /// The algorithm that it signs with.
+    /// Algorithm of its signatures.
     pub const fn algorithm(&self) -> Algorithm {
         self.algorithm
     }
 
-    /// The key as DER PKCS#8 (RFC 5958), for the host's signing function.
+    /// The key as DER PKCS#8 (RFC 5958), for Envoy's foreign function `sign`.
     pub fn pkcs8(&self) -> &[u8] {
         &self.pkcs8
     }
 
-    /// Whether a certificate in DER is of this key: its public key stands there with its algorithm (RFC 5280 section
-    /// 4.1.2.7), which a private key, for one, has in another form.
+    /// Returns `true` if a certificate in DER has the public key of this key, as a `SubjectPublicKeyInfo` (RFC 5280 section 4.1.2.7).
+    /// A private key in place of the certificate does not contain that form.
     pub fn is_in(&self, certificate: &[u8]) -> bool {
         let (first, second) = self.public_parts();
         let public = match &self.inner {
@@ -82,9 +84,9 @@ impl SigningKey {
         }
     }
 
-    /// Modulus and exponent, or both coordinates, or the one string of an Ed25519 key and nothing.
+    /// Modulus and exponent, or the two coordinates, or the Ed25519 key and an empty string.
     fn public_parts(&self) -> (Vec<u8>, Vec<u8>) {
-        // Behind a byte that says that they are two coordinates.
+        // The first byte of an uncompressed point is its format (SEC 1 section 2.3.3).
         let halves = |point: &[u8]| {
             let coordinates = point.get(1..).unwrap_or_default();
             let (x, y) = coordinates.split_at_checked(coordinates.len() / 2).unwrap_or_default();
@@ -98,7 +100,7 @@ impl SigningKey {
         }
     }
 
-    /// A signature by another library as JWS wants it: ECDSA's DER becomes r‖s (RFC 7518 section 3.4).
+    /// Converts a signature of another library to JWS form: DER of ECDSA becomes r‖s (RFC 7518 section 3.4).
     pub fn jws_signature(&self, foreign: Vec<u8>) -> Option<Vec<u8>> {
         match self.inner {
             Inner::Rsa(_) | Inner::Ed25519(_) => Some(foreign),
@@ -116,9 +118,9 @@ fn rsa_key(pkcs8: &[u8]) -> Option<rsa::PrivateKey> {
     let info = PrivateKeyInfoRef::try_from(pkcs8).ok()?;
     let written = RsaPrivateKeyRef::try_from(info.private_key).ok()?;
     let key = rsa::PrivateKey::try_from(info).ok()?;
-    // Which checks the size and the exponent.
+    // The public key has the checks of size and exponent.
     PublicKey::rsa(&key.n_bytes(), &key.e_bytes())?;
-    // What the key was made of is checked; what can be computed from that was, here, but the host takes it as it stands.
+    // `rsa` checks the primes and computes the other numbers itself. BoringSSL uses the written ones, so they must be equal.
     let is = |written: UintRef<'_>, number: Option<&BoxedUint>| {
         number.is_some_and(|number| *number.to_be_bytes_trimmed_vartime() == *written.as_bytes())
     };

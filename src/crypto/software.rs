@@ -1,3 +1,5 @@
+//! Signatures computed in the module.
+
 use ed25519_compact::Signature as Ed25519Signature;
 use p256::ecdsa::signature::{Signer as _, Verifier as _};
 use rsa::sha2::{Sha256, Sha384, Sha512};
@@ -6,11 +8,10 @@ use crate::crypto::public_key::{Inner, PublicKey};
 use crate::crypto::signing_key::{self, SigningKey};
 use crate::crypto::{Algorithm, Crypto};
 
-/// Libraries compiled into the module, those that jwt-simple stands on and rsa: for hosts without `verify_signature`
-/// and for the algorithms that it lacks (RSASSA-PSS, EdDSA).
+/// Libraries in the module: those below jwt-simple, and rsa. They serve hosts without `verify_signature`, and algorithms that the
+/// host lacks (RSASSA-PSS, EdDSA).
 ///
-/// jwt-simple's own `verify_token` is not used: it reads the claims and a clock of its own, and there is one
-/// place for that here (`token::verify`).
+/// jwt-simple's `verify_token` is not used: it validates claims against a clock of its own. `jose::validate` does that.
 #[derive(Debug, Default)]
 pub struct Software;
 
@@ -66,7 +67,7 @@ fn verify_rsa(algorithm: Algorithm, key: &rsa::PublicKey, message: &[u8], signat
     verified.is_ok()
 }
 
-/// With a generator, the base is blinded: how long it takes tells nothing of the key.
+/// A random generator blinds the base, so that the time of a signature does not depend on the key.
 fn sign_rsa(algorithm: Algorithm, key: &rsa::PrivateKey, message: &[u8]) -> Option<Vec<u8>> {
     let random = &mut getrandom::SysRng;
     match algorithm {

@@ -10,37 +10,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use crate::cache::verified_tokens::VerifiedToken;
 use crate::config::Config;
 use crate::resource::Resource;
-use crate::telemetry::{CallerFacts, Record, SubjectDisplay, record};
-
-/// Result of the look-up of an exchanged token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum CacheOutcome {
-    /// It was there.
-    Hit,
-    /// A call was made for it.
-    Miss,
-    /// Another request's call was waited for.
-    Joined,
-    /// Another worker had it.
-    Shared,
-    /// A call was made for the one that follows.
-    Renewed,
-    /// It was known from a call before that there is none.
-    Remembered,
-}
-
-impl CacheOutcome {
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Miss => "miss",
-            Self::Joined => "joined",
-            Self::Shared => "shared",
-            Self::Renewed => "renewed",
-            Self::Remembered => "remembered",
-        }
-    }
-}
+use crate::telemetry::{CacheOutcome, CallerFacts, Fact, Record, SubjectDisplay, record};
 
 /// Audit context of a request: what the pipeline has found out so far.
 #[derive(Default)]
@@ -63,23 +33,23 @@ impl AuditContext {
         let (caller, resource) = self.caller.as_ref().zip(self.resource.as_ref())?;
         let provider = &caller.provider;
         let facts = || {
-            let mut facts: Vec<(&'static str, Rc<str>)> = Vec::with_capacity(8);
+            let mut facts: Vec<(Fact, Rc<str>)> = Vec::with_capacity(8);
             // Each fact is a hostcall for each request: a fact that no filter decides by is for the access log only.
             if config.audit.hits {
-                facts.push(("onbehalf.event", "forwarded".into()));
-                facts.push(("onbehalf.cache", CacheOutcome::Hit.label().into()));
+                facts.push((Fact::Event, "forwarded".into()));
+                facts.push((Fact::Cache, CacheOutcome::Hit.label().into()));
                 let issuer = caller.issuer.clone().unwrap_or_else(|| provider.issuer.shared());
-                facts.push(("onbehalf.issuer", record::shared_value(issuer)));
+                facts.push((Fact::Issuer, record::shared_value(issuer)));
             }
-            facts.push(("onbehalf.resource", record::shared_value(resource.url.shared())));
-            facts.push(("onbehalf.provider", record::shared_value(provider.name.clone())));
+            facts.push((Fact::Resource, record::shared_value(resource.url.shared())));
+            facts.push((Fact::Provider, record::shared_value(provider.name.clone())));
             let of_caller = [
-                ("onbehalf.subject", subject(config, caller)),
-                ("onbehalf.client", client(config, caller)),
-                ("onbehalf.tenant", caller.identity.tenant.as_deref().map(Cow::from)),
+                (Fact::Subject, subject(config, caller)),
+                (Fact::Client, client(config, caller)),
+                (Fact::Tenant, caller.identity.tenant.as_deref().map(Cow::from)),
             ];
-            for (path, text) in of_caller {
-                facts.extend(text.filter(|text| !text.is_empty()).map(|text| (path, record::value(&text))));
+            for (fact, text) in of_caller {
+                facts.extend(text.filter(|text| !text.is_empty()).map(|text| (fact, record::value(&text))));
             }
             facts.into()
         };
@@ -87,26 +57,26 @@ impl AuditContext {
     }
 
     /// Record of a request or an exchange: how it ended, and then who asked for what.
-    pub(super) fn record(&self, config: &Config, ending: &[(&'static str, &str)], took: Duration) -> Record {
+    pub(super) fn record(&self, config: &Config, ending: &[(Fact, &str)], took: Duration) -> Record {
         let mut record = Record::default();
-        for (name, value) in ending {
-            record.add(name, value);
+        for (fact, value) in ending {
+            record.add(*fact, value);
         }
-        record.add("resource", self.resource.as_ref().map_or("", |resource| resource.url.as_str()));
+        record.add(Fact::Resource, self.resource.as_ref().map_or("", |resource| resource.url.as_str()));
         if let Some(caller) = &self.caller {
-            record.add("provider", &caller.provider.name);
-            record.add("issuer", issuer(caller));
-            record.add("subject", &subject(config, caller).unwrap_or_default());
-            record.add("client", &client(config, caller).unwrap_or_default());
-            record.add("tenant", caller.identity.tenant.as_deref().unwrap_or_default());
+            record.add(Fact::Provider, &caller.provider.name);
+            record.add(Fact::Issuer, issuer(caller));
+            record.add(Fact::Subject, &subject(config, caller).unwrap_or_default());
+            record.add(Fact::Client, &client(config, caller).unwrap_or_default());
+            record.add(Fact::Tenant, caller.identity.tenant.as_deref().unwrap_or_default());
             let exchange = self.resource.as_ref().and_then(|resource| resource.exchange(&caller.provider));
             record.add(
-                "scopes",
+                Fact::Scopes,
                 exchange.and_then(|exchange| exchange.target.exchange()?.scope.as_deref()).unwrap_or_default(),
             );
         }
-        record.add("cache", self.cache.map_or("", CacheOutcome::label));
-        record.add("latency_ms", &took.as_millis().to_string());
+        record.add(Fact::Cache, self.cache.map_or("", CacheOutcome::label));
+        record.add(Fact::LatencyMs, &took.as_millis().to_string());
         record
     }
 }
@@ -120,8 +90,8 @@ pub(super) fn exchange_record(
     took: Duration,
 ) -> Record {
     let event = if audit.cache == Some(CacheOutcome::Renewed) { "renewed" } else { "exchanged" };
-    let mut record = audit.record(config, &[("event", event), ("outcome", outcome)], took);
-    record.add("waiters", &waiters.to_string());
+    let mut record = audit.record(config, &[(Fact::Event, event), (Fact::Outcome, outcome)], took);
+    record.add(Fact::Waiters, &waiters.to_string());
     record
 }
 

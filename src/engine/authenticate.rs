@@ -16,7 +16,7 @@ use crate::provider::{Caller, IssuerMatch, Provider, SubjectTokenSource, TokenLo
 use crate::refusal::{Reason, Refusal};
 use crate::resource::Resource;
 use crate::resource::admission::Admission;
-use crate::telemetry::record::quoted;
+use crate::telemetry::{Detail, Fact};
 use crate::time::UnixTime;
 
 /// Accepted values of `typ` of an access token (RFC 9068 section 2.1; most providers write `JWT`).
@@ -81,7 +81,7 @@ fn verified(ctx: &mut RequestContext<'_>, token: &str, token_use: TokenUse<'_>) 
             if role == TokenRole::Credential {
                 ctx.audit.caller = Some(verified);
             }
-            return Err(rejected(role, &TokenError::Expired.because(format!("exp was {ago} s ago")), ""));
+            return Err(rejected(role, &TokenError::Expired.because(format!("exp was {ago} s ago")), Detail::new()));
         }
         None => {}
     }
@@ -97,27 +97,26 @@ fn validate(ctx: &mut RequestContext<'_>, token: &str, token_use: TokenUse<'_>) 
     let malformed = |error: TokenError| match (role, check_form(token)) {
         // A value that is no token may not even be one credential.
         (TokenRole::Credential, Err(refusal)) => refusal.into(),
-        _ => rejected(role, &error.into(), ""),
+        _ => rejected(role, &error.into(), Detail::new()),
     };
     let jws = CompactJws::parse(token, |segment| ctx.state.header(segment)).map_err(malformed)?;
     let members = jws.claims().map_err(malformed)?;
     let algorithm = Algorithm::from_name(&jws.header.algorithm).ok_or_else(|| {
-        let diagnosis = "alg is none, a symmetric one, or one that nobody uses here";
-        rejected(role, &TokenError::Algorithm.because(diagnosis), "")
+        let diagnosis = "alg is none, symmetric or unsupported";
+        rejected(role, &TokenError::Algorithm.because(diagnosis), Detail::new())
     })?;
     let config = ctx.config;
-    let matched =
-        match_issuer(config, &members).map_err(|(rejection, context)| rejected(role, &rejection, &context))?;
-    token_use.check_provider(matched.provider).map_err(|rejection| rejected(role, &rejection, ""))?;
+    let matched = match_issuer(config, &members).map_err(|(rejection, context)| rejected(role, &rejection, context))?;
+    token_use.check_provider(matched.provider).map_err(|rejection| rejected(role, &rejection, Detail::new()))?;
     let provider = matched.provider;
     // A token may be forged until its signature is verified, and the log says so.
     let context = || match role {
-        TokenRole::Credential => format!("provider_unverified={}", provider.name),
-        TokenRole::SubjectToken => String::new(),
+        TokenRole::Credential => Detail::new().with(Fact::ProviderUnverified, provider.name.to_string()),
+        TokenRole::SubjectToken => Detail::new(),
     };
-    let claims = Claims::read(&members).map_err(|error| rejected(role, &error.into(), &context()))?;
+    let claims = Claims::read(&members).map_err(|error| rejected(role, &error.into(), context()))?;
     let caller = validate_claims(token_use, provider, &jws.header, &claims, ctx.now)
-        .map_err(|rejection| rejected(role, &rejection, &context()))?;
+        .map_err(|rejection| rejected(role, &rejection, context()))?;
     verify_signature(ctx, &jws, algorithm, &matched, role, &context)?;
     ctx.state.remember_header(jws.header_segment, &jws.header);
     let admission = Admission::of(&claims, provider, &config.resources);
@@ -130,7 +129,7 @@ fn validate(ctx: &mut RequestContext<'_>, token: &str, token_use: TokenUse<'_>) 
 }
 
 /// Provider whose issuer the claims name. It only selects the keys that the signature must then hold by.
-fn match_issuer<'a>(config: &'a Config, claims: &Object<'_>) -> Result<MatchedIssuer<'a>, (Rejection, String)> {
+fn match_issuer<'a>(config: &'a Config, claims: &Object<'_>) -> Result<MatchedIssuer<'a>, (Rejection, Detail)> {
     let issuer = claims.string("iss").unwrap_or_default();
     let mut near_miss = None;
     for provider in &config.providers {
@@ -140,10 +139,17 @@ fn match_issuer<'a>(config: &'a Config, claims: &Object<'_>) -> Result<MatchedIs
             IssuerMatch::NoMatch => {}
         }
     }
-    let context = format!("issuer_unverified={}", shown(issuer));
+    let context = Detail::new();
+    let issuer = shown(issuer);
     Err(match near_miss {
-        Some((rejection, provider)) => (rejection, format!("provider_unverified={provider} {context}")),
-        None => (TokenError::Issuer.because("no provider with that issuer is configured"), context),
+        Some((rejection, provider)) => {
+            let context = context.with(Fact::ProviderUnverified, provider.to_string());
+            (rejection, context.with(Fact::IssuerUnverified, issuer))
+        }
+        None => {
+            let rejection = TokenError::Issuer.because("no provider with that issuer is configured");
+            (rejection, context.with(Fact::IssuerUnverified, issuer))
+        }
     })
 }
 
@@ -188,21 +194,20 @@ fn verify_signature(
     algorithm: Algorithm,
     matched: &MatchedIssuer<'_>,
     role: TokenRole,
-    context: &dyn Fn() -> String,
+    context: &dyn Fn() -> Detail,
 ) -> Result<(), Stop> {
     let provider = matched.provider;
     let need = |unknown_key| Stop::Fetch(Need::Jwks { provider: provider.clone(), unknown_key });
     let jwks = ctx.state.jwks(provider);
     let Some(keys) = &jwks.keys else {
         return Err(match jwks.remaining_backoff(ctx.now) {
-            Some(pause) => Refusal::because(Reason::KeysUnavailable, context()).retry_after(pause).into(),
+            Some(pause) => Refusal::detailed(Reason::JwksUnavailable, context()).retry_after(pause).into(),
             None => need(false),
         });
     };
     let key_id = jws.header.key_id.as_deref();
-    let with_key_id =
-        || [context(), format!("kid={}", shown(key_id.unwrap_or_default()))].join(" ").trim_start().to_owned();
-    let rejected = |rejection: Rejection| rejected(role, &rejection, &with_key_id());
+    let with_key_id = || context().with(Fact::KeyId, shown(key_id.unwrap_or_default()));
+    let rejected = |rejection: Rejection| rejected(role, &rejection, with_key_id());
     let key = match keys.select(key_id, algorithm) {
         Selection::Found(key) => key,
         Selection::OtherAlgorithm => {
@@ -232,7 +237,7 @@ impl<'a> TokenUse<'a> {
     fn check_provider(self, provider: &Provider) -> Result<(), Rejection> {
         match self {
             Self::SubjectToken { provider: wanted, .. } if wanted != provider => {
-                Err(TokenError::Issuer.because("of another provider than the token that it comes beside"))
+                Err(TokenError::Issuer.because("the ID token is of another provider than the access token"))
             }
             _ => Ok(()),
         }
@@ -247,23 +252,18 @@ impl<'a> TokenUse<'a> {
 }
 
 /// Refusal of a token. All faults of a subject token are one reason to the client; the log says which it is.
-pub(super) fn rejected(role: TokenRole, rejection: &Rejection, context: &str) -> Stop {
+pub(super) fn rejected(role: TokenRole, rejection: &Rejection, context: Detail) -> Stop {
     let reason = Reason::from(&rejection.error);
-    let space = if context.is_empty() { "" } else { " " };
-    let because = match rejection.diagnosis.as_ref() {
-        "" => String::new(),
-        diagnosis => format!("{space}because={diagnosis:?}"),
-    };
-    let refusal = match role {
-        TokenRole::Credential => Refusal::because(reason, format!("{context}{because}")),
+    let (reason, detail) = match role {
+        TokenRole::Credential => (reason, context),
         TokenRole::SubjectToken => {
-            Refusal::because(Reason::SubjectTokenInvalid, format!("which={} {context}{because}", reason.label()))
+            (Reason::SubjectTokenInvalid, Detail::new().with(Fact::TokenError, reason.label()).and(&context))
         }
     };
-    refusal.into()
+    Refusal::detailed(reason, detail.with(Fact::Cause, rejection.diagnosis.clone())).into()
 }
 
-/// Value of an unverified token as a log line shows it: quoted, and cut to 128 characters.
+/// Value of an unverified token as a log line shows it: cut to 128 characters.
 fn shown(text: &str) -> String {
-    quoted(&text.chars().take(128).collect::<String>())
+    text.chars().take(128).collect()
 }

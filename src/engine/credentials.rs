@@ -11,10 +11,10 @@ use crate::secret::Secret;
 use crate::telemetry::FilterState;
 
 /// Log detail: place of a second credential.
-const MULTIPLE_FIELDS: &str = "because=\"several authorization fields\"";
-const TOKEN_IN_TARGET: &str = "because=\"a token in path, query or host\"";
-const TOKEN_IN_PROXY_FIELD: &str = "because=\"a token in a field that proxies on the way append to\"";
-const QUERY_TOKEN: &str = "because=\"access_token in the query\"";
+const MULTIPLE_FIELDS: &str = "several authorization fields";
+const TOKEN_IN_TARGET: &str = "a token in path, query or host";
+const TOKEN_IN_PROXY_FIELD: &str = "a token in a field that proxies on the way append to";
+const QUERY_TOKEN: &str = "access_token in the query";
 
 /// Header block of a request, read in one pass.
 #[derive(Default)]
@@ -92,7 +92,7 @@ impl<'a> RequestHead<'a> {
     pub(super) fn credential(&self) -> Result<Credential<'a>, Refusal> {
         let malformed = || Refusal::new(Reason::MalformedCredentials);
         if self.multiple_authorizations {
-            return Err(Refusal::because(Reason::SeveralCredentials, MULTIPLE_FIELDS));
+            return Err(Refusal::because(Reason::MultipleCredentials, MULTIPLE_FIELDS));
         }
         self.check_query()?;
         let value = match self.authorization {
@@ -120,7 +120,7 @@ impl<'a> RequestHead<'a> {
     /// Refuses an `access_token` in the query, because the query is forwarded as it is.
     pub(super) fn check_query(&self) -> Result<(), Refusal> {
         if has_query_token(self.target) {
-            return Err(Refusal::because(Reason::SeveralCredentials, QUERY_TOKEN));
+            return Err(Refusal::because(Reason::MultipleCredentials, QUERY_TOKEN));
         }
         Ok(())
     }
@@ -133,7 +133,7 @@ impl<'a> RequestHead<'a> {
     /// Refuses the token of `authorization`, and any JWT of a provider, in path, query or host.
     pub(super) fn check_target(&self, copies: &TokenCopies<'_>) -> Result<(), Refusal> {
         if copies.is_in(self.target) || copies.is_in(self.authority) {
-            return Err(Refusal::because(Reason::SeveralCredentials, TOKEN_IN_TARGET));
+            return Err(Refusal::because(Reason::MultipleCredentials, TOKEN_IN_TARGET));
         }
         Ok(())
     }
@@ -154,7 +154,7 @@ impl<'a> RequestHead<'a> {
                 let is_read = matches!(name, b"authorization" | b"cookie") || name.starts_with(b":");
                 if !is_read && copies.is_in(value) {
                     if is_appended_by_proxies(name) {
-                        return Err(Refusal::because(Reason::SeveralCredentials, TOKEN_IN_PROXY_FIELD));
+                        return Err(Refusal::because(Reason::MultipleCredentials, TOKEN_IN_PROXY_FIELD));
                     }
                     self.remove(name);
                 }
@@ -176,7 +176,14 @@ impl<'a> RequestHead<'a> {
             }
         }
         let remove = self.remove;
-        Ok(HeaderMutations { authorization, remove, cookie, proof, filter_state: FilterState::Empty, sent: None })
+        Ok(HeaderMutations {
+            authorization,
+            remove,
+            cookie,
+            proof,
+            filter_state: FilterState::Unauthenticated,
+            sent: None,
+        })
     }
 }
 
@@ -221,7 +228,7 @@ pub(super) fn trailers_to_remove(trailers: &Request, config: &Config) -> Vec<Str
 pub(super) fn check_form(token: &str) -> Result<(), Refusal> {
     if token.contains(',') {
         // A proxy has joined two field lines (RFC 9110 section 5.3).
-        return Err(Refusal::because(Reason::SeveralCredentials, MULTIPLE_FIELDS));
+        return Err(Refusal::because(Reason::MultipleCredentials, MULTIPLE_FIELDS));
     }
     if is_b64token(token.as_bytes()) { Ok(()) } else { Err(Refusal::new(Reason::MalformedCredentials)) }
 }

@@ -7,7 +7,6 @@ use crate::cache::circuit_breaker::BreakerKey;
 use crate::cache::exchanged_tokens::{Lookup, SubjectExpiry, TokenKey};
 use crate::cache::rejected_tokens::SentToken;
 use crate::cache::verified_tokens::VerifiedToken;
-use crate::engine::audit::CacheOutcome;
 use crate::engine::authenticate::subject_token;
 use crate::engine::authorize::delegation;
 use crate::engine::cache_key::key_prefix;
@@ -20,6 +19,7 @@ use crate::provider::{ExchangeTarget, Provider, SubjectTokenSource, TokenExchang
 use crate::refusal::{Reason, Refusal};
 use crate::resource::{Requirement, Resource, ResourceExchange};
 use crate::secret::Secret;
+use crate::telemetry::{CacheOutcome, Detail, Fact};
 use crate::time::UnixTime;
 
 /// Token for the upstream.
@@ -91,8 +91,7 @@ fn exchanged_token(
         Lookup::Issued { authorization, .. }
             if authorization.reveal().split_once(' ').is_some_and(|(_, exchanged)| exchanged == token) =>
         {
-            let detail = format!("because={:?}", "the caller's own token came back");
-            Err(Refusal::because(Reason::ProviderAnswerInvalid, detail).into())
+            Err(Refusal::because(Reason::ProviderAnswerInvalid, "the caller's own token came back").into())
         }
         Lookup::Issued { authorization, fingerprint, is_renewal_due } => {
             let breakers = &ctx.state.circuit_breakers;
@@ -109,12 +108,12 @@ fn exchanged_token(
             })
         }
         Lookup::Failed(refusal) => {
-            ctx.audit.cache = Some(CacheOutcome::Remembered);
+            ctx.audit.cache = Some(CacheOutcome::NegativeHit);
             Err(refusal.into())
         }
         Lookup::Unknown => Err(match ctx.state.circuit_breakers.check(&breaker_key(), ctx.now) {
             Err(open) => {
-                let detail = "because=\"so the provider answered other exchanges\"";
+                let detail = "the circuit breaker of the token endpoint is open";
                 Refusal::because(open.reason, detail).retry_after(open.retry_after).into()
             }
             Ok(()) => Stop::Fetch(Need::Token(wanted.need(ctx, key, false)?)),
@@ -133,9 +132,8 @@ impl ExchangeRequest<'_> {
             return Err(match jwks.remaining_backoff(ctx.now) {
                 None => Stop::Fetch(Need::Jwks { provider: provider.clone(), unknown_key: false }),
                 Some(pause) => {
-                    let because = "the token endpoint could not be discovered: set token_endpoint where it never can";
-                    let detail = format!("because={because:?}");
-                    Refusal::because(Reason::ProviderUnavailable, detail).retry_after(pause).into()
+                    let cause = "the token endpoint could not be discovered: set token_endpoint where it never can";
+                    Refusal::because(Reason::ProviderUnavailable, cause).retry_after(pause).into()
                 }
             });
         };
@@ -198,8 +196,9 @@ fn assertion(request: &Request, provider: &Provider, target: &TokenExchangeTarge
     let Some(header) = target.client.authentication.header() else {
         return Ok(None);
     };
-    client_assertion(request, header).map(Some).map_err(|because| {
-        let detail = format!("provider={} header={header} because={because:?}", provider.name);
-        Refusal::because(Reason::ExchangeMisconfigured, detail)
+    client_assertion(request, header).map(Some).map_err(|cause| {
+        let detail =
+            Detail::new().with(Fact::Provider, provider.name.to_string()).with(Fact::Header, header.to_owned());
+        Refusal::detailed(Reason::ExchangeMisconfigured, detail.with(Fact::Cause, cause))
     })
 }

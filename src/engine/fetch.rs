@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::cache::circuit_breaker::BreakerContext;
 use crate::cache::jwks::{RefreshCause, RefreshLease};
 use crate::cache::shared_tokens::{RemoteExchange, TokenLease};
-use crate::engine::audit::{CacheOutcome, exchange_record};
+use crate::engine::audit::exchange_record;
 use crate::engine::in_flight::{Fetch, JoinOutcome, Operation, RemoteFetch};
 use crate::engine::need::{FetchKey, Need, TokenNeed};
 use crate::engine::token_exchange::TokenExchange;
@@ -14,6 +14,7 @@ use crate::engine::{Engine, Progress, RequestId};
 use crate::http::Callout;
 use crate::provider::Provider;
 use crate::refusal::{Reason, Refusal, log_at};
+use crate::telemetry::CacheOutcome;
 use crate::time::UnixTime;
 
 /// Maximum number of requests that wait in one worker.
@@ -52,7 +53,7 @@ impl Engine {
         let is_due = jwks.is_due(now);
         if is_too_old {
             log::error!(
-                "the keys of provider={} are too old to be trusted: its users are refused until they are fetched",
+                "the keys of provider={} are older than keys_max_age_seconds: tokens of its users are refused",
                 provider.name
             );
             state.forget_verified();
@@ -63,7 +64,7 @@ impl Engine {
             && self.claim_jwks(provider, RefreshCause::Due, now) == RefreshLease::Acquired
             && let Err(refusal) = self.start_jwks(provider, false, None, now)
         {
-            log::warn!("event=keys_failed provider={} {refusal}", provider.name);
+            log::warn!("event=jwks_fetch_failed provider={} {refusal}", provider.name);
         }
     }
 
@@ -105,8 +106,7 @@ impl Engine {
         match self.in_flight.join(&need, id, max_waiting_for_keys) {
             JoinOutcome::Joined => {
                 if matches!(need, Need::Token(_)) {
-                    self.counters.cache_joined();
-                    progress.cache = Some(CacheOutcome::Joined);
+                    progress.cache = Some(self.counters.looked_up(CacheOutcome::Coalesced));
                 }
                 return FetchOutcome::Waiting(key);
             }
@@ -156,20 +156,17 @@ impl Engine {
     ) -> Result<bool, Refusal> {
         match self.claim_token(&need, false, now)? {
             TokenLease::Found(exchange) => {
-                self.counters.cache_shared();
-                progress.cache = Some(CacheOutcome::Shared);
+                progress.cache = Some(self.counters.looked_up(CacheOutcome::Shared));
                 self.state.exchanged_tokens.put_shared(need.key, exchange);
                 return Ok(false);
             }
             TokenLease::HeldByOther => {
-                self.counters.cache_joined();
-                progress.cache = Some(CacheOutcome::Joined);
+                progress.cache = Some(self.counters.looked_up(CacheOutcome::Coalesced));
                 let operation = Operation::RemoteToken { provider: need.provider().clone(), key: need.key };
                 self.in_flight.put(Fetch { operation, waiters: vec![waiter], started: now });
             }
             TokenLease::Acquired => {
-                self.counters.cache_miss();
-                progress.cache = Some(CacheOutcome::Miss);
+                progress.cache = Some(self.counters.looked_up(CacheOutcome::Miss));
                 self.exchange(need, Some(waiter), now)?;
             }
         }
@@ -185,12 +182,12 @@ impl Engine {
         let key = need.key;
         match self.claim_token(&need, true, now) {
             Ok(TokenLease::Found(exchange)) => {
-                self.counters.cache_shared();
+                self.counters.looked_up(CacheOutcome::Shared);
                 self.state.exchanged_tokens.put_shared(key, exchange);
             }
             Ok(TokenLease::HeldByOther) => self.state.exchanged_tokens.postpone_renewal(&key, RENEWED_ELSEWHERE, now),
             Ok(TokenLease::Acquired) => {
-                self.counters.cache_renewed();
+                self.counters.looked_up(CacheOutcome::Renewed);
                 let audit = need.audit();
                 if let Err(refusal) = self.exchange(need, None, now) {
                     let mut record = exchange_record(&audit, &self.config, refusal.reason.label(), 0, Duration::ZERO);
@@ -227,7 +224,7 @@ impl Engine {
             let user = &need.caller.identity.user;
             if let Err(open) = state.circuit_breakers.try_acquire(&need.breaker_key(), user, &context) {
                 self.release(need, now);
-                let because = "because=\"so the provider answered other exchanges\"";
+                let because = "the circuit breaker of the token endpoint is open";
                 return Err(Refusal::because(open.reason, because).retry_after(open.retry_after));
             }
         }
@@ -255,7 +252,7 @@ impl Engine {
             // The endpoint was known when the need was found.
             Err(need) => {
                 self.release(&need, now);
-                Err(Refusal::new(Reason::KeysUnavailable).retry_after(Duration::from_secs(1)))
+                Err(Refusal::new(Reason::JwksUnavailable).retry_after(Duration::from_secs(1)))
             }
         }
     }
@@ -276,7 +273,7 @@ impl Engine {
         let Some(callout) = operation.callout(&self.state, self.crypto.as_ref(), now) else {
             return Err(Refusal::because(
                 Reason::ExchangeMisconfigured,
-                "because=\"the request to the provider could not be made or signed\"",
+                "the request to the provider could not be made or signed",
             ));
         };
         self.launch(Fetch { operation, waiters: waiter.into_iter().collect(), started: now }, callout);

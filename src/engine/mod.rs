@@ -40,9 +40,9 @@ use crate::http::{Callout, CalloutFailure, CalloutResult, LocalReply, Request};
 use crate::provider::Provider;
 use crate::refusal::{Reason, Refusal, log_at};
 use crate::shared::{CLOCK_TOLERANCE, SharedData, SharedStore};
-use crate::telemetry::{Counters, FilterState};
+use crate::telemetry::{CacheOutcome, Counters, Fact, FilterState};
 use crate::time::UnixTime;
-use audit::{AuditContext, CacheOutcome};
+use audit::AuditContext;
 use broadcast::Broadcast;
 use context::{ForwardKind, Passed, RequestContext, Stop};
 use credentials::RequestHead;
@@ -264,7 +264,7 @@ impl Engine {
             let decision = match state {
                 WaitState::TimedOut => {
                     let audit = AuditContext { cache: progress.cache, ..audit };
-                    let because = "because=\"it has waited for longest_wait_seconds\"";
+                    let because = "the request waited for longest_wait_seconds";
                     let refusal = Refusal::because(Reason::ProviderUnavailable, because);
                     self.refuse(&refusal.retry_after(Duration::from_secs(1)), &audit, progress, now)
                 }
@@ -387,7 +387,7 @@ impl Engine {
                 }
             }
         }
-        let because = "because=\"the request still lacks what was fetched for it\"";
+        let because = "the request still lacks what was fetched for it";
         let refusal = Refusal::because(Reason::ProviderUnavailable, because).retry_after(Duration::from_secs(1));
         self.refuse(&refusal, &last, progress, now)
     }
@@ -402,12 +402,12 @@ impl Engine {
             Passed::Forward { mutations, kind, renewal } => (mutations, kind, renewal),
         };
         if kind == ForwardKind::Unauthenticated {
-            self.counters.open_path();
+            self.counters.unauthenticated_path();
             return Decision::Forward(mutations);
         }
         mutations.filter_state = self.filter_state(kind, audit, progress, now);
         if kind == ForwardKind::Exchanged && progress.decisions == 0 {
-            self.counters.cache_hit();
+            self.counters.looked_up(CacheOutcome::Hit);
         }
         if let Some(need) = renewal {
             self.renew(need, now);
@@ -427,7 +427,7 @@ impl Engine {
         match audit.caller_facts(&self.config).filter(|_| is_from_cache) {
             Some(facts) => FilterState::Caller(facts),
             None => {
-                let record = audit.record(&self.config, &[("event", "forwarded")], now.since(progress.since));
+                let record = audit.record(&self.config, &[(Fact::Event, "forwarded")], now.since(progress.since));
                 if is_first {
                     log::info!("{record}");
                 }
@@ -438,13 +438,13 @@ impl Engine {
 
     /// Ends a request with a refusal.
     fn refuse(&mut self, refusal: &Refusal, audit: &AuditContext, progress: Progress, now: UnixTime) -> Decision {
-        let ending = [("event", "refused"), ("reason", refusal.reason.label())];
+        let ending = [(Fact::Event, "refused"), (Fact::Reason, refusal.reason.label())];
         let mut record = audit.record(&self.config, &ending, now.since(progress.since));
         record.add_detail(&refusal.detail);
         log_at(refusal.reason, &record);
         self.counters.refused(refusal.reason.label());
-        let mut reply = refusal.answer(audit.resource.as_deref());
-        reply.audit = record;
+        let mut reply = refusal.reply(audit.resource.as_deref());
+        reply.record = record;
         Decision::Respond(reply)
     }
 }

@@ -5,10 +5,11 @@ use std::rc::Rc;
 use crate::cache::circuit_breaker::BreakerKey;
 use crate::cache::exchanged_tokens::{SubjectExpiry, TokenKey};
 use crate::cache::verified_tokens::VerifiedToken;
-use crate::engine::audit::{AuditContext, CacheOutcome};
+use crate::engine::audit::AuditContext;
 use crate::provider::{Provider, ProviderId, TokenExchangeTarget};
 use crate::resource::{Resource, ResourceExchange};
 use crate::secret::Secret;
+use crate::telemetry::CacheOutcome;
 
 /// Fact that a request lacks.
 pub(super) enum Need {

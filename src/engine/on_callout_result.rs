@@ -19,7 +19,7 @@ use crate::jose::KeySet;
 use crate::provider::{Document, Endpoints, ErrorClass, Provider, TokenEndpointError, trace_of};
 use crate::refusal::{Reason, Refusal, log_at};
 use crate::shared::SharedStore;
-use crate::telemetry::{Counters, Record};
+use crate::telemetry::{Counters, Fact, Record};
 use crate::time::UnixTime;
 use crate::url::Url;
 
@@ -150,8 +150,8 @@ impl<'a> CalloutHandler<'a> {
             token_exchange::Next::Issued { issued, outcome } => {
                 let provider = need.provider();
                 let mut record = exchange_record(&need.audit(), self.config, outcome, waiters.len(), took);
-                record.add("lifetime_s", &issued.end(now).since(now).as_secs().to_string());
-                record.add("trace", &trace_of(provider, Some(&need.target), result));
+                record.add(Fact::LifetimeSeconds, &issued.end(now).since(now).as_secs().to_string());
+                record.add(Fact::ProviderTraceId, &trace_of(provider, Some(&need.target), result));
                 log::info!("{record}");
                 self.counters.exchanged(&provider.name, outcome, took);
                 let context = self.breaker_context(provider, now);
@@ -180,7 +180,7 @@ impl<'a> CalloutHandler<'a> {
         let class = error.class;
         let reason = Reason::from(class);
         let pause = self.update_breaker(need, error, took, now);
-        let mut refusal = Refusal::because(reason, error.to_string());
+        let mut refusal = Refusal::detailed(reason, error.detail());
         let mut record = exchange_record(&need.audit(), self.config, reason.label(), waiters, took);
         record.add_detail(&refusal.detail);
         log_at(reason, &record);
@@ -251,22 +251,22 @@ impl<'a> CalloutHandler<'a> {
         let fetched = (endpoints, keys, document);
         let change = self.state.jwks(provider).record_success(fetched, max_age, self.store, self.crypto, now);
         self.state.apply_change(change);
-        self.counters.keys_refreshed(&provider.name, true);
+        self.counters.jwks_refreshed(&provider.name, true);
     }
 
     /// Records a fetch of keys that failed.
     fn jwks_failed(&mut self, provider: &Provider, problem: &str, url: Option<&Url>, now: UnixTime) {
         let jwks = self.state.jwks(provider);
         let mut record = Record::default();
-        record.add("event", if provider.jwks.is_some() { "metadata_failed" } else { "keys_failed" });
-        record.add("provider", &provider.name);
-        record.add("url", url.map_or("", Url::as_str));
-        record.add("cluster", &provider.cluster);
-        record.add("error", problem);
-        record.add("keys", if jwks.keys.is_some() { "kept" } else { "none" });
+        record.add(Fact::Event, if provider.jwks.is_some() { "discovery_failed" } else { "jwks_fetch_failed" });
+        record.add(Fact::Provider, &provider.name);
+        record.add(Fact::Url, url.map_or("", Url::as_str));
+        record.add(Fact::Cluster, &provider.cluster);
+        record.add(Fact::Error, problem);
+        record.add(Fact::CachedJwks, if jwks.keys.is_some() { "kept" } else { "none" });
         log::warn!("{record}");
         jwks.record_failure(self.store, self.crypto, now);
-        self.counters.keys_refreshed(&provider.name, false);
+        self.counters.jwks_refreshed(&provider.name, false);
     }
 
     fn breaker_context<'p>(&self, provider: &'p Provider, now: UnixTime) -> BreakerContext<'p>

@@ -9,7 +9,7 @@ use crate::path;
 use crate::refusal::{Reason, Refusal};
 use crate::resource::authorization_server::{self, AuthorizationServers};
 use crate::resource::{Resource, metadata};
-use crate::telemetry::record::quoted;
+use crate::telemetry::{Detail, Fact};
 
 /// Target of a request, by host and path.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,9 +35,10 @@ pub(super) fn route<'a>(config: &'a Config, authority: &[u8], target: &[u8]) -> 
         return Err(ambiguous());
     }
     route.ok_or_else(|| {
-        let host = quoted(&String::from_utf8_lossy(authority).chars().take(128).collect::<String>());
-        let because = "no resource is at this host and path; a port counts";
-        Refusal::because(Reason::UnknownResource, format!("host={host} because={because:?}"))
+        let host: String = String::from_utf8_lossy(authority).chars().take(128).collect();
+        let detail = Detail::new().with(Fact::Host, host);
+        let cause = "no resource is at this host and path; a port counts";
+        Refusal::detailed(Reason::UnknownResource, detail.with(Fact::Cause, cause))
     })
 }
 

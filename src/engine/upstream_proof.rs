@@ -35,8 +35,8 @@ pub(super) fn prove(
     match make() {
         Some(proof) => Ok(Some(proof)),
         None => {
-            let because = "the proof for the upstream could not be made or signed";
-            Err(Refusal::because(Reason::ExchangeMisconfigured, format!("because={because:?}")))
+            let cause = "the proof for the upstream could not be made or signed";
+            Err(Refusal::because(Reason::ExchangeMisconfigured, cause))
         }
     }
 }

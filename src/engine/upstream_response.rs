@@ -10,6 +10,7 @@ use crate::engine::{Decision, Engine, Progress, broadcast};
 use crate::http::Response;
 use crate::refusal::{Reason, Refusal};
 use crate::resource::{Resource, ResourceExchange, challenge};
+use crate::telemetry::{Detail, Fact};
 use crate::time::UnixTime;
 
 /// `Retry-After` of a client whose token was dropped: its next request exchanges anew.
@@ -99,11 +100,11 @@ impl Engine {
         let claims = challenge::wanted_claims(response).filter(|_| provider.profile.takes_claims());
         let is_for_nonce = has_nonce && challenge::wants_nonce(response);
         let wants = match (is_for_nonce, &claims) {
-            (true, _) => " wants=nonce",
-            (false, Some(_)) => " wants=claims",
+            (true, _) => "nonce",
+            (false, Some(_)) => "claims",
             (false, None) => "",
         };
-        let detail = format!("provider={}{wants}", provider.name);
+        let detail = Detail::new().with(Fact::Provider, provider.name.to_string()).with(Fact::Wants, wants);
         let in_use = self.state.exchanged_tokens.fingerprint(&token.key);
         let outcome = if is_for_nonce {
             RejectionOutcome::Kept
@@ -119,9 +120,9 @@ impl Engine {
         }
         let refusal = match outcome {
             RejectionOutcome::Invalidated | RejectionOutcome::Superseded | RejectionOutcome::Kept => {
-                Refusal::because(Reason::UpstreamRejectedToken, detail).retry_after(RETRY_AFTER)
+                Refusal::detailed(Reason::UpstreamRejectedToken, detail).retry_after(RETRY_AFTER)
             }
-            RejectionOutcome::RejectsReplacements => Refusal::because(Reason::UpstreamRejectsTokens, detail),
+            RejectionOutcome::RejectsReplacements => Refusal::detailed(Reason::UpstreamRejectsTokens, detail),
         };
         let audit = AuditContext { resource: Some(resource.clone()), ..AuditContext::default() };
         let progress = Progress { decisions: 0, since: sent.at, cache: None };

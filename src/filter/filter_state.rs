@@ -1,8 +1,10 @@
-//! Filter state: each fact of a request, `wasm.onbehalf.` before its name, for other filters and the access log. The SDK's
-//! setter panics on every status but one, and another plugin that has declared a name read-only makes Envoy return another.
-#![expect(unsafe_code, reason = "the host takes path and value by pointer and length")]
+//! Filter state: facts of a request for the access log and for other filters, each under `wasm.onbehalf.<name>`.
+//!
+//! The SDK's setter panics on every status except success. Envoy returns another one if another plugin has declared the key
+//! read-only, so this module calls the host itself.
+#![expect(unsafe_code, reason = "the host takes key and value by pointer and length")]
 
-use crate::telemetry::{FilterState, PREFIX, Record};
+use crate::telemetry::{FilterState, Record};
 
 #[link(wasm_import_module = "env")]
 unsafe extern "C" {
@@ -10,25 +12,22 @@ unsafe extern "C" {
     fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> u32;
 }
 
-/// Tells of the effective context's request that goes on. Whether every fact is there: filters behind this one decide by them.
-pub(crate) fn tell(state: &FilterState) -> bool {
-    match state {
-        FilterState::Empty => true,
-        FilterState::Caller(facts) => facts.iter().all(|(path, value)| set(path, value)),
-        FilterState::Record(record) => tell_record(record),
-    }
+/// Sets the filter state of the effective context's request, which is forwarded. Returns `true` if every fact is set: filters
+/// behind this one decide by them.
+pub(crate) fn write(state: &FilterState) -> bool {
+    state.write(set)
 }
 
-/// Tells of how the effective context's request ended. An access log that is not told has a gap.
-pub(crate) fn tell_record(record: &Record) -> bool {
-    record.facts().all(|(name, value)| set(&[PREFIX, name].concat(), &value))
+/// Sets the filter state of the effective context's request, which is refused. Returns `true` if every fact is set.
+pub(crate) fn write_record(record: &Record) -> bool {
+    record.write(set)
 }
 
-fn set(path: &str, value: &str) -> bool {
-    // SAFETY: the host reads both for as long as the call takes, and keeps neither.
-    let status = unsafe { proxy_set_property(path.as_ptr(), path.len(), value.as_ptr(), value.len()) };
+fn set(key: &'static str, value: &str) -> bool {
+    // SAFETY: the host reads both during the call, and keeps neither.
+    let status = unsafe { proxy_set_property(key.as_ptr(), key.len(), value.as_ptr(), value.len()) };
     if status != 0 {
-        log::error!("the filter state {path} could not be set: status {status}");
+        log::error!("the filter state {key} could not be set: status {status}");
     }
     status == 0
 }

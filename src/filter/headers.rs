@@ -1,5 +1,5 @@
-//! The header map in one hostcall and one buffer. The SDK's getter makes two allocations of each field and checks each
-//! name for UTF-8; that was a tenth of what a request with everything cached took (docs/adr/0006).
+//! Header maps, read in one hostcall into one buffer. The SDK's getter allocates twice for each field and checks names for UTF-8,
+//! which took a tenth of the time of a request for which everything is cached (docs/adr/0006).
 #![expect(unsafe_code, reason = "the host hands the buffer over by pointer and length")]
 
 use proxy_wasm::types::MapType;
@@ -18,7 +18,7 @@ unsafe extern "C" {
     ) -> u32;
 }
 
-/// A serialised header map; empty if the host has none to give.
+/// Serialised header map; empty if the host has none.
 pub(crate) fn pairs(map: MapType) -> Vec<u8> {
     let mut data = std::ptr::null_mut();
     let mut size = 0;
@@ -27,17 +27,18 @@ pub(crate) fn pairs(map: MapType) -> Vec<u8> {
     if status != 0 || data.is_null() {
         return Vec::new();
     }
-    // SAFETY: the host had `proxy_on_memory_allocate` make the buffer, which the SDK does by a `Vec<u8>` of that very
-    // capacity from the same allocator, filled it, and hands it over for good.
+    // SAFETY: `proxy_on_memory_allocate` of the SDK made the buffer as a `Vec<u8>` of that capacity, from the same allocator. The
+    // host filled it and does not keep it.
     unsafe { Vec::from_raw_parts(data, size, size) }
 }
 
-/// The first field of that name in the response. Where there is none, the host makes no buffer, and takes a fifth of the time.
+/// Value of the first field with that name in the response. If there is none, the host makes no buffer and takes a fifth of the
+/// time.
 pub(crate) fn response_field(name: &str) -> Option<Vec<u8>> {
     let mut data = std::ptr::null_mut();
     let mut size = 0;
     let map = MapType::HttpResponseHeaders as u32;
-    // SAFETY: the name is as long as it is said to be, and the out pointers are as above.
+    // SAFETY: name and length belong together, and the out pointers are to live variables.
     let status = unsafe { proxy_get_header_map_value(map, name.as_ptr(), name.len(), &raw mut data, &raw mut size) };
     match (status, data.is_null()) {
         // SAFETY: as above.

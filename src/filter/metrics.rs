@@ -1,3 +1,5 @@
+//! Metrics of Envoy: defines each statistic at its first number and hands numbers over.
+
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -7,47 +9,47 @@ use rustc_hash::FxHashMap;
 
 use crate::telemetry::{Metric, MetricKind, Sample};
 
-/// Envoy's metrics. Their names carry the labels; the `stats_tags` of the shipped configurations take them out.
+/// Statistics that are defined in Envoy, by name.
 #[derive(Default)]
 pub(crate) struct Metrics {
     ids: FxHashMap<String, u32>,
 }
 
 impl Metrics {
+    /// Adds `samples` to counters, and `durations` of exchanges to the histogram of their provider.
     pub(crate) fn record(&mut self, samples: Vec<(Sample, u64)>, durations: Vec<(Rc<str>, Duration)>) {
         for (sample, number) in samples {
-            let id = match sample {
-                Sample::Decisions(reason) => self.id(&Metric::DECISIONS, &[reason]),
-                Sample::TokenCache(result) => self.id(&Metric::TOKEN_CACHE, &[result]),
-                Sample::Exchanges(provider, outcome) => self.id(&Metric::EXCHANGES, &[&provider, outcome]),
-                Sample::KeyRefreshes(provider, outcome) => self.id(&Metric::KEY_REFRESHES, &[&provider, outcome]),
-            };
-            if let (Some(id), Ok(number)) = (id, i64::try_from(number)) {
+            let stat = sample.stat();
+            if let (Some(id), Ok(number)) = (self.id(MetricKind::Counter, stat), i64::try_from(number)) {
                 hostcalls::increment_metric(id, number).ok();
             }
         }
         for (provider, duration) in durations {
-            let id = self.id(&Metric::EXCHANGE_DURATION, &[&provider]);
-            if let (Some(id), Ok(millis)) = (id, u64::try_from(duration.as_millis())) {
-                hostcalls::record_metric(id, millis).ok();
-            }
+            let millis = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+            self.set(Metric::ExchangeDuration, &provider, millis);
         }
     }
 
+    /// Sets the age of the JWKS of providers.
     pub(crate) fn record_jwks_ages(&mut self, ages: Vec<(Rc<str>, Duration)>) {
         for (provider, age) in ages {
-            if let Some(id) = self.id(&Metric::KEY_AGE, &[&provider]) {
-                hostcalls::record_metric(id, age.as_secs()).ok();
-            }
+            self.set(Metric::JwksAge, &provider, age.as_secs());
         }
     }
 
-    fn id(&mut self, metric: &Metric, labels: &[&str]) -> Option<u32> {
-        let stat = metric.stat(labels);
+    fn set(&mut self, metric: Metric, provider: &str, value: u64) {
+        let stat = metric.stat(&[provider]);
+        if let Some(id) = self.id(metric.kind(), stat) {
+            hostcalls::record_metric(id, value).ok();
+        }
+    }
+
+    /// Id of a statistic, which is defined if it is new.
+    fn id(&mut self, kind: MetricKind, stat: String) -> Option<u32> {
         if let Some(id) = self.ids.get(&stat) {
             return Some(*id);
         }
-        let kind = match metric.kind {
+        let kind = match kind {
             MetricKind::Counter => MetricType::Counter,
             MetricKind::Gauge => MetricType::Gauge,
             MetricKind::Histogram => MetricType::Histogram,

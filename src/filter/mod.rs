@@ -1,8 +1,8 @@
-//! The only place that knows proxy-wasm. It carries requests and replies to the engine and steps and calls back
-//! to the host, and decides nothing.
+//! Proxy-wasm filter: passes requests and callout results to the engine, and decisions and callouts to the host. It decides
+//! nothing.
 //!
-//! Two rules. While the engine is borrowed there is no hostcall that could bring another callback: it logs and has
-//! signatures computed, and nothing else. And only those of the SDK's functions that neither unwrap UTF-8 nor panic on a status that Envoy returns; `clippy.toml` bans the others.
+//! Two rules hold here. While the engine is borrowed, there is no hostcall that could cause another callback: only log lines and
+//! signatures. SDK functions that unwrap UTF-8, or panic on a status that Envoy returns, are not used; `clippy.toml` bans them.
 
 mod filter_state;
 mod headers;
@@ -24,7 +24,7 @@ proxy_wasm::main! {{
     proxy_wasm::set_root_context(|id| Box::new(RootFilter::new(id)));
 }}
 
-/// The host's wall clock. Were there none, every token would be expired.
+/// Wall clock of the host. Without one, every token is expired.
 fn now() -> UnixTime {
     let time = hostcalls::get_current_time().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
     UnixTime::default().plus(time.unwrap_or(Duration::MAX))

@@ -1,3 +1,5 @@
+//! Root context of a worker: configuration, ticks, callouts and paused requests.
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
@@ -17,62 +19,62 @@ use crate::filter::stream::{self, StreamFilter};
 use crate::http::{Callout, CalloutFailure, CalloutResult, Response};
 use crate::time::UnixTime;
 
-/// How often the engine hears that time has passed.
+/// Interval between two ticks of the engine.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The same while requests wait for what another worker fetches: nothing tells a worker what others do.
+/// Interval while requests wait for a fetch of another worker, which the worker must poll.
 const SOON: Duration = Duration::from_millis(10);
 
-/// The most requests that are let go, and callouts that are made, from one turn of Envoy's event loop to the next.
+/// Maximum number of requests that are resumed or refused, and of callouts that are sent, in one turn of Envoy's event loop.
 ///
-/// Envoy sends a local reply, resumes a request and reports a callout that failed at once only when the callback of the module is
-/// over, one inside the other: the callbacks that the first one causes in this module send the next one. Some 300 of them
-/// overflow V8's stack, fewer with other filters in the chain (docs/adr/0018).
+/// Envoy executes these actions when the callback of the module returns, nested in each other: the callbacks that one action
+/// causes in this module execute the next one. About 300 of them overflow V8's stack, fewer with other filters in the chain
+/// (docs/adr/0018).
 const MOST_ACTIONS: usize = 32;
 
-/// The most items that are taken out of the queue in one turn.
+/// Maximum number of queue items that one turn takes.
 const MOST_MESSAGES: usize = 64;
 
-/// The item by which a worker wakes its own root.
+/// Queue item with which a stream wakes the root context of its worker.
 const WAKE_UP: &[u8] = b"work";
 
-/// What the root context and the streams of a worker share.
+/// State that the root context and the streams of a worker share.
 pub(crate) struct WorkerContext {
     pub(crate) engine: RefCell<Option<Engine>>,
-    /// Whether anything is to be known of the client's certificate.
+    /// `true` if a resource needs the client's certificate.
     pub(crate) takes_certificates: Cell<bool>,
-    /// The queue by which other workers send messages and a stream wakes the root. The root alone may dispatch calls: the SDK
-    /// hands a reply to the context that was active at dispatch and drops it if that has gone.
+    /// Queue for messages of other workers and for wake-ups. Only the root context sends callouts: the SDK passes a response to the
+    /// context that was active at dispatch, and drops it if that context is gone.
     queue: Cell<Option<u32>>,
-    /// The root has been woken and has not run yet.
+    /// `true` from a wake-up until the root runs.
     is_woken: Cell<bool>,
-    /// With what requests went on that were held before, until they are answered or gone: only the root knew.
+    /// Information on the tokens of paused requests that the root resumed, until the upstream responds or the stream ends.
     resumed: RefCell<FxHashMap<u32, ForwardedRequest>>,
-    /// Requests that are held with a body or trailers behind their header.
+    /// Paused requests that have a body or trailers.
     unfinished: RefCell<FxHashSet<u32>>,
-    /// When the last request came of whose answer the status was read.
+    /// Time of the last request whose response status was read.
     looked: Cell<UnixTime>,
 }
 
 impl WorkerContext {
-    /// With what a request went on that was held.
+    /// Removes the information on the token of a resumed request.
     pub(crate) fn take_resumed(&self, RequestId(id): RequestId) -> Option<ForwardedRequest> {
         self.resumed.try_borrow_mut().ok()?.remove(&id)
     }
 
-    /// A request is held, and more comes behind its header.
+    /// Notes that a paused request has a body or trailers.
     pub(crate) fn add_unfinished(&self, RequestId(id): RequestId) {
         if let Ok(mut unfinished) = self.unfinished.try_borrow_mut() {
             unfinished.insert(id);
         }
     }
 
-    /// Whether more comes behind the header of a request that was held. Nobody asks again.
+    /// Returns `true` if the paused request has a body or trailers, and forgets it.
     pub(crate) fn take_unfinished(&self, RequestId(id): RequestId) -> bool {
         self.unfinished.try_borrow_mut().is_ok_and(|mut unfinished| unfinished.remove(&id))
     }
 
-    /// Whether there is time to look at an answer more closely: once in a millisecond.
+    /// Returns `true` if the status of a response may be read: at most once in a millisecond.
     pub(crate) fn may_look(&self, sent: &ForwardedRequest) -> bool {
         self.looked.replace(sent.at()) != sent.at()
     }
@@ -85,26 +87,27 @@ impl WorkerContext {
         let sent = self.queue.get().is_some_and(|queue| hostcalls::enqueue_shared_queue(queue, Some(WAKE_UP)).is_ok());
         self.is_woken.set(sent);
         if !sent {
-            // The tick finds the work, a little later.
+            // The next tick does the work.
             log::debug!("the root could not be woken");
         }
     }
 }
 
-/// How often the age of keys is told.
+/// Interval between two updates of the gauge of JWKS ages.
 const AGES: Duration = Duration::from_secs(15);
 
+/// Root context of a worker.
 pub(crate) struct RootFilter {
     id: u32,
     worker: Rc<WorkerContext>,
-    /// Calls that are out, by the host's token: whose they are, and how much of an answer is read.
+    /// Callouts in flight by the token of the host: the fetch, and the maximum length of the body in bytes.
     calls: FxHashMap<u32, (FetchId, usize)>,
-    /// How many more actions the host may be given before its event loop turns.
+    /// Number of further actions in this turn of the event loop.
     actions_left: usize,
     metrics: Metrics,
-    /// How often the host is asked to tick.
+    /// Current interval between ticks of the host.
     tick: Duration,
-    /// When counters were handed over last, and when the age of keys was.
+    /// Time of the last update of the counters, and of the gauges.
     handed: UnixTime,
     aged: UnixTime,
 }
@@ -136,8 +139,8 @@ impl RootFilter {
         self.worker.engine.try_borrow_mut().ok().and_then(|mut engine| engine.as_mut().map(act))
     }
 
-    /// Makes the calls that the engine has for us and lets requests go whose wait is over, as many as the host can bear; the
-    /// next turn of its event loop goes on with the rest.
+    /// Sends callouts of the engine, and resumes or refuses requests whose wait is over, up to [`MOST_ACTIONS`]. The next turn of the
+    /// event loop does the rest.
     fn work(&mut self) {
         let now = now();
         let mut has_left = false;
@@ -151,8 +154,8 @@ impl RootFilter {
                     None => self.land(flight, &CalloutResult::Failed(CalloutFailure::NotSent), now),
                 }
             } else if let Some((id, step)) = self.with_engine(|engine| engine.next_decision(now)).flatten() {
-                // The body of a request that goes on enters the module before a filter behind it has it, and what is left of this
-                // turn would overtake it there: it is the last of its turn.
+                // A forwarded body enters the module before the next filter has it. Further actions of this turn would overtake it, so it
+                // is the last action of the turn.
                 let is_last = matches!(step, Decision::Forward(_)) && self.worker.take_unfinished(id);
                 self.actions_left = if is_last { 0 } else { left };
                 has_left |= self.let_go(id, step);
@@ -168,8 +171,8 @@ impl RootFilter {
         }
     }
 
-    /// Does with a waiting request what `step` says. One that has left meanwhile is no context any more, and is skipped. Whether
-    /// the effective context is another one now.
+    /// Executes the decision on a paused request. A request that has ended has no context, and is skipped. Returns `true` if the
+    /// effective context has changed.
     fn let_go(&self, RequestId(id): RequestId, mut step: Decision) -> bool {
         if matches!(step, Decision::Pause) || hostcalls::set_effective_context(id).is_err() {
             return false;
@@ -184,13 +187,13 @@ impl RootFilter {
         true
     }
 
-    /// The event loop has turned: nothing that was asked of the host in its last turn is left.
+    /// Begins a turn of the event loop: the host has executed all actions of the last one.
     fn turn(&mut self) {
         self.actions_left = MOST_ACTIONS;
         self.worker.is_woken.set(false);
     }
 
-    /// Ticks sooner while somebody waits for what another worker fetches.
+    /// Shortens the tick while a request waits for a fetch of another worker.
     fn adjust_tick(&mut self) {
         let is_soon = self.with_engine(|engine| engine.needs_fast_tick() || engine.has_work()).unwrap_or(false);
         let tick = if is_soon { SOON } else { TICK };
@@ -199,9 +202,9 @@ impl RootFilter {
         }
     }
 
-    /// Hands over what was counted, and now and then how old the keys are.
+    /// Updates the counters and, every [`AGES`], the ages of JWKS.
     fn hand_over_counters(&mut self, now: UnixTime) {
-        // Not so often while ticks come one after another.
+        // Fast ticks do not update the counters more often.
         if self.tick != TICK && now >= self.handed && now.since(self.handed) < TICK {
             return;
         }
@@ -236,7 +239,7 @@ impl Context for RootFilter {
 
 impl RootContext for RootFilter {
     fn on_configure(&mut self, size: usize) -> bool {
-        // What Envoy would drop is not even written. Trace is the SDK's own chatter.
+        // Lines below the level of Envoy are not even formatted. Trace lines are those of the SDK.
         match hostcalls::get_log_level() {
             Ok(LogLevel::Trace) => proxy_wasm::set_log_level(LogLevel::Debug),
             Ok(level) => proxy_wasm::set_log_level(level),
@@ -263,7 +266,7 @@ impl RootContext for RootFilter {
             config.resources.len()
         );
         if self.worker.queue.get().is_none() {
-            // A name that no other VM has: whoever registers a name last gets what is put in.
+            // The name is unique: the VM that registers a name last gets its items.
             let unique = crypto.random().map_or(0, u128::from_le_bytes);
             self.worker.queue.set(hostcalls::register_shared_queue(&format!("onbehalf.{unique:032x}")).ok());
         }
@@ -289,7 +292,7 @@ impl RootContext for RootFilter {
     fn on_queue_ready(&mut self, queue: u32) {
         self.turn();
         let now = now();
-        // The host calls once for each item: those that are left have a call of their own.
+        // The host has a callback for each item, so remaining items are read in another one.
         for _ in 0..MOST_MESSAGES {
             match hostcalls::dequeue_shared_queue(queue) {
                 Ok(Some(message)) if message != WAKE_UP => self.with_engine(|engine| engine.message(&message, now)),
@@ -310,7 +313,7 @@ impl RootContext for RootFilter {
     }
 }
 
-/// Hands a call to the host. `None`: it did not take it.
+/// Sends a callout. `None`: the host did not accept it.
 fn send(call: &Callout) -> Option<u32> {
     let path = if call.url.path().is_empty() { "/" } else { call.url.path() };
     let mut headers = vec![
@@ -336,7 +339,7 @@ fn read_reply(headers: usize, body_size: usize, most_bytes: usize) -> CalloutRes
     let Some(status) = status else {
         return CalloutResult::Failed(CalloutFailure::NoConnection);
     };
-    // Envoy makes up an answer when there is none; only a real one took time upstream.
+    // Envoy makes a response itself if there is none. Only a response of an upstream has this field.
     if field("x-envoy-upstream-service-time").is_none() {
         match status {
             504 => return CalloutResult::Failed(CalloutFailure::TimedOut),

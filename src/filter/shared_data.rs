@@ -1,11 +1,13 @@
+//! Shared data and queues of Envoy.
+
 use proxy_wasm::hostcalls;
 
 use crate::shared::{CasVersion, SharedData};
 
-/// The host's shared data, one map for all VMs with the same `vm_id`, and their queues.
+/// Shared data of Envoy, one map for all VMs with the same `vm_id`, and the queues of the VMs.
 pub(crate) struct EnvoySharedData;
 
-/// A version that no value has: the host creates what is missing under it, and overwrites nothing.
+/// CAS version that no value has: with it, the host creates a missing value and overwrites none.
 const NONE: u32 = u32::MAX;
 
 impl SharedData for EnvoySharedData {

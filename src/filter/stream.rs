@@ -1,3 +1,5 @@
+//! Stream context: the callbacks of one request.
+
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -11,13 +13,13 @@ use crate::filter::{filter_state, headers, now};
 use crate::http::{LocalReply, Request, Response};
 use crate::telemetry::Record;
 
-/// A request, for as long as Envoy has it.
+/// Stream context of a request.
 pub(crate) struct StreamFilter {
     id: RequestId,
     worker: Rc<WorkerContext>,
-    /// Whether the request was held.
+    /// `true` if the request was paused.
     waits: Cell<bool>,
-    /// With what it went on, if it did at once; else the worker knows.
+    /// Information on the token of a request that was not paused. The worker context has it for the others.
     sent: Cell<Option<ForwardedRequest>>,
 }
 
@@ -26,7 +28,7 @@ impl StreamFilter {
         Self { id: RequestId(id), worker, waits: Cell::new(false), sent: Cell::new(None) }
     }
 
-    /// What to do with the request, and whether the root has work.
+    /// Decides about the request. The second value is `true` if the root has work.
     fn decide(&self) -> (Decision, bool) {
         let mut request = Request::from_pairs(headers::pairs(MapType::HttpRequestHeaders));
         if self.worker.takes_certificates.get() {
@@ -47,8 +49,8 @@ impl StreamFilter {
 }
 
 impl StreamFilter {
-    /// Body and trailers wait as long as their request does. Envoy holds them back then, unless
-    /// `allow_on_headers_stop_iteration` is set: a part of them that goes on lets go the header, too (docs/adr/0020).
+    /// Pauses body and trailers while the request is paused. Envoy does that itself unless `allow_on_headers_stop_iteration` is set:
+    /// then a forwarded part of the body forwards the header, too (docs/adr/0020).
     fn behind_the_header(&self) -> Action {
         let waits = self.waits.get()
             && match self.worker.engine.try_borrow() {
@@ -58,10 +60,11 @@ impl StreamFilter {
         if waits { Action::Pause } else { Action::Continue }
     }
 
-    /// What to do with the upstream's answer, if anything.
+    /// Decides about the response of the upstream. `None`: it is forwarded unchanged.
     ///
-    /// Nearly every answer has nothing for us. That is seen by the lack of one field, which a 401 must have (RFC 9110 section
-    /// 15.5.2). The status takes five times as long to read: in a busy worker, it is not in every answer (docs/adr/0013).
+    /// Nearly every response is. A 401 must have `www-authenticate` (RFC 9110 section 15.5.2), so a response without that field needs
+    /// no further look. Reading the status takes five times as long; a busy worker does not read it for every response
+    /// (docs/adr/0013).
     fn answered(&self) -> Option<UpstreamAction> {
         let sent = if self.waits.get() { self.worker.take_resumed(self.id) } else { self.sent.take() }?;
         let is_for_us = headers::response_field("www-authenticate").is_some()
@@ -86,7 +89,7 @@ impl StreamFilter {
     }
 }
 
-/// The digest of the certificate by which the client proved itself to Envoy, as Envoy tells it: in hexadecimal.
+/// SHA-256 of the client's TLS certificate. Envoy has it in hexadecimal.
 fn peer_certificate() -> Option<[u8; 32]> {
     let digest = hostcalls::get_property(vec!["connection", "sha256_peer_certificate_digest"]).ok().flatten()?;
     let (pairs, rest) = digest.as_chunks::<2>();
@@ -108,7 +111,7 @@ impl HttpContext for StreamFilter {
         if let Decision::Forward(mutations) = &mut step {
             self.sent.set(mutations.sent.take());
         }
-        // Who waits for another worker's call makes the root tick sooner.
+        // A request that waits for a fetch of another worker shortens the tick of the root.
         if waits || has_work {
             self.worker.wake();
         }
@@ -164,17 +167,17 @@ impl Drop for StreamFilter {
     }
 }
 
-/// Does with the effective context's request what `step` says. `paused`: it was held before and must be let go.
+/// Executes the decision on the request of the effective context. `paused`: the request is paused and must be resumed.
 pub(crate) fn perform(step: Decision, paused: bool) -> Action {
     match step {
         Decision::Pause => Action::Pause,
         Decision::Respond(answer) => {
-            filter_state::tell_record(&answer.audit);
+            filter_state::write_record(&answer.record);
             send(&answer);
             Action::Pause
         }
         Decision::Forward(edits) => {
-            if !edit(&edits) || !filter_state::tell(&edits.filter_state) {
+            if !edit(&edits) || !filter_state::write(&edits.filter_state) {
                 send(&not_edited());
                 return Action::Pause;
             }
@@ -186,7 +189,7 @@ pub(crate) fn perform(step: Decision, paused: bool) -> Action {
     }
 }
 
-/// Whether every edit was made.
+/// Applies the header mutations. Returns `true` if the host accepted all of them.
 fn edit(edits: &HeaderMutations) -> bool {
     const MAP: MapType = MapType::HttpRequestHeaders;
     let authorization = edits.authorization.as_ref().map(|value| value.reveal().as_bytes());
@@ -196,7 +199,7 @@ fn edit(edits: &HeaderMutations) -> bool {
             .cookie
             .as_ref()
             .is_none_or(|cookie| hostcalls::set_map_value_bytes(MAP, "cookie", Some(cookie)).is_ok())
-        // Behind what is removed: the caller's own had the same name.
+        // Set after the removals: the caller's own proof has the same name.
         && edits
             .proof
             .as_ref()
@@ -211,13 +214,13 @@ fn send(answer: &LocalReply) {
     }
 }
 
-/// There is no engine: the host let requests in without a configuration, which it does not do.
+/// Reply without an engine. Envoy sends no request to a plugin without a configuration.
 fn unavailable() -> Decision {
-    Decision::Respond(LocalReply { status: 503, headers: Vec::new(), body: String::new(), audit: Record::default() })
+    Decision::Respond(LocalReply { status: 503, headers: Vec::new(), body: String::new(), record: Record::default() })
 }
 
-/// The host refused an edit. A request half edited could carry the caller's own token, and one without filter state could get
-/// past a rule that looks for its caller.
+/// Reply if the host refuses a mutation. A partly edited request could have the caller's own token, and one without filter state
+/// could pass a rule on its caller.
 fn not_edited() -> LocalReply {
-    LocalReply { status: 500, headers: Vec::new(), body: String::new(), audit: Record::default() }
+    LocalReply { status: 500, headers: Vec::new(), body: String::new(), record: Record::default() }
 }

@@ -8,21 +8,21 @@ use crate::http::Response;
 use crate::secret::Secret;
 use crate::url::Url;
 
-/// A request to an identity provider.
+/// HTTP request to an identity provider.
 pub struct Callout {
-    /// Envoy's name for where it goes.
+    /// Name of the Envoy cluster.
     pub cluster: Rc<str>,
     /// `GET` or `POST`.
     pub method: &'static str,
-    /// The URL, of which scheme, authority and path are sent.
+    /// URL. Scheme, authority and path are sent.
     pub url: Url,
     /// Header fields besides the pseudo-headers.
     pub headers: Vec<(&'static str, Secret)>,
-    /// The body; empty for `GET`.
+    /// Body; empty for `GET`.
     pub body: Secret,
-    /// How long the host may wait for the answer.
+    /// Maximum time until the response is complete.
     pub timeout: Duration,
-    /// The longest body that is read, in bytes; a longer one is [`CalloutFailure::TooLarge`].
+    /// Maximum length of the response body, in bytes. A longer body is [`CalloutFailure::TooLarge`].
     pub most_bytes: usize,
 }
 
@@ -32,29 +32,29 @@ impl fmt::Debug for Callout {
     }
 }
 
-/// How a [`Callout`] ended.
+/// Result of a [`Callout`].
 pub enum CalloutResult {
-    /// Somebody answered.
+    /// The server responded.
     Response(Response),
-    /// Nobody did, or nothing that can be used.
+    /// There is no usable response.
     Failed(CalloutFailure),
 }
 
-/// Why there is no usable answer.
+/// Reason for which a callout has no usable response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CalloutFailure {
-    /// The host refused to send it: no such cluster, or no healthy host known yet.
+    /// Envoy did not send it: the cluster does not exist, or has no healthy host yet.
     NotSent,
-    /// The host gave up waiting.
+    /// The response was not complete in time.
     TimedOut,
-    /// No connection, or it broke.
+    /// The connection could not be made, or broke.
     NoConnection,
-    /// The answer was larger than anyone sensible sends.
+    /// The response body is longer than `most_bytes`.
     TooLarge,
 }
 
 impl CalloutFailure {
-    /// A few words for a log line.
+    /// Words for a log line.
     pub const fn text(self) -> &'static str {
         match self {
             Self::NotSent => "the call could not be sent: is the cluster defined, and does its host resolve?",

@@ -1,16 +1,16 @@
-//! Local replies: responses that the filter sends itself.
+//! Local replies: responses that the filter sends in place of the upstream's.
 
 use crate::telemetry::Record;
 
-/// An answer of our own in place of the upstream's.
+/// Response of the filter itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalReply {
-    /// The status code.
+    /// HTTP status code.
     pub status: u16,
-    /// Header fields; values are printable ASCII.
+    /// Header fields. Values are printable ASCII.
     pub headers: Vec<(&'static str, String)>,
-    /// The body, JSON or empty.
+    /// Body: JSON, or empty.
     pub body: String,
-    /// What the access log is told of the request.
-    pub audit: Record,
+    /// Facts of the request for the access log.
+    pub record: Record,
 }

@@ -1,4 +1,4 @@
-//! HTTP as plain data: what comes in from the host and what goes out to it.
+//! HTTP as plain data: requests, responses, callouts and local replies, without a host.
 
 mod callout;
 mod local_reply;

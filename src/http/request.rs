@@ -1,25 +1,23 @@
-//! Request header block, in the buffer that the host hands over.
+//! Header block of a request or response, in the buffer of the host.
 
-/// The head of a request: its header fields in order, names in lower case, pseudo-headers among them; and what the
-/// connection that it came on says of the client.
+/// Header fields of a request in order, with names in lower case and pseudo-headers, and the client certificate of its connection.
 ///
-/// The fields stay in the one buffer in which the host hands them over: a string for each name and value would be most
-/// of what the filter allocates for a request.
+/// The fields stay in the buffer of the host: a string for each name and value would be most of the allocations of a request.
 #[derive(Clone)]
 pub struct Request {
     pairs: Vec<u8>,
-    /// SHA-256 of the DER certificate by which the client proved itself in TLS, if it did.
+    /// SHA-256 of the client's TLS certificate in DER, if it has one.
     pub peer_certificate: Option<[u8; 32]>,
 }
 
 impl Request {
-    /// From the header map as a proxy-wasm host serialises it: the number of fields, the lengths of each name and value
-    /// (32 bits each, little-endian), then names and values, each with a zero byte behind it.
+    /// Takes a header map as a proxy-wasm host serialises it: the number of fields, the length of each name and value (32 bits
+    /// each, little-endian), then names and values, each followed by a zero byte.
     pub const fn from_pairs(pairs: Vec<u8>) -> Self {
         Self { pairs, peer_certificate: None }
     }
 
-    /// From fields that stand by themselves.
+    /// Serialises fields, for tests.
     pub fn new(fields: &[(&str, &[u8])]) -> Self {
         let length = |part: &[u8]| u32::try_from(part.len()).unwrap_or(u32::MAX).to_le_bytes();
         let mut pairs = u32::try_from(fields.len()).unwrap_or(u32::MAX).to_le_bytes().to_vec();
@@ -33,12 +31,12 @@ impl Request {
         Self::from_pairs(pairs)
     }
 
-    /// The memory that the fields take.
+    /// Memory of the fields, in bytes.
     pub const fn bytes(&self) -> usize {
         self.pairs.len()
     }
 
-    /// Every field, in order; those up to where the buffer is no header map.
+    /// Every field, in order. The fields end where the buffer is not a header map.
     pub fn fields(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let (count, rest) = self.pairs.split_first_chunk().unwrap_or((&[0; 4], &[]));
         let count = usize::try_from(u32::from_le_bytes(*count)).unwrap_or(usize::MAX);
@@ -55,7 +53,7 @@ impl Request {
         })
     }
 
-    /// The first field of that name.
+    /// Value of the first field with that name.
     pub fn field(&self, name: &[u8]) -> Option<&[u8]> {
         self.fields().find_map(|(field, value)| (field == name).then_some(value))
     }

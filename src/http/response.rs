@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// An HTTP response.
+/// HTTP response.
 pub struct Response {
     /// The status code.
     pub status: u16,
@@ -13,7 +13,7 @@ pub struct Response {
 }
 
 impl Response {
-    /// The first field of that name, if it is printable ASCII.
+    /// Value of the first field with that name, if it is printable ASCII.
     pub fn header(&self, name: &str) -> Option<&str> {
         let (_, value) = self.headers.iter().find(|(field, _)| field == name)?;
         std::str::from_utf8(value).ok().filter(|value| value.bytes().all(|byte| matches!(byte, b' '..=b'~')))
@@ -21,8 +21,8 @@ impl Response {
 }
 
 impl Response {
-    /// For how long it is fresh (RFC 9111 section 4.2): `max-age` less the time that it was under way, nothing if it is not
-    /// to be stored or used again. `None`: it does not say.
+    /// Freshness lifetime (RFC 9111 section 4.2): `max-age` minus `Age`. Zero for `no-store` and `no-cache`. `None`: the response has
+    /// no freshness lifetime.
     pub fn max_age(&self) -> Option<Duration> {
         let fields = self.headers.iter().filter(|(name, _)| name == "cache-control");
         let text: Vec<u8> =

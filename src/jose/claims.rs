@@ -1,13 +1,15 @@
+//! Claims of a token (RFC 7519), typed.
+
 use crate::jose::TokenError;
 use crate::json::{Object, Value};
 use crate::time::UnixTime;
 
-/// The claims of a token, of the right types (RFC 7519 section 4.1). What they say is checked in `verify`.
+/// Claims of a token, with their types checked (RFC 7519 section 4.1). `validate` checks their values.
 #[derive(Debug)]
 pub struct Claims<'a> {
-    /// `iss`, code point by code point.
+    /// `iss`, as written.
     pub issuer: &'a str,
-    /// `sub`, if there is one.
+    /// `sub`, if present.
     pub subject: Option<&'a str>,
     /// `aud`: one or several.
     pub audiences: Vec<&'a str>,
@@ -17,18 +19,17 @@ pub struct Claims<'a> {
     pub not_before: Option<UnixTime>,
     /// `iat`.
     pub issued_at: Option<UnixTime>,
-    /// From `scp` or `scope`: an array, or one string with spaces between (RFC 8693 section 4.2; some providers
-    /// write the one, some the other).
+    /// `scp` or `scope`: an array, or a string with spaces between (RFC 8693 section 4.2). Providers differ.
     pub scopes: Option<Vec<&'a str>>,
-    /// `cnf` (RFC 7800 section 3.1): what whoever presents the token must prove to have.
+    /// `cnf` (RFC 7800 section 3.1): key or certificate that the sender of the token must prove to hold.
     pub confirmation: Option<Confirmation>,
-    /// `may_act` (RFC 8693 section 4.4): who may act for the subject, if that is said.
+    /// `may_act` (RFC 8693 section 4.4): the party that may act for the subject, if present.
     pub may_act: Option<ActorClaim>,
-    /// All members, for what only one kind of provider says.
+    /// All members, for claims of one provider only.
     pub members: &'a Object<'a>,
 }
 
-/// How a token is bound to its holder. Where nothing of it is known here, nobody can be its holder.
+/// Confirmation of a sender-constrained token. If it has no known method, no sender can prove to hold the token.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Confirmation {
     /// `jkt`: the SHA-256 thumbprint of the key that signs the holder's proofs, in base64url (RFC 9449 section 6.1).
@@ -38,19 +39,19 @@ pub struct Confirmation {
     pub certificate_thumbprint: Option<String>,
 }
 
-/// Somebody, by the claims that RFC 8693 sections 4.1 and 4.3 have for it.
+/// Party of `act` or `may_act` (RFC 8693 sections 4.1 and 4.4).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ActorClaim {
     /// `sub`.
     pub subject: Option<String>,
     /// `client_id`.
     pub client_id: Option<String>,
-    /// `iss`, in whose words the others are.
+    /// `iss`, the issuer of the other two identifiers.
     pub issuer: Option<String>,
 }
 
 impl<'a> Claims<'a> {
-    /// Checks types, not values. `iss`, `aud` and `exp` are required (RFC 9068 section 2.2).
+    /// Reads the claims and checks their types, not their values. `iss`, `aud` and `exp` are required (RFC 9068 section 2.2).
     pub fn read(members: &'a Object<'a>) -> Result<Self, TokenError> {
         let issuer = match members.get("iss") {
             Some(Value::String(issuer)) => issuer.as_ref(),
@@ -79,18 +80,19 @@ impl<'a> Claims<'a> {
         Ok(Self { issuer, subject, audiences, expires, not_before, issued_at, scopes, confirmation, may_act, members })
     }
 
-    /// The member `name` if it is a string.
+    /// Value of the member `name`, if it is a string.
     pub fn text(&self, name: &str) -> Option<&'a str> {
         self.members.string(name)
     }
 
-    /// Whether there is a member `name`.
+    /// Returns `true` if there is a member `name`.
     pub fn has(&self, name: &str) -> bool {
         self.members.has(name)
     }
 }
 
-/// RFC 7519 section 2 allows fractions. Negative, or beyond what a double counts exactly: not a time.
+/// Reads a `NumericDate` (RFC 7519 section 2), which may have a fraction. `Err`: it is negative, or larger than a double can count
+/// exactly.
 pub(crate) fn numeric_date(members: &Object<'_>, name: &str) -> Result<Option<UnixTime>, ()> {
     const LATEST: f64 = 9_007_199_254_740_992.0;
     let Some(value) = members.get(name) else {
@@ -128,7 +130,7 @@ fn may_act(members: &Object<'_>) -> Result<Option<ActorClaim>, TokenError> {
         .map(|found| found.map(|[subject, client_id, issuer]| ActorClaim { subject, client_id, issuer }))
 }
 
-/// Members of an object in `name` that are strings if they are there.
+/// Reads string members of the object in `name`.
 fn texts<const N: usize>(
     members: &Object<'_>,
     name: &str,

@@ -1,3 +1,5 @@
+//! JWK Sets (RFC 7517): the keys of an issuer, each with one algorithm.
+
 use std::rc::Rc;
 
 use base64::Engine as _;
@@ -6,26 +8,26 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use crate::crypto::{Algorithm, PublicKey};
 use crate::json::{self, Object, Value};
 
-/// The most keys of one set that are looked at. Providers publish about ten.
+/// Maximum number of keys of a set that are read. Providers publish about ten.
 const MAX_KEYS: usize = 256;
 
-/// A key that may verify tokens, and the one algorithm that it may do so with.
+/// Key that may verify tokens, and its one algorithm (RFC 8725 section 3.1).
 #[derive(Clone, Debug)]
 pub struct Key {
     /// `kid`.
     pub id: Option<String>,
-    /// `alg`, or where a provider leaves it out (as it may, RFC 7517 section 4.4) the usual one for such a key:
+    /// `alg`. If the provider omits it (RFC 7517 section 4.4), the usual algorithm of such a key:
     /// RS256, ES256, ES384 or EdDSA.
     pub algorithm: Algorithm,
     /// The key itself.
     pub public: PublicKey,
-    /// The member `issuer` that some multi-tenant providers add: a template with `{tenantid}` in it, or a whole
-    /// issuer. Only tokens of such an issuer may be verified with the key.
+    /// Member `issuer`, which some multi-tenant providers add: an issuer, or a template with `{tenantid}`. The key may verify only
+    /// tokens of that issuer.
     pub issuer: Option<String>,
 }
 
 impl Key {
-    /// Whether the key's own `issuer`, if it has one, is `issuer` with `tenant` filled in.
+    /// Returns `true` if the key has no `issuer`, or if that is `issuer` once `tenant` is filled in.
     pub fn serves(&self, issuer: &str, tenant: Option<&str>) -> bool {
         let Some(template) = &self.issuer else {
             return true;
@@ -49,25 +51,25 @@ pub struct KeySet {
     keys: Vec<Rc<Key>>,
 }
 
-/// What a [`KeySet`] has for a token.
+/// Result of the search for the key of a token.
 #[derive(Debug)]
 pub enum Selection<'a> {
-    /// The one key to verify with.
+    /// Key that must verify the token.
     Found(&'a Rc<Key>),
-    /// A key of that `kid` exists, for another algorithm.
+    /// The key of that `kid` has another algorithm.
     OtherAlgorithm,
-    /// No such key, or several that cannot be told apart.
+    /// No key, or several with equal `kid` and algorithm.
     Missing,
 }
 
 impl KeySet {
-    /// Reads a JWK Set. A key that cannot be used is skipped, with a word why in the second value, and the rest
-    /// is kept (RFC 7517 section 5). `None`: not a JWK Set.
+    /// Reads a JWK Set. Unusable keys are skipped (RFC 7517 section 5); the second value has the reason of each. `None`: not a JWK
+    /// Set.
     pub fn read(bytes: &[u8]) -> Option<(Self, Vec<&'static str>)> {
         Self::from_members(&json::object(bytes)?)
     }
 
-    /// The same of a set that was read as JSON before.
+    /// Reads a JWK Set that is parsed as JSON already, as [`read`](Self::read) does.
     pub fn from_members(set: &Object<'_>) -> Option<(Self, Vec<&'static str>)> {
         let listed = set.get("keys")?.as_array()?;
         let mut keys = Vec::new();
@@ -84,18 +86,17 @@ impl KeySet {
         Some((Self { keys }, skipped))
     }
 
-    /// Whether there is no usable key.
+    /// Returns `true` if there is no usable key.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// How many usable keys there are.
+    /// Number of usable keys.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// The key for a token that says `key_id` and `algorithm`. A token without `kid` is served only when a
-    /// single key could be meant.
+    /// Finds the key for a token with `key_id` and `algorithm`. Without `kid`, exactly one key must have the algorithm.
     pub fn select(&self, key_id: Option<&str>, algorithm: Algorithm) -> Selection<'_> {
         let named = || self.keys.iter().filter(|key| key_id.is_none() || key.id.as_deref() == key_id);
         let mut fitting = named().filter(|key| key.algorithm == algorithm);
@@ -106,7 +107,7 @@ impl KeySet {
         }
     }
 
-    /// Whether every key of `self` is also in `other`.
+    /// Returns `true` if every key of `self` is also in `other`.
     pub fn is_contained_in(&self, other: &Self) -> bool {
         let is_in_other = |key: &Rc<Key>| {
             other.keys.iter().any(|candidate| {
@@ -120,9 +121,9 @@ impl KeySet {
     }
 }
 
-/// Reads one public JWK; the error says why it cannot verify signatures here.
+/// Reads one public JWK. `Err`: the reason for which it cannot verify signatures.
 pub(crate) fn read_key(jwk: &Object<'_>) -> Result<Key, &'static str> {
-    // RFC 7518 sections 6.2.2, 6.3.2 and 6.4: nobody publishes these on purpose.
+    // RFC 7518 sections 6.2.2, 6.3.2 and 6.4: members of private and symmetric keys, published by mistake.
     if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| jwk.has(name)) {
         return Err("a private or symmetric key");
     }

@@ -1,3 +1,5 @@
+//! JWS in compact serialisation (RFC 7515), from callers and providers.
+
 use std::rc::Rc;
 
 use base64::Engine as _;
@@ -6,11 +8,11 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use crate::jose::TokenError;
 use crate::json::{self, Object};
 
-/// The longest token that is looked at, in bytes.
+/// Maximum length of a token, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 16 * 1024;
 
-/// Whether `text` has the form of a signed JWT: three segments in base64url, none of them empty (RFC 7515 section 3.1).
-/// For one that somebody else reads.
+/// Returns `true` if `text` has the form of a signed JWT: three segments in base64url, none of them empty (RFC 7515 section
+/// 3.1). Nothing is decoded: another party reads the token.
 pub fn is_compact(text: &[u8]) -> bool {
     let is_segment = |segment: &[u8]| {
         !segment.is_empty() && segment.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
@@ -20,41 +22,41 @@ pub fn is_compact(text: &[u8]) -> bool {
         && text.split(|byte| *byte == b'.').all(is_segment)
 }
 
-/// A JWS in compact serialisation (RFC 7515 section 3.1), decoded and not yet believed.
+/// A JWS in compact serialisation (RFC 7515 section 3.1), decoded and not yet verified.
 #[derive(Debug)]
 pub struct CompactJws<'a> {
     /// The protected header.
     pub header: Rc<Header>,
-    /// The protected header as it is written: the first segment.
+    /// The first segment, undecoded.
     pub header_segment: &'a str,
     /// The payload, decoded.
     pub payload: Vec<u8>,
-    /// What the signature is over: the first two segments with the dot between.
+    /// Signing input: the first two segments with the dot between.
     pub signing_input: &'a str,
     /// The third segment, decoded.
     pub signature: Vec<u8>,
 }
 
-/// The members of a protected header that are used. `jku`, `jwk`, `x5u` and `x5c` are not among them: a
-/// token does not say where its key is (RFC 8725 section 3.10).
+/// Members of a protected header that are read. `jku`, `jwk`, `x5u` and `x5c` are not read: a token must not choose its own key
+/// (RFC 8725 section 3.10).
 #[derive(Debug, PartialEq, Eq)]
 pub struct Header {
     /// `alg`, as written.
     pub algorithm: String,
     /// `kid`.
     pub key_id: Option<String>,
-    /// `typ` in lower case, without an `application/` in front (RFC 7515 section 4.1.9).
+    /// `typ` in lower case, without the prefix `application/` (RFC 7515 section 4.1.9).
     pub media_type: Option<String>,
-    /// Whether there is a `nonce`. No standard has one here; a provider's token for an API of its own may.
+    /// `true` if the header has a `nonce`. No standard defines it; some providers put it into tokens for their own APIs.
     pub has_nonce: bool,
 }
 
 impl<'a> CompactJws<'a> {
-    /// Splits and decodes `token`. Unknown header members are ignored, except that `crit` is refused: no
-    /// extension is understood here (RFC 7515 section 4.1.11).
+    /// Splits and decodes `token`. Unknown header members are ignored. `crit` is refused, because no extension is supported (RFC
+    /// 7515 section 4.1.11).
     ///
-    /// `known` may give the header that a first segment stands for. An issuer writes the same one into every token that
-    /// it signs with the same key.
+    /// `known` returns the header of a first segment that was read before: an issuer writes the same header into every token
+    /// that it signs with the same key.
     pub fn parse(token: &'a str, known: impl FnOnce(&str) -> Option<Rc<Header>>) -> Result<Self, TokenError> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::Malformed("it is too long"));
@@ -73,27 +75,27 @@ impl<'a> CompactJws<'a> {
         })
     }
 
-    /// The members of the payload.
+    /// Reads the payload as a JSON object.
     pub fn claims(&self) -> Result<Object<'_>, TokenError> {
         payload_members(&self.payload)
     }
 }
 
-/// The members of a decoded header.
+/// Reads a decoded header as a JSON object.
 pub(crate) fn header_members(header: &[u8]) -> Result<Object<'_>, TokenError> {
     json::object(header).ok_or(TokenError::Malformed("its header is not a JSON object with distinct names"))
 }
 
-/// The members of a decoded payload.
+/// Reads a decoded payload as a JSON object.
 pub(crate) fn payload_members(payload: &[u8]) -> Result<Object<'_>, TokenError> {
     json::object(payload).ok_or(TokenError::Malformed("its payload is not a JSON object with distinct names"))
 }
 
-/// A compact serialisation, split and not yet decoded.
+/// Segments of a compact serialisation, undecoded.
 pub(crate) struct Segments<'a> {
     header: &'a str,
     payload: &'a str,
-    /// What the signature is over.
+    /// Signing input (RFC 7515 section 2).
     pub(crate) signing_input: &'a str,
     signature: &'a str,
 }

@@ -1,7 +1,7 @@
-//! Tokens from strangers: attacker bytes end in [`jws`], claims in [`claims`], keys in [`jwks`].
+//! JOSE: signed tokens ([`jws`]), their claims ([`claims`]), keys ([`jwks`]) and the order of checks ([`validate`]).
 //!
-//! The order of checks is one and stands in [`validate`]. Past it there is only a [`Claims`] that a configured
-//! issuer signed for one of our audiences and that is in force now.
+//! Bytes of callers are parsed here and nowhere else. A token that passes is signed by a configured issuer, is for an accepted
+//! audience, and has not expired.
 
 mod claims;
 pub(crate) mod jwks;
@@ -17,55 +17,54 @@ pub use jws::{CompactJws, Header, MAX_TOKEN_BYTES, is_compact};
 pub(crate) use jws::{Segments, header_members, payload_members};
 pub use validate::{Signed, TokenRules, check, verify};
 
-/// Why a token is not accepted: always the caller's to mend.
+/// Reason for which a token is not accepted. The caller is to blame for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenError {
-    /// Not a JWT at all: nothing but its issuer can read it.
+    /// Not a JWT: only its issuer can read it.
     Opaque,
-    /// Not a compact JWS of acceptable form (RFC 7515 section 3.1); what is wrong with it.
+    /// Not an acceptable compact JWS (RFC 7515 section 3.1), with the fault.
     Malformed(&'static str),
-    /// A compact JWE, five segments (RFC 7516 section 3.1).
+    /// A compact JWE of five segments (RFC 7516 section 3.1).
     Encrypted,
-    /// `none`, HMAC, unknown, or not the algorithm of the key.
+    /// `alg` is `none`, HMAC, unknown, or not the algorithm of the key.
     Algorithm,
     /// `typ` says that it is another kind of JWT (RFC 8725 section 3.12).
     Type,
     /// No configured provider has this `iss`.
     Issuer,
-    /// A configured provider's, but of a tenant that is not allowed.
+    /// The issuer is a tenant of a configured provider that the configuration does not list.
     Tenant,
     /// No usable key has this `kid`.
     Key,
-    /// The signature is not the key's.
+    /// The key did not make the signature.
     Signature,
-    /// `exp` is over, leeway counted.
+    /// `exp` has passed, with leeway.
     Expired,
-    /// `nbf` or `iat` is ahead, leeway counted.
+    /// `nbf` or `iat` is in the future, with leeway.
     NotYetValid,
-    /// `aud` names none of our audiences.
+    /// `aud` has no accepted audience.
     Audience,
-    /// A claim is missing or of a wrong type; which and how.
+    /// A claim is missing or has a wrong type, with the claim and the fault.
     Claims(&'static str),
-    /// An ID token where an access token is needed.
+    /// An ID token in place of an access token.
     IdToken,
-    /// An access token where an ID token is needed.
+    /// An access token in place of an ID token.
     AccessToken,
-    /// Issued to an application for itself: no user stands behind it.
+    /// A token of the client credentials grant: it has no user.
     NotAUser,
 }
 
-/// A token that is not accepted, and for the log what is wrong and how to mend it: fixed words and numbers, and nothing
-/// that the token says.
+/// Rejection of a token, with a diagnosis for the log. The diagnosis has fixed words and numbers, and no text of the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// What the caller is told.
+    /// Reason, which decides the response.
     pub error: TokenError,
-    /// What the operator is told.
+    /// Cause and remedy for the log; empty if the reason says all.
     pub diagnosis: Cow<'static, str>,
 }
 
 impl TokenError {
-    /// The same with a diagnosis.
+    /// Rejection with this reason and a diagnosis.
     pub fn because(self, diagnosis: impl Into<Cow<'static, str>>) -> Rejection {
         Rejection { error: self, diagnosis: diagnosis.into() }
     }
@@ -76,7 +75,7 @@ impl From<TokenError> for Rejection {
         match error {
             TokenError::Malformed(why) | TokenError::Claims(why) => error.because(why),
             TokenError::Opaque => error.because(
-                "no JWT: the client has an opaque token, such as one for the provider's own API; it must ask for one for this resource",
+                "no JWT: the token is opaque, such as one for the provider's own API; the client must ask for a token for this resource",
             ),
             TokenError::Encrypted => error.because(
                 "five segments, a JWE: switch token encryption off for this audience at the provider",

@@ -1,26 +1,28 @@
+//! Validation of a token: claims first, then key and signature.
+
 use std::time::Duration;
 
 use crate::crypto::{Algorithm, Crypto};
 use crate::jose::{Claims, Header, Key, Rejection, TokenError};
 use crate::time::UnixTime;
 
-/// What a token must say to be ours.
+/// Values that the claims of a token must have.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenRules<'a> {
-    /// One of these must be in `aud`.
+    /// Accepted audiences: `aud` must have one of them.
     pub audiences: &'a [String],
-    /// Values of `typ` that are accepted beside none at all, lower case.
+    /// Accepted values of `typ`, in lower case. A token without `typ` is accepted, too.
     pub types: &'a [&'a str],
-    /// How far clocks may differ.
+    /// Maximum difference between the clocks of the issuer and of this proxy.
     pub leeway: Duration,
 }
 
-/// What a token says, in this order: its kind by `typ`, what `examine` makes of its claims, audience, times. It comes
-/// before the search for a key and before the signature: a token that can never be accepted costs neither, and its
-/// owner hears what is really wrong. Nothing is done with what an unverified token says but to refuse it.
+/// Checks the claims of a token, in this order: `typ`, `examine`, audience, times. The signature is verified later, so that a
+/// token that can never be accepted costs no key and no signature, and the refusal names its real fault. Claims of an unverified
+/// token are used only to refuse it.
 ///
-/// `examine` says whose the token is, and refuses one of another kind. It comes before the audience because a token of
-/// another kind mostly has another audience too, and its kind is what a person has to hear of.
+/// `examine` identifies the caller and refuses tokens of another kind. It precedes the audience, because a token of another kind
+/// mostly has another audience, too, and the kind is the fault that a person must know.
 pub fn check<T>(
     header: &Header,
     claims: &Claims<'_>,
@@ -35,7 +37,7 @@ pub fn check<T>(
     if !expected.audiences.iter().any(|audience| claims.audiences.contains(&audience.as_str())) {
         return Err(TokenError::Audience.into());
     }
-    // RFC 7519 section 4.1.4: expired at the instant itself.
+    // RFC 7519 section 4.1.4: a token is expired at the second of `exp`.
     let leeway = expected.leeway;
     if now >= claims.expires.plus(leeway) {
         let ago = now.since(claims.expires).as_secs();
@@ -54,7 +56,7 @@ pub fn check<T>(
     Ok(examined)
 }
 
-/// What the signature of a token is over, and the signature.
+/// Signing input and signature of a token.
 #[derive(Clone, Copy)]
 pub struct Signed<'a> {
     /// `alg`.
@@ -65,8 +67,8 @@ pub struct Signed<'a> {
     pub signature: &'a [u8],
 }
 
-/// Whether `key`, which the token's `kid` selected, signed it. `issuer` is the provider's own for `tenant`, the token's:
-/// what a key's `issuer` must be, where it has one.
+/// Checks that `key`, which the token's `kid` selected, made the signature. A key with a member `issuer` verifies only tokens of
+/// that issuer: `issuer` is that of the token's `tenant`.
 pub fn verify(
     signed: Signed<'_>,
     key: &Key,

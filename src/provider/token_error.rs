@@ -13,7 +13,7 @@ use crate::json::{self, Object, Value};
 use crate::provider::remedies::{self, ErrorDetails};
 use crate::provider::token_response::UnusableResponse;
 use crate::provider::{Client, ErrorClass, KnownError, Provider, Responsible, TokenExchangeTarget};
-use crate::telemetry::record::quoted;
+use crate::telemetry::{Detail, Fact};
 use crate::time::UnixTime;
 use crate::url::Url;
 
@@ -44,8 +44,8 @@ pub struct TokenEndpointError {
     status: Option<u16>,
     error: Box<str>,
     codes: Box<str>,
-    /// Trace id of the provider and audience of the token, in the form of a log line.
-    facts: Box<str>,
+    /// Id of the request in the logs of the provider, and audience of the token, if that is wrong.
+    facts: Detail,
     known: Option<&'static KnownError>,
     /// The error is of the resource authorization server, not of the provider.
     is_of_resource_server: bool,
@@ -95,10 +95,31 @@ impl TokenEndpointError {
         response: &Response,
     ) -> Self {
         let UnusableResponse { problem, audience } = unusable;
-        let facts = facts(&trace(correspondents, response, None), audience.as_deref());
+        let facts = Detail::new()
+            .with(Fact::ProviderTraceId, trace(correspondents, response, None).into_string())
+            .with(Fact::Audience, audience.unwrap_or_default());
         let known = remedies::of_unusable_token(problem);
         let error = Self::without_error(ErrorClass::InvalidResponse, Some(response.status), problem.text(), known);
         Self { facts, ..error }
+    }
+
+    /// Facts for the log line: error code, status, the provider's own codes, its trace id, a wrong audience, who must act and
+    /// what to do.
+    #[inline(never)]
+    pub fn detail(&self) -> Detail {
+        let mut detail = Detail::new();
+        if self.is_of_resource_server {
+            detail.add(Fact::Leg, "2");
+        }
+        detail.add(Fact::Error, self.error.to_string());
+        detail.add(Fact::Status, self.status.map_or_else(String::new, |status| status.to_string()));
+        detail.add(Fact::ErrorCodes, self.codes.to_string());
+        detail = detail.and(&self.facts);
+        if let Some(known) = self.known {
+            detail.add(Fact::Responsible, known.responsible.text());
+            detail.add(Fact::Remedy, known.remedy);
+        }
+        detail
     }
 
     fn without_error(
@@ -115,31 +136,17 @@ impl TokenEndpointError {
             status,
             error: problem.into(),
             codes: Box::default(),
-            facts: Box::default(),
+            facts: Detail::new(),
             known,
             is_of_resource_server: false,
         }
     }
 }
 
-/// Detail of a log line: error code, status, the provider's own codes, trace id, audience, responsible party and remedy.
+/// Part of a log line: the detail.
 impl fmt::Display for TokenEndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_of_resource_server {
-            f.write_str("leg=2 ")?;
-        }
-        write!(f, "error={:?}", self.error)?;
-        if let Some(status) = self.status {
-            write!(f, " status={status}")?;
-        }
-        if !self.codes.is_empty() {
-            write!(f, " codes={}", self.codes)?;
-        }
-        f.write_str(&self.facts)?;
-        match self.known {
-            Some(known) => write!(f, " act={} remedy={:?}", known.responsible.text(), known.remedy),
-            None => Ok(()),
-        }
+        self.detail().fmt(f)
     }
 }
 
@@ -172,7 +179,7 @@ pub(super) fn read(correspondents: Correspondents<'_>, response: &Response, now:
             error => correspondents.printable(error).into(),
         },
         codes: codes.join(",").into(),
-        facts: facts(&trace(correspondents, response, body.as_ref()), None),
+        facts: Detail::new().with(Fact::ProviderTraceId, trace(correspondents, response, body.as_ref()).into_string()),
         known: remedies::find(profile, &details),
         is_of_resource_server: false,
     }
@@ -230,14 +237,6 @@ fn trace(correspondents: Correspondents<'_>, response: &Response, body: Option<&
     let mut fields = correspondents.provider.profile.trace_fields().iter();
     let found = fields.find_map(|name| in_body(name).or_else(|| response.header(name)));
     found.map(|text| correspondents.printable(text)).unwrap_or_default().into()
-}
-
-/// Returns trace id and audience in the form of a log line.
-fn facts(trace: &str, audience: Option<&str>) -> Box<str> {
-    let trace = if trace.is_empty() { String::new() } else { [" trace=", trace].concat() };
-    let audience = audience.filter(|audience| !audience.is_empty());
-    let audience = audience.map(|audience| [" aud=", &quoted(audience)].concat()).unwrap_or_default();
-    [trace, audience].concat().into()
 }
 
 /// Provider and client of a token request, whose secrets must not reach the log.

@@ -1,4 +1,4 @@
-//! At which resources a verified token may be used, by its audience (RFC 9068 section 4, RFC 8707 section 2).
+//! Admission: the resources at which a verified token may be used, by its audience (RFC 9068 section 4, RFC 8707 section 2).
 
 use std::rc::Rc;
 
@@ -6,18 +6,17 @@ use crate::jose::Claims;
 use crate::provider::Provider;
 use crate::resource::{Resource, ResourceId};
 
-/// What the audiences of a token open. A verified token is remembered for all resources, so this is, too: no text is
-/// compared again.
+/// Resources that accept the audiences of a token. It is cached with the verified token, so that audiences are compared once.
 #[derive(Debug, Default)]
 pub(crate) struct Admission {
-    /// The resources that leave it to the provider which audiences its tokens have.
+    /// `true` if resources without audiences of their own accept the token.
     common: bool,
-    /// Of the resources that say so themselves, those that take it, by their index.
+    /// Resources that have audiences of their own and accept the token.
     own: Vec<ResourceId>,
 }
 
 impl Admission {
-    /// Of a token of that provider.
+    /// Admission of a token of that provider.
     pub(crate) fn of(claims: &Claims<'_>, provider: &Provider, resources: &[Rc<Resource>]) -> Self {
         let has = |list: &[String]| list.iter().any(|audience| claims.audiences.contains(&audience.as_str()));
         let is_own = |resource: &&Rc<Resource>| {

@@ -1,24 +1,25 @@
-//! Where clients look for an authorization server on the host of a resource, and the ones that they should have asked.
+//! Requests for an authorization server on the host of a resource, and the authorization servers that the client should use.
 //!
-//! There is none here. Clients that do not read the resource's metadata take the host for one all the same (MCP 2025-03-26
-//! "Authorization", Fallbacks for Servers without Metadata Discovery), and what they are answered is shown to a person.
+//! This host has no authorization server. Clients that do not read protected resource metadata look for one here (MCP 2025-03-26
+//! "Authorization", Fallbacks for Servers without Metadata Discovery), and show the response to a person.
 
 use std::rc::Rc;
 
 use crate::path::without_final_slash;
 use crate::resource::{Resource, metadata};
 
-/// Metadata of an authorization server: in front of its path (RFC 8414 section 3.1), and behind it (OpenID Connect Discovery
-/// section 4.1).
+/// Paths of authorization server metadata: before the path of the server (RFC 8414 section 3.1), or after it (OpenID Connect
+/// Discovery section 4.1).
 const DOCUMENTS: [&str; 2] = ["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"];
 
-/// Its endpoints, where no metadata says other ones.
+/// Default paths of its endpoints, for a server without metadata.
 const ENDPOINTS: [&str; 3] = ["/authorize", "/token", "/register"];
 
-/// How many of each are named at most: a resource may have users of a hundred tenants, and a host a hundred resources.
+/// Maximum number of issuers, and of metadata URLs, in a response. A resource may have a hundred tenants, and a host a hundred
+/// resources.
 const MOST: usize = 8;
 
-/// The path of the server that is looked for at `path`, if one is; empty for one of the whole host.
+/// Path of the authorization server that a request for `path` looks for; empty for the whole host. `None`: it looks for none.
 pub fn looked_for(path: &str) -> Option<&str> {
     let path = without_final_slash(path);
     if ENDPOINTS.contains(&path) {
@@ -30,17 +31,17 @@ pub fn looked_for(path: &str) -> Option<&str> {
     DOCUMENTS.iter().find_map(in_front).or_else(|| DOCUMENTS.iter().find_map(behind))
 }
 
-/// The authorization servers of resources, and where that can be read: from the configuration alone.
+/// Authorization servers of resources, and the URLs of the metadata that names them. Nothing comes from the request.
 #[derive(Clone, Debug)]
 pub struct AuthorizationServers {
-    /// Their issuers, in the order in which a client should try them.
+    /// Issuers, in the order in which a client should try them.
     pub issuers: Vec<String>,
-    /// The URLs of the metadata of the resources.
+    /// URLs of the protected resource metadata.
     pub metadata: Vec<String>,
 }
 
 impl AuthorizationServers {
-    /// Those of these resources.
+    /// Authorization servers of `resources`.
     pub fn of<'a>(resources: impl Iterator<Item = &'a Rc<Resource>>) -> Self {
         let mut servers = Self { issuers: Vec::new(), metadata: Vec::new() };
         for resource in resources.take(MOST) {

@@ -8,22 +8,22 @@ use crate::http::{Response, Scheme};
 use crate::json;
 use crate::resource::{Requirement, Resource, metadata};
 
-/// The longest claims that an upstream may want, in base64.
+/// Maximum length of `claims` in an upstream's challenge, in base64 characters.
 const LONGEST_CLAIMS: usize = 4096;
 
-/// What was wrong with what was presented.
+/// Problem with the token of a request.
 pub struct Problem<'a> {
-    /// `error`.
+    /// Value of `error`.
     pub error: &'a str,
-    /// `error_description`.
+    /// Value of `error_description`.
     pub description: &'a str,
-    /// What a token must claim beside what it does: JSON text, sent in standard base64.
+    /// Claims that the token must have: JSON text (OpenID Connect Core section 5.5), sent in standard base64.
     pub claims: Option<&'a str>,
-    /// How it was presented: it is this challenge that says what was wrong.
+    /// Scheme of the token. The challenge of that scheme has the error.
     pub scheme: Scheme,
 }
 
-/// A challenge for each way in which the resource takes tokens: where to get one, and what was wrong, if there was one.
+/// Challenge for each scheme that the resource accepts, with its metadata and with the problem, if there is one.
 pub fn challenges(resource: &Resource, problem: Option<&Problem<'_>>) -> Vec<String> {
     let schemes: &[Scheme] = match resource.dpop.mode {
         Requirement::Off => &[Scheme::Bearer],
@@ -55,25 +55,44 @@ fn challenge(resource: &Resource, scheme: Scheme, problem: Option<&Problem<'_>>)
     format!("{} {}", scheme.name(), parameters.join(", "))
 }
 
-/// What an upstream wants a token to have in it beside what it does, where its challenges have the error
-/// `insufficient_claims`: JSON text (OpenID Connect Core section 5.5), an object.
-pub fn wanted_claims(answer: &Response) -> Option<String> {
-    let fields = answer.headers.iter().filter(|(name, _)| name == "www-authenticate");
-    fields.filter_map(|(_, value)| std::str::from_utf8(value).ok()).find_map(claims_of)
+/// Claims that an upstream demands with the error `insufficient_claims`: the JSON text of an object (OpenID Connect Core section
+/// 5.5).
+pub fn wanted_claims(response: &Response) -> Option<String> {
+    let mut fields = fields(response);
+    fields.find_map(|field| {
+        let challenges = received(field);
+        let demand = challenges.iter().find(|challenge| {
+            challenge.takes_tokens && challenge.error == Some("insufficient_claims") && challenge.claims.is_some()
+        });
+        demand.and_then(|challenge| decoded(challenge.claims?))
+    })
 }
 
-/// Whether an upstream has nothing against a token but that its proof lacks the nonce of the `DPoP-Nonce` field (RFC 9449
-/// section 9).
-pub fn wants_nonce(answer: &Response) -> bool {
-    const ERROR: &[u8] = b"use_dpop_nonce";
-    let mut fields = answer.headers.iter().filter(|(name, _)| name == "www-authenticate");
-    fields.any(|(_, value)| value.windows(ERROR.len()).any(|window| window == ERROR))
+/// Returns `true` if an upstream demands that the DPoP proof has the nonce of the `DPoP-Nonce` field (RFC 9449 section 9).
+pub fn wants_nonce(response: &Response) -> bool {
+    let mut challenges = fields(response).flat_map(received);
+    challenges.any(|challenge| challenge.takes_tokens && challenge.error == Some("use_dpop_nonce"))
 }
 
-/// RFC 9110 section 11.6.1: challenges and their parameters are parts of one list.
-fn claims_of(field: &str) -> Option<String> {
+/// `WWW-Authenticate` fields that are UTF-8.
+fn fields(response: &Response) -> impl Iterator<Item = &str> {
+    let fields = response.headers.iter().filter(|(name, _)| name == "www-authenticate");
+    fields.filter_map(|(_, value)| std::str::from_utf8(value).ok())
+}
+
+/// Challenge of an upstream, with the parameters that are read.
+#[derive(Default)]
+struct Received<'a> {
+    /// `true` if the scheme is Bearer or DPoP.
+    takes_tokens: bool,
+    error: Option<&'a str>,
+    claims: Option<&'a str>,
+}
+
+/// Challenges of a field. Challenges and their parameters are items of one list (RFC 9110 section 11.6.1).
+fn received(field: &str) -> Vec<Received<'_>> {
     let (mut is_quoted, mut is_escaped) = (false, false);
-    let parts = field.split(|c: char| {
+    let items = field.split(|c: char| {
         let escaped = std::mem::take(&mut is_escaped);
         match c {
             '"' if !escaped => is_quoted = !is_quoted,
@@ -82,34 +101,34 @@ fn claims_of(field: &str) -> Option<String> {
         }
         c == ',' && !is_quoted
     });
-    let (mut takes_tokens, mut error, mut claims) = (false, None, None);
-    for part in parts {
-        let (before, value) = part.split_once('=').unwrap_or((part, ""));
+    let mut challenges = Vec::new();
+    let mut challenge = Received::default();
+    for item in items {
+        let (before, value) = item.split_once('=').unwrap_or((item, ""));
         let before = before.trim();
         let name = match before.rsplit_once([' ', '\t']) {
-            None if part.contains('=') => before,
-            // A challenge begins.
-            begins => {
-                let (scheme, name) = begins.unwrap_or((before, ""));
+            None if item.contains('=') => before,
+            // The item begins a challenge.
+            begin => {
+                let (scheme, name) = begin.unwrap_or((before, ""));
                 let is = |other: &str| scheme.trim().eq_ignore_ascii_case(other);
-                (takes_tokens, error, claims) = (is("Bearer") || is("DPoP"), None, None);
+                let next = Received { takes_tokens: is("Bearer") || is("DPoP"), ..Received::default() };
+                challenges.push(std::mem::replace(&mut challenge, next));
                 name
             }
         };
         let value = value.trim().trim_matches('"');
         if name.eq_ignore_ascii_case("error") {
-            error = Some(value);
+            challenge.error = Some(value);
         } else if name.eq_ignore_ascii_case("claims") {
-            claims = Some(value);
-        }
-        if let (true, Some("insufficient_claims"), Some(claims)) = (takes_tokens, error, claims) {
-            return decoded(claims);
+            challenge.claims = Some(value);
         }
     }
-    None
+    challenges.push(challenge);
+    challenges
 }
 
-/// Base64 of either alphabet, padded or not.
+/// Decodes base64 of either alphabet, padded or not.
 fn decoded(claims: &str) -> Option<String> {
     if claims.len() > LONGEST_CLAIMS {
         return None;
@@ -122,6 +141,18 @@ fn decoded(claims: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_demand_for_a_nonce_is_the_error_of_a_challenge() {
+        let wants = |field: &str| {
+            let headers = vec![("www-authenticate".to_owned(), field.as_bytes().to_vec())];
+            wants_nonce(&Response { status: 401, headers, body: Vec::new() })
+        };
+        assert!(wants(r#"DPoP error="use_dpop_nonce", algs="ES256""#));
+        assert!(wants(r#"Basic realm="a,b", dpop algs="ES256", error=use_dpop_nonce"#));
+        assert!(!wants(r#"DPoP error="invalid_token", error_description="use_dpop_nonce""#));
+        assert!(!wants(r#"Basic error="use_dpop_nonce""#) && !wants("DPoP") && !wants(""));
+    }
 
     fn wanted(fields: &[&str]) -> Option<String> {
         let headers = fields.iter().map(|value| ("www-authenticate".to_owned(), value.as_bytes().to_vec())).collect();

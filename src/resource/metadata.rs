@@ -1,4 +1,4 @@
-//! The protected resource metadata document (RFC 9728 sections 2 and 3).
+//! Protected resource metadata (RFC 9728 sections 2 and 3).
 
 use crate::dpop::verify;
 use crate::http::LocalReply;
@@ -7,15 +7,15 @@ use crate::path::without_final_slash;
 use crate::resource::{Requirement, Resource};
 use crate::telemetry::Record;
 
-/// Section 3: stands between host and path of the resource.
+/// Path between host and path of the resource (section 3).
 pub const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
-/// The field without which no script of another origin reads an answer.
+/// CORS field that lets scripts of every origin read a response.
 pub fn readable() -> (&'static str, String) {
     ("access-control-allow-origin", "*".to_owned())
 }
 
-/// The answer to a browser that asks whether a script may send a request.
+/// Reply to a CORS preflight request.
 pub fn preflight(methods: &str) -> LocalReply {
     let headers = vec![
         readable(),
@@ -23,21 +23,21 @@ pub fn preflight(methods: &str) -> LocalReply {
         ("access-control-allow-headers", "*".to_owned()),
         ("access-control-max-age", "86400".to_owned()),
     ];
-    LocalReply { status: 204, headers, body: String::new(), audit: Record::default() }
+    LocalReply { status: 204, headers, body: String::new(), record: Record::default() }
 }
 
-/// The URL of a resource's document (section 3.1).
+/// URL of the metadata of a resource (section 3.1).
 pub fn url(resource: &Resource) -> String {
     let url = &resource.url;
     format!("{}://{}{WELL_KNOWN}{}", url.scheme(), url.authority(), resource_path(url.path()))
 }
 
-/// The path part behind the well-known one for a resource at `path`; a lone slash is dropped (section 3.1).
+/// Path after [`WELL_KNOWN`] for a resource at `path`. The path `/` is dropped (section 3.1).
 pub fn resource_path(path: &str) -> &str {
     if path == "/" { without_final_slash(path) } else { path }
 }
 
-/// The answer to a request for the document, with what browsers need to read it from another origin.
+/// Reply to a request for the metadata, with CORS fields. `None`: the method is not supported.
 pub fn answer(method: &[u8], resource: &Resource) -> Option<LocalReply> {
     match method {
         b"OPTIONS" => Some(preflight("GET, HEAD, OPTIONS")),
@@ -47,7 +47,7 @@ pub fn answer(method: &[u8], resource: &Resource) -> Option<LocalReply> {
                 ("content-type", "application/json".to_owned()),
                 ("cache-control", "public, max-age=3600".to_owned()),
             ];
-            Some(LocalReply { status: 200, headers, body: document(resource), audit: Record::default() })
+            Some(LocalReply { status: 200, headers, body: document(resource), record: Record::default() })
         }
         _ => None,
     }
@@ -60,7 +60,7 @@ fn document(resource: &Resource) -> String {
         ("authorization_servers", issuers.iter().map(String::as_str).collect()),
         ("bearer_methods_supported", ["header"].into_iter().collect()),
     ];
-    // Section 3.2: empty arrays are left out.
+    // Section 3.2: empty arrays are omitted.
     if !resource.scopes_supported.is_empty() {
         document.push(("scopes_supported", resource.scopes_supported.iter().map(String::as_str).collect()));
     }

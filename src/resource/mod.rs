@@ -1,4 +1,4 @@
-//! Protected resources (RFC 9728): what stands behind Envoy, and what clients are told of it.
+//! Protected resources (RFC 9728): the upstreams that this proxy guards, their metadata and challenges.
 
 pub(crate) mod admission;
 pub mod authorization_server;
@@ -15,21 +15,20 @@ use crate::url::Url;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ResourceId(pub u32);
 
-/// Something behind Envoy that has tokens of its own: an MCP server, an API (RFC 9728 section 1.2).
+/// Protected resource behind Envoy, such as an MCP server or an API (RFC 9728 section 1.2).
 #[derive(Debug)]
 pub struct Resource {
     /// Identity, for caches and messages.
     pub id: ResourceId,
-    /// Its resource identifier, and with host and path also what requests are its.
+    /// Resource identifier. Requests with its host, at or below its path, are for the resource.
     pub url: Url,
-    /// Scopes that a caller's token must have, every one.
+    /// Scopes that a caller's token must have, all of them.
     pub scopes: Vec<String>,
-    /// Scopes as clients must ask for them: in metadata and challenges. Some providers want a longer form
-    /// there than what their tokens carry.
+    /// Scopes for clients to ask for, in metadata and challenges. Some providers expect a longer form there than their tokens have.
     pub scopes_supported: Vec<String>,
-    /// Whether tokens must be bound to a key that their holder proves to have (RFC 9449).
+    /// Policy for DPoP-bound tokens (RFC 9449).
     pub dpop: DpopPolicy,
-    /// Whether tokens must be bound to the certificate of the connection (RFC 8705 section 3).
+    /// Policy for tokens that are bound to the TLS certificate of the client (RFC 8705 section 3).
     pub certificates: Requirement,
     /// Exchange for the users of each provider, in order of the providers' names. Users of other providers are refused.
     pub exchanges: Vec<Rc<ResourceExchange>>,
@@ -84,25 +83,25 @@ impl Resource {
     }
 }
 
-/// Whether the tokens of a resource's callers are bound to something that a thief does not have.
+/// Policy for sender-constrained tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Requirement {
-    /// Bound ones are refused: nobody looks for the proof.
+    /// Sender-constrained tokens are refused: their proof is not checked.
     #[default]
     Off,
-    /// Bound ones are proved, others are taken as they are.
+    /// Sender-constrained tokens need their proof; others are accepted without one.
     Optional,
-    /// Others are refused.
+    /// Only sender-constrained tokens with their proof are accepted.
     Required,
 }
 
-/// What a resource wants of proofs.
+/// Policy of a resource for DPoP proofs.
 #[derive(Clone, Debug)]
 pub struct DpopPolicy {
-    /// Whether it wants any.
+    /// Policy for tokens.
     pub mode: Requirement,
-    /// Whether proofs must have a nonce of ours in them (RFC 9449 section 9).
+    /// `true` if proofs must have a nonce of this proxy (RFC 9449 section 9).
     pub nonce: bool,
-    /// How far the time of a proof may be from now.
+    /// Maximum difference between `iat` of a proof and now.
     pub max_age: Duration,
 }

@@ -1,104 +1,169 @@
-//! What is counted. Numbers are collected here and fetched once in a while: a hostcall for each would show on
-//! the warm path.
+//! Table of the metrics, and the numbers of a worker until the filter hands them to Envoy: a hostcall for each request would
+//! slow a request down for which everything is cached.
 
+use std::fmt::Write;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// The most durations that are kept until they are fetched: each is a hostcall then. Of more, those that come later are not
-/// recorded.
-const MOST_DURATIONS: usize = 4096;
+/// Maximum number of durations that wait to be taken. Each is a hostcall then. Further durations are not recorded.
+const MAX_DURATIONS: usize = 4096;
 
-/// Metric of the host. Envoy's stat has the labels in its name: `onbehalf.exchanges.provider.idp.outcome.ok`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Metric {
-    /// Name without the prefix `onbehalf`.
-    pub name: &'static str,
-    /// Kind that the host knows.
-    pub kind: MetricKind,
-    /// Names of the labels, in the order of the stat's name.
-    pub labels: &'static [&'static str],
-}
-
-/// Kinds of metrics (proxy-wasm ABI 0.2.1, `proxy_metric_type_t`).
+/// Kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
-    /// Sum that only grows.
+    /// Number of events since the VM started.
     Counter,
-    /// Last value.
+    /// Current value.
     Gauge,
     /// Distribution of values.
     Histogram,
 }
 
+/// Makes [`Metric`] of its table: a variant for each row with its name, kind, labels and, natively only, its meaning.
+macro_rules! metrics {
+    ($($metric:ident => ($name:literal, $kind:ident, $labels:expr, $meaning:literal);)*) => {
+        /// Metric of the filter.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(missing_docs, reason = "the table has the meaning of each")]
+        pub enum Metric {
+            $($metric,)*
+        }
+
+        impl Metric {
+            /// Every metric, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$metric,)*];
+
+            /// Name, without the prefix `onbehalf`.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$metric => $name,)*
+                }
+            }
+
+            /// Kind.
+            pub const fn kind(self) -> MetricKind {
+                match self {
+                    $(Self::$metric => MetricKind::$kind,)*
+                }
+            }
+
+            /// Names of the labels, in the order of the name of a statistic.
+            pub const fn labels(self) -> &'static [&'static str] {
+                match self {
+                    $(Self::$metric => &$labels,)*
+                }
+            }
+
+            /// Sentence for the documentation. The module for Envoy does not contain it.
+            #[cfg(not(target_arch = "wasm32"))]
+            pub const fn meaning(self) -> &'static str {
+                match self {
+                    $(Self::$metric => $meaning,)*
+                }
+            }
+        }
+    };
+}
+
+metrics! {
+    Decisions => ("decisions", Counter, ["reason"], "Requests, by the reason of the refusal, or by forwarded, unauthenticated_path or metadata.");
+    TokenCache => ("token_cache", Counter, ["result"], "Look-ups of exchanged tokens, by their result.");
+    Exchanges => ("exchanges", Counter, ["provider", "outcome"], "Token exchanges, by their outcome.");
+    ExchangeDuration => ("exchange_duration_ms", Histogram, ["provider"], "Duration of token exchanges, in milliseconds.");
+    JwksRefreshes => ("jwks_refreshes", Counter, ["provider", "outcome"], "Fetches of the JWKS of a provider, by their outcome: ok or failed.");
+    JwksAge => ("jwks_age_seconds", Gauge, ["provider"], "Time since the keys in use were fetched, in seconds.");
+}
+
 impl Metric {
-    /// Decisions on requests, by label.
-    pub const DECISIONS: Self = Self::new("decisions", MetricKind::Counter, &["reason"]);
-    /// Look-ups of exchanged tokens, by result.
-    pub const TOKEN_CACHE: Self = Self::new("token_cache", MetricKind::Counter, &["result"]);
-    /// Token exchanges, by provider and outcome.
-    pub const EXCHANGES: Self = Self::new("exchanges", MetricKind::Counter, &["provider", "outcome"]);
-    /// Fetches of a provider's JWKS, by outcome.
-    pub const KEY_REFRESHES: Self = Self::new("key_refreshes", MetricKind::Counter, &["provider", "outcome"]);
-    /// Duration of token exchanges in milliseconds.
-    pub const EXCHANGE_DURATION: Self = Self::new("exchange_duration_ms", MetricKind::Histogram, &["provider"]);
-    /// Age of a provider's JWKS in seconds.
-    pub const KEY_AGE: Self = Self::new("key_age_seconds", MetricKind::Gauge, &["provider"]);
-
-    /// Every metric.
-    pub const ALL: &[Self] = &[
-        Self::DECISIONS,
-        Self::TOKEN_CACHE,
-        Self::EXCHANGES,
-        Self::KEY_REFRESHES,
-        Self::EXCHANGE_DURATION,
-        Self::KEY_AGE,
-    ];
-
-    const fn new(name: &'static str, kind: MetricKind, labels: &'static [&'static str]) -> Self {
-        Self { name, kind, labels }
-    }
-
-    /// Name of Envoy's stat, with a value for each label.
-    pub fn stat(&self, values: &[&str]) -> String {
-        let labels = self.labels.iter().zip(values);
-        labels.fold(["onbehalf.", self.name].concat(), |stat, (label, value)| [&stat, ".", label, ".", value].concat())
+    /// Name of the statistic in Envoy for `values` of the labels: `onbehalf.<name>.<label>.<value>...`. The `stats_tags` of the
+    /// configurations in `envoy-config/` make labels of it.
+    pub fn stat(self, values: &[&str]) -> String {
+        let mut stat = ["onbehalf.", self.name()].concat();
+        for (label, value) in self.labels().iter().zip(values) {
+            // Writing to a string does not fail.
+            let _ = write!(stat, ".{label}.{value}");
+        }
+        stat
     }
 }
 
-/// A number that goes to a metric of the host.
+/// Result of the look-up of an exchanged token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheOutcome {
+    /// The cache has the token.
+    Hit,
+    /// A token exchange starts.
+    Miss,
+    /// The request waits for an exchange that another request started.
+    Coalesced,
+    /// Another worker has the token.
+    Shared,
+    /// A token exchange starts before the token in the cache ends.
+    Renewed,
+    /// The cache has the failure of an earlier exchange.
+    NegativeHit,
+}
+
+impl CacheOutcome {
+    /// Label in metrics and log lines.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Miss => "miss",
+            Self::Coalesced => "coalesced",
+            Self::Shared => "shared",
+            Self::Renewed => "renewed",
+            Self::NegativeHit => "negative_hit",
+        }
+    }
+}
+
+/// Counter of the host with its labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Sample {
-    /// So many decisions of that label.
+    /// Requests with that label.
     Decisions(&'static str),
-    /// So many look-ups for an exchanged token: `hit`, `miss`, `joined`, `shared` or `renewed`.
-    TokenCache(&'static str),
-    /// So many exchanges with a provider (by name) that ended so.
+    /// Look-ups of exchanged tokens with that result.
+    TokenCache(CacheOutcome),
+    /// Token exchanges at a provider with that outcome.
     Exchanges(Rc<str>, &'static str),
-    /// So many fetches of a provider's keys that ended so: `ok` or `failed`.
-    KeyRefreshes(Rc<str>, &'static str),
+    /// Fetches of the JWKS of a provider with that outcome.
+    JwksRefreshes(Rc<str>, &'static str),
 }
 
-/// Numbers since they were last fetched.
+impl Sample {
+    /// Name of the statistic.
+    pub fn stat(&self) -> String {
+        match self {
+            Self::Decisions(label) => Metric::Decisions.stat(&[label]),
+            Self::TokenCache(outcome) => Metric::TokenCache.stat(&[outcome.label()]),
+            Self::Exchanges(provider, outcome) => Metric::Exchanges.stat(&[provider, outcome]),
+            Self::JwksRefreshes(provider, outcome) => Metric::JwksRefreshes.stat(&[provider, outcome]),
+        }
+    }
+}
+
+/// Numbers since they were last taken.
 #[derive(Debug, Default)]
 pub struct Counters {
     forwarded: u64,
     hits: u64,
-    /// One for each label that has come up: a few dozen at most.
+    /// All other numbers. There are a few dozen combinations of labels at most.
     others: Vec<(Sample, u64)>,
     durations: Vec<(Rc<str>, Duration)>,
 }
 
 impl Counters {
-    /// Every number above zero; they start from zero again.
+    /// Returns every number above zero, and resets all.
     pub fn take(&mut self) -> Vec<(Sample, u64)> {
         let mut samples = std::mem::take(&mut self.others);
         samples.push((Sample::Decisions("forwarded"), std::mem::take(&mut self.forwarded)));
-        samples.push((Sample::TokenCache("hit"), std::mem::take(&mut self.hits)));
+        samples.push((Sample::TokenCache(CacheOutcome::Hit), std::mem::take(&mut self.hits)));
         samples.retain(|(_, number)| *number > 0);
         samples
     }
 
-    /// How long exchanges took since the last time, by provider.
+    /// Returns the durations of exchanges with the name of their provider, and forgets them.
     pub fn take_durations(&mut self) -> Vec<(Rc<str>, Duration)> {
         std::mem::take(&mut self.durations)
     }
@@ -107,28 +172,17 @@ impl Counters {
         self.forwarded = self.forwarded.saturating_add(1);
     }
 
-    pub(crate) fn cache_hit(&mut self) {
-        self.hits = self.hits.saturating_add(1);
+    /// Counts the look-up of an exchanged token, and returns `outcome` for the log line.
+    pub(crate) fn looked_up(&mut self, outcome: CacheOutcome) -> CacheOutcome {
+        match outcome {
+            CacheOutcome::Hit => self.hits = self.hits.saturating_add(1),
+            _ => self.count(Sample::TokenCache(outcome)),
+        }
+        outcome
     }
 
-    pub(crate) fn cache_miss(&mut self) {
-        self.count(Sample::TokenCache("miss"));
-    }
-
-    pub(crate) fn cache_shared(&mut self) {
-        self.count(Sample::TokenCache("shared"));
-    }
-
-    pub(crate) fn cache_renewed(&mut self) {
-        self.count(Sample::TokenCache("renewed"));
-    }
-
-    pub(crate) fn cache_joined(&mut self) {
-        self.count(Sample::TokenCache("joined"));
-    }
-
-    pub(crate) fn open_path(&mut self) {
-        self.count(Sample::Decisions("open_path"));
+    pub(crate) fn unauthenticated_path(&mut self) {
+        self.count(Sample::Decisions("unauthenticated_path"));
     }
 
     pub(crate) fn metadata(&mut self) {
@@ -141,13 +195,13 @@ impl Counters {
 
     pub(crate) fn exchanged(&mut self, provider: &Rc<str>, outcome: &'static str, took: Duration) {
         self.count(Sample::Exchanges(provider.clone(), outcome));
-        if self.durations.len() < MOST_DURATIONS {
+        if self.durations.len() < MAX_DURATIONS {
             self.durations.push((provider.clone(), took));
         }
     }
 
-    pub(crate) fn keys_refreshed(&mut self, provider: &Rc<str>, ok: bool) {
-        self.count(Sample::KeyRefreshes(provider.clone(), if ok { "ok" } else { "failed" }));
+    pub(crate) fn jwks_refreshed(&mut self, provider: &Rc<str>, ok: bool) {
+        self.count(Sample::JwksRefreshes(provider.clone(), if ok { "ok" } else { "failed" }));
     }
 
     fn count(&mut self, sample: Sample) {
@@ -163,18 +217,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stat_has_its_labels_in_its_name() {
-        assert_eq!(Metric::DECISIONS.stat(&["expired"]), "onbehalf.decisions.reason.expired");
-        assert_eq!(Metric::EXCHANGES.stat(&["idp", "ok"]), "onbehalf.exchanges.provider.idp.outcome.ok");
+    fn the_number_of_durations_is_bounded_and_all_exchanges_are_counted() {
+        let mut counters = Counters::default();
+        (0..10_000).for_each(|_| counters.exchanged(&"p".into(), "ok", Duration::ZERO));
+        assert_eq!(counters.take_durations().len(), MAX_DURATIONS);
+        assert!(counters.take().contains(&(Sample::Exchanges("p".into(), "ok"), 10_000)));
+        counters.exchanged(&"p".into(), "ok", Duration::ZERO);
+        assert_eq!(counters.take_durations().len(), 1);
     }
 
     #[test]
-    fn durations_have_an_end() {
-        let mut counters = Counters::default();
-        (0..10_000).for_each(|_| counters.exchanged(&"p".into(), "ok", Duration::ZERO));
-        assert_eq!(counters.take_durations().len(), MOST_DURATIONS);
-        assert!(counters.take().contains(&(Sample::Exchanges("p".into(), "ok"), 10_000)), "but all are counted");
-        counters.exchanged(&"p".into(), "ok", Duration::ZERO);
-        assert_eq!(counters.take_durations().len(), 1);
+    fn the_name_of_a_statistic_has_every_label() {
+        let stat = Sample::JwksRefreshes("two".into(), "ok").stat();
+        assert_eq!(stat, "onbehalf.jwks_refreshes.provider.two.outcome.ok");
+        for metric in Metric::ALL {
+            assert!(metric.meaning().ends_with('.') && !metric.labels().is_empty(), "{metric:?}");
+        }
     }
 }

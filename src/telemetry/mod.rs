@@ -1,7 +1,9 @@
-//! Telemetry: records for the log and the access log, and metrics.
+//! Telemetry: the facts of a request for the log, the access log and other filters, and the metrics.
 
+pub mod fact;
 pub mod metrics;
 pub mod record;
 
-pub use metrics::{Counters, Metric, MetricKind, Sample};
-pub use record::{CallerFacts, FilterState, PREFIX, Record, SubjectDisplay};
+pub use fact::{Detail, Fact};
+pub use metrics::{CacheOutcome, Counters, Metric, MetricKind, Sample};
+pub use record::{CallerFacts, FilterState, Record, SubjectDisplay};

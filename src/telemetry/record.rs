@@ -1,97 +1,90 @@
-//! Facts about a request or an exchange, for a log line and for the host's access log: the same names and values in both.
+//! Records: the facts of a request or an exchange, with the same names and values in the log line and in Envoy's filter state,
+//! which the access log and other filters read.
 
-use std::borrow::Cow;
-use std::fmt::{self, Write};
+use std::fmt;
 use std::rc::Rc;
 
-/// What is shown of the user whom a verified token names.
+use crate::telemetry::fact::{Detail, Fact, MAX_VALUE, escaped};
+
+/// Display of the user of a verified token, as the operator configures it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SubjectDisplay {
     /// The identifier itself.
     #[default]
     Plain,
-    /// A keyed digest of it, the same for the same user.
+    /// A keyed digest of the identifier, equal for equal users.
     Hashed,
     /// Nothing.
     None,
 }
 
-/// Who calls what, made once for a token and a resource: each fact by its path in the host's filter state.
-pub type CallerFacts = Rc<[(&'static str, Rc<str>)]>;
+/// Facts about the caller of a resource, with escaped values. They are made once for each token and resource.
+pub type CallerFacts = Rc<[(Fact, Rc<str>)]>;
 
-/// The filter state of a request that goes on.
+/// Filter state of a request that is forwarded.
 #[derive(Default)]
 pub enum FilterState {
-    /// Nobody is known: an open path.
+    /// No fact: the path is unauthenticated.
     #[default]
-    Empty,
-    /// The caller, whose exchanged token was in the cache.
+    Unauthenticated,
+    /// The caller of a request whose exchanged token was in the cache.
     Caller(CallerFacts),
-    /// The caller, and how the request came to go on.
+    /// All facts of a request whose exchanged token was not in the cache.
     Record(Record),
 }
 
 impl FilterState {
-    /// Every fact by its name, without the prefix that it has in the host.
-    pub fn facts(&self) -> Vec<(&str, Cow<'_, str>)> {
+    /// Passes the key and the value of each fact to `set`, which returns `false` if it fails. Returns `true` if every call
+    /// succeeds, and stops at the first that does not.
+    pub fn write(&self, mut set: impl FnMut(&'static str, &str) -> bool) -> bool {
         match self {
-            Self::Empty => Vec::new(),
-            Self::Caller(facts) => facts
-                .iter()
-                .map(|(path, value)| (path.strip_prefix(PREFIX).unwrap_or(path), (&**value).into()))
-                .collect(),
-            Self::Record(record) => record.facts().collect(),
+            Self::Unauthenticated => true,
+            Self::Caller(facts) => facts.iter().all(|(fact, value)| set(fact.key(), value)),
+            Self::Record(record) => record.write(set),
         }
     }
 }
 
-/// The paths of facts begin with it in the host's filter state, behind the host's own `wasm.`.
-pub const PREFIX: &str = "onbehalf.";
+/// Maximum length of the fact `detail`, in characters: it has several values with their names.
+const MAX_DETAIL: usize = 4096;
 
-/// The longest value of a fact, in characters of what was written.
-const LONGEST: usize = 512;
-
-/// The longest detail as a fact: several values with their names.
-const LONGEST_DETAIL: usize = 4096;
-
-/// Facts by their names, in the order of the line. Values are printable ASCII without a bare quote or backslash, whoever wrote
-/// them: what has another form is escaped as in JSON (RFC 8259 section 7).
+/// Facts in the order of the log line. Values are printable ASCII without a bare quote or backslash, whatever the client sends:
+/// other characters are escaped as in JSON (RFC 8259 section 7).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
-    facts: Vec<(&'static str, String)>,
+    facts: Vec<(Fact, String)>,
+    /// Line of the [`Detail`]s that were added.
     detail: String,
 }
 
 impl Record {
-    /// Adds a fact; one without a value is none.
-    pub fn add(&mut self, name: &'static str, value: &str) {
+    /// Adds a fact. An empty value adds nothing.
+    pub fn add(&mut self, fact: Fact, value: &str) {
         if !value.is_empty() {
-            self.facts.push((name, escaped(value, LONGEST)));
+            self.facts.push((fact, escaped(value, MAX_VALUE)));
         }
     }
 
-    /// Adds what is already in the form of a line: `name=value`, with spaces between.
-    pub fn add_detail(&mut self, detail: &str) {
+    /// Adds a detail. The log line ends with its facts; in filter state they are one fact, `detail`.
+    pub fn add_detail(&mut self, detail: &Detail) {
         let space = if self.detail.is_empty() || detail.is_empty() { "" } else { " " };
-        self.detail = [&self.detail, space, detail].concat();
+        self.detail = [&self.detail, space, &detail.to_string()].concat();
     }
 
-    /// Every fact; what was added as a line is one of the name `detail`, with the quotes in it escaped: it stands between
-    /// quotes of the access log's.
-    pub fn facts(&self) -> impl Iterator<Item = (&'static str, Cow<'_, str>)> {
-        let detail = Some(&self.detail).filter(|detail| !detail.is_empty());
-        let detail = detail.map(|detail| ("detail", Cow::from(escaped(detail, LONGEST_DETAIL))));
-        self.facts.iter().map(|(name, value)| (*name, value.into())).chain(detail)
+    /// Passes the key and the value of each fact to `set`, as [`FilterState::write`] does. The quotes in `detail` are escaped,
+    /// because the access log puts quotes around it.
+    pub fn write(&self, mut set: impl FnMut(&'static str, &str) -> bool) -> bool {
+        self.facts.iter().all(|(fact, value)| set(fact.key(), value))
+            && (self.detail.is_empty() || set(Fact::Detail.key(), &escaped(&self.detail, MAX_DETAIL)))
     }
 }
 
-/// The line, in logfmt.
+/// Log line, in logfmt.
 impl fmt::Display for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, (name, value)) in self.facts.iter().enumerate() {
-            let space = if index == 0 { "" } else { " " };
-            let quote = if value.contains([' ', '=', '\\']) { "\"" } else { "" };
-            write!(f, "{space}{name}={quote}{value}{quote}")?;
+        for (index, (fact, value)) in self.facts.iter().enumerate() {
+            f.write_str(if index == 0 { "" } else { " " })?;
+            fact.write(f, value)?;
         }
         if !self.detail.is_empty() {
             write!(f, " {}", self.detail)?;
@@ -100,81 +93,75 @@ impl fmt::Display for Record {
     }
 }
 
-/// A text that a stranger wrote, as the value of a fact.
+/// Escapes a text that a client or a provider wrote, as the value of a fact.
 pub fn value(text: &str) -> Rc<str> {
-    escaped(text, LONGEST).into()
+    escaped(text, MAX_VALUE).into()
 }
 
-/// The same of a text that many have in common, which stays one if nothing in it has to be escaped.
+/// Escapes a text as [`value`] does. Returns `text` itself, without a copy, if no character of it is escaped.
 pub fn shared_value(text: Rc<str>) -> Rc<str> {
     let value = value(&text);
     if value == text { text } else { value }
 }
 
-/// Whether [`value`] keeps the whole of a text.
+/// Returns `true` if [`value`] does not cut `text`.
 pub fn is_whole(text: &str) -> bool {
-    text.chars().nth(LONGEST).is_none()
-}
-
-/// A text that a stranger wrote, as a quoted value in a line.
-pub fn quoted(text: &str) -> String {
-    ["\"", &escaped(text, LONGEST), "\""].concat()
-}
-
-fn escaped(text: &str, longest: usize) -> String {
-    let mut escaped = String::with_capacity(text.len().min(longest));
-    for (at, character) in text.char_indices().take(longest) {
-        let is_outer = at == 0 || at.saturating_add(1) == text.len();
-        match character {
-            // HTTP takes spaces off both ends of a field (RFC 9110 section 5.5), which would make one name of two.
-            ' ' if is_outer => escaped.push_str("\\u0020"),
-            '"' | '\\' => escaped.extend(['\\', character]),
-            ' '..='~' => escaped.push(character),
-            other => {
-                for unit in other.encode_utf16(&mut [0; 2]) {
-                    // Writing to a string does not fail.
-                    let _ = write!(escaped, "\\u{unit:04x}");
-                }
-            }
-        }
-    }
-    if text.chars().nth(longest).is_some() {
-        escaped.push_str("...");
-    }
-    escaped
+    text.chars().nth(MAX_VALUE).is_none()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_a_line_could_be_forged_with_is_escaped() {
-        let mut record = Record::default();
-        record.add("subject", "a\" event=exchanged\r\n\u{2028}\\\u{1f600}\0\u{7f}");
-        record.add("resource", "https://mcp.acme.example/github");
-        record.add("client", "");
-        record.add("user", "a b");
-        record.add_detail("trace=t");
-        record.add_detail(r#"kid="x\" event=y""#);
-        let subject = r#"a\" event=exchanged\u000d\u000a\u2028\\\ud83d\ude00\u0000\u007f"#;
-        let expected = format!(
-            "subject=\"{subject}\" resource=https://mcp.acme.example/github user=\"a b\" trace=t kid=\"x\\\" event=y\""
-        );
-        assert_eq!(record.to_string(), expected);
-        let facts: Vec<_> = record.facts().collect();
-        assert_eq!(facts[0], ("subject", subject.into()));
-        assert_eq!(facts.last(), Some(&("detail", r#"trace=t kid=\"x\\\" event=y\""#.into())));
-        assert_eq!(serde_json::from_str::<String>(&quoted("a\"\r\n\u{1f600}")).unwrap(), "a\"\r\n\u{1f600}");
+    fn facts(record: &Record) -> Vec<(&'static str, String)> {
+        let mut facts = Vec::new();
+        assert!(record.write(|key, value| {
+            facts.push((key, value.to_owned()));
+            true
+        }));
+        facts
     }
 
     #[test]
-    fn a_value_has_an_end() {
-        let text = escaped(&"\n".repeat(100_000), LONGEST);
-        assert_eq!(text.len(), LONGEST * "\\u000a".len() + "...".len());
-        assert_eq!(escaped(&"a".repeat(LONGEST), LONGEST), "a".repeat(LONGEST));
+    fn a_value_cannot_forge_a_line() {
         let mut record = Record::default();
-        record.add_detail(&"a".repeat(100_000));
-        assert_eq!(record.facts().last().unwrap().1.len(), LONGEST_DETAIL + "...".len());
+        record.add(Fact::Subject, "a\" event=exchanged\r\n\u{2028}\\\u{1f600}\0\u{7f}");
+        record.add(Fact::Resource, "https://mcp.acme.example/github");
+        record.add(Fact::Client, "");
+        record.add(Fact::Tenant, "a b");
+        record.add_detail(&Detail::new().with(Fact::Status, "400"));
+        record.add_detail(&Detail::new().with(Fact::KeyId, "x\" event=y"));
+        let subject = r#"a\" event=exchanged\u000d\u000a\u2028\\\ud83d\ude00\u0000\u007f"#;
+        let expected = format!(
+            "subject=\"{subject}\" resource=https://mcp.acme.example/github tenant=\"a b\" status=400 kid=\"x\\\" event=y\""
+        );
+        assert_eq!(record.to_string(), expected);
+        let facts = facts(&record);
+        assert_eq!(facts[0], ("onbehalf.subject", subject.into()));
+        assert_eq!(facts.last(), Some(&("onbehalf.detail", r#"status=400 kid=\"x\\\" event=y\""#.into())));
+        let text = format!("\"{}\"", value("a\"\r\n\u{1f600}"));
+        assert_eq!(serde_json::from_str::<String>(&text).unwrap(), "a\"\r\n\u{1f600}");
+    }
+
+    #[test]
+    fn a_long_detail_is_cut() {
+        let mut record = Record::default();
+        (0..20).for_each(|_| record.add_detail(&Detail::new().with(Fact::Cause, "a".repeat(500))));
+        let (_, detail) = facts(&record).pop().unwrap();
+        // Each quote of the detail is two characters of the fact.
+        assert!(detail.ends_with("...") && detail.len() < MAX_DETAIL + 40, "{}", detail.len());
+    }
+
+    #[test]
+    fn a_fact_that_cannot_be_set_ends_the_writing() {
+        let mut record = Record::default();
+        record.add(Fact::Event, "refused");
+        record.add(Fact::Reason, "expired");
+        let mut calls = 0;
+        assert!(!FilterState::Record(record).write(|_, _| {
+            calls += 1;
+            false
+        }));
+        assert_eq!(calls, 1);
     }
 }

@@ -46,7 +46,7 @@ fn fragment_does_not_make_a_path_open() {
 #[test]
 fn token_in_the_query_of_an_open_path_is_refused() {
     let step = TestEngine::ready().decide(request("GET", &format!("/healthz?access_token={}", alice_token()), &[]));
-    assert_eq!(refused(step).1, "several_credentials");
+    assert_eq!(refused(step).1, "multiple_credentials");
 }
 
 #[test]
@@ -120,7 +120,7 @@ fn keys_that_cannot_be_refreshed_are_trusted_up_to_their_maximum_age() {
     authorization(engine.exchange(bearer("/github", &token), &issued("up")));
     engine.advance(900 + 1);
     refresh(&mut engine);
-    assert_eq!(refused(engine.decide(bearer("/github", &token))), (503, "keys_unavailable".to_owned()));
+    assert_eq!(refused(engine.decide(bearer("/github", &token))), (503, "jwks_unavailable".to_owned()));
 }
 
 #[test]

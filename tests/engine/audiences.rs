@@ -53,7 +53,7 @@ fn is_taken(engine: &mut TestEngine, path: &str, token: &str) -> bool {
 }
 
 fn detail(step: Decision) -> String {
-    answered(step).audit.facts().map(|(name, value)| format!("{name}={value} ")).collect()
+    answered(step).record.to_string()
 }
 
 #[test]

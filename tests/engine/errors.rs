@@ -97,7 +97,7 @@ fn listed_failures_have_their_listed_explanations() {
         for reply in answers(entry) {
             let fault = read(&config, profile.name(), &reply);
             let line = fault.to_string();
-            let expected = format!(" act={} remedy={:?}", entry.responsible.text(), entry.remedy);
+            let expected = format!(" responsible={} remedy={:?}", entry.responsible.text(), entry.remedy);
             assert!(line.ends_with(&expected), "{}: {entry:?}: {line}", profile.name());
             assert_eq!(Some(fault.class), entry.class(profile), "{entry:?}");
             explained += 1;
@@ -118,7 +118,10 @@ fn failures_of_the_second_call_have_their_listed_explanations() {
         for reply in answers(entry) {
             let fault = read_at(Hop::ResourceServer { id_jag: "assertion" }, &config, "okta_xaa", &reply);
             let line = fault.to_string();
-            assert!(line.ends_with(&format!(" act={} remedy={:?}", entry.responsible.text(), entry.remedy)), "{line}");
+            assert!(
+                line.ends_with(&format!(" responsible={} remedy={:?}", entry.responsible.text(), entry.remedy)),
+                "{line}"
+            );
             assert_eq!(fault.class, at_access_token_request(entry.class(profile).unwrap()), "{entry:?}");
             explained += 1;
         }
@@ -287,7 +290,7 @@ fn known_provider_pitfalls_are_all_listed() {
         ),
     ] {
         let line = read(config, profile, &answer_with(status, &[], &body)).to_string();
-        let remedy = line.split(&format!("act={} remedy=", act.text())).nth(1);
+        let remedy = line.split(&format!("responsible={} remedy=", act.text())).nth(1);
         assert!(remedy.is_some_and(|remedy| remedy.contains(words)), "{body}: {line}");
     }
     let later = |profile: &str, words: &str| {
@@ -338,7 +341,7 @@ const INTRODUCTION: &str = "\
 
 This page lists the errors of token requests: the cause, the party that must act, and the remedy. It also lists the errors
 that users get at sign-in. `make docs` writes the page from the catalogue in `src/provider/`. The log line of a failed
-exchange has the remedy as `remedy=` and the responsible party as `act=`.
+exchange has the remedy as `remedy=` and the responsible party as `responsible=`.
 
 The response to the client depends on `status`, `error`, `suberror` and `claims` of the provider's response only. Numbers
 and words of the description select the remedy only, because they are part of no contract and change.

@@ -446,7 +446,12 @@ fn line(reply: &CalloutResult) -> String {
 #[test]
 fn secret_repeated_in_an_error_is_not_logged() {
     let told = line(&answer_with(401, &[], &json!({"error": "invalid_client", "suberror": "s-1", "trace_id": "t-1"})));
-    assert!(told.contains("error=\"invalid_client\" status=401 codes=s-1 trace=t-1 act=operator remedy="), "{told}");
+    assert!(
+        told.contains(
+            "error=\"invalid_client\" status=401 error_codes=s-1 provider_trace_id=t-1 responsible=operator remedy="
+        ),
+        "{told}"
+    );
     let repeated = format!("x{SECRET}y");
     for body in [
         json!({"error": repeated}),
@@ -456,10 +461,10 @@ fn secret_repeated_in_an_error_is_not_logged() {
     ] {
         let line = line(&answer_with(401, &[("x-ms-request-id", &repeated)], &body));
         let plain: String = SECRET.chars().filter(char::is_ascii_alphanumeric).collect();
-        assert!(line.contains("act=operator") && !line.contains(SECRET) && !line.contains(&plain), "{line}");
+        assert!(line.contains("responsible=operator") && !line.contains(SECRET) && !line.contains(&plain), "{line}");
     }
     let unusable = line(&answer_with(200, &[("x-ms-request-id", &repeated)], &json!({})));
-    assert!(!unusable.contains("trace="), "{unusable}");
+    assert!(!unusable.contains("provider_trace_id="), "{unusable}");
 }
 
 #[test]

@@ -27,12 +27,12 @@ fn reasons() -> Vec<Value> {
 
 fn metrics() -> Vec<Value> {
     let fact = |metric: &Metric| {
-        let kind = match metric.kind {
+        let kind = match metric.kind() {
             MetricKind::Counter => "counter",
             MetricKind::Gauge => "gauge",
             MetricKind::Histogram => "histogram",
         };
-        json!({"name": format!("onbehalf_{}", metric.name), "kind": kind, "labels": metric.labels})
+        json!({"name": format!("onbehalf_{}", metric.name()), "kind": kind, "labels": metric.labels()})
     };
     Metric::ALL.iter().map(fact).collect()
 }
@@ -41,10 +41,12 @@ fn metrics() -> Vec<Value> {
 fn told(step: Decision) -> BTreeSet<String> {
     let state = match step {
         Decision::Forward(edits) => edits.filter_state,
-        Decision::Respond(answer) => FilterState::Record(answer.audit),
+        Decision::Respond(answer) => FilterState::Record(answer.record),
         Decision::Pause => panic!("the request waits"),
     };
-    state.facts().into_iter().map(|(name, _)| name.to_owned()).collect()
+    let mut names = BTreeSet::new();
+    assert!(state.write(|key, _| names.insert(key.trim_start_matches("onbehalf.").to_owned())), "a fact is there twice");
+    names
 }
 
 /// Names of filter state: `every_call` on each forwarded request, `some_calls` in addition on a first one or a refused one.

@@ -1,7 +1,7 @@
 //! Single flight: one call for all requests that need the same keys or token, also if clients disconnect.
 
 use onbehalf::engine::{Decision, RequestId};
-use onbehalf::telemetry::Sample;
+use onbehalf::telemetry::{CacheOutcome, Sample};
 
 use onbehalf_test_support::{
     SharedMap, TIMED_OUT, TestEngine, alice_token, answered, authorization, bearer, bob_token, configuration,
@@ -22,7 +22,8 @@ fn fifty_first_requests_share_one_exchange() {
     }
     let counted = engine.inner.counters().take();
     assert!(
-        counted.contains(&(Sample::TokenCache("miss"), 1)) && counted.contains(&(Sample::TokenCache("joined"), 49))
+        counted.contains(&(Sample::TokenCache(CacheOutcome::Miss), 1))
+            && counted.contains(&(Sample::TokenCache(CacheOutcome::Coalesced), 49))
     );
     assert!(
         counted.contains(&(Sample::Decisions("forwarded"), 50))

@@ -34,7 +34,7 @@ fn line(step: Decision) -> String {
     let answer = answered(step);
     let body: Value = serde_json::from_str(&answer.body).unwrap();
     assert_eq!((answer.status, body["reason"].as_str()), (502, Some("provider_answer_invalid")));
-    answer.audit.to_string()
+    answer.record.to_string()
 }
 
 /// Another profile and another target for Bob.
@@ -54,7 +54,7 @@ fn issued_token_for_the_gateway_itself_is_refused() {
         json!([7, "com.acme.github", null, "api://default"]),
     ] {
         let line = line(of(&configuration(), &okta(json!({"aud": audience}))));
-        let expected = "error=\"the token is for this proxy itself, and so for every resource behind it\" status=200 aud=\"api://default\" act=operator remedy=\"Have the authorization server issue";
+        let expected = "error=\"the token is for this proxy itself, and so for every resource behind it\" status=200 aud=\"api://default\" responsible=operator remedy=\"Have the authorization server issue";
         assert!(line.contains(expected), "{line}");
         assert!(line.starts_with("event=refused reason=provider_answer_invalid resource="), "{line}");
     }
@@ -67,7 +67,7 @@ fn issued_token_for_the_gateway_itself_is_refused() {
         configuration["resources"][1]["audiences"] = json!(["api://admin"]);
         let audience = ["api://default", "api://admin"][resource];
         let line = line(of(&configuration, &okta(json!({"aud": audience}))));
-        assert!(line.contains(&format!("status=200 aud=\"{audience}\" act=operator")), "{line}");
+        assert!(line.contains(&format!("status=200 aud=\"{audience}\" responsible=operator")), "{line}");
     }
     // The signature and the other claims of the issued token do not matter.
     let claims = with(for_github(), json!({"aud": "api://default"}));
@@ -436,5 +436,5 @@ fn claims_of_an_issued_token_are_escaped_in_the_log() {
     let mut configuration = configuration();
     configuration["identity_providers"]["okta-eu"]["audiences"] = json!(["api://default", "a\" event=\u{2028}b"]);
     let line = line(of(&configuration, &okta(json!({"aud": "a\" event=\u{2028}b"}))));
-    assert!(line.contains(r#"aud="a\" event=\u2028b" act=operator"#), "{line}");
+    assert!(line.contains(r#"aud="a\" event=\u2028b" responsible=operator"#), "{line}");
 }

@@ -61,8 +61,8 @@ fn fetches_are_counted_and_key_ages_reported() {
     let mut engine = TestEngine::ready();
     let counted = engine.inner.counters().take();
     assert!(
-        counted.contains(&(Sample::KeyRefreshes("entra-us".into(), "ok"), 1))
-            && counted.contains(&(Sample::KeyRefreshes("okta-eu".into(), "ok"), 1))
+        counted.contains(&(Sample::JwksRefreshes("entra-us".into(), "ok"), 1))
+            && counted.contains(&(Sample::JwksRefreshes("okta-eu".into(), "ok"), 1))
     );
     engine.advance(1234);
     let seconds = std::time::Duration::from_secs(1234);
@@ -108,7 +108,7 @@ fn metadata_of_another_issuer_is_not_followed() {
             answer_with(200, &[], &document)
         });
         assert_eq!(called, 1, "nothing that it names is called: {change}");
-        assert_eq!(refused(steps.remove(0)), (503, "keys_unavailable".to_owned()), "{change}");
+        assert_eq!(refused(steps.remove(0)), (503, "jwks_unavailable".to_owned()), "{change}");
     }
 }
 
@@ -119,7 +119,7 @@ fn request_without_keys_is_refused_with_retry_after() {
         engine.send_waiting(bearer("/github", &alice_token()));
         let answer = answered(steps_of(&mut engine, &mut |_| clone(&reply)).remove(0));
         assert_eq!((answer.status, header(&answer, "retry-after")), (503, Some("1")));
-        assert_eq!(refused(engine.decide(bearer("/github", &alice_token()))).1, "keys_unavailable");
+        assert_eq!(refused(engine.decide(bearer("/github", &alice_token()))).1, "jwks_unavailable");
         engine.expect_no_call();
         engine.advance(1);
         assert!(matches!(engine.decide(bearer("/github", &alice_token())), Decision::Pause));

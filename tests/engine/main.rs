@@ -10,6 +10,7 @@ mod audiences;
 mod audit;
 mod cache;
 mod client_authentication;
+mod client_responses;
 mod configuration;
 mod documentation;
 mod dpop_client;

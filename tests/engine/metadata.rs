@@ -122,8 +122,9 @@ fn request_to_an_oauth_path_is_answered_with_the_real_servers() {
                 let named: Vec<&str> =
                     issuers.as_array().unwrap().iter().map(|issuer| issuer.as_str().unwrap()).collect();
                 let named = named.join(" or ");
-                let description =
-                    format!("This is no authorization server; ask one of authorization_servers for a token ({named}).");
+                let description = format!(
+                    "This host is not an authorization server; get a token from one of authorization_servers ({named})."
+                );
                 assert_eq!(
                     body,
                     json!({"error": "not_found", "error_description": description,

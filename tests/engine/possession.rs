@@ -215,10 +215,10 @@ fn bound_token_is_no_bearer_token_at_any_resource() {
     let holder = Holder::new();
     for mode in ["off", "optional", "required"] {
         let mut engine = with_dpop_mode(mode);
-        assert_eq!(refused(engine.decide(bearer("/github", &holder.token()))).1, "bound_token", "{mode}");
+        assert_eq!(refused(engine.decide(bearer("/github", &holder.token()))).1, "sender_constrained_token", "{mode}");
         for cnf in [json!({}), json!({"kid": "x"}), json!({"jwk": {}})] {
             let token = ENTRA_KEY.token(&with(alice(), json!({"cnf": cnf})));
-            assert_eq!(refused(engine.decide(bearer("/github", &token))).1, "bound_token", "{mode} {cnf}");
+            assert_eq!(refused(engine.decide(bearer("/github", &token))).1, "sender_constrained_token", "{mode} {cnf}");
         }
     }
 }
@@ -229,8 +229,8 @@ fn unbound_token_is_accepted_by_the_mode_of_the_resource() {
     let token = alice_token();
     let proof = || holder.proof(&alice_token(), json!({}));
     assert!(matches!(with_dpop_mode("optional").decide(bearer("/github", &token)), Decision::Pause));
-    assert_eq!(refused(with_dpop_mode("required").decide(bearer("/github", &token))).1, "unbound_token");
-    assert_eq!(refusal_of(&mut with_dpop_mode("optional"), &token, &proof()), "unbound_token");
+    assert_eq!(refused(with_dpop_mode("required").decide(bearer("/github", &token))).1, "token_not_sender_constrained");
+    assert_eq!(refusal_of(&mut with_dpop_mode("optional"), &token, &proof()), "token_not_sender_constrained");
     assert_eq!(refused(with_dpop_mode("off").decide(dpop(&token, &proof()))), (401, "no_credentials".to_owned()));
 }
 
@@ -332,12 +332,12 @@ fn certificate_bound_token_needs_the_certificate_of_the_connection() {
         assert_eq!(ask(mode, &bound, Some([8; 32])), "wrong_certificate");
         assert_eq!(ask(mode, &bound, None), "wrong_certificate");
     }
-    assert_eq!(ask("off", &bound, Some(digest)), "bound_token");
+    assert_eq!(ask("off", &bound, Some(digest)), "sender_constrained_token");
     assert_eq!(ask("optional", &alice_token(), None), "admitted");
-    assert_eq!(ask("required", &alice_token(), Some(digest)), "unbound_token");
+    assert_eq!(ask("required", &alice_token(), Some(digest)), "token_not_sender_constrained");
     // A token bound to a key and a certificate needs both.
     let both = ENTRA_KEY.token(&with(alice(), json!({"cnf": {"x5t#S256": base64url(digest), "jkt": "k"}})));
-    assert_eq!(ask("optional", &both, Some(digest)), "bound_token");
+    assert_eq!(ask("optional", &both, Some(digest)), "sender_constrained_token");
 }
 
 #[test]

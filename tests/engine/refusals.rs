@@ -80,15 +80,15 @@ fn second_credential_is_refused() {
     let good = format!("Bearer {}", alice_token());
     assert_eq!(
         reason_of(request("POST", "/github", &[("authorization", &good), ("authorization", &good)])),
-        "several_credentials"
+        "multiple_credentials"
     );
     assert_eq!(
         reason_of(request("POST", "/github", &[("authorization", &format!("{good},{good}"))])),
-        "several_credentials"
+        "multiple_credentials"
     );
     assert_eq!(
         reason_of(request("POST", "/github", &[("authorization", &format!("{good}, {good}"))])),
-        "several_credentials"
+        "multiple_credentials"
     );
     for query in [
         "access_token=x",
@@ -103,10 +103,10 @@ fn second_credential_is_refused() {
     ] {
         assert_eq!(
             reason_of(request("POST", &format!("/github?{query}"), &[("authorization", &good)])),
-            "several_credentials",
+            "multiple_credentials",
             "{query}"
         );
-        assert_eq!(reason_of(request("POST", &format!("/github?{query}"), &[])), "several_credentials", "{query}");
+        assert_eq!(reason_of(request("POST", &format!("/github?{query}"), &[])), "multiple_credentials", "{query}");
     }
 }
 

@@ -52,7 +52,7 @@ fn random_events_keep_every_invariant() {
         "{forwarded} forwarded, {exchanges} exchanges"
     );
     for reason in [
-        "keys_unavailable",
+        "jwks_unavailable",
         "provider_unavailable",
         "provider_throttled",
         "provider_answer_invalid",
@@ -87,9 +87,13 @@ fn random_events_keep_the_invariants_of_bound_tokens_and_id_tokens() {
         add(&mut refused, world.tally.refused);
     }
     assert!(forwarded > 500, "{forwarded} forwarded");
-    for reason in
-        ["bound_token", "invalid_dpop_proof", "several_credentials", "subject_token_missing", "wrong_certificate"]
-    {
+    for reason in [
+        "sender_constrained_token",
+        "invalid_dpop_proof",
+        "multiple_credentials",
+        "subject_token_missing",
+        "wrong_certificate",
+    ] {
         assert!(refused.contains_key(reason), "{reason} never happened: {refused:?}");
     }
 }

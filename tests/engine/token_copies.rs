@@ -135,7 +135,7 @@ fn percent_encoded_token_is_removed_from_fields_and_cookies() {
         }
         let path = format!("/github?t={}", dots(&token));
         let step = engine.decide(bearer(&path, &token));
-        assert_eq!(refused(step), (400, "several_credentials".to_owned()));
+        assert_eq!(refused(step), (400, "multiple_credentials".to_owned()));
     }
 }
 
@@ -191,7 +191,7 @@ fn token_in_path_query_or_host_is_refused_and_not_logged() {
                 continue;
             }
             let step = engine.decide(request("GET", &target, fields));
-            assert_eq!(refused(step), (400, "several_credentials".to_owned()), "{target}");
+            assert_eq!(refused(step), (400, "multiple_credentials".to_owned()), "{target}");
         }
     }
     let signature = token.rsplit('.').next().unwrap().to_lowercase();
@@ -204,7 +204,7 @@ fn token_in_path_query_or_host_is_refused_and_not_logged() {
         ("authorization", lower.as_bytes()),
     ]));
     let answer = answered(step);
-    assert!(!format!("{:?}", answer.audit).contains(&signature), "{:?}", answer.audit);
+    assert!(!format!("{:?}", answer.record).contains(&signature), "{:?}", answer.record);
     assert_eq!(answer.status, 400);
 }
 
@@ -238,7 +238,7 @@ fn token_in_a_forwarding_header_is_refused_and_the_header_kept() {
         for (path, copy) in [("/github", &token), ("/github", &id_token), ("/healthz", &token)] {
             let value = format!("{copy}, 192.0.2.7");
             let step = engine.decide(request("GET", path, &[("authorization", &authorization), (name, &value)]));
-            assert_eq!(refused(step), (400, "several_credentials".to_owned()), "{name}");
+            assert_eq!(refused(step), (400, "multiple_credentials".to_owned()), "{name}");
         }
         let edits = edits(&mut engine, &token, &[(name, &"192.0.2.7, ".repeat(40))]);
         assert!(edits.remove.is_empty());
@@ -287,12 +287,12 @@ fn callers_token_in_path_query_or_host_is_a_second_credential() {
     let authorization = format!("Bearer {token}");
     for path in [format!("/github?t={token}"), format!("/github/{token}/x"), format!("/healthz?t={token}")] {
         let step = engine.decide(request("GET", &path, &[("authorization", &authorization)]));
-        assert_eq!(refused(step), (400, "several_credentials".to_owned()), "{path}");
+        assert_eq!(refused(step), (400, "multiple_credentials".to_owned()), "{path}");
     }
     let fields =
         [(":method", "GET"), (":authority", &*token), (":path", "/healthz"), ("authorization", &*authorization)];
     let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
-    assert_eq!(refused(engine.decide(Request::new(&fields))), (400, "several_credentials".to_owned()), "as the host");
+    assert_eq!(refused(engine.decide(Request::new(&fields))), (400, "multiple_credentials".to_owned()), "as the host");
 }
 
 #[test]

@@ -105,8 +105,8 @@ fn invalid_token_is_refused_without_an_exchange_too() {
         (json!({"scp": ["mcp.write"]}), "insufficient_scope"),
         (json!({"client_id": "bob@acme.example"}), "not_a_user_token"),
         (json!({"nonce": "n"}), "id_token_as_access_token"),
-        (json!({"cnf": {"jkt": "k"}}), "bound_token"),
-        (json!({"cnf": {"x5t#S256": "c"}}), "bound_token"),
+        (json!({"cnf": {"jkt": "k"}}), "sender_constrained_token"),
+        (json!({"cnf": {"x5t#S256": "c"}}), "sender_constrained_token"),
     ] {
         let token = OKTA_KEY.token(&with(bob(), claims.clone()));
         assert_eq!(refused(engine.decide(bearer(PATH, &token))).1, reason, "{claims}");

@@ -326,10 +326,10 @@ fn failure_of_the_second_call_is_logged_as_such() {
     assert_eq!(second.class, ErrorClass::Operator);
     let text = second.to_string();
     assert!(text.starts_with("leg=2 error=\"invalid_grant\" status=400"), "{text}");
-    assert!(!text.contains("act=user"), "{text}");
+    assert!(!text.contains("responsible=user"), "{text}");
     let wants_the_user = line(Hop::ResourceServer { id_jag: "jag" }, "interaction_required");
     assert!(wants_the_user.class == ErrorClass::Operator && wants_the_user.claims.is_none(), "{wants_the_user}");
-    assert!(!wants_the_user.to_string().contains("act=user"), "{wants_the_user}");
+    assert!(!wants_the_user.to_string().contains("responsible=user"), "{wants_the_user}");
     // The log does not contain the secret of the second client.
     assert!(!text.contains("their-secret"), "{text}");
 }

@@ -61,15 +61,15 @@ describe('18: the Authorization field over HTTP/1.1', () => {
       [good, 'Basic YTpi'],
     ]) {
       const [one, two] = [first, second].map((value) => `authorization: ${value}`);
-      await refused(400, 'several_credentials', [one, two]);
-      await refused(400, 'several_credentials', [one, 'x-between: 1', two.replace('authorization', 'AuthoriZation')]);
+      await refused(400, 'multiple_credentials', [one, two]);
+      await refused(400, 'multiple_credentials', [one, 'x-between: 1', two.replace('authorization', 'AuthoriZation')]);
     }
     // Envoy joins the two fields; the scheme is then that of the first. An empty field adds nothing.
     await refused(401, 'no_credentials', ['authorization: Basic YTpi', `authorization: ${good}`]);
     await served(['authorization:', `authorization: ${good}`]);
     await served([`authorization: ${good}`, 'authorization:']);
     for (const value of [`${good}, ${good}`, `${good},${good}`, `${good},`, `Bearer junk, ${good}`]) {
-      await refused(400, 'several_credentials', [`authorization: ${value}`]);
+      await refused(400, 'multiple_credentials', [`authorization: ${value}`]);
     }
   });
 
@@ -81,7 +81,7 @@ describe('18: the Authorization field over HTTP/1.1', () => {
     await refused(401, 'no_credentials', [`x-other: 1\r\n authorization: Bearer ${token}`]);
     const folded = `authorization: Bearer ${token.slice(0, half)}\r\n\t${token.slice(half)}`;
     await refused(400, 'malformed_credentials', [folded]);
-    await refused(400, 'several_credentials', [`authorization: Bearer ${token},\r\n Bearer ${token}`]);
+    await refused(400, 'multiple_credentials', [`authorization: Bearer ${token},\r\n Bearer ${token}`]);
   });
 
   it('a malformed line gets 400 from Envoy', async () => {
@@ -107,9 +107,9 @@ describe('18: the Authorization field over HTTP/1.1', () => {
   it('a token in the query gets 400, with a valid token too', async () => {
     for (const query of [`access_token=${token}`, 'access_token=', 'access_token', 'x=y&%61ccess%5Ftoken=z']) {
       for (const lines of [[], [`authorization: Bearer ${token}`]]) {
-        await refused(400, 'several_credentials', lines, { path: `/mcp?${query}` });
+        await refused(400, 'multiple_credentials', lines, { path: `/mcp?${query}` });
       }
-      await refused(400, 'several_credentials', [], { path: `/healthz?${query}` });
+      await refused(400, 'multiple_credentials', [], { path: `/healthz?${query}` });
     }
   });
 

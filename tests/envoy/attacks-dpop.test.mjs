@@ -42,11 +42,11 @@ describe('19: DPoP proofs', () => {
     await assertNoProof(undefined, 'DPoP without a proof');
     const proof = await proofOf();
     const asBearer = await gateway.call(bound);
-    assert.equal(asBearer.json.reason, 'bound_token');
+    assert.equal(asBearer.json.reason, 'sender_constrained_token');
     const asBearerWithProof = await gateway.call(bound, { dpop: proof });
-    assert.equal(asBearerWithProof.json.reason, 'bound_token');
+    assert.equal(asBearerWithProof.json.reason, 'sender_constrained_token');
     const unbound = await gateway.call(undefined, { authorization: `DPoP ${token}`, dpop: proof });
-    assert.equal(unbound.json.reason, 'unbound_token');
+    assert.equal(unbound.json.reason, 'token_not_sender_constrained');
     // None of these requests used the proof.
     assert.equal((await withProof(proof)).status, 200);
     await assertNoProof(proof, 'the second time');

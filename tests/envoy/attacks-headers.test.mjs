@@ -37,7 +37,7 @@ describe('18 and 20: header fields over HTTP/2', () => {
       [`Bearer ${token}`, `Bearer ${token}`],
     ]) {
       const { answer, arrived } = await over2(fields(...pair.map((value) => ['authorization', value])));
-      assert.equal(reasonOf(answer.body), 'several_credentials', answer.body);
+      assert.equal(reasonOf(answer.body), 'multiple_credentials', answer.body);
       assert.equal(arrived.length, 0);
     }
   });

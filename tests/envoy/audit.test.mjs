@@ -78,7 +78,7 @@ for (const name of ['entra', 'okta']) {
       assert.equal((await gateway.call(accessToken)).status, 200);
     });
     const cache = lines.map((line) => line.cache).sort();
-    assert.deepEqual(cache, ['hit', 'joined', 'miss']);
+    assert.deepEqual(cache, ['hit', 'coalesced', 'miss']);
     for (const line of lines) {
       const { event, reason, resource, provider, issuer, status, path, detail } = line;
       assert.deepEqual(
@@ -118,7 +118,7 @@ for (const name of ['entra', 'okta']) {
       ['refused', 'exchange_misconfigured', name, subject, 'miss', 502],
     );
     // The Okta of these tests sends no request ID.
-    const answered = name === 'entra' ? ' error="?invalid_client"? .*trace=[\\w.-]+' : ' error="?invalid_client"? ';
+    const answered = name === 'entra' ? ' error="?invalid_client"? .*provider_trace_id=[\\w.-]+' : ' error="?invalid_client"? ';
     // Quotes in it are escaped, for access log formats that quote it.
     assert.match(` ${JSON.parse(`"${line.detail}"`)}`, new RegExp(`^${answered}`));
     const lines = audits(`subject=${subject}`);
@@ -140,7 +140,7 @@ it('a refusal at once names no user, and the access log has no query', async () 
   });
   assert.deepEqual(
     lines.map(({ event, reason, resource, path }) => ({ event, reason, resource, path })),
-    ['bad_signature', 'several_credentials', 'no_credentials'].map((reason) => ({
+    ['bad_signature', 'multiple_credentials', 'no_credentials'].map((reason) => ({
       event: 'refused',
       reason,
       resource: RESOURCE,

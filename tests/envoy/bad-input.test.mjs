@@ -82,7 +82,7 @@ describe('credentials', () => {
       [`authorization: Bearer ${token}`, 'authorization: Basic YTpi'],
     ]) {
       const answer = await refused([400], lines);
-      assert.match(answer, /"reason":"several_credentials"/);
+      assert.match(answer, /"reason":"multiple_credentials"/);
     }
   });
 

@@ -125,7 +125,7 @@ describe('client_assertion: Envoy brings the workload’s token, from a file', (
     ]) {
       await provide(changes);
       await answered(gateway, parts.entra, 502);
-      await until(() => gateway.envoy.log.includes(`codes=${code}`), `the log has ${code}`);
+      await until(() => gateway.envoy.log.includes(`error_codes=${code}`), `the log has ${code}`);
       // A user whose token is cached is still served.
       assert.equal((await gateway.call(early)).status, 200);
       await provide();
@@ -160,7 +160,7 @@ describe('client_assertion: Envoy brings the workload’s token, from a file', (
       const answer = await newcomer(alone, parts.entra, sent && { 'x-workload-assertion': sent });
       assert.equal(answer.status, 502, answer.text);
       assert.equal(answer.json.reason, 'exchange_misconfigured');
-      await until(() => alone.envoy.log.includes(`header=x-workload-assertion because="${why}"`), `the log says ${why}`);
+      await until(() => alone.envoy.log.includes(`header=x-workload-assertion cause="${why}"`), `the log says ${why}`);
     }
     assert.equal(parts.entra.forMcp.exchanges.length, exchanges);
     assert.ok(!alone.envoy.log.includes('hunter2'));
@@ -287,7 +287,7 @@ describe('mutual TLS: the cluster presents the client’s certificate', () => {
     const certificate = elsewhere.parts.authority.issue([SAN]);
     const lost = await start(elsewhere, 'tls_client_auth', certificate);
     t.after(() => lost.stop());
-    assert.equal((await newcomer(lost, elsewhere.plain)).json.reason, 'keys_unavailable');
+    assert.equal((await newcomer(lost, elsewhere.plain)).json.reason, 'jwks_unavailable');
     await until(() => lost.envoy.log.includes('set jwks_uri and token_endpoint if that is right'), 'the log says what to do');
     const byHand = await start(elsewhere, 'tls_client_auth', certificate, { token_endpoint: TOKEN_ENDPOINT });
     t.after(() => byHand.stop());

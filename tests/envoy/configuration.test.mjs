@@ -299,7 +299,7 @@ describe('a valid configuration is accepted', () => {
     t.after(() => without.stop());
     const refused = await without.call(alice.accessToken);
     assert.equal(refused.status, 502, refused.text);
-    await until(() => without.envoy.log.includes('codes=700027'), 'the log has the provider’s code');
+    await until(() => without.envoy.log.includes('error_codes=700027'), 'the log has the provider’s code');
   });
 });
 

@@ -185,7 +185,7 @@ async function story(parts, gateway) {
 
   chapter('What an operator sees');
   // The module counts in memory and hands its numbers to Envoy once a second: four exchanges have succeeded by now.
-  const isOurs = (line) => /^onbehalf_(decisions|exchanges|token_cache|key_refreshes)\{/.test(line);
+  const isOurs = (line) => /^onbehalf_(decisions|exchanges|token_cache|jwks_refreshes)\{/.test(line);
   const numbers = async () => (await gateway.envoy.prometheus()).split('\n').filter(isOurs);
   const exchanged = (lines) =>
     lines.filter((line) => /^onbehalf_exchanges\{.*outcome="ok"/.test(line)).reduce((sum, line) => sum + Number(line.split(' ').at(-1)), 0);

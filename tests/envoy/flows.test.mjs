@@ -219,14 +219,14 @@ describe('requests at the MCP server', () => {
   });
 
   it('a request on an open path arrives without credentials', async () => {
-    const counted = await gateway.decisions('open_path');
+    const counted = await gateway.decisions('unauthenticated_path');
     for (const headers of [{}, { authorization: `Bearer ${alice.accessToken}` }]) {
       const answer = await gateway.send({ path: '/healthz', headers });
       assert.equal(answer.status, 200);
       assert.equal(answer.text, 'ok\n');
       assert.ok(!parts.mcp.requests.at(-1).headerNames.includes('authorization'));
     }
-    await gateway.expectCount('decisions.reason.open_path', counted + 2);
+    await gateway.expectCount('decisions.reason.unauthenticated_path', counted + 2);
   });
 });
 
@@ -243,14 +243,14 @@ describe('operations', () => {
     const page = (await ours()).join('\n');
     const line = (pattern) => assert.match(page, pattern);
     line(/^onbehalf_decisions\{reason="forwarded"\} [1-9]\d*$/m);
-    line(/^onbehalf_decisions\{reason="open_path"\} 2$/m);
+    line(/^onbehalf_decisions\{reason="unauthenticated_path"\} 2$/m);
     line(/^onbehalf_exchanges\{(outcome="ok",provider="entra"|provider="entra",outcome="ok")\} [1-9]\d*$/m);
     line(/^onbehalf_exchanges\{(outcome="ok",provider="okta"|provider="okta",outcome="ok")\} [1-9]\d*$/m);
     line(/^onbehalf_exchange_duration_ms_bucket\{provider="entra",le="\d/m);
     line(/^onbehalf_exchange_duration_ms_count\{provider="okta"\} [1-9]\d*$/m);
     line(/^onbehalf_token_cache\{result="hit"\} [1-9]\d*$/m);
     line(/^onbehalf_token_cache\{result="miss"\} [1-9]\d*$/m);
-    line(/^onbehalf_key_refreshes\{(outcome="ok",provider="entra"|provider="entra",outcome="ok")\} [1-9]\d*$/m);
+    line(/^onbehalf_jwks_refreshes\{(outcome="ok",provider="entra"|provider="entra",outcome="ok")\} [1-9]\d*$/m);
   });
 
   it('no secret is in logs, stats, the configuration dump or answers', async () => {

@@ -64,13 +64,13 @@ for (const workers of [1, 4]) {
       const gateway = await start(workers);
       try {
         const { accessToken } = await signIn(parts.okta, `user${workers}${starts}@acme.example`);
-        const hasFailed = () => gateway.envoy.log.includes('event=keys_failed');
-        const refreshes = () => gateway.count('key_refreshes.provider.okta.outcome.ok');
+        const hasFailed = () => gateway.envoy.log.includes('event=jwks_fetch_failed');
+        const refreshes = () => gateway.count('jwks_refreshes.provider.okta.outcome.ok');
         await until(async () => hasFailed() || (await refreshes()) > 0, 'somebody has looked');
         failed += hasFailed() ? 1 : 0;
         const answer = await gateway.call(accessToken);
         assert.equal(answer.status, 200, answer.text);
-        await gateway.expectCount('key_refreshes.provider.okta.outcome.ok', 1);
+        await gateway.expectCount('jwks_refreshes.provider.okta.outcome.ok', 1);
         await assertSoundAndSilent(gateway);
       } finally {
         await gateway.stop();

@@ -99,7 +99,7 @@ const WAYS = {
   async 'wait for keys whose fetch fails'(burst) {
     const { keys, waiting, overloaded } = await waitForFirstKeys(burst, configurationOf(burst.place), { failure: answers(500) });
     keys.release();
-    await burst.ends({ '503 keys_unavailable': waiting, '503 overloaded': overloaded }, { well: false });
+    await burst.ends({ '503 jwks_unavailable': waiting, '503 overloaded': overloaded }, { well: false });
   },
 
   async 'wait for keys, and are signed with others'(burst) {

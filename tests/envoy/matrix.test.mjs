@@ -350,7 +350,7 @@ const call = ({ profile }, through, token) => through.call(token, {}, { path: PR
 const answered = (row, through, token) =>
   until(async () => {
     const answer = await call(row, through, token);
-    return answer.json.reason !== 'keys_unavailable' && answer;
+    return answer.json.reason !== 'jwks_unavailable' && answer;
   }, 'the keys are there');
 
 /** Token of a new user. */

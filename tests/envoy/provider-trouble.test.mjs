@@ -239,7 +239,7 @@ describe('token endpoints that do not work', () => {
       () => gateway.envoy.log.split('\n').find((text) => /event=exchanged .*is for this proxy itself/.test(text)),
       'the line is written',
     );
-    assert.match(line, /outcome=provider_answer_invalid .* aud="api:\/\/default" act=operator remedy="/);
+    assert.match(line, /outcome=provider_answer_invalid .* aud="api:\/\/default" responsible=operator remedy="/);
   });
 
   it('an issued token that has expired or is an ID token is not forwarded', async () => {
@@ -293,8 +293,8 @@ describe('a token endpoint that failed', () => {
 describe('JWKS', () => {
   it('the JWKS is fetched once for all workers before the first request', () =>
     withGateway(async (gateway) => {
-      await gateway.expectCount('key_refreshes.provider.entra.outcome.ok', 1);
-      await gateway.expectCount('key_refreshes.provider.okta.outcome.ok', 1);
+      await gateway.expectCount('jwks_refreshes.provider.entra.outcome.ok', 1);
+      await gateway.expectCount('jwks_refreshes.provider.okta.outcome.ok', 1);
       const { keys } = parts.entra.signIn.counts;
       const { accessToken } = await newcomer('entra');
       assert.equal((await gateway.call(accessToken)).status, 200);
@@ -306,7 +306,7 @@ describe('JWKS', () => {
       withGateway(async (gateway) => {
         const old = await newcomer(name);
         assert.equal((await gateway.call(old.accessToken)).status, 200);
-        await gateway.expectCount(`key_refreshes.provider.${name}.outcome.ok`, 1);
+        await gateway.expectCount(`jwks_refreshes.provider.${name}.outcome.ok`, 1);
         parts[name].signIn.rotate();
         const users = await Promise.all([1, 2, 3, 4, 5].map(() => newcomer(name)));
         const hold = gate();
@@ -327,7 +327,7 @@ describe('JWKS', () => {
         assert.deepEqual(await Promise.all(calls), [200, 200, 200, 200, 200]);
         repair();
         // The counter of the provider does not help: the MCP server fetches these keys as well.
-        await gateway.expectCount(`key_refreshes.provider.${name}.outcome.ok`, 2);
+        await gateway.expectCount(`jwks_refreshes.provider.${name}.outcome.ok`, 2);
         assert.equal((await gateway.call(old.accessToken)).status, 200);
       }));
   }
@@ -336,7 +336,7 @@ describe('JWKS', () => {
     withGateway(async (gateway) => {
       const { accessToken } = await newcomer('okta');
       assert.equal((await gateway.call(accessToken)).status, 200);
-      await gateway.expectCount('key_refreshes.provider.okta.outcome.ok', 1);
+      await gateway.expectCount('jwks_refreshes.provider.okta.outcome.ok', 1);
       const { keys } = parts.okta.signIn.counts;
       const answered = await Promise.all(
         Array.from({ length: 50 }, (_, index) => gateway.call(withKid(accessToken, `k${index}`))),
@@ -350,7 +350,7 @@ describe('JWKS', () => {
       async (gateway) => {
         const { accessToken } = await newcomer('okta');
         assert.equal((await gateway.call(accessToken)).status, 200);
-        await gateway.expectCount('key_refreshes.provider.okta.outcome.ok', 1);
+        await gateway.expectCount('jwks_refreshes.provider.okta.outcome.ok', 1);
         const { keys } = parts.okta.signIn.counts;
         const started = Date.now();
         for (let sent = 0; sent < 10_000 && Date.now() - started < 25_000; sent += 100) {
@@ -360,7 +360,7 @@ describe('JWKS', () => {
           assert.deepEqual([...new Set(answered.map(({ json }) => json.reason))], ['unknown_key']);
         }
         assert.equal(parts.okta.signIn.counts.keys, keys + 1);
-        await gateway.expectCount('key_refreshes.provider.okta.outcome.ok', 2);
+        await gateway.expectCount('jwks_refreshes.provider.okta.outcome.ok', 2);
       },
       { change: quick, concurrency: 4 },
     ));
@@ -369,7 +369,7 @@ describe('JWKS', () => {
     withGateway(async (gateway) => {
       const old = await newcomer('okta');
       assert.equal((await gateway.call(old.accessToken)).status, 200);
-      await gateway.expectCount('key_refreshes.provider.okta.outcome.ok', 1);
+      await gateway.expectCount('jwks_refreshes.provider.okta.outcome.ok', 1);
       parts.okta.signIn.rotate({ forgetOldKeys: true });
       const fresh = await newcomer('okta');
       assert.equal((await gateway.call(fresh.accessToken)).status, 200);
@@ -382,11 +382,11 @@ describe('JWKS', () => {
     withGateway(async (gateway) => {
       const { accessToken } = await newcomer('entra');
       assert.equal((await gateway.call(accessToken)).status, 200);
-      await gateway.expectCount('key_refreshes.provider.entra.outcome.ok', 1);
+      await gateway.expectCount('jwks_refreshes.provider.entra.outcome.ok', 1);
       const repair = parts.entra.signIn.fail('keys', answersHtml());
       const answer = await gateway.call(withKid(accessToken, 'unknown'));
       assert.ok([401, 503].includes(answer.status), answer.text);
-      await gateway.expectCount('key_refreshes.provider.entra.outcome.failed', 1);
+      await gateway.expectCount('jwks_refreshes.provider.entra.outcome.failed', 1);
       const other = await newcomer('entra');
       assert.equal((await gateway.call(other.accessToken)).status, 200);
       repair();
@@ -413,7 +413,7 @@ describe('JWKS', () => {
           assert.ok([401, 503].includes(answer.status), answer.text);
         } else {
           assert.equal(answer.status, 503, answer.text);
-          assert.equal(answer.json.reason, 'keys_unavailable');
+          assert.equal(answer.json.reason, 'jwks_unavailable');
           assert.match(answer.headers['retry-after'], /^\d+$/);
         }
         repair();
@@ -439,7 +439,7 @@ describe('JWKS', () => {
       const { accessToken } = await newcomer('entra');
       const answer = await gateway.call(accessToken);
       assert.equal(answer.status, 503);
-      assert.equal(answer.json.reason, 'keys_unavailable');
+      assert.equal(answer.json.reason, 'jwks_unavailable');
     });
     repair();
   });
@@ -456,7 +456,7 @@ describe('JWKS', () => {
     const { keys } = parts.entra.signIn.counts;
     await withGateway(async (gateway) => {
       const { accessToken } = await newcomer('entra');
-      assert.equal((await gateway.call(accessToken)).json.reason, 'keys_unavailable');
+      assert.equal((await gateway.call(accessToken)).json.reason, 'jwks_unavailable');
       assert.equal(parts.entra.signIn.counts.keys, keys);
     });
     repair();

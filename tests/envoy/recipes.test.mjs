@@ -134,7 +134,7 @@ for (const [recipe, { paths, has }] of Object.entries(RECIPES)) {
         const [[name, path]] = Object.entries(paths);
         const answer = await impostor.call(await tokenOf(parts, recipe, name), {}, { path });
         assert.equal(answer.status, 503, answer.text);
-        assert.equal(answer.json.reason, 'keys_unavailable');
+        assert.equal(answer.json.reason, 'jwks_unavailable');
         const failures = await impostor.envoy.stats('ssl.fail_verify_san');
         assert.ok(Object.values(failures).some((count) => count > 0));
       } finally {

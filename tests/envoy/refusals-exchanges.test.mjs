@@ -112,15 +112,15 @@ describe('token exchanges that fail', () => {
     assert.ok(!gateway.envoy.log.includes('consent?id=7'));
   });
 
-  it('the log has act= and remedy=, and no text of the provider', async () => {
+  it('the log has responsible= and remedy=, and no text of the provider', async () => {
     const misconfigured = { reason: 'exchange_misconfigured', status: 502, error: 'server_error' };
     const last = () => gateway.envoy.log.split('\n').findLast((text) => text.includes('reason=exchange_misconfigured'));
     await unlucky('entra', refusesWith('invalid_client', { code: 7000222, text: 'a text of theirs' }), misconfigured);
-    assert.match(last(), /codes=7000222 trace=\S+ act=operator remedy="Create another client secret[^"]+\."/);
+    assert.match(last(), /error_codes=7000222 provider_trace_id=\S+ responsible=operator remedy="Create another client secret[^"]+\."/);
     assert.ok(!last().includes('theirs'));
     const text = "The 'subject_token' issuer isn't a trusted authorization server.";
     await unlucky('okta', refusesWith('access_denied', { status: 403, text }), misconfigured);
-    assert.match(last(), /error="access_denied" status=403 .*act=admin remedy="Add the issuer [^"]+ Trusted servers [^"]+\."/);
+    assert.match(last(), /error="access_denied" status=403 .*responsible=admin remedy="Add the issuer [^"]+ Trusted servers [^"]+\."/);
     assert.ok(!last().includes("isn't"));
   });
 
@@ -295,7 +295,7 @@ describe('a provider whose JWKS is not available', () => {
     try {
       await refused(
         {
-          reason: 'keys_unavailable',
+          reason: 'jwks_unavailable',
           status: 503,
           error: 'temporarily_unavailable',
           retryAfter: true,

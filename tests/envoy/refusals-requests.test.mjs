@@ -76,7 +76,7 @@ describe('requests that are refused before their token is read', () => {
   });
 
   it('a second token gets 400, in a field and in the query', async () => {
-    const row = invalidRequest('several_credentials');
+    const row = invalidRequest('multiple_credentials');
     const line = `Bearer ${alice.accessToken}`;
     await refused(row, () =>
       gateway.send({ method: 'POST', headers: ['authorization', line, 'authorization', line] }),

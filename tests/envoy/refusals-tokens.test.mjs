@@ -246,7 +246,7 @@ describe('sender-constrained tokens', () => {
 
   it('a bound token without its DPoP proof gets 401', async () => {
     const token = await signed(parts.entra.signIn, alice.accessToken, { cnf: { jkt: 'x' } });
-    await refused(invalidToken('bound_token'), () => gateway.call(token));
+    await refused(invalidToken('sender_constrained_token'), () => gateway.call(token));
     const authorization = `DPoP ${token}`;
     const noProof = () => gateway.call(undefined, { authorization }, bound);
     await refused({ ...dpop, reason: 'invalid_dpop_proof', scheme: 'DPoP' }, noProof);
@@ -259,7 +259,7 @@ describe('sender-constrained tokens', () => {
   });
 
   it('an unbound token gets 401 where a binding is required', async () => {
-    const row = { ...invalidToken('unbound_token'), metadata: METADATA_OF_BOUND, scheme: 'DPoP' };
+    const row = { ...invalidToken('token_not_sender_constrained'), metadata: METADATA_OF_BOUND, scheme: 'DPoP' };
     await refused(row, () => gateway.call(alice.accessToken, {}, bound));
   });
 

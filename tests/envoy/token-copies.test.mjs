@@ -368,7 +368,7 @@ describe('fields and cookies that contain a token of the caller', () => {
     ]) {
       const { more, ...where } = options;
       const answer = await gateway.send({ ...where, headers: { ...headers, ...more } });
-      assert.deepEqual([answer.status, answer.json.reason], [400, 'several_credentials']);
+      assert.deepEqual([answer.status, answer.json.reason], [400, 'multiple_credentials']);
     }
     assert.equal(recorder.requests.length, length);
   });

@@ -74,7 +74,7 @@ for (const [how, exchange] of Object.entries({ removed: {}, forwarded: { token: 
       );
       await assertRefused(
         gateway,
-        { reason: 'bound_token', status: 401, error: 'invalid_token', challenge: 'error', scope },
+        { reason: 'sender_constrained_token', status: 401, error: 'invalid_token', challenge: 'error', scope },
         async () => gateway.call(await parts.okta.signIn.sign({ ...claims(), cnf: { jkt: 'x' } })),
       );
     });

@@ -7,6 +7,7 @@ use crate::jose::{ActorClaim, CompactJws};
 use crate::provider::oauth::{ID_TOKEN, JWT};
 use crate::provider::{ActorToken, ActorTokenSource, Provider, TokenExchangeTarget};
 use crate::refusal::{Reason, Refusal};
+use crate::telemetry::{Detail, Fact};
 
 /// Checks `may_act` of a subject token. It must name this client, or the actor that is configured.
 pub(in crate::engine) fn check(
@@ -17,9 +18,9 @@ pub(in crate::engine) fn check(
     let Some(named) = may_act else {
         return Ok(());
     };
-    let no = |because: &str| {
-        let detail = format!("provider={} because={because:?}", provider.name);
-        Err(Refusal::because(Reason::ActorNotAllowed, detail))
+    let no = |cause: &'static str| {
+        let detail = Detail::new().with(Fact::Provider, provider.name.to_string()).with(Fact::Cause, cause);
+        Err(Refusal::detailed(Reason::ActorNotAllowed, detail))
     };
     let client = Some(target.client.id.as_str());
     let (subject, issuer) = match target.actor_token() {
@@ -52,9 +53,9 @@ pub(in crate::engine) fn actor_token<'r>(
     else {
         return Ok(None);
     };
-    let no = |because: &str| {
-        let detail = format!("provider={} header={name:?} because={because:?}", provider.name);
-        Err(Refusal::because(Reason::ActorTokenMissing, detail))
+    let no = |cause: &'static str| {
+        let detail = Detail::new().with(Fact::Provider, provider.name.to_string()).with(Fact::Header, name.clone());
+        Err(Refusal::detailed(Reason::ActorTokenMissing, detail.with(Fact::Cause, cause)))
     };
     let Some(token) = header_token(request, name) else {
         return no("not one token is there: an earlier filter of Envoy's must put it there, in place of what came");

@@ -15,6 +15,7 @@ use crate::engine::state::TokenRole;
 use crate::jose::TokenError;
 use crate::refusal::{Reason, Refusal};
 use crate::resource::{Resource, ResourceExchange};
+use crate::telemetry::Detail;
 use sender_constraint::UnusedProof;
 
 /// Authorizes the caller. The result is the exchange for users of the caller's provider, and the DPoP proof of the request,
@@ -28,7 +29,7 @@ pub(super) fn authorize<'c>(
     // The cache of verified tokens is one for all resources.
     if !caller.admission.is_for(&caller.provider, resource) {
         let rejection = TokenError::Audience.because(FOR_ANOTHER_RESOURCE);
-        return Err(rejected(TokenRole::Credential, &rejection, ""));
+        return Err(rejected(TokenRole::Credential, &rejection, Detail::new()));
     }
     let proof = sender_constraint::check(ctx, resource, credential, caller)?;
     let exchange = resource.exchange(&caller.provider).ok_or(Refusal::new(Reason::NoExchange))?;

@@ -37,17 +37,19 @@ pub(super) fn check<'c>(
     let key_thumbprint = confirmation.and_then(|confirmation| confirmation.key_thumbprint.as_deref());
     let certificate = confirmation.and_then(|confirmation| confirmation.certificate_thumbprint.as_deref());
     if confirmation.is_some() && key_thumbprint.is_none() && certificate.is_none() {
-        let because = "cnf names neither jkt nor x5t#S256: nobody here can prove to be its holder";
-        return Err(refused(Reason::BoundToken, because).into());
+        let cause = "cnf names neither jkt nor x5t#S256: nobody here can prove to be its holder";
+        return Err(Refusal::because(Reason::SenderConstrainedToken, cause).into());
     }
     check_certificate(ctx.request, resource, certificate)?;
     match (key_thumbprint, credential.scheme) {
         (None, Scheme::Bearer) if resource.dpop.mode != Requirement::Required => Ok(None),
         (None, _) => {
-            let because = "no jkt: the client must send a DPoP proof to the token endpoint as well";
-            Err(refused(Reason::UnboundToken, because).into())
+            let cause = "no jkt: the client must send a DPoP proof to the token endpoint as well";
+            Err(Refusal::because(Reason::TokenNotSenderConstrained, cause).into())
         }
-        (Some(_), Scheme::Bearer) => Err(refused(Reason::BoundToken, "jkt: sent as Bearer, without a proof").into()),
+        (Some(_), Scheme::Bearer) => {
+            Err(Refusal::because(Reason::SenderConstrainedToken, "jkt: sent as Bearer, without a proof").into())
+        }
         (Some(key_thumbprint), Scheme::Dpop) => Ok(Some(verified_proof(ctx, resource, credential, key_thumbprint)?)),
     }
 }
@@ -57,22 +59,24 @@ fn check_certificate(request: &Request, resource: &Resource, thumbprint: Option<
     let Some(thumbprint) = thumbprint else {
         return match resource.certificates {
             Requirement::Required => {
-                let because = "no x5t#S256: the provider must bind tokens to the client's certificate";
-                Err(refused(Reason::UnboundToken, because))
+                let cause = "no x5t#S256: the provider must bind tokens to the client's certificate";
+                Err(Refusal::because(Reason::TokenNotSenderConstrained, cause))
             }
             Requirement::Off | Requirement::Optional => Ok(()),
         };
     };
     if resource.certificates == Requirement::Off {
-        let because = "x5t#S256: certificate_bound_tokens of the resource is off";
-        return Err(refused(Reason::BoundToken, because));
+        let cause = "x5t#S256: certificate_bound_tokens of the resource is off";
+        return Err(Refusal::because(Reason::SenderConstrainedToken, cause));
     }
     match request.peer_certificate.map(|digest| BASE64_URL_SAFE_NO_PAD.encode(digest)) {
-        None => Err(refused(
+        None => Err(Refusal::because(
             Reason::WrongCertificate,
             "no certificate on Envoy's own connection: the client has none, Envoy asks for none without validation_context.trusted_ca, or TLS ends before Envoy",
         )),
-        Some(presented) if presented != thumbprint => Err(refused(Reason::WrongCertificate, "another certificate")),
+        Some(presented) if presented != thumbprint => {
+            Err(Refusal::because(Reason::WrongCertificate, "another certificate"))
+        }
         Some(_) => Ok(()),
     }
 }
@@ -86,8 +90,8 @@ fn verified_proof<'c>(
 ) -> Result<UnusedProof<'c>, Refusal> {
     let proof = match credential.proof {
         DpopField::One(proof) => proof,
-        DpopField::None => return Err(refused(Reason::InvalidProof, "there is no DPoP header")),
-        DpopField::Several => return Err(refused(Reason::InvalidProof, "there are several DPoP headers")),
+        DpopField::None => return Err(Refusal::because(Reason::InvalidProof, "there is no DPoP header")),
+        DpopField::Several => return Err(Refusal::because(Reason::InvalidProof, "there are several DPoP headers")),
     };
     let path = path::normal_form(ctx.head.target).unwrap_or_default();
     let rules = verify::ProofRules {
@@ -98,8 +102,8 @@ fn verified_proof<'c>(
         key_thumbprint,
         max_age: resource.dpop.max_age,
     };
-    let proof =
-        verify::verify(proof, rules, ctx.crypto, ctx.now).map_err(|problem| refused(Reason::InvalidProof, problem))?;
+    let proof = verify::verify(proof, rules, ctx.crypto, ctx.now)
+        .map_err(|problem| Refusal::because(Reason::InvalidProof, problem))?;
     let key = &ctx.config.shared_key;
     let is_fresh = |nonce: &str| server_nonce::is_fresh(nonce, key, ctx.now);
     if resource.dpop.nonce && !proof.nonce.as_deref().is_some_and(is_fresh) {
@@ -114,15 +118,11 @@ impl UnusedProof<'_> {
     pub(in crate::engine) fn use_once(&self, ctx: &RequestContext<'_>) -> Result<(), Refusal> {
         match replay::record_use(ctx.store, self.key_thumbprint, &self.id, self.until, ctx.now) {
             ReplayCheck::FirstUse => Ok(()),
-            ReplayCheck::Replayed => Err(refused(Reason::InvalidProof, "jti was used before")),
+            ReplayCheck::Replayed => Err(Refusal::because(Reason::InvalidProof, "jti was used before")),
             ReplayCheck::NotRecorded => {
-                let refusal = refused(Reason::Overloaded, "too many proofs to remember");
+                let refusal = Refusal::because(Reason::Overloaded, "too many proofs to remember");
                 Err(refusal.retry_after(Duration::from_secs(1)))
             }
         }
     }
-}
-
-fn refused(reason: Reason, because: &str) -> Refusal {
-    Refusal::because(reason, format!("because={because:?}"))
 }

@@ -273,7 +273,11 @@ fn claims_of_wrong_types_grant_nothing() {
         assert_eq!(outcome_of(&mut TestEngine::ready(), &with_claims(more.clone())), "exchanged", "{more}");
     }
     for cnf in [json!({}), json!({"jkt": "k"}), json!({"x5t#S256": "c"}), json!({"kid": "k"}), json!({"jwk": {}})] {
-        assert_eq!(reason_of_401(&mut TestEngine::ready(), &with_claims(json!({"cnf": cnf}))), "bound_token", "{cnf}");
+        assert_eq!(
+            reason_of_401(&mut TestEngine::ready(), &with_claims(json!({"cnf": cnf}))),
+            "sender_constrained_token",
+            "{cnf}"
+        );
     }
     for cnf in [json!("jkt"), json!([]), json!({"jkt": 1}), json!(1), json!(true)] {
         assert_eq!(

@@ -235,7 +235,7 @@ fn malformed_jwks_is_not_used() {
             let document = (!of_keys).then(|| provider_document(&call));
             steps.extend(engine.callout_result(flight, document.as_ref().unwrap_or(&reply)));
         }
-        assert_eq!(refused(steps.remove(0).1), (503, "keys_unavailable".to_owned()), "{what}");
+        assert_eq!(refused(steps.remove(0).1), (503, "jwks_unavailable".to_owned()), "{what}");
     }
 }
 

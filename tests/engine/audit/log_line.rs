@@ -29,13 +29,13 @@ fn exchange_line_has_user_target_duration_and_provider_request_id() {
         ("latency_ms", "120"),
         ("waiters", "2"),
         ("lifetime_s", "3600"),
-        ("trace", "trace-1"),
+        ("provider_trace_id", "trace-1"),
     ];
     assert_eq!(record(), (Level::Info, of_alice(&expected)));
     let told: HashMap<_, _> = steps.into_iter().map(|(id, step)| (id, audited(step))).collect();
     let forwarded = |cache| of_alice(&[("event", "forwarded"), ("cache", cache), ("latency_ms", "120")]);
     assert_eq!(told[&id], forwarded("miss"));
-    assert_eq!(told[&joined], forwarded("joined"));
+    assert_eq!(told[&joined], forwarded("coalesced"));
 }
 
 #[test]
@@ -58,25 +58,25 @@ fn failed_exchange_and_each_refusal_after_it_have_a_log_line() {
         has("provider", "entra-us");
         has("error", "invalid_client");
         has("status", "401");
-        has("codes", "7000215");
-        has("trace", "t-2");
+        has("error_codes", "7000215");
+        has("provider_trace_id", "t-2");
         has("latency_ms", "70");
         assert!(!format!("{facts:?}").contains("words"));
     }
     assert_eq!((&*exchange.1["event"], &*exchange.1["outcome"]), ("exchanged", "exchange_misconfigured"));
     assert_eq!((&*exchange.1["cache"], &*exchange.1["waiters"]), ("miss", "2"));
-    for (refusal, cache) in [(&first.1, "miss"), (&second.1, "joined")] {
+    for (refusal, cache) in [(&first.1, "miss"), (&second.1, "coalesced")] {
         assert_eq!((&*refusal["event"], &*refusal["reason"]), ("refused", "exchange_misconfigured"));
         assert_eq!(refusal["cache"], cache);
     }
     for (_, step) in steps {
         let told = audited(step);
         assert_eq!((&*told["reason"], &*told["subject"]), ("exchange_misconfigured", ALICE));
-        assert!(told["detail"].contains("trace=t-2"), "{told:?}");
+        assert!(told["detail"].contains("provider_trace_id=t-2"), "{told:?}");
     }
     refused(engine.decide(bearer("/github", &alice_token())));
     let (_, later) = record();
-    assert_eq!((&*later["cache"], &*later["latency_ms"], &*later["trace"]), ("remembered", "0", "t-2"));
+    assert_eq!((&*later["cache"], &*later["latency_ms"], &*later["provider_trace_id"]), ("negative_hit", "0", "t-2"));
 }
 
 #[test]

@@ -101,8 +101,10 @@ fn of_alice(more: &[(&str, &str)]) -> HashMap<String, String> {
 fn audited(step: Decision) -> HashMap<String, String> {
     let state = match step {
         Decision::Forward(edits) => edits.filter_state,
-        Decision::Respond(answer) => FilterState::Record(answer.audit),
+        Decision::Respond(answer) => FilterState::Record(answer.record),
         Decision::Pause => panic!("waits"),
     };
-    state.facts().into_iter().map(|(name, value)| (name.to_owned(), value.into_owned())).collect()
+    let mut facts = HashMap::new();
+    state.write(|key, value| facts.insert(key.replace("onbehalf.", ""), value.to_owned()).is_none());
+    facts
 }

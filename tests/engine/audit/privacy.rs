@@ -46,17 +46,17 @@ fn unverified_token_has_no_user_in_the_log() {
     let (level, facts) = records.pop().unwrap();
     let document = format!("{ENTRA}/.well-known/openid-configuration");
     let failed = self::facts(&[
-        ("event", "keys_failed"),
+        ("event", "jwks_fetch_failed"),
         ("provider", "entra-us"),
         ("url", &document),
         ("cluster", "entra"),
         ("error", "no connection, or it broke"),
-        ("keys", "none"),
+        ("cached_jwks", "none"),
     ]);
     assert_eq!(records, [(Level::Warn, failed)]);
     assert_eq!(
         (level, &*facts["reason"], &*facts["provider_unverified"]),
-        (Level::Warn, "keys_unavailable", "entra-us")
+        (Level::Warn, "jwks_unavailable", "entra-us")
     );
     assert!(!facts.contains_key("subject"), "{facts:?}");
 }

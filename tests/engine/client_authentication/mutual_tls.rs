@@ -67,7 +67,7 @@ fn mtls_endpoint_alias_is_used_on_the_same_host_only() {
         json!(7),
     ] {
         let found = exchanged_at(&mutual, &json!({"token_endpoint": bad}));
-        assert_eq!(found, Err((503, "keys_unavailable".to_owned())), "{bad}");
+        assert_eq!(found, Err((503, "jwks_unavailable".to_owned())), "{bad}");
     }
     let mut by_hand = mutual;
     by_hand["identity_providers"]["entra-us"]["token_endpoint"] = json!("https://mtls.entra.example/by-hand");

@@ -124,8 +124,8 @@ fn metadata_for_several_tenants_must_have_the_issuer_template() {
         let document =
             json!({"issuer": issuer, "jwks_uri": format!("{LOGIN}/k"), "token_endpoint": format!("{LOGIN}/t")});
         let step = engine.only_step(flight, &answer_with(200, &[], &document));
-        assert_eq!(refused(step).1, "keys_unavailable", "{issuer}");
-        assert_eq!(refusal_of(&mut engine, &v2(HOME)), "keys_unavailable", "{issuer}");
+        assert_eq!(refused(step).1, "jwks_unavailable", "{issuer}");
+        assert_eq!(refusal_of(&mut engine, &v2(HOME)), "jwks_unavailable", "{issuer}");
     }
 }
 

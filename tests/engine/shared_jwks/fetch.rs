@@ -161,7 +161,7 @@ fn failed_fetch_is_retried_by_one_worker() {
     workers[2].send_waiting(bearer("/github", &alice_token()));
     let (flight, _) = workers[2].expect_call();
     let mut steps = workers[2].callout_result(flight, &TIMED_OUT);
-    assert_eq!(refused(steps.remove(0).1), (503, "keys_unavailable".to_owned()));
+    assert_eq!(refused(steps.remove(0).1), (503, "jwks_unavailable".to_owned()));
     for engine in &mut workers {
         let answer = answered(engine.decide(bearer("/github", &alice_token())));
         assert_eq!((answer.status, header(&answer, "retry-after")), (503, Some("1")));

@@ -2,7 +2,7 @@
 
 use onbehalf::engine::{Decision, FetchId, RequestId};
 use onbehalf::http::{Callout, CalloutFailure, CalloutResult};
-use onbehalf::telemetry::Sample;
+use onbehalf::telemetry::{CacheOutcome, Sample};
 use onbehalf_test_support::{
     ENTRA_KEY, NOW, OKTA_KEY, OTHER_KEY, Random, SharedMap, TIMED_OUT, TestEngine, alice, alice_token, answer,
     answer_with, authorization, bob, bob_token, configuration, entra_user, form, issued, key_set, refused, with,
@@ -45,7 +45,7 @@ fn later_request_at_another_worker_finds_the_shared_token() {
     let token = alice_token();
     authorization(first.exchange(github(&token), &issued("up")));
     assert_eq!(authorization(second.decide(github(&token))), "Bearer up");
-    assert!(second.inner.counters().take().contains(&(Sample::TokenCache("shared"), 1)));
+    assert!(second.inner.counters().take().contains(&(Sample::TokenCache(CacheOutcome::Shared), 1)));
     // The second worker keeps the token.
     shared.overwrite(|_, value| value.clear());
     assert_eq!(authorization(second.decide(github(&token))), "Bearer up");

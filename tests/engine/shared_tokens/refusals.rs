@@ -19,7 +19,7 @@ fn refusal_is_shared_with_all_workers_for_its_lifetime() {
     let reply = answer_with(400, &[], &json!({"error": "interaction_required", "claims": claims}));
     let token = ENTRA_KEY.token(&with(alice(), json!({"xms_cc": "cp1"})));
     // Each refusal has the facts of its own request.
-    let answered = |step| LocalReply { audit: Record::default(), ..answered(step) };
+    let answered = |step| LocalReply { record: Record::default(), ..answered(step) };
     let at_first = answered(first.exchange(github(&token), &reply));
     assert_eq!(answered(second.decide(github(&token))), at_first, "with its challenge");
     let uri = "https://acme.okta.example/consent";

@@ -1,6 +1,6 @@
 //! Renewals: one worker renews a token and the others use it.
 
-use onbehalf::telemetry::Sample;
+use onbehalf::telemetry::{CacheOutcome, Sample};
 use onbehalf_test_support::{
     ENTRA_KEY, SharedMap, TestEngine, alice, alice_day_token, alice_token, answer_with, authorization, bearer,
     forwarded, issued, refused, with,
@@ -74,9 +74,9 @@ fn next_token_that_expires_sooner_is_shared_and_not_sought_again() {
     authorization(second.exchange(github(&token), &good_for("short", 200)));
     assert_eq!(authorization(first.decide(github(&token))), "Bearer long");
     let counted = first.inner.counters().take();
-    assert!(counted.contains(&(Sample::TokenCache("shared"), 1)), "{counted:?}");
+    assert!(counted.contains(&(Sample::TokenCache(CacheOutcome::Shared), 1)), "{counted:?}");
     assert_eq!(authorization(first.decide(github(&token))), "Bearer short");
-    assert!(!first.inner.counters().take().contains(&(Sample::TokenCache("shared"), 1)));
+    assert!(!first.inner.counters().take().contains(&(Sample::TokenCache(CacheOutcome::Shared), 1)));
     first.expect_no_call();
 }
 

@@ -25,7 +25,7 @@ const CONNECTIONS = 6;
 const PROVIDERS = ['entra', 'okta'];
 
 /** Allowed answers to tokens with unknown `kid`s, and to new users whose provider may fail. */
-const OF_FORGED = ['401 unknown_key', '503 overloaded', '503 keys_unavailable'];
+const OF_FORGED = ['401 unknown_key', '503 overloaded', '503 jwks_unavailable'];
 const OF_NEWCOMERS = ['200', '503 overloaded', '503 provider_unavailable', '502 provider_answer_invalid'];
 
 /**

@@ -70,5 +70,5 @@ fn denied_callout_is_a_refusal_and_not_a_trap() {
     host.tick();
     let token = token::entra("alice", host.world().now()).sign();
     let outcome = send(&mut host, &token);
-    assert_eq!(verdict(&outcome), "keys_unavailable", "{:?}", host.trap());
+    assert_eq!(verdict(&outcome), "jwks_unavailable", "{:?}", host.trap());
 }

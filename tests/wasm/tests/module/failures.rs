@@ -116,7 +116,7 @@ fn request_without_keys_is_refused_with_retry_after_until_they_come() {
             }
         }
         let answer = host.outcome(request).answer();
-        assert_eq!((reason(&answer).as_str(), answer.status), ("keys_unavailable", 503), "{failure:?}");
+        assert_eq!((reason(&answer).as_str(), answer.status), ("jwks_unavailable", 503), "{failure:?}");
         assert!(answer.headers.get("retry-after").is_some());
 
         for _ in 0..40 {

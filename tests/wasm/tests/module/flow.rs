@@ -234,7 +234,7 @@ fn decisions_are_counted_by_reason_after_a_tick() {
     assert_eq!(world.counter("onbehalf.decisions.reason.expired"), 1);
     assert_eq!(world.counter("onbehalf.exchanges.provider.entra-us.outcome.ok"), 1);
     assert_eq!(world.counter("onbehalf.token_cache.result.hit"), 1);
-    assert_eq!(world.counter("onbehalf.key_refreshes.provider.okta-eu.outcome.ok"), 1);
+    assert_eq!(world.counter("onbehalf.jwks_refreshes.provider.okta-eu.outcome.ok"), 1);
     let durations = world.metrics().remove("onbehalf.exchange_duration_ms.provider.entra-us");
     assert!(matches!(&durations, Some(Metric::Histogram(samples)) if samples.len() == 1), "{durations:?}");
 }

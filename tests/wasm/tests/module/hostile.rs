@@ -202,13 +202,13 @@ fn two_tokens_are_refused() {
     for more in several {
         let headers = [at(b"/github", HOST), more].concat();
         let found = verdict(&sent(&mut host, &headers));
-        assert_eq!(found, "several_credentials", "{headers:?}");
+        assert_eq!(found, "multiple_credentials", "{headers:?}");
     }
     for path in [&query, &escaped] {
-        assert_eq!(verdict(&sent(&mut host, &at(path.as_bytes(), HOST))), "several_credentials");
+        assert_eq!(verdict(&sent(&mut host, &at(path.as_bytes(), HOST))), "multiple_credentials");
         let mut headers = at(path.as_bytes(), HOST);
         headers.push((b"authorization", first.as_bytes()));
-        assert_eq!(verdict(&sent(&mut host, &headers)), "several_credentials");
+        assert_eq!(verdict(&sent(&mut host, &headers)), "multiple_credentials");
     }
 }
 
