@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_fails_the_known_answer_is_not_asked_again_and_the_software_decides() {
+    fn host_that_fails_the_known_answer_is_replaced_by_the_software() {
         let (key, message, signature) = good();
         // No such function; one that says yes to all; one that says no to all.
         for answer in [None, Some(vec![0x08, 0x01]), Some(vec![0x12, 0x00])] {

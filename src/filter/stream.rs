@@ -8,8 +8,9 @@ use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::{Action, MapType};
 
 use crate::engine::{Decision, ForwardedRequest, HeaderMutations, RequestId, UpstreamAction};
-use crate::filter::root::WorkerContext;
-use crate::filter::{filter_state, headers, now};
+use crate::filter::clock::now;
+use crate::filter::worker::WorkerContext;
+use crate::filter::{filter_state, headers};
 use crate::http::{LocalReply, Request, Response};
 use crate::telemetry::Record;
 

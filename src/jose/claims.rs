@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_token_is_bound_to_is_read_also_when_it_is_nothing_that_is_known_here() {
+    fn confirmation_is_read_also_if_its_kind_is_unknown() {
         let read = |cnf: &str| {
             let text = format!(r#"{{"iss":"i","aud":"a","exp":1,"cnf":{cnf}}}"#);
             read(&text, |claims| claims.unwrap().confirmation)

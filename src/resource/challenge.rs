@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn the_claims_that_an_upstream_wants_are_read_out_of_any_list_of_challenges() {
+    fn claims_of_an_upstream_are_read_from_any_list_of_challenges() {
         const CLAIMS: &str = r#"{"access_token":{"acrs":{"essential":true,"value":"c1>?"}}}"#;
         let base64 = BASE64_STANDARD.encode(CLAIMS);
         let url = base64.trim_end_matches('=').replace('+', "-").replace('/', "_");

@@ -45,7 +45,10 @@ fn told(step: Decision) -> BTreeSet<String> {
         Decision::Pause => panic!("the request waits"),
     };
     let mut names = BTreeSet::new();
-    assert!(state.write(|key, _| names.insert(key.trim_start_matches("onbehalf.").to_owned())), "a fact is there twice");
+    assert!(
+        state.write(|key, _| names.insert(key.trim_start_matches("onbehalf.").to_owned())),
+        "a fact is there twice"
+    );
     names
 }
 

@@ -63,7 +63,7 @@ const reasonsAt = async (gateway, url, token) => {
 const exchanges = () => parts.okta.forMcp.exchanges.length;
 
 for (const concurrency of [1, 4]) {
-  describe(`audiences of each resource, with ${concurrency === 1 ? 'one worker' : 'four workers'}`, () => {
+  describe(`audiences of each resource, concurrency ${concurrency}`, () => {
     let gateway;
     before(async () => {
       gateway = await startGateway(parts, { concurrency, change: two({ [A]: [A], [B]: [B] }) });
