@@ -23,7 +23,7 @@ LAYERS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 PATH = re.compile(r"\bcrate::([a-z_]+)((?:::[a-z_]+)*)")
-TREE = re.compile(r"\bcrate::([a-z_]+)(::[^;]*);")
+TREE = re.compile(r"\bcrate::([a-z_]+(?:::[a-z_]+)*)::\{([^{}]*)\}")
 
 
 def code_of(file):
@@ -31,6 +31,16 @@ def code_of(file):
     text = file.read_text(encoding="utf-8")
     text = text.split("\n#[cfg(test)]\n")[0]
     return "\n".join(line for line in text.split("\n") if not line.lstrip().startswith("//"))
+
+
+def imports(code):
+    """Dotted paths that the code names. A list of modules in braces names each module, and not the folder that they are in."""
+    for match in TREE.finditer(code):
+        parent = match[1].replace("::", ".")
+        for item in (item.strip() for item in match[2].split(",")):
+            yield parent if item in ("", "self") or not item[0].islower() else f"{parent}.{item.split('::')[0]}"
+    for match in PATH.finditer(TREE.sub("", code)):
+        yield match[1] + match[2].replace("::", ".")
 
 
 def main():
@@ -51,7 +61,7 @@ def main():
                 line = code[: match.start()].count("\n") + 1
                 problems.append(f"{relative}: imports crate::{other} (near line {line} of its code)")
         name = ".".join(relative.with_suffix("").parts).removesuffix(".mod")
-        edges[name] = {m[1] + m[2].replace("::", ".") for m in PATH.finditer(code)}
+        edges[name] = set(imports(code))
     print("\n".join(problems) or f"no import against the layers in {len(edges)} files")
     if "--circles" in sys.argv:
         circles(edges)
