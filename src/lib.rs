@@ -5,7 +5,7 @@
 //!
 //! 1. The inbound token never reaches the upstream: it is exchanged or removed, or the request is refused. There is
 //!    no fall-back to the inbound token, to a service account or to another user's token. The one way around is the
-//!    operator's word for one resource and the users of one provider (`token: forwarded` with the profile `none`), of
+//!    operator's word for one resource and the users of one provider (`forward: true` with the profile `validate_only`), of
 //!    which the log warns: what they come with goes on as it came, once it is validated, and nothing is ever exchanged
 //!    for it.
 //! 2. A request is decided by pure code ([`engine`]), which does no I/O, reads no clock and does not know that

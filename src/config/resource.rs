@@ -1,220 +1,224 @@
+//! Builder of protected resources.
+
 use std::time::Duration;
 
-use crate::config::client::Environment;
-use crate::config::reader::Fields;
-use crate::config::{ConfigError, audiences, check_scopes, exchange};
+use crate::config::error::Code;
+use crate::config::provider::Providers;
+use crate::config::reader::{Fields, Reported};
+use crate::config::{audiences, exchange, scopes, url};
 use crate::path;
 use crate::provider::{ActorToken, ExchangeTarget, Provider, SubjectTokenSource, Unexchanged};
 use crate::resource::{DpopPolicy, Requirement, Resource, metadata};
 use crate::url::Url;
 
-/// How far the time of a proof may be from now, if the operator does not say.
-const DEFAULT_PROOF_AGE: u32 = 300;
-
-const FIELDS: [&str; 8] = [
-    "url",
-    "audiences",
-    "scopes",
-    "scopes_supported",
-    "authorization_servers",
-    "dpop",
-    "certificate_bound_tokens",
-    "exchange",
-];
-
-/// Every resource, as listed.
-pub(super) fn build_all(
-    root: &Fields<'_>,
-    providers: &mut [Provider],
-    env: Environment<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<Resource>, ConfigError> {
-    let mut resources: Vec<Resource> = Vec::new();
-    let all = root.objects("resources", &FIELDS)?;
+/// Builds every resource, in the order of the document.
+pub(super) fn build_all(root: &Fields<'_>, providers: &mut Providers<'_>) -> Result<Vec<Resource>, Reported> {
+    let items = root.objects("resources");
+    let all: Vec<_> = items.iter().flatten().cloned().collect();
+    let mut is_complete = all.len() == items.len();
+    let names = providers.names.clone();
     for fields in &all {
-        for (name, fields) in fields.named_objects("exchange", &exchange::FIELDS)? {
-            if !providers.iter().any(|provider| *provider.name == *name) {
-                return Err(unknown_provider(&fields, providers));
+        let exchange = fields.named_objects("exchange");
+        is_complete &= !exchange.is_empty();
+        for (name, _) in exchange {
+            if !names.contains(&name) {
+                is_complete = false;
+                // Without any provider, none of the names is a mistake of its own.
+                if !names.is_empty() {
+                    let expected = format!("a name from identity_providers: {}", names.join(", "));
+                    let found = "a name that no provider has";
+                    fields.refuse(Code::UnknownProvider, &format!("exchange.{name}"), found, expected);
+                }
             }
         }
     }
-    let lists = audiences::read(&all, providers, warnings)?;
+    let lists = audiences::read(&all, providers, is_complete);
+    let mut resources: Vec<Resource> = Vec::new();
+    let mut paths: Vec<&str> = Vec::new();
     for (fields, audiences) in all.iter().zip(lists) {
-        let resource = Resource { audiences, ..build(fields, providers, env, warnings)? };
+        let Ok(resource) = build(fields, providers) else { continue };
         let same = |other: &Resource| {
             other.url.authority() == resource.url.authority()
                 && path::without_final_slash(other.url.path()) == path::without_final_slash(resource.url.path())
         };
-        if let Some(other) = resources.iter().position(same) {
-            return Err(ConfigError::new(
-                fields.at("url"),
-                format!("host and path of resources[{other}]"),
-                "a host and path of its own (a longer path under another resource is fine)",
-            ));
+        if let Some(other) = resources.iter().position(same).and_then(|other| paths.get(other)) {
+            let expected = "a host and path of its own (a longer path under another resource is fine)";
+            fields.refuse(Code::SameUrl, "url", format!("host and path of {other}"), expected);
+        } else if let Some(audiences) = audiences {
+            resources.push(Resource { audiences, ..resource });
+            paths.push(fields.path());
         }
-        resources.push(resource);
     }
-    audiences::warn(providers, &resources, warnings);
-    Ok(resources)
+    audiences::warn(&providers.built, &resources, root.context);
+    if resources.len() == items.len() { Ok(resources) } else { Err(Reported::DEPENDS) }
 }
 
-fn unknown_provider(fields: &Fields<'_>, providers: &[Provider]) -> ConfigError {
-    let names: Vec<&str> = providers.iter().map(|provider| &*provider.name).collect();
-    let expected = format!("a name from identity_providers: {}", names.join(", "));
-    ConfigError::new(fields.path(), "a name that no provider has", expected)
+fn build(fields: &Fields<'_>, providers: &Providers<'_>) -> Result<Resource, Reported> {
+    let url = resource_url(fields);
+    let needed = scopes(fields, "scopes");
+    let scopes_supported =
+        if fields.has("scopes_supported") { scopes(fields, "scopes_supported") } else { needed.clone() };
+    let dpop = dpop(fields);
+    let certificates = requirement(fields, "certificate_bound_tokens");
+    let mut targets: Vec<Option<ExchangeTarget>> = providers.built.iter().map(|_| None).collect();
+    let mut is_complete = true;
+    for (name, exchange) in fields.named_objects("exchange") {
+        let found = providers.built.iter().zip(targets.iter_mut()).find(|(provider, _)| *provider.name == *name);
+        let (Some((provider, slot)), Ok(exchange)) = (found, exchange) else {
+            is_complete = false;
+            continue;
+        };
+        match target(&exchange, fields, providers, provider, (&needed, &dpop, certificates)) {
+            Ok(target) => *slot = Some(target),
+            Err(_) => is_complete = false,
+        }
+    }
+    // A provider with a mistake may be one that is named.
+    let servers =
+        if is_complete { authorization_servers(fields, &providers.built, &targets) } else { Err(Reported::DEPENDS) };
+    let resource = Resource {
+        url: url?,
+        scopes: needed?,
+        scopes_supported: scopes_supported?,
+        dpop: dpop?,
+        certificates: certificates?,
+        targets,
+        audiences: Vec::new(),
+        authorization_servers: servers?,
+    };
+    warn_of_scopes(fields, &resource, &providers.built);
+    Ok(resource)
 }
 
-fn build(
-    fields: &Fields<'_>,
-    providers: &[Provider],
-    env: Environment<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<Resource, ConfigError> {
-    let text = fields.required_text("url", "the https URL that clients use")?;
-    let url = Url::parse(text).map_err(|problem| {
-        ConfigError::new(fields.at("url"), crate::config::shown(text, problem), "the https URL that clients use")
-    })?;
+fn resource_url(fields: &Fields<'_>) -> Result<Url, Reported> {
+    let text = fields.required_text("url")?;
+    let url = url(fields, "url", text, "the https URL that clients use")?;
     if !url.path().is_empty() && !path::is_normal(url.path()) {
         let expected = "a path in normal form (no empty or dot segments, no parameters, no patterns, no escapes that are not needed)";
-        return Err(ConfigError::new(fields.at("url"), format!("{text:?}"), expected));
+        return Err(fields.refuse(Code::NotANormalPath, "url", format!("{text:?}"), expected));
     }
     if path::is_under(url.path(), metadata::WELL_KNOWN) {
         let expected = "a path that is not where the metadata of resources is";
-        return Err(ConfigError::new(fields.at("url"), format!("{text:?}"), expected));
+        return Err(fields.refuse(Code::ReservedPath, "url", format!("{text:?}"), expected));
     }
-    let scopes = |fields: &Fields<'_>, name: &str| {
-        let scopes = fields.texts(name)?;
-        check_scopes(&fields.at(name), &scopes)?;
-        Ok(scopes)
-    };
-    let needed = scopes(fields, "scopes")?;
-    let scopes_supported =
-        if fields.has("scopes_supported") { scopes(fields, "scopes_supported")? } else { needed.clone() };
-    let dpop = match fields.object("dpop", &["mode", "nonce", "max_age_seconds"])? {
-        None => DpopPolicy { mode: Requirement::Off, nonce: false, max_age: Duration::ZERO },
-        Some(fields) => {
-            let seconds = fields.number("max_age_seconds", 10, 600, "seconds")?.unwrap_or(DEFAULT_PROOF_AGE);
-            fields.required_text("mode", BOUND)?;
-            DpopPolicy {
-                mode: bound(&fields, "mode")?,
-                nonce: fields.truth("nonce")?,
-                max_age: Duration::from_secs(seconds.into()),
-            }
-        }
-    };
-    let certificates = bound(fields, "certificate_bound_tokens")?;
-    let path_of_scopes = fields.at("scopes");
-    let mut targets: Vec<Option<ExchangeTarget>> = providers.iter().map(|_| None).collect();
-    for (name, fields) in fields.named_objects("exchange", &exchange::FIELDS)? {
-        let found = providers.iter().zip(targets.iter_mut()).find(|(provider, _)| *provider.name == *name);
-        let Some((provider, slot)) = found else {
-            return Err(unknown_provider(&fields, providers));
-        };
-        if matches!(provider.subject_token, SubjectTokenSource::IdToken) {
-            // Nobody of that provider could come in.
-            let lacks = |what: &str, expected: &str| {
-                let found = format!("{what}, where users of {name} come with ID tokens");
-                ConfigError::new(
-                    fields.path(),
-                    found,
-                    format!("{expected}, or a resource of their own for these users"),
-                )
-            };
-            if !needed.is_empty() {
-                return Err(lacks("scopes of the resource", "no scopes (remove scopes: ID tokens carry none)"));
-            }
-            if dpop.mode == Requirement::Required || certificates == Requirement::Required {
-                return Err(lacks("a token that must be bound", "none required (ID tokens are not bound)"));
-            }
-        }
-        for (index, scope) in needed.iter().enumerate() {
-            let doubt = provider.profile.doubt(scope);
-            warnings.extend(doubt.map(|doubt| format!("{path_of_scopes}[{index}]: with {name}, {doubt}")));
-        }
-        let target = exchange::build(&fields, provider, env, warnings)?;
-        let actor = target.actor.as_ref().and_then(ActorToken::header);
-        if actor.is_some() && providers.iter().any(|other| other.subject_token.header() == actor) {
-            let path = fields.at("actor_token.header");
-            let expected = "a field of its own, which Envoy itself puts there";
-            return Err(ConfigError::new(path, "the field in which callers send ID tokens", expected));
-        }
-        if target.unexchanged == Some(Unexchanged::Forwarded) {
-            let path = fields.at("token");
-            if dpop.mode != Requirement::Off || certificates != Requirement::Off {
-                let expected = "removed, or a resource without dpop and certificate_bound_tokens: nobody behind here could prove to hold a bound token";
-                return Err(ConfigError::new(path, "\"forwarded\"", expected));
-            }
-            warnings.push(format!(
-                "{path}: the callers' own tokens reach the upstream, which can use them as those callers wherever they are accepted"
-            ));
-        }
-        *slot = Some(target);
-    }
-    let authorization_servers = authorization_servers(fields, providers, &targets)?;
-    let field = if fields.has("scopes_supported") { "scopes_supported" } else { "scopes" };
-    for provider in authorization_servers.iter().filter_map(|index| providers.get(*index)) {
-        let none = scopes_supported.is_empty().then_some(("scopes_supported".to_owned(), None));
-        let some = scopes_supported.iter().enumerate();
-        let some = some.map(|(index, scope)| (format!("{field}[{index}]"), Some(scope.as_str())));
-        for (at, scope) in none.into_iter().chain(some) {
-            let doubt = provider.profile.doubt_advertised(scope, &url);
-            let shown = scope.map_or_else(String::new, |scope| format!("{scope:?} beside url {:?}: ", url.as_str()));
-            warnings.extend(doubt.map(|doubt| format!("{}: {shown}with {}, {doubt}", fields.at(&at), provider.name)));
-        }
-    }
-    Ok(Resource {
-        url,
-        scopes: needed,
-        scopes_supported,
-        dpop,
-        certificates,
-        targets,
-        audiences: Vec::new(),
-        authorization_servers,
-    })
+    Ok(url)
 }
 
-/// Which providers clients are told of, and in which order: they take the first (RFC 9728 section 7.6 leaves the choice to
-/// them). If the operator does not say, all that the resource exchanges for, in order of their names.
-fn authorization_servers(
-    fields: &Fields<'_>,
-    providers: &[Provider],
-    targets: &[Option<ExchangeTarget>],
-) -> Result<Vec<usize>, ConfigError> {
-    let is_asked = |index: usize| matches!(targets.get(index), Some(Some(_)));
-    let asked: Vec<usize> = (0..providers.len()).filter(|index| is_asked(*index)).collect();
-    if !fields.has("authorization_servers") {
-        return Ok(asked);
-    }
-    let name = |index: usize| providers.get(index).map_or("", |provider| &*provider.name);
-    let wrong = |path: &str, found: &str| {
-        let names: Vec<&str> = asked.iter().map(|index| name(*index)).collect();
-        let expected = format!("names of providers in exchange of this resource, each once: {}", names.join(", "));
-        ConfigError::new(fields.at(path), found, expected)
+fn dpop(fields: &Fields<'_>) -> Result<DpopPolicy, Reported> {
+    let Some(fields) = fields.object("dpop")? else {
+        return Ok(DpopPolicy { mode: Requirement::Off, nonce: false, max_age: Duration::ZERO });
     };
-    let mut servers = Vec::new();
-    for (at, wanted) in fields.texts("authorization_servers")?.iter().enumerate() {
-        match asked.iter().find(|index| name(**index) == wanted) {
-            Some(index) if !servers.contains(index) => servers.push(*index),
-            found => {
-                let found = if found.is_some() { "a name that stands twice" } else { "a name that is not in exchange" };
-                return Err(wrong(&format!("authorization_servers[{at}]"), found));
-            }
-        }
-    }
-    if servers.is_empty() {
-        return Err(wrong("authorization_servers", "an empty list"));
-    }
-    Ok(servers)
+    fields.required_text("mode")?;
+    let max_age = Duration::from_secs(fields.number("max_age_seconds")?.into());
+    Ok(DpopPolicy { mode: requirement(&fields, "mode")?, nonce: fields.truth("nonce")?, max_age })
 }
 
-const BOUND: &str = "off, optional or required";
-
-fn bound(fields: &Fields<'_>, name: &str) -> Result<Requirement, ConfigError> {
+fn requirement(fields: &Fields<'_>, name: &str) -> Result<Requirement, Reported> {
     match fields.text(name)? {
         None | Some("off") => Ok(Requirement::Off),
         Some("optional") => Ok(Requirement::Optional),
         Some("required") => Ok(Requirement::Required),
-        Some(other) => Err(ConfigError::new(fields.at(name), format!("{other:?}"), BOUND)),
+        Some(_) => Err(Reported::DEPENDS),
     }
+}
+
+/// Demands of a resource on callers' tokens: scopes, DPoP, certificates.
+type Demands<'a> = (&'a Result<Vec<String>, Reported>, &'a Result<DpopPolicy, Reported>, Result<Requirement, Reported>);
+
+/// Builds the target of the exchange at one provider.
+fn target(
+    fields: &Fields<'_>,
+    resource: &Fields<'_>,
+    providers: &Providers<'_>,
+    provider: &Provider,
+    (scopes, dpop, certificates): Demands<'_>,
+) -> Result<ExchangeTarget, Reported> {
+    let scopes = scopes.as_deref().unwrap_or_default();
+    let dpop = dpop.as_ref().map_or(Requirement::Off, |dpop| dpop.mode);
+    let certificates = certificates.unwrap_or_default();
+    if matches!(provider.subject_token, SubjectTokenSource::IdToken) {
+        // No user of the provider has such a token.
+        let lacks = |what: &str, expected: &str| {
+            let found = format!("{what}, where users of {} come with ID tokens", provider.name);
+            let expected = format!("{expected}, or a resource of their own for these users");
+            Err(fields.refuse(Code::IdTokensCannot, "", found, expected))
+        };
+        if !scopes.is_empty() {
+            return lacks("scopes of the resource", "no scopes (remove scopes: ID tokens carry none)");
+        }
+        if dpop == Requirement::Required || certificates == Requirement::Required {
+            return lacks("a token that must be bound", "none required (ID tokens are not bound)");
+        }
+    }
+    for (index, scope) in scopes.iter().enumerate() {
+        if let Some(doubt) = provider.profile.doubt(scope) {
+            resource.warn(&format!("scopes[{index}]"), format_args!("with {}, {doubt}", provider.name));
+        }
+    }
+    let target = exchange::build(fields, provider)?;
+    let actor = target.actor.as_ref().and_then(ActorToken::header);
+    if actor.is_some() && providers.built.iter().any(|other| other.subject_token.header() == actor) {
+        let expected = "a field of its own, which Envoy itself puts there";
+        let found = "the field in which callers send ID tokens";
+        return Err(fields.refuse(Code::ClientHeader, "actor_token.header", found, expected));
+    }
+    if target.unexchanged == Some(Unexchanged::Forwarded) {
+        if dpop != Requirement::Off || certificates != Requirement::Off {
+            let expected = "false, or a resource without dpop and certificate_bound_tokens: nobody behind here could prove to hold a bound token";
+            return Err(fields.refuse(Code::ForwardsBoundTokens, "forward", "true", expected));
+        }
+        fields.warn(
+            "forward",
+            "the callers' own tokens reach the upstream, which can use them as those callers wherever they are accepted",
+        );
+    }
+    Ok(target)
+}
+
+/// Warns of scopes that clients cannot ask for.
+fn warn_of_scopes(fields: &Fields<'_>, resource: &Resource, providers: &[Provider]) {
+    let Resource { url, scopes_supported: scopes, .. } = resource;
+    let field = if fields.has("scopes_supported") { "scopes_supported" } else { "scopes" };
+    for provider in resource.authorization_servers.iter().filter_map(|index| providers.get(*index)) {
+        let none = scopes.is_empty().then_some(("scopes_supported".to_owned(), None));
+        let some = scopes.iter().enumerate();
+        let some = some.map(|(index, scope)| (format!("{field}[{index}]"), Some(scope.as_str())));
+        for (at, scope) in none.into_iter().chain(some) {
+            if let Some(doubt) = provider.profile.doubt_advertised(scope, url) {
+                let shown =
+                    scope.map_or_else(String::new, |scope| format!("{scope:?} beside url {:?}: ", url.as_str()));
+                fields.warn(&at, format_args!("{shown}with {}, {doubt}", provider.name));
+            }
+        }
+    }
+}
+
+/// Reads the providers that metadata names, by index, in the operator's order: clients take the first (RFC 9728 section
+/// 7.6 leaves the choice to them). The default is all providers of the exchange, in order of their names.
+fn authorization_servers(
+    fields: &Fields<'_>,
+    providers: &[Provider],
+    targets: &[Option<ExchangeTarget>],
+) -> Result<Vec<usize>, Reported> {
+    let is_asked = |index: &usize| matches!(targets.get(*index), Some(Some(_)));
+    let asked: Vec<usize> = (0..providers.len()).filter(is_asked).collect();
+    if !fields.has("authorization_servers") {
+        return Ok(asked);
+    }
+    let name = |index: usize| providers.get(index).map_or("", |provider| &*provider.name);
+    let mut servers = Vec::new();
+    for (at, wanted) in fields.texts("authorization_servers")?.iter().enumerate() {
+        let (code, found) = match asked.iter().find(|index| name(**index) == wanted) {
+            Some(index) if !servers.contains(index) => {
+                servers.push(*index);
+                continue;
+            }
+            Some(_) => (Code::Duplicate, "a name that stands twice"),
+            None => (Code::UnknownProvider, "a name that is not in exchange"),
+        };
+        let names: Vec<&str> = asked.iter().map(|index| name(*index)).collect();
+        let expected = format!("names of providers in exchange of this resource, each once: {}", names.join(", "));
+        return Err(fields.refuse(code, &format!("authorization_servers[{at}]"), found, expected));
+    }
+    Ok(servers)
 }

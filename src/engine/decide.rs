@@ -692,7 +692,7 @@ mod tests {
             let (provider, target) = (&config.providers[0], config.resources[0].targets[0].as_ref().unwrap());
             TokenKey::of(&shape(provider, &endpoints, target, false), "subject")
         };
-        let dpop = r#", "presented_as": "dpop""#;
+        let dpop = r#", "token_type": "dpop""#;
         let keys =
             [of(None, ""), of(Some(&one), ""), of(Some(&one), dpop), of(Some(&other), ""), of(Some(&other), dpop)];
         for (index, key) in keys.iter().enumerate() {

@@ -226,7 +226,7 @@ impl Engine {
         let mut expired: Vec<(RequestId, FetchKey)> = Vec::new();
         for (id, waiting) in &self.waiting {
             if let WaitState::For(purpose) = waiting.state
-                && now.since(waiting.progress.since) >= self.config.longest_wait
+                && now.since(waiting.progress.since) >= self.config.max_wait
             {
                 expired.push((*id, purpose));
             }
@@ -261,7 +261,7 @@ impl Engine {
             let step = match state {
                 WaitState::TooLong => {
                     let about = AuditContext { cache: progress.cache, ..about };
-                    let because = "because=\"it has waited for longest_wait_seconds\"";
+                    let because = "because=\"it has waited for max_wait_seconds\"";
                     let refusal = Refusal::because(Reason::ProviderUnavailable, because);
                     self.refuse(&refusal.retry_after(Duration::from_secs(1)), &about, progress, now)
                 }

@@ -31,7 +31,7 @@ pub(super) fn select(config: &Config, authority: &[u8], target: &[u8]) -> Option
 }
 
 fn select_path(config: &Config, authority: &[u8], path: &str) -> Route {
-    if config.open_paths.iter().any(|open| open == path) {
+    if config.unauthenticated_paths.iter().any(|open| open == path) {
         return Route::Open;
     }
     let here = || config.resources.iter().enumerate().filter(|(_, resource)| resource.url.is_at(authority));

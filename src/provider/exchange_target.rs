@@ -24,7 +24,7 @@ pub struct ExchangeOptions {
     pub actor: Option<ActorToken>,
     /// `authorization_server`.
     pub authorization_server: AuthorizationServerOptions,
-    /// `token`: whether the caller's own goes on.
+    /// `forward`: whether the caller's own goes on.
     pub token: Option<Unexchanged>,
     /// Parameters that no profile knows, none of them one that it does.
     pub parameters: Vec<(String, Secret)>,

@@ -289,13 +289,13 @@ pub static COMMON: &[KnownError] = &[
         (400, "invalid_dpop_proof", ErrorPattern::None),
         "the client is registered to prove a key with each token request (DPoP), and this one had no valid proof",
         Operator,
-        "Set client.dpop and presented_as: dpop, or switch DPoP off for the app; where they are set, check the clock of this host.",
+        "Set client.dpop and token_type: dpop, or switch DPoP off for the app; where they are set, check the clock of this host.",
     ),
     KnownError::new(
         (400, "use_dpop_nonce", ErrorPattern::None),
         "the same; the server wants a nonce in the proof",
         Operator,
-        "Set client.dpop and presented_as: dpop, which sends the nonce, too, or switch DPoP off for the app.",
+        "Set client.dpop and token_type: dpop, which sends the nonce, too, or switch DPoP off for the app.",
     ),
     KnownError::new(
         (400, "temporarily_unavailable", ErrorPattern::None),
@@ -373,13 +373,13 @@ pub static COMMON: &[KnownError] = &[
         (200, token_request::BOUND, ErrorPattern::None),
         "the server binds what it issues to a key (DPoP), and an upstream that expects a bearer token cannot use it",
         Operator,
-        "Set presented_as: dpop, or switch off at the provider that the app must use DPoP and leave client.dpop out.",
+        "Set token_type: dpop, or switch off at the provider that the app must use DPoP and leave client.dpop out.",
     ),
     KnownError::new(
         (200, token_request::UNBOUND, ErrorPattern::None),
         "the server did not bind the token to the key of `client.dpop`, as the resource demands",
         Operator,
-        "Have the provider bind the app's tokens (DPoP), or leave presented_as: dpop out.",
+        "Have the provider bind the app's tokens (DPoP), or leave token_type: dpop out.",
     ),
     KnownError::new(
         (200, issued_token::HANDED_BACK, ErrorPattern::None),

@@ -11,7 +11,7 @@ pub(crate) struct ValidateOnly;
 
 impl Profile for ValidateOnly {
     fn name(&self) -> &'static str {
-        "none"
+        "validate_only"
     }
 
     fn exchanges(&self) -> bool {
@@ -30,7 +30,7 @@ impl Profile for ValidateOnly {
     }
 
     fn exchange_fields(&self) -> &'static [&'static str] {
-        &["token"]
+        &["forward"]
     }
 
     fn target(&self, _provider: &Provider, exchange: ExchangeOptions) -> Result<ExchangeTarget, ProfileError> {

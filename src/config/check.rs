@@ -1,0 +1,269 @@
+//! Check of a document against the option table: names, types, ranges, required options. It collects every mistake, and
+//! looks into no value whose type is wrong.
+
+use crate::config::error::Code;
+use crate::config::options::{Condition, Group, Kind, METHODS, OptionSpec, Presence, RENAMED, SECRET};
+use crate::config::reader::Context;
+use crate::json::{Object, Value};
+use crate::provider::{self, Profile};
+
+/// Check that adds its findings to a context.
+pub(super) struct Checker<'a>(pub(super) &'a Context<'a>);
+
+impl Checker<'_> {
+    /// Checks the options of an object.
+    pub(super) fn group(&self, path: &str, members: &Object<'_>, group: &'static Group) {
+        // Options that a misspelled name stands for are not missing.
+        let mut meant = Vec::new();
+        let mut is_unknown = false;
+        for (name, value) in members.members() {
+            match group.option(name) {
+                Some(_) if matches!(value, Value::Null) => {}
+                Some(option) => self.value(&join(path, name), value, &option.kind),
+                None => {
+                    is_unknown = true;
+                    meant.extend(self.unknown(path, name, group));
+                }
+            }
+        }
+        for option in group.options {
+            if !meant.contains(&option.name) {
+                self.presence(path, members, option);
+            }
+        }
+        if let Some((names, expected)) = group.exactly_one {
+            let [first, second] = names.map(|name| member(members, name).is_some());
+            if first == second && (first || !is_unknown) {
+                self.refuse(Code::ExactlyOne, path, &either(first, names), expected);
+            }
+        }
+    }
+
+    /// Refuses a name that is no option. Returns the option that it probably stands for.
+    fn unknown(&self, path: &str, name: &str, group: &'static Group) -> Option<&'static str> {
+        // The name may be a secret that stands where the field for it should.
+        let is_shown = !std::ptr::eq(group, &SECRET) && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'_'));
+        let expected = || format!("only {}", group.names());
+        if !is_shown {
+            self.refuse(Code::UnknownField, path, "a field that does not exist", &expected());
+            return None;
+        }
+        let path = join(path, name);
+        if let Some(new) = renamed(name).filter(|new| group.option(new).is_some()) {
+            let values = if name == "token" { ": true for forwarded, false for removed" } else { "" };
+            let found = format!("a field that does not exist: {name} is called {new} now{values}");
+            self.refuse(Code::Renamed, &path, &found, &expected());
+            return Some(new);
+        }
+        let near = group.options.iter().filter_map(|option| Some((distance(name, option.name)?, option.name))).min();
+        let hint = near.map_or(String::new(), |(_, near)| format!(" (did you mean {near}?)"));
+        self.refuse(Code::UnknownField, &path, &format!("a field that does not exist{hint}"), &expected());
+        near.map(|(_, near)| near)
+    }
+
+    /// Checks that an option is there if it must be, and only where it may be.
+    fn presence(&self, path: &str, members: &Object<'_>, option: &OptionSpec) {
+        let is_there = member(members, option.name).is_some();
+        let (condition, is_required, expected) = match &option.presence {
+            Presence::Optional => return,
+            Presence::Required(expected) => (None, true, *expected),
+            Presence::RequiredIf(condition) => (Some(condition), true, ""),
+            Presence::AllowedIf(condition) => (Some(condition), false, ""),
+        };
+        let is_allowed = condition.map_or(Some(true), |condition| condition.holds(members));
+        match is_allowed {
+            Some(true) if is_required && !is_there => {
+                let expected = match option.kind.group().and_then(|group| group.options.first()) {
+                    _ if !expected.is_empty() => expected.into(),
+                    // Its other options depend on the first one.
+                    Some(OptionSpec { name: "method", kind, .. }) => {
+                        format!("an object with a method, which is {}, and what that needs", kind.expected()).into()
+                    }
+                    _ => option.kind.expected(),
+                };
+                self.refuse(Code::Missing, &join(path, option.name), "nothing", &expected);
+            }
+            Some(false) if is_there => {
+                let reason = condition.map(|condition| condition.reason(members)).unwrap_or_default();
+                self.refuse(Code::NotUsed, &join(path, option.name), "a value", &format!("nothing: {reason}"));
+            }
+            _ => {}
+        }
+    }
+
+    /// Checks a value, and the values in it.
+    fn value(&self, path: &str, value: &Value<'_>, kind: &'static Kind) {
+        let wrong = |path: &str, value: &Value<'_>, expected: &str| {
+            self.refuse(Code::WrongType, path, kind_of(value), expected);
+        };
+        match (kind, value) {
+            (Kind::Text, _) if text(value).is_some() => {}
+            (Kind::Boolean, Value::Bool(_)) | (Kind::KeySet, Value::Object(_)) => {}
+            (Kind::Integer { min, max, .. }, Value::Number(found)) => {
+                if number(value, *min, *max).is_none() {
+                    self.refuse(Code::OutOfRange, path, &found.to_string(), &kind.expected());
+                }
+            }
+            (Kind::Choice(_) | Kind::Profile, Value::String(text)) => self.choice(path, text, kind),
+            (Kind::Texts(expected), Value::Array(items)) if items.is_empty() && !expected.is_empty() => {
+                self.refuse(Code::EmptyList, path, kind_of(value), expected);
+            }
+            (Kind::Texts(_) | Kind::OneOrMore, Value::Array(items)) => {
+                for (index, item) in items.iter().enumerate().filter(|(_, item)| text(item).is_none()) {
+                    wrong(&format!("{path}[{index}]"), item, &Kind::Text.expected());
+                }
+            }
+            (Kind::OneOrMore, Value::String(text)) if !text.is_empty() => {}
+            (Kind::OneOrMore, Value::String(_)) => wrong(path, value, &Kind::Text.expected()),
+            (Kind::Choices(values), Value::Array(items)) => {
+                if items.is_empty() {
+                    self.refuse(Code::EmptyList, path, kind_of(value), &kind.expected());
+                }
+                for (index, item) in items.iter().enumerate() {
+                    match text(item) {
+                        None => wrong(&format!("{path}[{index}]"), item, &kind.expected()),
+                        Some(item) if !values.contains(&item) => {
+                            self.refuse(Code::UnknownValue, path, &format!("{item:?}"), &kind.expected());
+                        }
+                        Some(text) if items.iter().take(index).any(|other| other == item) => {
+                            self.refuse(Code::Duplicate, path, &format!("{text:?} twice"), &kind.expected());
+                        }
+                        Some(_) => {}
+                    }
+                }
+            }
+            (Kind::Secret | Kind::Object(_), Value::Object(members)) => {
+                kind.group().into_iter().for_each(|group| self.group(path, members, group));
+            }
+            (Kind::List(group), Value::Array(items)) if !items.is_empty() => {
+                for (index, item) in items.iter().enumerate() {
+                    self.object(&format!("{path}[{index}]"), item, group);
+                }
+            }
+            (Kind::Map(group), Value::Object(members)) if !members.is_empty() => {
+                members.members().for_each(|(name, item)| self.object(&join(path, name), item, group));
+            }
+            (Kind::TextMap, Value::Object(members)) => {
+                for (name, item) in members.members().filter(|(_, item)| text(item).is_none()) {
+                    wrong(&join(path, name), item, &Kind::Text.expected());
+                }
+            }
+            (Kind::AnyObjects, Value::Object(members)) => {
+                if members.is_empty() || members.members().any(|(_, value)| value.as_object().is_none()) {
+                    self.refuse(Code::WrongType, path, "another form", &kind.expected());
+                }
+            }
+            _ => wrong(path, value, &kind.expected()),
+        }
+    }
+
+    /// Checks an object in a list or in another object.
+    fn object(&self, path: &str, value: &Value<'_>, group: &'static Group) {
+        match value {
+            Value::Object(members) => self.group(path, members, group),
+            _ => self.refuse(Code::WrongType, path, kind_of(value), "an object"),
+        }
+    }
+
+    fn choice(&self, path: &str, text: &str, kind: &'static Kind) {
+        let is_value = |name: &str| match kind {
+            Kind::Choice(values) => values.contains(&name),
+            _ => provider::profile(name).is_some(),
+        };
+        if is_value(text) {
+            return;
+        }
+        match renamed(text).filter(|new| is_value(new)) {
+            Some(new) => {
+                self.refuse(Code::Renamed, path, &format!("{text:?}, which is called {new:?} now"), &kind.expected());
+            }
+            None => self.refuse(Code::UnknownValue, path, &format!("{text:?}"), &kind.expected()),
+        }
+    }
+
+    fn refuse(&self, code: Code, path: &str, found: &str, expected: &str) {
+        self.0.refuse(code, path.to_owned(), found.to_owned(), expected.to_owned());
+    }
+}
+
+impl Condition {
+    /// Returns `None` if the other option is missing or mistaken, so that nothing follows from it.
+    fn holds(&self, members: &Object<'_>) -> Option<bool> {
+        match self {
+            Self::Method(methods) => {
+                members.string("method").filter(|name| METHODS.contains(name)).map(|name| methods.contains(&name))
+            }
+            Self::Exchanges => provider::profile(members.string("profile")?).map(Profile::exchanges),
+        }
+    }
+
+    /// Reason for which an option is not allowed.
+    fn reason(&self, members: &Object<'_>) -> String {
+        match self {
+            Self::Method(_) => format!("method {:?} does not use it", members.string("method").unwrap_or_default()),
+            Self::Exchanges => {
+                format!("profile {:?} exchanges no tokens", members.string("profile").unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// Returns the path of a field: the name below the path. A name that begins with `.` or `[`, or is empty, has its own dot.
+pub(super) fn join(path: &str, name: &str) -> String {
+    let dot = if path.is_empty() || name.is_empty() || name.starts_with(['.', '[']) { "" } else { "." };
+    format!("{path}{dot}{name}")
+}
+
+/// Returns the member, unless it is `null`.
+pub(super) fn member<'a>(members: &'a Object<'a>, name: &str) -> Option<&'a Value<'a>> {
+    members.get(name).filter(|value| !matches!(value, Value::Null))
+}
+
+/// Returns the text of a string that is not empty.
+pub(super) fn text<'a>(value: &'a Value<'_>) -> Option<&'a str> {
+    value.as_str().filter(|text| !text.is_empty())
+}
+
+/// Returns a whole number in the range. Protocol buffers write 60 as `60` or `60.0`.
+pub(super) fn number(value: &Value<'_>, min: u32, max: u32) -> Option<u32> {
+    let number = value.as_f64()?;
+    let is_good = number.fract() == 0.0 && (f64::from(min)..=f64::from(max)).contains(&number);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole, and in the range of u32")]
+    is_good.then_some(number as u32)
+}
+
+/// Returns the new name of an option or a value.
+fn renamed(name: &str) -> Option<&'static str> {
+    RENAMED.iter().find_map(|(old, new)| (*old == name).then_some(*new))
+}
+
+/// Returns what an object has of two options.
+fn either(has_both: bool, [first, second]: [&str; 2]) -> String {
+    if has_both { format!("both {first} and {second}") } else { format!("neither {first} nor {second}") }
+}
+
+/// Returns the number of characters in which two names differ between a common start and a common end, or `None` if they
+/// are too many for a misspelling.
+fn distance(name: &str, known: &str) -> Option<usize> {
+    let same = |(a, b): &(u8, u8)| a == b;
+    let begin = name.bytes().zip(known.bytes()).take_while(same).count();
+    let ends = [name, known].map(|text| text.bytes().skip(begin).rev());
+    let [end, other] = ends;
+    let common = begin.saturating_add(end.zip(other).take_while(same).count());
+    let distance = name.len().max(known.len()).saturating_sub(common);
+    (distance <= 2 && distance < common).then_some(distance)
+}
+
+/// Returns the kind of a value, without its content: it may be a secret in a wrong place.
+fn kind_of(value: &Value<'_>) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(text) if text.is_empty() => "an empty string",
+        Value::String(_) => "a string",
+        Value::Array(items) if items.is_empty() => "an empty list",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
