@@ -100,7 +100,7 @@ fn those_who_left_take_no_place_of_those_who_wait_for_a_new_key() {
 #[test]
 fn keys_that_cannot_be_fetched_again_are_trusted_as_long_as_they_may_be() {
     let mut configuration = configuration();
-    configuration["identity_providers"]["entra-us"]["keys_max_age_seconds"] = json!(86_400);
+    configuration["identity_providers"]["entra-us"]["jwks_max_age_seconds"] = json!(86_400);
     let mut bench = Bench::new(&configuration).with_keys();
     let refresh = |bench: &mut Bench| {
         bench.tick();

@@ -976,7 +976,7 @@ fn a_time_is_a_number_that_can_be_counted_however_it_is_written() {
 fn a_token_is_over_at_the_instant_of_its_end() {
     for leeway in [0, 1, 60, 300] {
         let mut configuration = configuration();
-        configuration["identity_providers"]["entra-us"]["clock_leeway_seconds"] = json!(leeway);
+        configuration["identity_providers"]["entra-us"]["clock_skew_seconds"] = json!(leeway);
         let at = |offset: i64| NOW.secs().checked_add_signed(offset).unwrap();
         let of = |name: &str, offset: i64| {
             let claims = with(alice(), json!({"iat": null, "nbf": null}));

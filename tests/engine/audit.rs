@@ -470,9 +470,9 @@ fn a_token_that_goes_on_without_an_exchange_has_its_line_the_first_time_at_each_
     listen();
     let mut configuration = configuration();
     configuration["identity_providers"]["okta-eu"] =
-        json!({"profile": "none", "issuer": OKTA, "cluster": "okta", "audiences": ["api://default"]});
+        json!({"profile": "validate_only", "issuer": OKTA, "cluster": "okta", "audiences": ["api://default"]});
     let resource = |path: &str, exchange: Value| json!({"url": format!("https://mcp.acme.example/{path}"), "exchange": {"okta-eu": exchange}});
-    let forwarded = || json!({"token": "forwarded"});
+    let forwarded = || json!({"forward": true});
     configuration["resources"] = json!([
         {"url": GITHUB, "scopes": ["no-such"], "exchange": {"okta-eu": {}}},
         resource("one", forwarded()), resource("two", forwarded()), resource("three", json!({})),
@@ -509,7 +509,7 @@ fn a_token_that_a_worker_has_forgotten_has_its_line_again() {
     listen();
     let mut configuration = configuration();
     configuration["identity_providers"]["okta-eu"] =
-        json!({"profile": "none", "issuer": OKTA, "cluster": "okta", "audiences": ["api://default"]});
+        json!({"profile": "validate_only", "issuer": OKTA, "cluster": "okta", "audiences": ["api://default"]});
     configuration["resources"] = json!([{"url": GITHUB, "exchange": {"okta-eu": {}}}]);
     configuration["cache"] = json!({"verified_tokens": 1});
     let mut bench = Bench::new(&configuration).with_keys();
@@ -583,7 +583,7 @@ fn what_another_worker_has_brought_is_told_by_whoever_it_serves() {
 fn whoever_has_waited_too_long_is_named_if_it_is_known_who_that_is() {
     listen();
     let mut configuration = configuration();
-    configuration["longest_wait_seconds"] = json!(5);
+    configuration["max_wait_seconds"] = json!(5);
     configuration["identity_providers"]["entra-us"]["timeout_seconds"] = json!(20);
     let mut bench = Bench::new(&configuration).with_keys();
     bench.wait(bearer("/github", &alice_token()));

@@ -296,7 +296,7 @@ fn a_client_that_is_known_by_its_tls_certificate_sends_its_id_and_no_secret() {
 
 #[test]
 fn a_client_that_the_cluster_proves_sends_nothing_of_its_own() {
-    let mut bench = Bench::new(&with_client(json!({"method": "upstream"}))).with_keys();
+    let mut bench = Bench::new(&with_client(json!({"method": "envoy_injected"}))).with_keys();
     bench.wait(bearer("/github", &alice_token()));
     assert_eq!(proof(&bench.call().1), (vec![], false));
 }
@@ -352,7 +352,7 @@ fn the_endpoint_for_mutual_tls_is_taken_where_there_is_one_on_the_same_host() {
     assert_eq!(found, Ok("https://mtls.entra.example/by-hand".to_owned()));
     // Whoever does not prove itself so has no business there.
     for authentication in
-        [json!({"method": "upstream"}), json!({"method": "client_secret_post", "secret": {"inline": "s"}})]
+        [json!({"method": "envoy_injected"}), json!({"method": "client_secret_post", "secret": {"inline": "s"}})]
     {
         assert_eq!(exchanged_at(&with_client(authentication), &aliases), Ok(usual.clone()));
     }
@@ -379,9 +379,9 @@ fn endpoints_are_not_taken_over_from_a_worker_whose_client_proves_itself_in_anot
         bench.wait(bearer("/github", &alice_token()));
         bench.call().1.url.as_str().to_owned()
     };
-    let mut upstream = worker("upstream");
+    let mut upstream = worker("envoy_injected");
     assert!(fetch(&mut upstream));
-    let mut same = worker("upstream");
+    let mut same = worker("envoy_injected");
     assert!(!fetch(&mut same), "what is there is taken over");
     assert_eq!(endpoint(&mut same), "https://login.entra.example/token");
     let mut mutual = worker("tls_client_auth");
@@ -560,7 +560,7 @@ fn a_field_that_a_method_does_not_use_is_refused() {
         ("tls_client_auth", &[]),
         ("self_signed_tls_client_auth", &[]),
         ("client_assertion", &["assertion"]),
-        ("upstream", &[]),
+        ("envoy_injected", &[]),
     ];
     for (method, used) in used {
         for (name, value) in values.as_object().unwrap() {
@@ -575,9 +575,9 @@ fn a_field_that_a_method_does_not_use_is_refused() {
 /// A configuration in which no client has a secret.
 fn without_secrets(shared: &Value) -> Value {
     let mut configuration = with_client(json!({"method": "tls_client_auth"}));
-    configuration["identity_providers"]["okta-eu"]["client"]["authentication"] = json!({"method": "upstream"});
+    configuration["identity_providers"]["okta-eu"]["client"]["authentication"] = json!({"method": "envoy_injected"});
     if !shared.is_null() {
-        configuration["shared_secret"] = shared.clone();
+        configuration["shared_data_secret"] = shared.clone();
     }
     configuration
 }
@@ -587,17 +587,17 @@ fn where_no_client_has_a_secret_what_workers_share_needs_one() {
     let error =
         |shared: Value| Config::parse(without_secrets(&shared).to_string().as_bytes(), &environment).unwrap_err();
     let missing = error(Value::Null);
-    assert_eq!((missing.path.as_str(), missing.found.as_str()), ("shared_secret", "nothing"));
+    assert_eq!((missing.path.as_str(), missing.found.as_str()), ("shared_data_secret", "nothing"));
     assert!(missing.expected.contains("openssl rand -base64 32"), "{missing}");
     let short = error(json!({"inline": "0123456789abcdef0123456789abcde"}));
-    assert_eq!(short.path, "shared_secret");
+    assert_eq!(short.path, "shared_data_secret");
     assert!(short.expected.contains("at least 32") && !short.to_string().contains("0123456789"), "{short}");
-    assert_eq!(error(json!({"env": "NOT_SET"})).path, "shared_secret.env");
-    assert_eq!(error(json!("0123456789abcdef0123456789abcdef")).path, "shared_secret");
+    assert_eq!(error(json!({"env": "NOT_SET"})).path, "shared_data_secret.env");
+    assert_eq!(error(json!("0123456789abcdef0123456789abcdef")).path, "shared_data_secret");
 
     let config = parse(&without_secrets(&json!({"inline": "0123456789abcdef0123456789abcdef"})));
     assert_eq!(warnings(&config).len(), 1);
-    assert!(warnings(&config)[0].starts_with("shared_secret.inline: "));
+    assert!(warnings(&config)[0].starts_with("shared_data_secret.inline: "));
     assert!(!format!("{config:?}").contains("0123456789"));
     // An assertion from the environment is its issuer's as well, and does not last.
     let mut asserted = without_secrets(&Value::Null);
@@ -605,7 +605,7 @@ fn where_no_client_has_a_secret_what_workers_share_needs_one() {
         json!({"method": "client_assertion", "assertion": {"env": "ASSERTION"}});
     let environment = |name: &str| if name == "ASSERTION" { Some(ASSERTION.to_owned()) } else { None };
     let error = Config::parse(asserted.to_string().as_bytes(), &environment).unwrap_err();
-    assert_eq!(error.path, "shared_secret");
+    assert_eq!(error.path, "shared_data_secret");
 }
 
 #[test]
@@ -613,7 +613,7 @@ fn workers_share_with_those_who_have_the_same_secrets_all_of_them() {
     let secrets = ["0123456789abcdef0123456789abcdef", "0123456789abcdef0123456789abcdeF"];
     let with_secret = |mut configuration: Value, secret: Option<&str>| {
         if let Some(secret) = secret {
-            configuration["shared_secret"] = json!({"inline": secret});
+            configuration["shared_data_secret"] = json!({"inline": secret});
         }
         configuration
     };
@@ -651,10 +651,10 @@ fn the_log_warns_where_all_that_the_key_of_shared_memory_is_made_of_is_short() {
                 json!({"method": "client_secret_post", "secret": {"inline": secret}});
         }
         if shared {
-            whole["shared_secret"] = json!({"inline": "0123456789abcdef0123456789abcdef"});
+            whole["shared_data_secret"] = json!({"inline": "0123456789abcdef0123456789abcdef"});
         }
         let warnings = parse(&whole).warnings;
-        let warning: Vec<&String> = warnings.iter().filter(|text| text.starts_with("shared_secret: ")).collect();
+        let warning: Vec<&String> = warnings.iter().filter(|text| text.starts_with("shared_data_secret: ")).collect();
         assert!(warning.iter().all(|text| !text.contains(&short)));
         !warning.is_empty()
     };

@@ -71,14 +71,14 @@ fn each_mistake_names_its_field() {
         ("/identity_providers/entra-us/audiences", json!("api://x"), "identity_providers.entra-us.audiences"),
         ("/identity_providers/entra-us/audiences", json!(["a", ""]), "identity_providers.entra-us.audiences[1]"),
         (
-            "/identity_providers/entra-us/clock_leeway_seconds",
+            "/identity_providers/entra-us/clock_skew_seconds",
             json!(301),
-            "identity_providers.entra-us.clock_leeway_seconds",
+            "identity_providers.entra-us.clock_skew_seconds",
         ),
         (
-            "/identity_providers/entra-us/clock_leeway_seconds",
+            "/identity_providers/entra-us/clock_skew_seconds",
             json!(-1),
-            "identity_providers.entra-us.clock_leeway_seconds",
+            "identity_providers.entra-us.clock_skew_seconds",
         ),
         ("/identity_providers/entra-us/timeout_seconds", json!(0), "identity_providers.entra-us.timeout_seconds"),
         ("/identity_providers/entra-us/timeout_seconds", json!(1.5), "identity_providers.entra-us.timeout_seconds"),
@@ -196,10 +196,10 @@ fn each_mistake_names_its_field() {
             json!("https://mcp.acme.example/.well-known/oauth-protected-resource/x"),
             "resources[0].url",
         ),
-        ("/open_paths", json!(["/a/../b"]), "open_paths[0]"),
-        ("/open_paths", json!(["/a", "/b;v=1"]), "open_paths[1]"),
-        ("/open_paths", json!(["/health/*"]), "open_paths[0]"),
-        ("/open_paths", json!("/a"), "open_paths"),
+        ("/unauthenticated_paths", json!(["/a/../b"]), "unauthenticated_paths[0]"),
+        ("/unauthenticated_paths", json!(["/a", "/b;v=1"]), "unauthenticated_paths[1]"),
+        ("/unauthenticated_paths", json!(["/health/*"]), "unauthenticated_paths[0]"),
+        ("/unauthenticated_paths", json!("/a"), "unauthenticated_paths"),
         ("/cache", json!({"exchanged_tokens": 0}), "cache.exchanged_tokens"),
         ("/cache", json!({"verified_tokens": "many"}), "cache.verified_tokens"),
         ("/audit", json!({"subjects": "Hashed"}), "audit.subjects"),
@@ -280,12 +280,12 @@ fn numbers_may_come_as_protocol_buffers_write_them() {
 
 #[test]
 fn an_open_path_in_a_resource_is_warned_about() {
-    let warned = |path: &str| warnings(&parse(&changed("/open_paths", json!([path]))));
+    let warned = |path: &str| warnings(&parse(&changed("/unauthenticated_paths", json!([path]))));
     for path in ["/github", "/github/health"] {
-        assert!(warned(path)[0].starts_with("open_paths[0]: forwarded without a token"), "{path}");
+        assert!(warned(path)[0].starts_with("unauthenticated_paths[0]: forwarded without a token"), "{path}");
     }
     assert!(warned("/githubx").is_empty());
-    let mut root = changed("/open_paths", json!(["/health"]));
+    let mut root = changed("/unauthenticated_paths", json!(["/health"]));
     root["resources"] = json!([{"url": "https://mcp.acme.example", "scopes_supported": ["https://mcp.acme.example/read"],
         "exchange": {"entra-us": {"resource": "api://x"}}}]);
     assert!(parse(&root).warnings.is_empty(), "a health check of a host that is one resource");
@@ -351,12 +351,12 @@ fn a_word_of_a_recipe_that_is_not_replaced_is_warned_about() {
 
 #[test]
 fn a_key_for_proofs_that_nothing_uses_or_that_has_another_use_is_warned_about() {
-    let with_key = |name: &str, presented_as: &str| {
+    let with_key = |name: &str, token_type: &str| {
         let key = json!({"key": {"env": name}, "algorithm": "ES256"});
         let mut configuration = changed("/identity_providers/okta-eu/client/dpop", key);
         for resource in configuration["resources"].as_array_mut().unwrap() {
             if let Some(target) = resource.pointer_mut("/exchange/okta-eu") {
-                target["presented_as"] = json!(presented_as);
+                target["token_type"] = json!(token_type);
             }
         }
         let own = jwt_simple::algorithms::ES256KeyPair::generate().to_pem().unwrap();
@@ -365,10 +365,7 @@ fn a_key_for_proofs_that_nothing_uses_or_that_has_another_use_is_warned_about() 
     };
     assert!(with_key("OWN_KEY", "dpop").is_empty());
     let unused = with_key("OWN_KEY", "bearer");
-    assert!(
-        !unused.is_empty() && unused.iter().all(|warning| warning.contains(".presented_as: not dpop")),
-        "{unused:?}"
-    );
+    assert!(!unused.is_empty() && unused.iter().all(|warning| warning.contains(".token_type: not dpop")), "{unused:?}");
     assert_eq!(
         with_key("OKTA_PRIVATE_KEY", "dpop"),
         ["identity_providers.okta-eu.client.dpop.key: the key of authentication, too; take one of its own"]
@@ -401,7 +398,7 @@ fn an_error_says_which_of_two_it_was_and_what_to_do() {
     let okta = "/identity_providers/okta-eu";
     let short = json!({"inline": "1234567"});
     let of_users = json!({"type": "id_token", "audiences": ["a"]});
-    let none = json!({"profile": "none", "issuer": OKTA, "cluster": "okta", "audiences": ["a"], "retries": 1});
+    let none = json!({"profile": "validate_only", "issuer": OKTA, "cluster": "okta", "audiences": ["a"], "retries": 1});
     let xaa = |scopes: Value, exchange: Value| {
         let mut configuration = configuration();
         configuration["identity_providers"]["okta-eu"]["profile"] = json!("okta_xaa");
@@ -430,8 +427,8 @@ fn an_error_says_which_of_two_it_was_and_what_to_do() {
             changed(&format!("{okta}/client/authentication"), Value::Null),
             "found nothing, expected an object with a method, which is client_secret_basic,",
         ),
-        (changed("/shared_secret", short), "found 7 characters"),
-        (changed(okta, none), "profile \"none\" exchanges no tokens"),
+        (changed("/shared_data_secret", short), "found 7 characters"),
+        (changed(okta, none), "profile \"validate_only\" exchanges no tokens"),
         (
             changed("/identity_providers/entra-us/client/authentication/key_id", json!("k")),
             "method \"client_secret_post\" does not use it",

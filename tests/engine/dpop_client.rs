@@ -54,7 +54,7 @@ fn with_key(pem: &str, algorithm: &str, more: Value) -> Value {
 }
 
 fn as_dpop() -> Value {
-    with_key(&pem(), "ES256", json!({"presented_as": "dpop"}))
+    with_key(&pem(), "ES256", json!({"token_type": "dpop"}))
 }
 
 fn bench() -> Bench {
@@ -152,7 +152,7 @@ fn a_proof_is_made_with_keys_of_other_kinds_as_well() {
     for (algorithm, pem, kind) in
         [("PS256", &rsa, "RSA"), ("RS384", &rsa, "RSA"), ("ES384", &p384, "EC"), ("EdDSA", &ed25519, "OKP")]
     {
-        let mut bench = Bench::new(&with_key(pem, algorithm, json!({"presented_as": "dpop"}))).with_keys();
+        let mut bench = Bench::new(&with_key(pem, algorithm, json!({"token_type": "dpop"}))).with_keys();
         bench.wait(bearer("/github", &bob_token()));
         let proof = proof_of(&bench.call().1);
         let header = part(&proof, 0);
@@ -359,7 +359,7 @@ fn the_callers_own_proof_never_takes_the_place_of_ours() {
 
 #[test]
 fn the_url_of_a_proof_is_the_upstreams_own_where_it_is_configured() {
-    let upstream = json!({"presented_as": "dpop", "upstream_url": "https://internal.example/v1/mcp"});
+    let upstream = json!({"token_type": "dpop", "upstream_url": "https://internal.example/v1/mcp"});
     let mut bench = Bench::new(&with_key(&pem(), "ES256", upstream)).with_keys();
     authorization(bench.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
     for (path, expected) in
@@ -376,7 +376,7 @@ fn a_nonce_of_the_upstream_is_in_its_next_proofs_and_in_nobody_elses() {
     let mut configuration = as_dpop();
     configuration["resources"][1]["scopes"] = json!([]);
     configuration["resources"][1]["exchange"]["okta-eu"] =
-        json!({"audience": "com.acme.admin", "scopes": ["admin"], "presented_as": "dpop"});
+        json!({"audience": "com.acme.admin", "scopes": ["admin"], "token_type": "dpop"});
     let mut bench = Bench::new(&configuration).with_keys();
     authorization(bench.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
     authorization(bench.exchange(bearer("/github/admin", &bob_token()), &bound("admin", &[])));
@@ -415,16 +415,16 @@ fn after(more: Value, kind: &str) -> (u16, String) {
 fn a_token_is_presented_as_the_resource_has_it_or_not_at_all() {
     let refused = (502, "provider_answer_invalid".to_owned());
     for kind in ["DPoP", "dpop", "DPOP"] {
-        assert_eq!(after(json!({"presented_as": "dpop"}), kind), (200, "DPoP up".to_owned()), "{kind}");
+        assert_eq!(after(json!({"token_type": "dpop"}), kind), (200, "DPoP up".to_owned()), "{kind}");
         assert_eq!(after(json!({}), kind), refused, "{kind}");
-        assert_eq!(after(json!({"presented_as": "bearer"}), kind), refused, "{kind}");
+        assert_eq!(after(json!({"token_type": "bearer"}), kind), refused, "{kind}");
     }
     for kind in ["Bearer", "bearer"] {
-        assert_eq!(after(json!({"presented_as": "dpop"}), kind), refused, "a downgrade");
+        assert_eq!(after(json!({"token_type": "dpop"}), kind), refused, "a downgrade");
         assert_eq!(after(json!({}), kind), (200, "Bearer up".to_owned()));
     }
     for kind in ["", "N_A", "PoP", "DPoP ", "mac"] {
-        assert_eq!(after(json!({"presented_as": "dpop"}), kind), refused, "{kind}");
+        assert_eq!(after(json!({"token_type": "dpop"}), kind), refused, "{kind}");
         assert_eq!(after(json!({}), kind), refused, "{kind}");
     }
     // Without a key there is no proof that anybody could have made.
@@ -450,8 +450,8 @@ fn the_log_says_what_to_do_where_a_token_is_not_of_the_kind_that_the_resource_pr
         request.read(&answer_with(200, &[], &body), &[], NOW).unwrap_err().to_string()
     };
     let bound = problem(&config(json!({})), "DPoP");
-    assert!(bound.contains("presented_as: dpop") && bound.contains("switch off"), "{bound}");
-    let plain = problem(&config(json!({"presented_as": "dpop"})), "Bearer");
+    assert!(bound.contains("token_type: dpop") && bound.contains("switch off"), "{bound}");
+    let plain = problem(&config(json!({"token_type": "dpop"})), "Bearer");
     assert!(plain.contains("bind the app"), "{plain}");
 }
 
@@ -472,7 +472,7 @@ fn resources_that_present_the_same_exchange_in_other_ways_do_not_share_its_token
     let mut configuration = as_dpop();
     configuration["resources"][1]["scopes"] = json!([]);
     configuration["resources"][1]["exchange"]["okta-eu"] =
-        with(configuration["resources"][0]["exchange"]["okta-eu"].clone(), json!({"presented_as": null}));
+        with(configuration["resources"][0]["exchange"]["okta-eu"].clone(), json!({"token_type": null}));
     let mut bench = Bench::new(&configuration).with_keys();
     let edits = forwarded(bench.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
     assert!(edits.proof.is_some());
@@ -494,15 +494,14 @@ fn a_configuration_by_which_nothing_could_be_proved_is_refused() {
         error(&configuration)
     };
     let at = "resources[0].exchange.okta-eu";
-    let found = with_exchange(no_key, json!({"presented_as": "dpop"}));
-    assert!(found.contains(&format!("{at}.presented_as: ")) && found.contains("okta-eu.client.dpop"), "{found}");
+    let found = with_exchange(no_key, json!({"token_type": "dpop"}));
+    assert!(found.contains(&format!("{at}.token_type: ")) && found.contains("okta-eu.client.dpop"), "{found}");
     for more in [
         json!({"upstream_url": "https://x.example"}),
-        json!({"upstream_url": "https://x.example", "presented_as": "bearer"}),
+        json!({"upstream_url": "https://x.example", "token_type": "bearer"}),
     ] {
         assert!(
-            with_exchange(as_dpop(), with(json!({"presented_as": null}), more))
-                .contains(&format!("{at}.upstream_url: "))
+            with_exchange(as_dpop(), with(json!({"token_type": null}), more)).contains(&format!("{at}.upstream_url: "))
         );
     }
     for url in ["http://x.example", "https://x.example/?q", "https://user:pass@x.example", "x", "https://x.example/#f"]
@@ -510,7 +509,7 @@ fn a_configuration_by_which_nothing_could_be_proved_is_refused() {
         let found = with_exchange(as_dpop(), json!({"upstream_url": url}));
         assert!(found.contains(&format!("{at}.upstream_url: ")) && !found.contains("pass"), "{found}");
     }
-    assert!(with_exchange(as_dpop(), json!({"presented_as": "DPoP"})).contains("bearer or dpop"));
+    assert!(with_exchange(as_dpop(), json!({"token_type": "DPoP"})).contains("bearer or dpop"));
     for (key, algorithm, field) in
         [(pem(), "ES384", "key"), (pem(), "HS256", "algorithm"), ("no key".to_owned(), "ES256", "key")]
     {
@@ -544,7 +543,7 @@ fn a_worker_presents_the_token_that_another_has_got_and_one_with_another_key_doe
     verdict(&proof(&edits), "POST", "https://mcp.acme.example/github", "up").unwrap();
     // What workers share is under a key that is made of the client's secrets, and they are the same.
     let other = ES256KeyPair::generate().key_pair().to_pem().unwrap();
-    let mut third = Bench::beside(&with_key(&other, "ES256", json!({"presented_as": "dpop"})), &shared).with_keys();
+    let mut third = Bench::beside(&with_key(&other, "ES256", json!({"token_type": "dpop"})), &shared).with_keys();
     third.wait(bearer("/github", &bob_token()));
     assert_eq!(third.call().1.method, "POST");
 }
@@ -609,17 +608,17 @@ fn the_log_warns_of_a_key_whose_signatures_are_slow_where_each_request_takes_one
     let of = |pem: &str, algorithm: &str, exchange: Value| {
         let warnings = warnings(pem, algorithm, exchange);
         let is_of_speed =
-            |text: &String| text.starts_with("resources[0].exchange.okta-eu.presented_as: ") && text.contains("ES256");
+            |text: &String| text.starts_with("resources[0].exchange.okta-eu.token_type: ") && text.contains("ES256");
         warnings.into_iter().filter(is_of_speed).collect()
     };
     let rsa = RS256KeyPair::generate(2048).unwrap().to_pem().unwrap();
     for algorithm in ["RS256", "PS256", "PS512"] {
-        let found: Vec<String> = of(&rsa, algorithm, json!({"presented_as": "dpop"}));
+        let found: Vec<String> = of(&rsa, algorithm, json!({"token_type": "dpop"}));
         assert!(found.len() == 1 && found[0].contains(algorithm) && found[0].contains("ES256"), "{found:?}");
         // A token request is no request of a client's.
         assert_eq!(of(&rsa, algorithm, json!({})), [""; 0]);
     }
-    assert_eq!(of(&pem(), "ES256", json!({"presented_as": "dpop"})), [""; 0]);
+    assert_eq!(of(&pem(), "ES256", json!({"token_type": "dpop"})), [""; 0]);
 }
 
 #[test]

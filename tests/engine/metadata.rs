@@ -182,7 +182,7 @@ fn a_resource_has_what_is_under_it_and_a_host_without_one_has_nothing() {
         assert_eq!(refused(elsewhere.ask(request("GET", path, &[]))), (404, "unknown_resource".to_owned()), "{path}");
     }
     // What the operator opened is open.
-    configuration["open_paths"] = json!(["/token"]);
+    configuration["unauthenticated_paths"] = json!(["/token"]);
     configuration["resources"][0]["url"] = json!("https://mcp.acme.example/github");
     forwarded(Bench::new(&configuration).ask(request("POST", "/token", &[])));
 }

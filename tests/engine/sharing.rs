@@ -846,7 +846,7 @@ fn those_who_wait_for_other_workers_are_looked_after_in_turn() {
 fn nobody_waits_longer_than_the_longest_wait() {
     let shared = SharedMap::default();
     let mut configuration = configuration();
-    configuration["longest_wait_seconds"] = json!(12);
+    configuration["max_wait_seconds"] = json!(12);
     let [mut first, mut second]: [Bench; 2] = with(&configuration, &shared);
     let token = alice_token();
     first.wait(github(&token));
@@ -1294,14 +1294,14 @@ fn workers_of_a_configuration_that_replaces_one_take_keys_and_tokens_over() {
     // Other options, and a resource and a provider more in front of those from before.
     let mut next = configuration();
     next["audit"] = json!({"hits": true});
-    next["longest_wait_seconds"] = json!(20);
+    next["max_wait_seconds"] = json!(20);
     next["cache"] = json!({"exchanged_tokens": 500});
-    next["identity_providers"]["a-first"] = json!({"profile": "none", "issuer": "https://login.other.example",
+    next["identity_providers"]["a-first"] = json!({"profile": "validate_only", "issuer": "https://login.other.example",
         "cluster": "other", "audiences": ["another"], "jwks": serde_json::from_slice::<Value>(&key_set(&[&OTHER_KEY])).unwrap()});
     next["resources"].as_array_mut().unwrap().insert(
         0,
         json!({"url": "https://mcp.acme.example/another",
-        "audiences": ["another"], "exchange": {"a-first": {"token": "removed"}}}),
+        "audiences": ["another"], "exchange": {"a-first": {"forward": false}}}),
     );
     for _ in 0..4 {
         let mut bench = Bench::beside(&next, &shared);

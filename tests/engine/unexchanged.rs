@@ -11,7 +11,7 @@ use crate::support::*;
 const PATH: &str = "/plain";
 
 fn none() -> Value {
-    json!({"profile": "none", "issuer": OKTA, "cluster": "okta", "audiences": ["api://default"]})
+    json!({"profile": "validate_only", "issuer": OKTA, "cluster": "okta", "audiences": ["api://default"]})
 }
 
 /// The users of the second provider, of whom a resource wants nothing to be exchanged.
@@ -49,7 +49,7 @@ fn warnings(configuration: &Value) -> Vec<String> {
 
 #[test]
 fn a_token_is_removed_unless_the_resource_says_otherwise() {
-    for exchange in [json!({}), json!({"token": "removed"})] {
+    for exchange in [json!({}), json!({"forward": false})] {
         let configuration = unexchanged(exchange);
         assert!(warnings(&configuration).is_empty());
         let mut bench = ready(&configuration);
@@ -80,16 +80,16 @@ fn what_the_upstream_wants_of_nobodys_token_is_not_for_the_client() {
         assert!(forwarded(bench.ask(bearer(PATH, &bob_token()))).authorization.is_none());
     }
     // The caller's own token is the upstream's to judge.
-    let mut bench = ready(&unexchanged(json!({"token": "forwarded"})));
+    let mut bench = ready(&unexchanged(json!({"forward": true})));
     assert!(forwarded(bench.ask(bearer(PATH, &bob_token()))).sent.is_none());
 }
 
 #[test]
 fn a_token_is_forwarded_where_the_resource_says_so_and_the_log_warns_of_it() {
-    let configuration = unexchanged(json!({"token": "forwarded"}));
+    let configuration = unexchanged(json!({"forward": true}));
     let warnings = warnings(&configuration);
     assert_eq!(warnings.len(), 1);
-    assert!(warnings[0].starts_with("resources[0].exchange.okta-eu.token: "), "{warnings:?}");
+    assert!(warnings[0].starts_with("resources[0].exchange.okta-eu.forward: "), "{warnings:?}");
     let mut bench = ready(&configuration);
     let token = bob_token();
     assert_eq!(authorization(bench.ask(bearer(PATH, &token))), format!("Bearer {token}"));
@@ -101,7 +101,7 @@ fn a_token_is_forwarded_where_the_resource_says_so_and_the_log_warns_of_it() {
 
 #[test]
 fn what_is_not_valid_goes_no_further_than_with_an_exchange() {
-    let mut bench = ready(&unexchanged(json!({"token": "forwarded"})));
+    let mut bench = ready(&unexchanged(json!({"forward": true})));
     for (claims, reason) in [
         (json!({"aud": "other"}), "wrong_audience"),
         (json!({"exp": 1}), "expired"),
@@ -121,7 +121,7 @@ fn what_is_not_valid_goes_no_further_than_with_an_exchange() {
 
 #[test]
 fn nothing_is_counted_as_an_exchange() {
-    let mut bench = ready(&unexchanged(json!({"token": "forwarded"})));
+    let mut bench = ready(&unexchanged(json!({"forward": true})));
     bench.engine.counters().take();
     forwarded(bench.ask(bearer(PATH, &bob_token())));
     assert_eq!(bench.engine.counters().take(), [(Sample::Decisions("forwarded"), 1)]);
@@ -133,7 +133,7 @@ fn keys_that_are_written_down_need_no_discovery_where_nothing_is_exchanged() {
     configuration["identity_providers"].as_object_mut().unwrap().remove("entra-us");
     configuration["resources"].as_array_mut().unwrap().truncate(1);
     // No client is left whose secret could protect what workers share.
-    configuration["shared_secret"] = json!({"inline": "0123456789abcdef0123456789abcdef0123456789abcdef"});
+    configuration["shared_data_secret"] = json!({"inline": "0123456789abcdef0123456789abcdef0123456789abcdef"});
     configuration["identity_providers"]["okta-eu"]["jwks"] = serde_json::from_slice(&key_set(&[&OKTA_KEY])).unwrap();
     let mut bench = Bench::new(&configuration);
     bench.tick();
@@ -159,7 +159,7 @@ fn keys_reach_other_workers_also_without_a_token_endpoint() {
 #[test]
 fn what_an_exchange_would_need_is_refused_beside_none() {
     let at = |change: &dyn Fn(&mut Value)| {
-        let mut configuration = unexchanged(json!({"token": "forwarded"}));
+        let mut configuration = unexchanged(json!({"forward": true}));
         change(&mut configuration);
         Config::parse(configuration.to_string().as_bytes(), &environment)
             .map(|_| ())
@@ -180,18 +180,18 @@ fn what_an_exchange_would_need_is_refused_beside_none() {
         ("audience", json!("a")),
         ("scopes", json!(["s"])),
         ("parameters", json!({"a": "b"})),
-        ("token", json!("kept")),
-        ("token", json!(true)),
+        ("forward", json!("kept")),
+        ("forward", json!("true")),
     ] {
         let path = format!("resources[0].exchange.okta-eu.{name}");
         assert_eq!(at(&|whole| whole["resources"][0]["exchange"]["okta-eu"][name] = value.clone()), Err(path));
     }
     // Only a profile that exchanges nothing has a word about the caller's own token.
-    let path = "resources[1].exchange.entra-us.token".to_owned();
-    assert_eq!(at(&|whole| whole["resources"][1]["exchange"]["entra-us"]["token"] = json!("forwarded")), Err(path));
+    let path = "resources[1].exchange.entra-us.forward".to_owned();
+    assert_eq!(at(&|whole| whole["resources"][1]["exchange"]["entra-us"]["forward"] = json!(true)), Err(path));
     // A bound token proves nothing behind here.
     for (name, value) in [("dpop", json!({"mode": "optional"})), ("certificate_bound_tokens", json!("required"))] {
-        let path = "resources[0].exchange.okta-eu.token".to_owned();
+        let path = "resources[0].exchange.okta-eu.forward".to_owned();
         assert_eq!(at(&|whole| whole["resources"][0][name] = value.clone()), Err(path));
         assert_eq!(
             at(&|whole| {

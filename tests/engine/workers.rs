@@ -596,7 +596,7 @@ fn a_worker_with_stricter_rules_than_those_before_fetches_for_itself() {
     });
     let mut strict = configuration();
     for name in ["entra-us", "okta-eu"] {
-        strict["identity_providers"][name]["keys_max_age_seconds"] = json!(3600);
+        strict["identity_providers"][name]["jwks_max_age_seconds"] = json!(3600);
     }
     let mut second = Bench::beside(&strict, &shared);
     second.advance(4000);

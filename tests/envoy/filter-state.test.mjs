@@ -65,7 +65,7 @@ function start({ audit = {}, concurrency = 1, front = [], behind = [], change = 
     concurrency,
     change: (filter, bootstrap) => {
       filter.audit = audit;
-      filter.open_paths = [OPEN];
+      filter.unauthenticated_paths = [OPEN];
       putBehind(bootstrap, recorder);
       const manager = managerOf(bootstrap);
       manager.http_protocol_options = { enable_trailers: true };
@@ -295,7 +295,7 @@ describe('a gateway for users that are known, who are shown as digests', () => {
         filter.request_headers_to_remove = ['x-user'];
         // With Okta, nothing is exchanged.
         const { okta } = filter.identity_providers;
-        okta.profile = 'none';
+        okta.profile = 'validate_only';
         delete okta.client;
         delete okta.token_endpoint;
         filter.resources[0].exchange.okta = {};

@@ -75,8 +75,8 @@ it('a listener that is pushed takes keys and tokens over, at each of four worker
     const configured = () => gateway.envoy.log.split(' is configured: ').length;
     const earlier = configured();
     // Other options than before, and neither another secret nor another target.
-    filter.longest_wait_seconds = 20;
-    filter.open_paths = ['/healthz'];
+    filter.max_wait_seconds = 20;
+    filter.unauthenticated_paths = ['/healthz'];
     push('2');
     // A worker for each of the four, and the main thread.
     await until(() => configured() >= earlier + 5, 'the next configuration is loaded');
