@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::config::error::Code;
 use crate::config::options::EXCHANGE;
-use crate::config::reader::{Fields, Reported};
+use crate::config::reader::{Fields, Reported, by_name};
 use crate::config::{client, find_placeholders, optional_url, provider, scopes};
 use crate::crypto::Algorithm;
 use crate::dpop::DpopKey;
@@ -152,7 +152,7 @@ const RESERVED: [&str; 31] = [
 /// Reads additional parameters of the token request (RFC 6749 section 8.2), in order of their names.
 fn parameters(fields: &Fields<'_>) -> Result<Vec<(String, Secret)>, Reported> {
     let mut parameters = Vec::new();
-    for (name, value) in fields.any_object("parameters")?.into_iter().flat_map(json::Object::members) {
+    for (name, value) in fields.any_object("parameters")?.map(by_name).unwrap_or_default() {
         // RFC 6749 appendix A, `param-name`; some servers take `.` and `-` for `_`.
         let is_name =
             !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
@@ -168,8 +168,6 @@ fn parameters(fields: &Fields<'_>) -> Result<Vec<(String, Secret)>, Reported> {
         let value = value.as_str().filter(|text| !text.is_empty()).ok_or(Reported::DEPENDS)?;
         parameters.push((name.to_owned(), Secret::new(value.to_owned())));
     }
-    // A `Struct` has them in any order.
-    parameters.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
     Ok(parameters)
 }
 

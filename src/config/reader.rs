@@ -68,11 +68,13 @@ impl<'a> Context<'a> {
         let mut findings = self.findings.into_inner();
         if !findings.is_empty() {
             place(&mut findings, &mut String::new(), Err(members), &mut 0);
-            findings.sort_by_key(|(place, _)| *place);
         }
-        let mut findings = findings.into_iter().map(|(_, finding)| finding).take(MAX_FINDINGS);
-        match (findings.next(), built) {
-            (Some(first), _) => Err(ConfigError::new(first, findings.collect())),
+        let mut next = || {
+            let (index, _) = findings.iter().enumerate().min_by_key(|(_, (place, _))| *place)?;
+            Some(findings.remove(index).1)
+        };
+        match (next(), built) {
+            (Some(first), _) => Err(ConfigError::new(first, std::iter::from_fn(next).take(MAX_FINDINGS - 1).collect())),
             (None, Ok(built)) => Ok(built),
             // A mark comes with a finding. If it does not, the configuration is refused all the same.
             (None, Err(Reported(()))) => Err(not_an_object("a mistake without a name")),
@@ -232,11 +234,9 @@ impl<'a> Fields<'a> {
         items.map(|(index, item)| self.child(name, &format!("{name}[{index}]"), item)).collect()
     }
 
-    /// Objects by name, in order of the names: a `Struct` has them in any order.
+    /// Objects by name, in order of the names.
     pub(super) fn named_objects(&self, name: &str) -> Vec<(&'a str, Result<Self, Reported>)> {
-        let mut members: Vec<_> =
-            self.get(name).and_then(Value::as_object).into_iter().flat_map(Object::members).collect();
-        members.sort_unstable_by_key(|(key, _)| *key);
+        let members = self.get(name).and_then(Value::as_object).map(by_name).unwrap_or_default();
         members.into_iter().map(|(key, value)| (key, self.child(name, &format!("{name}.{key}"), value))).collect()
     }
 
@@ -248,6 +248,13 @@ impl<'a> Fields<'a> {
             _ => Err(Reported(())),
         }
     }
+}
+
+/// Returns the members in order of their names: a `Struct` has them in any order.
+pub(super) fn by_name<'a>(object: &'a Object<'a>) -> Vec<(&'a str, &'a Value<'a>)> {
+    let mut names: Vec<&str> = object.members().map(|(name, _)| name).collect();
+    names.sort_unstable();
+    names.into_iter().filter_map(|name| Some((name, object.get(name)?))).collect()
 }
 
 /// Returns the default of a whole number.
