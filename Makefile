@@ -96,8 +96,8 @@ fmt: rust ## format the Rust sources
 	cargo fmt --manifest-path tests/envoy/foreign-filter/Cargo.toml
 	cargo fmt --manifest-path tests/envoy/foreign-filter/Cargo.toml
 
-docs: rust ## write docs/errors.md from the catalogue of failures
-	ONBEHALF_WRITE_DOCS=1 cargo test --locked --test engine the_page_of_errors
+docs: rust ## write docs/errors.md from the catalogue of failures, docs/configuration.* from the option table
+	ONBEHALF_WRITE_DOCS=1 cargo test --locked --test engine -- the_page_of_errors the_configuration_reference
 
 clean: ## remove what was built, keep the tools
 	rm -rf target fuzz/target
