@@ -57,7 +57,7 @@ pub(super) fn read(
     }
     if let Some(fields) = resources.first() {
         for (path, expected) in lacking {
-            fields.context.refuse(Code::MissingAudiences, path, "none".to_owned(), expected);
+            fields.context.refuse(Code::MissingAudiences, path, "none", &expected);
         }
     }
     all
@@ -80,7 +80,7 @@ fn lists(fields: &Fields<'_>, own: &[String], providers: &[Provider]) -> Result<
             && let Some(expected) = asked.find_map(|provider| instead(provider, audience))
         {
             let name = format!("audiences[{index}]");
-            return Err(fields.refuse(Code::RefusedByProfile, &name, format!("{audience:?}"), expected));
+            return Err(fields.refuse(Code::RefusedByProfile, &name, &format!("{audience:?}"), expected));
         }
     }
     for (provider, list) in providers.iter().zip(&lists) {
@@ -88,7 +88,7 @@ fn lists(fields: &Fields<'_>, own: &[String], providers: &[Provider]) -> Result<
             && let Some(expected) = own.iter().find_map(|audience| instead(provider, audience))
         {
             let found = format!("none that tokens of {} could have", provider.name);
-            return Err(fields.refuse(Code::RefusedByProfile, "audiences", found, expected));
+            return Err(fields.refuse(Code::RefusedByProfile, "audiences", &found, expected));
         }
     }
     Ok(lists)
@@ -113,7 +113,7 @@ pub(super) fn warn(providers: &[Provider], resources: &[Resource], context: &Con
             }
         }
         if sharing.len() > 1 && !without.is_empty() {
-            context.warn(format_args!("identity_providers.{}.audiences", provider.name), format_args!(
+            context.warn(&format!("identity_providers.{}.audiences", provider.name), format_args!(
                 "they hold for {}, so a token that was meant for one of {} is accepted there, too: whoever holds it, a client or another server, can use it for what its user did not mean it for; write audiences into each of these resources",
                 without.join(", "),
                 sharing.join(", "),

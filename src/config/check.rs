@@ -2,7 +2,7 @@
 //! looks into no value whose type is wrong.
 
 use crate::config::error::Code;
-use crate::config::options::{Condition, Group, Kind, METHODS, OptionSpec, Presence, RENAMED, SECRET};
+use crate::config::options::{Condition, Group, Kind, METHODS, OptionSpec, Presence, RENAMED, Range, SECRET};
 use crate::config::reader::Context;
 use crate::json::{Object, Value};
 use crate::provider::{self, Profile};
@@ -99,8 +99,8 @@ impl Checker<'_> {
         match (kind, value) {
             (Kind::Text, _) if text(value).is_some() => {}
             (Kind::Boolean, Value::Bool(_)) | (Kind::KeySet, Value::Object(_)) => {}
-            (Kind::Integer { min, max, .. }, Value::Number(found)) => {
-                if number(value, *min, *max).is_none() {
+            (Kind::Integer(range), Value::Number(found)) => {
+                if number(value, range).is_none() {
                     self.refuse(Code::OutOfRange, path, &found.to_string(), &kind.expected());
                 }
             }
@@ -182,7 +182,7 @@ impl Checker<'_> {
     }
 
     fn refuse(&self, code: Code, path: &str, found: &str, expected: &str) {
-        self.0.refuse(code, path.to_owned(), found.to_owned(), expected.to_owned());
+        self.0.refuse(code, path.to_owned(), found, expected);
     }
 }
 
@@ -225,9 +225,9 @@ pub(super) fn text<'a>(value: &'a Value<'_>) -> Option<&'a str> {
 }
 
 /// Returns a whole number in the range. Protocol buffers write 60 as `60` or `60.0`.
-pub(super) fn number(value: &Value<'_>, min: u32, max: u32) -> Option<u32> {
+pub(super) fn number(value: &Value<'_>, range: &Range) -> Option<u32> {
     let number = value.as_f64()?;
-    let is_good = number.fract() == 0.0 && (f64::from(min)..=f64::from(max)).contains(&number);
+    let is_good = number.fract() == 0.0 && (f64::from(range.min)..=f64::from(range.max)).contains(&number);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole, and in the range of u32")]
     is_good.then_some(number as u32)
 }

@@ -25,13 +25,15 @@ pub(super) fn build(parent: &Fields<'_>) -> Result<Client, Reported> {
     let authentication = fields.required_object("authentication").and_then(|fields| authentication(&fields));
     let dpop =
         fields.object("dpop").and_then(|dpop| dpop.map(|fields| Ok((signing_key(&fields)?, fields))).transpose());
-    let (id, authentication, dpop) = (id?.to_owned(), authentication?, dpop?);
+    let (Ok(id), Ok(authentication), Ok(dpop)) = (id, authentication, dpop) else {
+        return Err(Reported::DEPENDS);
+    };
     if let (Some((key, fields)), ClientAuthentication::PrivateKeyJwt { key: other, .. }) = (&dpop, &authentication)
         && other.public_jwk() == key.public_jwk()
     {
-        fields.warn("key", "the key of authentication, too; take one of its own");
+        fields.warn("key", format_args!("the key of authentication, too; take one of its own"));
     }
-    Ok(Client { id, authentication, dpop: dpop.map(|(key, _)| DpopKey::new(key)) })
+    Ok(Client { id: id.to_owned(), authentication, dpop: dpop.map(|(key, _)| DpopKey::new(key)) })
 }
 
 fn authentication(fields: &Fields<'_>) -> Result<ClientAuthentication, Reported> {
@@ -58,9 +60,11 @@ fn authentication(fields: &Fields<'_>) -> Result<ClientAuthentication, Reported>
 fn client_secret(fields: &Fields<'_>) -> Result<ClientSecret, Reported> {
     let current = secret(fields, "secret");
     let previous = fields.has("previous_secret").then(|| secret(fields, "previous_secret")).transpose();
-    let (current, previous) = (current?, previous?);
+    let (Ok(current), Ok(previous)) = (current, previous) else {
+        return Err(Reported::DEPENDS);
+    };
     if previous.as_ref().is_some_and(|previous| previous.reveal() == current.reveal()) {
-        fields.warn("previous_secret", "it is the same as secret");
+        fields.warn("previous_secret", format_args!("it is the same as secret"));
     }
     Ok(ClientSecret { current, previous })
 }
@@ -76,7 +80,7 @@ fn assertion(parent: &Fields<'_>) -> Result<AssertionSource, Reported> {
     if !is_compact(assertion.reveal().as_bytes()) {
         return Err(fields.refuse(Code::NotAToken, "env", "a variable that holds no such thing", "a signed JWT"));
     }
-    fields.warn("env", "it is read once, when Envoy starts; use header for an assertion that rotates");
+    fields.warn("env", format_args!("it is read once, when Envoy starts; use header for an assertion that rotates"));
     Ok(AssertionSource::Environment(assertion))
 }
 
@@ -94,7 +98,7 @@ fn signing_key(fields: &Fields<'_>) -> Result<SigningKey, Reported> {
         let expected = format!(
             "{kind} as PEM that begins with BEGIN PRIVATE KEY (openssl pkcs8 -topk8 -nocrypt -in key.pem makes it of other forms)"
         );
-        fields.refuse(Code::NotAKey, "key", "something that is no such key", expected)
+        fields.refuse(Code::NotAKey, "key", "something that is no such key", &expected)
     })
 }
 

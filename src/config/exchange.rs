@@ -27,35 +27,44 @@ pub(super) fn build(fields: &Fields<'_>, provider: &Provider) -> Result<Exchange
     let mut unused = EXCHANGE.options.iter().map(|option| option.name).filter(is_unused).peekable();
     if unused.peek().is_some() {
         let expected = format!("nothing: profile {:?} does not use it", profile.name());
-        unused.for_each(|name| _ = fields.refuse(Code::NotUsedByProfile, name, "a value", &*expected));
+        unused.for_each(|name| _ = fields.refuse(Code::NotUsedByProfile, name, "a value", &expected));
         return Err(Reported::DEPENDS);
     }
-    let [audiences, resources] = ["audience", "resource"].map(|name| fields.texts(name));
-    let (scopes, claims, actor) = (scopes(fields, "scopes"), claims(fields), actor(fields));
-    let (authorization_server, parameters) = (authorization_server(fields), parameters(fields));
+    let texts = ["audience", "resource"].map(|name| fields.texts(name));
+    let requested_token_type = fields.text("requested_token_type").map(|text| text.map(str::to_owned));
+    let (
+        ([Ok(audiences), Ok(resources)], Ok(scopes), Ok(requested_token_type), Ok(claims)),
+        (Ok(actor), Ok(authorization_server), Ok(forward), Ok(parameters)),
+    ) = (
+        (texts, scopes(fields, "scopes"), requested_token_type, claims(fields)),
+        (actor(fields), authorization_server(fields), fields.truth("forward"), parameters(fields)),
+    )
+    else {
+        return Err(Reported::DEPENDS);
+    };
     let exchange = ExchangeOptions {
-        audiences: audiences?,
-        resources: resources?,
-        scopes: scopes?,
-        requested_token_type: fields.text("requested_token_type")?.map(str::to_owned),
-        claims: claims?,
-        actor: actor?,
-        authorization_server: authorization_server?,
-        token: if fields.truth("forward")? { Some(Unexchanged::Forwarded) } else { None },
-        parameters: parameters?,
+        audiences,
+        resources,
+        scopes,
+        requested_token_type,
+        claims,
+        actor,
+        authorization_server,
+        token: forward.then_some(Unexchanged::Forwarded),
+        parameters,
     };
     find_placeholders(fields, "audience", &exchange.audiences);
     find_placeholders(fields, "resource", &exchange.resources);
     find_placeholders(fields, "scopes", &exchange.scopes);
     let target = profile
         .target(provider, exchange)
-        .map_err(|(field, found, expected)| fields.refuse(Code::RefusedByProfile, field, found, expected))?;
+        .map_err(|(field, found, expected)| fields.refuse(Code::RefusedByProfile, field, &found, expected))?;
     let presentation = presentation(fields, provider, &target)?;
     let is_bound = target.issued_to(provider).is_some_and(|client| client.dpop.is_some());
     if is_bound && matches!(presentation, TokenType::Bearer) {
         fields.warn(
             "token_type",
-            "not dpop, although the client has a key in dpop: tokens that are bound to that are refused",
+            format_args!("not dpop, although the client has a key in dpop: tokens that are bound to that are refused"),
         );
     }
     Ok(ExchangeTarget { presentation, ..target })
@@ -163,7 +172,7 @@ fn parameters(fields: &Fields<'_>) -> Result<Vec<(String, Secret)>, Reported> {
             let code = if is_reserved { Code::ReservedParameter } else { Code::InvalidName };
             let expected =
                 "names of letters, digits, -, . and _ that no other field sets and the exchange does not either";
-            return Err(fields.refuse(code, "parameters", found, expected));
+            return Err(fields.refuse(code, "parameters", &found, expected));
         }
         let value = value.as_str().filter(|text| !text.is_empty()).ok_or(Reported::DEPENDS)?;
         parameters.push((name.to_owned(), Secret::new(value.to_owned())));
@@ -185,7 +194,7 @@ fn presentation(fields: &Fields<'_>, provider: &Provider, target: &ExchangeTarge
             None => format!("bearer, or a key in identity_providers.{}.client.dpop", provider.name),
             Some(_) => "bearer, or a key in dpop of authorization_server.client".to_owned(),
         };
-        return Err(fields.refuse(Code::MissingDpopKey, "token_type", "\"dpop\"", expected));
+        return Err(fields.refuse(Code::MissingDpopKey, "token_type", "\"dpop\"", &expected));
     };
     let algorithm = DpopKey::algorithm(key);
     if !matches!(algorithm, Algorithm::Es256 | Algorithm::Es384) {

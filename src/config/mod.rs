@@ -103,32 +103,56 @@ impl Config {
         let shared_key = secrets::shared_key(root, &providers, resources.as_deref().ok());
         let headers = removed(root, "request_headers_to_remove", provider::header_name);
         let cookies = removed(root, "request_cookies_to_remove", provider::cookie_name);
-        let cache = root.object("cache")?;
-        let size = |name: &str| {
-            // Defaults are in the option table, of an object that is missing, too.
-            let number =
-                cache.as_ref().map_or_else(|| reader::default(&options::CACHE, name), |cache| cache.number(name))?;
-            Ok(usize::try_from(number).unwrap_or(usize::MAX))
-        };
-        let max_wait = Duration::from_secs(root.number("max_wait_seconds")?.into());
-        let (resources, providers) = (resources?, providers.all()?);
-        let own_cookies = providers.iter().filter_map(|provider| match &provider.subject_token {
-            SubjectTokenSource::IdTokenBeside { source: TokenLocation::Cookie(name), .. } => Some(name.clone()),
-            _ => None,
+        let cache = root.object("cache");
+        let sizes = ["verified_tokens", "verified_bytes", "exchanged_tokens", "exchanged_bytes", "shared_tokens"];
+        let sizes = sizes.map(|name| match &cache {
+            Ok(Some(cache)) => cache.number(name),
+            _ => reader::default(&options::CACHE, name),
         });
+        // All at once, so that the values are dropped in one place.
+        let (
+            (Ok(providers), Ok(resources), Ok(_), Ok(max_wait), Ok(shared_key)),
+            (Ok(unauthenticated_paths), Ok(audit), Ok(mut headers), Ok(mut cookies)),
+            [Ok(verified_tokens), Ok(verified_bytes), Ok(exchanged_tokens), Ok(exchanged_bytes), Ok(shared_tokens)],
+        ) = (
+            (providers.all(), resources, cache, root.number("max_wait_seconds"), shared_key),
+            (unauthenticated_paths, audit, headers, cookies),
+            sizes,
+        )
+        else {
+            return Err(Reported::DEPENDS);
+        };
+        let mut scopes: Vec<Rc<str>> = Vec::new();
+        for scope in resources.iter().flat_map(|resource| &resource.scopes) {
+            if !scopes.iter().any(|known| **known == **scope) {
+                scopes.push(scope.as_str().into());
+            }
+        }
+        let mut own_cookies = TOKEN_COOKIES.map(str::to_owned).to_vec();
+        for provider in &providers {
+            if let SubjectTokenSource::IdTokenBeside { source: TokenLocation::Cookie(name), .. } =
+                &provider.subject_token
+            {
+                own_cookies.push(name.clone());
+            }
+        }
+        own_cookies.append(&mut cookies);
+        let mut own_headers = token_headers(&providers, &resources);
+        own_headers.append(&mut headers);
+        let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
         Ok(Self {
-            scopes: distinct(resources.iter().flat_map(|resource| &resource.scopes).map(|scope| Rc::from(&**scope))),
-            own_headers: token_headers(&providers, &resources).chain(headers?).collect(),
-            own_cookies: TOKEN_COOKIES.map(str::to_owned).into_iter().chain(own_cookies).chain(cookies?).collect(),
-            verified_tokens: size("verified_tokens")?,
-            verified_bytes: size("verified_bytes")?,
-            exchanged_tokens: size("exchanged_tokens")?,
-            exchanged_bytes: size("exchanged_bytes")?,
-            shared_tokens: size("shared_tokens")?,
-            max_wait,
-            unauthenticated_paths: unauthenticated_paths?,
-            audit: audit?,
-            shared_key: shared_key?,
+            scopes,
+            own_headers,
+            own_cookies,
+            verified_tokens: size(verified_tokens),
+            verified_bytes: size(verified_bytes),
+            exchanged_tokens: size(exchanged_tokens),
+            exchanged_bytes: size(exchanged_bytes),
+            shared_tokens: size(shared_tokens),
+            max_wait: Duration::from_secs(max_wait.into()),
+            unauthenticated_paths,
+            audit,
+            shared_key,
             warnings: root.context.take_warnings(),
             providers,
             resources,
@@ -148,7 +172,7 @@ fn unauthenticated_paths(root: &Fields<'_>, resources: &[Resource]) -> Result<Ve
         let at = format!("unauthenticated_paths[{index}]");
         if !path::is_normal(path) {
             let expected = "a path in normal form, without query and parameters";
-            return Err(root.refuse(Code::NotANormalPath, &at, format!("{path:?}"), expected));
+            return Err(root.refuse(Code::NotANormalPath, &at, &format!("{path:?}"), expected));
         }
         let holds = |resource: &Resource| {
             let prefix = path::without_final_slash(resource.url.path());
@@ -173,32 +197,28 @@ fn audit(root: &Fields<'_>) -> Result<Audit, Reported> {
     Ok(Audit { subjects, hits: fields.truth("hits")? })
 }
 
-/// Header fields that carry actor tokens, ID tokens and client assertions, each once.
-fn token_headers(providers: &[Provider], resources: &[Resource]) -> impl Iterator<Item = String> {
+/// Returns the header fields that carry actor tokens, ID tokens and client assertions, each once.
+fn token_headers(providers: &[Provider], resources: &[Resource]) -> Vec<String> {
     let targets = resources.iter().flat_map(|resource| resource.targets.iter().flatten());
     let of_actors = targets.filter_map(|target| target.actor.as_ref()?.header());
     let of_providers = providers.iter().flat_map(|provider| {
         let client = provider.client.as_ref().and_then(|client| client.authentication.header());
         [provider.subject_token.header(), client].into_iter().flatten()
     });
-    distinct(of_actors.chain(of_providers).map(str::to_owned)).into_iter()
-}
-
-fn distinct<T: PartialEq>(items: impl Iterator<Item = T>) -> Vec<T> {
-    let mut distinct = Vec::new();
-    for item in items {
-        if !distinct.contains(&item) {
-            distinct.push(item);
+    let mut headers: Vec<String> = Vec::new();
+    for header in of_actors.chain(of_providers) {
+        if !headers.iter().any(|known| known == header) {
+            headers.push(header.to_owned());
         }
     }
-    distinct
+    headers
 }
 
 /// Reads a list of names of header fields or cookies that no upstream receives.
 fn removed(
     root: &Fields<'_>,
     name: &str,
-    check: impl Fn(&Fields<'_>, &str, &str) -> Result<String, Reported>,
+    check: fn(&Fields<'_>, &str, &str) -> Result<String, Reported>,
 ) -> Result<Vec<String>, Reported> {
     let names = root.texts(name)?;
     names.iter().enumerate().map(|(index, item)| check(root, &format!("{name}[{index}]"), item)).collect()
@@ -213,7 +233,7 @@ fn url(fields: &Fields<'_>, name: &str, text: &str, expected: &str) -> Result<Ur
         } else {
             format!("{text:?}, which {problem}")
         };
-        fields.refuse(Code::NotAUrl, name, found, expected)
+        fields.refuse(Code::NotAUrl, name, &found, expected)
     })
 }
 
@@ -223,9 +243,9 @@ fn optional_url(fields: &Fields<'_>, name: &str, expected: &str) -> Result<Optio
 }
 
 /// Warns of placeholders of recipes that the operator has not replaced: `CLIENT_ID`, also in `api://CLIENT_ID`.
-fn find_placeholders<T: AsRef<str>>(fields: &Fields<'_>, name: &str, texts: &[T]) {
+fn find_placeholders(fields: &Fields<'_>, name: &str, texts: &[String]) {
     for text in texts {
-        find_placeholder(fields, name, text.as_ref());
+        find_placeholder(fields, name, text);
     }
 }
 
@@ -246,7 +266,7 @@ fn scopes(fields: &Fields<'_>, name: &str) -> Result<Vec<String>, Reported> {
     for (index, scope) in scopes.iter().enumerate() {
         if !scope.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5B | 0x5D..=0x7E)) {
             let expected = "one scope: printable ASCII without spaces, quotes and backslashes (RFC 6749 section 3.3)";
-            return Err(fields.refuse(Code::NotAScope, &format!("{name}[{index}]"), format!("{scope:?}"), expected));
+            return Err(fields.refuse(Code::NotAScope, &format!("{name}[{index}]"), &format!("{scope:?}"), expected));
         }
     }
     Ok(scopes)

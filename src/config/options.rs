@@ -56,16 +56,7 @@ pub enum Kind {
     /// Object of [`SECRET`].
     Secret,
     /// Whole number.
-    Integer {
-        /// Minimum.
-        min: u32,
-        /// Maximum.
-        max: u32,
-        /// Value that applies without the option.
-        default: u32,
-        /// Unit, in the plural.
-        unit: &'static str,
-    },
+    Integer(&'static Range),
     /// `true` or `false`; the default is `false`.
     Boolean,
     /// One of these strings.
@@ -91,6 +82,19 @@ pub enum Kind {
     AnyObjects,
     /// JWK Set (RFC 7517 section 5).
     KeySet,
+}
+
+/// Range of a whole number.
+#[derive(Debug)]
+pub struct Range {
+    /// Minimum.
+    pub min: u32,
+    /// Maximum.
+    pub max: u32,
+    /// Value that applies without the option.
+    pub default: u32,
+    /// Unit, in the plural.
+    pub unit: &'static str,
 }
 
 /// Condition under which an option is required or allowed.
@@ -142,7 +146,9 @@ impl Kind {
         match self {
             Self::Text => "a string that is not empty".into(),
             Self::Secret => SECRET.exactly_one.map_or("", |(_, expected)| expected).into(),
-            Self::Integer { min, max, unit, .. } => format!("a whole number of {unit} from {min} to {max}").into(),
+            Self::Integer(Range { min, max, unit, .. }) => {
+                format!("a whole number of {unit} from {min} to {max}").into()
+            }
             Self::Boolean => "true or false".into(),
             Self::Choice(values) => alternatives(values, "or").into(),
             Self::Profile => provider::profile_names().into(),
@@ -201,18 +207,20 @@ const KEY_METHOD: Condition = Condition::Method(&["private_key_jwt"]);
 /// Expected value of an empty list of audiences.
 pub(super) const AUDIENCES: &str = "a list of what `aud` of the callers' tokens is";
 
-const fn seconds(min: u32, max: u32, default: u32) -> Kind {
-    Integer { min, max, default, unit: "seconds" }
+macro_rules! seconds {
+    ($min:literal, $max:literal, $default:expr) => {
+        Integer(&Range { min: $min, max: $max, default: $default, unit: "seconds" })
+    };
 }
 
 /// Number of tokens of a cache. The maximum bounds the worker's share of Envoy's memory, at some kilobytes each.
-const fn tokens(min: u32) -> Kind {
-    Integer { min, max: 1_000_000, default: 10_000, unit: "tokens" }
+macro_rules! tokens {
+    ($min:literal) => {
+        Integer(&Range { min: $min, max: 1_000_000, default: 10_000, unit: "tokens" })
+    };
 }
 
-const fn bytes() -> Kind {
-    Integer { min: 0, max: u32::MAX, default: 32 * 1024 * 1024, unit: "bytes" }
-}
+const BYTES: Kind = Integer(&Range { min: 0, max: u32::MAX, default: 32 * 1024 * 1024, unit: "bytes" });
 
 /// One option. The texts are in the native build only.
 macro_rules! option {
@@ -287,7 +295,7 @@ pub static ROOT: Group = group!(
         option!("cache", Object(&CACHE), Optional, "Sizes of the caches.", "cache: {exchanged_tokens: 50000}"),
         option!(
             "max_wait_seconds",
-            seconds(1, 120, 30),
+            seconds!(1, 120, 30),
             Optional,
             "Maximum time that a request waits for keys and for its token together. The answer is then 503.",
             "max_wait_seconds: 15"
@@ -343,7 +351,7 @@ static PROVIDER: Group = group!(
             "jwks_uri: https://login.acme.com/keys"),
         option!(
             "jwks_max_age_seconds",
-            seconds(600, 604_800, 48 * 3600),
+            seconds!(600, 604_800, 48 * 3600),
             Optional,
             "Maximum age of keys that could not be fetched again. Requests of the provider's users then get 503.",
             "jwks_max_age_seconds: 86400"
@@ -363,21 +371,21 @@ static PROVIDER: Group = group!(
             "subject_token: {type: id_token, header: x-id-token, audiences: [login-client]}"),
         option!(
             "clock_skew_seconds",
-            seconds(0, 300, 60),
+            seconds!(0, 300, 60),
             Optional,
             "Maximum difference between the clocks of the provider and of Envoy.",
             "clock_skew_seconds: 30"
         ),
         option!(
             "timeout_seconds",
-            seconds(1, 60, 10),
+            seconds!(1, 60, 10),
             Optional,
             "Maximum time of a token exchange with all of its calls, and of each call for keys.",
             "timeout_seconds: 5"
         ),
         option!(
             "retries",
-            Integer { min: 0, max: 1, default: 1, unit: "calls" },
+            Integer(&Range { min: 0, max: 1, default: 1, unit: "calls" }),
             AllowedIf(Condition::Exchanges),
             "Number of times that a call of a token exchange is repeated after the connection broke before an answer. An answer and a timeout are never followed by a repetition.",
             "retries: 0"
@@ -578,7 +586,7 @@ static RESOURCE_DPOP: Group = group!(
         option!("nonce", Boolean, Optional, "`true`: proofs must have a nonce of this proxy.", "nonce: true"),
         option!(
             "max_age_seconds",
-            seconds(10, 600, 300),
+            seconds!(10, 600, 300),
             Optional,
             "Maximum difference between `iat` of a proof and now.",
             "max_age_seconds: 60"
@@ -705,14 +713,14 @@ pub(super) static CACHE: Group = group!(
     [
         option!(
             "verified_tokens",
-            tokens(0),
+            tokens!(0),
             Optional,
             "Maximum number of verified tokens in a worker. 0 disables the cache.",
             "verified_tokens: 20000"
         ),
         option!(
             "verified_bytes",
-            bytes(),
+            BYTES,
             Optional,
             "Maximum size of verified tokens in a worker.",
             "verified_bytes: 67108864"
@@ -720,21 +728,21 @@ pub(super) static CACHE: Group = group!(
         // Waiting requests get their token from the cache of exchanged tokens: it cannot be disabled.
         option!(
             "exchanged_tokens",
-            tokens(1),
+            tokens!(1),
             Optional,
             "Maximum number of exchanged tokens and refusals in a worker.",
             "exchanged_tokens: 50000"
         ),
         option!(
             "exchanged_bytes",
-            bytes(),
+            BYTES,
             Optional,
             "Maximum size of exchanged tokens and refusals in a worker.",
             "exchanged_bytes: 67108864"
         ),
         option!(
             "shared_tokens",
-            tokens(0),
+            tokens!(0),
             Optional,
             "Maximum number of exchanged tokens and refusals that all workers share, encrypted, in Envoy's shared data. 0: each worker exchanges for itself.",
             "shared_tokens: 50000"

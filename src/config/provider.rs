@@ -50,7 +50,7 @@ pub(super) fn build_all<'a>(root: &Fields<'a>) -> Providers<'a> {
         {
             let name = format!("identity_providers.{}.client.authentication.assertion.header", provider.name);
             let found = format!("{header:?}, in which callers send ID tokens");
-            root.refuse(Code::ClientHeader, &name, found, "a field of its own, which Envoy itself puts there");
+            root.refuse(Code::ClientHeader, &name, &found, "a field of its own, which Envoy itself puts there");
         }
     }
     providers
@@ -61,7 +61,7 @@ fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
     if name.is_empty() || name.len() > 63 || !name.bytes().all(is_name) {
         let expected = "names of 1 to 63 of a-z, 0-9, - and _ (they become labels of metrics)";
         let (path, found) = ("identity_providers".to_owned(), format!("the name {name:?}"));
-        return Err(fields.context.refuse(Code::InvalidName, path, found, expected.to_owned()));
+        return Err(fields.context.refuse(Code::InvalidName, path, &found, expected));
     }
     const URL: &str = "a URL such as https://login.example/tenant";
     let profile = fields.required_text("profile").and_then(|name| provider::profile(name).ok_or(Reported::DEPENDS));
@@ -89,32 +89,42 @@ fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
         Ok(None) => Ok(SubjectTokenSource::AccessToken),
         Err(reported) => Err(reported),
     };
-    let seconds = |field: &str| Ok(Duration::from_secs(fields.number(field)?.into()));
-    let (profile, (issuer, tenants), audiences) = (profile?, issuer?, audiences?);
+    let cluster = fields.required_text("cluster");
+    let numbers = ["jwks_max_age_seconds", "clock_skew_seconds", "timeout_seconds", "retries"];
+    let numbers = numbers.map(|name| fields.number(name));
+    // All at once, so that the values are dropped in one place.
+    let (
+        (Ok(profile), Ok((issuer, tenants)), Ok(cluster), Ok(audiences), Ok(jwks), Ok(jwks_uri)),
+        (Ok(token_endpoint), Ok(client), Ok(subject_token), [Ok(max_age), Ok(skew), Ok(timeout), Ok(retries)]),
+    ) = ((profile, issuer, cluster, audiences, jwks, jwks_uri), (token_endpoint, client, subject_token, numbers))
+    else {
+        return Err(Reported::DEPENDS);
+    };
+    let seconds = |number: u32| Duration::from_secs(number.into());
     let provider = Provider {
         name: name.into(),
         profile,
         issuer,
         tenants,
-        cluster: fields.required_text("cluster")?.into(),
+        cluster: cluster.into(),
         every_audience: audiences.clone(),
         audiences,
-        jwks: jwks?,
-        jwks_uri: jwks_uri?,
-        token_endpoint: token_endpoint?,
-        client: client?,
-        subject_token: subject_token?,
-        oldest_keys: seconds("jwks_max_age_seconds")?,
-        leeway: seconds("clock_skew_seconds")?,
-        timeout: seconds("timeout_seconds")?,
-        retries: fields.number("retries")? > 0,
+        jwks,
+        jwks_uri,
+        token_endpoint,
+        client,
+        subject_token,
+        oldest_keys: seconds(max_age),
+        leeway: seconds(skew),
+        timeout: seconds(timeout),
+        retries: retries > 0,
     };
     profile
         .check(&provider)
-        .map_err(|(field, found, expected)| fields.refuse(Code::RefusedByProfile, field, found, expected))?;
+        .map_err(|(field, found, expected)| fields.refuse(Code::RefusedByProfile, field, &found, expected))?;
     for audience in &provider.audiences {
         if let Some(expected) = profile.audience_instead(&provider, audience) {
-            return Err(fields.refuse(Code::RefusedByProfile, "audiences", format!("{audience:?}"), expected));
+            return Err(fields.refuse(Code::RefusedByProfile, "audiences", &format!("{audience:?}"), expected));
         }
     }
     Ok(provider)
@@ -163,7 +173,7 @@ fn jwks(fields: &Fields<'_>) -> Result<Option<KeySet>, Reported> {
         Some((_, skipped)) if !skipped.is_empty() => format!("a key that is of no use: {}", skipped.join("; ")),
         Some((keys, _)) => return Ok(Some(keys)),
     };
-    Err(fields.refuse(Code::NotAKeySet, "jwks", found, Kind::KeySet.expected()))
+    Err(fields.refuse(Code::NotAKeySet, "jwks", &found, &Kind::KeySet.expected()))
 }
 
 fn subject_token(fields: &Fields<'_>) -> Result<SubjectTokenSource, Reported> {
@@ -210,7 +220,7 @@ pub(super) fn header_name(fields: &Fields<'_>, path: &str, name: &str) -> Result
         ["authorization", "cookie", "dpop", "host", "connection", "content-length", "transfer-encoding", "te"];
     if !is_token(&lower) || reserved.contains(&lower.as_str()) {
         let expected = "the name of a header field of its own";
-        return Err(fields.refuse(Code::NotAHeader, path, format!("{name:?}"), expected));
+        return Err(fields.refuse(Code::NotAHeader, path, &format!("{name:?}"), expected));
     }
     Ok(lower)
 }
@@ -221,7 +231,7 @@ pub(super) fn own_header_name(fields: &Fields<'_>, path: &str, name: &str) -> Re
         return header_name(fields, path, name);
     }
     let expected = "a name that begins with x-, of a field that a filter in front of this one puts there";
-    Err(fields.refuse(Code::NotAHeader, path, format!("{name:?}"), expected))
+    Err(fields.refuse(Code::NotAHeader, path, &format!("{name:?}"), expected))
 }
 
 /// Reads the name of a cookie.
@@ -229,6 +239,6 @@ pub(super) fn cookie_name(fields: &Fields<'_>, path: &str, name: &str) -> Result
     if is_token(name) {
         Ok(name.to_owned())
     } else {
-        Err(fields.refuse(Code::NotACookie, path, format!("{name:?}"), "the name of a cookie"))
+        Err(fields.refuse(Code::NotACookie, path, &format!("{name:?}"), "the name of a cookie"))
     }
 }

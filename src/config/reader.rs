@@ -4,7 +4,7 @@
 //! would say less about a mistake and cost a tenth of the module's size (docs/adr/0003).
 
 use std::cell::RefCell;
-use std::fmt::Display;
+use std::fmt::Arguments;
 
 use crate::config::check::{self, Checker};
 use crate::config::error::{Code, ConfigError, Finding, MAX_FINDINGS};
@@ -45,16 +45,18 @@ impl<'a> Context<'a> {
     }
 
     /// Adds a finding, unless the path has one already.
-    pub(super) fn refuse(&self, code: Code, path: String, found: String, expected: String) -> Reported {
+    #[inline(never)]
+    pub(super) fn refuse(&self, code: Code, path: String, found: &str, expected: &str) -> Reported {
         let mut findings = self.findings.borrow_mut();
         if findings.len() < MAX_COLLECTED && !findings.iter().any(|(_, other)| other.path == path) {
+            let [found, expected] = [found, expected].map(str::to_owned);
             findings.push((usize::MAX, Finding { code, path, found, expected }));
         }
         Reported(())
     }
 
     /// Adds a warning: a fact that the operator should know although it is no mistake.
-    pub(super) fn warn(&self, path: impl Display, text: impl Display) {
+    pub(super) fn warn(&self, path: &str, text: Arguments<'_>) {
         self.warnings.borrow_mut().push(format!("{path}: {text}"));
     }
 
@@ -91,7 +93,7 @@ fn place(
 ) {
     *next = next.saturating_add(1);
     let (begin, length) = (*next, path.len());
-    let mut visit = |step: std::fmt::Arguments<'_>, value| {
+    let mut visit = |step: Arguments<'_>, value| {
         path.push_str(&step.to_string());
         place(findings, path, Ok(value), next);
         path.truncate(length);
@@ -145,19 +147,15 @@ impl<'a> Fields<'a> {
     }
 
     /// Adds a finding about a field.
-    pub(super) fn refuse(
-        &self,
-        code: Code,
-        name: &str,
-        found: impl Into<String>,
-        expected: impl Into<String>,
-    ) -> Reported {
-        self.context.refuse(code, self.at(name), found.into(), expected.into())
+    #[inline(never)]
+    pub(super) fn refuse(&self, code: Code, name: &str, found: &str, expected: &str) -> Reported {
+        self.context.refuse(code, self.at(name), found, expected)
     }
 
     /// Adds a warning about a field.
-    pub(super) fn warn(&self, name: &str, text: impl Display) {
-        self.context.warn(self.at(name), text);
+    #[inline(never)]
+    pub(super) fn warn(&self, name: &str, text: Arguments<'_>) {
+        self.context.warn(&self.at(name), text);
     }
 
     /// Returns `true` if the field is there. JSON's `null` is no field.
@@ -186,7 +184,7 @@ impl<'a> Fields<'a> {
     /// A whole number, or its default.
     pub(super) fn number(&self, name: &str) -> Result<u32, Reported> {
         match (self.kind(name), self.get(name)) {
-            (Some(Kind::Integer { min, max, .. }), Some(value)) => check::number(value, *min, *max).ok_or(Reported(())),
+            (Some(Kind::Integer(range)), Some(value)) => check::number(value, range).ok_or(Reported(())),
             _ => default(self.group, name),
         }
     }
@@ -260,7 +258,7 @@ pub(super) fn by_name<'a>(object: &'a Object<'a>) -> Vec<(&'a str, &'a Value<'a>
 /// Returns the default of a whole number.
 pub(super) fn default(group: &'static Group, name: &str) -> Result<u32, Reported> {
     match group.option(name).map(|option| &option.kind) {
-        Some(Kind::Integer { default, .. }) => Ok(*default),
+        Some(Kind::Integer(range)) => Ok(range.default),
         _ => Err(Reported(())),
     }
 }

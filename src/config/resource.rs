@@ -27,7 +27,7 @@ pub(super) fn build_all(root: &Fields<'_>, providers: &mut Providers<'_>) -> Res
                 if !names.is_empty() {
                     let expected = format!("a name from identity_providers: {}", names.join(", "));
                     let found = "a name that no provider has";
-                    fields.refuse(Code::UnknownProvider, &format!("exchange.{name}"), found, expected);
+                    fields.refuse(Code::UnknownProvider, &format!("exchange.{name}"), found, &expected);
                 }
             }
         }
@@ -43,7 +43,7 @@ pub(super) fn build_all(root: &Fields<'_>, providers: &mut Providers<'_>) -> Res
         };
         if let Some(other) = resources.iter().position(same).and_then(|other| paths.get(other)) {
             let expected = "a host and path of its own (a longer path under another resource is fine)";
-            fields.refuse(Code::SameUrl, "url", format!("host and path of {other}"), expected);
+            fields.refuse(Code::SameUrl, "url", &format!("host and path of {other}"), expected);
         } else if let Some(audiences) = audiences {
             resources.push(Resource { audiences, ..resource });
             paths.push(fields.path());
@@ -76,16 +76,14 @@ fn build(fields: &Fields<'_>, providers: &Providers<'_>) -> Result<Resource, Rep
     // A provider with a mistake may be one that is named.
     let servers =
         if is_complete { authorization_servers(fields, &providers.built, &targets) } else { Err(Reported::DEPENDS) };
-    let resource = Resource {
-        url: url?,
-        scopes: needed?,
-        scopes_supported: scopes_supported?,
-        dpop: dpop?,
-        certificates: certificates?,
-        targets,
-        audiences: Vec::new(),
-        authorization_servers: servers?,
+    let (Ok(url), Ok(scopes), Ok(scopes_supported), Ok(dpop), Ok(certificates), Ok(authorization_servers)) =
+        (url, needed, scopes_supported, dpop, certificates, servers)
+    else {
+        return Err(Reported::DEPENDS);
     };
+    let audiences = Vec::new();
+    let resource =
+        Resource { url, scopes, scopes_supported, dpop, certificates, targets, audiences, authorization_servers };
     warn_of_scopes(fields, &resource, &providers.built);
     Ok(resource)
 }
@@ -95,11 +93,11 @@ fn resource_url(fields: &Fields<'_>) -> Result<Url, Reported> {
     let url = url(fields, "url", text, "the https URL that clients use")?;
     if !url.path().is_empty() && !path::is_normal(url.path()) {
         let expected = "a path in normal form (no empty or dot segments, no parameters, no patterns, no escapes that are not needed)";
-        return Err(fields.refuse(Code::NotANormalPath, "url", format!("{text:?}"), expected));
+        return Err(fields.refuse(Code::NotANormalPath, "url", &format!("{text:?}"), expected));
     }
     if path::is_under(url.path(), metadata::WELL_KNOWN) {
         let expected = "a path that is not where the metadata of resources is";
-        return Err(fields.refuse(Code::ReservedPath, "url", format!("{text:?}"), expected));
+        return Err(fields.refuse(Code::ReservedPath, "url", &format!("{text:?}"), expected));
     }
     Ok(url)
 }
@@ -141,7 +139,7 @@ fn target(
         let lacks = |what: &str, expected: &str| {
             let found = format!("{what}, where users of {} come with ID tokens", provider.name);
             let expected = format!("{expected}, or a resource of their own for these users");
-            Err(fields.refuse(Code::IdTokensCannot, "", found, expected))
+            Err(fields.refuse(Code::IdTokensCannot, "", &found, &expected))
         };
         if !scopes.is_empty() {
             return lacks("scopes of the resource", "no scopes (remove scopes: ID tokens carry none)");
@@ -169,7 +167,7 @@ fn target(
         }
         fields.warn(
             "forward",
-            "the callers' own tokens reach the upstream, which can use them as those callers wherever they are accepted",
+            format_args!("the callers' own tokens reach the upstream, which can use them as those callers wherever they are accepted"),
         );
     }
     Ok(target)
@@ -218,7 +216,7 @@ fn authorization_servers(
         };
         let names: Vec<&str> = asked.iter().map(|index| name(*index)).collect();
         let expected = format!("names of providers in exchange of this resource, each once: {}", names.join(", "));
-        return Err(fields.refuse(code, &format!("authorization_servers[{at}]"), found, expected));
+        return Err(fields.refuse(code, &format!("authorization_servers[{at}]"), found, &expected));
     }
     Ok(servers)
 }

@@ -14,7 +14,7 @@ const MIN_SHARED_CHARACTERS: usize = 32;
 pub(super) fn secret(parent: &Fields<'_>, name: &str) -> Result<Secret, Reported> {
     let secret = certificate(parent, name)?;
     if let Some(fields) = parent.object(name)?.filter(|fields| fields.has("inline")) {
-        fields.warn("inline", "a secret in the configuration is shown by Envoy's /config_dump; use env");
+        fields.warn("inline", format_args!("a secret in the configuration is shown by Envoy's /config_dump; use env"));
     }
     Ok(secret)
 }
@@ -39,7 +39,7 @@ pub(super) fn variable(fields: &Fields<'_>, name: &str) -> Result<Secret, Report
             let name = if is_shown { name } else { "a name that is not made of A-Z, 0-9 and _" };
             let found = format!("{name}, which is not set, or empty, in the filter's environment");
             let expected = "a variable of Envoy's environment that vm_config.environment_variables.host_env_keys lists";
-            Err(fields.refuse(Code::UnsetVariable, "env", found, expected))
+            Err(fields.refuse(Code::UnsetVariable, "env", &found, expected))
         }
     }
 }
@@ -57,7 +57,7 @@ pub(super) fn shared_key(
         let count = own.reveal().chars().count();
         if count < MIN_SHARED_CHARACTERS {
             let expected = format!("at least {MIN_SHARED_CHARACTERS} (openssl rand -base64 32 makes a good one)");
-            return Err(root.refuse(Code::ShortSecret, NAME, format!("{count} characters"), expected));
+            return Err(root.refuse(Code::ShortSecret, NAME, &format!("{count} characters"), &expected));
         }
     }
     let (providers, resources) = (providers.all_ref()?, resources.ok_or(Reported::DEPENDS)?);

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use onbehalf::config::Code;
-use onbehalf::config::options::{Condition, Group, Kind, OptionSpec, Presence, ROOT, SECRET};
+use onbehalf::config::options::{Condition, Group, Kind, OptionSpec, Presence, ROOT, Range, SECRET};
 use onbehalf::provider::{self, Profile};
 use serde_json::{Map, Value, json};
 
@@ -86,7 +86,7 @@ fn schema(kind: &Kind) -> Value {
     match kind {
         Kind::Text => text(),
         Kind::Secret => reference(&SECRET),
-        Kind::Integer { min, max, default, .. } => {
+        Kind::Integer(Range { min, max, default, .. }) => {
             json!({"type": "integer", "minimum": min, "maximum": max, "default": default})
         }
         Kind::Boolean => json!({"type": "boolean", "default": false}),
@@ -213,7 +213,7 @@ fn type_of(kind: &Kind) -> String {
     match kind {
         Kind::Text => "string".to_owned(),
         Kind::Secret => format!("secret, see {}", link(&SECRET)),
-        Kind::Integer { min, max, unit, .. } => format!("integer from {min} to {max}, {unit}"),
+        Kind::Integer(Range { min, max, unit, .. }) => format!("integer from {min} to {max}, {unit}"),
         Kind::Boolean => "boolean".to_owned(),
         Kind::Choice(values) => format!("one of {}", code_list(values)),
         Kind::Profile => format!("one of {}", code_list(&PROFILES.map(|(name, _)| name))),
@@ -237,7 +237,7 @@ fn write_option(page: &mut String, path: &str, option: &OptionSpec) {
     writeln!(page, "#### `{full}`\n\n{}\n", docs.description).unwrap();
     writeln!(page, "- Type: {}", type_of(&option.kind)).unwrap();
     let default = match &option.kind {
-        Kind::Integer { default, .. } => format!("`{default}`"),
+        Kind::Integer(range) => format!("`{}`", range.default),
         Kind::Boolean => "`false`".to_owned(),
         _ => docs.default.to_owned(),
     };
