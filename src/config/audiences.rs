@@ -1,5 +1,6 @@
 //! Audiences of resources and providers: accepted values of `aud` in callers' tokens.
 
+use crate::config::check::{item, quoted};
 use crate::config::error::Code;
 use crate::config::find_placeholders;
 use crate::config::options::AUDIENCES;
@@ -79,8 +80,8 @@ fn lists(fields: &Fields<'_>, own: &[String], providers: &[Provider]) -> Result<
         if !lists.iter().flatten().any(|list| list.contains(audience))
             && let Some(expected) = asked.find_map(|provider| instead(provider, audience))
         {
-            let name = format!("audiences[{index}]");
-            return Err(fields.refuse(Code::RefusedByProfile, &name, &format!("{audience:?}"), expected));
+            let name = item("audiences", index);
+            return Err(fields.refuse(Code::RefusedByProfile, &name, &quoted(audience), expected));
         }
     }
     for (provider, list) in providers.iter().zip(&lists) {
@@ -114,7 +115,7 @@ pub(super) fn warn(providers: &[Provider], resources: &[Resource], context: &Con
         }
         if sharing.len() > 1 && !without.is_empty() {
             context.warn(&format!("identity_providers.{}.audiences", provider.name), format_args!(
-                "they hold for {}, so a token that was meant for one of {} is accepted there, too: whoever holds it, a client or another server, can use it for what its user did not mean it for; write audiences into each of these resources",
+                "they hold for {}, so a token that was meant for one of {} is accepted there, too; set audiences in each of these resources",
                 without.join(", "),
                 sharing.join(", "),
             ));

@@ -64,7 +64,7 @@ impl Checker<'_> {
     /// Checks that an option is there if it must be, and only where it may be.
     fn presence(&self, path: &str, members: &Object<'_>, option: &OptionSpec) {
         let is_there = member(members, option.name).is_some();
-        let (condition, is_required, expected) = match &option.presence {
+        let (condition, is_required, expected) = match option.presence {
             Presence::Optional => return,
             Presence::Required(expected) => (None, true, *expected),
             Presence::RequiredIf(condition) => (Some(condition), true, ""),
@@ -93,15 +93,15 @@ impl Checker<'_> {
 
     /// Checks a value, and the values in it.
     fn value(&self, path: &str, value: &Value<'_>, kind: &'static Kind) {
-        let wrong = |path: &str, value: &Value<'_>, expected: &str| {
-            self.refuse(Code::WrongType, path, kind_of(value), expected);
+        let wrong = |path: &str, value: &Value<'_>, kind: &Kind| {
+            self.expect(Code::WrongType, path, kind_of(value), kind);
         };
         match (kind, value) {
             (Kind::Text, _) if text(value).is_some() => {}
             (Kind::Boolean, Value::Bool(_)) | (Kind::KeySet, Value::Object(_)) => {}
             (Kind::Integer(range), Value::Number(found)) => {
                 if number(value, range).is_none() {
-                    self.refuse(Code::OutOfRange, path, &found.to_string(), &kind.expected());
+                    self.expect(Code::OutOfRange, path, &found.to_string(), kind);
                 }
             }
             (Kind::Choice(_) | Kind::Profile, Value::String(text)) => self.choice(path, text, kind),
@@ -109,24 +109,24 @@ impl Checker<'_> {
                 self.refuse(Code::EmptyList, path, kind_of(value), expected);
             }
             (Kind::Texts(_) | Kind::OneOrMore, Value::Array(items)) => {
-                for (index, item) in items.iter().enumerate().filter(|(_, item)| text(item).is_none()) {
-                    wrong(&format!("{path}[{index}]"), item, &Kind::Text.expected());
+                for (index, value) in items.iter().enumerate().filter(|(_, value)| text(value).is_none()) {
+                    wrong(&item(path, index), value, &Kind::Text);
                 }
             }
             (Kind::OneOrMore, Value::String(text)) if !text.is_empty() => {}
-            (Kind::OneOrMore, Value::String(_)) => wrong(path, value, &Kind::Text.expected()),
+            (Kind::OneOrMore, Value::String(_)) => wrong(path, value, &Kind::Text),
             (Kind::Choices(values), Value::Array(items)) => {
                 if items.is_empty() {
-                    self.refuse(Code::EmptyList, path, kind_of(value), &kind.expected());
+                    self.expect(Code::EmptyList, path, kind_of(value), kind);
                 }
-                for (index, item) in items.iter().enumerate() {
-                    match text(item) {
-                        None => wrong(&format!("{path}[{index}]"), item, &kind.expected()),
-                        Some(item) if !values.contains(&item) => {
-                            self.refuse(Code::UnknownValue, path, &format!("{item:?}"), &kind.expected());
+                for (index, value) in items.iter().enumerate() {
+                    match text(value) {
+                        None => wrong(&item(path, index), value, kind),
+                        Some(text) if !values.contains(&text) => {
+                            self.expect(Code::UnknownValue, path, &quoted(text), kind);
                         }
-                        Some(text) if items.iter().take(index).any(|other| other == item) => {
-                            self.refuse(Code::Duplicate, path, &format!("{text:?} twice"), &kind.expected());
+                        Some(text) if items.iter().take(index).any(|other| other == value) => {
+                            self.expect(Code::Duplicate, path, &format!("{text:?} twice"), kind);
                         }
                         Some(_) => {}
                     }
@@ -136,8 +136,8 @@ impl Checker<'_> {
                 kind.group().into_iter().for_each(|group| self.group(path, members, group));
             }
             (Kind::List(group), Value::Array(items)) if !items.is_empty() => {
-                for (index, item) in items.iter().enumerate() {
-                    self.object(&format!("{path}[{index}]"), item, group);
+                for (index, value) in items.iter().enumerate() {
+                    self.object(&item(path, index), value, group);
                 }
             }
             (Kind::Map(group), Value::Object(members)) if !members.is_empty() => {
@@ -145,15 +145,15 @@ impl Checker<'_> {
             }
             (Kind::TextMap, Value::Object(members)) => {
                 for (name, item) in members.members().filter(|(_, item)| text(item).is_none()) {
-                    wrong(&join(path, name), item, &Kind::Text.expected());
+                    wrong(&join(path, name), item, &Kind::Text);
                 }
             }
             (Kind::AnyObjects, Value::Object(members)) => {
                 if members.is_empty() || members.members().any(|(_, value)| value.as_object().is_none()) {
-                    self.refuse(Code::WrongType, path, "another form", &kind.expected());
+                    self.expect(Code::WrongType, path, "another form", kind);
                 }
             }
-            _ => wrong(path, value, &kind.expected()),
+            _ => wrong(path, value, kind),
         }
     }
 
@@ -175,12 +175,18 @@ impl Checker<'_> {
         }
         match renamed(text).filter(|new| is_value(new)) {
             Some(new) => {
-                self.refuse(Code::Renamed, path, &format!("{text:?}, which is called {new:?} now"), &kind.expected());
+                self.expect(Code::Renamed, path, &format!("{text:?}, which is called {new:?} now"), kind);
             }
-            None => self.refuse(Code::UnknownValue, path, &format!("{text:?}"), &kind.expected()),
+            None => self.expect(Code::UnknownValue, path, &quoted(text), kind),
         }
     }
 
+    #[inline(never)]
+    fn expect(&self, code: Code, path: &str, found: &str, kind: &Kind) {
+        self.refuse(code, path, found, &kind.expected());
+    }
+
+    #[inline(never)]
     fn refuse(&self, code: Code, path: &str, found: &str, expected: &str) {
         self.0.refuse(code, path.to_owned(), found, expected);
     }
@@ -212,6 +218,18 @@ impl Condition {
 pub(super) fn join(path: &str, name: &str) -> String {
     let dot = if path.is_empty() || name.is_empty() || name.starts_with(['.', '[']) { "" } else { "." };
     format!("{path}{dot}{name}")
+}
+
+/// Returns the path of an item of a list.
+#[inline(never)]
+pub(super) fn item(path: &str, index: usize) -> String {
+    format!("{path}[{index}]")
+}
+
+/// Returns the text in quotation marks, escaped.
+#[inline(never)]
+pub(super) fn quoted(text: &str) -> String {
+    format!("{text:?}")
 }
 
 /// Returns the member, unless it is `null`.

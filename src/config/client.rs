@@ -31,7 +31,7 @@ pub(super) fn build(parent: &Fields<'_>) -> Result<Client, Reported> {
     if let (Some((key, fields)), ClientAuthentication::PrivateKeyJwt { key: other, .. }) = (&dpop, &authentication)
         && other.public_jwk() == key.public_jwk()
     {
-        fields.warn("key", format_args!("the key of authentication, too; take one of its own"));
+        fields.warn("key", format_args!("the same key as in authentication; use another one"));
     }
     Ok(Client { id: id.to_owned(), authentication, dpop: dpop.map(|(key, _)| DpopKey::new(key)) })
 }
@@ -78,7 +78,7 @@ fn assertion(parent: &Fields<'_>) -> Result<AssertionSource, Reported> {
     };
     let assertion = variable(&fields, name)?;
     if !is_compact(assertion.reveal().as_bytes()) {
-        return Err(fields.refuse(Code::NotAToken, "env", "a variable that holds no such thing", "a signed JWT"));
+        return Err(fields.refuse(Code::NotAToken, "env", "a variable that holds another value", "a signed JWT"));
     }
     fields.warn("env", format_args!("it is read once, when Envoy starts; use header for an assertion that rotates"));
     Ok(AssertionSource::Environment(assertion))
@@ -96,9 +96,9 @@ fn signing_key(fields: &Fields<'_>) -> Result<SigningKey, Reported> {
             _ => "an RSA key of 2048 to 4096 bits",
         };
         let expected = format!(
-            "{kind} as PEM that begins with BEGIN PRIVATE KEY (openssl pkcs8 -topk8 -nocrypt -in key.pem makes it of other forms)"
+            "{kind} as PEM that begins with BEGIN PRIVATE KEY (openssl pkcs8 -topk8 -nocrypt -in key.pem converts other forms)"
         );
-        fields.refuse(Code::NotAKey, "key", "something that is no such key", &expected)
+        fields.refuse(Code::NotAKey, "key", "a value that is not such a key", &expected)
     })
 }
 
@@ -115,11 +115,10 @@ fn certificate_header(fields: &Fields<'_>, key: &SigningKey) -> Result<Certifica
     }
     let text = certificate(fields, "certificate")?;
     let wrong = |found: &str| {
-        let expected = "the certificate of key as PEM, behind it those that it rests on";
+        let expected = "the certificate of key as PEM, followed by the certificates of its issuers";
         fields.refuse(Code::NotACertificate, "certificate", found, expected)
     };
-    let chain =
-        pem::blocks(text.reveal(), "CERTIFICATE").ok_or_else(|| wrong("something that is no PEM of certificates"))?;
+    let chain = pem::blocks(text.reveal(), "CERTIFICATE").ok_or_else(|| wrong("no PEM of certificates"))?;
     let certificate =
         chain.first().filter(|der| key.is_in(der)).ok_or_else(|| wrong("a certificate of another key"))?;
     let mut members = fields.texts("certificate_header")?;

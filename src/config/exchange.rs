@@ -3,8 +3,9 @@
 use std::rc::Rc;
 
 use crate::config::error::Code;
-use crate::config::options::EXCHANGE;
+use crate::config::options::{EXCHANGE, OptionSpec};
 use crate::config::reader::{Fields, Reported, by_name};
+use crate::config::secrets::variable;
 use crate::config::{client, find_placeholders, optional_url, provider, scopes};
 use crate::crypto::Algorithm;
 use crate::dpop::DpopKey;
@@ -22,12 +23,16 @@ const PRESENTATION: [&str; 2] = ["token_type", "upstream_url"];
 pub(super) fn build(fields: &Fields<'_>, provider: &Provider) -> Result<ExchangeTarget, Reported> {
     let profile = provider.profile;
     let used = profile.exchange_fields();
-    let is_unused =
-        |name: &&str| fields.has(name) && !used.contains(name) && !(PRESENTATION.contains(name) && profile.exchanges());
-    let mut unused = EXCHANGE.options.iter().map(|option| option.name).filter(is_unused).peekable();
-    if unused.peek().is_some() {
-        let expected = format!("nothing: profile {:?} does not use it", profile.name());
-        unused.for_each(|name| _ = fields.refuse(Code::NotUsedByProfile, name, "a value", &expected));
+    let mut is_unused = false;
+    for OptionSpec { name, .. } in EXCHANGE.options {
+        let is_used = used.contains(name) || (PRESENTATION.contains(name) && profile.exchanges());
+        if fields.has(name) && !is_used {
+            let expected = format!("nothing: profile {:?} does not use it", profile.name());
+            fields.refuse(Code::NotUsedByProfile, name, "a value", &expected);
+            is_unused = true;
+        }
+    }
+    if is_unused {
         return Err(Reported::DEPENDS);
     }
     let texts = ["audience", "resource"].map(|name| fields.texts(name));
@@ -64,7 +69,7 @@ pub(super) fn build(fields: &Fields<'_>, provider: &Provider) -> Result<Exchange
     if is_bound && matches!(presentation, TokenType::Bearer) {
         fields.warn(
             "token_type",
-            format_args!("not dpop, although the client has a key in dpop: tokens that are bound to that are refused"),
+            format_args!("not dpop, although the client has a key in dpop: bound tokens are refused"),
         );
     }
     Ok(ExchangeTarget { presentation, ..target })
@@ -80,23 +85,19 @@ fn actor(fields: &Fields<'_>) -> Result<Option<ActorToken>, Reported> {
         if is_urn { Ok(text) } else { Err(actor.refuse(Code::NotAUrn, "type", "no URN", expected)) }
     });
     let source = match actor.text("env")? {
-        Some(variable) => {
-            let is_token = |value: &str| value.bytes().all(|byte| matches!(byte, 0x21..=0x7E));
-            let value = actor.context.variable(variable).map(|value| value.trim().to_owned());
-            let token = value.filter(|value| !value.is_empty() && is_token(value)).ok_or_else(|| {
-                let found = "a variable that is not set, or that holds no token";
-                let expected = "a variable of Envoy's environment that vm_config.environment_variables.host_env_keys lists, with one token in it";
-                actor.refuse(Code::NotAToken, "env", found, expected)
-            })?;
-            ActorTokenSource::Fixed(Secret::new(token))
+        Some(name) => {
+            let token = variable(&actor, name)?;
+            if !token.reveal().bytes().all(|byte| matches!(byte, 0x21..=0x7E)) {
+                return Err(actor.refuse(Code::NotAToken, "env", "a variable that holds no token", "one token"));
+            }
+            ActorTokenSource::Fixed(token)
         }
         None => ActorTokenSource::Header(provider::own_header_name(&actor, "header", actor.required_text("header")?)?),
     };
     let optional = |name: &str| actor.text(name).map(|text| text.map(str::to_owned));
     let (subject, issuer, token_type) = (optional("subject")?, optional("issuer")?, token_type?.to_owned());
     if matches!(source, ActorTokenSource::Header(_)) && subject.is_none() {
-        let expected =
-            "`sub` of the tokens in header: they must be of one actor, whose exchanged tokens are kept for the next";
+        let expected = "`sub` of the tokens in header: they must be of one actor, because exchanged tokens are cached";
         return Err(actor.refuse(Code::MissingSubject, "subject", "nothing", expected));
     }
     Ok(Some(ActorToken { source, token_type, subject, issuer }))
@@ -168,10 +169,9 @@ fn parameters(fields: &Fields<'_>) -> Result<Vec<(String, Secret)>, Reported> {
         let is_reserved = RESERVED.contains(&name.to_ascii_lowercase().replace(['.', '-'], "_").as_str());
         if !is_name || is_reserved {
             // The name may be a secret that stands in the wrong place.
-            let found = if is_reserved { format!("the name {name:?}") } else { "a name that is none".to_owned() };
+            let found = if is_reserved { format!("the name {name:?}") } else { "another name".to_owned() };
             let code = if is_reserved { Code::ReservedParameter } else { Code::InvalidName };
-            let expected =
-                "names of letters, digits, -, . and _ that no other field sets and the exchange does not either";
+            let expected = "names of letters, digits, -, . and _, without those that the exchange itself sets";
             return Err(fields.refuse(code, "parameters", &found, expected));
         }
         let value = value.as_str().filter(|text| !text.is_empty()).ok_or(Reported::DEPENDS)?;
@@ -201,7 +201,7 @@ fn presentation(fields: &Fields<'_>, provider: &Provider, target: &ExchangeTarge
         fields.warn(
             "token_type",
             format_args!(
-                "each request to the upstream takes a signature, which is slow with {} (and in the module itself with PS* and EdDSA); use an ES256 key",
+                "each request to the upstream takes a signature, which is slow with {}; use an ES256 key",
                 algorithm.name()
             ),
         );

@@ -19,12 +19,13 @@ mod struct_pb;
 use std::rc::Rc;
 use std::time::Duration;
 
+use check::{item, quoted};
 use reader::{Context, Environment, Fields, Reported};
 
 pub use error::{Code, ConfigError, Finding, MAX_FINDINGS};
 
 use crate::path;
-use crate::provider::{Provider, SubjectTokenSource, TokenLocation};
+use crate::provider::{ActorToken, Provider, SubjectTokenSource, TokenLocation};
 use crate::resource::{Requirement, Resource};
 use crate::shared::SharedKey;
 use crate::telemetry::SubjectDisplay;
@@ -169,10 +170,10 @@ impl Config {
 fn unauthenticated_paths(root: &Fields<'_>, resources: &[Resource]) -> Result<Vec<String>, Reported> {
     let paths = root.texts("unauthenticated_paths")?;
     for (index, path) in paths.iter().enumerate() {
-        let at = format!("unauthenticated_paths[{index}]");
+        let at = item("unauthenticated_paths", index);
         if !path::is_normal(path) {
             let expected = "a path in normal form, without query and parameters";
-            return Err(root.refuse(Code::NotANormalPath, &at, &format!("{path:?}"), expected));
+            return Err(root.refuse(Code::NotANormalPath, &at, &quoted(path), expected));
         }
         let holds = |resource: &Resource| {
             let prefix = path::without_final_slash(resource.url.path());
@@ -199,17 +200,18 @@ fn audit(root: &Fields<'_>) -> Result<Audit, Reported> {
 
 /// Returns the header fields that carry actor tokens, ID tokens and client assertions, each once.
 fn token_headers(providers: &[Provider], resources: &[Resource]) -> Vec<String> {
-    let targets = resources.iter().flat_map(|resource| resource.targets.iter().flatten());
-    let of_actors = targets.filter_map(|target| target.actor.as_ref()?.header());
-    let of_providers = providers.iter().flat_map(|provider| {
-        let client = provider.client.as_ref().and_then(|client| client.authentication.header());
-        [provider.subject_token.header(), client].into_iter().flatten()
-    });
     let mut headers: Vec<String> = Vec::new();
-    for header in of_actors.chain(of_providers) {
-        if !headers.iter().any(|known| known == header) {
+    let mut add = |header: Option<&str>| {
+        if let Some(header) = header.filter(|header| !headers.iter().any(|known| known == header)) {
             headers.push(header.to_owned());
         }
+    };
+    for target in resources.iter().flat_map(|resource| &resource.targets).flatten() {
+        add(target.actor.as_ref().and_then(ActorToken::header));
+    }
+    for provider in providers {
+        add(provider.subject_token.header());
+        add(provider.client.as_ref().and_then(|client| client.authentication.header()));
     }
     headers
 }
@@ -221,7 +223,7 @@ fn removed(
     check: fn(&Fields<'_>, &str, &str) -> Result<String, Reported>,
 ) -> Result<Vec<String>, Reported> {
     let names = root.texts(name)?;
-    names.iter().enumerate().map(|(index, item)| check(root, &format!("{name}[{index}]"), item)).collect()
+    names.iter().enumerate().map(|(index, text)| check(root, &item(name, index), text)).collect()
 }
 
 /// Reads a URL.
@@ -229,7 +231,7 @@ fn url(fields: &Fields<'_>, name: &str, text: &str, expected: &str) -> Result<Ur
     Url::parse(text).map_err(|problem| {
         // User information may be a password.
         let found = if text.contains('@') {
-            format!("something with an @ in it, which {problem}")
+            format!("a value with an @, which {problem}")
         } else {
             format!("{text:?}, which {problem}")
         };
@@ -256,7 +258,7 @@ fn find_placeholder(fields: &Fields<'_>, name: &str, text: &str) {
     };
     let mut words = text.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
     if let Some(word) = words.find(is_placeholder) {
-        fields.warn(name, format_args!("{word} looks like a word of a recipe that is still to be replaced"));
+        fields.warn(name, format_args!("{word} looks like a placeholder of a recipe"));
     }
 }
 
@@ -266,7 +268,7 @@ fn scopes(fields: &Fields<'_>, name: &str) -> Result<Vec<String>, Reported> {
     for (index, scope) in scopes.iter().enumerate() {
         if !scope.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5B | 0x5D..=0x7E)) {
             let expected = "one scope: printable ASCII without spaces, quotes and backslashes (RFC 6749 section 3.3)";
-            return Err(fields.refuse(Code::NotAScope, &format!("{name}[{index}]"), &format!("{scope:?}"), expected));
+            return Err(fields.refuse(Code::NotAScope, &item(name, index), &quoted(scope), expected));
         }
     }
     Ok(scopes)

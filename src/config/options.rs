@@ -28,7 +28,7 @@ pub struct OptionSpec {
     /// Type of the value.
     pub kind: Kind,
     /// Condition under which the option is required or allowed.
-    pub presence: Presence,
+    pub presence: &'static Presence,
     /// Description for the documentation.
     #[cfg(not(target_arch = "wasm32"))]
     pub docs: Docs,
@@ -228,7 +228,7 @@ macro_rules! option {
         OptionSpec {
             name: $name,
             kind: $kind,
-            presence: $presence,
+            presence: &$presence,
             #[cfg(not(target_arch = "wasm32"))]
             docs: Docs { default: $default, required: $required, description: $description, example: $example },
         }

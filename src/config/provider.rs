@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::check::quoted;
 use crate::config::error::Code;
 use crate::config::options::Kind;
 use crate::config::reader::{Fields, Reported};
@@ -50,7 +51,7 @@ pub(super) fn build_all<'a>(root: &Fields<'a>) -> Providers<'a> {
         {
             let name = format!("identity_providers.{}.client.authentication.assertion.header", provider.name);
             let found = format!("{header:?}, in which callers send ID tokens");
-            root.refuse(Code::ClientHeader, &name, &found, "a field of its own, which Envoy itself puts there");
+            root.refuse(Code::ClientHeader, &name, &found, "a field that only Envoy sets");
         }
     }
     providers
@@ -68,7 +69,7 @@ fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
     let issuer = profile.and_then(|profile| {
         let (text, tenants) = issuer(fields, profile)?;
         if text.contains("/.well-known/") {
-            let expected = "the issuer itself, as it stands in its metadata document and in `iss`";
+            let expected = "the issuer itself, as in `iss` of its tokens";
             return Err(fields.refuse(Code::MetadataUrl, "issuer", "the URL of its metadata", expected));
         }
         Ok((url(fields, "issuer", &text, URL)?, tenants))
@@ -124,7 +125,7 @@ fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
         .map_err(|(field, found, expected)| fields.refuse(Code::RefusedByProfile, field, &found, expected))?;
     for audience in &provider.audiences {
         if let Some(expected) = profile.audience_instead(&provider, audience) {
-            return Err(fields.refuse(Code::RefusedByProfile, "audiences", &format!("{audience:?}"), expected));
+            return Err(fields.refuse(Code::RefusedByProfile, "audiences", &quoted(audience), expected));
         }
     }
     Ok(provider)
@@ -142,17 +143,15 @@ fn issuer(fields: &Fields<'_>, profile: &'static dyn Profile) -> Result<(String,
     let (name, found, expected) = match (profile.tenant_word(), text.contains(TENANT), tenants.is_empty()) {
         (_, false, true) => return Ok((text.to_owned(), tenants)),
         (Some(word), true, false) => return Ok((text.replacen(TENANT, word, 1), tenants)),
-        (Some(_), true, true) => {
-            ("tenants", "none", "a list of the tenants whose users may come in, as {tenantid} stands in the issuer")
-        }
+        (Some(_), true, true) => ("tenants", "none", "a list of tenant ids, because the issuer has {tenantid}"),
         (None, _, _) => {
             let name = if tenants.is_empty() { "issuer" } else { "tenants" };
-            let expected = "one issuer, and no tenants: this profile has no providers of several tenants";
+            let expected = "one issuer without tenants: the profile has no providers of several tenants";
             (name, "several tenants", expected)
         }
         (Some(_), false, false) => {
             let expected =
-                "an issuer with {tenantid} (in this spelling) in the place of the tenant, as there are tenants";
+                "an issuer with {tenantid} (in this spelling) in the place of the tenant, because there are tenants";
             ("issuer", "an issuer without {tenantid}", expected)
         }
     };
@@ -201,7 +200,8 @@ fn subject_token(fields: &Fields<'_>) -> Result<SubjectTokenSource, Reported> {
         }
         (true, false, header, _) => {
             let found = if header.is_some() { "both header and cookie" } else { "neither header nor cookie" };
-            let expected = "the one that carries the ID token, with its audiences; or neither and no audiences, where it is the token in `authorization`";
+            let expected =
+                "one of them, with audiences; or neither and no audiences, if the ID token is in `authorization`";
             ("", found, expected)
         }
     };
@@ -220,7 +220,7 @@ pub(super) fn header_name(fields: &Fields<'_>, path: &str, name: &str) -> Result
         ["authorization", "cookie", "dpop", "host", "connection", "content-length", "transfer-encoding", "te"];
     if !is_token(&lower) || reserved.contains(&lower.as_str()) {
         let expected = "the name of a header field of its own";
-        return Err(fields.refuse(Code::NotAHeader, path, &format!("{name:?}"), expected));
+        return Err(fields.refuse(Code::NotAHeader, path, &quoted(name), expected));
     }
     Ok(lower)
 }
@@ -230,8 +230,8 @@ pub(super) fn own_header_name(fields: &Fields<'_>, path: &str, name: &str) -> Re
     if name.to_ascii_lowercase().starts_with("x-") {
         return header_name(fields, path, name);
     }
-    let expected = "a name that begins with x-, of a field that a filter in front of this one puts there";
-    Err(fields.refuse(Code::NotAHeader, path, &format!("{name:?}"), expected))
+    let expected = "a name that begins with x-, of a field that a filter in front of this one sets";
+    Err(fields.refuse(Code::NotAHeader, path, &quoted(name), expected))
 }
 
 /// Reads the name of a cookie.
@@ -239,6 +239,6 @@ pub(super) fn cookie_name(fields: &Fields<'_>, path: &str, name: &str) -> Result
     if is_token(name) {
         Ok(name.to_owned())
     } else {
-        Err(fields.refuse(Code::NotACookie, path, &format!("{name:?}"), "the name of a cookie"))
+        Err(fields.refuse(Code::NotACookie, path, &quoted(name), "the name of a cookie"))
     }
 }

@@ -4,9 +4,9 @@
 //! would say less about a mistake and cost a tenth of the module's size (docs/adr/0003).
 
 use std::cell::RefCell;
-use std::fmt::Arguments;
+use std::fmt::{Arguments, Write as _};
 
-use crate::config::check::{self, Checker};
+use crate::config::check::{self, Checker, item};
 use crate::config::error::{Code, ConfigError, Finding, MAX_FINDINGS};
 use crate::config::options::{self, Group, Kind};
 use crate::config::struct_pb;
@@ -94,7 +94,8 @@ fn place(
     *next = next.saturating_add(1);
     let (begin, length) = (*next, path.len());
     let mut visit = |step: Arguments<'_>, value| {
-        path.push_str(&step.to_string());
+        // Writing to a string does not fail.
+        let _ = path.write_fmt(step);
         place(findings, path, Ok(value), next);
         path.truncate(length);
     };
@@ -119,7 +120,6 @@ fn place(
 }
 
 /// The fields of one object. A getter returns [`Reported`] for a value that `check` has refused.
-#[derive(Clone)]
 pub(super) struct Fields<'a> {
     /// Environment, findings and warnings of the configuration.
     pub(super) context: &'a Context<'a>,
@@ -229,7 +229,7 @@ impl<'a> Fields<'a> {
     /// Objects of a list.
     pub(super) fn objects(&self, name: &str) -> Vec<Result<Self, Reported>> {
         let items = self.get(name).and_then(Value::as_array).into_iter().flatten().enumerate();
-        items.map(|(index, item)| self.child(name, &format!("{name}[{index}]"), item)).collect()
+        items.map(|(index, value)| self.child(name, &item(name, index), value)).collect()
     }
 
     /// Objects by name, in order of the names.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::config::check::{item, quoted};
 use crate::config::error::Code;
 use crate::config::provider::Providers;
 use crate::config::reader::{Fields, Reported};
@@ -14,9 +15,10 @@ use crate::url::Url;
 /// Builds every resource, in the order of the document.
 pub(super) fn build_all(root: &Fields<'_>, providers: &mut Providers<'_>) -> Result<Vec<Resource>, Reported> {
     let items = root.objects("resources");
-    let all: Vec<_> = items.iter().flatten().cloned().collect();
-    let mut is_complete = all.len() == items.len();
-    let names = providers.names.clone();
+    let count = items.len();
+    let all: Vec<_> = items.into_iter().flatten().collect();
+    let mut is_complete = all.len() == count;
+    let names = &providers.names;
     for fields in &all {
         let exchange = fields.named_objects("exchange");
         is_complete &= !exchange.is_empty();
@@ -50,7 +52,7 @@ pub(super) fn build_all(root: &Fields<'_>, providers: &mut Providers<'_>) -> Res
         }
     }
     audiences::warn(&providers.built, &resources, root.context);
-    if resources.len() == items.len() { Ok(resources) } else { Err(Reported::DEPENDS) }
+    if resources.len() == count { Ok(resources) } else { Err(Reported::DEPENDS) }
 }
 
 fn build(fields: &Fields<'_>, providers: &Providers<'_>) -> Result<Resource, Reported> {
@@ -93,11 +95,11 @@ fn resource_url(fields: &Fields<'_>) -> Result<Url, Reported> {
     let url = url(fields, "url", text, "the https URL that clients use")?;
     if !url.path().is_empty() && !path::is_normal(url.path()) {
         let expected = "a path in normal form (no empty or dot segments, no parameters, no patterns, no escapes that are not needed)";
-        return Err(fields.refuse(Code::NotANormalPath, "url", &format!("{text:?}"), expected));
+        return Err(fields.refuse(Code::NotANormalPath, "url", &quoted(text), expected));
     }
     if path::is_under(url.path(), metadata::WELL_KNOWN) {
-        let expected = "a path that is not where the metadata of resources is";
-        return Err(fields.refuse(Code::ReservedPath, "url", &format!("{text:?}"), expected));
+        let expected = "a path outside that of protected resource metadata";
+        return Err(fields.refuse(Code::ReservedPath, "url", &quoted(text), expected));
     }
     Ok(url)
 }
@@ -150,24 +152,24 @@ fn target(
     }
     for (index, scope) in scopes.iter().enumerate() {
         if let Some(doubt) = provider.profile.doubt(scope) {
-            resource.warn(&format!("scopes[{index}]"), format_args!("with {}, {doubt}", provider.name));
+            resource.warn(&item("scopes", index), format_args!("with {}, {doubt}", provider.name));
         }
     }
     let target = exchange::build(fields, provider)?;
     let actor = target.actor.as_ref().and_then(ActorToken::header);
     if actor.is_some() && providers.built.iter().any(|other| other.subject_token.header() == actor) {
-        let expected = "a field of its own, which Envoy itself puts there";
+        let expected = "a field that only Envoy sets";
         let found = "the field in which callers send ID tokens";
         return Err(fields.refuse(Code::ClientHeader, "actor_token.header", found, expected));
     }
     if target.unexchanged == Some(Unexchanged::Forwarded) {
         if dpop != Requirement::Off || certificates != Requirement::Off {
-            let expected = "false, or a resource without dpop and certificate_bound_tokens: nobody behind here could prove to hold a bound token";
+            let expected = "false, or a resource without dpop and certificate_bound_tokens: no proof for a bound token reaches the upstream";
             return Err(fields.refuse(Code::ForwardsBoundTokens, "forward", "true", expected));
         }
         fields.warn(
             "forward",
-            format_args!("the callers' own tokens reach the upstream, which can use them as those callers wherever they are accepted"),
+            format_args!("the callers' own tokens reach the upstream, which can use them wherever they are accepted"),
         );
     }
     Ok(target)
@@ -180,7 +182,7 @@ fn warn_of_scopes(fields: &Fields<'_>, resource: &Resource, providers: &[Provide
     for provider in resource.authorization_servers.iter().filter_map(|index| providers.get(*index)) {
         let none = scopes.is_empty().then_some(("scopes_supported".to_owned(), None));
         let some = scopes.iter().enumerate();
-        let some = some.map(|(index, scope)| (format!("{field}[{index}]"), Some(scope.as_str())));
+        let some = some.map(|(index, scope)| (item(field, index), Some(scope.as_str())));
         for (at, scope) in none.into_iter().chain(some) {
             if let Some(doubt) = provider.profile.doubt_advertised(scope, url) {
                 let shown =
@@ -216,7 +218,7 @@ fn authorization_servers(
         };
         let names: Vec<&str> = asked.iter().map(|index| name(*index)).collect();
         let expected = format!("names of providers in exchange of this resource, each once: {}", names.join(", "));
-        return Err(fields.refuse(code, &format!("authorization_servers[{at}]"), found, &expected));
+        return Err(fields.refuse(code, &item("authorization_servers", at), found, &expected));
     }
     Ok(servers)
 }

@@ -66,12 +66,12 @@ pub(super) fn shared_key(
     let clients = providers.iter().filter_map(|provider| provider.client.as_ref()).chain(elsewhere);
     let secrets: Vec<&[u8]> = clients.filter_map(|client| client.authentication.secret()).collect();
     if own.is_none() && secrets.is_empty() {
-        let expected = "{env: NAME} with a random secret (openssl rand -base64 32 makes one): workers share keys and tokens in memory that other plugins can read and write, and no client here has a secret to protect that with";
+        let expected = "{env: NAME} with a random secret (openssl rand -base64 32 makes one): no client has a secret to protect keys and tokens in Envoy's shared data, which other plugins can read and write";
         return Err(root.refuse(Code::MissingSharedDataSecret, NAME, "nothing", expected));
     }
     if own.is_none() && secrets.iter().all(|secret| secret.len() < MIN_SHARED_CHARACTERS) {
         root.warn(NAME, format_args!(
-            "it is not set, and every client secret has less than {MIN_SHARED_CHARACTERS} characters: whoever sees a DPoP-Nonce, a hashed subject or Envoy's shared data can try what they are"
+            "not set, and every client secret has less than {MIN_SHARED_CHARACTERS} characters, so that a reader of Envoy's shared data can guess them"
         ));
     }
     let own = own.as_ref().map(|own| own.reveal().as_bytes());

@@ -346,6 +346,6 @@ fn the_log_warns_where_resources_take_each_others_tokens_because_nobody_said_whi
 #[test]
 fn a_word_of_a_recipe_in_the_list_of_a_resource_is_warned_about() {
     let warnings = parse(&two(json!({"audiences": ["https://MCP_HOST/a"]}), json!({"audiences": [B]}))).warnings;
-    let warning = "resources[0].audiences: MCP_HOST looks like a word of a recipe that is still to be replaced";
+    let warning = "resources[0].audiences: MCP_HOST looks like a placeholder of a recipe";
     assert!(warnings.iter().any(|text| text == warning), "{warnings:?}");
 }

@@ -128,7 +128,7 @@ fn schema_of(group: &'static Group) -> Value {
         property["description"] =
             json!(option.docs.description.replace('`', "").replace("[profiles](#profiles)", "profiles"));
         properties.insert(option.name.to_owned(), property);
-        let (on, is_needed) = match &option.presence {
+        let (on, is_needed) = match option.presence {
             Presence::Optional => continue,
             Presence::Required(_) => {
                 required.push(option.name);
@@ -251,7 +251,7 @@ fn write_option(page: &mut String, path: &str, option: &OptionSpec) {
             Condition::Exchanges => "`profile` exchanges tokens".to_owned(),
         }
     };
-    match &option.presence {
+    match option.presence {
         Presence::Required(_) => writeln!(page, "- Required: always").unwrap(),
         Presence::RequiredIf(on) => {
             writeln!(page, "- Required: if {}; otherwise not allowed", conditions(on)).unwrap();
