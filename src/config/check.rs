@@ -7,6 +7,9 @@ use crate::config::reader::Context;
 use crate::json::{Object, Value};
 use crate::provider::{self, Profile};
 
+/// Found value of a name that is no option.
+const NO_FIELD: &str = "a field that does not exist";
+
 /// Check that adds its findings to a context.
 pub(super) struct Checker<'a>(pub(super) &'a Context<'a>);
 
@@ -45,19 +48,19 @@ impl Checker<'_> {
         let is_shown = !std::ptr::eq(group, &SECRET) && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'_'));
         let expected = || format!("only {}", group.names());
         if !is_shown {
-            self.refuse(Code::UnknownField, path, "a field that does not exist", &expected());
+            self.refuse(Code::UnknownField, path, NO_FIELD, &expected());
             return None;
         }
         let path = join(path, name);
         if let Some(new) = renamed(name).filter(|new| group.option(new).is_some()) {
             let values = if name == "token" { ": true for forwarded, false for removed" } else { "" };
-            let found = format!("a field that does not exist: {name} is called {new} now{values}");
+            let found = format!("{NO_FIELD}: {name} is called {new} now{values}");
             self.refuse(Code::Renamed, &path, &found, &expected());
             return Some(new);
         }
         let near = group.options.iter().filter_map(|option| Some((distance(name, option.name)?, option.name))).min();
         let hint = near.map_or(String::new(), |(_, near)| format!(" (did you mean {near}?)"));
-        self.refuse(Code::UnknownField, &path, &format!("a field that does not exist{hint}"), &expected());
+        self.refuse(Code::UnknownField, &path, &format!("{NO_FIELD}{hint}"), &expected());
         near.map(|(_, near)| near)
     }
 
@@ -84,8 +87,10 @@ impl Checker<'_> {
                 self.refuse(Code::Missing, &join(path, option.name), "nothing", &expected);
             }
             Some(false) if is_there => {
-                let reason = condition.map(|condition| condition.reason(members)).unwrap_or_default();
-                self.refuse(Code::NotUsed, &join(path, option.name), "a value", &format!("nothing: {reason}"));
+                let name = condition.map_or("", Condition::name);
+                let value = members.string(name).unwrap_or_default();
+                let expected = format!("nothing: {name} {value:?} does not use it");
+                self.refuse(Code::NotUsed, &join(path, option.name), "a value", &expected);
             }
             _ => {}
         }
@@ -195,21 +200,18 @@ impl Checker<'_> {
 impl Condition {
     /// Returns `None` if the other option is missing or mistaken, so that nothing follows from it.
     fn holds(&self, members: &Object<'_>) -> Option<bool> {
+        let value = members.string(self.name())?;
         match self {
-            Self::Method(methods) => {
-                members.string("method").filter(|name| METHODS.contains(name)).map(|name| methods.contains(&name))
-            }
-            Self::Exchanges => provider::profile(members.string("profile")?).map(Profile::exchanges),
+            Self::Method(methods) => METHODS.contains(&value).then(|| methods.contains(&value)),
+            Self::Exchanges => provider::profile(value).map(Profile::exchanges),
         }
     }
 
-    /// Reason for which an option is not allowed.
-    fn reason(&self, members: &Object<'_>) -> String {
+    /// Name of the other option.
+    const fn name(&self) -> &'static str {
         match self {
-            Self::Method(_) => format!("method {:?} does not use it", members.string("method").unwrap_or_default()),
-            Self::Exchanges => {
-                format!("profile {:?} exchanges no tokens", members.string("profile").unwrap_or_default())
-            }
+            Self::Method(_) => "method",
+            Self::Exchanges => "profile",
         }
     }
 }
@@ -257,7 +259,8 @@ fn renamed(name: &str) -> Option<&'static str> {
 
 /// Returns what an object has of two options.
 fn either(has_both: bool, [first, second]: [&str; 2]) -> String {
-    if has_both { format!("both {first} and {second}") } else { format!("neither {first} nor {second}") }
+    let [word, other] = if has_both { ["both", "and"] } else { ["neither", "nor"] };
+    format!("{word} {first} {other} {second}")
 }
 
 /// Returns the number of characters in which two names differ between a common start and a common end, or `None` if they

@@ -35,6 +35,10 @@ use crate::url::Url;
 /// (envoy.extensions.filters.http.oauth2.v3.OAuth2Credentials.CookieNames).
 const TOKEN_COOKIES: [&str; 3] = ["BearerToken", "IdToken", "RefreshToken"];
 
+/// Expected value of a path.
+const NORMAL_PATH: &str =
+    "a path in normal form: no query, parameters, patterns, empty segments, dot segments and needless escapes";
+
 /// Validated configuration.
 #[derive(Debug)]
 pub struct Config {
@@ -172,8 +176,7 @@ fn unauthenticated_paths(root: &Fields<'_>, resources: &[Resource]) -> Result<Ve
     for (index, path) in paths.iter().enumerate() {
         let at = item("unauthenticated_paths", index);
         if !path::is_normal(path) {
-            let expected = "a path in normal form, without query and parameters";
-            return Err(root.refuse(Code::NotANormalPath, &at, &quoted(path), expected));
+            return Err(root.refuse(Code::NotANormalPath, &at, &quoted(path), NORMAL_PATH));
         }
         let holds = |resource: &Resource| {
             let prefix = path::without_final_slash(resource.url.path());
@@ -252,9 +255,12 @@ fn find_placeholders(fields: &Fields<'_>, name: &str, texts: &[String]) {
 }
 
 fn find_placeholder(fields: &Fields<'_>, name: &str, text: &str) {
-    let is_part = |part: &str| !part.is_empty() && part.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9'));
     let is_placeholder = |word: &&str| {
-        word.contains('_') && word.starts_with(|first: char| first.is_ascii_uppercase()) && word.split('_').all(is_part)
+        word.contains('_')
+            && word.starts_with(|first: char| first.is_ascii_uppercase())
+            && !word.ends_with('_')
+            && !word.contains("__")
+            && word.bytes().all(|byte| matches!(byte, b'A'..=b'Z' | b'0'..=b'9' | b'_'))
     };
     let mut words = text.split(|character: char| !character.is_ascii_alphanumeric() && character != '_');
     if let Some(word) = words.find(is_placeholder) {

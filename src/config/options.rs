@@ -161,18 +161,25 @@ impl Kind {
             Self::Map(_) => "an object with at least one name in it".into(),
             Self::TextMap => "an object of strings".into(),
             Self::AnyObjects => "an object of objects, such as {access_token: {xms_cc: {values: [cp1]}}}".into(),
-            Self::KeySet => "a JWK Set (RFC 7517 section 5): an object with a list of public keys in `keys`".into(),
+            Self::KeySet => "a JWK Set (RFC 7517 section 5) with public keys in `keys`".into(),
         }
     }
 }
 
 /// Returns `a, b or c`.
 fn alternatives(values: &[&str], word: &str) -> String {
-    match values.split_last() {
-        Some((last, [])) => (*last).to_owned(),
-        Some((last, others)) => format!("{} {word} {last}", others.join(", ")),
-        None => String::new(),
+    let mut text = String::new();
+    let mut rest = values;
+    while let [value, others @ ..] = rest {
+        text += value;
+        match others.len() {
+            0 => {}
+            1 => text.extend([" ", word, " "]),
+            _ => text += ", ",
+        }
+        rest = others;
     }
+    text
 }
 
 /// Old names of options and of values, each with the new name. A name is looked up only where the new name exists.
@@ -553,7 +560,7 @@ static RESOURCE: Group = group!(
         option!("scopes_supported", Texts(""), Optional, default "`scopes`",
             "Scopes as clients ask for them, in metadata and challenges. Entra requires the App ID URI in front of each. From MCP clients, which send `resource`, the App ID URI must be `url`.",
             "scopes_supported: [\"https://mcp.acme.com/mcp/mcp:read\"]"),
-        option!("authorization_servers", Texts("a list of names of providers in exchange of this resource, each once"), Optional, default "all providers in `exchange`, in order of their names",
+        option!("authorization_servers", Texts("names of providers in exchange, each once"), Optional, default "all providers in `exchange`, in order of their names",
             "Providers in `exchange` that the metadata names, in this order. Most clients take the first. Users of providers that are not listed are accepted, too.",
             "authorization_servers: [entra]"),
         option!("dpop", Object(&RESOURCE_DPOP), Optional, default "`{mode: off}`",

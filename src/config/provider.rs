@@ -219,26 +219,30 @@ pub(super) fn header_name(fields: &Fields<'_>, path: &str, name: &str) -> Result
     let reserved =
         ["authorization", "cookie", "dpop", "host", "connection", "content-length", "transfer-encoding", "te"];
     if !is_token(&lower) || reserved.contains(&lower.as_str()) {
-        let expected = "the name of a header field of its own";
-        return Err(fields.refuse(Code::NotAHeader, path, &quoted(name), expected));
+        return Err(not_a_name(fields, Code::NotAHeader, path, name, "the name of a header field of its own"));
     }
     Ok(lower)
 }
 
 /// Reads the name of a header field that Envoy itself sets, and that has no meaning to clients.
 pub(super) fn own_header_name(fields: &Fields<'_>, path: &str, name: &str) -> Result<String, Reported> {
-    if name.to_ascii_lowercase().starts_with("x-") {
-        return header_name(fields, path, name);
+    let lower = header_name(fields, path, name)?;
+    if !lower.starts_with("x-") {
+        let expected = "a name that begins with x-, of a field that a filter in front of this one sets";
+        return Err(not_a_name(fields, Code::NotAHeader, path, name, expected));
     }
-    let expected = "a name that begins with x-, of a field that a filter in front of this one sets";
-    Err(fields.refuse(Code::NotAHeader, path, &quoted(name), expected))
+    Ok(lower)
 }
 
 /// Reads the name of a cookie.
 pub(super) fn cookie_name(fields: &Fields<'_>, path: &str, name: &str) -> Result<String, Reported> {
-    if is_token(name) {
-        Ok(name.to_owned())
-    } else {
-        Err(fields.refuse(Code::NotACookie, path, &quoted(name), "the name of a cookie"))
+    if !is_token(name) {
+        return Err(not_a_name(fields, Code::NotACookie, path, name, "the name of a cookie"));
     }
+    Ok(name.to_owned())
+}
+
+#[inline(never)]
+fn not_a_name(fields: &Fields<'_>, code: Code, path: &str, name: &str, expected: &str) -> Reported {
+    fields.refuse(code, path, &quoted(name), expected)
 }

@@ -3,7 +3,7 @@
 //! `check` has compared the whole document with the option table before. Derived deserialisation with path tracking
 //! would say less about a mistake and cost a tenth of the module's size (docs/adr/0003).
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::fmt::{Arguments, Write as _};
 
 use crate::config::check::{self, Checker, item};
@@ -30,13 +30,13 @@ impl Reported {
 /// Environment, findings and warnings of one configuration.
 pub(super) struct Context<'a> {
     env: Environment<'a>,
-    findings: RefCell<Vec<(usize, Finding)>>,
-    warnings: RefCell<Vec<String>>,
+    findings: Cell<Vec<Finding>>,
+    warnings: Cell<Vec<String>>,
 }
 
 impl<'a> Context<'a> {
     pub(super) const fn new(env: Environment<'a>) -> Self {
-        Self { env, findings: RefCell::new(Vec::new()), warnings: RefCell::new(Vec::new()) }
+        Self { env, findings: Cell::new(Vec::new()), warnings: Cell::new(Vec::new()) }
     }
 
     /// Returns the value of an environment variable.
@@ -47,17 +47,20 @@ impl<'a> Context<'a> {
     /// Adds a finding, unless the path has one already.
     #[inline(never)]
     pub(super) fn refuse(&self, code: Code, path: String, found: &str, expected: &str) -> Reported {
-        let mut findings = self.findings.borrow_mut();
-        if findings.len() < MAX_COLLECTED && !findings.iter().any(|(_, other)| other.path == path) {
+        let mut findings = self.findings.take();
+        if findings.len() < MAX_COLLECTED && !findings.iter().any(|other| other.path == path) {
             let [found, expected] = [found, expected].map(str::to_owned);
-            findings.push((usize::MAX, Finding { code, path, found, expected }));
+            findings.push(Finding { code, path, found, expected });
         }
+        self.findings.set(findings);
         Reported(())
     }
 
     /// Adds a warning: a fact that the operator should know although it is no mistake.
     pub(super) fn warn(&self, path: &str, text: Arguments<'_>) {
-        self.warnings.borrow_mut().push(format!("{path}: {text}"));
+        let mut warnings = self.warnings.take();
+        warnings.push(format!("{path}: {text}"));
+        self.warnings.set(warnings);
     }
 
     /// Returns the warnings so far.
@@ -67,54 +70,54 @@ impl<'a> Context<'a> {
 
     /// Returns what was built, or the first findings in the order of the document.
     pub(super) fn finish<T>(self, built: Result<T, Reported>, members: &Object<'_>) -> Result<T, ConfigError> {
-        let mut findings = self.findings.into_inner();
-        if !findings.is_empty() {
-            place(&mut findings, &mut String::new(), Err(members), &mut 0);
+        let mut findings = Findings { unplaced: self.findings.take(), placed: Vec::new() };
+        if !findings.unplaced.is_empty() {
+            findings.place(&mut String::new(), Err(members));
         }
-        let mut next = || {
-            let (index, _) = findings.iter().enumerate().min_by_key(|(_, (place, _))| *place)?;
-            Some(findings.remove(index).1)
-        };
-        match (next(), built) {
-            (Some(first), _) => Err(ConfigError::new(first, std::iter::from_fn(next).take(MAX_FINDINGS - 1).collect())),
+        let mut findings = findings.placed.into_iter().take(MAX_FINDINGS);
+        match (findings.next(), built) {
+            (Some(first), _) => Err(ConfigError::new(first, findings.collect())),
             (None, Ok(built)) => Ok(built),
             // A mark comes with a finding. If it does not, the configuration is refused all the same.
-            (None, Err(Reported(()))) => Err(not_an_object("a mistake without a name")),
+            (None, Err(Reported(()))) => Err(not_an_object("no object")),
         }
     }
 }
 
-/// Sets the places of findings in the document: that of their value, or the end of the object that lacks it.
-fn place(
-    findings: &mut [(usize, Finding)],
-    path: &mut String,
-    value: Result<&Value<'_>, &Object<'_>>,
-    next: &mut usize,
-) {
-    *next = next.saturating_add(1);
-    let (begin, length) = (*next, path.len());
-    let mut visit = |step: Arguments<'_>, value| {
-        // Writing to a string does not fail.
-        let _ = path.write_fmt(step);
-        place(findings, path, Ok(value), next);
-        path.truncate(length);
-    };
-    match value {
-        Err(members) | Ok(Value::Object(members)) => {
-            let dot = if length == 0 { "" } else { "." };
-            members.members().for_each(|(name, value)| visit(format_args!("{dot}{name}"), value));
+/// Findings that are being brought into the order of the document.
+struct Findings {
+    unplaced: Vec<Finding>,
+    placed: Vec<Finding>,
+}
+
+impl Findings {
+    /// Places the findings about a value, those about the values in it, and those about values that it lacks.
+    fn place(&mut self, path: &mut String, value: Result<&Value<'_>, &Object<'_>>) {
+        let length = path.len();
+        self.take(&|found| found == *path);
+        let mut visit = |step: Arguments<'_>, value| {
+            // Writing to a string does not fail.
+            let _ = path.write_fmt(step);
+            self.place(path, Ok(value));
+            path.truncate(length);
+        };
+        match value {
+            Err(members) | Ok(Value::Object(members)) => {
+                let dot = if length == 0 { "" } else { "." };
+                members.members().for_each(|(name, value)| visit(format_args!("{dot}{name}"), value));
+            }
+            Ok(Value::Array(items)) => {
+                items.iter().enumerate().for_each(|(index, value)| visit(format_args!("[{index}]"), value));
+            }
+            Ok(_) => {}
         }
-        Ok(Value::Array(items)) => {
-            items.iter().enumerate().for_each(|(index, item)| visit(format_args!("[{index}]"), item));
-        }
-        Ok(_) => {}
+        self.take(&|found| found.strip_prefix(&**path).is_some_and(|rest| length == 0 || rest.starts_with(['.', '['])));
     }
-    *next = next.saturating_add(1);
-    for (place, finding) in findings.iter_mut().filter(|(place, _)| *place == usize::MAX) {
-        match finding.path.strip_prefix(&**path) {
-            Some("") => *place = begin,
-            Some(rest) if length == 0 || rest.starts_with(['.', '[']) => *place = *next,
-            _ => {}
+
+    fn take(&mut self, is_here: &dyn Fn(&str) -> bool) {
+        for finding in std::mem::take(&mut self.unplaced) {
+            let list = if is_here(&finding.path) { &mut self.placed } else { &mut self.unplaced };
+            list.push(finding);
         }
     }
 }
@@ -159,6 +162,7 @@ impl<'a> Fields<'a> {
     }
 
     /// Returns `true` if the field is there. JSON's `null` is no field.
+    #[inline(never)]
     pub(super) fn has(&self, name: &str) -> bool {
         self.get(name).is_some()
     }
@@ -172,6 +176,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A string that is not empty.
+    #[inline(never)]
     pub(super) fn text(&self, name: &str) -> Result<Option<&'a str>, Reported> {
         self.get(name).map(|value| check::text(value).ok_or(Reported(()))).transpose()
     }
@@ -203,6 +208,7 @@ impl<'a> Fields<'a> {
     }
 
     /// `true` or `false`; nothing is `false`.
+    #[inline(never)]
     pub(super) fn truth(&self, name: &str) -> Result<bool, Reported> {
         match self.get(name) {
             None => Ok(false),

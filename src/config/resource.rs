@@ -6,7 +6,7 @@ use crate::config::check::{item, quoted};
 use crate::config::error::Code;
 use crate::config::provider::Providers;
 use crate::config::reader::{Fields, Reported};
-use crate::config::{audiences, exchange, scopes, url};
+use crate::config::{NORMAL_PATH, audiences, exchange, scopes, url};
 use crate::path;
 use crate::provider::{ActorToken, ExchangeTarget, Provider, SubjectTokenSource, Unexchanged};
 use crate::resource::{DpopPolicy, Requirement, Resource, metadata};
@@ -94,8 +94,7 @@ fn resource_url(fields: &Fields<'_>) -> Result<Url, Reported> {
     let text = fields.required_text("url")?;
     let url = url(fields, "url", text, "the https URL that clients use")?;
     if !url.path().is_empty() && !path::is_normal(url.path()) {
-        let expected = "a path in normal form (no empty or dot segments, no parameters, no patterns, no escapes that are not needed)";
-        return Err(fields.refuse(Code::NotANormalPath, "url", &quoted(text), expected));
+        return Err(fields.refuse(Code::NotANormalPath, "url", &quoted(text), NORMAL_PATH));
     }
     if path::is_under(url.path(), metadata::WELL_KNOWN) {
         let expected = "a path outside that of protected resource metadata";
@@ -180,14 +179,16 @@ fn warn_of_scopes(fields: &Fields<'_>, resource: &Resource, providers: &[Provide
     let Resource { url, scopes_supported: scopes, .. } = resource;
     let field = if fields.has("scopes_supported") { "scopes_supported" } else { "scopes" };
     for provider in resource.authorization_servers.iter().filter_map(|index| providers.get(*index)) {
-        let none = scopes.is_empty().then_some(("scopes_supported".to_owned(), None));
-        let some = scopes.iter().enumerate();
-        let some = some.map(|(index, scope)| (item(field, index), Some(scope.as_str())));
-        for (at, scope) in none.into_iter().chain(some) {
-            if let Some(doubt) = provider.profile.doubt_advertised(scope, url) {
-                let shown =
-                    scope.map_or_else(String::new, |scope| format!("{scope:?} beside url {:?}: ", url.as_str()));
-                fields.warn(&at, format_args!("{shown}with {}, {doubt}", provider.name));
+        let (profile, name) = (provider.profile, &*provider.name);
+        if scopes.is_empty()
+            && let Some(doubt) = profile.doubt_advertised(None, url)
+        {
+            fields.warn("scopes_supported", format_args!("with {name}, {doubt}"));
+        }
+        for (index, scope) in scopes.iter().enumerate() {
+            if let Some(doubt) = profile.doubt_advertised(Some(scope), url) {
+                let text = format_args!("{scope:?} beside url {:?}: with {name}, {doubt}", url.as_str());
+                fields.warn(&item(field, index), text);
             }
         }
     }
@@ -217,7 +218,7 @@ fn authorization_servers(
             None => (Code::UnknownProvider, "a name that is not in exchange"),
         };
         let names: Vec<&str> = asked.iter().map(|index| name(*index)).collect();
-        let expected = format!("names of providers in exchange of this resource, each once: {}", names.join(", "));
+        let expected = format!("names of providers in exchange, each once: {}", names.join(", "));
         return Err(fields.refuse(code, &item("authorization_servers", at), found, &expected));
     }
     Ok(servers)

@@ -12,20 +12,25 @@ const MIN_SHARED_CHARACTERS: usize = 32;
 
 /// Reads a secret, which must be there.
 pub(super) fn secret(parent: &Fields<'_>, name: &str) -> Result<Secret, Reported> {
-    let secret = certificate(parent, name)?;
-    if let Some(fields) = parent.object(name)?.filter(|fields| fields.has("inline")) {
-        fields.warn("inline", format_args!("a secret in the configuration is shown by Envoy's /config_dump; use env"));
-    }
-    Ok(secret)
+    read(parent, name, true)
 }
 
 /// Reads a certificate, which is given like a secret and is none.
 pub(super) fn certificate(parent: &Fields<'_>, name: &str) -> Result<Secret, Reported> {
+    read(parent, name, false)
+}
+
+fn read(parent: &Fields<'_>, name: &str, is_secret: bool) -> Result<Secret, Reported> {
     let fields = parent.required_object(name)?;
-    match fields.text("env")? {
-        Some(name) => variable(&fields, name),
-        None => fields.required_text("inline").map(|value| Secret::new(value.to_owned())),
+    if let Some(name) = fields.text("env")? {
+        return variable(&fields, name);
     }
+    let value = fields.required_text("inline")?;
+    if is_secret {
+        let text = format_args!("a secret in the configuration is shown by Envoy's /config_dump; use env");
+        fields.warn("inline", text);
+    }
+    Ok(Secret::new(value.to_owned()))
 }
 
 /// Returns the value of the environment variable that the field `env` names.
@@ -56,8 +61,7 @@ pub(super) fn shared_key(
     if let Some(own) = &own {
         let count = own.reveal().chars().count();
         if count < MIN_SHARED_CHARACTERS {
-            let expected = format!("at least {MIN_SHARED_CHARACTERS} (openssl rand -base64 32 makes a good one)");
-            return Err(root.refuse(Code::ShortSecret, NAME, &format!("{count} characters"), &expected));
+            return Err(root.refuse(Code::ShortSecret, NAME, &format!("{count} characters"), "at least 32"));
         }
     }
     let (providers, resources) = (providers.all_ref()?, resources.ok_or(Reported::DEPENDS)?);
@@ -66,12 +70,12 @@ pub(super) fn shared_key(
     let clients = providers.iter().filter_map(|provider| provider.client.as_ref()).chain(elsewhere);
     let secrets: Vec<&[u8]> = clients.filter_map(|client| client.authentication.secret()).collect();
     if own.is_none() && secrets.is_empty() {
-        let expected = "{env: NAME} with a random secret (openssl rand -base64 32 makes one): no client has a secret to protect keys and tokens in Envoy's shared data, which other plugins can read and write";
+        let expected = "{env: NAME} with a random secret (openssl rand -base64 32 makes one): no client has a secret to protect keys and tokens in Envoy's shared data";
         return Err(root.refuse(Code::MissingSharedDataSecret, NAME, "nothing", expected));
     }
     if own.is_none() && secrets.iter().all(|secret| secret.len() < MIN_SHARED_CHARACTERS) {
         root.warn(NAME, format_args!(
-            "not set, and every client secret has less than {MIN_SHARED_CHARACTERS} characters, so that a reader of Envoy's shared data can guess them"
+            "not set, and every client secret has less than 32 characters, so that a reader of Envoy's shared data can guess them"
         ));
     }
     let own = own.as_ref().map(|own| own.reveal().as_bytes());

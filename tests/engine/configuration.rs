@@ -428,7 +428,7 @@ fn an_error_says_which_of_two_it_was_and_what_to_do() {
             "found nothing, expected an object with a method, which is client_secret_basic,",
         ),
         (changed("/shared_data_secret", short), "found 7 characters"),
-        (changed(okta, none), "profile \"validate_only\" exchanges no tokens"),
+        (changed(okta, none), "profile \"validate_only\" does not use it"),
         (
             changed("/identity_providers/entra-us/client/authentication/key_id", json!("k")),
             "method \"client_secret_post\" does not use it",
