@@ -3,9 +3,10 @@
 use crate::config::check::{item, quoted};
 use crate::config::error::Code;
 use crate::config::find_placeholders;
+use crate::config::findings::{Context, Reported};
 use crate::config::options::AUDIENCES;
 use crate::config::provider::Providers;
-use crate::config::reader::{Context, Fields, Reported};
+use crate::config::reader::Fields;
 use crate::provider::Provider;
 use crate::resource::{AudienceLists, Resource};
 

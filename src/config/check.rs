@@ -2,8 +2,8 @@
 //! looks into no value whose type is wrong.
 
 use crate::config::error::Code;
+use crate::config::findings::Context;
 use crate::config::options::{Condition, Group, Kind, METHODS, OptionSpec, Presence, RENAMED, Range, SECRET};
-use crate::config::reader::Context;
 use crate::json::{Object, Value};
 use crate::provider::{self, Profile};
 

@@ -3,8 +3,9 @@
 use std::rc::Rc;
 
 use crate::config::error::Code;
+use crate::config::findings::Reported;
 use crate::config::options::{EXCHANGE, OptionSpec};
-use crate::config::reader::{Fields, Reported, by_name};
+use crate::config::reader::{Fields, by_name};
 use crate::config::secrets::variable;
 use crate::config::{client, find_placeholders, optional_url, provider, scopes};
 use crate::crypto::Algorithm;

@@ -9,6 +9,7 @@ mod check;
 mod client;
 mod error;
 mod exchange;
+mod findings;
 pub mod options;
 mod provider;
 mod reader;
@@ -20,7 +21,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use check::{item, quoted};
-use reader::{Context, Environment, Fields, Reported};
+use findings::{Context, Environment, Reported};
+use reader::Fields;
 
 pub use error::{Code, ConfigError, Finding, MAX_FINDINGS};
 

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::config::check::quoted;
 use crate::config::error::Code;
+use crate::config::findings::Reported;
 use crate::config::options::Kind;
-use crate::config::reader::{Fields, Reported};
+use crate::config::reader::Fields;
 use crate::config::{client, find_placeholder, find_placeholders, optional_url, url};
 use crate::jose::KeySet;
 use crate::provider::{self, Client, Profile, Provider, SubjectTokenSource, TENANT, TokenLocation};

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::config::check::{item, quoted};
 use crate::config::error::Code;
+use crate::config::findings::Reported;
 use crate::config::provider::Providers;
-use crate::config::reader::{Fields, Reported};
+use crate::config::reader::Fields;
 use crate::config::{NORMAL_PATH, audiences, exchange, scopes, url};
 use crate::path;
 use crate::provider::{ActorToken, ExchangeTarget, Provider, SubjectTokenSource, Unexchanged};

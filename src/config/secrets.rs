@@ -1,8 +1,9 @@
 //! Secrets: values from the environment or from the configuration itself, and the key for shared data that is made of them.
 
 use crate::config::error::Code;
+use crate::config::findings::Reported;
 use crate::config::provider::Providers;
-use crate::config::reader::{Fields, Reported};
+use crate::config::reader::Fields;
 use crate::resource::Resource;
 use crate::secret::Secret;
 use crate::shared::SharedKey;
