@@ -32,7 +32,7 @@ pub(super) fn build(parent: &Fields<'_>) -> Result<Client, Reported> {
     if let (Some((key, fields)), ClientAuthentication::PrivateKeyJwt { key: other, .. }) = (&dpop, &authentication)
         && other.public_jwk() == key.public_jwk()
     {
-        fields.warn("key", format_args!("the same key as in authentication; use another one"));
+        fields.warn("key", format_args!("the same key as in authentication"));
     }
     Ok(Client { id: id.to_owned(), authentication, dpop: dpop.map(|(key, _)| DpopKey::new(key)) })
 }

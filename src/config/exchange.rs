@@ -185,7 +185,7 @@ fn parameters(fields: &Fields<'_>) -> Result<Vec<(String, Secret)>, Reported> {
 fn presentation(fields: &Fields<'_>, provider: &Provider, target: &ExchangeTarget) -> Result<TokenType, Reported> {
     if fields.text("token_type")? != Some("dpop") {
         if fields.has("upstream_url") {
-            let expected = "nothing: only proofs (token_type: dpop) name the URL of the upstream";
+            let expected = "nothing: only proofs (token_type: dpop) name it";
             return Err(fields.refuse(Code::UpstreamUrlUnused, "upstream_url", "a value", expected));
         }
         return Ok(TokenType::Bearer);

@@ -61,7 +61,7 @@ pub(super) fn build_all<'a>(root: &Fields<'a>) -> Providers<'a> {
 fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
     let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
     if name.is_empty() || name.len() > 63 || !name.bytes().all(is_name) {
-        let expected = "names of 1 to 63 of a-z, 0-9, - and _ (they become labels of metrics)";
+        let expected = "names of 1 to 63 of a-z, 0-9, - and _";
         let (path, found) = ("identity_providers".to_owned(), format!("the name {name:?}"));
         return Err(fields.context.refuse(Code::InvalidName, path, &found, expected));
     }

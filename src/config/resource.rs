@@ -45,7 +45,7 @@ pub(super) fn build_all(root: &Fields<'_>, providers: &mut Providers<'_>) -> Res
                 && path::without_final_slash(other.url.path()) == path::without_final_slash(resource.url.path())
         };
         if let Some(other) = resources.iter().position(same).and_then(|other| paths.get(other)) {
-            let expected = "a host and path of its own (a longer path under another resource is fine)";
+            let expected = "a host and path of its own; it may be below another resource";
             fields.refuse(Code::SameUrl, "url", &format!("host and path of {other}"), expected);
         } else if let Some(audiences) = audiences {
             resources.push(Resource { audiences, ..resource });

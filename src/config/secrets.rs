@@ -71,12 +71,12 @@ pub(super) fn shared_key(
     let clients = providers.iter().filter_map(|provider| provider.client.as_ref()).chain(elsewhere);
     let secrets: Vec<&[u8]> = clients.filter_map(|client| client.authentication.secret()).collect();
     if own.is_none() && secrets.is_empty() {
-        let expected = "{env: NAME} with a random secret (openssl rand -base64 32 makes one): no client has a secret to protect keys and tokens in Envoy's shared data";
+        let expected = "{env: NAME} with a random secret (openssl rand -base64 32 makes one): no client has a secret to protect Envoy's shared data";
         return Err(root.refuse(Code::MissingSharedDataSecret, NAME, "nothing", expected));
     }
     if own.is_none() && secrets.iter().all(|secret| secret.len() < MIN_SHARED_CHARACTERS) {
         root.warn(NAME, format_args!(
-            "not set, and every client secret has less than 32 characters, so that a reader of Envoy's shared data can guess them"
+            "not set, and every client secret has less than 32 characters: a reader of Envoy's shared data can guess it"
         ));
     }
     let own = own.as_ref().map(|own| own.reveal().as_bytes());

@@ -368,7 +368,7 @@ fn a_key_for_proofs_that_nothing_uses_or_that_has_another_use_is_warned_about() 
     assert!(!unused.is_empty() && unused.iter().all(|warning| warning.contains(".token_type: not dpop")), "{unused:?}");
     assert_eq!(
         with_key("OKTA_PRIVATE_KEY", "dpop"),
-        ["identity_providers.okta-eu.client.dpop.key: the same key as in authentication; use another one"]
+        ["identity_providers.okta-eu.client.dpop.key: the same key as in authentication"]
     );
 }
 

@@ -72,7 +72,7 @@ fn cases() -> Vec<(Code, Value, &'static str)> {
         set(
             Code::NotUsed,
             &okta("client/authentication/secret"),
-            shared.clone(),
+            shared,
             "identity_providers.okta-eu.client.authentication.secret",
         ),
         set(
@@ -107,8 +107,8 @@ fn cases() -> Vec<(Code, Value, &'static str)> {
         (
             Code::ClientHeader,
             changed(&[
-                (&okta("subject_token"), okta_header.clone()),
-                (&format!("{ENTRA_AT}/client/authentication"), assertion.clone()),
+                (&okta("subject_token"), okta_header),
+                (&format!("{ENTRA_AT}/client/authentication"), assertion),
             ]),
             "identity_providers.entra-us.client.authentication.assertion.header",
         ),
