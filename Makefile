@@ -96,7 +96,7 @@ fmt: rust ## format the Rust sources
 	cargo fmt --manifest-path tests/envoy/foreign-filter/Cargo.toml
 
 docs: rust ## write the generated pages of docs/, and tests/facts.json
-	ONBEHALF_WRITE_DOCS=1 cargo test --locked --test engine -- the_page_of page_of_errors the_file_of_facts
+	ONBEHALF_WRITE_DOCS=1 cargo test --locked --test engine -- the_page_of page_of_errors the_file_of_facts the_configuration_reference
 
 clean: ## remove build results, keep the tools
 	rm -rf target fuzz/target

@@ -21,9 +21,7 @@ MAX_SOURCE, MAX_TEST = 500, 600
 
 # Files that hold data only.
 DATA = {
-    "src/provider/entra_errors.rs": "catalogue of Entra's errors",
-    "tests/envoy/parts/hostile-tokens.mjs": "list of hostile tokens",
-    "tests/envoy/parts/known-differences.mjs": "list of differences to other verifiers",
+    "src/config/options.rs": "table of options",
 }
 
 # Maximum length of the name of a test, which is a sentence with its subject first.

@@ -205,8 +205,8 @@ mod tests {
 
     fn verified_with(claims: &str, scopes: &[Rc<str>]) -> Rc<VerifiedToken> {
         let configuration =
-            br#"{"shared_secret": {"inline": "0123456789abcdef0123456789abcdef"}, "identity_providers": {"p":
-            {"profile": "none", "issuer": "https://i.example", "cluster": "c", "audiences": ["a"]}},
+            br#"{"shared_data_secret": {"inline": "0123456789abcdef0123456789abcdef"}, "identity_providers": {"p":
+            {"profile": "validate_only", "issuer": "https://i.example", "cluster": "c", "audiences": ["a"]}},
             "resources": [{"url": "https://r.example", "exchange": {"p": {}}}]}"#;
         let config = crate::config::Config::parse(configuration, &|_| None).unwrap();
         let claims = crate::json::object(claims.as_bytes()).unwrap();

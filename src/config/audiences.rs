@@ -1,36 +1,47 @@
+//! Audiences of resources and providers: accepted values of `aud` in callers' tokens.
+
 use std::rc::Rc;
 
-use crate::config::provider::{AUDIENCES, audiences};
+use crate::config::check::{item, quoted};
+use crate::config::error::Code;
+use crate::config::find_placeholders;
+use crate::config::findings::{Context, Reported};
+use crate::config::options::AUDIENCES;
+use crate::config::provider::Providers;
 use crate::config::reader::Fields;
-use crate::config::{ConfigError, find_placeholders};
 use crate::provider::Provider;
 use crate::resource::Resource;
 
 /// Accepted audiences of one resource, by the position of the provider. `None`: the provider's own list counts.
 pub(super) type AudienceLists = Vec<Option<Vec<String>>>;
 
-/// The lists of each resource. Every provider gets to know what its tokens may be for at any of them.
+/// Reads the lists of each resource; a resource with a mistake has `None`. Adds to every provider the audiences that its
+/// tokens may have at any resource. Unless `is_complete`, there may be resources that exchange for it and are mistaken.
 pub(super) fn read(
     resources: &[Fields<'_>],
-    providers: &mut [Provider],
-    warnings: &mut Vec<String>,
-) -> Result<Vec<AudienceLists>, ConfigError> {
+    providers: &mut Providers<'_>,
+    is_complete: bool,
+) -> Vec<Option<AudienceLists>> {
     let mut all = Vec::with_capacity(resources.len());
     for fields in resources {
-        let own = audiences(fields)?;
-        find_placeholders(&fields.at("audiences"), &own, warnings);
-        all.push(lists(fields, &own, providers)?);
+        let lists = fields.texts("audiences").and_then(|own| {
+            find_placeholders(fields, "audiences", &own);
+            lists(fields, &own, &providers.built)
+        });
+        all.push(lists.ok());
     }
-    for (index, provider) in providers.iter_mut().enumerate() {
-        let (mut is_of_use, mut lacking) = (false, None);
+    let mut lacking = Vec::new();
+    for (index, provider) in providers.built.iter_mut().enumerate() {
+        let (mut is_used, mut without) = (false, None);
         for (fields, lists) in resources.iter().zip(&all) {
             if !exchanges(fields, provider) {
                 continue;
             }
-            is_of_use = true;
-            match lists.get(index).and_then(Option::as_ref) {
-                None => lacking = lacking.or(Some(fields)),
-                Some(own) => {
+            is_used = true;
+            match lists.as_ref().map(|lists| lists.get(index).and_then(Option::as_ref)) {
+                None => {}
+                Some(None) => without = without.or(Some(fields)),
+                Some(Some(own)) => {
                     for audience in own {
                         if !provider.every_audience.contains(audience) {
                             provider.every_audience.push(audience.clone());
@@ -39,24 +50,29 @@ pub(super) fn read(
                 }
             }
         }
-        if provider.audiences.is_empty() && (lacking.is_some() || !is_of_use) {
-            let path = format!("identity_providers.{}.audiences", provider.name);
+        if provider.audiences.is_empty() && (without.is_some() || (!is_used && is_complete)) {
             let mut expected = AUDIENCES.to_owned();
-            if !is_of_use {
+            if !is_used {
                 expected += ", or a resource with such a list whose exchange names it: there is none";
             }
-            if let Some(fields) = lacking {
+            if let Some(fields) = without {
                 expected += ", or such a list in each resource that exchanges for it, which is missing in ";
                 expected += fields.path();
             }
-            return Err(ConfigError::new(path, "none", expected));
+            lacking.push((format!("identity_providers.{}.audiences", provider.name), expected));
         }
     }
-    Ok(all)
+    if let Some(fields) = resources.first() {
+        for (path, expected) in lacking {
+            fields.context.refuse(Code::MissingAudiences, path, "none", &expected);
+        }
+    }
+    all
 }
 
-/// The lists of one resource. An audience that the tokens of one of its providers cannot have is the other's alone.
-fn lists(fields: &Fields<'_>, own: &[String], providers: &[Provider]) -> Result<AudienceLists, ConfigError> {
+/// Returns the lists of one resource, by provider. An audience that no token of a provider can have is left out of that
+/// provider's list.
+fn lists(fields: &Fields<'_>, own: &[String], providers: &[Provider]) -> Result<AudienceLists, Reported> {
     let instead = |provider: &Provider, audience: &String| provider.profile.expected_audience(provider, audience);
     let is_asked = |provider: &Provider| !own.is_empty() && exchanges(fields, provider);
     let mut lists = AudienceLists::with_capacity(providers.len());
@@ -70,7 +86,8 @@ fn lists(fields: &Fields<'_>, own: &[String], providers: &[Provider]) -> Result<
         if !lists.iter().flatten().any(|list| list.contains(audience))
             && let Some(expected) = asked.find_map(|provider| instead(provider, audience))
         {
-            return Err(ConfigError::new(fields.at(&format!("audiences[{index}]")), format!("{audience:?}"), expected));
+            let name = item("audiences", index);
+            return Err(fields.refuse(Code::RefusedByProfile, &name, &quoted(audience), expected));
         }
     }
     for (provider, list) in providers.iter().zip(&lists) {
@@ -78,19 +95,19 @@ fn lists(fields: &Fields<'_>, own: &[String], providers: &[Provider]) -> Result<
             && let Some(expected) = own.iter().find_map(|audience| instead(provider, audience))
         {
             let found = format!("none that tokens of {} could have", provider.name);
-            return Err(ConfigError::new(fields.at("audiences"), found, expected));
+            return Err(fields.refuse(Code::RefusedByProfile, "audiences", &found, expected));
         }
     }
     Ok(lists)
 }
 
 fn exchanges(fields: &Fields<'_>, provider: &Provider) -> bool {
-    // Whatever else may be wrong with it is found when it is read.
+    // Other mistakes in it are found when it is read.
     fields.any_object("exchange").ok().flatten().is_some_and(|members| members.get(&provider.name).is_some())
 }
 
-/// Warns of resources that take tokens for others because nobody said which are theirs (RFC 8707 section 2).
-pub(super) fn warn(providers: &[Rc<Provider>], resources: &[Rc<Resource>], warnings: &mut Vec<String>) {
+/// Warns of resources that accept tokens for other resources because they have no `audiences` (RFC 8707 section 2).
+pub(super) fn warn(providers: &[Rc<Provider>], resources: &[Rc<Resource>], context: &Context<'_>) {
     for provider in providers {
         let (mut sharing, mut without) = (Vec::new(), Vec::new());
         for resource in resources {
@@ -106,9 +123,8 @@ pub(super) fn warn(providers: &[Rc<Provider>], resources: &[Rc<Resource>], warni
             }
         }
         if sharing.len() > 1 && !without.is_empty() {
-            warnings.push(format!(
-                "identity_providers.{}.audiences: they hold for {}, so a token that was meant for one of {} is accepted there, too: whoever holds it, a client or another server, can use it for what its user did not mean it for; write audiences into each of these resources",
-                provider.name,
+            context.warn(&format!("identity_providers.{}.audiences", provider.name), format_args!(
+                "they hold for {}, so a token that was meant for one of {} is accepted there, too; set audiences in each of these resources",
                 without.join(", "),
                 sharing.join(", "),
             ));

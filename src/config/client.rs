@@ -1,157 +1,95 @@
+//! Builder of OAuth clients and of their authentication at a token endpoint.
+
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use rsa::sha2::{Digest as _, Sha256};
 use sha1::Sha1;
 
+use crate::config::error::Code;
+use crate::config::find_placeholder;
+use crate::config::findings::Reported;
 use crate::config::provider::own_header_name;
 use crate::config::reader::Fields;
-use crate::config::{ConfigError, either, find_placeholder};
+use crate::config::secrets::{certificate, secret, variable};
 use crate::crypto::{Algorithm, SigningKey, pem};
 use crate::dpop::DpopKey;
 use crate::jose::is_compact;
 use crate::provider::{AssertionSource, CertificateHeader, Client, ClientAuthentication, ClientSecret};
-use crate::secret::Secret;
 
-const FIELDS: [&str; 10] = [
-    "method",
-    "assertion",
-    "secret",
-    "previous_secret",
-    "key",
-    "key_id",
-    "algorithm",
-    "audience",
-    "certificate",
-    "certificate_header",
-];
-
-/// Where the value of an environment variable comes from.
-pub(super) type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
-
-const METHODS: &str = "client_secret_basic, client_secret_post, private_key_jwt, tls_client_auth, self_signed_tls_client_auth, client_assertion or upstream";
-
-/// The client that exchanges at a provider.
-pub(super) fn build(
-    provider: &Fields<'_>,
-    env: Environment<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<Client, ConfigError> {
-    let fields = provider.required_object("client", &["id", "authentication", "dpop"])?;
-    let id = fields.required_text("id", "the client id that the provider gave")?.to_owned();
-    find_placeholder(&fields.at("id"), &id, warnings);
-    let Some(own) = fields.object("authentication", &FIELDS)? else {
-        let expected = format!("an object with a method, which is {METHODS}, and what that needs");
-        return Err(ConfigError::new(fields.at("authentication"), "nothing", expected));
+/// Builds the client in the field `client`, which must be there.
+pub(super) fn build(parent: &Fields<'_>) -> Result<Client, Reported> {
+    let fields = parent.required_object("client")?;
+    let id = fields.required_text("id");
+    if let Ok(id) = id {
+        find_placeholder(&fields, "id", id);
+    }
+    let authentication = fields.required_object("authentication").and_then(|fields| authentication(&fields));
+    let dpop =
+        fields.object("dpop").and_then(|dpop| dpop.map(|fields| Ok((signing_key(&fields)?, fields))).transpose());
+    let (Ok(id), Ok(authentication), Ok(dpop)) = (id, authentication, dpop) else {
+        return Err(Reported::DEPENDS);
     };
-    let authentication = authentication(&own, env, warnings)?;
-    let dpop = match fields.object("dpop", &["key", "algorithm"])? {
-        Some(fields) => {
-            let key = signing_key(&fields, env, warnings)?;
-            if let ClientAuthentication::PrivateKeyJwt { key: other, .. } = &authentication
-                && other.public_jwk() == key.public_jwk()
-            {
-                warnings.push(format!("{}: the key of authentication, too; take one of its own", fields.at("key")));
-            }
-            Some(DpopKey::new(key))
-        }
-        None => None,
-    };
-    Ok(Client { id, authentication, dpop })
+    if let (Some((key, fields)), ClientAuthentication::PrivateKeyJwt { key: other, .. }) = (&dpop, &authentication)
+        && other.public_jwk() == key.public_jwk()
+    {
+        fields.warn("key", format_args!("the same key as in authentication"));
+    }
+    Ok(Client { id: id.to_owned(), authentication, dpop: dpop.map(|(key, _)| DpopKey::new(key)) })
 }
 
-fn authentication(
-    fields: &Fields<'_>,
-    env: Environment<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<ClientAuthentication, ConfigError> {
-    let method = fields.required_text("method", METHODS)?;
-    let uses: &[&str] = match method {
-        "client_secret_basic" | "client_secret_post" => &["secret", "previous_secret"],
-        "private_key_jwt" => &["key", "key_id", "algorithm", "audience", "certificate", "certificate_header"],
-        "client_assertion" => &["assertion"],
-        "tls_client_auth" | "self_signed_tls_client_auth" | "upstream" => &[],
-        other => return Err(ConfigError::new(fields.at("method"), format!("{other:?}"), METHODS)),
-    };
-    let is_unused = |name: &&&str| **name != "method" && !uses.contains(name) && fields.has(name);
-    if let Some(name) = FIELDS.iter().find(is_unused) {
-        return Err(ConfigError::new(
-            fields.at(name),
-            "a value",
-            format!("nothing: method {method:?} does not use it"),
-        ));
-    }
-    match method {
-        "client_secret_basic" | "client_secret_post" => {
-            let current = secret(fields, "secret", env, warnings)?;
-            let previous = match fields.has("previous_secret") {
-                true => Some(secret(fields, "previous_secret", env, warnings)?),
-                false => None,
-            };
-            if previous.as_ref().is_some_and(|previous| previous.reveal() == current.reveal()) {
-                warnings.push(format!("{}: it is the same as secret", fields.at("previous_secret")));
-            }
-            let secret = ClientSecret { current, previous };
-            Ok(if method == "client_secret_basic" {
-                ClientAuthentication::SecretBasic(secret)
-            } else {
-                ClientAuthentication::SecretPost(secret)
-            })
-        }
+fn authentication(fields: &Fields<'_>) -> Result<ClientAuthentication, Reported> {
+    match fields.required_text("method")? {
+        "client_secret_basic" => Ok(ClientAuthentication::SecretBasic(client_secret(fields)?)),
+        "client_secret_post" => Ok(ClientAuthentication::SecretPost(client_secret(fields)?)),
         "private_key_jwt" => {
-            let key = signing_key(fields, env, warnings)?;
+            let key = signing_key(fields)?;
             let optional = |name: &str| fields.text(name).map(|text| text.map(str::to_owned));
             Ok(ClientAuthentication::PrivateKeyJwt {
-                certificate: certificate_header(fields, env, &key)?,
+                certificate: certificate_header(fields, &key)?,
                 key,
                 key_id: optional("key_id")?,
                 audience: optional("audience")?,
             })
         }
-        "client_assertion" => Ok(ClientAuthentication::Assertion(assertion(fields, env, warnings)?)),
-        "upstream" => Ok(ClientAuthentication::Upstream),
-        _ => Ok(ClientAuthentication::MutualTls),
+        "client_assertion" => Ok(ClientAuthentication::Assertion(assertion(fields)?)),
+        "envoy_injected" => Ok(ClientAuthentication::Upstream),
+        "tls_client_auth" | "self_signed_tls_client_auth" => Ok(ClientAuthentication::MutualTls),
+        _ => Err(Reported::DEPENDS),
     }
 }
 
-/// Where the assertion of another issuer comes from.
-fn assertion(
-    parent: &Fields<'_>,
-    env: Environment<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<AssertionSource, ConfigError> {
-    let fields = parent.required_object("assertion", &["env", "header"])?;
-    match (fields.text("env")?, fields.text("header")?) {
-        (Some(name), None) => {
-            let path = fields.at("env");
-            let assertion = variable(&path, name, env)?;
-            if !is_compact(assertion.reveal().as_bytes()) {
-                return Err(ConfigError::new(path, "a variable that holds no such thing", "a signed JWT"));
-            }
-            warnings
-                .push(format!("{path}: it is read once, when Envoy starts; use header for an assertion that rotates"));
-            Ok(AssertionSource::Environment(assertion))
-        }
-        (None, Some(name)) => Ok(AssertionSource::Header(own_header_name(&fields.at("header"), name)?)),
-        _ => Err(ConfigError::new(
-            fields.path(),
-            either(fields.has("env"), ["env", "header"]),
-            "{env: NAME}, or {header: x-…}",
-        )),
+fn client_secret(fields: &Fields<'_>) -> Result<ClientSecret, Reported> {
+    let current = secret(fields, "secret");
+    let previous = fields.has("previous_secret").then(|| secret(fields, "previous_secret")).transpose();
+    let (Ok(current), Ok(previous)) = (current, previous) else {
+        return Err(Reported::DEPENDS);
+    };
+    if previous.as_ref().is_some_and(|previous| previous.reveal() == current.reveal()) {
+        fields.warn("previous_secret", format_args!("it is the same as secret"));
     }
+    Ok(ClientSecret { current, previous })
 }
 
-/// The private key in `key`, for `algorithm`.
-fn signing_key(
-    fields: &Fields<'_>,
-    env: Environment<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<SigningKey, ConfigError> {
-    const ALGORITHMS: &str = "RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384 or EdDSA";
-    let name = fields.required_text("algorithm", ALGORITHMS)?;
-    let algorithm = Algorithm::from_name(name)
-        .ok_or_else(|| ConfigError::new(fields.at("algorithm"), format!("{name:?}"), ALGORITHMS))?;
-    let text = secret(fields, "key", env, warnings)?;
-    SigningKey::parse(algorithm, text.reveal()).ok_or_else(|| {
+/// Reads the source of an assertion that another issuer makes.
+fn assertion(parent: &Fields<'_>) -> Result<AssertionSource, Reported> {
+    let fields = parent.required_object("assertion")?;
+    let Some(name) = fields.text("env")? else {
+        let name = fields.required_text("header")?;
+        return Ok(AssertionSource::Header(own_header_name(&fields, "header", name)?));
+    };
+    let assertion = variable(&fields, name)?;
+    if !is_compact(assertion.reveal().as_bytes()) {
+        return Err(fields.refuse(Code::NotAToken, "env", "a variable that holds another value", "a signed JWT"));
+    }
+    fields.warn("env", format_args!("it is read once, when Envoy starts; use header for an assertion that rotates"));
+    Ok(AssertionSource::Environment(assertion))
+}
+
+/// Reads the private key in `key`, for `algorithm`.
+fn signing_key(fields: &Fields<'_>) -> Result<SigningKey, Reported> {
+    let text = secret(fields, "key");
+    let algorithm = Algorithm::from_name(fields.required_text("algorithm")?).ok_or(Reported::DEPENDS)?;
+    SigningKey::parse(algorithm, text?.reveal()).ok_or_else(|| {
         let kind = match algorithm {
             Algorithm::Es256 => "a P-256 key",
             Algorithm::Es384 => "a P-384 key",
@@ -159,104 +97,45 @@ fn signing_key(
             _ => "an RSA key of 2048 to 4096 bits",
         };
         let expected = format!(
-            "{kind} as PEM that begins with BEGIN PRIVATE KEY (openssl pkcs8 -topk8 -nocrypt -in key.pem makes it of other forms)"
+            "{kind} as PEM that begins with BEGIN PRIVATE KEY (openssl pkcs8 -topk8 -nocrypt -in key.pem converts other forms)"
         );
-        ConfigError::new(fields.at("key"), "something that is no such key", expected)
+        fields.refuse(Code::NotAKey, "key", "a value that is not such a key", &expected)
     })
 }
 
-/// What assertions say of the certificate that the provider knows the key by.
-fn certificate_header(
-    fields: &Fields<'_>,
-    env: Environment<'_>,
-    key: &SigningKey,
-) -> Result<CertificateHeader, ConfigError> {
-    const MEMBERS: &str = "some of x5t#S256, x5t and x5c";
+/// Reads the header parameters of assertions that identify the certificate of the key.
+fn certificate_header(fields: &Fields<'_>, key: &SigningKey) -> Result<CertificateHeader, Reported> {
     if !fields.has("certificate") {
         return match fields.has("certificate_header") {
-            true => Err(ConfigError::new(
-                fields.at("certificate"),
-                "nothing",
-                "the certificate that certificate_header is about",
-            )),
+            true => {
+                let expected = "the certificate that certificate_header is about";
+                Err(fields.refuse(Code::MissingCertificate, "certificate", "nothing", expected))
+            }
             false => Ok(CertificateHeader::default()),
         };
     }
-    // It is no secret.
-    let text = secret(fields, "certificate", env, &mut Vec::new())?;
+    let text = certificate(fields, "certificate")?;
     let wrong = |found: &str| {
-        let expected = "the certificate of key as PEM, behind it those that it rests on";
-        ConfigError::new(fields.at("certificate"), found, expected)
+        let expected = "the certificate of key as PEM, followed by the certificates of its issuers";
+        fields.refuse(Code::NotACertificate, "certificate", found, expected)
     };
-    let chain =
-        pem::blocks(text.reveal(), "CERTIFICATE").ok_or_else(|| wrong("something that is no PEM of certificates"))?;
+    let chain = pem::blocks(text.reveal(), "CERTIFICATE").ok_or_else(|| wrong("no PEM of certificates"))?;
     let certificate =
         chain.first().filter(|der| key.is_in(der)).ok_or_else(|| wrong("a certificate of another key"))?;
     let mut members = fields.texts("certificate_header")?;
-    match (members.is_empty(), fields.has("certificate_header")) {
-        (true, true) => return Err(ConfigError::new(fields.at("certificate_header"), "an empty list", MEMBERS)),
-        (true, false) => members.push("x5t#S256".to_owned()),
-        (false, _) => {}
+    if members.is_empty() {
+        members.push("x5t#S256".to_owned());
     }
     let mut header = CertificateHeader::default();
-    for (index, member) in members.iter().enumerate() {
-        if members.iter().take(index).any(|other| other == member) {
-            return Err(ConfigError::new(fields.at("certificate_header"), format!("{member:?} twice"), MEMBERS));
-        }
+    for member in &members {
         match member.as_str() {
             "x5t#S256" => {
-                header.thumbprints.push(("x5t#S256", BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(certificate))))
+                header.thumbprints.push(("x5t#S256", BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(certificate))));
             }
             "x5t" => header.thumbprints.push(("x5t", BASE64_URL_SAFE_NO_PAD.encode(Sha1::digest(certificate)))),
             "x5c" => header.chain = chain.iter().map(|der| BASE64_STANDARD.encode(der)).collect(),
-            other => return Err(ConfigError::new(fields.at("certificate_header"), format!("{other:?}"), MEMBERS)),
+            _ => return Err(Reported::DEPENDS),
         }
     }
     Ok(header)
-}
-
-/// A secret of the operator's: from the environment, or written down.
-pub(super) fn secret(
-    parent: &Fields<'_>,
-    name: &str,
-    env: Environment<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<Secret, ConfigError> {
-    let fields = parent.required_object(name, &["env", "inline"])?;
-    match (fields.text("env")?, fields.text("inline")?) {
-        (Some(name), None) => variable(&fields.at("env"), name, env),
-        (None, Some(value)) => {
-            let path = fields.at("inline");
-            warnings.push(format!("{path}: a secret in the configuration is shown by Envoy's /config_dump; use env"));
-            Ok(Secret::new(value.to_owned()))
-        }
-        _ => Err(ConfigError::new(
-            fields.path(),
-            either(fields.has("env"), ["env", "inline"]),
-            "{env: NAME}, or {inline: value}",
-        )),
-    }
-}
-
-/// The value of a variable of Envoy's environment.
-fn variable(path: &str, name: &str, env: Environment<'_>) -> Result<Secret, ConfigError> {
-    match env(name) {
-        Some(value) if !value.trim().is_empty() => Ok(Secret::new(value.trim().to_owned())),
-        _ => Err(ConfigError::new(
-            path,
-            // Somebody may have put the secret itself here.
-            format!("{}, which is not set, or empty, in the filter's environment", name_only(name)),
-            "a variable of Envoy's environment that vm_config.environment_variables.host_env_keys lists",
-        )),
-    }
-}
-
-/// The name of a variable, if it looks like one.
-fn name_only(variable: &str) -> &str {
-    let is_name = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_';
-    if variable.len() <= 64 && variable.bytes().all(is_name) {
-        variable
-    } else {
-        "a name that is not made of A-Z, 0-9 and _"
-    }
 }

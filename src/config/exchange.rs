@@ -1,8 +1,13 @@
+//! Builder of exchange targets: the token that a resource needs from one provider.
+
 use std::rc::Rc;
 
-use crate::config::client::{self, Environment};
-use crate::config::reader::Fields;
-use crate::config::{ConfigError, check_scopes, either, find_placeholders, profile_error, provider, shown};
+use crate::config::error::Code;
+use crate::config::findings::Reported;
+use crate::config::options::{EXCHANGE, OptionSpec};
+use crate::config::reader::{Fields, by_name};
+use crate::config::secrets::variable;
+use crate::config::{client, find_placeholders, optional_url, provider, refused_by_profile, scopes};
 use crate::crypto::Algorithm;
 use crate::dpop::DpopKey;
 use crate::json;
@@ -11,149 +16,113 @@ use crate::provider::{
     TokenExchangeTarget, TokenType,
 };
 use crate::secret::Secret;
-use crate::url::Url;
 
-pub(super) const FIELDS: [&str; 11] = [
-    "audience",
-    "resource",
-    "scopes",
-    "requested_token_type",
-    "claims",
-    "actor_token",
-    "authorization_server",
-    "token",
-    "parameters",
-    "presented_as",
-    "upstream_url",
-];
+/// Options about the token for the upstream, which every profile uses that exchanges tokens.
+const PRESENTATION: [&str; 2] = ["token_type", "upstream_url"];
 
-/// How the token is presented, whatever the profile.
-const PRESENTATION: [&str; 2] = ["presented_as", "upstream_url"];
-
-/// What to ask a provider for.
-pub(super) fn build(
-    fields: &Fields<'_>,
-    provider: &Provider,
-    env: Environment<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<ExchangeTarget, ConfigError> {
+/// Builds the target of an exchange at the provider.
+pub(super) fn build(fields: &Fields<'_>, provider: &Provider) -> Result<ExchangeTarget, Reported> {
     let profile = provider.profile;
-    let taken = profile.exchange_fields();
-    let is_taken = |name: &str| taken.contains(&name) || (PRESENTATION.contains(&name) && profile.exchanges());
-    if let Some(name) = FIELDS.iter().find(|name| fields.has(name) && !is_taken(name)) {
-        let expected = format!("nothing: profile {:?} does not use it", profile.name());
-        return Err(ConfigError::new(fields.at(name), "a value", expected));
+    let used = profile.exchange_fields();
+    let mut is_unused = false;
+    for OptionSpec { name, .. } in EXCHANGE.options {
+        let is_used = used.contains(name) || (PRESENTATION.contains(name) && profile.exchanges());
+        if fields.has(name) && !is_used {
+            let expected = format!("nothing: profile {:?} does not use it", profile.name());
+            fields.refuse(Code::NotUsedByProfile, name, "a value", &expected);
+            is_unused = true;
+        }
+    }
+    if is_unused {
+        return Err(Reported::DEPENDS);
     }
     let Some(client) = &provider.client else {
-        return Ok(ExchangeTarget::ValidateOnly { forward: forward(fields)? });
+        return Ok(ExchangeTarget::ValidateOnly { forward: fields.truth("forward")? });
     };
-    let scopes = fields.texts("scopes")?;
-    check_scopes(&fields.at("scopes"), &scopes)?;
+    let texts = ["audience", "resource"].map(|name| fields.texts(name));
+    let requested_token_type = fields.text("requested_token_type").map(|text| text.map(str::to_owned));
+    let (
+        ([Ok(audiences), Ok(resources)], Ok(scopes), Ok(requested_token_type), Ok(claims)),
+        (Ok(actor), Ok(authorization_server), Ok(parameters)),
+    ) = (
+        (texts, scopes(fields, "scopes"), requested_token_type, claims(fields)),
+        (actor(fields), authorization_server(fields), parameters(fields)),
+    )
+    else {
+        return Err(Reported::DEPENDS);
+    };
     let exchange = ExchangeOptions {
         client: client.clone(),
-        audiences: fields.one_or_more("audience")?,
-        resources: fields.one_or_more("resource")?,
+        audiences,
+        resources,
         scopes,
-        requested_token_type: fields.text("requested_token_type")?.map(str::to_owned),
-        claims: claims(fields)?,
-        actor: actor(fields, env)?,
-        authorization_server: authorization_server(fields, env, warnings)?,
-        parameters: parameters(fields)?,
+        requested_token_type,
+        claims,
+        actor,
+        authorization_server,
+        parameters,
     };
-    find_placeholders(&fields.at("audience"), &exchange.audiences, warnings);
-    find_placeholders(&fields.at("resource"), &exchange.resources, warnings);
-    find_placeholders(&fields.at("scopes"), &exchange.scopes, warnings);
-    let target = profile.target(provider, exchange).map_err(|error| profile_error(fields, error))?;
-    let token_type = token_type(fields, provider, &target, warnings)?;
-    let is_bound = target.issued_to().dpop.is_some();
-    if is_bound && matches!(token_type, TokenType::Bearer) {
-        warnings.push(format!(
-            "{}: not dpop, although the client has a key in dpop: tokens that are bound to that are refused",
-            fields.at("presented_as")
-        ));
+    find_placeholders(fields, "audience", &exchange.audiences);
+    find_placeholders(fields, "resource", &exchange.resources);
+    find_placeholders(fields, "scopes", &exchange.scopes);
+    let target = profile.target(provider, exchange).map_err(|error| refused_by_profile(fields, error))?;
+    let token_type = token_type(fields, provider, &target)?;
+    if target.issued_to().dpop.is_some() && matches!(token_type, TokenType::Bearer) {
+        fields.warn(
+            "token_type",
+            format_args!("not dpop, although the client has a key in dpop: bound tokens are refused"),
+        );
     }
     Ok(ExchangeTarget::Exchange(Rc::new(TokenExchangeTarget { token_type, ..target })))
 }
 
-fn actor(fields: &Fields<'_>, env: Environment<'_>) -> Result<Option<ActorToken>, ConfigError> {
-    const TYPE: &str = "a URN such as urn:ietf:params:oauth:token-type:access_token";
-    let Some(actor) = fields.object("actor_token", &["env", "header", "type", "subject", "issuer"])? else {
+fn actor(fields: &Fields<'_>) -> Result<Option<ActorToken>, Reported> {
+    let Some(actor) = fields.object("actor_token")? else {
         return Ok(None);
     };
-    let source = match (actor.text("env")?, actor.text("header")?) {
-        (Some(variable), None) => {
-            let is_token = |value: &str| value.bytes().all(|byte| matches!(byte, 0x21..=0x7E));
-            let value = env(variable).map(|value| value.trim().to_owned());
-            let token = value.filter(|value| !value.is_empty() && is_token(value)).ok_or_else(|| {
-                let expected = "a variable of Envoy's environment that vm_config.environment_variables.host_env_keys lists, with one token in it";
-                ConfigError::new(actor.at("env"), "a variable that is not set, or that holds no token", expected)
-            })?;
-            ActorTokenSource::Fixed(Secret::new(token))
+    let token_type = actor.required_text("type").and_then(|text| {
+        let is_urn = text.contains(':') && text.bytes().all(|byte| matches!(byte, 0x21..=0x7E));
+        let expected = "a URN such as urn:ietf:params:oauth:token-type:access_token";
+        if is_urn { Ok(text) } else { Err(actor.refuse(Code::NotAUrn, "type", "no URN", expected)) }
+    });
+    let source = match actor.text("env")? {
+        Some(name) => {
+            let token = variable(&actor, name)?;
+            if !token.reveal().bytes().all(|byte| matches!(byte, 0x21..=0x7E)) {
+                return Err(actor.refuse(Code::NotAToken, "env", "a variable that holds no token", "one token"));
+            }
+            ActorTokenSource::Fixed(token)
         }
-        (None, Some(name)) => ActorTokenSource::Header(provider::own_header_name(&actor.at("header"), name)?),
-        _ => {
-            let expected = "{env: NAME} or {header: name}, with a type";
-            return Err(ConfigError::new(actor.path(), either(actor.has("env"), ["env", "header"]), expected));
-        }
+        None => ActorTokenSource::Header(provider::own_header_name(&actor, "header", actor.required_text("header")?)?),
     };
-    let token_type = actor.required_text("type", TYPE)?;
-    if !token_type.contains(':') || !token_type.bytes().all(|byte| matches!(byte, 0x21..=0x7E)) {
-        return Err(ConfigError::new(actor.at("type"), "no URN", TYPE));
-    }
     let optional = |name: &str| actor.text(name).map(|text| text.map(str::to_owned));
-    let (subject, issuer) = (optional("subject")?, optional("issuer")?);
+    let (subject, issuer, token_type) = (optional("subject")?, optional("issuer")?, token_type?.to_owned());
     if matches!(source, ActorTokenSource::Header(_)) && subject.is_none() {
-        let expected =
-            "`sub` of the tokens in header: they must be of one actor, whose exchanged tokens are kept for the next";
-        return Err(ConfigError::new(actor.at("subject"), "nothing", expected));
+        let expected = "`sub` of the tokens in header: they must be of one actor, because exchanged tokens are cached";
+        return Err(actor.refuse(Code::MissingSubject, "subject", "nothing", expected));
     }
-    Ok(Some(ActorToken { source, token_type: token_type.to_owned(), subject, issuer }))
+    Ok(Some(ActorToken { source, token_type, subject, issuer }))
 }
 
-fn forward(fields: &Fields<'_>) -> Result<bool, ConfigError> {
-    match fields.text("token")? {
-        None | Some("removed") => Ok(false),
-        Some("forwarded") => Ok(true),
-        Some(other) => Err(ConfigError::new(fields.at("token"), format!("{other:?}"), "removed or forwarded")),
-    }
-}
-
-fn authorization_server(
-    fields: &Fields<'_>,
-    env: Environment<'_>,
-    warnings: &mut Vec<String>,
-) -> Result<AuthorizationServerOptions, ConfigError> {
-    let Some(server) = fields.object("authorization_server", &["token_endpoint", "cluster", "client"])? else {
+fn authorization_server(fields: &Fields<'_>) -> Result<AuthorizationServerOptions, Reported> {
+    let Some(server) = fields.object("authorization_server")? else {
         return Ok(AuthorizationServerOptions::default());
     };
-    let url = |text: &str| {
-        Url::parse(text).map_err(|problem| {
-            ConfigError::new(server.at("token_endpoint"), shown(text, problem), "the https URL of the token endpoint")
-        })
-    };
-    let client = server.has("client").then(|| client::build(&server, env, warnings)).transpose()?;
+    let token_endpoint = optional_url(&server, "token_endpoint", "the https URL of the token endpoint");
+    let client = server.has("client").then(|| client::build(&server)).transpose()?;
     if client.as_ref().is_some_and(|client| client.authentication.header().is_some()) {
-        let path = server.at("client.authentication.assertion.header");
-        return Err(ConfigError::new(path, "a value", "an assertion from the environment, or another method"));
+        let name = "client.authentication.assertion.header";
+        let expected = "an assertion from the environment, or another method";
+        return Err(server.refuse(Code::AssertionInHeader, name, "a value", expected));
     }
-    Ok(AuthorizationServerOptions {
-        token_endpoint: server.text("token_endpoint")?.map(url).transpose()?,
-        cluster: server.text("cluster")?.map(Rc::from),
-        client,
-    })
+    let cluster = server.text("cluster")?.map(Rc::from);
+    Ok(AuthorizationServerOptions { token_endpoint: token_endpoint?, cluster, client })
 }
 
-/// What the operator wants to be in the token (OpenID Connect Core section 5.5).
-fn claims(fields: &Fields<'_>) -> Result<Option<String>, ConfigError> {
-    let Some(claims) = fields.any_object("claims")? else {
-        return Ok(None);
-    };
-    let is_well_formed = !claims.is_empty() && claims.members().all(|(_, value)| value.as_object().is_some());
-    if !is_well_formed {
-        let expected = "an object of objects, such as {access_token: {xms_cc: {values: [cp1]}}}";
-        return Err(ConfigError::new(fields.at("claims"), "another form", expected));
-    }
-    Ok(Some(json::text(claims.members().map(|(name, value)| (name, value.clone())))))
+/// Reads the claims that the operator wants in the token (OpenID Connect Core section 5.5). Returns JSON text.
+fn claims(fields: &Fields<'_>) -> Result<Option<String>, Reported> {
+    let claims = fields.any_object("claims")?;
+    Ok(claims.map(|claims| json::text(claims.members().map(|(name, value)| (name, value.clone())))))
 }
 
 /// Parameters of token requests that are set by fields of their own, or by the exchange itself.
@@ -191,65 +160,52 @@ const RESERVED: [&str; 31] = [
     "username",
 ];
 
-/// Parameters that the operator's provider wants beside those that are known (RFC 6749 section 8.2).
-fn parameters(fields: &Fields<'_>) -> Result<Vec<(String, Secret)>, ConfigError> {
-    let named = fields.named_texts("parameters")?;
-    // RFC 6749 appendix A, `param-name`; some servers take `.` and `-` for `_`.
-    let is_name = |name: &str| {
-        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte))
-    };
-    let is_reserved = |name: &str| RESERVED.contains(&name.to_ascii_lowercase().replace(['.', '-'], "_").as_str());
-    let expected = "names of letters, digits, -, . and _ that no other field sets and the exchange does not either";
-    for (name, _) in &named {
-        // Somebody may have written a secret where its name should be.
-        let found = match (is_name(name), is_reserved(name)) {
-            (true, false) => continue,
-            (_, true) => format!("the name {name:?}"),
-            (false, false) => "a name that is none".to_owned(),
-        };
-        return Err(ConfigError::new(fields.at("parameters"), found, expected));
+/// Reads additional parameters of the token request (RFC 6749 section 8.2), in order of their names.
+fn parameters(fields: &Fields<'_>) -> Result<Vec<(String, Secret)>, Reported> {
+    let mut parameters = Vec::new();
+    for (name, value) in fields.any_object("parameters")?.map(by_name).unwrap_or_default() {
+        // RFC 6749 appendix A, `param-name`; some servers take `.` and `-` for `_`.
+        let is_name =
+            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
+        let is_reserved = RESERVED.contains(&name.to_ascii_lowercase().replace(['.', '-'], "_").as_str());
+        if !is_name || is_reserved {
+            // The name may be a secret that stands in the wrong place.
+            let found = if is_reserved { format!("the name {name:?}") } else { "another name".to_owned() };
+            let code = if is_reserved { Code::ReservedParameter } else { Code::InvalidName };
+            let expected = "names of letters, digits, -, . and _, without those that the exchange itself sets";
+            return Err(fields.refuse(code, "parameters", &found, expected));
+        }
+        let value = value.as_str().filter(|text| !text.is_empty()).ok_or(Reported::DEPENDS)?;
+        parameters.push((name.to_owned(), Secret::new(value.to_owned())));
     }
-    Ok(named.into_iter().map(|(name, value)| (name, Secret::new(value))).collect())
+    Ok(parameters)
 }
 
-/// How the exchanged token goes to the upstream.
-fn token_type(
-    fields: &Fields<'_>,
-    provider: &Provider,
-    target: &TokenExchangeTarget,
-    warnings: &mut Vec<String>,
-) -> Result<TokenType, ConfigError> {
-    const SCHEMES: &str = "bearer or dpop";
-    let prover = target.issued_to().dpop.as_ref();
-    match fields.text("presented_as")? {
-        None | Some("bearer") if fields.has("upstream_url") => {
-            let expected = "nothing: only proofs (presented_as: dpop) name the URL of the upstream";
-            Err(ConfigError::new(fields.at("upstream_url"), "a value", expected))
+/// Reads the type of the exchanged token, and the URL that proofs for the upstream name.
+fn token_type(fields: &Fields<'_>, provider: &Provider, target: &TokenExchangeTarget) -> Result<TokenType, Reported> {
+    if fields.text("token_type")? != Some("dpop") {
+        if fields.has("upstream_url") {
+            let expected = "nothing: only proofs (token_type: dpop) name it";
+            return Err(fields.refuse(Code::UpstreamUrlUnused, "upstream_url", "a value", expected));
         }
-        None | Some("bearer") => Ok(TokenType::Bearer),
-        Some("dpop") if prover.is_none() => {
-            let expected = match target.has_one_client() {
-                true => format!("bearer, or a key in identity_providers.{}.client.dpop", provider.name),
-                false => "bearer, or a key in dpop of authorization_server.client".to_owned(),
-            };
-            Err(ConfigError::new(fields.at("presented_as"), "\"dpop\"", expected))
-        }
-        Some("dpop") => {
-            let algorithm = prover.map(DpopKey::algorithm);
-            if let Some(algorithm) = algorithm.filter(|it| !matches!(it, Algorithm::Es256 | Algorithm::Es384)) {
-                warnings.push(format!(
-                    "{}: each request to the upstream takes a signature, which is slow with {} (and in the module itself with PS* and EdDSA); use an ES256 key",
-                    fields.at("presented_as"),
-                    algorithm.name()
-                ));
-            }
-            let url = |text: &str| {
-                let expected = "the https URL that the upstream has for itself";
-                Url::parse(text)
-                    .map_err(|problem| ConfigError::new(fields.at("upstream_url"), shown(text, problem), expected))
-            };
-            Ok(TokenType::Dpop { url: fields.text("upstream_url")?.map(url).transpose()? })
-        }
-        Some(other) => Err(ConfigError::new(fields.at("presented_as"), format!("{other:?}"), SCHEMES)),
+        return Ok(TokenType::Bearer);
     }
+    let Some(key) = &target.issued_to().dpop else {
+        let expected = match target.has_one_client() {
+            true => format!("bearer, or a key in identity_providers.{}.client.dpop", provider.name),
+            false => "bearer, or a key in dpop of authorization_server.client".to_owned(),
+        };
+        return Err(fields.refuse(Code::MissingDpopKey, "token_type", "\"dpop\"", &expected));
+    };
+    let algorithm = DpopKey::algorithm(key);
+    if !matches!(algorithm, Algorithm::Es256 | Algorithm::Es384) {
+        fields.warn(
+            "token_type",
+            format_args!(
+                "each request to the upstream takes a signature, which is slow with {}; use an ES256 key",
+                algorithm.name()
+            ),
+        );
+    }
+    Ok(TokenType::Dpop { url: optional_url(fields, "upstream_url", "the https URL that the upstream has for itself")? })
 }

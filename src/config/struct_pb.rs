@@ -9,12 +9,12 @@ use serde_json::Number;
 use crate::crypto::wire::{Content, Fields};
 use crate::json::{Object, Value};
 
-/// How deep values may be nested.
-const MOST_DEPTH: u8 = 32;
+/// Maximum depth of nested values.
+const MAX_DEPTH: u8 = 32;
 
 /// Reads a serialised `Struct`. `None`: it is none, or has a name twice.
 pub(super) fn read_struct(bytes: &[u8]) -> Option<Object<'_>> {
-    object(bytes, MOST_DEPTH)
+    object(bytes, MAX_DEPTH)
 }
 
 /// `Struct { map<string, Value> fields = 1; }`

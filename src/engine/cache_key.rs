@@ -113,7 +113,7 @@ mod tests {
                 "subject",
             )
         };
-        let dpop = r#", "presented_as": "dpop""#;
+        let dpop = r#", "token_type": "dpop""#;
         let keys =
             [of(None, ""), of(Some(&one), ""), of(Some(&one), dpop), of(Some(&other), ""), of(Some(&other), dpop)];
         for (index, key) in keys.iter().enumerate() {

@@ -59,7 +59,7 @@ pub(super) enum Stop {
 
 impl Stop {
     /// Sets the scheme under which a refused token was presented. The challenge of that scheme names the error.
-    pub(super) fn presented_as(self, scheme: Scheme) -> Self {
+    pub(super) fn token_type(self, scheme: Scheme) -> Self {
         match self {
             Self::Fetch(need) => Self::Fetch(need),
             Self::Refuse(mut refusal) => {

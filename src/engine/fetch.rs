@@ -53,7 +53,7 @@ impl Engine {
         let is_due = jwks.is_due(now);
         if is_too_old {
             log::error!(
-                "the keys of provider={} are older than keys_max_age_seconds: tokens of its users are refused",
+                "the keys of provider={} are older than jwks_max_age_seconds: tokens of its users are refused",
                 provider.name
             );
             state.forget_verified();

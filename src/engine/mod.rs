@@ -224,12 +224,12 @@ impl Engine {
         }
     }
 
-    /// Ends the wait of requests that have waited for `longest_wait`.
+    /// Ends the wait of requests that have waited for `max_wait`.
     fn expire_waiting(&mut self, now: UnixTime) {
         let mut expired: Vec<(RequestId, FetchKey)> = Vec::new();
         for (id, waiting) in &self.waiting {
             if let WaitState::For(key) = waiting.state
-                && now.since(waiting.progress.since) >= self.config.longest_wait
+                && now.since(waiting.progress.since) >= self.config.max_wait
             {
                 expired.push((*id, key));
             }
@@ -264,7 +264,7 @@ impl Engine {
             let decision = match state {
                 WaitState::TimedOut => {
                     let audit = AuditContext { cache: progress.cache, ..audit };
-                    let because = "the request waited for longest_wait_seconds";
+                    let because = "the request waited for max_wait_seconds";
                     let refusal = Refusal::because(Reason::ProviderUnavailable, because);
                     self.refuse(&refusal.retry_after(Duration::from_secs(1)), &audit, progress, now)
                 }

@@ -38,7 +38,7 @@ pub(super) fn decide(ctx: &mut RequestContext<'_>) -> Result<Passed, Stop> {
     };
     ctx.audit.resource = Some(resource.clone());
     let credential = ctx.head.credential()?;
-    let admitted = admit(ctx, &resource, &credential).map_err(|stop| stop.presented_as(credential.scheme))?;
+    let admitted = admit(ctx, &resource, &credential).map_err(|stop| stop.token_type(credential.scheme))?;
     let Admitted { kind, authorization, proof, sent, renewal } = admitted;
     let head = std::mem::take(&mut ctx.head);
     let mut mutations = head.mutations(ctx.request, ctx.config, &copies, authorization, proof)?;

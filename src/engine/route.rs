@@ -43,7 +43,7 @@ pub(super) fn route<'a>(config: &'a Config, authority: &[u8], target: &[u8]) -> 
 }
 
 fn route_path<'a>(config: &'a Config, authority: &[u8], path: &str) -> Option<Route<'a>> {
-    if config.open_paths.iter().any(|open| open == path) {
+    if config.unauthenticated_paths.iter().any(|open| open == path) {
         return Some(Route::Unauthenticated);
     }
     let mut here = config.resources.iter().filter(|resource| resource.url.is_at(authority));

@@ -192,7 +192,7 @@ impl RootContext for RootFilter {
         let config = match Config::parse(&bytes, &|name| std::env::var(name).ok()) {
             Ok(config) => config,
             Err(error) => {
-                log::error!("{error}");
+                error.findings().for_each(|finding| log::error!("{finding}"));
                 return false;
             }
         };

@@ -79,13 +79,13 @@ pub static COMMON_ERRORS: &[KnownError] = &[
         (400, "invalid_dpop_proof", Any),
         "the provider requires a DPoP proof of this client, and the token request had no valid one",
         Operator,
-        "Set client.dpop and presented_as: dpop, or switch DPoP off for the app; where they are set, check the clock of this host.",
+        "Set client.dpop and token_type: dpop, or switch DPoP off for the app; where they are set, check the clock of this host.",
     ),
     KnownError::new(
         (400, "use_dpop_nonce", Any),
         "the provider requires a DPoP proof with a nonce of this client, and the token request had none",
         Operator,
-        "Set client.dpop and presented_as: dpop, which also sends the nonce, or switch DPoP off for the app.",
+        "Set client.dpop and token_type: dpop, which also sends the nonce, or switch DPoP off for the app.",
     ),
     KnownError::new(
         (400, "temporarily_unavailable", Any),
@@ -163,13 +163,13 @@ pub static COMMON_ERRORS: &[KnownError] = &[
         UnusableToken(Some(Problem::Bound)),
         "the authorization server binds its tokens to a key (DPoP), and the upstream expects a bearer token",
         Operator,
-        "Set presented_as: dpop, or switch off at the provider that the app must use DPoP and leave client.dpop out.",
+        "Set token_type: dpop, or switch off at the provider that the app must use DPoP and leave client.dpop out.",
     ),
     KnownError::of(
         UnusableToken(Some(Problem::Unbound)),
         "the authorization server did not bind the token to the key of `client.dpop`, and the upstream expects a bound token",
         Operator,
-        "Have the provider bind the app's tokens (DPoP), or leave presented_as: dpop out.",
+        "Have the provider bind the app's tokens (DPoP), or leave token_type: dpop out.",
     ),
     KnownError::of(
         UnusableToken(Some(Problem::HandedBack)),

@@ -1,4 +1,4 @@
-//! Profile `none`: callers' tokens are validated and not exchanged.
+//! Profile `validate_only`: callers' tokens are validated and not exchanged.
 
 use crate::provider::{Profile, ProfileError, ProviderOptions, SubjectTokenSource};
 
@@ -8,7 +8,7 @@ pub(super) struct ValidateOnly;
 
 impl Profile for ValidateOnly {
     fn name(&self) -> &'static str {
-        "none"
+        "validate_only"
     }
 
     fn exchanges(&self) -> bool {
@@ -26,6 +26,6 @@ impl Profile for ValidateOnly {
     }
 
     fn exchange_fields(&self) -> &'static [&'static str] {
-        &["token"]
+        &["forward"]
     }
 }

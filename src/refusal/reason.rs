@@ -206,7 +206,7 @@ reasons! {
         "The request does not bring the actor token that the exchange needs, or brings one of another actor.",
         "Operator: check the Envoy filter that puts the actor token into its header.");
     JwksUnavailable => ("jwks_unavailable", 503, "temporarily_unavailable", No, Provider, "The identity provider's keys could not be fetched; try again.",
-        "The keys of the identity provider were never fetched, or are older than `keys_max_age_seconds`.",
+        "The keys of the identity provider were never fetched, or are older than `jwks_max_age_seconds`.",
         "Client: repeat the request after `Retry-After`; operator: look for `event=jwks_fetch_failed` in the log.");
     ExchangeRejected => ("exchange_rejected", 401, "invalid_token", WithError, Caller, "The identity provider does not accept the token any more; get a new one.",
         "The identity provider refused the subject token, for example because its session was revoked.",

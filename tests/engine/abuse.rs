@@ -102,7 +102,7 @@ fn disconnected_clients_take_no_place_of_requests_for_a_new_key() {
 #[test]
 fn keys_that_cannot_be_refreshed_are_trusted_up_to_their_maximum_age() {
     let mut configuration = configuration();
-    configuration["identity_providers"]["entra-us"]["keys_max_age_seconds"] = json!(86_400);
+    configuration["identity_providers"]["entra-us"]["jwks_max_age_seconds"] = json!(86_400);
     let mut engine = TestEngine::new(&configuration).with_keys();
     let refresh = |engine: &mut TestEngine| {
         engine.tick();

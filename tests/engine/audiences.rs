@@ -343,6 +343,6 @@ fn log_warns_where_resources_share_one_audience_list() {
 #[test]
 fn recipe_placeholder_in_a_resources_audiences_causes_a_warning() {
     let warnings = parse(&two(json!({"audiences": ["https://MCP_HOST/a"]}), json!({"audiences": [B]}))).warnings;
-    let warning = "resources[0].audiences: MCP_HOST looks like a word of a recipe that is still to be replaced";
+    let warning = "resources[0].audiences: MCP_HOST looks like a placeholder of a recipe";
     assert!(warnings.iter().any(|text| text == warning), "{warnings:?}");
 }

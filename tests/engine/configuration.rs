@@ -67,14 +67,14 @@ fn each_mistake_names_its_field() {
         ("/identity_providers/entra-us/audiences", json!("api://x"), "identity_providers.entra-us.audiences"),
         ("/identity_providers/entra-us/audiences", json!(["a", ""]), "identity_providers.entra-us.audiences[1]"),
         (
-            "/identity_providers/entra-us/clock_leeway_seconds",
+            "/identity_providers/entra-us/clock_skew_seconds",
             json!(301),
-            "identity_providers.entra-us.clock_leeway_seconds",
+            "identity_providers.entra-us.clock_skew_seconds",
         ),
         (
-            "/identity_providers/entra-us/clock_leeway_seconds",
+            "/identity_providers/entra-us/clock_skew_seconds",
             json!(-1),
-            "identity_providers.entra-us.clock_leeway_seconds",
+            "identity_providers.entra-us.clock_skew_seconds",
         ),
         ("/identity_providers/entra-us/timeout_seconds", json!(0), "identity_providers.entra-us.timeout_seconds"),
         ("/identity_providers/entra-us/timeout_seconds", json!(1.5), "identity_providers.entra-us.timeout_seconds"),
@@ -192,10 +192,10 @@ fn each_mistake_names_its_field() {
             json!("https://mcp.acme.example/.well-known/oauth-protected-resource/x"),
             "resources[0].url",
         ),
-        ("/open_paths", json!(["/a/../b"]), "open_paths[0]"),
-        ("/open_paths", json!(["/a", "/b;v=1"]), "open_paths[1]"),
-        ("/open_paths", json!(["/health/*"]), "open_paths[0]"),
-        ("/open_paths", json!("/a"), "open_paths"),
+        ("/unauthenticated_paths", json!(["/a/../b"]), "unauthenticated_paths[0]"),
+        ("/unauthenticated_paths", json!(["/a", "/b;v=1"]), "unauthenticated_paths[1]"),
+        ("/unauthenticated_paths", json!(["/health/*"]), "unauthenticated_paths[0]"),
+        ("/unauthenticated_paths", json!("/a"), "unauthenticated_paths"),
         ("/cache", json!({"exchanged_tokens": 0}), "cache.exchanged_tokens"),
         ("/cache", json!({"verified_tokens": "many"}), "cache.verified_tokens"),
         ("/audit", json!({"subjects": "Hashed"}), "audit.subjects"),
@@ -276,12 +276,12 @@ fn numbers_in_protobuf_notation_are_accepted() {
 
 #[test]
 fn open_path_inside_a_resource_causes_a_warning() {
-    let warned = |path: &str| warnings(&parse(&changed("/open_paths", json!([path]))));
+    let warned = |path: &str| warnings(&parse(&changed("/unauthenticated_paths", json!([path]))));
     for path in ["/github", "/github/health"] {
-        assert!(warned(path)[0].starts_with("open_paths[0]: forwarded without a token"), "{path}");
+        assert!(warned(path)[0].starts_with("unauthenticated_paths[0]: forwarded without a token"), "{path}");
     }
     assert!(warned("/githubx").is_empty());
-    let mut root = changed("/open_paths", json!(["/health"]));
+    let mut root = changed("/unauthenticated_paths", json!(["/health"]));
     root["resources"] = json!([{"url": "https://mcp.acme.example", "scopes_supported": ["https://mcp.acme.example/read"],
         "exchange": {"entra-us": {"resource": "api://x"}}}]);
     assert!(parse(&root).warnings.is_empty(), "a health check of a host that is one resource");
@@ -336,7 +336,7 @@ fn recipe_placeholder_causes_a_warning() {
     ] {
         assert_eq!(
             warnings(&parse(&changed(pointer, value))),
-            [format!("{path}: {word} looks like a word of a recipe that is still to be replaced")],
+            [format!("{path}: {word} looks like a placeholder of a recipe")],
             "{pointer}"
         );
     }
@@ -348,12 +348,12 @@ fn recipe_placeholder_causes_a_warning() {
 
 #[test]
 fn unused_or_reused_dpop_key_causes_a_warning() {
-    let with_key = |name: &str, presented_as: &str| {
+    let with_key = |name: &str, token_type: &str| {
         let key = json!({"key": {"env": name}, "algorithm": "ES256"});
         let mut configuration = changed("/identity_providers/okta-eu/client/dpop", key);
         for resource in configuration["resources"].as_array_mut().unwrap() {
             if let Some(target) = resource.pointer_mut("/exchange/okta-eu") {
-                target["presented_as"] = json!(presented_as);
+                target["token_type"] = json!(token_type);
             }
         }
         let own = jwt_simple::algorithms::ES256KeyPair::generate().to_pem().unwrap();
@@ -362,13 +362,10 @@ fn unused_or_reused_dpop_key_causes_a_warning() {
     };
     assert!(with_key("OWN_KEY", "dpop").is_empty());
     let unused = with_key("OWN_KEY", "bearer");
-    assert!(
-        !unused.is_empty() && unused.iter().all(|warning| warning.contains(".presented_as: not dpop")),
-        "{unused:?}"
-    );
+    assert!(!unused.is_empty() && unused.iter().all(|warning| warning.contains(".token_type: not dpop")), "{unused:?}");
     assert_eq!(
         with_key("OKTA_PRIVATE_KEY", "dpop"),
-        ["identity_providers.okta-eu.client.dpop.key: the key of authentication, too; take one of its own"]
+        ["identity_providers.okta-eu.client.dpop.key: the same key as in authentication"]
     );
 }
 
@@ -398,7 +395,7 @@ fn error_names_one_of_two_variables_and_the_remedy() {
     let okta = "/identity_providers/okta-eu";
     let short = json!({"inline": "1234567"});
     let of_users = json!({"type": "id_token", "audiences": ["a"]});
-    let none = json!({"profile": "none", "issuer": OKTA, "cluster": "okta", "audiences": ["a"], "retries": 1});
+    let none = json!({"profile": "validate_only", "issuer": OKTA, "cluster": "okta", "audiences": ["a"], "retries": 1});
     let xaa = |scopes: Value, exchange: Value| {
         let mut configuration = configuration();
         configuration["identity_providers"]["okta-eu"]["profile"] = json!("okta_xaa");
@@ -427,8 +424,8 @@ fn error_names_one_of_two_variables_and_the_remedy() {
             changed(&format!("{okta}/client/authentication"), Value::Null),
             "found nothing, expected an object with a method, which is client_secret_basic,",
         ),
-        (changed("/shared_secret", short), "found 7 characters"),
-        (changed(okta, none), "profile \"none\" exchanges no tokens"),
+        (changed("/shared_data_secret", short), "found 7 characters"),
+        (changed(okta, none), "profile \"validate_only\" does not use it"),
         (
             changed("/identity_providers/entra-us/client/authentication/key_id", json!("k")),
             "method \"client_secret_post\" does not use it",

@@ -144,7 +144,7 @@ fn response_without_an_oauth_error_is_explained_too() {
     }
     let good = json!({"access_token": "up", "token_type": "Bearer"});
     for (change, words) in [
-        (json!({"token_type": "DPoP"}), "presented_as: dpop"),
+        (json!({"token_type": "DPoP"}), "token_type: dpop"),
         (json!({"token_type": "N_A"}), "access tokens"),
         (json!({"access_token": "subject-token"}), "instead of returning them"),
         (json!({"issued_token_type": "x"}), "requested_token_type"),

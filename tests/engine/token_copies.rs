@@ -220,7 +220,7 @@ fn search_for_tokens_has_one_limit_for_the_whole_request() {
 }
 
 #[test]
-fn copy_of_an_opaque_token_is_removed_on_open_paths() {
+fn copy_of_an_opaque_token_is_removed_on_unauthenticated_paths() {
     let mut engine = TestEngine::ready();
     let token = "Zm9v".repeat(11);
     let (bearer, copy, other) = (format!("Bearer {token}"), format!("token={token}"), "YmFy".repeat(12));

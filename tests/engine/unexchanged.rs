@@ -14,7 +14,7 @@ use onbehalf_test_support::{
 const PATH: &str = "/plain";
 
 fn none() -> Value {
-    json!({"profile": "none", "issuer": OKTA, "cluster": "okta", "audiences": ["api://default"]})
+    json!({"profile": "validate_only", "issuer": OKTA, "cluster": "okta", "audiences": ["api://default"]})
 }
 
 /// The second provider without an exchange at one resource.
@@ -46,7 +46,7 @@ fn warnings(configuration: &Value) -> Vec<String> {
 
 #[test]
 fn token_is_removed_unless_the_resource_forwards_it() {
-    for exchange in [json!({}), json!({"token": "removed"})] {
+    for exchange in [json!({}), json!({"forward": false})] {
         let configuration = unexchanged(exchange);
         assert!(warnings(&configuration).is_empty());
         let mut engine = without_token_endpoint(&configuration);
@@ -77,16 +77,16 @@ fn upstream_challenge_without_a_token_is_removed() {
         assert!(forwarded(engine.decide(bearer(PATH, &bob_token()))).authorization.is_none());
     }
     // The upstream validates the caller's own token.
-    let mut engine = without_token_endpoint(&unexchanged(json!({"token": "forwarded"})));
+    let mut engine = without_token_endpoint(&unexchanged(json!({"forward": true})));
     assert!(forwarded(engine.decide(bearer(PATH, &bob_token()))).sent.is_none());
 }
 
 #[test]
 fn token_is_forwarded_if_configured_and_the_log_warns() {
-    let configuration = unexchanged(json!({"token": "forwarded"}));
+    let configuration = unexchanged(json!({"forward": true}));
     let warnings = warnings(&configuration);
     assert_eq!(warnings.len(), 1);
-    assert!(warnings[0].starts_with("resources[0].exchange.okta-eu.token: "), "{warnings:?}");
+    assert!(warnings[0].starts_with("resources[0].exchange.okta-eu.forward: "), "{warnings:?}");
     let mut engine = without_token_endpoint(&configuration);
     let token = bob_token();
     assert_eq!(authorization(engine.decide(bearer(PATH, &token))), format!("Bearer {token}"));
@@ -98,7 +98,7 @@ fn token_is_forwarded_if_configured_and_the_log_warns() {
 
 #[test]
 fn invalid_token_is_refused_without_an_exchange_too() {
-    let mut engine = without_token_endpoint(&unexchanged(json!({"token": "forwarded"})));
+    let mut engine = without_token_endpoint(&unexchanged(json!({"forward": true})));
     for (claims, reason) in [
         (json!({"aud": "other"}), "wrong_audience"),
         (json!({"exp": 1}), "expired"),
@@ -118,7 +118,7 @@ fn invalid_token_is_refused_without_an_exchange_too() {
 
 #[test]
 fn validation_only_counts_no_exchange() {
-    let mut engine = without_token_endpoint(&unexchanged(json!({"token": "forwarded"})));
+    let mut engine = without_token_endpoint(&unexchanged(json!({"forward": true})));
     engine.inner.counters().take();
     forwarded(engine.decide(bearer(PATH, &bob_token())));
     assert_eq!(engine.inner.counters().take(), [(Sample::Decisions("forwarded"), 1)]);
@@ -130,7 +130,7 @@ fn configured_keys_need_no_discovery_without_an_exchange() {
     configuration["identity_providers"].as_object_mut().unwrap().remove("entra-us");
     configuration["resources"].as_array_mut().unwrap().truncate(1);
     // No client has a secret that could protect shared memory.
-    configuration["shared_secret"] = json!({"inline": "0123456789abcdef0123456789abcdef0123456789abcdef"});
+    configuration["shared_data_secret"] = json!({"inline": "0123456789abcdef0123456789abcdef0123456789abcdef"});
     configuration["identity_providers"]["okta-eu"]["jwks"] = serde_json::from_slice(&key_set(&[&OKTA_KEY])).unwrap();
     let mut engine = TestEngine::new(&configuration);
     engine.tick();
@@ -156,7 +156,7 @@ fn keys_reach_other_workers_without_a_token_endpoint() {
 #[test]
 fn exchange_options_are_refused_in_the_none_profile() {
     let at = |change: &dyn Fn(&mut Value)| {
-        let mut configuration = unexchanged(json!({"token": "forwarded"}));
+        let mut configuration = unexchanged(json!({"forward": true}));
         change(&mut configuration);
         Config::parse(configuration.to_string().as_bytes(), &environment)
             .map(|_| ())
@@ -177,18 +177,18 @@ fn exchange_options_are_refused_in_the_none_profile() {
         ("audience", json!("a")),
         ("scopes", json!(["s"])),
         ("parameters", json!({"a": "b"})),
-        ("token", json!("kept")),
-        ("token", json!(true)),
+        ("forward", json!("kept")),
+        ("forward", json!("true")),
     ] {
         let path = format!("resources[0].exchange.okta-eu.{name}");
         assert_eq!(at(&|whole| whole["resources"][0]["exchange"]["okta-eu"][name] = value.clone()), Err(path));
     }
-    // Only the profile `none` has the option `token`.
-    let path = "resources[1].exchange.entra-us.token".to_owned();
-    assert_eq!(at(&|whole| whole["resources"][1]["exchange"]["entra-us"]["token"] = json!("forwarded")), Err(path));
+    // Only the profile `validate_only` has the option `token`.
+    let path = "resources[1].exchange.entra-us.forward".to_owned();
+    assert_eq!(at(&|whole| whole["resources"][1]["exchange"]["entra-us"]["forward"] = json!(true)), Err(path));
     // The upstream cannot verify a bound token.
     for (name, value) in [("dpop", json!({"mode": "optional"})), ("certificate_bound_tokens", json!("required"))] {
-        let path = "resources[0].exchange.okta-eu.token".to_owned();
+        let path = "resources[0].exchange.okta-eu.forward".to_owned();
         assert_eq!(at(&|whole| whole["resources"][0][name] = value.clone()), Err(path));
         assert_eq!(
             at(&|whole| {

@@ -11,7 +11,7 @@ let token;
 
 before(async () => {
   parts = await startParts();
-  gateway = await startGateway(parts, { change: (filter) => (filter.open_paths = ['/healthz']) });
+  gateway = await startGateway(parts, { change: (filter) => (filter.unauthenticated_paths = ['/healthz']) });
   token = (await parts.alice()).accessToken;
   assert.equal((await gateway.call(token)).status, 200);
 });

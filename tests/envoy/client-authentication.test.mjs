@@ -227,7 +227,7 @@ describe('mutual TLS: the cluster presents the client’s certificate', () => {
           },
         };
         filter.resources[0].exchange = { plain: { audience: RESOURCE, scopes: ['mcp:call'] } };
-        filter.shared_secret = { env: 'ONBEHALF_SHARED_SECRET' };
+        filter.shared_data_secret = { env: 'ONBEHALF_SHARED_SECRET' };
         wasmOf(bootstrap).vm_config.environment_variables.host_env_keys = ['ONBEHALF_SHARED_SECRET'];
       },
     });

@@ -27,7 +27,7 @@ after(async () => {
 });
 
 /** Starts the gateway with a DPoP key, in front of the API. */
-function start({ exchange = { presented_as: 'dpop' }, algorithm = 'ES256', env = {}, concurrency = 1 } = {}) {
+function start({ exchange = { token_type: 'dpop' }, algorithm = 'ES256', env = {}, concurrency = 1 } = {}) {
   return startGateway(parts, {
     recipe: 'okta',
     concurrency,
@@ -167,7 +167,7 @@ for (const algorithm of ['EdDSA', 'ES256']) {
 }
 
 it('the htu of a proof begins with upstream_url', async (t) => {
-  const gateway = await start({ exchange: { presented_as: 'dpop', upstream_url: 'https://api.internal/mcp' } });
+  const gateway = await start({ exchange: { token_type: 'dpop', upstream_url: 'https://api.internal/mcp' } });
   t.after(() => gateway.stop());
   const token = await somebody();
   const { answer } = await ask(gateway, token, { path: '/mcp/a?x' });
@@ -187,7 +187,7 @@ it('a bound token is refused for a resource that presents Bearer', async (t) => 
   assert.equal(answer.status, 502, answer.text);
   assert.equal(answer.json.reason, 'provider_answer_invalid');
   assert.equal(api.requests.length, arrived);
-  await until(() => /token_type is DPoP.*presented_as: dpop.*switch off/.test(gateway.envoy.log), 'the log names the remedy');
+  await until(() => /token_type is DPoP.*token_type: dpop.*switch off/.test(gateway.envoy.log), 'the log names the remedy');
   await assertSoundAndSilent(gateway);
 });
 

@@ -71,7 +71,7 @@ function start({ audit = {}, concurrency = 1, front = [], behind = [], change = 
     concurrency,
     change: (filter, bootstrap) => {
       filter.audit = audit;
-      filter.open_paths = [OPEN];
+      filter.unauthenticated_paths = [OPEN];
       putBehind(bootstrap, recorder);
       const manager = managerOf(bootstrap);
       manager.http_protocol_options = { enable_trailers: true };
@@ -307,7 +307,7 @@ describe('a gateway for known users only, with hashed subjects', () => {
         filter.request_headers_to_remove = ['x-user'];
         // Tokens of Okta are not exchanged.
         const { okta } = filter.identity_providers;
-        okta.profile = 'none';
+        okta.profile = 'validate_only';
         delete okta.client;
         delete okta.token_endpoint;
         filter.resources[0].exchange.okta = {};

@@ -20,7 +20,7 @@ before(async () => {
   parts = await startParts();
   AT_ENTRA.provider = parts.entra;
   AT_OKTA.provider = parts.okta;
-  const change = (filter) => (filter.open_paths = ['/healthz']);
+  const change = (filter) => (filter.unauthenticated_paths = ['/healthz']);
   gateway = await startGateway(parts, { recipe: 'okta-and-entra', change });
 });
 

@@ -80,7 +80,7 @@ async function waitForTwoProviders(burst, { failure, timeout_seconds = 60 } = {}
 }
 
 /** Returns one configuration for two listeners, each of which takes the other for another worker. */
-const twoOf = (place, changes) => [100, 101].map((longest_wait_seconds) => configurationOf(place, { longest_wait_seconds, ...changes }));
+const twoOf = (place, changes) => [100, 101].map((max_wait_seconds) => configurationOf(place, { max_wait_seconds, ...changes }));
 
 /** Paths whose requests Envoy answers itself as soon as they continue: no endpoint, no healthy endpoint, no cluster. */
 const NOWHERE = ['/mcp/empty', '/mcp/unhealthy', '/mcp/direct'];
@@ -90,9 +90,9 @@ const fromNowhere = (count) => ({ 503: Math.ceil((count * 2) / 3), 418: Math.flo
 /** Configuration with a provider whose tokens are not exchanged. */
 const withoutExchange = (place) =>
   configurationOf(place, {
-    provider: { profile: 'none', token_endpoint: undefined, client: undefined },
-    exchange: { token: 'removed' },
-    shared_secret: { env: 'CROWD_SECRET' },
+    provider: { profile: 'validate_only', token_endpoint: undefined, client: undefined },
+    exchange: { forward: false },
+    shared_data_secret: { env: 'CROWD_SECRET' },
   });
 
 const WAYS = {
@@ -141,7 +141,7 @@ const WAYS = {
   },
 
   async 'wait for tokens longer than they may'(burst) {
-    await burst.listen([configurationOf(burst.place, { longest_wait_seconds: burst.workers > 1 ? 3 : 2 })]);
+    await burst.listen([configurationOf(burst.place, { max_wait_seconds: burst.workers > 1 ? 3 : 2 })]);
     const token = held(burst.place, 'token');
     burst.sendAll((worker, number) => burst.of(burst.user(worker, number)));
     await burst.answered();

@@ -28,7 +28,7 @@ const CERTIFICATES = [['x5t#S256'], ['x5t#S256', 'x5t', 'x5c']].map((certificate
 }));
 const MUTUAL_TLS = [{ method: 'tls_client_auth' }, { method: 'self_signed_tls_client_auth' }];
 const ASSERTIONS = ['variable', 'header'].map((from) => ({ method: 'client_assertion', from }));
-const UPSTREAM = { method: 'upstream' };
+const UPSTREAM = { method: 'envoy_injected' };
 
 /** DPoP at the token endpoint and for the upstream; otherwise it is off. */
 const BOUND = [
@@ -288,7 +288,7 @@ function change(filter, bootstrap) {
   usual.exchange = {};
   const forIdTokens = { url: `https://${MCP_HOST}${ID_TOKENS}`, exchange: {} };
   filter.resources.push(forIdTokens);
-  filter.shared_secret = { env: 'ONBEHALF_SHARED_SECRET' };
+  filter.shared_data_secret = { env: 'ONBEHALF_SHARED_SECRET' };
   for (const row of ROWS) {
     const { provider, id, profile, authentication, dpop, actor } = row;
     const of = PROFILES[profile];
@@ -302,7 +302,7 @@ function change(filter, bootstrap) {
     };
     (of.path ? forIdTokens : usual).exchange[id] = {
       ...of.exchange(provider),
-      ...(dpop && { presented_as: 'dpop' }),
+      ...(dpop && { token_type: 'dpop' }),
       ...(actor && { actor_token: { env: `${id}_ACTOR`, type: JWT, subject: actor } }),
     };
     const cluster = JSON.parse(secure.replaceAll(parts.okta.host.name, provider.host.name));
@@ -327,7 +327,7 @@ function provenByEnvoy({ id, method, from }, cluster, http_filters) {
   if (method.endsWith('tls_client_auth')) {
     const { common_tls_context } = cluster.transport_socket.typed_config;
     common_tls_context.tls_certificates = [{ certificate_chain: inVariable('CERTIFICATE'), private_key: inVariable('KEY') }];
-  } else if (method === 'upstream') {
+  } else if (method === 'envoy_injected') {
     const recipe = bootstrapOf('okta-sds', parts).static_resources.clusters.find(({ name }) => name === 'okta');
     const options = recipe.typed_extension_protocol_options;
     const [{ typed_config }] = Object.values(options)[0].http_filters;
@@ -381,7 +381,7 @@ for (const row of ROWS) {
         for (const { clientAuthentication, assertion, proof, parameters } of exchanges) {
           assert.deepEqual([clientAuthentication, Boolean(proof)], [looks, Boolean(dpop)]);
           if (method === 'private_key_jwt') assert.equal(assertion.alg, algorithm);
-          if (method === 'upstream') assert.ok(!parameters.some((name) => name.startsWith('client_')), parameters.join());
+          if (method === 'envoy_injected') assert.ok(!parameters.some((name) => name.startsWith('client_')), parameters.join());
         }
       }
     });

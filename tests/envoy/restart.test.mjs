@@ -75,8 +75,8 @@ it('an updated listener keeps keys and tokens at four workers', async () => {
     const configured = () => gateway.envoy.log.split(' is configured: ').length;
     const earlier = configured();
     // Other options than before, with the same secrets and targets.
-    filter.longest_wait_seconds = 20;
-    filter.open_paths = ['/healthz'];
+    filter.max_wait_seconds = 20;
+    filter.unauthenticated_paths = ['/healthz'];
     push('2');
     // Four workers and the main thread.
     await until(() => configured() >= earlier + 5, 'the next configuration is loaded');

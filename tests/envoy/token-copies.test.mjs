@@ -102,7 +102,7 @@ function start(front, exposes) {
   return startGateway(parts, {
     exposes,
     change: (filter, bootstrap) => {
-      filter.open_paths = [OPEN];
+      filter.unauthenticated_paths = [OPEN];
       filter.request_headers_to_remove = ['x-session-token'];
       filter.request_cookies_to_remove = ['sid', OWN_NAMES.refresh_token];
       putBehind(bootstrap, recorder);

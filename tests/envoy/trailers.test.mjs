@@ -30,7 +30,7 @@ after(async () => {
 });
 
 function configure(filter, bootstrap) {
-  filter.open_paths = ['/healthz'];
+  filter.unauthenticated_paths = ['/healthz'];
   filter.request_headers_to_remove = ['x-session'];
   putBehind(bootstrap, recorder);
   const [manager] = bootstrap.static_resources.listeners[0].filter_chains[0].filters;

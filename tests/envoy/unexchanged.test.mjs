@@ -23,14 +23,14 @@ after(() => parts?.stop());
 const unexchanged = (exchange) =>
   startGateway(parts, {
     change: ({ identity_providers: { okta }, resources }) => {
-      okta.profile = 'none';
+      okta.profile = 'validate_only';
       delete okta.client;
       delete okta.token_endpoint;
       resources[0].exchange.okta = exchange;
     },
   });
 
-for (const [how, exchange] of Object.entries({ removed: {}, forwarded: { token: 'forwarded' } })) {
+for (const [how, exchange] of Object.entries({ removed: {}, forwarded: { forward: true } })) {
   describe(how, () => {
     let gateway;
     before(async () => {
@@ -61,7 +61,7 @@ for (const [how, exchange] of Object.entries({ removed: {}, forwarded: { token: 
     });
 
     it('the log warns only if a token is forwarded', () => {
-      const warning = /resources\[0\]\.exchange\.okta\.token: the callers' own tokens reach the upstream/;
+      const warning = /resources\[0\]\.exchange\.okta\.forward: the callers' own tokens reach the upstream/;
       assert.equal(warning.test(gateway.envoy.log), how === 'forwarded');
     });
 

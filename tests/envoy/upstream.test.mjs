@@ -23,7 +23,7 @@ const newcomer = async (name = 'entra', options = {}) => {
 
 before(async () => {
   parts = await startParts();
-  gateway = await startGateway(parts, { change: (filter) => (filter.open_paths = ['/healthz']) });
+  gateway = await startGateway(parts, { change: (filter) => (filter.unauthenticated_paths = ['/healthz']) });
 });
 after(async () => {
   await gateway?.stop();

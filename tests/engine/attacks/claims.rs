@@ -67,7 +67,7 @@ fn time_claims_are_numbers_in_any_json_notation() {
 fn token_expires_at_the_instant_of_exp() {
     for leeway in [0, 1, 60, 300] {
         let mut configuration = configuration();
-        configuration["identity_providers"]["entra-us"]["clock_leeway_seconds"] = json!(leeway);
+        configuration["identity_providers"]["entra-us"]["clock_skew_seconds"] = json!(leeway);
         let at = |offset: i64| NOW.secs().checked_add_signed(offset).unwrap();
         let of = |name: &str, offset: i64| {
             let claims = with(alice(), json!({"iat": null, "nbf": null}));

@@ -145,9 +145,9 @@ fn unexchanged_token_is_logged_once_for_each_resource_and_worker() {
     listen();
     let mut configuration = configuration();
     configuration["identity_providers"]["okta-eu"] =
-        json!({"profile": "none", "issuer": OKTA, "cluster": "okta", "audiences": ["api://default"]});
+        json!({"profile": "validate_only", "issuer": OKTA, "cluster": "okta", "audiences": ["api://default"]});
     let resource = |path: &str, exchange: Value| json!({"url": format!("https://mcp.acme.example/{path}"), "exchange": {"okta-eu": exchange}});
-    let forwarded = || json!({"token": "forwarded"});
+    let forwarded = || json!({"forward": true});
     configuration["resources"] = json!([
         {"url": GITHUB, "scopes": ["no-such"], "exchange": {"okta-eu": {}}},
         resource("one", forwarded()), resource("two", forwarded()), resource("three", json!({})),
@@ -184,7 +184,7 @@ fn token_evicted_from_the_cache_is_logged_again() {
     listen();
     let mut configuration = configuration();
     configuration["identity_providers"]["okta-eu"] =
-        json!({"profile": "none", "issuer": OKTA, "cluster": "okta", "audiences": ["api://default"]});
+        json!({"profile": "validate_only", "issuer": OKTA, "cluster": "okta", "audiences": ["api://default"]});
     configuration["resources"] = json!([{"url": GITHUB, "exchange": {"okta-eu": {}}}]);
     configuration["cache"] = json!({"verified_tokens": 1});
     let mut engine = TestEngine::new(&configuration).with_keys();
@@ -222,7 +222,7 @@ fn token_from_another_worker_is_logged_by_the_worker_it_serves() {
 fn request_that_waited_too_long_is_logged_with_its_verified_user() {
     listen();
     let mut configuration = configuration();
-    configuration["longest_wait_seconds"] = json!(5);
+    configuration["max_wait_seconds"] = json!(5);
     configuration["identity_providers"]["entra-us"]["timeout_seconds"] = json!(20);
     let mut engine = TestEngine::new(&configuration).with_keys();
     engine.send_waiting(bearer("/github", &alice_token()));

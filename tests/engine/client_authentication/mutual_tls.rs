@@ -19,7 +19,7 @@ fn tls_client_auth_sends_the_client_id_and_no_secret() {
 
 #[test]
 fn client_authenticated_by_the_cluster_sends_no_credential() {
-    let mut engine = TestEngine::new(&with_client(json!({"method": "upstream"}))).with_keys();
+    let mut engine = TestEngine::new(&with_client(json!({"method": "envoy_injected"}))).with_keys();
     engine.send_waiting(bearer("/github", &alice_token()));
     assert_eq!(proof(&engine.expect_call().1), (vec![], false));
 }
@@ -75,7 +75,7 @@ fn mtls_endpoint_alias_is_used_on_the_same_host_only() {
     assert_eq!(found, Ok("https://mtls.entra.example/by-hand".to_owned()));
     // Clients with another method do not use the alias.
     for authentication in
-        [json!({"method": "upstream"}), json!({"method": "client_secret_post", "secret": {"inline": "s"}})]
+        [json!({"method": "envoy_injected"}), json!({"method": "client_secret_post", "secret": {"inline": "s"}})]
     {
         assert_eq!(exchanged_at(&with_client(authentication), &aliases), Ok(usual.clone()));
     }
@@ -102,9 +102,9 @@ fn endpoints_are_not_shared_between_authentication_methods() {
         engine.send_waiting(bearer("/github", &alice_token()));
         engine.expect_call().1.url.as_str().to_owned()
     };
-    let mut upstream = worker("upstream");
+    let mut upstream = worker("envoy_injected");
     assert!(fetch(&mut upstream));
-    let mut same = worker("upstream");
+    let mut same = worker("envoy_injected");
     assert!(!fetch(&mut same), "what is there is taken over");
     assert_eq!(endpoint(&mut same), "https://login.entra.example/token");
     let mut mutual = worker("tls_client_auth");

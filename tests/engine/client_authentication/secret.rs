@@ -112,7 +112,7 @@ fn field_that_the_method_does_not_use_is_refused() {
         ("tls_client_auth", &[]),
         ("self_signed_tls_client_auth", &[]),
         ("client_assertion", &["assertion"]),
-        ("upstream", &[]),
+        ("envoy_injected", &[]),
     ];
     for (method, used) in used {
         for (name, value) in values.as_object().unwrap() {

@@ -9,9 +9,9 @@ use super::{ASSERTION, with_client};
 /// A configuration in which no client has a secret.
 fn without_secrets(shared: &Value) -> Value {
     let mut configuration = with_client(json!({"method": "tls_client_auth"}));
-    configuration["identity_providers"]["okta-eu"]["client"]["authentication"] = json!({"method": "upstream"});
+    configuration["identity_providers"]["okta-eu"]["client"]["authentication"] = json!({"method": "envoy_injected"});
     if !shared.is_null() {
-        configuration["shared_secret"] = shared.clone();
+        configuration["shared_data_secret"] = shared.clone();
     }
     configuration
 }
@@ -21,17 +21,17 @@ fn shared_memory_needs_a_secret_where_no_client_has_one() {
     let error =
         |shared: Value| Config::parse(without_secrets(&shared).to_string().as_bytes(), &environment).unwrap_err();
     let missing = error(Value::Null);
-    assert_eq!((missing.path.as_str(), missing.found.as_str()), ("shared_secret", "nothing"));
+    assert_eq!((missing.path.as_str(), missing.found.as_str()), ("shared_data_secret", "nothing"));
     assert!(missing.expected.contains("openssl rand -base64 32"), "{missing}");
     let short = error(json!({"inline": "0123456789abcdef0123456789abcde"}));
-    assert_eq!(short.path, "shared_secret");
+    assert_eq!(short.path, "shared_data_secret");
     assert!(short.expected.contains("at least 32") && !short.to_string().contains("0123456789"), "{short}");
-    assert_eq!(error(json!({"env": "NOT_SET"})).path, "shared_secret.env");
-    assert_eq!(error(json!("0123456789abcdef0123456789abcdef")).path, "shared_secret");
+    assert_eq!(error(json!({"env": "NOT_SET"})).path, "shared_data_secret.env");
+    assert_eq!(error(json!("0123456789abcdef0123456789abcdef")).path, "shared_data_secret");
 
     let config = parse(&without_secrets(&json!({"inline": "0123456789abcdef0123456789abcdef"})));
     assert_eq!(warnings(&config).len(), 1);
-    assert!(warnings(&config)[0].starts_with("shared_secret.inline: "));
+    assert!(warnings(&config)[0].starts_with("shared_data_secret.inline: "));
     assert!(!format!("{config:?}").contains("0123456789"));
     // An assertion from the environment is no secret of the client either, and it expires.
     let mut asserted = without_secrets(&Value::Null);
@@ -39,7 +39,7 @@ fn shared_memory_needs_a_secret_where_no_client_has_one() {
         json!({"method": "client_assertion", "assertion": {"env": "ASSERTION"}});
     let environment = |name: &str| if name == "ASSERTION" { Some(ASSERTION.to_owned()) } else { None };
     let error = Config::parse(asserted.to_string().as_bytes(), &environment).unwrap_err();
-    assert_eq!(error.path, "shared_secret");
+    assert_eq!(error.path, "shared_data_secret");
 }
 
 #[test]
@@ -47,7 +47,7 @@ fn workers_share_memory_only_if_all_secrets_are_equal() {
     let secrets = ["0123456789abcdef0123456789abcdef", "0123456789abcdef0123456789abcdeF"];
     let with_secret = |mut configuration: Value, secret: Option<&str>| {
         if let Some(secret) = secret {
-            configuration["shared_secret"] = json!({"inline": secret});
+            configuration["shared_data_secret"] = json!({"inline": secret});
         }
         configuration
     };
@@ -60,7 +60,7 @@ fn workers_share_memory_only_if_all_secrets_are_equal() {
         (own(Some(one)), own(Some(one)), true),
         (own(Some(one)), own(Some(other)), false),
         (own(Some(one)), own(None), false),
-        // A client secret is used in addition to `shared_secret`.
+        // A client secret is used in addition to `shared_data_secret`.
         (
             with_secret(with_client(json!({"method": "client_secret_post", "secret": {"inline": "s"}})), Some(one)),
             own(Some(one)),
@@ -85,10 +85,10 @@ fn log_warns_where_all_secrets_of_the_shared_memory_key_are_short() {
                 json!({"method": "client_secret_post", "secret": {"inline": secret}});
         }
         if shared {
-            whole["shared_secret"] = json!({"inline": "0123456789abcdef0123456789abcdef"});
+            whole["shared_data_secret"] = json!({"inline": "0123456789abcdef0123456789abcdef"});
         }
         let warnings = parse(&whole).warnings;
-        let warning: Vec<&String> = warnings.iter().filter(|text| text.starts_with("shared_secret: ")).collect();
+        let warning: Vec<&String> = warnings.iter().filter(|text| text.starts_with("shared_data_secret: ")).collect();
         assert!(warning.iter().all(|text| !text.contains(&short)));
         !warning.is_empty()
     };

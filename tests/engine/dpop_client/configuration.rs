@@ -15,15 +15,14 @@ fn configuration_without_a_usable_dpop_key_is_refused() {
         configuration_error(&configuration).to_string()
     };
     let at = "resources[0].exchange.okta-eu";
-    let found = with_exchange(no_key, json!({"presented_as": "dpop"}));
-    assert!(found.contains(&format!("{at}.presented_as: ")) && found.contains("okta-eu.client.dpop"), "{found}");
+    let found = with_exchange(no_key, json!({"token_type": "dpop"}));
+    assert!(found.contains(&format!("{at}.token_type: ")) && found.contains("okta-eu.client.dpop"), "{found}");
     for more in [
         json!({"upstream_url": "https://x.example"}),
-        json!({"upstream_url": "https://x.example", "presented_as": "bearer"}),
+        json!({"upstream_url": "https://x.example", "token_type": "bearer"}),
     ] {
         assert!(
-            with_exchange(as_dpop(), with(json!({"presented_as": null}), more))
-                .contains(&format!("{at}.upstream_url: "))
+            with_exchange(as_dpop(), with(json!({"token_type": null}), more)).contains(&format!("{at}.upstream_url: "))
         );
     }
     for url in ["http://x.example", "https://x.example/?q", "https://user:pass@x.example", "x", "https://x.example/#f"]
@@ -31,7 +30,7 @@ fn configuration_without_a_usable_dpop_key_is_refused() {
         let found = with_exchange(as_dpop(), json!({"upstream_url": url}));
         assert!(found.contains(&format!("{at}.upstream_url: ")) && !found.contains("pass"), "{found}");
     }
-    assert!(with_exchange(as_dpop(), json!({"presented_as": "DPoP"})).contains("bearer or dpop"));
+    assert!(with_exchange(as_dpop(), json!({"token_type": "DPoP"})).contains("bearer or dpop"));
     for (key, algorithm, field) in
         [(pem(), "ES384", "key"), (pem(), "HS256", "algorithm"), ("no key".to_owned(), "ES256", "key")]
     {
@@ -60,15 +59,15 @@ fn log_warns_of_a_slow_key_for_upstream_proofs() {
     let of = |pem: &str, algorithm: &str, exchange: Value| {
         let warnings = warnings(pem, algorithm, exchange);
         let is_of_speed =
-            |text: &String| text.starts_with("resources[0].exchange.okta-eu.presented_as: ") && text.contains("ES256");
+            |text: &String| text.starts_with("resources[0].exchange.okta-eu.token_type: ") && text.contains("ES256");
         warnings.into_iter().filter(is_of_speed).collect()
     };
     let rsa = RS256KeyPair::generate(2048).unwrap().to_pem().unwrap();
     for algorithm in ["RS256", "PS256", "PS512"] {
-        let found: Vec<String> = of(&rsa, algorithm, json!({"presented_as": "dpop"}));
+        let found: Vec<String> = of(&rsa, algorithm, json!({"token_type": "dpop"}));
         assert!(found.len() == 1 && found[0].contains(algorithm) && found[0].contains("ES256"), "{found:?}");
         // A key that signs only token requests causes no warning.
         assert_eq!(of(&rsa, algorithm, json!({})), [""; 0]);
     }
-    assert_eq!(of(&pem(), "ES256", json!({"presented_as": "dpop"})), [""; 0]);
+    assert_eq!(of(&pem(), "ES256", json!({"token_type": "dpop"})), [""; 0]);
 }

@@ -44,7 +44,7 @@ fn with_key(pem: &str, algorithm: &str, more: Value) -> Value {
 }
 
 fn as_dpop() -> Value {
-    with_key(&pem(), "ES256", json!({"presented_as": "dpop"}))
+    with_key(&pem(), "ES256", json!({"token_type": "dpop"}))
 }
 
 /// The token of an Okta user with this name.

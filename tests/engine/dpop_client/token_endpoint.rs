@@ -60,7 +60,7 @@ fn proof_is_signed_with_keys_of_every_kind() {
     for (algorithm, pem, kind) in
         [("PS256", &rsa, "RSA"), ("RS384", &rsa, "RSA"), ("ES384", &p384, "EC"), ("EdDSA", &ed25519, "OKP")]
     {
-        let mut engine = TestEngine::new(&with_key(pem, algorithm, json!({"presented_as": "dpop"}))).with_keys();
+        let mut engine = TestEngine::new(&with_key(pem, algorithm, json!({"token_type": "dpop"}))).with_keys();
         engine.send_waiting(bearer("/github", &bob_token()));
         let proof = proof_of(&engine.expect_call().1);
         let header = jws_part(&proof, 0);

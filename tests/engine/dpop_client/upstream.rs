@@ -63,7 +63,7 @@ fn callers_proof_is_never_forwarded() {
 
 #[test]
 fn upstream_proof_has_the_configured_upstream_url() {
-    let upstream = json!({"presented_as": "dpop", "upstream_url": "https://internal.example/v1/mcp"});
+    let upstream = json!({"token_type": "dpop", "upstream_url": "https://internal.example/v1/mcp"});
     let mut engine = TestEngine::new(&with_key(&pem(), "ES256", upstream)).with_keys();
     authorization(engine.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
     for (path, expected) in
@@ -80,7 +80,7 @@ fn upstream_nonce_is_in_later_proofs_for_that_upstream_only() {
     let mut configuration = as_dpop();
     configuration["resources"][1]["scopes"] = json!([]);
     configuration["resources"][1]["exchange"]["okta-eu"] =
-        json!({"audience": "com.acme.admin", "scopes": ["admin"], "presented_as": "dpop"});
+        json!({"audience": "com.acme.admin", "scopes": ["admin"], "token_type": "dpop"});
     let mut engine = TestEngine::new(&configuration).with_keys();
     authorization(engine.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
     authorization(engine.exchange(bearer("/github/admin", &bob_token()), &bound("admin", &[])));
@@ -119,16 +119,16 @@ fn after(more: Value, kind: &str) -> (u16, String) {
 fn token_type_must_be_the_one_the_resource_presents() {
     let refused = (502, "provider_answer_invalid".to_owned());
     for kind in ["DPoP", "dpop", "DPOP"] {
-        assert_eq!(after(json!({"presented_as": "dpop"}), kind), (200, "DPoP up".to_owned()), "{kind}");
+        assert_eq!(after(json!({"token_type": "dpop"}), kind), (200, "DPoP up".to_owned()), "{kind}");
         assert_eq!(after(json!({}), kind), refused, "{kind}");
-        assert_eq!(after(json!({"presented_as": "bearer"}), kind), refused, "{kind}");
+        assert_eq!(after(json!({"token_type": "bearer"}), kind), refused, "{kind}");
     }
     for kind in ["Bearer", "bearer"] {
-        assert_eq!(after(json!({"presented_as": "dpop"}), kind), refused, "a downgrade");
+        assert_eq!(after(json!({"token_type": "dpop"}), kind), refused, "a downgrade");
         assert_eq!(after(json!({}), kind), (200, "Bearer up".to_owned()));
     }
     for kind in ["", "N_A", "PoP", "DPoP ", "mac"] {
-        assert_eq!(after(json!({"presented_as": "dpop"}), kind), refused, "{kind}");
+        assert_eq!(after(json!({"token_type": "dpop"}), kind), refused, "{kind}");
         assert_eq!(after(json!({}), kind), refused, "{kind}");
     }
     // Without a key there is no proof.
@@ -157,8 +157,8 @@ fn log_has_a_remedy_for_a_token_of_the_wrong_type() {
         request.read(&answer_with(200, &[], &body), &[], NOW).unwrap_err().to_string()
     };
     let bound = problem(&config(json!({})), "DPoP");
-    assert!(bound.contains("presented_as: dpop") && bound.contains("switch off"), "{bound}");
-    let plain = problem(&config(json!({"presented_as": "dpop"})), "Bearer");
+    assert!(bound.contains("token_type: dpop") && bound.contains("switch off"), "{bound}");
+    let plain = problem(&config(json!({"token_type": "dpop"})), "Bearer");
     assert!(plain.contains("bind the app"), "{plain}");
 }
 
@@ -179,7 +179,7 @@ fn token_types_of_one_exchange_are_cached_separately() {
     let mut configuration = as_dpop();
     configuration["resources"][1]["scopes"] = json!([]);
     configuration["resources"][1]["exchange"]["okta-eu"] =
-        with(configuration["resources"][0]["exchange"]["okta-eu"].clone(), json!({"presented_as": null}));
+        with(configuration["resources"][0]["exchange"]["okta-eu"].clone(), json!({"token_type": null}));
     let mut engine = TestEngine::new(&configuration).with_keys();
     let edits = forwarded(engine.exchange(bearer("/github", &bob_token()), &bound("up", &[])));
     assert!(edits.proof.is_some());
@@ -199,8 +199,7 @@ fn bound_token_is_shared_only_with_workers_of_the_same_key() {
     verify_proof(&proof(&edits), "POST", "https://mcp.acme.example/github", "up").unwrap();
     // The key of shared memory comes from the client secrets, which are the same.
     let other = ES256KeyPair::generate().key_pair().to_pem().unwrap();
-    let mut third =
-        TestEngine::sharing(&with_key(&other, "ES256", json!({"presented_as": "dpop"})), &shared).with_keys();
+    let mut third = TestEngine::sharing(&with_key(&other, "ES256", json!({"token_type": "dpop"})), &shared).with_keys();
     third.send_waiting(bearer("/github", &bob_token()));
     assert_eq!(third.expect_call().1.method, "POST");
 }

@@ -53,7 +53,7 @@ fn full_configuration() -> Value {
         "profile": "rfc8693", "issuer": "https://id.acme.example", "cluster": "id", "audiences": ["api"],
         "jwks": serde_json::from_slice::<Value>(&key_set(&[&OTHER_KEY])).unwrap(),
         "token_endpoint": "https://id.acme.example/t",
-        "clock_leeway_seconds": 5, "timeout_seconds": 3, "keys_max_age_seconds": 7200,
+        "clock_skew_seconds": 5, "timeout_seconds": 3, "jwks_max_age_seconds": 7200,
         "subject_token": {"type": "id_token", "cookie": "idt", "audiences": ["login"]},
         "client": {"id": "c", "authentication": {"method": "client_secret_basic", "secret": {"inline": INLINE}}},
     });

@@ -97,7 +97,7 @@ fn worker_with_stricter_rules_fetches_for_itself() {
     });
     let mut strict = without_shared_tokens();
     for name in ["entra-us", "okta-eu"] {
-        strict["identity_providers"][name]["keys_max_age_seconds"] = json!(3600);
+        strict["identity_providers"][name]["jwks_max_age_seconds"] = json!(3600);
     }
     let mut second = TestEngine::sharing(&strict, &shared);
     second.advance(4000);

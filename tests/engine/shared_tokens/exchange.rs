@@ -114,7 +114,7 @@ fn requests_that_wait_for_other_workers_are_checked_in_turn() {
 fn wait_for_another_worker_is_limited() {
     let shared = SharedMap::default();
     let mut configuration = configuration();
-    configuration["longest_wait_seconds"] = json!(12);
+    configuration["max_wait_seconds"] = json!(12);
     let [mut first, mut second]: [TestEngine; 2] = TestEngine::workers(&configuration, &shared);
     let token = alice_token();
     first.send_waiting(github(&token));
@@ -303,14 +303,14 @@ fn workers_of_a_new_configuration_keep_keys_and_tokens() {
     // The new configuration has other options, and one more resource and provider in front.
     let mut next = configuration();
     next["audit"] = json!({"hits": true});
-    next["longest_wait_seconds"] = json!(20);
+    next["max_wait_seconds"] = json!(20);
     next["cache"] = json!({"exchanged_tokens": 500});
-    next["identity_providers"]["a-first"] = json!({"profile": "none", "issuer": "https://login.other.example",
+    next["identity_providers"]["a-first"] = json!({"profile": "validate_only", "issuer": "https://login.other.example",
         "cluster": "other", "audiences": ["another"], "jwks": serde_json::from_slice::<Value>(&key_set(&[&OTHER_KEY])).unwrap()});
     next["resources"].as_array_mut().unwrap().insert(
         0,
         json!({"url": "https://mcp.acme.example/another",
-        "audiences": ["another"], "exchange": {"a-first": {"token": "removed"}}}),
+        "audiences": ["another"], "exchange": {"a-first": {"forward": false}}}),
     );
     for _ in 0..4 {
         let mut engine = TestEngine::sharing(&next, &shared);

@@ -18,7 +18,7 @@ export let token;
 export function configure(filter, bootstrap) {
   const [mcp] = filter.resources;
   const like = (more) => ({ ...structuredClone(mcp), ...more });
-  filter.open_paths = ['/healthz'];
+  filter.unauthenticated_paths = ['/healthz'];
   filter.resources.push(
     like({ url: `${RESOURCE}/admin`, scopes: ['mcp:admin'] }),
     like({ url: NONCED, dpop: { mode: 'required', nonce: true } }),

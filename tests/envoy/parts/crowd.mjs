@@ -179,7 +179,7 @@ export function configurationOf(place, { providers = ['one'], provider: changes 
       url: `https://${HOST}/mcp`,
       exchange: Object.fromEntries(providers.map((name) => [name, exchange ?? { audience: UPSTREAM_AUDIENCE }])),
     }],
-    open_paths: ['/mcp/open/events'],
+    unauthenticated_paths: ['/mcp/open/events'],
     ...rest,
   };
 }

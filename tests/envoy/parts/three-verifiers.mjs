@@ -117,7 +117,7 @@ function onbehalf(issuers) {
           issuer,
           cluster: 'provider',
           audiences,
-          clock_leeway_seconds: leeway,
+          clock_skew_seconds: leeway,
           client: { id: 'gateway', authentication: { method: 'client_secret_post', secret: { env: 'CLIENT_SECRET' } } },
         },
       ]),

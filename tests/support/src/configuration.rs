@@ -39,7 +39,7 @@ pub fn configuration() -> Value {
              "scopes_supported": ["https://mcp.acme.example/github/admin/mcp.admin"],
              "exchange": {"entra-us": {"resource": "api://github-admin"}}},
         ],
-        "open_paths": ["/healthz"],
+        "unauthenticated_paths": ["/healthz"],
     })
 }
 

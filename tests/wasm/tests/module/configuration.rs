@@ -53,7 +53,7 @@ fn each_mistake_is_refused_with_the_path_of_its_field() {
         ),
         ("resources[1].url", changed("/resources/1/url", json!("https://mcp.acme.example/github"))),
         ("resources[0].exchange", changed("/resources/0/exchange", json!({"nobody": {"resource": "x"}}))),
-        ("open_paths[0]", changed("/open_paths/0", json!("/a/../b"))),
+        ("unauthenticated_paths[0]", changed("/unauthenticated_paths/0", json!("/a/../b"))),
         ("resources", changed("/resources", json!([]))),
     ];
     for (path, configuration) in cases {

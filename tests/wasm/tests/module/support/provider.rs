@@ -58,7 +58,7 @@ pub fn configuration() -> Value {
                 "exchange": {"entra-us": {"resource": "api://entra-only"}}
             }
         ],
-        "open_paths": ["/healthz"]
+        "unauthenticated_paths": ["/healthz"]
     })
 }
 
