@@ -66,7 +66,7 @@ test-oci: oci ## push and pull the image, load it into Envoy, and compare it wit
 	tools/install-debian.sh skopeo docker-registry
 	node --test tools/oci.test.mjs
 
-lint: rust .tools/bin/cargo-deny ## check format, clippy (native and wasm32), dependencies and lock files
+lint: rust .tools/bin/cargo-deny ## check format, clippy (native and wasm32), layers, comments, dependencies and lock files
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- --deny warnings
 	cargo clippy --locked --package onbehalf --target wasm32-wasip1 -- --deny warnings
@@ -80,6 +80,7 @@ lint: rust .tools/bin/cargo-deny ## check format, clippy (native and wasm32), de
 	cargo deny --offline check bans licenses sources
 	cargo deny --offline --manifest-path fuzz/Cargo.toml --config deny.toml check sources
 	python3 tools/check-layers.py
+	python3 tools/check-sources.py
 	! grep --line-number '"resolved"' tools/package-lock.json tests/envoy/package-lock.json
 
 fuzz: rust .tools/bin/cargo-fuzz ## fuzz the parsers and the engine: FUZZ_SECONDS=60 for each target, FUZZ_TARGETS=all of them

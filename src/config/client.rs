@@ -8,7 +8,7 @@ use sha1::Sha1;
 use crate::config::error::Code;
 use crate::config::find_placeholder;
 use crate::config::findings::Reported;
-use crate::config::provider::own_header_name;
+use crate::config::names::own_header_name;
 use crate::config::reader::Fields;
 use crate::config::secrets::{certificate, secret, variable};
 use crate::crypto::{Algorithm, SigningKey, pem};

@@ -7,7 +7,7 @@ use crate::config::findings::Reported;
 use crate::config::options::{EXCHANGE, OptionSpec};
 use crate::config::reader::{Fields, by_name};
 use crate::config::secrets::variable;
-use crate::config::{client, find_placeholders, optional_url, provider, refused_by_profile, scopes};
+use crate::config::{client, find_placeholders, names, optional_url, refused_by_profile, scopes};
 use crate::crypto::Algorithm;
 use crate::dpop::DpopKey;
 use crate::json;
@@ -93,7 +93,7 @@ fn actor(fields: &Fields<'_>) -> Result<Option<ActorToken>, Reported> {
             }
             ActorTokenSource::Fixed(token)
         }
-        None => ActorTokenSource::Header(provider::own_header_name(&actor, "header", actor.required_text("header")?)?),
+        None => ActorTokenSource::Header(names::own_header_name(&actor, "header", actor.required_text("header")?)?),
     };
     let optional = |name: &str| actor.text(name).map(|text| text.map(str::to_owned));
     let (subject, issuer, token_type) = (optional("subject")?, optional("issuer")?, token_type?.to_owned());

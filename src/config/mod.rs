@@ -10,11 +10,13 @@ mod client;
 mod error;
 mod exchange;
 mod findings;
+mod names;
 pub mod options;
 mod provider;
 mod reader;
 mod resource;
 mod secrets;
+mod shared_key;
 mod struct_pb;
 
 use std::rc::Rc;
@@ -106,9 +108,9 @@ impl Config {
         let (providers, resources) = resource::build_all(root, provider::build_all(root));
         let unauthenticated_paths = unauthenticated_paths(root, resources.as_deref().unwrap_or_default());
         let audit = audit(root);
-        let shared_key = secrets::shared_key(root, &providers, resources.as_deref().ok());
-        let headers = removed(root, "request_headers_to_remove", provider::header_name);
-        let cookies = removed(root, "request_cookies_to_remove", provider::cookie_name);
+        let shared_key = shared_key::shared_key(root, &providers, resources.as_deref().ok());
+        let headers = removed(root, "request_headers_to_remove", names::header_name);
+        let cookies = removed(root, "request_cookies_to_remove", names::cookie_name);
         let cache = root.object("cache");
         let sizes = ["verified_tokens", "verified_bytes", "exchanged_tokens", "exchanged_bytes", "shared_tokens"];
         let sizes = sizes.map(|name| match &cache {

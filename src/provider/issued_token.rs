@@ -12,7 +12,7 @@ use base64::engine::general_purpose::NO_PAD;
 
 use crate::jose;
 use crate::json::{self, Object, Value};
-use crate::provider::token_response::UnusableResponse;
+use crate::provider::unusable_token::UnusableResponse;
 use crate::provider::{IssuerMatch, Provider, TokenExchangeTarget, TokenRequest, UnusableToken};
 use crate::time::UnixTime;
 

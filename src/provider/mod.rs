@@ -21,6 +21,7 @@ mod jwt_bearer;
 pub(crate) mod oauth;
 mod okta;
 mod okta_errors;
+mod okta_servers;
 mod okta_xaa;
 mod profile;
 mod remedies;
@@ -28,6 +29,7 @@ mod rfc8693;
 mod token_error;
 mod token_request;
 mod token_response;
+mod unusable_token;
 mod validate_only;
 
 pub use caller::Caller;
@@ -48,7 +50,8 @@ pub use remedies::SignInError;
 pub use remedies::{ErrorPattern, KnownError, Responsible, Symptom, known_errors};
 pub use token_error::{TokenEndpointError, trace_of};
 pub use token_request::{Hop, SubjectInput, TokenRequest};
-pub use token_response::{Issued, UnusableToken};
+pub use token_response::Issued;
+pub use unusable_token::UnusableToken;
 
 use std::rc::Rc;
 use std::time::Duration;

@@ -6,6 +6,7 @@
 use crate::jose::{Claims, Header, Rejection, TokenError};
 use crate::json::Object;
 use crate::provider::okta_errors::KNOWN_ERRORS;
+use crate::provider::okta_servers::{is_custom_server, is_org_server};
 use crate::provider::profile::match_one_issuer;
 use crate::provider::{
     Caller, ErrorClass, ExchangeOptions, IssuerMatch, KnownError, Profile, ProfileError, Provider, ProviderOptions,
@@ -175,16 +176,6 @@ impl Profile for Okta {
 
 fn is_openid_scope(scope: &str) -> bool {
     matches!(scope, "openid" | "offline_access" | "profile" | "email" | "address" | "phone")
-}
-
-/// Returns `true` if the issuer is a custom authorization server, such as `https://acme.okta.com/oauth2/default`.
-pub(super) fn is_custom_server(issuer: &Url) -> bool {
-    issuer.path().strip_prefix("/oauth2/").is_some_and(|id| !id.is_empty() && !id.contains('/'))
-}
-
-/// Returns `true` if the issuer is an org authorization server, such as `https://acme.okta.com`.
-pub(super) fn is_org_server(issuer: &Url) -> bool {
-    issuer.path().is_empty() || issuer.path() == "/"
 }
 
 /// Returns `true` if the host is in a domain of Okta, not in a customer's.

@@ -3,7 +3,7 @@
 //! The org authorization server issues the ID-JAG. The resource authorization server is a custom authorization server of
 //! the same org, or one of another company.
 
-use crate::provider::okta::{is_custom_server, is_org_server};
+use crate::provider::okta_servers::{is_custom_server, is_org_server};
 use crate::provider::{ExchangeOptions, ProfileError, Provider, ProviderOptions, TokenExchangeTarget, id_jag};
 use crate::url::Url;
 

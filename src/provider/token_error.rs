@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::http::{CalloutFailure, CalloutResult, Response};
 use crate::json::{self, Object, Value};
 use crate::provider::remedies::{self, ErrorDetails};
-use crate::provider::token_response::UnusableResponse;
+use crate::provider::unusable_token::UnusableResponse;
 use crate::provider::{Client, ErrorClass, KnownError, Provider, Responsible, TokenExchangeTarget};
 use crate::telemetry::{Detail, Fact};
 use crate::time::UnixTime;
