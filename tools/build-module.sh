@@ -48,7 +48,7 @@ if ! [ "$output" -nt "$built" ] || ! [ "$output" -nt "$0" ] || { [ -n "$exports"
         .tools/bin/node $binaryen/wasm-metadce "$built" --graph-file="$exports" --output "$output.new" $features >/dev/null
     fi
     # shellcheck disable=SC2086
-    .tools/bin/node $binaryen/wasm-opt "$output.new" --output "$output.new" -O3 $features \
+    .tools/bin/node $binaryen/wasm-opt "$output.new" --output "$output.new" -Os $features \
         --strip-debug --strip-producers --strip-target-features
     mv "$output.new" "$output"
 fi

@@ -120,7 +120,7 @@ function build() {
   const features = ['bulk-memory', 'bulk-memory-opt', 'multivalue', 'mutable-globals', 'nontrapping-float-to-int', 'reference-types', 'sign-ext', 'simd'];
   const enabled = features.map((feature) => `--enable-${feature}`);
   run('.tools/bin/node', [`${binaryen}/wasm-metadce`, built, '--graph-file=tools/exports.json', '-g', '--output', named, ...enabled]);
-  run('.tools/bin/node', [`${binaryen}/wasm-opt`, named, '-g', '--output', named, '-O3', ...enabled]);
+  run('.tools/bin/node', [`${binaryen}/wasm-opt`, named, '-g', '--output', named, '-Os', ...enabled]);
   return readFileSync(`${CHECKOUT}${named}`);
 }
 
