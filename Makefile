@@ -34,8 +34,8 @@ run: build $(E2E_TOOLS) ## run the same flow, keep it running and print curl com
 oci: build ## write the module as an OCI image layout to target/oci/
 	node tools/oci.mjs target/onbehalf.wasm target/oci
 
-BENCH_BEFORE ?= 8f793a7
-bench: build ## run the benchmark, compared with commit BENCH_BEFORE=8f793a7; BENCH_ONLY=before,warm selects groups; writes target/bench/latest.json
+BENCH_BEFORE ?= 04eb90b
+bench: build ## run the benchmark, compared with commit BENCH_BEFORE=04eb90b; BENCH_ONLY=before,warm selects groups; writes target/bench/latest.json
 	tools/install-debian.sh wrk
 	tools/build-module.sh bench/empty-filter empty_filter target/bench/empty_filter.wasm
 	bench/build-before.sh "$(BENCH_BEFORE)" target/bench/before.wasm

@@ -83,6 +83,14 @@ async function against() {
   compare(measured, 'same_vs_same_audited', 'again, audited', 'onbehalf, audited');
   compare(measured, 'warm_vs_before', 'onbehalf, audited', 'before, audited');
   compare(measured, 'warm_default_vs_before_default', 'onbehalf', 'before');
+  const sight = await takeTurns('first sight', { ...await withoutVerifiedTokens('onbehalf', MODULE), ...(before() && await withoutVerifiedTokens('before', BEFORE)) });
+  compare(sight, 'cold_rs256_vs_before', 'onbehalf, RS256', 'before, RS256');
+}
+
+/** A module that verifies each token again. */
+async function withoutVerifiedTokens(name, module) {
+  const { usual } = await configurationsFor(module, provider);
+  return { [`${name}, RS256`]: { filters: [wasmFilter(`${name}-cold`, module, { ...usual(), cache: { verified_tokens: 0 } })] } };
 }
 
 /** Requests served from the cache, against Envoy's own filters. */
