@@ -78,7 +78,7 @@ for (const name of ['entra', 'okta']) {
       assert.equal((await gateway.call(accessToken)).status, 200);
     });
     const cache = lines.map((line) => line.cache).sort();
-    assert.deepEqual(cache, ['hit', 'coalesced', 'miss']);
+    assert.deepEqual(cache, ['coalesced', 'hit', 'miss']);
     for (const line of lines) {
       const { event, reason, resource, provider, issuer, status, path, detail } = line;
       assert.deepEqual(
