@@ -364,7 +364,7 @@ static PROVIDER: Group = group!(
             "jwks_max_age_seconds: 86400"
         ),
         option!("token_endpoint", Text, AllowedIf(Condition::Exchanges), default "discovered",
-            "URL of the token endpoint. Discovery is that of `jwks_uri`.",
+            "URL of the token endpoint. It is discovered from the same metadata as `jwks_uri`.",
             "token_endpoint: https://acme.okta.com/oauth2/aus1/v1/token"),
         option!(
             "client",
@@ -394,7 +394,7 @@ static PROVIDER: Group = group!(
             "retries",
             Integer(&Range { min: 0, max: 1, default: 1, unit: "calls" }),
             AllowedIf(Condition::Exchanges),
-            "Number of times that a call of a token exchange is repeated after the connection broke before an answer. An answer and a timeout are never followed by a repetition.",
+            "Number of times that a call of a token exchange is repeated after the connection broke before an answer. A call is not repeated after an answer or a timeout.",
             "retries: 0"
         ),
     ]
@@ -628,7 +628,7 @@ pub(super) static EXCHANGE: Group = group!(
             "`entra_obo`: claims that the new token should have (OpenID Connect Core section 5.5).",
             "claims: {access_token: {xms_cc: {values: [cp1]}}}"),
         option!("parameters", TextMap, Optional, default "none",
-            "Additional parameters of the token request, by name. Parameters of the exchange itself are not allowed. Of two requests, the first gets them. Envoy's `/config_dump` shows them.",
+            "Additional parameters of the token request, by name. Parameters of the exchange itself are not allowed. `okta_xaa`, `id_jag`: only the first token request has them. Envoy's `/config_dump` shows them.",
             "parameters: {tenant: acme}"),
         option!(
             "forward",

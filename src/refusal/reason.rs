@@ -212,8 +212,8 @@ reasons! {
         "The identity provider refused the subject token, for example because its session was revoked.",
         "Client: get a new token, by a new sign-in if a refresh does not help.");
     InteractionRequired => ("interaction_required", 403, "access_denied", No, Caller, "The identity provider requires an action of the user: sign in again and pass its checks (a second factor, an accepted device), or open interaction_uri if there is one, or have an administrator consent; then try again.",
-        "The identity provider wants the user to act; with a claims challenge the status is 401 and `error` is `insufficient_claims`.",
-        "Client: sign the user in again with `claims` of the challenge, or show `interaction_uri`; operator: `remedy` in the log says what the provider wants.");
+        "The identity provider requires an action of the user or an administrator; with a claims challenge the status is 401 and `error` is `insufficient_claims`.",
+        "Client: sign the user in again with `claims` of the challenge, or show `interaction_uri`; operator: `responsible` and `remedy` in the log say who must act and how.");
     ExchangeDenied => ("exchange_denied", 403, "access_denied", No, Caller, "The identity provider denies this user access to the resource.",
         "The identity provider denies this user a token for the upstream.",
         "Operator: assign the user or the group to the upstream's application at the identity provider.");
