@@ -38,11 +38,11 @@ pub struct OptionSpec {
 #[cfg(not(target_arch = "wasm32"))]
 #[derive(Debug)]
 pub struct Docs {
-    /// Value that applies without the option. Empty: the type or the presence says it.
+    /// Value that applies without the option. Empty: the type or the presence says it, as for booleans and whole numbers.
     pub default: &'static str,
     /// Condition that [`Presence`] does not state. Empty: there is none.
     pub required: &'static str,
-    /// Description in short sentences.
+    /// Description in sentences of at most 30 words; at most 330 bytes.
     pub description: &'static str,
     /// Example in YAML, with the name of the option.
     pub example: &'static str,

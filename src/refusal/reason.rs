@@ -28,7 +28,8 @@ pub struct Row {
     pub challenge: Challenge,
     /// Party that can remove the cause.
     pub blame: Blame,
-    /// `error_description` for the client. Printable ASCII without quotes and backslashes (RFC 6750 section 3).
+    /// `error_description` for the client: at least 22 characters, with a full stop at the end. Printable ASCII without quotes
+    /// and backslashes (RFC 6750 section 3).
     pub text: &'static str,
 }
 
@@ -290,10 +291,13 @@ mod tests {
     }
 
     #[test]
-    fn every_text_can_stand_in_a_challenge() {
+    fn every_text_is_a_sentence_that_can_stand_in_a_challenge() {
         for &reason in Reason::ALL {
             let fits = |byte: u8| matches!(byte, 0x20..=0x21 | 0x23..=0x5B | 0x5D..=0x7E);
-            assert!(reason.row().text.bytes().all(fits), "{reason:?}");
+            let text = reason.row().text;
+            assert!(text.bytes().all(fits), "{reason:?}: printable ASCII without quotes and backslashes: {text}");
+            // `assertRefused` of the tests on Envoy requires the same.
+            assert!(text.len() >= 22 && text.ends_with('.'), "{reason:?}: 22 characters and a full stop: {text}");
         }
     }
 
@@ -301,7 +305,8 @@ mod tests {
     fn meaning_and_remedy_are_one_sentence_each() {
         for &reason in Reason::ALL {
             for text in [reason.meaning(), reason.remedy()] {
-                assert!(text.ends_with('.') && !text.contains(". ") && !text.contains('|'), "{text}");
+                let is_sentence = text.ends_with('.') && !text.contains(". ") && !text.contains('|');
+                assert!(is_sentence, "{reason:?}: one sentence without `|`: {text}");
             }
         }
     }

@@ -374,10 +374,11 @@ fn every_profile_is_in_the_reference() {
 fn descriptions_are_short_sentences() {
     for (path, option) in options() {
         let docs = &option.docs;
-        assert!(docs.description.ends_with('.') && docs.description.len() <= 330, "{path}.{}", option.name);
+        let is_short = docs.description.ends_with('.') && docs.description.len() <= 330;
+        assert!(is_short, "{path}.{}: a full stop at the end and at most 330 bytes", option.name);
         assert!(docs.example.starts_with(&format!("{}:", option.name)), "{path}.{}: {}", option.name, docs.example);
         for sentence in docs.description.split(". ") {
-            assert!(sentence.split(' ').count() <= 30, "{path}.{}: {sentence}", option.name);
+            assert!(sentence.split(' ').count() <= 30, "{path}.{}: more than 30 words: {sentence}", option.name);
         }
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use jsonschema::Validator;
 use jwt_simple::algorithms::ES256KeyPair;
 use onbehalf::config::Config;
+use onbehalf::config::options::{Group, Kind, OptionSpec, ROOT};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -141,7 +142,10 @@ fn the_schema_is_one_that_its_draft_allows() {
     assert!(validator().is_valid(&documents(EXAMPLE)[0]));
 }
 
-/// Configurations that together have every option.
+/// Options that need a certificate or an assertion for a key. `tests/engine/client_authentication/` has them.
+const CREDENTIALS: [&str; 3] = [".authentication.certificate", ".authentication.certificate_header", ".assertion.env"];
+
+/// Configurations that together have every option but [`CREDENTIALS`].
 fn valid() -> Vec<Value> {
     let mut full = configuration();
     full["identity_providers"]["standard"] = json!({
@@ -158,6 +162,13 @@ fn valid() -> Vec<Value> {
         "jwks_uri": "https://jb.acme.example/keys",
         "client": {"id": "c", "authentication": {"method": "client_assertion", "assertion": {"header": "x-a"}}},
     });
+    full["identity_providers"]["two_tokens"] = json!({
+        "profile": "jwt_bearer", "issuer": "https://two.acme.example", "cluster": "id", "audiences": ["api"],
+        "subject_token": {"type": "id_token", "header": "x-id-token", "audiences": ["login"]},
+        "client": {"id": "c", "authentication": {"method": "client_assertion", "assertion": {"header": "x-b"}}},
+    });
+    full["resources"][1]["exchange"]["standard"] = json!({"audience": "a",
+        "actor_token": {"env": "SECRET", "type": "urn:ietf:params:oauth:token-type:jwt"}});
     full["resources"][0]["dpop"] = json!({"mode": "optional", "nonce": true, "max_age_seconds": 60});
     full["resources"][0]["certificate_bound_tokens"] = json!("optional");
     full["resources"][0]["authorization_servers"] = json!(["okta-eu"]);
@@ -205,6 +216,30 @@ fn valid_configurations_are_read_and_follow_the_schema() {
         Config::parse(configuration.to_string().as_bytes(), &environment)
             .unwrap_or_else(|error| panic!("{index}: {error}"));
     }
+}
+
+/// Adds the options that an object has, and those of the objects in it.
+fn mark(object: &Value, group: &'static Group, found: &mut Vec<*const OptionSpec>) {
+    for option in group.options {
+        let Some(value) = object.get(option.name) else { continue };
+        found.push(option);
+        let Some(inner) = option.kind.group() else { continue };
+        match option.kind {
+            Kind::Map(_) => value.as_object().unwrap().values().for_each(|value| mark(value, inner, found)),
+            Kind::List(_) => value.as_array().unwrap().iter().for_each(|value| mark(value, inner, found)),
+            _ => mark(value, inner, found),
+        }
+    }
+}
+
+#[test]
+fn valid_configurations_together_have_every_option() {
+    let mut found = Vec::new();
+    valid().iter().for_each(|configuration| mark(configuration, &ROOT, &mut found));
+    let missing = options().into_iter().filter(|(_, option)| !found.contains(&std::ptr::from_ref(*option)));
+    let missing = missing.map(|(path, option)| format!("{path}.{}", option.name));
+    let missing: Vec<String> = missing.filter(|name| !CREDENTIALS.iter().any(|end| name.ends_with(end))).collect();
+    assert!(missing.is_empty(), "`valid` in tests/engine/configuration_schema.rs has no {missing:?}");
 }
 
 #[derive(Clone, Debug)]
