@@ -189,7 +189,7 @@ const CREDENTIALS = {
     };
     return { registered: { method: looks, jwks: { keys: [registeredKey(key, named)] } }, variables, options, looks };
   },
-  upstream: (row) => {
+  envoy_injected: (row) => {
     const secret = randomBytes(18).toString('base64url');
     const looks = 'client_secret_basic';
     const variables = (provider) => ({ SECRET: basic(PROFILES[row.profile].client(provider), secret) });
