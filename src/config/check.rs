@@ -128,7 +128,7 @@ impl Checker<'_> {
                     match text(value) {
                         None => wrong(&item(path, index), value, kind),
                         Some(text) if !values.contains(&text) => {
-                            self.expect(Code::UnknownValue, path, &quoted(text), kind);
+                            self.expect(Code::UnknownValue, path, &shown(text), kind);
                         }
                         Some(text) if items.iter().take(index).any(|other| other == value) => {
                             self.expect(Code::Duplicate, path, &format!("{text:?} twice"), kind);
@@ -182,7 +182,7 @@ impl Checker<'_> {
             Some(new) => {
                 self.expect(Code::Renamed, path, &format!("{text:?}, which is called {new:?} now"), kind);
             }
-            None => self.expect(Code::UnknownValue, path, &quoted(text), kind),
+            None => self.expect(Code::UnknownValue, path, &shown(text), kind),
         }
     }
 
@@ -226,6 +226,13 @@ pub(super) fn join(path: &str, name: &str) -> String {
 #[inline(never)]
 pub(super) fn item(path: &str, index: usize) -> String {
     format!("{path}[{index}]")
+}
+
+/// Returns a name in quotation marks, or "another value" for text that may be a secret in the wrong place.
+pub(super) fn shown(text: &str) -> String {
+    const LONGEST: usize = 32;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_#. ".contains(&byte);
+    if text.len() <= LONGEST && text.bytes().all(is_plain) { quoted(text) } else { "another value".to_owned() }
 }
 
 /// Returns the text in quotation marks, escaped.

@@ -1,6 +1,6 @@
 //! Names of header fields and cookies that carry tokens.
 
-use crate::config::check::quoted;
+use crate::config::check::shown;
 use crate::config::error::Code;
 use crate::config::findings::Reported;
 use crate::config::reader::Fields;
@@ -41,5 +41,5 @@ pub(super) fn cookie_name(fields: &Fields<'_>, path: &str, name: &str) -> Result
 
 #[inline(never)]
 fn not_a_name(fields: &Fields<'_>, code: Code, path: &str, name: &str, expected: &str) -> Reported {
-    fields.refuse(code, path, &quoted(name), expected)
+    fields.refuse(code, path, &shown(name), expected)
 }

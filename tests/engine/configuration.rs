@@ -295,6 +295,16 @@ fn secret_as_a_bare_string_is_refused_with_the_right_form() {
 }
 
 #[test]
+fn text_that_may_be_a_secret_is_not_repeated_from_a_choice() {
+    let long = "Zq8~hunter2.0123456789.0123456789.0123456789";
+    for secret in [long, "pass/word+2"] {
+        let pointer = "/identity_providers/entra-us/client/authentication/method";
+        let error = configuration_error(&changed(pointer, json!(secret))).to_string();
+        assert!(error.contains("another value") && !error.contains(secret), "{error}");
+    }
+}
+
+#[test]
 fn recipe_placeholder_causes_a_warning() {
     for (pointer, value, path, word) in [
         (
