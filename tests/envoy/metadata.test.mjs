@@ -162,7 +162,7 @@ describe('the official MCP client', () => {
     const clientMetadata = { redirect_uris: ['http://127.0.0.1/callback'] };
     await assert.rejects(registerClient(RESOURCE, { clientMetadata, fetchFn }), (error) => {
       const both = `${parts.entra.signIn.issuer} or ${parts.okta.signIn.issuer}`;
-      assert.ok(error.message.includes(`for a token (${both}).`), error.message);
+      assert.ok(error.message.includes(`get a token from one of authorization_servers (${both}).`), error.message);
       return true;
     });
   });
