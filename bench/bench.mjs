@@ -5,7 +5,7 @@
 // is taken within a round: of the processor time that Envoy takes for a request, and of requests per second.
 //
 // BENCH_ONLY (all groups, e.g. before,last30s)  BENCH_ROUNDS (24)  BENCH_SECONDS (1, of one side in one round)  ONBEHALF_WASM  ENVOY
-// BENCH_BEFORE (8f793a7): commit whose module `make bench` builds for the comparison
+// BENCH_BEFORE (04eb90b): commit whose module `make bench` builds for the comparison
 import { createHash, generateKeyPairSync } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { Agent } from 'node:http';

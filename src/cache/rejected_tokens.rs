@@ -144,17 +144,18 @@ impl RejectedTokens {
         if self.invalidations.peek(&rejected.key).is_none_or(|last| last.at <= at) {
             let &TokenRejected { key, fingerprint, is_for_claims, .. } = rejected;
             self.invalidations.put(key, Invalidation { at, fingerprint, is_for_claims });
-            if let Some(claims) = &rejected.claims {
-                let resource = self.resources.entry(rejected.resource).or_insert_with(ResourceRejections::new);
+            if let Some((resource, claims)) = &rejected.claims {
+                let resource = self.resources.entry(*resource).or_insert_with(ResourceRejections::new);
                 resource.claims.put(key, claims.clone());
             }
         }
     }
 
-    /// Message to other workers about the last invalidation for a key. `None`: there was none.
+    /// Message to other workers about the last invalidation for a key, by the upstream of a resource. `None`: there was none.
     pub(crate) fn message(&self, resource: ResourceId, key: &TokenKey) -> Option<TokenRejected> {
         let Invalidation { at, fingerprint, is_for_claims } = *self.invalidations.peek(key)?;
-        Some(TokenRejected { key: *key, fingerprint, at, is_for_claims, resource, claims: self.claims(resource, key) })
+        let claims = self.claims(resource, key).map(|claims| (resource, claims));
+        Some(TokenRejected { key: *key, fingerprint, at, is_for_claims, claims })
     }
 
     /// Returns `true` if that token was the last to be invalidated for its key.
@@ -223,9 +224,6 @@ pub(crate) struct TokenRejected {
     pub(crate) at: UnixTime,
     /// It followed another one within [`MIN_INTERVAL`], because the upstream demanded claims.
     pub(crate) is_for_claims: bool,
-    /// Resource whose upstream has rejected it. Workers with another configuration number resources differently, but they do not
-    /// have this `key` either.
-    pub(crate) resource: ResourceId,
-    /// Claims that the upstream demands in the next token, whichever worker asks for it: JSON text.
-    pub(crate) claims: Option<Box<str>>,
+    /// Claims that the upstream of that resource demands in the next token, whichever worker asks for it: JSON text.
+    pub(crate) claims: Option<(ResourceId, Box<str>)>,
 }

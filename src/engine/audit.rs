@@ -9,6 +9,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use crate::cache::verified_tokens::VerifiedToken;
 use crate::config::Config;
+use crate::refusal::{Refusal, log_at};
 use crate::resource::Resource;
 use crate::telemetry::{CacheOutcome, CallerFacts, Fact, Record, SubjectDisplay, record};
 
@@ -93,6 +94,19 @@ pub(super) fn exchange_record(
     let mut record = audit.record(config, &[(Fact::Event, event), (Fact::Outcome, outcome)], took);
     record.add(Fact::Waiters, &waiters.to_string());
     record
+}
+
+/// Logs a token exchange that failed, or could not start, with `refusal`.
+pub(super) fn log_failed_exchange(
+    audit: &AuditContext,
+    config: &Config,
+    refusal: &Refusal,
+    waiters: usize,
+    took: Duration,
+) {
+    let mut record = exchange_record(audit, config, refusal.reason.label(), waiters, took);
+    record.add_detail(&refusal.detail);
+    log_at(refusal.reason, &record);
 }
 
 fn issuer(caller: &VerifiedToken) -> &str {

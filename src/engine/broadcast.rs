@@ -4,11 +4,12 @@
 //! valid. Each worker has a shared queue of the host, and a record in shared memory lists the queues. A message is
 //! authenticated: only workers with the same configuration can write one.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::cache::exchanged_tokens::{Fingerprint, TokenKey};
 use crate::cache::rejected_tokens::TokenRejected;
-use crate::resource::ResourceId;
+use crate::resource::{Resource, ResourceId};
 use crate::shared::{CLOCK_TOLERANCE, SharedKey, SharedStore, Update, Updated};
 use crate::time::UnixTime;
 
@@ -21,8 +22,11 @@ const MAX_ENTRY_AGE: Duration = Duration::from_secs(90);
 /// Maximum number of workers in the list; the workers that renewed their entries last stay.
 const MAX_WORKERS: usize = 256;
 
-/// Name under which messages are authenticated.
-const MESSAGE: &str = "onbehalf.message";
+/// Name under which messages are authenticated. Another form of a message has another name.
+const MESSAGE: &str = "onbehalf.token_rejected";
+
+/// Digest of the URL of a resource. Two configurations, such as those of two listeners, can number the same resource differently.
+type ResourceDigest = [u8; 16];
 
 /// Registration of this worker for messages of other workers.
 #[derive(Default)]
@@ -71,10 +75,10 @@ impl Broadcast {
         }
     }
 
-    /// Sends a message to all other workers.
-    pub(super) fn send(&self, rejected: &TokenRejected, store: &SharedStore, now: UnixTime) {
+    /// Sends a message to all other workers: the upstream of `resource` has rejected a token.
+    pub(super) fn send(&self, rejected: &TokenRejected, resource: &Resource, store: &SharedStore, now: UnixTime) {
         let entries = read_list(store.read(&list_name(store.key())).as_deref(), now);
-        let message = store.key().seal(MESSAGE, &rejected.write());
+        let message = store.key().seal(MESSAGE, &rejected.write(&digest(store.key(), resource)));
         for entry in entries.iter().filter(|entry| Some(entry.queue) != self.queue) {
             if !store.enqueue(entry.queue, &message) {
                 log::debug!("a worker could not be told of a rejected token: it may have ended");
@@ -83,9 +87,17 @@ impl Broadcast {
     }
 }
 
-/// Reads a message. `None`: no worker with this key has sent it.
-pub(super) fn read_message(key: &SharedKey, message: &[u8]) -> Option<TokenRejected> {
-    TokenRejected::read(key.open(MESSAGE, message)?)
+/// Reads a message. `None`: no worker with this key has sent it. Claims for a resource that is not among `resources` are left out.
+pub(super) fn read_message(key: &SharedKey, resources: &[Rc<Resource>], message: &[u8]) -> Option<TokenRejected> {
+    let id = |named: &ResourceDigest| {
+        resources.iter().find(|resource| digest(key, resource) == *named).map(|resource| resource.id)
+    };
+    TokenRejected::read(key.open(MESSAGE, message)?, id)
+}
+
+fn digest(key: &SharedKey, resource: &Resource) -> ResourceDigest {
+    let code = key.mac(&[b"resource", resource.url.as_str().as_bytes()]);
+    code.first_chunk().copied().unwrap_or_default()
 }
 
 /// Name of the list: workers with another configuration have another one.
@@ -117,14 +129,14 @@ fn write_list(entries: &[Entry]) -> Vec<u8> {
 }
 
 impl TokenRejected {
-    fn write(&self) -> Vec<u8> {
+    fn write(&self, resource: &ResourceDigest) -> Vec<u8> {
         let at = self.at.millis().to_le_bytes();
-        let claims = self.claims.as_deref().unwrap_or_default().as_bytes();
-        let (flag, resource) = ([u8::from(self.is_for_claims)], self.resource.0.to_le_bytes());
-        [&self.key.bytes()[..], self.fingerprint.bytes(), &at, &flag, &resource, claims].concat()
+        let flag = [u8::from(self.is_for_claims)];
+        let claims = self.claims.as_ref().map_or(&b""[..], |(_, claims)| claims.as_bytes());
+        [&self.key.bytes()[..], self.fingerprint.bytes(), &at, &flag, resource, claims].concat()
     }
 
-    fn read(content: &[u8]) -> Option<Self> {
+    fn read(content: &[u8], id: impl FnOnce(&ResourceDigest) -> Option<ResourceId>) -> Option<Self> {
         let (key, rest) = content.split_first_chunk()?;
         let (fingerprint, rest) = rest.split_first_chunk()?;
         let (at, rest) = rest.split_first_chunk()?;
@@ -136,8 +148,9 @@ impl TokenRejected {
             fingerprint: Fingerprint::from_bytes(*fingerprint),
             at: UnixTime::from_millis(u64::from_le_bytes(*at)),
             is_for_claims: is_for_claims != 0,
-            resource: ResourceId(u32::from_le_bytes(*resource)),
-            claims: Some(claims).filter(|claims| !claims.is_empty()).map(Box::from),
+            claims: Some(claims)
+                .filter(|claims| !claims.is_empty())
+                .and_then(|claims| Some((id(resource)?, claims.into()))),
         })
     }
 }
@@ -153,14 +166,17 @@ mod tests {
             fingerprint: Fingerprint::from_bytes([2; 16]),
             at: UnixTime::from_millis(3),
             is_for_claims: true,
-            resource: ResourceId(4),
             claims: None,
         };
-        let written = rejected.write();
-        assert_eq!(TokenRejected::read(&written).as_ref(), Some(&rejected));
-        assert_eq!(TokenRejected::read(&written[1..]), None);
-        assert_eq!(TokenRejected::read(&[&written[..], &[0xff]].concat()), None);
-        let with_claims = TokenRejected { claims: Some("{}".into()), ..rejected };
-        assert_eq!(TokenRejected::read(&with_claims.write()), Some(with_claims));
+        let read =
+            |written: &[u8]| TokenRejected::read(written, |digest| (*digest == [4; 16]).then_some(ResourceId(5)));
+        let written = rejected.write(&[4; 16]);
+        assert_eq!(read(&written).as_ref(), Some(&rejected));
+        assert_eq!(read(&written[1..]), None);
+        assert_eq!(read(&[&written[..], &[0xff]].concat()), None);
+        let with_claims = TokenRejected { claims: Some((ResourceId(5), "{}".into())), ..rejected };
+        assert_eq!(read(&with_claims.write(&[4; 16])), Some(with_claims.clone()));
+        let without_claims = TokenRejected { claims: None, ..with_claims };
+        assert_eq!(read(&with_claims.write(&[6; 16])), Some(without_claims), "another resource");
     }
 }

@@ -1,5 +1,7 @@
 //! Context of a request in the pipeline, and the results of the pipeline.
 
+use std::rc::Rc;
+
 use crate::config::Config;
 use crate::crypto::Crypto;
 use crate::engine::audit::AuditContext;
@@ -32,7 +34,7 @@ pub(super) enum Passed {
         mutations: HeaderMutations,
         kind: ForwardKind,
         /// Exchange of the token that replaces the one in use before it ends.
-        renewal: Option<Box<TokenNeed>>,
+        renewal: Option<Rc<TokenNeed>>,
     },
     /// A metadata document is the answer.
     Metadata(LocalReply),

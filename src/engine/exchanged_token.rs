@@ -7,6 +7,7 @@ use crate::cache::circuit_breaker::BreakerKey;
 use crate::cache::exchanged_tokens::{Lookup, SubjectExpiry, TokenKey};
 use crate::cache::rejected_tokens::SentToken;
 use crate::cache::verified_tokens::VerifiedToken;
+use crate::engine::audit::{AuditContext, log_failed_exchange};
 use crate::engine::authenticate::subject_token;
 use crate::engine::authorize::delegation;
 use crate::engine::cache_key::key_prefix;
@@ -15,7 +16,7 @@ use crate::engine::credentials::{Credential, client_assertion};
 use crate::engine::need::{Need, TokenNeed};
 use crate::engine::upstream_response::ForwardedRequest;
 use crate::http::Request;
-use crate::provider::{ExchangeTarget, Provider, SubjectTokenSource, TokenExchangeTarget, TokenType};
+use crate::provider::{ExchangeTarget, SubjectTokenSource, TokenExchangeTarget, TokenType};
 use crate::refusal::{Reason, Refusal};
 use crate::resource::{Requirement, Resource, ResourceExchange};
 use crate::secret::Secret;
@@ -30,7 +31,7 @@ pub(super) struct UpstreamToken {
     /// Facts to keep until the upstream answers.
     pub(super) sent: Option<ForwardedRequest>,
     /// Exchange of the token that replaces this one before it ends.
-    pub(super) renewal: Option<Box<TokenNeed>>,
+    pub(super) renewal: Option<Rc<TokenNeed>>,
 }
 
 /// Token that goes to the upstream for a caller who may use the resource.
@@ -140,10 +141,10 @@ impl ExchangeRequest<'_> {
         Ok(self.subject.key_for(self.resource.id, || TokenKey::of(prefix, self.subject_token)))
     }
 
-    fn need(&self, ctx: &RequestContext<'_>, key: TokenKey, is_renewal: bool) -> Result<Box<TokenNeed>, Refusal> {
-        let (provider, target) = (&self.exchange.provider, self.target);
+    fn need(&self, ctx: &RequestContext<'_>, key: TokenKey, is_renewal: bool) -> Result<Rc<TokenNeed>, Refusal> {
+        let target = self.target;
         let (expires, accepted_until) = (self.subject.expires, self.subject.accepted_until);
-        Ok(Box::new(TokenNeed {
+        Ok(Rc::new(TokenNeed {
             key,
             resource: self.resource.clone(),
             exchange: self.exchange.clone(),
@@ -152,20 +153,24 @@ impl ExchangeRequest<'_> {
             is_renewal,
             subject_token: Secret::new(self.subject_token.to_owned()),
             is_id_token: self.is_id_token,
-            assertion: assertion(ctx.request, provider, target)?,
+            assertion: assertion(ctx.request, target)?,
             claims: ctx.state.rejected_tokens.claims(self.resource.id, &key),
             subject_ends: SubjectExpiry { expires, accepted_until },
-            actor_token: delegation::actor_token(ctx.request, provider, target)?
-                .map(|token| Secret::new(token.to_owned())),
+            actor_token: delegation::actor_token(ctx.request, target)?.map(|token| Secret::new(token.to_owned())),
         }))
     }
 
     /// Need for the token that replaces the one in use. `None`: it cannot be asked for, which the log says.
-    fn renewal(&self, ctx: &mut RequestContext<'_>, key: TokenKey) -> Option<Box<TokenNeed>> {
+    fn renewal(&self, ctx: &mut RequestContext<'_>, key: TokenKey) -> Option<Rc<TokenNeed>> {
         match self.need(ctx, key, true) {
             Ok(need) => Some(need),
             Err(refusal) => {
-                log::warn!("could not renew a token: {refusal}");
+                let audit = AuditContext {
+                    resource: Some(self.resource.clone()),
+                    caller: Some(self.caller.clone()),
+                    cache: Some(CacheOutcome::Renewed),
+                };
+                log_failed_exchange(&audit, ctx.config, &refusal, 0, Duration::ZERO);
                 // The next request does not try again at once.
                 ctx.state.exchanged_tokens.put_failed(key, refusal, true, Duration::ZERO, ctx.now);
                 None
@@ -192,13 +197,12 @@ fn sent(
 }
 
 /// Client assertion, where requests bring it. It shapes no token: whichever it is, it authenticates the same client.
-fn assertion(request: &Request, provider: &Provider, target: &TokenExchangeTarget) -> Result<Option<Secret>, Refusal> {
+fn assertion(request: &Request, target: &TokenExchangeTarget) -> Result<Option<Secret>, Refusal> {
     let Some(header) = target.client.authentication.header() else {
         return Ok(None);
     };
     client_assertion(request, header).map(Some).map_err(|cause| {
-        let detail =
-            Detail::new().with(Fact::Provider, provider.name.to_string()).with(Fact::Header, header.to_owned());
+        let detail = Detail::new().with(Fact::Header, header.to_owned());
         Refusal::detailed(Reason::ExchangeMisconfigured, detail.with(Fact::Cause, cause))
     })
 }

@@ -6,14 +6,15 @@ use std::time::Duration;
 use crate::cache::circuit_breaker::BreakerContext;
 use crate::cache::jwks::{RefreshCause, RefreshLease};
 use crate::cache::shared_tokens::{RemoteExchange, TokenLease};
-use crate::engine::audit::exchange_record;
+use crate::engine::audit::log_failed_exchange;
 use crate::engine::in_flight::{Fetch, JoinOutcome, Operation, RemoteFetch};
 use crate::engine::need::{FetchKey, Need, TokenNeed};
+use crate::engine::on_callout_result::NOT_MADE;
 use crate::engine::token_exchange::TokenExchange;
 use crate::engine::{Engine, Progress, RequestId};
 use crate::http::Callout;
 use crate::provider::Provider;
-use crate::refusal::{Reason, Refusal, log_at};
+use crate::refusal::{Reason, Refusal};
 use crate::telemetry::CacheOutcome;
 use crate::time::UnixTime;
 
@@ -62,9 +63,9 @@ impl Engine {
         if is_due
             && !self.in_flight.contains(FetchKey::Jwks(provider.id))
             && self.claim_jwks(provider, RefreshCause::Due, now) == RefreshLease::Acquired
-            && let Err(refusal) = self.start_jwks(provider, false, None, now)
         {
-            log::warn!("event=jwks_fetch_failed provider={} {refusal}", provider.name);
+            // The log has its failure, and the schedule the next attempt.
+            let _ = self.start_jwks(provider, false, None, now);
         }
     }
 
@@ -149,7 +150,7 @@ impl Engine {
     /// Token exchange that a request waits for. Returns `false` if another worker has the token.
     fn fetch_token(
         &mut self,
-        need: Box<TokenNeed>,
+        need: Rc<TokenNeed>,
         waiter: RequestId,
         progress: &mut Progress,
         now: UnixTime,
@@ -174,7 +175,7 @@ impl Engine {
     }
 
     /// Renews a token that is still in use. No request waits for it.
-    pub(super) fn renew(&mut self, need: Box<TokenNeed>, now: UnixTime) {
+    pub(super) fn renew(&mut self, need: Rc<TokenNeed>, now: UnixTime) {
         // The next request asks again.
         if self.in_flight.contains(FetchKey::Token(need.key)) || self.in_flight.background_count() >= MAX_RENEWALS {
             return;
@@ -190,9 +191,7 @@ impl Engine {
                 self.counters.looked_up(CacheOutcome::Renewed);
                 let audit = need.audit();
                 if let Err(refusal) = self.exchange(need, None, now) {
-                    let mut record = exchange_record(&audit, &self.config, refusal.reason.label(), 0, Duration::ZERO);
-                    record.add_detail(&refusal.detail);
-                    log_at(refusal.reason, &record);
+                    log_failed_exchange(&audit, &self.config, &refusal, 0, Duration::ZERO);
                     // The next request does not try again at once.
                     self.state.exchanged_tokens.put_failed(key, refusal, true, Duration::ZERO, now);
                 }
@@ -238,23 +237,17 @@ impl Engine {
     }
 
     /// Starts a token exchange. The error: its first callout cannot be made.
-    fn exchange(&mut self, need: Box<TokenNeed>, waiter: Option<RequestId>, now: UnixTime) -> Result<(), Refusal> {
+    fn exchange(&mut self, need: Rc<TokenNeed>, waiter: Option<RequestId>, now: UnixTime) -> Result<(), Refusal> {
         let endpoints = self.state.jwks(need.provider()).endpoints.as_ref();
-        match TokenExchange::new(need, endpoints, now) {
-            Ok(exchange) => {
-                let need = exchange.need.clone();
-                let started = self.start(Operation::TokenExchange(exchange), waiter, now);
-                if started.is_err() {
-                    self.release(&need, now);
-                }
-                started
-            }
+        let started = match TokenExchange::new(need.clone(), endpoints, now) {
+            Some(exchange) => self.start(Operation::TokenExchange(exchange), waiter, now),
             // The endpoint was known when the need was found.
-            Err(need) => {
-                self.release(&need, now);
-                Err(Refusal::new(Reason::JwksUnavailable).retry_after(Duration::from_secs(1)))
-            }
+            None => Err(Refusal::new(Reason::JwksUnavailable).retry_after(Duration::from_secs(1))),
+        };
+        if started.is_err() {
+            self.release(&need, now);
         }
+        started
     }
 
     fn start_jwks(
@@ -265,7 +258,11 @@ impl Engine {
         now: UnixTime,
     ) -> Result<(), Refusal> {
         let operation = Operation::jwks(provider, unknown_key, &mut self.state);
-        self.start(operation, waiter, now)
+        let started = self.start(operation, waiter, now);
+        if started.is_err() {
+            self.callout_handler().jwks_failed(provider, NOT_MADE, None, now);
+        }
+        started
     }
 
     /// Starts a fetch. The error: its first callout cannot be made.

@@ -171,19 +171,22 @@ impl Engine {
         let Some(fetch) = self.in_flight.take(fetch) else {
             return;
         };
-        let mut handler = CalloutHandler {
-            config: &self.config,
-            crypto: self.crypto.as_ref(),
-            state: &mut self.state,
-            counters: &mut self.counters,
-            store: &self.store,
-        };
-        match handler.handle(fetch, result, now) {
+        match self.callout_handler().handle(fetch, result, now) {
             on_callout_result::Next::Callout(next) => {
                 let (fetch, callout) = *next;
                 self.launch(fetch, callout);
             }
             on_callout_result::Next::Done(waiters) => self.end_wait(waiters, WaitState::Ended),
+        }
+    }
+
+    fn callout_handler(&mut self) -> CalloutHandler<'_> {
+        CalloutHandler {
+            config: &self.config,
+            crypto: self.crypto.as_ref(),
+            state: &mut self.state,
+            counters: &mut self.counters,
+            store: &self.store,
         }
     }
 

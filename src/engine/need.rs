@@ -21,11 +21,10 @@ pub(super) enum Need {
         unknown_key: bool,
     },
     /// Exchanged token.
-    Token(Box<TokenNeed>),
+    Token(Rc<TokenNeed>),
 }
 
 /// Exchanged token that a request lacks.
-#[derive(Clone)]
 pub(super) struct TokenNeed {
     /// Key of the token in the caches.
     pub(super) key: TokenKey,

@@ -9,7 +9,7 @@ use crate::cache::shared_tokens::SharedTokens;
 use crate::config::Config;
 use crate::crypto::Crypto;
 use crate::engine::RequestId;
-use crate::engine::audit::exchange_record;
+use crate::engine::audit::{exchange_record, log_failed_exchange};
 use crate::engine::in_flight::{Fetch, Operation};
 use crate::engine::need::TokenNeed;
 use crate::engine::state::WorkerState;
@@ -17,11 +17,14 @@ use crate::engine::token_exchange::{self, TokenExchange};
 use crate::http::{Callout, CalloutResult};
 use crate::jose::KeySet;
 use crate::provider::{Document, Endpoints, ErrorClass, Provider, TokenEndpointError, trace_of};
-use crate::refusal::{Reason, Refusal, log_at};
+use crate::refusal::{Reason, Refusal};
 use crate::shared::SharedStore;
 use crate::telemetry::{Counters, Fact, Record};
 use crate::time::UnixTime;
 use crate::url::Url;
+
+/// Error of a fetch of keys whose callout cannot be made.
+pub(super) const NOT_MADE: &str = "the call could not be made";
 
 /// Everything that a callout result may change.
 pub(super) struct CalloutHandler<'a> {
@@ -101,7 +104,7 @@ impl<'a> CalloutHandler<'a> {
                 Next::Callout(Box::new((Fetch { operation, waiters, started: now }, callout)))
             }
             None => {
-                self.jwks_failed(provider, "the call could not be made", None, now);
+                self.jwks_failed(provider, NOT_MADE, None, now);
                 Next::Done(waiters)
             }
         }
@@ -181,9 +184,7 @@ impl<'a> CalloutHandler<'a> {
         let reason = Reason::from(class);
         let pause = self.update_breaker(need, error, took, now);
         let mut refusal = Refusal::detailed(reason, error.detail());
-        let mut record = exchange_record(&need.audit(), self.config, reason.label(), waiters, took);
-        record.add_detail(&refusal.detail);
-        log_at(reason, &record);
+        log_failed_exchange(&need.audit(), self.config, &refusal, waiters, took);
         if class.is_retryable() {
             refusal = refusal.retry_after(pause);
         }
@@ -255,7 +256,7 @@ impl<'a> CalloutHandler<'a> {
     }
 
     /// Records a fetch of keys that failed.
-    fn jwks_failed(&mut self, provider: &Provider, problem: &str, url: Option<&Url>, now: UnixTime) {
+    pub(super) fn jwks_failed(&mut self, provider: &Provider, problem: &str, url: Option<&Url>, now: UnixTime) {
         let jwks = self.state.jwks(provider);
         let mut record = Record::default();
         record.add(Fact::Event, if provider.jwks.is_some() { "discovery_failed" } else { "jwks_fetch_failed" });

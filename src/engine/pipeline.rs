@@ -54,7 +54,7 @@ struct Admitted {
     /// New value of `dpop`.
     proof: Option<Secret>,
     sent: Option<ForwardedRequest>,
-    renewal: Option<Box<TokenNeed>>,
+    renewal: Option<Rc<TokenNeed>>,
 }
 
 /// Steps that depend on the credential, from authentication to the token for the upstream.

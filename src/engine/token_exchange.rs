@@ -1,5 +1,6 @@
 //! One token exchange: its callouts in a row, until there is a token or an error.
 
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config::Config;
@@ -16,7 +17,7 @@ use crate::url::Url;
 
 /// Token exchange at one of its callouts.
 pub(super) struct TokenExchange {
-    pub(super) need: Box<TokenNeed>,
+    pub(super) need: Rc<TokenNeed>,
     token_endpoint: Url,
     /// Token from the provider for the authorization server of the resource, where an exchange takes two requests. It may be
     /// used once: a request that is repeated after it starts with the first again.
@@ -49,21 +50,13 @@ pub(super) enum Next {
 }
 
 impl TokenExchange {
-    /// Exchange for `need` at an endpoint of the provider. The error gives the need back: the endpoint is not known.
-    pub(super) fn new(
-        need: Box<TokenNeed>,
-        endpoints: Option<&Endpoints>,
-        now: UnixTime,
-    ) -> Result<Self, Box<TokenNeed>> {
+    /// Exchange for `need` at an endpoint of the provider. `None`: the endpoint is not known.
+    pub(super) fn new(need: Rc<TokenNeed>, endpoints: Option<&Endpoints>, now: UnixTime) -> Option<Self> {
         let provider = need.provider();
-        let configured = endpoints.and_then(|endpoints| endpoints.token_endpoint.as_ref());
-        let token_endpoint =
-            configured.and_then(|endpoint| provider.profile.token_endpoint(provider, endpoint, need.tenant()));
-        let Some(token_endpoint) = token_endpoint else {
-            return Err(need);
-        };
+        let endpoint = endpoints?.token_endpoint.as_ref()?;
+        let token_endpoint = provider.profile.token_endpoint(provider, endpoint, need.tenant())?;
         let first = Attempt { secret: SecretVersion::Current, after_nonce: false };
-        Ok(Self {
+        Some(Self {
             token_endpoint,
             intermediate: None,
             at_provider: first,

@@ -64,7 +64,7 @@ impl Engine {
     /// Takes in a message of another worker. A message that no worker with this configuration has sent is ignored.
     pub fn message(&mut self, message: &[u8], now: UnixTime) {
         self.set_time(now);
-        let Some(rejected) = broadcast::read_message(&self.config.shared_key, message) else {
+        let Some(rejected) = broadcast::read_message(&self.config.shared_key, &self.config.resources, message) else {
             return;
         };
         match self.state.exchanged_tokens.fingerprint(&rejected.key) {
@@ -115,7 +115,7 @@ impl Engine {
             self.state.exchanged_tokens.remove_issued(&token.key);
             self.shared_tokens().invalidate(&token.key, token.fingerprint, now);
             if let Some(rejected) = self.state.rejected_tokens.message(resource.id, &token.key) {
-                self.broadcast.send(&rejected, &self.store, now);
+                self.broadcast.send(&rejected, resource, &self.store, now);
             }
         }
         let refusal = match outcome {

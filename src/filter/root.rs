@@ -51,8 +51,8 @@ pub(crate) struct RootFilter {
     /// Current interval between ticks of the host.
     tick: Duration,
     /// Time of the last update of the counters, and of the gauges.
-    handed: UnixTime,
-    aged: UnixTime,
+    counted_at: UnixTime,
+    aged_at: UnixTime,
 }
 
 impl RootFilter {
@@ -64,7 +64,7 @@ impl RootFilter {
             is_woken: Cell::new(false),
             resumed: RefCell::default(),
             unfinished: RefCell::default(),
-            looked: Cell::default(),
+            status_read_at: Cell::default(),
         };
         Self {
             id,
@@ -73,8 +73,8 @@ impl RootFilter {
             actions_left: MOST_ACTIONS,
             metrics: Metrics::default(),
             tick: TICK,
-            handed: UnixTime::default(),
-            aged: UnixTime::default(),
+            counted_at: UnixTime::default(),
+            aged_at: UnixTime::default(),
         }
     }
 
@@ -86,27 +86,27 @@ impl RootFilter {
     /// event loop does the rest.
     fn work(&mut self) {
         let now = now();
-        let mut has_left = false;
+        let mut has_moved = false;
         while let Some(left) = self.actions_left.checked_sub(1) {
-            if let Some((flight, call)) = self.with_engine(Engine::next_callout).flatten() {
+            if let Some((fetch, callout)) = self.with_engine(Engine::next_callout).flatten() {
                 self.actions_left = left;
-                match send(&call) {
+                match send(&callout) {
                     Some(token) => {
-                        self.calls.insert(token, (flight, call.most_bytes));
+                        self.calls.insert(token, (fetch, callout.most_bytes));
                     }
-                    None => self.land(flight, &CalloutResult::Failed(CalloutFailure::NotSent), now),
+                    None => self.take_result(fetch, &CalloutResult::Failed(CalloutFailure::NotSent), now),
                 }
-            } else if let Some((id, step)) = self.with_engine(|engine| engine.next_decision(now)).flatten() {
+            } else if let Some((id, decision)) = self.with_engine(|engine| engine.next_decision(now)).flatten() {
                 // A forwarded body enters the module before the next filter has it. Further actions of this turn would overtake it, so it
                 // is the last action of the turn.
-                let is_last = matches!(step, Decision::Forward(_)) && self.worker.take_unfinished(id);
+                let is_last = matches!(decision, Decision::Forward(_)) && self.worker.take_unfinished(id);
                 self.actions_left = if is_last { 0 } else { left };
-                has_left |= self.let_go(id, step);
+                has_moved |= self.execute(id, decision);
             } else {
                 break;
             }
         }
-        if has_left && hostcalls::set_effective_context(self.id).is_err() {
+        if has_moved && hostcalls::set_effective_context(self.id).is_err() {
             log::error!("the root context is gone");
         }
         if self.with_engine(|engine| engine.has_work()).unwrap_or(false) {
@@ -116,22 +116,22 @@ impl RootFilter {
 
     /// Executes the decision on a paused request. A request that has ended has no context, and is skipped. Returns `true` if the
     /// effective context has changed.
-    fn let_go(&self, RequestId(id): RequestId, mut step: Decision) -> bool {
-        if matches!(step, Decision::Pause) || hostcalls::set_effective_context(id).is_err() {
+    fn execute(&self, RequestId(id): RequestId, mut decision: Decision) -> bool {
+        if matches!(decision, Decision::Pause) || hostcalls::set_effective_context(id).is_err() {
             return false;
         }
-        if let Decision::Forward(HeaderMutations { sent, .. }) = &mut step
+        if let Decision::Forward(HeaderMutations { sent, .. }) = &mut decision
             && let Some(sent) = sent.take()
             && let Ok(mut resumed) = self.worker.resumed.try_borrow_mut()
         {
             resumed.insert(id, sent);
         }
-        stream::perform(step, true);
+        stream::perform(decision, true);
         true
     }
 
     /// Begins a turn of the event loop: the host has executed all actions of the last one.
-    fn turn(&mut self) {
+    fn begin_turn(&mut self) {
         self.actions_left = MOST_ACTIONS;
         self.worker.is_woken.set(false);
     }
@@ -148,33 +148,33 @@ impl RootFilter {
     /// Updates the counters and, every [`AGES`], the ages of JWKS.
     fn hand_over_counters(&mut self, now: UnixTime) {
         // Fast ticks do not update the counters more often.
-        if self.tick != TICK && now >= self.handed && now.since(self.handed) < TICK {
+        if self.tick != TICK && now >= self.counted_at && now.since(self.counted_at) < TICK {
             return;
         }
-        self.handed = now;
+        self.counted_at = now;
         let counted = self.with_engine(|engine| (engine.counters().take(), engine.counters().take_durations()));
         if let Some((samples, durations)) = counted {
             self.metrics.record(samples, durations);
         }
-        if now.since(self.aged) >= AGES || now < self.aged {
-            self.aged = now;
+        if now.since(self.aged_at) >= AGES || now < self.aged_at {
+            self.aged_at = now;
             let ages = self.with_engine(|engine| engine.jwks_ages(now));
             self.metrics.record_jwks_ages(ages.unwrap_or_default());
         }
     }
 
-    fn land(&self, flight: FetchId, reply: &CalloutResult, now: UnixTime) {
-        self.with_engine(|engine| engine.callout_result(flight, reply, now));
+    fn take_result(&self, fetch: FetchId, result: &CalloutResult, now: UnixTime) {
+        self.with_engine(|engine| engine.callout_result(fetch, result, now));
     }
 }
 
 impl Context for RootFilter {
     fn on_http_call_response(&mut self, token: u32, headers: usize, body_size: usize, _trailers: usize) {
-        let Some((flight, most_bytes)) = self.calls.remove(&token) else {
+        let Some((fetch, most_bytes)) = self.calls.remove(&token) else {
             return;
         };
-        let reply = read_reply(headers, body_size, most_bytes);
-        self.land(flight, &reply, now());
+        let result = read_result(headers, body_size, most_bytes);
+        self.take_result(fetch, &result, now());
         self.work();
         self.adjust_tick();
     }
@@ -225,7 +225,7 @@ impl RootContext for RootFilter {
 
     fn on_tick(&mut self) {
         let now = now();
-        self.turn();
+        self.begin_turn();
         self.with_engine(|engine| engine.tick(now));
         self.work();
         self.hand_over_counters(now);
@@ -233,7 +233,7 @@ impl RootContext for RootFilter {
     }
 
     fn on_queue_ready(&mut self, queue: u32) {
-        self.turn();
+        self.begin_turn();
         let now = now();
         // The host has a callback for each item, so remaining items are read in another one.
         for _ in 0..MOST_MESSAGES {
@@ -257,21 +257,21 @@ impl RootContext for RootFilter {
 }
 
 /// Sends a callout. `None`: the host did not accept it.
-fn send(call: &Callout) -> Option<u32> {
-    let path = if call.url.path().is_empty() { "/" } else { call.url.path() };
+fn send(callout: &Callout) -> Option<u32> {
+    let path = if callout.url.path().is_empty() { "/" } else { callout.url.path() };
     let mut headers = vec![
-        (":method", call.method),
-        (":scheme", call.url.scheme()),
-        (":authority", call.url.authority()),
+        (":method", callout.method),
+        (":scheme", callout.url.scheme()),
+        (":authority", callout.url.authority()),
         (":path", path),
         ("user-agent", concat!("onbehalf/", env!("CARGO_PKG_VERSION"))),
     ];
-    headers.extend(call.headers.iter().map(|(name, value)| (*name, value.reveal())));
-    let body = Some(call.body.reveal().as_bytes()).filter(|body| !body.is_empty());
-    hostcalls::dispatch_http_call(&call.cluster, headers, body, Vec::new(), call.timeout).ok()
+    headers.extend(callout.headers.iter().map(|(name, value)| (*name, value.reveal())));
+    let body = Some(callout.body.reveal().as_bytes()).filter(|body| !body.is_empty());
+    hostcalls::dispatch_http_call(&callout.cluster, headers, body, Vec::new(), callout.timeout).ok()
 }
 
-fn read_reply(headers: usize, body_size: usize, most_bytes: usize) -> CalloutResult {
+fn read_result(headers: usize, body_size: usize, most_bytes: usize) -> CalloutResult {
     if headers == 0 {
         return CalloutResult::Failed(CalloutFailure::NoConnection);
     }

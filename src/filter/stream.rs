@@ -41,8 +41,8 @@ impl StreamFilter {
         };
         match engine.as_mut() {
             Some(engine) => {
-                let step = engine.request(self.id, request, now);
-                (step, engine.has_work())
+                let decision = engine.request(self.id, request, now);
+                (decision, engine.has_work())
             }
             None => (unavailable(), false),
         }
@@ -52,7 +52,7 @@ impl StreamFilter {
 impl StreamFilter {
     /// Pauses body and trailers while the request is paused. Envoy does that itself unless `allow_on_headers_stop_iteration` is set:
     /// then a forwarded part of the body forwards the header, too (docs/adr/0020).
-    fn behind_the_header(&self) -> Action {
+    fn body_action(&self) -> Action {
         let waits = self.waits.get()
             && match self.worker.engine.try_borrow() {
                 Ok(engine) => engine.as_ref().is_none_or(|engine| engine.waits(self.id)),
@@ -66,12 +66,12 @@ impl StreamFilter {
     /// Nearly every response is. A 401 must have `www-authenticate` (RFC 9110 section 15.5.2), so a response without that field needs
     /// no further look. Reading the status takes five times as long; a busy worker does not read it for every response
     /// (docs/adr/0013).
-    fn answered(&self) -> Option<UpstreamAction> {
+    fn upstream_action(&self) -> Option<UpstreamAction> {
         let sent = if self.waits.get() { self.worker.take_resumed(self.id) } else { self.sent.take() }?;
         let is_for_us = headers::response_field("www-authenticate").is_some()
             || (sent.hides_nonce() && headers::response_field("dpop-nonce").is_some())
             || (sent.has_token()
-                && self.worker.may_look(&sent)
+                && self.worker.may_read_status(&sent)
                 && headers::response_field(":status").is_some_and(|status| status == b"401"));
         if !is_for_us {
             return None;
@@ -103,24 +103,24 @@ impl Context for StreamFilter {}
 
 impl HttpContext for StreamFilter {
     fn on_http_request_headers(&mut self, _headers: usize, end_of_stream: bool) -> Action {
-        let (mut step, has_work) = self.decide();
-        let waits = matches!(step, Decision::Pause);
+        let (mut decision, has_work) = self.decide();
+        let waits = matches!(decision, Decision::Pause);
         self.waits.set(waits);
         if waits && !end_of_stream {
             self.worker.add_unfinished(self.id);
         }
-        if let Decision::Forward(mutations) = &mut step {
+        if let Decision::Forward(mutations) = &mut decision {
             self.sent.set(mutations.sent.take());
         }
         // A request that waits for a fetch of another worker shortens the tick of the root.
         if waits || has_work {
             self.worker.wake();
         }
-        perform(step, false)
+        perform(decision, false)
     }
 
     fn on_http_request_body(&mut self, _size: usize, _end_of_stream: bool) -> Action {
-        self.behind_the_header()
+        self.body_action()
     }
 
     fn on_http_request_trailers(&mut self, _trailers: usize) -> Action {
@@ -133,16 +133,16 @@ impl HttpContext for StreamFilter {
             names.iter().all(|name| hostcalls::remove_map_value(MapType::HttpRequestTrailers, name).is_ok())
         });
         if is_clean {
-            return self.behind_the_header();
+            return self.body_action();
         }
         send(&not_edited());
         Action::Pause
     }
 
     fn on_http_response_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
-        match self.answered() {
+        match self.upstream_action() {
             None => Action::Continue,
-            Some(UpstreamAction::Instead(step)) => perform(step, false),
+            Some(UpstreamAction::Instead(decision)) => perform(decision, false),
             Some(UpstreamAction::PassOn { remove }) => {
                 if !remove.iter().all(|name| hostcalls::remove_map_value(MapType::HttpResponseHeaders, name).is_ok()) {
                     log::error!("a response could not be edited");
@@ -169,16 +169,16 @@ impl Drop for StreamFilter {
 }
 
 /// Executes the decision on the request of the effective context. `paused`: the request is paused and must be resumed.
-pub(crate) fn perform(step: Decision, paused: bool) -> Action {
-    match step {
+pub(crate) fn perform(decision: Decision, paused: bool) -> Action {
+    match decision {
         Decision::Pause => Action::Pause,
         Decision::Respond(answer) => {
             filter_state::write_record(&answer.record);
             send(&answer);
             Action::Pause
         }
-        Decision::Forward(edits) => {
-            if !edit(&edits) || !filter_state::write(&edits.filter_state) {
+        Decision::Forward(mutations) => {
+            if !edit(&mutations) || !filter_state::write(&mutations.filter_state) {
                 send(&not_edited());
                 return Action::Pause;
             }
@@ -191,17 +191,17 @@ pub(crate) fn perform(step: Decision, paused: bool) -> Action {
 }
 
 /// Applies the header mutations. Returns `true` if the host accepted all of them.
-fn edit(edits: &HeaderMutations) -> bool {
+fn edit(mutations: &HeaderMutations) -> bool {
     const MAP: MapType = MapType::HttpRequestHeaders;
-    let authorization = edits.authorization.as_ref().map(|value| value.reveal().as_bytes());
+    let authorization = mutations.authorization.as_ref().map(|value| value.reveal().as_bytes());
     hostcalls::set_map_value_bytes(MAP, "authorization", authorization).is_ok()
-        && edits.remove.iter().all(|name| hostcalls::remove_map_value(MAP, name).is_ok())
-        && edits
+        && mutations.remove.iter().all(|name| hostcalls::remove_map_value(MAP, name).is_ok())
+        && mutations
             .cookie
             .as_ref()
             .is_none_or(|cookie| hostcalls::set_map_value_bytes(MAP, "cookie", Some(cookie)).is_ok())
         // Set after the removals: the caller's own proof has the same name.
-        && edits
+        && mutations
             .proof
             .as_ref()
             .is_none_or(|proof| hostcalls::set_map_value_bytes(MAP, "dpop", Some(proof.reveal().as_bytes())).is_ok())
@@ -211,7 +211,7 @@ fn send(answer: &LocalReply) {
     let headers = answer.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let body = Some(answer.body.as_bytes()).filter(|body| !body.is_empty());
     if hostcalls::send_http_response(answer.status.into(), headers, body).is_err() {
-        log::error!("a request could not be answered");
+        log::error!("a local reply could not be sent");
     }
 }
 

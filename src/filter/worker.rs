@@ -26,7 +26,7 @@ pub(crate) struct WorkerContext {
     /// Paused requests that have a body or trailers.
     pub(super) unfinished: RefCell<FxHashSet<u32>>,
     /// Time of the last request whose response status was read.
-    pub(super) looked: Cell<UnixTime>,
+    pub(super) status_read_at: Cell<UnixTime>,
 }
 
 impl WorkerContext {
@@ -48,8 +48,8 @@ impl WorkerContext {
     }
 
     /// Returns `true` if the status of a response may be read: at most once in a millisecond.
-    pub(crate) fn may_look(&self, sent: &ForwardedRequest) -> bool {
-        self.looked.replace(sent.at()) != sent.at()
+    pub(crate) fn may_read_status(&self, sent: &ForwardedRequest) -> bool {
+        self.status_read_at.replace(sent.at()) != sent.at()
     }
 
     /// Makes `on_queue_ready` run in the next turn of the event loop.

@@ -41,13 +41,15 @@ pub fn check<T>(
     let leeway = expected.leeway;
     if now >= claims.expires.plus(leeway) {
         let ago = now.since(claims.expires).as_secs();
-        return Err(TokenError::Expired.because(format!("exp was {ago} s ago; leeway is {} s", leeway.as_secs())));
+        return Err(
+            TokenError::Expired.because(format!("exp was {ago} s ago; clock_skew_seconds is {}", leeway.as_secs()))
+        );
     }
     for (name, time) in [("nbf", claims.not_before), ("iat", claims.issued_at)] {
         if let Some(time) = time.filter(|time| now < time.minus(leeway)) {
             let ahead = time.since(now).as_secs();
             let diagnosis = format!(
-                "{name} is {ahead} s ahead; leeway is {} s: the provider's clock and this proxy's differ",
+                "{name} is {ahead} s ahead; clock_skew_seconds is {}: the provider's clock and this proxy's differ",
                 leeway.as_secs()
             );
             return Err(TokenError::NotYetValid.because(diagnosis));

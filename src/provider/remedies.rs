@@ -22,7 +22,7 @@ pub enum Responsible {
 }
 
 impl Responsible {
-    /// Returns the value of `act` in a log line.
+    /// Returns the value of the fact `responsible`.
     pub const fn text(self) -> &'static str {
         match self {
             Self::User => "user",

@@ -18,10 +18,7 @@ pub(in crate::engine) fn check(
     let Some(named) = may_act else {
         return Ok(());
     };
-    let no = |cause: &'static str| {
-        let detail = Detail::new().with(Fact::Provider, provider.name.to_string()).with(Fact::Cause, cause);
-        Err(Refusal::detailed(Reason::ActorNotAllowed, detail))
-    };
+    let no = |cause: &'static str| Err(Refusal::because(Reason::ActorNotAllowed, cause));
     let client = Some(target.client.id.as_str());
     let (subject, issuer) = match target.actor_token() {
         None => (client, None),
@@ -46,7 +43,6 @@ pub(in crate::engine) fn check(
 /// none.
 pub(in crate::engine) fn actor_token<'r>(
     request: &'r Request,
-    provider: &Provider,
     target: &TokenExchangeTarget,
 ) -> Result<Option<&'r str>, Refusal> {
     let Some(ActorToken { source: ActorTokenSource::Header(name), token_type, subject, issuer }) = target.actor_token()
@@ -54,7 +50,7 @@ pub(in crate::engine) fn actor_token<'r>(
         return Ok(None);
     };
     let no = |cause: &'static str| {
-        let detail = Detail::new().with(Fact::Provider, provider.name.to_string()).with(Fact::Header, name.clone());
+        let detail = Detail::new().with(Fact::Header, name.clone());
         Err(Refusal::detailed(Reason::ActorTokenMissing, detail.with(Fact::Cause, cause)))
     };
     let Some(token) = header_token(request, name) else {

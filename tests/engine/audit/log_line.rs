@@ -102,6 +102,25 @@ fn renewal_has_a_log_line_with_or_without_a_token() {
 }
 
 #[test]
+fn renewal_that_lacks_a_client_assertion_has_a_log_line() {
+    listen();
+    let mut configuration = configuration();
+    configuration["identity_providers"]["entra-us"]["client"]["authentication"] =
+        json!({"method": "client_assertion", "assertion": {"header": "x-workload-assertion"}});
+    let mut engine = TestEngine::new(&configuration).with_keys();
+    let token = ENTRA_KEY.token(&with(alice(), json!({"exp": NOW.secs() + 86400})));
+    let fields = [("authorization", &*format!("Bearer {token}")), ("x-workload-assertion", "eyJh.eyJi.c2ln")];
+    authorization(engine.exchange(request("POST", "/github", &fields), &issued("first")));
+    engine.advance(3500);
+    records();
+    authorization(engine.decide(bearer("/github", &token)));
+    engine.expect_no_call();
+    let (loud, facts) = record();
+    assert_eq!((loud, &*facts["event"], &*facts["outcome"]), (Level::Warn, "renewed", "exchange_misconfigured"));
+    assert_eq!((&*facts["subject"], &*facts["header"]), (ALICE, "x-workload-assertion"));
+}
+
+#[test]
 fn refusal_of_a_verified_token_names_the_user() {
     listen();
     let mut engine = TestEngine::ready();

@@ -8,7 +8,7 @@ mod privacy;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use onbehalf::engine::Decision;
 use onbehalf::telemetry::FilterState;
-use onbehalf_test_support::{ENTRA, TENANT};
+use onbehalf_test_support::{ENTRA, TENANT, log_facts};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Once;
@@ -41,32 +41,10 @@ fn listen() {
     LINES.take();
 }
 
-/// A line as an aggregator reads it (logfmt: quoted values as in JSON).
-fn read(line: &str) -> HashMap<String, String> {
-    let mut facts = HashMap::new();
-    let mut rest = line;
-    while !rest.is_empty() {
-        let (name, value) = rest.split_once('=').unwrap_or_else(|| panic!("no fact at {rest:?} in {line}"));
-        let end = if value.starts_with('"') {
-            let mut values = serde_json::Deserializer::from_str(value).into_iter::<String>();
-            values.next().unwrap().unwrap_or_else(|error| panic!("{error}: {line}"));
-            values.byte_offset()
-        } else {
-            value.find(' ').unwrap_or(value.len())
-        };
-        let (value, after) = value.split_at(end);
-        let value = if value.starts_with('"') { serde_json::from_str(value).unwrap() } else { value.to_owned() };
-        assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name:?} in {line}");
-        assert_eq!(facts.insert(name.to_owned(), value), None, "{name} twice in {line}");
-        rest = after.strip_prefix(' ').unwrap_or(after);
-    }
-    facts
-}
-
 /// The audit records since the last call.
 fn records() -> Vec<(Level, HashMap<String, String>)> {
     let lines = LINES.take().into_iter().filter(|(_, line)| line.starts_with("event="));
-    lines.map(|(level, line)| (level, read(&line))).collect()
+    lines.map(|(level, line)| (level, log_facts(&line))).collect()
 }
 
 fn record() -> (Level, HashMap<String, String>) {

@@ -5,12 +5,12 @@ use onbehalf::http::CalloutFailure;
 use onbehalf::http::CalloutResult;
 use onbehalf_test_support::{
     ENTRA, ENTRA_KEY, NOW, OKTA_KEY, OTHER_KEY, SECRET, TENANT, TestEngine, alice, alice_token, answer, authorization,
-    bearer, bob, configuration, entra_user, issued, key_set, provider_document, with,
+    bearer, bob, configuration, entra_user, issued, key_set, log_facts, provider_document, with,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
-use super::{ALICE, GITHUB, LINES, audited, facts, listen, read, record, records};
+use super::{ALICE, GITHUB, LINES, audited, facts, listen, record, records};
 
 #[test]
 fn unverified_token_has_no_user_in_the_log() {
@@ -98,7 +98,7 @@ fn claims_cannot_forge_a_log_line_or_a_fact() {
     let lines = LINES.take();
     let (_, line) = lines.last().unwrap();
     assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{line}");
-    let facts = read(line);
+    let facts = log_facts(line);
     assert_eq!((&*facts["subject"], &*facts["client"]), (evil, evil));
     let told = audited(step);
     assert!(told["subject"].bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{told:?}");
@@ -121,7 +121,7 @@ fn claims_cannot_forge_a_log_line_or_a_fact() {
     }
     for (_, line) in LINES.take().iter().filter(|(_, line)| line.starts_with("event=")) {
         assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{line}");
-        assert_eq!(read(line)["event"], "refused");
+        assert_eq!(log_facts(line)["event"], "refused");
     }
 }
 
@@ -134,10 +134,10 @@ fn untrusted_text_cannot_end_the_quoted_detail_in_the_access_log() {
     let (_, step) = engine.serve_keys().remove(0);
     let told = audited(step);
     let field = format!("detail=\"{}\" status=401", told["detail"]);
-    let facts = read(&field);
+    let facts = log_facts(&field);
     assert_eq!(facts.keys().collect::<BTreeSet<_>>(), BTreeSet::from([&"detail".to_owned(), &"status".to_owned()]));
     // The access log has the text of the log line, quoted once more.
-    assert_eq!(read(&facts["detail"])["kid"], kid);
+    assert_eq!(log_facts(&facts["detail"])["kid"], kid);
     assert_eq!(record().1["kid"], kid);
 }
 

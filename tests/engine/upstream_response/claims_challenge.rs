@@ -2,8 +2,8 @@
 
 use onbehalf::http::LocalReply;
 use onbehalf_test_support::{
-    ENTRA_KEY, TestEngine, alice, alice_day_token, alice_token, answer_with, answered, bearer, bob_token, entra_user,
-    form, header, issued, reason, refused, with,
+    ENTRA_KEY, SharedMap, TestEngine, alice, alice_day_token, alice_token, answer_with, answered, bearer, bob_token,
+    configuration, entra_user, form, header, issued, reason, refused, with,
 };
 use serde_json::{Value, json};
 
@@ -145,6 +145,24 @@ fn claims_of_one_upstream_are_kept_when_another_sends_its_own() {
         is(reason(&instead(&mut engine, &admin, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
     }
     assert_eq!(asks_anew(&mut engine, &token), Some(Some(CLAIMS.to_owned())));
+}
+
+#[test]
+fn claims_reach_a_listener_that_has_its_resources_in_another_order() {
+    for change in
+        [<[Value]>::reverse, |resources: &mut [Value]| resources[1]["url"] = json!("https://other.example/mcp")]
+    {
+        let shared = SharedMap::default();
+        let mut others = configuration();
+        change(others["resources"].as_array_mut().unwrap());
+        let mut listeners =
+            [configuration(), others].map(|configuration| TestEngine::sharing(&configuration, &shared).with_keys());
+        let token = alice_token();
+        let first = exchange(&mut listeners[0], &token, "first");
+        is(reason(&instead(&mut listeners[0], &first, &answer(401, &[&challenge(CLAIMS)]))), AGAIN);
+        deliver(&mut listeners);
+        assert_eq!(asks_anew(&mut listeners[1], &token), Some(Some(CLAIMS.to_owned())));
+    }
 }
 
 #[test]

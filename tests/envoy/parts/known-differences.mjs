@@ -363,7 +363,7 @@ export function asPage() {
   return `# Differences between onbehalf, jose and jwt_authn
 
 \`tests/envoy/differential.test.mjs\` makes several thousand tokens, most of them hostile, and compares three verdicts: of onbehalf, of
-jose (npm), and of Envoy’s own \`jwt_authn\`, with the same issuers, audiences, keys and leeway. The three agree except in the rows of
+jose (npm), and of Envoy’s own \`jwt_authn\`, with the same issuers, audiences, keys and clock skew. The three agree except in the rows of
 this table. A difference without a row fails the test, and so does a row that explains no difference.
 
 | Token | onbehalf | jose | jwt_authn | Reason |

@@ -61,10 +61,35 @@ pub fn authorization(step: Decision) -> String {
     forwarded(step).authorization.expect("an authorization").reveal().to_owned()
 }
 
-/// The local reply to a request.
+/// The facts of a log line as an aggregator reads it (logfmt: quoted values as in JSON). A name stands once.
+pub fn log_facts(line: &str) -> HashMap<String, String> {
+    let mut facts = HashMap::new();
+    let mut rest = line;
+    while !rest.is_empty() {
+        let (name, value) = rest.split_once('=').unwrap_or_else(|| panic!("no fact at {rest:?} in {line}"));
+        let end = if value.starts_with('"') {
+            let mut values = serde_json::Deserializer::from_str(value).into_iter::<String>();
+            values.next().unwrap().unwrap_or_else(|error| panic!("{error}: {line}"));
+            values.byte_offset()
+        } else {
+            value.find(' ').unwrap_or(value.len())
+        };
+        let (value, after) = value.split_at(end);
+        let value = if value.starts_with('"') { serde_json::from_str(value).unwrap() } else { value.to_owned() };
+        assert!(name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{name:?} in {line}");
+        assert_eq!(facts.insert(name.to_owned(), value), None, "{name} twice in {line}");
+        rest = after.strip_prefix(' ').unwrap_or(after);
+    }
+    facts
+}
+
+/// The local reply to a request. Its log line has each fact once.
 pub fn answered(step: Decision) -> LocalReply {
     match step {
-        Decision::Respond(answer) => answer,
+        Decision::Respond(answer) => {
+            log_facts(&answer.record.to_string());
+            answer
+        }
         Decision::Forward(_) => panic!("forwarded"),
         Decision::Pause => panic!("waits"),
     }

@@ -17,8 +17,8 @@ pub use configuration::{
     configuration, configuration_error, environment, only_entra, parse, warnings, with, without_shared_tokens,
 };
 pub use http::{
-    TIMED_OUT, answer, answer_with, answered, authorization, bearer, form, forwarded, header, issued, reason, refused,
-    request,
+    TIMED_OUT, answer, answer_with, answered, authorization, bearer, form, forwarded, header, issued, log_facts,
+    reason, refused, request,
 };
 pub use provider::provider_document;
 pub use random::Random;
