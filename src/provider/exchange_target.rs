@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use crate::provider::{Client, ProfileError, oauth};
-use crate::secret::Secret;
+use crate::secret::{Secret, shown};
 use crate::url::Url;
 
 /// Token that the upstream gets for a caller's token.
@@ -239,7 +239,7 @@ impl ExchangeOptions {
     pub(super) fn into_target(self, grant: Grant) -> Result<TokenExchangeTarget, ProfileError> {
         if let Some(resource) = self.resources.iter().find(|resource| !is_absolute_uri(resource)) {
             let expected = "an absolute URI without a fragment (RFC 8707 section 2)";
-            return Err(ProfileError::new("resource", format!("{resource:?}"), expected));
+            return Err(ProfileError::new("resource", shown(resource), expected));
         }
         Ok(TokenExchangeTarget {
             client: self.client,
