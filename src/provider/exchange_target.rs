@@ -235,6 +235,15 @@ pub struct AuthorizationServerOptions {
 }
 
 impl ExchangeOptions {
+    /// Returns `audience`, of which there must be one. `expected`: its expected value.
+    pub(super) fn one_audience(&self, expected: &'static str) -> Result<&str, ProfileError> {
+        match self.audiences.as_slice() {
+            [audience] => Ok(audience),
+            [] => Err(ProfileError::new("audience", "nothing", expected)),
+            _ => Err(ProfileError::new("audience", "several", expected)),
+        }
+    }
+
     /// Builds the target with `grant`, for a bearer token. Fails if a `resource` is no absolute URI (RFC 8707 section 2).
     pub(super) fn into_target(self, grant: Grant) -> Result<TokenExchangeTarget, ProfileError> {
         if let Some(resource) = self.resources.iter().find(|resource| !is_absolute_uri(resource)) {

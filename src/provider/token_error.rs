@@ -250,7 +250,10 @@ impl Correspondents<'_> {
     /// Returns at most 64 characters of error codes and ids. A text that repeats a client secret becomes empty.
     fn printable(self, text: &str) -> String {
         let clients = [self.client, self.provider.client.as_deref()].into_iter().flatten();
-        let mut secrets = clients.filter_map(|client| client.authentication.secret());
+        let mut secrets = clients.map(|client| &client.authentication).flat_map(|authentication| {
+            let previous = authentication.previous_secret().map(|secret| secret.reveal().as_bytes());
+            authentication.secret().into_iter().chain(previous)
+        });
         if secrets.any(|secret| remedies::contains(text, secret)) {
             return String::new();
         }
