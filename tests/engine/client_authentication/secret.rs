@@ -81,17 +81,19 @@ fn previous_secret_is_tried_only_after_invalid_client() {
 
 #[test]
 fn provider_that_repeats_a_secret_does_not_bring_it_into_the_log() {
-    for secret in ["new-secret", "old-secret"] {
+    let token = alice_token();
+    for secret in ["new-secret", "old-secret", &token] {
         let mut engine = TestEngine::new(&with_client(json!({"method": "client_secret_post",
             "secret": {"inline": "new-secret"}, "previous_secret": {"inline": "old-secret"}})))
         .with_keys();
-        engine.send_waiting(bearer("/github", &alice_token()));
+        engine.send_waiting(bearer("/github", &token));
         let (flight, _) = engine.expect_call();
         let body = json!({"error": format!("unknown {secret}"), "suberror": secret, "trace_id": secret});
         let mut steps = engine.callout_result(flight, &answer_with(400, &[], &body));
         let reply = answered(steps.remove(0).1);
         let line = format!("{} {}", reply.record, reply.body);
-        assert!(line.contains("exchange_misconfigured") && !line.contains(secret), "{line}");
+        let part = &secret[..secret.len().min(20)];
+        assert!(line.contains("exchange_misconfigured") && !line.contains(part), "{line}");
     }
 }
 
