@@ -231,9 +231,9 @@ impl Condition {
     }
 }
 
-/// Returns the path of a field: the name below the path. A name that begins with `.` or `[`, or is empty, has its own dot.
+/// Returns the path of a field: the name below the path. The empty name is the object itself.
 pub(super) fn join(path: &str, name: &str) -> String {
-    let dot = if path.is_empty() || name.is_empty() || name.starts_with(['.', '[']) { "" } else { "." };
+    let dot = if path.is_empty() || name.is_empty() { "" } else { "." };
     format!("{path}{dot}{name}")
 }
 

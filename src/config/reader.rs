@@ -29,7 +29,7 @@ impl<'a> Fields<'a> {
         Self { context, path: String::new(), members, group }
     }
 
-    /// Path of a field. The empty name is the object itself, and a name that begins with `.` or `[` is below it.
+    /// Path of a field. The empty name is the object itself.
     pub(super) fn at(&self, name: &str) -> String {
         check::join(&self.path, name)
     }
