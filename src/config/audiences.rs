@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use crate::config::check::{item, quoted};
+use crate::config::check::item;
 use crate::config::error::Code;
 use crate::config::find_placeholders;
 use crate::config::findings::{Context, Reported};
@@ -11,6 +11,7 @@ use crate::config::provider::Providers;
 use crate::config::reader::Fields;
 use crate::provider::Provider;
 use crate::resource::Resource;
+use crate::secret::shown;
 
 /// Accepted audiences of one resource, by the position of the provider. `None`: the provider's own list counts.
 pub(super) type AudienceLists = Vec<Option<Vec<String>>>;
@@ -87,7 +88,7 @@ fn lists(fields: &Fields<'_>, own: &[String], providers: &[Provider]) -> Result<
             && let Some(expected) = asked.find_map(|provider| instead(provider, audience))
         {
             let name = item("audiences", index);
-            return Err(fields.refuse(Code::RefusedByProfile, &name, &quoted(audience), expected));
+            return Err(fields.refuse(Code::RefusedByProfile, &name, &shown(audience), expected));
         }
     }
     for (provider, list) in providers.iter().zip(&lists) {

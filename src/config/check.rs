@@ -6,6 +6,7 @@ use crate::config::findings::Context;
 use crate::config::options::{Condition, Group, Kind, METHODS, OptionSpec, Presence, RENAMED, Range, SECRET};
 use crate::json::{Object, Value};
 use crate::provider::{self, Profile};
+use crate::secret::{is_plain, shown};
 
 /// Found value of a name that is no option.
 const NO_FIELD: &str = "a field that does not exist";
@@ -45,7 +46,7 @@ impl Checker<'_> {
     /// Refuses a name that is no option. Returns the option that it probably stands for.
     fn unknown(&self, path: &str, name: &str, group: &'static Group) -> Option<&'static str> {
         // The name may be a secret that stands where the field for it should.
-        let is_shown = !std::ptr::eq(group, &SECRET) && name.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'_'));
+        let is_shown = !std::ptr::eq(group, &SECRET) && is_plain(name);
         let expected = || format!("only {}", group.names());
         if !is_shown {
             self.refuse(Code::UnknownField, path, NO_FIELD, &expected());
@@ -146,19 +147,33 @@ impl Checker<'_> {
                 }
             }
             (Kind::Map(group), Value::Object(members)) if !members.is_empty() => {
-                members.members().for_each(|(name, item)| self.object(&join(path, name), item, group));
+                self.named(path, members, kind, &|name, item| self.object(&join(path, name), item, group));
             }
-            (Kind::TextMap, Value::Object(members)) => {
-                for (name, item) in members.members().filter(|(_, item)| text(item).is_none()) {
+            (Kind::TextMap, Value::Object(members)) => self.named(path, members, kind, &|name, item| {
+                if text(item).is_none() {
+                    let name = if is_plain(name) { name } else { "<another name>" };
                     wrong(&join(path, name), item, &Kind::Text);
                 }
-            }
+            }),
             (Kind::AnyObjects, Value::Object(members)) => {
                 if members.is_empty() || members.members().any(|(_, value)| value.as_object().is_none()) {
                     self.expect(Code::WrongType, path, "another form", kind);
                 }
             }
             _ => wrong(path, value, kind),
+        }
+    }
+
+    /// Checks the names in an object of values by name, and each value that has a valid name. A path below an invalid name
+    /// would repeat the name, which may be a secret in the wrong place.
+    fn named(&self, path: &str, members: &Object<'_>, kind: &Kind, check: &dyn Fn(&str, &Value<'_>)) {
+        for (name, item) in members.members() {
+            if kind.admits(name) {
+                check(name, item);
+            } else {
+                let found = if is_plain(name) { format!("the name {name:?}") } else { "another name".to_owned() };
+                self.refuse(Code::InvalidName, path, &found, kind.expected_names());
+            }
         }
     }
 
@@ -216,9 +231,9 @@ impl Condition {
     }
 }
 
-/// Returns the path of a field: the name below the path. A name that begins with `.` or `[`, or is empty, has its own dot.
+/// Returns the path of a field: the name below the path. The empty name is the object itself.
 pub(super) fn join(path: &str, name: &str) -> String {
-    let dot = if path.is_empty() || name.is_empty() || name.starts_with(['.', '[']) { "" } else { "." };
+    let dot = if path.is_empty() || name.is_empty() { "" } else { "." };
     format!("{path}{dot}{name}")
 }
 
@@ -226,19 +241,6 @@ pub(super) fn join(path: &str, name: &str) -> String {
 #[inline(never)]
 pub(super) fn item(path: &str, index: usize) -> String {
     format!("{path}[{index}]")
-}
-
-/// Returns a name in quotation marks, or "another value" for text that may be a secret in the wrong place.
-pub(super) fn shown(text: &str) -> String {
-    const LONGEST: usize = 32;
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_#. ".contains(&byte);
-    if text.len() <= LONGEST && text.bytes().all(is_plain) { quoted(text) } else { "another value".to_owned() }
-}
-
-/// Returns the text in quotation marks, escaped.
-#[inline(never)]
-pub(super) fn quoted(text: &str) -> String {
-    format!("{text:?}")
 }
 
 /// Returns the member, unless it is `null`.

@@ -4,10 +4,10 @@ use std::rc::Rc;
 
 use crate::config::error::Code;
 use crate::config::findings::Reported;
-use crate::config::options::{EXCHANGE, OptionSpec};
+use crate::config::options::{EXCHANGE, Kind, OptionSpec};
 use crate::config::reader::{Fields, by_name};
 use crate::config::secrets::variable;
-use crate::config::{client, find_placeholders, names, optional_url, refused_by_profile, scopes};
+use crate::config::{check, client, find_placeholders, names, optional_url, refused_by_profile, scopes};
 use crate::crypto::Algorithm;
 use crate::dpop::DpopKey;
 use crate::json;
@@ -164,18 +164,11 @@ const RESERVED: [&str; 31] = [
 fn parameters(fields: &Fields<'_>) -> Result<Vec<(String, Secret)>, Reported> {
     let mut parameters = Vec::new();
     for (name, value) in fields.any_object("parameters")?.map(by_name).unwrap_or_default() {
-        // RFC 6749 appendix A, `param-name`; some servers take `.` and `-` for `_`.
-        let is_name =
-            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte));
-        let is_reserved = RESERVED.contains(&name.to_ascii_lowercase().replace(['.', '-'], "_").as_str());
-        if !is_name || is_reserved {
-            // The name may be a secret that stands in the wrong place.
-            let found = if is_reserved { format!("the name {name:?}") } else { "another name".to_owned() };
-            let code = if is_reserved { Code::ReservedParameter } else { Code::InvalidName };
-            let expected = "names of letters, digits, -, . and _, without those that the exchange itself sets";
-            return Err(fields.refuse(code, "parameters", &found, expected));
+        if RESERVED.contains(&name.to_ascii_lowercase().replace(['.', '-'], "_").as_str()) {
+            let expected = "no name that the exchange itself sets";
+            return Err(fields.refuse(Code::ReservedParameter, "parameters", &format!("the name {name:?}"), expected));
         }
-        let value = value.as_str().filter(|text| !text.is_empty()).ok_or(Reported::DEPENDS)?;
+        let value = check::text(value).filter(|_| Kind::TextMap.admits(name)).ok_or(Reported::DEPENDS)?;
         parameters.push((name.to_owned(), Secret::new(value.to_owned())));
     }
     Ok(parameters)

@@ -22,7 +22,7 @@ mod struct_pb;
 use std::rc::Rc;
 use std::time::Duration;
 
-use check::{item, quoted};
+use check::item;
 use findings::{Context, Environment, Reported};
 use reader::Fields;
 
@@ -31,6 +31,7 @@ pub use error::{Code, ConfigError, Finding, MAX_FINDINGS};
 use crate::path;
 use crate::provider::{ActorToken, ProfileError, Provider, SubjectTokenSource, TokenExchangeTarget, TokenLocation};
 use crate::resource::{Requirement, Resource};
+use crate::secret::shown;
 use crate::shared::SharedKey;
 use crate::telemetry::SubjectDisplay;
 use crate::url::Url;
@@ -179,7 +180,7 @@ fn unauthenticated_paths(root: &Fields<'_>, resources: &[Rc<Resource>]) -> Resul
     for (index, path) in paths.iter().enumerate() {
         let at = item("unauthenticated_paths", index);
         if !path::is_normal(path) {
-            return Err(root.refuse(Code::NotANormalPath, &at, &quoted(path), NORMAL_PATH));
+            return Err(root.refuse(Code::NotANormalPath, &at, &shown(path), NORMAL_PATH));
         }
         let holds = |resource: &Rc<Resource>| {
             let prefix = path::without_final_slash(resource.url.path());
@@ -235,15 +236,8 @@ fn removed(
 
 /// Reads a URL.
 fn url(fields: &Fields<'_>, name: &str, text: &str, expected: &str) -> Result<Url, Reported> {
-    Url::parse(text).map_err(|problem| {
-        // User information may be a password.
-        let found = if text.contains('@') {
-            format!("a value with an @, which {problem}")
-        } else {
-            format!("{text:?}, which {problem}")
-        };
-        fields.refuse(Code::NotAUrl, name, &found, expected)
-    })
+    Url::parse(text)
+        .map_err(|problem| fields.refuse(Code::NotAUrl, name, &format!("{}, which {problem}", shown(text)), expected))
 }
 
 /// Reads an optional URL.
@@ -283,7 +277,7 @@ fn scopes(fields: &Fields<'_>, name: &str) -> Result<Vec<String>, Reported> {
     for (index, scope) in scopes.iter().enumerate() {
         if !scope.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5B | 0x5D..=0x7E)) {
             let expected = "one scope: printable ASCII without spaces, quotes and backslashes (RFC 6749 section 3.3)";
-            return Err(fields.refuse(Code::NotAScope, &item(name, index), &quoted(scope), expected));
+            return Err(fields.refuse(Code::NotAScope, &item(name, index), &shown(scope), expected));
         }
     }
     Ok(scopes)

@@ -1,9 +1,9 @@
 //! Names of header fields and cookies that carry tokens.
 
-use crate::config::check::shown;
 use crate::config::error::Code;
 use crate::config::findings::Reported;
 use crate::config::reader::Fields;
+use crate::secret::shown;
 
 /// Returns `true` for a token of RFC 9110 section 5.6.2.
 fn is_token(text: &str) -> bool {

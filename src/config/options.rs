@@ -74,9 +74,9 @@ pub enum Kind {
     Object(&'static Group),
     /// List of objects; not empty.
     List(&'static Group),
-    /// Object of objects by name; not empty.
+    /// Object of objects by the names of providers; not empty.
     Map(&'static Group),
-    /// Object of strings by name.
+    /// Object of strings by the names of parameters.
     TextMap,
     /// Object of objects with any members; not empty.
     AnyObjects,
@@ -164,6 +164,33 @@ impl Kind {
             Self::KeySet => "a JWK Set (RFC 7517 section 5) with public keys in `keys`".into(),
         }
     }
+
+    /// Returns `true` if a member of an object by name may have this name.
+    pub fn admits(&self, name: &str) -> bool {
+        match self {
+            Self::Map(_) => is_provider_name(name),
+            // RFC 6749 appendix A, `param-name`; some servers take `.` and `-` for `_`.
+            Self::TextMap => {
+                let is_in = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+                !name.is_empty() && name.bytes().all(is_in)
+            }
+            _ => true,
+        }
+    }
+
+    /// Expected names of the members of an object by name, in an error.
+    pub const fn expected_names(&self) -> &'static str {
+        match self {
+            Self::TextMap => "names of letters, digits, -, . and _",
+            _ => "names of 1 to 63 of a-z, 0-9, - and _",
+        }
+    }
+}
+
+/// Returns `true` if a provider may have this name, which labels metrics.
+pub(super) fn is_provider_name(name: &str) -> bool {
+    let is_in = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_".contains(&byte);
+    (1..=63).contains(&name.len()) && name.bytes().all(is_in)
 }
 
 /// Returns `a, b or c`.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::config::check::quoted;
+use crate::config::check::item;
 use crate::config::error::Code;
 use crate::config::findings::Reported;
 use crate::config::names::{cookie_name, header_name};
@@ -14,10 +14,11 @@ use crate::jose::KeySet;
 use crate::provider::{
     self, Client, Profile, Provider, ProviderId, ProviderOptions, SubjectTokenSource, TENANT, TokenLocation,
 };
+use crate::secret::shown;
 
 /// Identity providers: all names, and those without a mistake.
 pub(super) struct Providers<'a, P = Provider> {
-    /// Names in the configuration, in their order.
+    /// Names in the configuration, in their order. An invalid one may be a secret in the wrong place.
     pub(super) names: Vec<&'a str>,
     /// Providers without a mistake, in order of their names.
     pub(super) built: Vec<P>,
@@ -65,12 +66,6 @@ pub(super) fn build_all<'a>(root: &Fields<'a>) -> Providers<'a> {
 }
 
 fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
-    let is_name = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_');
-    if name.is_empty() || name.len() > 63 || !name.bytes().all(is_name) {
-        let expected = "names of 1 to 63 of a-z, 0-9, - and _";
-        let (path, found) = ("identity_providers".to_owned(), format!("the name {name:?}"));
-        return Err(fields.context.refuse(Code::InvalidName, path, &found, expected));
-    }
     const URL: &str = "a URL such as https://login.example/tenant";
     let profile = fields.required_text("profile").and_then(|name| provider::profile(name).ok_or(Reported::DEPENDS));
     let issuer = profile.and_then(|profile| {
@@ -137,9 +132,9 @@ fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
         timeout: seconds(timeout),
         retries: retries > 0,
     };
-    for audience in &provider.audiences {
+    for (index, audience) in provider.audiences.iter().enumerate() {
         if let Some(expected) = profile.expected_audience(&provider, audience) {
-            return Err(fields.refuse(Code::RefusedByProfile, "audiences", &quoted(audience), expected));
+            return Err(fields.refuse(Code::RefusedByProfile, &item("audiences", index), &shown(audience), expected));
         }
     }
     Ok(provider)

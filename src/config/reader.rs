@@ -29,7 +29,7 @@ impl<'a> Fields<'a> {
         Self { context, path: String::new(), members, group }
     }
 
-    /// Path of a field. The empty name is the object itself, and a name that begins with `.` or `[` is below it.
+    /// Path of a field. The empty name is the object itself.
     pub(super) fn at(&self, name: &str) -> String {
         check::join(&self.path, name)
     }
@@ -128,10 +128,14 @@ impl<'a> Fields<'a> {
         items.map(|(index, value)| self.child(name, &item(name, index), value)).collect()
     }
 
-    /// Objects by name, in order of the names.
+    /// Objects by name, in order of the names. An object whose name is invalid is not read.
     pub(super) fn named_objects(&self, name: &str) -> Vec<(&'a str, Result<Self, Reported>)> {
         let members = self.get(name).and_then(Value::as_object).map(by_name).unwrap_or_default();
-        members.into_iter().map(|(key, value)| (key, self.child(name, &format!("{name}.{key}"), value))).collect()
+        let object = |key: &str, value| match self.kind(name) {
+            Some(kind) if kind.admits(key) => self.child(name, &format!("{name}.{key}"), value),
+            _ => Err(Reported(())),
+        };
+        members.into_iter().map(|(key, value)| (key, object(key, value))).collect()
     }
 
     fn child(&self, name: &str, step: &str, value: &'a Value<'a>) -> Result<Self, Reported> {

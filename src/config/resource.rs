@@ -4,15 +4,17 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::config::audiences::AudienceLists;
-use crate::config::check::{item, quoted};
+use crate::config::check::item;
 use crate::config::error::Code;
 use crate::config::findings::Reported;
+use crate::config::options::is_provider_name;
 use crate::config::provider::Providers;
 use crate::config::reader::Fields;
 use crate::config::{NORMAL_PATH, audiences, exchange, scopes, url};
 use crate::path;
 use crate::provider::{ActorToken, ExchangeTarget, Provider, SubjectTokenSource, TokenExchangeTarget};
 use crate::resource::{DpopPolicy, Requirement, Resource, ResourceExchange, ResourceId, metadata};
+use crate::secret::shown;
 use crate::url::Url;
 
 /// Providers, once the audiences of all resources are known, and resources, in the order of the document.
@@ -28,12 +30,13 @@ pub(super) fn build_all<'a>(root: &Fields<'a>, mut providers: Providers<'a>) -> 
     for fields in &all {
         let exchange = fields.named_objects("exchange");
         is_complete &= !exchange.is_empty();
-        for (name, _) in exchange {
+        for (name, target) in exchange {
             if !names.contains(&name) {
                 is_complete = false;
                 // Without any provider, none of the names is a mistake of its own.
-                if !names.is_empty() {
-                    let expected = format!("a name from identity_providers: {}", names.join(", "));
+                if !names.is_empty() && target.is_ok() {
+                    let known: Vec<&str> = names.iter().copied().filter(|name| is_provider_name(name)).collect();
+                    let expected = format!("a name from identity_providers: {}", known.join(", "));
                     let found = "a name that no provider has";
                     fields.refuse(Code::UnknownProvider, &format!("exchange.{name}"), found, &expected);
                 }
@@ -112,11 +115,11 @@ fn resource_url(fields: &Fields<'_>) -> Result<Url, Reported> {
     let text = fields.required_text("url")?;
     let url = url(fields, "url", text, "the https URL that clients use")?;
     if !url.path().is_empty() && !path::is_normal(url.path()) {
-        return Err(fields.refuse(Code::NotANormalPath, "url", &quoted(text), NORMAL_PATH));
+        return Err(fields.refuse(Code::NotANormalPath, "url", &shown(text), NORMAL_PATH));
     }
     if path::is_under(url.path(), metadata::WELL_KNOWN) {
         let expected = "a path outside that of protected resource metadata";
-        return Err(fields.refuse(Code::ReservedPath, "url", &quoted(text), expected));
+        return Err(fields.refuse(Code::ReservedPath, "url", &shown(text), expected));
     }
     Ok(url)
 }
@@ -205,7 +208,7 @@ fn warn_of_scopes(fields: &Fields<'_>, resource: &Resource) {
         }
         for (index, scope) in scopes.iter().enumerate() {
             if let Some(doubt) = profile.advertised_scope_warning(Some(scope), url) {
-                let text = format_args!("{scope:?} beside url {:?}: with {name}, {doubt}", url.as_str());
+                let text = format_args!("beside url {:?}: with {name}, {doubt}", url.as_str());
                 fields.warn(&item(field, index), text);
             }
         }

@@ -154,7 +154,7 @@ impl<'a> CalloutHandler<'a> {
                 let provider = need.provider();
                 let mut record = exchange_record(&need.audit(), self.config, outcome, waiters.len(), took);
                 record.add(Fact::LifetimeSeconds, &issued.end(now).since(now).as_secs().to_string());
-                record.add(Fact::ProviderTraceId, &trace_of(provider, Some(&need.target), result));
+                record.add(Fact::ProviderTraceId, &trace_of(provider, &need.target, result));
                 log::info!("{record}");
                 self.counters.exchanged(&provider.name, outcome, took);
                 let context = self.breaker_context(provider, now);

@@ -131,7 +131,7 @@ impl TokenExchange {
         let name = &request.provider.name;
         if error.is_invalid_client()
             && request.secret_version == SecretVersion::Current
-            && request.client().authentication.has_previous_secret()
+            && request.client().authentication.previous_secret().is_some()
         {
             log::warn!("provider={name} does not know the secret, previous_secret is tried: {error}");
             return Some(self.with_previous_secret(request));

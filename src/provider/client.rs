@@ -70,9 +70,12 @@ pub struct CertificateHeader {
 }
 
 impl ClientAuthentication {
-    /// Returns `true` if a previous secret exists.
-    pub const fn has_previous_secret(&self) -> bool {
-        matches!(self, Self::SecretBasic(secret) | Self::SecretPost(secret) if secret.previous.is_some())
+    /// Returns the client secret from before a rotation, if one is configured.
+    pub const fn previous_secret(&self) -> Option<&Secret> {
+        match self {
+            Self::SecretBasic(secret) | Self::SecretPost(secret) => secret.previous.as_ref(),
+            _ => None,
+        }
     }
 
     /// Returns the long-lived secret that the filter holds, if any.

@@ -14,6 +14,7 @@ use crate::provider::{
     Caller, ErrorClass, ExchangeOptions, Grant, IssuerMatch, KnownError, Parameters, Profile, ProfileError, Provider,
     ProviderOptions, SubjectInput, SubjectTokenSource, TokenExchangeTarget, claims_request, oauth,
 };
+use crate::secret::shown;
 use crate::url::Url;
 
 /// Microsoft Entra ID.
@@ -40,7 +41,7 @@ impl Profile for EntraObo {
         }
         if let Some(tenant) = options.tenants.iter().find(|tenant| !is_guid(tenant)) {
             let expected = "tenant ids (GUIDs, in lower case as tokens have them)";
-            return Err(ProfileError::new("tenants", format!("{tenant:?}"), expected));
+            return Err(ProfileError::new("tenants", shown(tenant), expected));
         }
         match options.subject_token {
             SubjectTokenSource::AccessToken => Ok(()),

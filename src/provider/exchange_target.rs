@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use crate::provider::{Client, ProfileError, oauth};
-use crate::secret::Secret;
+use crate::secret::{Secret, shown};
 use crate::url::Url;
 
 /// Token that the upstream gets for a caller's token.
@@ -235,11 +235,20 @@ pub struct AuthorizationServerOptions {
 }
 
 impl ExchangeOptions {
+    /// Returns `audience`, of which there must be one. `expected`: its expected value.
+    pub(super) fn one_audience(&self, expected: &'static str) -> Result<&str, ProfileError> {
+        match self.audiences.as_slice() {
+            [audience] => Ok(audience),
+            [] => Err(ProfileError::new("audience", "nothing", expected)),
+            _ => Err(ProfileError::new("audience", "several", expected)),
+        }
+    }
+
     /// Builds the target with `grant`, for a bearer token. Fails if a `resource` is no absolute URI (RFC 8707 section 2).
     pub(super) fn into_target(self, grant: Grant) -> Result<TokenExchangeTarget, ProfileError> {
         if let Some(resource) = self.resources.iter().find(|resource| !is_absolute_uri(resource)) {
             let expected = "an absolute URI without a fragment (RFC 8707 section 2)";
-            return Err(ProfileError::new("resource", format!("{resource:?}"), expected));
+            return Err(ProfileError::new("resource", shown(resource), expected));
         }
         Ok(TokenExchangeTarget {
             client: self.client,

@@ -68,11 +68,7 @@ pub(super) fn target(
     known_endpoint: impl FnOnce(&Url) -> Option<Url>,
 ) -> Result<TokenExchangeTarget, ProfileError> {
     const AUDIENCE: &str = "the issuer of the resource's authorization server, one https URL";
-    let [audience] = options.audiences.as_slice() else {
-        let found = if options.audiences.is_empty() { "nothing" } else { "several" };
-        return Err(ProfileError::new("audience", found, AUDIENCE));
-    };
-    let issuer = Url::parse(audience)
+    let issuer = Url::parse(options.one_audience(AUDIENCE)?)
         .map_err(|problem| ProfileError::new("audience", format!("a text that {problem}"), AUDIENCE))?;
     let AuthorizationServerOptions { token_endpoint, cluster, client } =
         std::mem::take(&mut options.authorization_server);

@@ -68,11 +68,7 @@ impl Profile for Okta {
         if matches!(self, Self::CrossAppAccess) {
             return okta_xaa::target(provider, options);
         }
-        if options.audiences.len() != 1 {
-            let found = if options.audiences.is_empty() { "nothing" } else { "several" };
-            let expected = "the audience of the authorization server at token_endpoint";
-            return Err(ProfileError::new("audience", found, expected));
-        }
+        options.one_audience("the audience of the authorization server at token_endpoint")?;
         rfc8693::target(options)
     }
 

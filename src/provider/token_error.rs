@@ -12,7 +12,7 @@ use crate::http::{CalloutFailure, CalloutResult, Response};
 use crate::json::{self, Object, Value};
 use crate::provider::remedies::{self, ErrorDetails};
 use crate::provider::unusable_token::UnusableResponse;
-use crate::provider::{Client, ErrorClass, KnownError, Provider, Responsible, TokenExchangeTarget};
+use crate::provider::{Client, ErrorClass, KnownError, Provider, Responsible, TokenExchangeTarget, TokenRequest};
 use crate::telemetry::{Detail, Fact};
 use crate::time::UnixTime;
 use crate::url::Url;
@@ -224,10 +224,10 @@ fn numbers(body: Option<&Object<'_>>) -> Vec<u32> {
 }
 
 /// Returns the trace id of a response, which identifies the request in the provider's log. Empty: none.
-pub fn trace_of(provider: &Provider, target: Option<&TokenExchangeTarget>, result: &CalloutResult) -> Box<str> {
-    let client = target.map(TokenExchangeTarget::issued_to);
+pub fn trace_of(provider: &Provider, target: &TokenExchangeTarget, result: &CalloutResult) -> Box<str> {
+    let correspondents = Correspondents { provider, client: target.issued_to(), request: None };
     match result {
-        CalloutResult::Response(response) => trace(Correspondents { provider, client }, response, None),
+        CalloutResult::Response(response) => trace(correspondents, response, None),
         CalloutResult::Failed(_) => "".into(),
     }
 }
@@ -239,19 +239,25 @@ fn trace(correspondents: Correspondents<'_>, response: &Response, body: Option<&
     found.map(|text| correspondents.printable(text)).unwrap_or_default().into()
 }
 
-/// Provider and client of a token request, whose secrets must not reach the log.
+/// Provider, client and tokens of a token request, whose secrets must not reach the log.
 #[derive(Clone, Copy)]
 pub(super) struct Correspondents<'a> {
     pub(super) provider: &'a Provider,
-    pub(super) client: Option<&'a Client>,
+    pub(super) client: &'a Client,
+    pub(super) request: Option<&'a TokenRequest<'a>>,
 }
 
 impl Correspondents<'_> {
-    /// Returns at most 64 characters of error codes and ids. A text that repeats a client secret becomes empty.
+    /// Returns at most 64 characters of error codes and ids. A text that repeats a client secret or a token of the request
+    /// becomes empty.
     fn printable(self, text: &str) -> String {
-        let clients = [self.client, self.provider.client.as_deref()].into_iter().flatten();
-        let mut secrets = clients.filter_map(|client| client.authentication.secret());
-        if secrets.any(|secret| remedies::contains(text, secret)) {
+        let clients = std::iter::once(self.client).chain(self.provider.client.as_deref());
+        let secrets = clients.map(|client| &client.authentication).flat_map(|authentication| {
+            let previous = authentication.previous_secret().map(|secret| secret.reveal().as_bytes());
+            authentication.secret().into_iter().chain(previous)
+        });
+        let tokens = self.request.into_iter().flat_map(TokenRequest::secrets_sent).map(str::as_bytes);
+        if secrets.chain(tokens).any(|secret| remedies::contains(text, secret)) {
             return String::new();
         }
         text.chars().filter(|c| c.is_ascii_alphanumeric() || "_-.".contains(*c)).take(64).collect()

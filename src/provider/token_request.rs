@@ -8,8 +8,8 @@ use crate::http::{Callout, CalloutResult};
 use crate::provider::client_auth::authenticate;
 use crate::provider::token_error::{self, Correspondents};
 use crate::provider::{
-    Accepted, AuthorizationServer, Client, Issued, Provider, SecretVersion, TokenEndpointError, TokenExchangeTarget,
-    grant, token_response,
+    Accepted, ActorTokenSource, AssertionSource, AuthorizationServer, Client, ClientAuthentication, Issued, Provider,
+    SecretVersion, TokenEndpointError, TokenExchangeTarget, grant, token_response,
 };
 use crate::secret::Secret;
 use crate::time::UnixTime;
@@ -98,6 +98,19 @@ impl<'a> TokenRequest<'a> {
         [Some(self.subject.token), id_jag].into_iter().flatten()
     }
 
+    /// Returns the tokens and assertions of others that this exchange sends.
+    pub(super) fn secrets_sent(&self) -> impl Iterator<Item = &'a str> {
+        let actor = self.target.actor_token().and_then(|actor| match &actor.source {
+            ActorTokenSource::Fixed(token) => Some(token.reveal()),
+            ActorTokenSource::Header(_) => self.subject.actor,
+        });
+        let assertion = match &self.client().authentication {
+            ClientAuthentication::Assertion(AssertionSource::Environment(assertion)) => Some(assertion),
+            _ => self.assertion,
+        };
+        self.tokens_sent().chain(actor).chain(assertion.map(Secret::reveal))
+    }
+
     /// Returns the resource authorization server, if the request goes there.
     pub(super) fn resource_server(&self) -> Option<&'a AuthorizationServer> {
         match self.hop {
@@ -153,7 +166,7 @@ impl<'a> TokenRequest<'a> {
         accepted: &[Accepted<'_>],
         now: UnixTime,
     ) -> Result<Issued, TokenEndpointError> {
-        let correspondents = Correspondents { provider: self.provider, client: Some(self.client()) };
+        let correspondents = Correspondents { provider: self.provider, client: self.client(), request: Some(self) };
         let read = match result {
             CalloutResult::Response(response) if response.status == 200 => {
                 let issued = token_response::read(self, response, accepted, now);

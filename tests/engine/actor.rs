@@ -5,8 +5,8 @@ use onbehalf::http::Request;
 use serde_json::{Value, json};
 
 use onbehalf_test_support::{
-    NOW, OKTA, OKTA_KEY, OTHER_KEY, TestEngine, authorization, base64url, bob, bob_id, bob_token, configuration,
-    environment, form, forwarded, issued, refused, request, with,
+    NOW, OKTA, OKTA_KEY, OTHER_KEY, TestEngine, answer_with, answered, authorization, base64url, bob, bob_id,
+    bob_token, configuration, environment, form, forwarded, issued, refused, request, with,
 };
 
 const JWT: &str = "urn:ietf:params:oauth:token-type:jwt";
@@ -55,6 +55,20 @@ fn actor_token_from_the_environment_is_sent_with_its_type() {
     engine.send_waiting(from(&bob_token(), &["not-looked-at"]));
     let sent = form(&engine.expect_call().1);
     assert_eq!((&*sent["actor_token"], &*sent["actor_token_type"]), (FIXED, JWT));
+}
+
+#[test]
+fn actor_token_that_the_provider_repeats_is_not_in_the_log() {
+    let fixed = json!({"env": "ACTOR_TOKEN", "type": JWT});
+    for (actor, token) in [(fixed, FIXED), (header_actor(), "opaque-actor")] {
+        let mut engine = with_actor_tokens(&with_actor(actor));
+        engine.send_waiting(from(&bob_token(), &["opaque-actor"]));
+        let (flight, _) = engine.expect_call();
+        let body = json!({"error": format!("unknown {token}"), "suberror": token});
+        let reply = answered(engine.callout_result(flight, &answer_with(400, &[], &body)).remove(0).1);
+        let line = reply.record.to_string();
+        assert!(line.contains("exchange_misconfigured") && !line.contains(token), "{line}");
+    }
 }
 
 #[test]

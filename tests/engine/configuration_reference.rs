@@ -100,7 +100,8 @@ fn schema(kind: &Kind) -> Value {
         Kind::OneOrMore => json!({"type": ["string", "array"], "minLength": 1, "items": text()}),
         Kind::Object(group) => reference(group),
         Kind::List(group) => json!({"type": "array", "items": reference(group), "minItems": 1}),
-        Kind::Map(group) => json!({"type": "object", "additionalProperties": reference(group), "minProperties": 1}),
+        Kind::Map(group) => json!({"type": "object", "propertyNames": {"pattern": NAME},
+            "additionalProperties": reference(group), "minProperties": 1}),
         Kind::TextMap => {
             json!({"type": "object", "propertyNames": {"pattern": "^[A-Za-z0-9._-]+$"}, "additionalProperties": text()})
         }
@@ -117,12 +118,7 @@ fn schema_of(group: &'static Group) -> Value {
     let mut properties = Map::new();
     let (mut required, mut rules) = (Vec::new(), Vec::new());
     for option in group.options {
-        let mut value = schema(&option.kind);
-        if let Kind::Map(_) = option.kind
-            && option.name == "identity_providers"
-        {
-            value["propertyNames"] = json!({"pattern": NAME});
-        }
+        let value = schema(&option.kind);
         let is_required = matches!(option.presence, Presence::Required(_));
         let mut property = if is_required { value } else { json!({"anyOf": [value, {"type": "null"}]}) };
         property["description"] =

@@ -146,7 +146,7 @@ fn the_schema_is_one_that_its_draft_allows() {
 const CREDENTIALS: [&str; 3] = [".authentication.certificate", ".authentication.certificate_header", ".assertion.env"];
 
 /// Configurations that together have every option but [`CREDENTIALS`].
-fn valid() -> Vec<Value> {
+pub fn valid() -> Vec<Value> {
     let mut full = configuration();
     full["identity_providers"]["standard"] = json!({
         "profile": "rfc8693", "issuer": "https://id.acme.example", "cluster": "id", "audiences": ["api"],
@@ -306,7 +306,7 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 /// The JSON pointers of every value in `value`, and its own.
-fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
+pub fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
     found.push(at.to_owned());
     match value {
         Value::Object(members) => members.iter().for_each(|(name, value)| {

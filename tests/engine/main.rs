@@ -15,6 +15,7 @@ mod configuration;
 mod configuration_codes;
 mod configuration_reference;
 mod configuration_schema;
+mod configuration_secrets;
 mod documentation;
 mod dpop_client;
 mod errors;

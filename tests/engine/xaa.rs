@@ -496,7 +496,7 @@ fn impossible_two_call_exchange_is_refused_with_the_configuration() {
             "resources[0].exchange.okta.authorization_server.issuer",
         ),
         (xaa(), provider("subject_token"), Value::Null, "identity_providers.okta.issuer"),
-        (xaa(), provider("audiences"), json!([CLIENT, "another-client"]), "identity_providers.okta.audiences"),
+        (xaa(), provider("audiences"), json!([CLIENT, "another-client"]), "identity_providers.okta.audiences[1]"),
         (
             xaa(),
             provider("token_endpoint"),

@@ -5,8 +5,8 @@ use base64::prelude::BASE64_STANDARD;
 use onbehalf::http::{Callout, CalloutResult};
 use onbehalf::telemetry::Sample;
 use onbehalf_test_support::{
-    SECRET, TIMED_OUT, TestEngine, alice_token, answer, answer_with, authorization, bearer, entra_user, form, issued,
-    parse, refused, warnings,
+    SECRET, TIMED_OUT, TestEngine, alice_token, answer, answer_with, answered, authorization, bearer, entra_user, form,
+    issued, parse, refused, warnings,
 };
 use serde_json::json;
 
@@ -76,6 +76,24 @@ fn previous_secret_is_tried_only_after_invalid_client() {
         let (flight, _) = engine.expect_call();
         assert_eq!(engine.callout_result(flight, &reply).len(), 1);
         engine.expect_no_call();
+    }
+}
+
+#[test]
+fn provider_that_repeats_a_secret_does_not_bring_it_into_the_log() {
+    let token = alice_token();
+    for secret in ["new-secret", "old-secret", &token] {
+        let mut engine = TestEngine::new(&with_client(json!({"method": "client_secret_post",
+            "secret": {"inline": "new-secret"}, "previous_secret": {"inline": "old-secret"}})))
+        .with_keys();
+        engine.send_waiting(bearer("/github", &token));
+        let (flight, _) = engine.expect_call();
+        let body = json!({"error": format!("unknown {secret}"), "suberror": secret, "trace_id": secret});
+        let mut steps = engine.callout_result(flight, &answer_with(400, &[], &body));
+        let reply = answered(steps.remove(0).1);
+        let line = format!("{} {}", reply.record, reply.body);
+        let part = &secret[..secret.len().min(20)];
+        assert!(line.contains("exchange_misconfigured") && !line.contains(part), "{line}");
     }
 }
 

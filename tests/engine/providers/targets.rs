@@ -33,8 +33,8 @@ fn audience_that_is_not_the_clients_app_is_refused() {
         "00000003-0000-0000-c000-000000000000",
     ] {
         let (path, text) = mistake(&with_audiences(json!([PARTNER, audience])));
-        assert_eq!(path, "identity_providers.idp.audiences", "{audience}");
-        assert!(text.contains(audience) && text.contains("AADSTS500131"), "{text}");
+        assert_eq!(path, "identity_providers.idp.audiences[1]", "{audience}");
+        assert!(text.contains("AADSTS500131"), "{text}");
     }
     let own = format!("api://{PARTNER}");
     for audience in [PARTNER, &own, &format!("{own}/gateway"), "api://gateway", "https://mcp.acme.example/mcp"] {
