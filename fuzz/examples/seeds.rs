@@ -9,13 +9,13 @@ use p384::ecdsa::signature::Signer as _;
 use p384::elliptic_curve::sec1::ToSec1Point as _;
 use serde_json::{Value, json};
 
-type ErrorPattern = Box<dyn Fn(&[u8]) -> Vec<u8>>;
+type Sign = Box<dyn Fn(&[u8]) -> Vec<u8>>;
 
 /// A signing key with its JWK.
 struct Key {
     algorithm: &'static str,
     jwk: Value,
-    sign: ErrorPattern,
+    sign: Sign,
 }
 
 fn key(kid: &str, algorithm: &'static str) -> Key {
@@ -25,7 +25,7 @@ fn key(kid: &str, algorithm: &'static str) -> Key {
         let key = SigningKey::parse(algorithm, &pem).unwrap();
         Box::new(move |message: &[u8]| Software.sign(&key, message).unwrap())
     };
-    let (mut jwk, sign): (Value, ErrorPattern) = match algorithm {
+    let (mut jwk, sign): (Value, Sign) = match algorithm {
         "RS256" => {
             let pair = RS256KeyPair::generate(2048).unwrap();
             let public = pair.public_key().to_components();

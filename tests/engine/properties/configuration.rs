@@ -80,7 +80,7 @@ fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
 
 /// A mistake in one value of a configuration.
 #[derive(Clone, Debug)]
-enum ProfileError {
+enum Mistake {
     Another(Value),
     Spoiled(Index, char),
     ExtraField(String),
@@ -88,20 +88,20 @@ enum ProfileError {
     Removed,
 }
 
-fn mistake() -> impl Strategy<Value = ProfileError> {
+fn mistake() -> impl Strategy<Value = Mistake> {
     let odd = select(vec!['"', '\\', '/', '.', '%', ' ', '\n', '\0', '@', ':', '?', '#', 'é', '{', '~', 'A']);
     prop_oneof![
-        scalar().prop_map(ProfileError::Another),
+        scalar().prop_map(Mistake::Another),
         prop_oneof![Just(json!([])), Just(json!({})), Just(json!("")), Just(json!([""])), Just(json!({"": {}}))]
-            .prop_map(ProfileError::Another),
-        (any::<Index>(), odd).prop_map(|(at, odd)| ProfileError::Spoiled(at, odd)),
-        any::<String>().prop_map(ProfileError::ExtraField),
-        Just(ProfileError::Wrapped),
-        Just(ProfileError::Removed),
+            .prop_map(Mistake::Another),
+        (any::<Index>(), odd).prop_map(|(at, odd)| Mistake::Spoiled(at, odd)),
+        any::<String>().prop_map(Mistake::ExtraField),
+        Just(Mistake::Wrapped),
+        Just(Mistake::Removed),
     ]
 }
 
-fn mistaken(mut configuration: Value, mistakes: &[(Index, ProfileError)]) -> Value {
+fn mistaken(mut configuration: Value, mistakes: &[(Index, Mistake)]) -> Value {
     for (which, mistake) in mistakes {
         let mut found = Vec::new();
         pointers(&configuration, "", &mut found);
@@ -111,8 +111,8 @@ fn mistaken(mut configuration: Value, mistakes: &[(Index, ProfileError)]) -> Val
         let pointer = which.get(&found);
         let value = configuration.pointer_mut(pointer).unwrap();
         match mistake {
-            ProfileError::Another(other) => *value = other.clone(),
-            ProfileError::Spoiled(at, odd) => {
+            Mistake::Another(other) => *value = other.clone(),
+            Mistake::Spoiled(at, odd) => {
                 if let Value::String(text) = value
                     && text != INLINE
                 {
@@ -121,13 +121,13 @@ fn mistaken(mut configuration: Value, mistakes: &[(Index, ProfileError)]) -> Val
                     *text = characters.into_iter().collect();
                 }
             }
-            ProfileError::ExtraField(name) => {
+            Mistake::ExtraField(name) => {
                 if let Value::Object(members) = value {
                     members.insert(name.clone(), json!(1));
                 }
             }
-            ProfileError::Wrapped => *value = json!([value.take()]),
-            ProfileError::Removed => *value = Value::Null,
+            Mistake::Wrapped => *value = json!([value.take()]),
+            Mistake::Removed => *value = Value::Null,
         }
     }
     configuration

@@ -16,6 +16,6 @@ pub use invariants::{
     Secrets, check_challenge, check_local_reply, check_log_line, check_reply_parts, has_the_client_secret,
 };
 pub use random_event::{random_event, random_trouble};
-pub use run::{ResourceRejections, World};
+pub use run::{Tally, World};
 pub use scene::{CERTIFICATE, Caller, Scene};
 pub use settings::{IdToken, Settings, exchange_of, issuer_of};

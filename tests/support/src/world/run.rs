@@ -50,7 +50,7 @@ struct InFlight {
 
 /// The outcome of a run, in numbers.
 #[derive(Debug, Default)]
-pub struct ResourceRejections {
+pub struct Tally {
     /// Requests that were forwarded.
     pub forwarded: usize,
     /// Token requests with a caller's token.
@@ -85,7 +85,7 @@ pub struct World<'s> {
     used_assertions: HashSet<String>,
     serial: u32,
     /// The outcome so far.
-    pub tally: ResourceRejections,
+    pub tally: Tally,
 }
 
 impl<'s> World<'s> {
@@ -108,7 +108,7 @@ impl<'s> World<'s> {
             assertions: HashMap::new(),
             used_assertions: HashSet::new(),
             serial: 0,
-            tally: ResourceRejections::default(),
+            tally: Tally::default(),
         }
     }
 
