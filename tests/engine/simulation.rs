@@ -17,10 +17,27 @@ fn settings(random: &mut Random, seed: u64) -> Settings {
     }
 }
 
+/// Lets 600 random events happen, and ends the run. A failure names the seed.
+fn play(world: &mut World<'_>, random: &mut Random, seed: u64) {
+    let run = catch_unwind(AssertUnwindSafe(|| {
+        for _ in 0..600 {
+            world.happen(&random_event(random));
+        }
+        world.finish();
+    }));
+    assert!(run.is_ok(), "with seed {seed}");
+}
+
 /// Adds up the refusals of a run.
 fn add(refused: &mut BTreeMap<String, usize>, more: BTreeMap<String, usize>) {
     for (reason, number) in more {
         *refused.entry(reason).or_default() += number;
+    }
+}
+
+fn assert_each_happened(refused: &BTreeMap<String, usize>, reasons: &[&str]) {
+    for reason in reasons {
+        assert!(refused.contains_key(*reason), "{reason} never happened: {refused:?}");
     }
 }
 
@@ -33,13 +50,7 @@ fn random_events_keep_every_invariant() {
         let settings = settings(&mut random, seed);
         let scene = Scene::generated(&mut random, settings.okta_target());
         let mut world = World::new(&scene, settings, if seed % 4 < 2 { 1 } else { 2 });
-        let run = catch_unwind(AssertUnwindSafe(|| {
-            for _ in 0..600 {
-                world.happen(&random_event(&mut random));
-            }
-            world.finish();
-        }));
-        assert!(run.is_ok(), "with seed {seed}");
+        play(&mut world, &mut random, seed);
         forwarded += world.tally.forwarded;
         exchanges += world.tally.exchanges;
         assertions += world.tally.assertions;
@@ -51,7 +62,7 @@ fn random_events_keep_every_invariant() {
         forwarded > 3000 && exchanges > 1000 && exchanges < forwarded,
         "{forwarded} forwarded, {exchanges} exchanges"
     );
-    for reason in [
+    let reasons = [
         "jwks_unavailable",
         "provider_unavailable",
         "provider_throttled",
@@ -63,9 +74,8 @@ fn random_events_keep_every_invariant() {
         "wrong_audience",
         "opaque_token",
         "expired",
-    ] {
-        assert!(refused.contains_key(reason), "{reason} never happened: {refused:?}");
-    }
+    ];
+    assert_each_happened(&refused, &reasons);
 }
 
 #[test]
@@ -76,26 +86,19 @@ fn random_events_keep_the_invariants_of_bound_tokens_and_id_tokens() {
         let id_token = random.pick(&[IdToken::None, IdToken::Header, IdToken::Cookie]);
         let settings = Settings { two_calls: false, id_token, ..settings(&mut random, seed) };
         let mut world = World::new(Scene::fixed(), settings, 2);
-        let run = catch_unwind(AssertUnwindSafe(|| {
-            for _ in 0..600 {
-                world.happen(&random_event(&mut random));
-            }
-            world.finish();
-        }));
-        assert!(run.is_ok(), "with seed {seed}");
+        play(&mut world, &mut random, seed);
         forwarded += world.tally.forwarded;
         add(&mut refused, world.tally.refused);
     }
     assert!(forwarded > 500, "{forwarded} forwarded");
-    for reason in [
+    let reasons = [
         "sender_constrained_token",
         "invalid_dpop_proof",
         "multiple_credentials",
         "subject_token_missing",
         "wrong_certificate",
-    ] {
-        assert!(refused.contains_key(reason), "{reason} never happened: {refused:?}");
-    }
+    ];
+    assert_each_happened(&refused, &reasons);
 }
 
 #[test]

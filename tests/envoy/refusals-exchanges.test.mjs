@@ -10,6 +10,8 @@ import { answers } from './parts/leaks.mjs';
 import { alice, assertReached, bob, gateway, invalidToken, newcomer, parts, refused, start, stop } from './parts/refusals.mjs';
 import { until } from './parts/until.mjs';
 
+const MISCONFIGURED = { reason: 'exchange_misconfigured', status: 502, error: 'server_error' };
+
 before(start);
 after(stop);
 
@@ -24,6 +26,9 @@ describe('token exchanges that fail', () => {
       repair();
     }
   }
+
+  /** Latest log line of an exchange that the provider refused to the gateway. */
+  const lastMisconfigured = () => gateway.envoy.log.split('\n').findLast((text) => text.includes('reason=exchange_misconfigured'));
 
   for (const name of ['entra', 'okta']) {
     it(`${name}: a subject token that is no longer accepted gets 401`, () =>
@@ -53,14 +58,8 @@ describe('token exchanges that fail', () => {
       ...(name === 'entra' ? ['invalid_resource'] : []),
     ]) {
       it(`${name}: ${error} gets 502, and the log has it`, async () => {
-        await unlucky(name, refusesWith(error), {
-          reason: 'exchange_misconfigured',
-          status: 502,
-          error: 'server_error',
-        });
-        const line = gateway.envoy.log
-          .split('\n')
-          .findLast((text) => text.includes('reason=exchange_misconfigured'));
+        await unlucky(name, refusesWith(error), MISCONFIGURED);
+        const line = lastMisconfigured();
         assert.ok(line.includes(error) && line.includes(name), line);
       });
     }
@@ -113,33 +112,23 @@ describe('token exchanges that fail', () => {
   });
 
   it('the log has responsible= and remedy=, and no text of the provider', async () => {
-    const misconfigured = { reason: 'exchange_misconfigured', status: 502, error: 'server_error' };
-    const last = () => gateway.envoy.log.split('\n').findLast((text) => text.includes('reason=exchange_misconfigured'));
-    await unlucky('entra', refusesWith('invalid_client', { code: 7000222, text: 'a text of theirs' }), misconfigured);
-    assert.match(last(), /error_codes=7000222 provider_trace_id=\S+ responsible=operator remedy="Create another client secret[^"]+\."/);
-    assert.ok(!last().includes('theirs'));
+    await unlucky('entra', refusesWith('invalid_client', { code: 7000222, text: 'a text of theirs' }), MISCONFIGURED);
+    const ofEntra = lastMisconfigured();
+    assert.match(ofEntra, /error_codes=7000222 provider_trace_id=\S+ responsible=operator remedy="Create another client secret[^"]+\."/);
+    assert.ok(!ofEntra.includes('theirs'));
     const text = "The 'subject_token' issuer isn't a trusted authorization server.";
-    await unlucky('okta', refusesWith('access_denied', { status: 403, text }), misconfigured);
-    assert.match(last(), /error="access_denied" status=403 .*responsible=admin remedy="Add the issuer [^"]+ Trusted servers [^"]+\."/);
-    assert.ok(!last().includes("isn't"));
+    await unlucky('okta', refusesWith('access_denied', { status: 403, text }), MISCONFIGURED);
+    const ofOkta = lastMisconfigured();
+    assert.match(ofOkta, /error="access_denied" status=403 .*responsible=admin remedy="Add the issuer [^"]+ Trusted servers [^"]+\."/);
+    assert.ok(!ofOkta.includes("isn't"));
   });
 
   it('access_denied of Okta without a policy gets 502', () =>
-    unlucky('okta', refusesWith('access_denied', { status: 401 }), {
-      reason: 'exchange_misconfigured',
-      status: 502,
-      error: 'server_error',
-    }));
+    unlucky('okta', refusesWith('access_denied', { status: 401 }), MISCONFIGURED));
 
   it('the trace ID of Entra is in the log', async () => {
-    await unlucky('entra', refusesWith('invalid_client'), {
-      reason: 'exchange_misconfigured',
-      status: 502,
-      error: 'server_error',
-    });
-    const line = gateway.envoy.log
-      .split('\n')
-      .findLast((text) => text.includes('reason=exchange_misconfigured'));
+    await unlucky('entra', refusesWith('invalid_client'), MISCONFIGURED);
+    const line = lastMisconfigured();
     assert.match(line, /7000215/);
     assert.match(line, /[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/);
   });
