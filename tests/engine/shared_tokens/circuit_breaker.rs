@@ -8,7 +8,7 @@ use onbehalf_test_support::{
 use serde_json::json;
 use std::time::Duration;
 
-use super::{close, exchanges, fresh, github, is_about, told_to_wait, workers};
+use super::{exchanges, fresh, github, is_about, open_circuit, told_to_wait, workers};
 
 #[test]
 fn throttling_provider_is_not_called_by_any_worker() {
@@ -104,7 +104,7 @@ fn one_user_with_two_tokens_or_targets_opens_no_circuit() {
 fn user_who_failed_last_may_probe_the_provider() {
     let shared = SharedMap::default();
     let mut workers: [TestEngine; 4] = workers(&shared);
-    close(&mut workers[0], ["a", "b", "a"]);
+    open_circuit(&mut workers[0], ["a", "b", "a"]);
     for engine in &mut workers {
         engine.advance(4);
     }
@@ -135,7 +135,7 @@ fn user_who_failed_last_may_probe_the_provider() {
 fn back_off_of_one_user_equals_the_back_off_of_all() {
     let shared = SharedMap::default();
     let mut workers: [TestEngine; 4] = workers(&shared);
-    close(&mut workers[0], ["a", "b", "a"]);
+    open_circuit(&mut workers[0], ["a", "b", "a"]);
     let began = workers[0].now;
     let mut tried = vec![began];
     // The user has one token or a new one each time, at all workers and resources.
@@ -172,7 +172,7 @@ fn back_off_of_one_user_equals_the_back_off_of_all() {
 fn user_who_always_fails_keeps_no_circuit_open_for_others() {
     let shared = SharedMap::default();
     let mut workers: [TestEngine; 4] = workers(&shared);
-    close(&mut workers[0], ["ill", "b", "ill"]);
+    open_circuit(&mut workers[0], ["ill", "b", "ill"]);
     for engine in &mut workers {
         engine.advance(4);
         engine.tick();
@@ -221,7 +221,7 @@ fn user_who_always_fails_keeps_no_circuit_open_for_others() {
 fn open_circuit_of_several_users_admits_one_probe_at_a_time() {
     let shared = SharedMap::default();
     let mut workers: [TestEngine; 4] = workers(&shared);
-    close(&mut workers[0], ["a", "b", "a"]);
+    open_circuit(&mut workers[0], ["a", "b", "a"]);
     let began = workers[0].now;
     let mut tried: Vec<(u64, usize)> = Vec::new();
     for quarter in 1..400 {
@@ -328,7 +328,7 @@ fn any_response_closes_the_circuit_for_all() {
     for reply in errors {
         let shared = SharedMap::default();
         let [mut first, mut second]: [TestEngine; 2] = workers(&shared);
-        close(&mut first, ["a", "b", "c"]);
+        open_circuit(&mut first, ["a", "b", "c"]);
         for engine in [&mut first, &mut second] {
             engine.advance(4);
         }

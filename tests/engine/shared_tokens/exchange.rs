@@ -10,7 +10,7 @@ use onbehalf_test_support::{
 use serde_json::{Value, json};
 use std::collections::HashMap;
 
-use super::{close, github, workers};
+use super::{github, open_circuit, workers};
 
 #[test]
 fn first_requests_at_all_workers_share_one_exchange() {
@@ -267,7 +267,7 @@ fn failing_provider_does_not_affect_users_of_another() {
     for engine in &mut workers {
         engine.advance(60);
     }
-    close(&mut workers[0], ["a", "b", "c"]);
+    open_circuit(&mut workers[0], ["a", "b", "c"]);
     for (number, engine) in workers.iter_mut().enumerate() {
         let token = OKTA_KEY.token(&with(bob(), json!({"uid": format!("c{number}")})));
         authorization(engine.exchange(github(&token), &issued("up")));

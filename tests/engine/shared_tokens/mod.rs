@@ -47,7 +47,7 @@ fn is_about(seconds: u64, pause: u64) -> bool {
 }
 
 /// Opens the circuit by three failures.
-fn close(engine: &mut TestEngine, users: [&str; 3]) {
+fn open_circuit(engine: &mut TestEngine, users: [&str; 3]) {
     for (number, user) in users.into_iter().enumerate() {
         let claims = json!({"oid": user, "uti": format!("closes-{number}"), "exp": engine.now.secs() + 600});
         let token = ENTRA_KEY.token(&with(alice(), claims));

@@ -7,7 +7,7 @@ use onbehalf_test_support::{
 };
 use serde_json::json;
 
-use super::{close, exchanges, github, workers};
+use super::{exchanges, github, open_circuit, workers};
 
 /// Workers that all have the token `one` for Alice, 300 seconds before it expires, and Alice's own token.
 fn near_renewal<const N: usize>() -> (SharedMap, [TestEngine; N], String) {
@@ -111,7 +111,7 @@ fn late_reply_does_not_replace_the_token_of_another_worker() {
 #[test]
 fn blocked_renewal_takes_no_lease_at_each_request() {
     let (shared, [mut first, mut second], token) = near_renewal();
-    close(&mut first, ["a", "b", "c"]);
+    open_circuit(&mut first, ["a", "b", "c"]);
     // The other worker learns of the open circuit when it takes the lease.
     assert_eq!(authorization(second.decide(github(&token))), "Bearer one");
     let records = shared.versions();
