@@ -3,19 +3,16 @@
 use onbehalf::config::Config;
 use serde_json::{Value, json};
 
-use onbehalf_test_support::{ENTRA, OKTA, configuration, configuration_error, environment, parse, warnings};
+use onbehalf_test_support::{ENTRA, OKTA, configuration, configuration_error, environment, parse, set, warnings};
 
 /// The configuration with one field replaced, or removed by null, at a JSON pointer.
 fn changed(pointer: &str, value: Value) -> Value {
     let mut configuration = configuration();
-    let (parent, name) = pointer.rsplit_once('/').unwrap();
-    let parent = configuration.pointer_mut(parent).unwrap();
     if value.is_null() {
-        parent.as_object_mut().unwrap().remove(name);
-    } else if let Some(list) = parent.as_array_mut() {
-        list[name.parse::<usize>().unwrap()] = value;
+        let (parent, name) = pointer.rsplit_once('/').unwrap();
+        configuration.pointer_mut(parent).unwrap().as_object_mut().unwrap().remove(name);
     } else {
-        parent[name] = value;
+        set(&mut configuration, pointer, value);
     }
     configuration
 }

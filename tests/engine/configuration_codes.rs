@@ -6,7 +6,7 @@ use onbehalf::config::{Code, Config, ConfigError, MAX_FINDINGS};
 use serde_json::{Value, json};
 
 use crate::configuration_reference::whole_schema;
-use onbehalf_test_support::{ENTRA, OKTA, OTHER_KEY, configuration, environment, key_set};
+use onbehalf_test_support::{ENTRA, OKTA, OTHER_KEY, configuration, environment, key_set, set as set_at};
 
 fn variable(name: &str) -> Option<String> {
     match name {
@@ -23,13 +23,7 @@ fn error(configuration: &Value) -> ConfigError {
 fn changed(changes: &[(&str, Value)]) -> Value {
     let mut configuration = configuration();
     for (pointer, value) in changes {
-        let (parent, name) = pointer.rsplit_once('/').unwrap();
-        let parent = configuration.pointer_mut(parent).unwrap_or_else(|| panic!("{pointer}"));
-        if let Some(list) = parent.as_array_mut() {
-            list[name.parse::<usize>().unwrap()] = value.clone();
-        } else {
-            parent[name] = value.clone();
-        }
+        set_at(&mut configuration, pointer, value.clone());
     }
     configuration
 }

@@ -1,15 +1,14 @@
 //! Old names of options and values: the error gives the new name.
 
-use onbehalf::config::{Code, Config};
+use onbehalf::config::Code;
 use serde_json::{Value, json};
 
-use onbehalf_test_support::{OKTA, configuration, environment};
+use onbehalf_test_support::{OKTA, configuration, configuration_error, set};
 
 fn finding(pointer: &str, value: Value) -> (String, String, Code) {
     let mut configuration = configuration();
-    let (parent, name) = pointer.rsplit_once('/').unwrap();
-    configuration.pointer_mut(parent).unwrap()[name] = value;
-    let error = Config::parse(configuration.to_string().as_bytes(), &environment).unwrap_err();
+    set(&mut configuration, pointer, value);
+    let error = configuration_error(&configuration);
     assert_eq!(error.findings().count(), 1, "{error}");
     (error.path.clone(), error.found.clone(), error.code)
 }

@@ -10,6 +10,7 @@ use proptest::sample::{Index, select};
 use serde_json::{Value, json};
 
 use super::{cases, scalar};
+use crate::configuration_schema::pointers;
 
 /// A JSON value as `google.protobuf.Value`, field by field (protobuf.dev, "Encoding").
 fn protobuf_value(value: &Value) -> Vec<u8> {
@@ -63,21 +64,6 @@ fn full_configuration() -> Value {
     configuration
 }
 
-/// The JSON pointer of every value inside `value`.
-fn pointers(value: &Value, at: &str, found: &mut Vec<String>) {
-    let escaped = |name: &str| name.replace('~', "~0").replace('/', "~1");
-    let children: Vec<(String, &Value)> = match value {
-        Value::Object(members) => members.iter().map(|(name, value)| (escaped(name), value)).collect(),
-        Value::Array(items) => items.iter().enumerate().map(|(index, value)| (index.to_string(), value)).collect(),
-        _ => Vec::new(),
-    };
-    for (name, child) in children {
-        let pointer = format!("{at}/{name}");
-        pointers(child, &pointer, found);
-        found.push(pointer);
-    }
-}
-
 /// A mistake in one value of a configuration.
 #[derive(Clone, Debug)]
 enum Mistake {
@@ -105,6 +91,8 @@ fn mistaken(mut configuration: Value, mistakes: &[(Index, Mistake)]) -> Value {
     for (which, mistake) in mistakes {
         let mut found = Vec::new();
         pointers(&configuration, "", &mut found);
+        // The first is that of the whole document.
+        found.remove(0);
         if found.is_empty() {
             return configuration;
         }

@@ -18,6 +18,15 @@ pub fn with(mut object: Value, changes: Value) -> Value {
     object
 }
 
+/// Sets the value at a JSON pointer, whose parent there must be.
+pub fn set(document: &mut Value, pointer: &str, value: Value) {
+    let (parent, name) = pointer.rsplit_once('/').expect("a JSON pointer");
+    match document.pointer_mut(parent).unwrap_or_else(|| panic!("nothing at {parent}")) {
+        Value::Array(list) => list[name.parse::<usize>().expect("an index")] = value,
+        parent => parent[name] = value,
+    }
+}
+
 /// Entra and Okta, a resource that both exchange for, and a resource that only Entra exchanges for.
 pub fn configuration() -> Value {
     json!({

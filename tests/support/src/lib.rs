@@ -14,7 +14,7 @@ mod tokens;
 pub mod world;
 
 pub use configuration::{
-    configuration, configuration_error, environment, only_entra, parse, warnings, with, without_shared_tokens,
+    configuration, configuration_error, environment, only_entra, parse, set, warnings, with, without_shared_tokens,
 };
 pub use http::{
     TIMED_OUT, answer, answer_with, answered, authorization, bearer, form, forwarded, header, issued, log_facts,
