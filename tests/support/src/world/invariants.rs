@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::tokens::SECRET;
 
-/// Signatures of tokens, none of which may leave the filter. A token without a signature is a secret as a whole.
+/// Signatures of tokens and further secrets, none of which may leave the filter.
 pub struct Secrets(Vec<String>);
 
 impl Secrets {
@@ -13,6 +13,13 @@ impl Secrets {
     pub fn of_tokens<'a>(tokens: impl IntoIterator<Item = &'a str>) -> Self {
         let signature = |token: &str| token.rsplit_once('.').map(|(_, signature)| signature.to_owned());
         Self(tokens.into_iter().filter_map(signature).collect())
+    }
+
+    /// Adds one more secret.
+    #[must_use]
+    pub fn and(mut self, secret: &str) -> Self {
+        self.0.push(secret.to_owned());
+        self
     }
 
     /// Returns `true` if the signature of a token or the client secret is in `text`.

@@ -8,7 +8,7 @@ use onbehalf_test_support::world::{Secrets, check_reply_parts, random_trouble};
 use onbehalf_wasm_tests::{Host, Outcome, Reply, StreamId};
 
 use crate::support::keys::Alg;
-use crate::support::provider::{entra, exchanged, issued, okta};
+use crate::support::provider::{ENTRA_SECRET, entra, exchanged, issued, okta};
 use crate::support::{ready, send_waiting, settle, token};
 
 /// The reply of the host in place of a reply of the random world.
@@ -88,7 +88,7 @@ fn random_events_decide_each_request_once_and_with_its_own_token() {
             settle(&mut host, &mut [&mut entra(), &mut okta()]);
             host.advance(130);
         }
-        let secrets = Secrets::of_tokens(asked.iter().map(|(_, token)| token.as_str()));
+        let secrets = Secrets::of_tokens(asked.iter().map(|(_, token)| token.as_str())).and(ENTRA_SECRET);
         let mut forwarded = 0;
         for (request, token) in &asked {
             match host.outcome(*request) {
