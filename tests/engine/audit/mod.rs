@@ -83,6 +83,7 @@ fn audited(step: Decision) -> HashMap<String, String> {
         Decision::Pause => panic!("waits"),
     };
     let mut facts = HashMap::new();
-    state.write(|key, value| facts.insert(key.replace("onbehalf.", ""), value.to_owned()).is_none());
+    let is_whole = state.write(|key, value| facts.insert(key.replace("onbehalf.", ""), value.to_owned()).is_none());
+    assert!(is_whole, "a fact is there twice: {facts:?}");
     facts
 }

@@ -119,7 +119,9 @@ fn claims_cannot_forge_a_log_line_or_a_fact() {
         let told = audited(step);
         assert!(told.values().all(|value| value.bytes().all(|byte| (b' '..=b'~').contains(&byte))), "{told:?}");
     }
-    for (_, line) in LINES.take().iter().filter(|(_, line)| line.starts_with("event=")) {
+    let lines: Vec<_> = LINES.take().into_iter().filter(|(_, line)| line.starts_with("event=")).collect();
+    assert_eq!(lines.len(), 3, "{lines:?}");
+    for (_, line) in &lines {
         assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{line}");
         assert_eq!(log_facts(line)["event"], "refused");
     }
@@ -150,7 +152,9 @@ fn log_lines_contain_no_part_of_a_token() {
     let (_, signature) = token.rsplit_once('.').unwrap();
     let secrets = [signature, token.split('.').nth(1).unwrap(), "the-issued-token", SECRET];
     let told = format!("{:?}", audited(step));
-    for (_, line) in LINES.take() {
+    let lines = LINES.take();
+    assert!(lines.iter().any(|(_, line)| line.starts_with("event=exchanged")), "{lines:?}");
+    for (_, line) in lines {
         assert!(secrets.iter().all(|secret| !line.contains(secret) && !told.contains(secret)), "{line}");
         assert!(!line.contains("pairwise") && !line.contains("mcp.write"), "another claim: {line}");
     }
