@@ -23,6 +23,8 @@ LAYERS = [
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 PATH = re.compile(r"\bcrate::([a-z_]+)((?:::[a-z_]+)*)")
+SEVERAL = re.compile(r"\bcrate::\{")
+SUPER = re.compile(r"\b(?:super::)+")
 TREE = re.compile(r"\bcrate::([a-z_]+(?:::[a-z_]+)*)::\{([^{}]*)\}")
 
 
@@ -61,6 +63,11 @@ def main():
                 line = code[: match.start()].count("\n") + 1
                 problems.append(f"{relative}: imports crate::{other} (near line {line} of its code)")
         name = ".".join(relative.with_suffix("").parts).removesuffix(".mod")
+        # The folder of these imports is not at the beginning of their paths.
+        if SEVERAL.search(code):
+            problems.append(f"{relative}: imports a list of folders: write one `use` for each")
+        if any(match[0].count("super::") > name.count(".") for match in SUPER.finditer(code)):
+            problems.append(f"{relative}: leaves its folder by `super::`: write `crate::` and the folder")
         edges[name] = set(imports(code))
     print("\n".join(problems) or f"no import against the layers in {len(edges)} files")
     if "--circles" in sys.argv:

@@ -27,8 +27,10 @@ DATA = {
 # Maximum length of the name of a test, which is a sentence with its subject first.
 MAX_NAME = 70
 
+# Beginning of a line of a comment, by the ending of the file.
+MARKERS = {"rs": "//[/!]|//", "mjs": r"//|/\*\*|\*(?!/)", "py": "#"}
+
 RUST_TEST = re.compile(r"#\[test\]\n(?:\s*#\[[^\n]*\]\n)*\s*fn (\w+)")
-PROPERTY = re.compile(r"^\s*fn (\w+)\(", re.M)
 NODE_TEST = re.compile(r"\b(?:it|test|describe)\((['`])((?:\\.|(?!\1).)*)\1")
 
 
@@ -50,7 +52,7 @@ def findings(name, text):
     most = MAX_SOURCE if name.startswith("src/") else MAX_TEST
     if lines > most and name not in DATA:
         yield f"{name}: {lines} lines, and {most} are the maximum"
-    marker = "//[/!]|//" if name.endswith((".rs", ".mjs")) else "#"
+    marker = MARKERS[name.rsplit(".", 1)[1]]
     for number, comment in comments(text, marker):
         if HIDDEN.match(comment):
             yield f"{name}:{number}: comment without a subject at its beginning: {comment[:70]}"
