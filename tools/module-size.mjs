@@ -16,9 +16,9 @@ const SUBSYSTEMS = [
   ['cryptography', 312_000, /^(rsa|crypto_\w+|der|pkcs\d|spki|sec1|pem_rfc7468|const_oid|p256|p384|prime\w+|elliptic_curve|ecdsa|rfc6979|ed25519_compact|sha\d|digest|hmac\w*|chacha20\w*|poly1305|aead|cipher|universal_hash|jwt_simple|anyhow|subtle|zeroize|base16ct|hybrid_array|block_buffer|cmov|ctutils|wnaf|onbehalf::crypto|onbehalf::config::client::signing_key)\b/],
   ['JSON', 24_000, /^(serde_json|serde_core|itoa|zmij|onbehalf::json)\b/],
   ['configuration', 84_000, /^onbehalf::config\b|::on_configure$/],
-  ['identity providers', 44_000, /^onbehalf::(idp|provider)\b/],
-  ['tokens', 14_000, /^onbehalf::(token|jose|dpop)\b/],
-  ['filter and SDK', 76_000, /^(onbehalf::(shell|filter)|proxy_wasm|log|proxy_\w+)\b/],
+  ['identity providers', 44_000, /^onbehalf::provider\b/],
+  ['tokens', 14_000, /^onbehalf::(jose|dpop)\b/],
+  ['filter and SDK', 76_000, /^(onbehalf::filter|proxy_wasm|log|proxy_\w+)\b/],
   ['engine', 220_000, /^(onbehalf|http|httpdate|form_urlencoded|percent_encoding|base64|bytes|lru|rustc_hash)\b/],
   ['standard library', 154_000, /^/],
 ];
