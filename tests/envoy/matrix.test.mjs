@@ -28,13 +28,13 @@ const CERTIFICATES = [['x5t#S256'], ['x5t#S256', 'x5t', 'x5c']].map((certificate
 }));
 const MUTUAL_TLS = [{ method: 'tls_client_auth' }, { method: 'self_signed_tls_client_auth' }];
 const ASSERTIONS = ['variable', 'header'].map((from) => ({ method: 'client_assertion', from }));
-const UPSTREAM = { method: 'envoy_injected' };
+const ENVOY_INJECTED = { method: 'envoy_injected' };
 
 /** DPoP at the token endpoint and for the upstream; otherwise it is off. */
 const BOUND = [
   { ...SECRETS[0], dpop: 'EdDSA' },
   { ...KEYS[0], dpop: 'ES256' },
-  { ...UPSTREAM, dpop: 'ES256' },
+  { ...ENVOY_INJECTED, dpop: 'ES256' },
 ];
 
 /** Actor token of the gateway. */
@@ -49,7 +49,7 @@ const ACTING = [
  */
 const PROFILES = {
   entra_obo: {
-    authentications: [...SECRETS, ...CERTIFICATES, ...ASSERTIONS, UPSTREAM],
+    authentications: [...SECRETS, ...CERTIFICATES, ...ASSERTIONS, ENVOY_INJECTED],
     start: ({ authority, method, secret, certificate, federation }) =>
       startEntra({ authority, method, clientSecret: secret, certificate, federation }),
     client: ({ ids }) => ids.gateway,
@@ -58,7 +58,7 @@ const PROFILES = {
     exchange: ({ ids }) => ({ resource: `api://${ids.mcpServer}` }),
   },
   okta_obo: {
-    authentications: [...SECRETS, ...KEYS, { ...KEYS[0], certificate: ['x5t#S256', 'x5c'] }, UPSTREAM, ...BOUND],
+    authentications: [...SECRETS, ...KEYS, { ...KEYS[0], certificate: ['x5t#S256', 'x5c'] }, ENVOY_INJECTED, ...BOUND],
     start: org,
     more: ({ forMcp }) => ({ token_endpoint: forMcp.urls.token }),
     client: ({ ids }) => ids.serviceApp,
@@ -79,7 +79,7 @@ const PROFILES = {
     }),
   },
   rfc8693: {
-    authentications: [...SECRETS, ...KEYS, ...MUTUAL_TLS, ASSERTIONS[0], UPSTREAM, ...BOUND, ...ACTING],
+    authentications: [...SECRETS, ...KEYS, ...MUTUAL_TLS, ASSERTIONS[0], ENVOY_INJECTED, ...BOUND, ...ACTING],
     start: plain,
     client: ({ ids }) => ids.gateway,
     subjectAudience: () => 'https://gateway.example',
@@ -87,7 +87,7 @@ const PROFILES = {
     exchange: () => ({ audience: RESOURCE, scopes: ['mcp:call'] }),
   },
   jwt_bearer: {
-    authentications: [...SECRETS, ...KEYS, ...MUTUAL_TLS, ASSERTIONS[0], UPSTREAM, ...BOUND],
+    authentications: [...SECRETS, ...KEYS, ...MUTUAL_TLS, ASSERTIONS[0], ENVOY_INJECTED, ...BOUND],
     start: plain,
     client: ({ ids }) => ids.gateway,
     subjectAudience: () => 'https://gateway.example',
@@ -112,7 +112,7 @@ function org({ authority, number, method, secret, jwks, dpop }) {
  */
 function inTwoCalls() {
   return {
-    authentications: [...SECRETS, ...KEYS, UPSTREAM, ...BOUND],
+    authentications: [...SECRETS, ...KEYS, ENVOY_INJECTED, ...BOUND],
     async start(row) {
       const provider = await org({ ...row, dpop: false });
       const { forMcp, ids } = provider;
