@@ -43,7 +43,7 @@ fuzz_target!(|bytes: &[u8]| {
             let request = Request::new(&fields.each_ref().map(|(name, value)| (*name, value.as_bytes())));
             match engine.request(RequestId(2 * id + number), request, NOW) {
                 Decision::Respond(answer) => check_answer(&answer),
-                // An open path may equal the path of a resource.
+                // An unauthenticated path may equal the path of a resource.
                 Decision::Forward(edits) => assert!(edits.authorization.is_none()),
                 Decision::Pause => panic!("waits for nothing"),
             }

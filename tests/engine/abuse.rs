@@ -44,7 +44,7 @@ fn fragment_does_not_make_a_path_open() {
 }
 
 #[test]
-fn token_in_the_query_of_an_open_path_is_refused() {
+fn token_in_the_query_of_an_unauthenticated_path_is_refused() {
     let step = TestEngine::ready().decide(request("GET", &format!("/healthz?access_token={}", alice_token()), &[]));
     assert_eq!(refused(step).1, "multiple_credentials");
 }

@@ -272,7 +272,7 @@ fn numbers_in_protobuf_notation_are_accepted() {
 }
 
 #[test]
-fn open_path_inside_a_resource_causes_a_warning() {
+fn unauthenticated_path_inside_a_resource_causes_a_warning() {
     let warned = |path: &str| warnings(&parse(&changed("/unauthenticated_paths", json!([path]))));
     for path in ["/github", "/github/health"] {
         assert!(warned(path)[0].starts_with("unauthenticated_paths[0]: forwarded without a token"), "{path}");

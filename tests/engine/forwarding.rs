@@ -47,7 +47,7 @@ fn client_cannot_set_the_filters_own_headers() {
 }
 
 #[test]
-fn open_path_needs_no_token_and_forwards_none() {
+fn unauthenticated_path_needs_no_token_and_forwards_none() {
     let edits = forwarded(TestEngine::ready().decide(request(
         "GET",
         "/healthz?x=y",

@@ -191,7 +191,7 @@ fn oauth_paths_belong_to_the_resource_above_them_or_are_unknown() {
             "{path}"
         );
     }
-    // A configured open path stays open.
+    // A configured unauthenticated path needs no token.
     configuration["unauthenticated_paths"] = json!(["/token"]);
     configuration["resources"][0]["url"] = json!("https://mcp.acme.example/github");
     forwarded(TestEngine::new(&configuration).decide(request("POST", "/token", &[])));

@@ -156,7 +156,7 @@ fn path_with_two_readings_selects_no_resource() {
         "/githu%62%2f",
         "/github//admin",
         "/healthz/..;/github",
-        // A server that removes `;parameters` reads another resource, or an open path.
+        // A server that removes `;parameters` reads another resource, or an unauthenticated path.
         "/github/admin;x",
         "/healthz;x",
         "/github;x",

@@ -78,7 +78,7 @@ fn credential_fields_of_well_known_proxies_are_always_removed() {
     let fields: Vec<_> = names.iter().map(|name| (*name, "opaque")).collect();
     assert_eq!(removed(&edits(&mut engine, &token, &fields)), BTreeSet::from(names));
     let open = forwarded(engine.decide(request("GET", "/healthz", &fields)));
-    assert_eq!(removed(&open), BTreeSet::from(names), "on an open path, too");
+    assert_eq!(removed(&open), BTreeSet::from(names), "on an unauthenticated path, too");
 }
 
 #[test]

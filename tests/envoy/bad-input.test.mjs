@@ -160,7 +160,7 @@ describe('paths', () => {
       const { length } = parts.mcp.requests;
       const answer = await raw([], { path });
       const status = statusOf(answer);
-      // Envoy normalises some to the open path itself; then the upstream gets that path.
+      // Envoy normalises some to the unauthenticated path itself; then the upstream gets that path.
       if (status === 200) {
         assert.equal(parts.mcp.requests.length, length + 1, path);
         assert.equal(parts.mcp.requests.at(-1).path, '/healthz', path);

@@ -173,7 +173,7 @@ const MISTAKES = [
     resource((r) => delete r.exchange.okta.audience),
   ],
   ['two scopes in one string', 'resources[0].scopes[0]', resource((r) => (r.scopes = ['a b']))],
-  ['an open path that is not normal', 'unauthenticated_paths[0]', (f) => (f.unauthenticated_paths = ['/a/../b'])],
+  ['an unauthenticated path that is not normal', 'unauthenticated_paths[0]', (f) => (f.unauthenticated_paths = ['/a/../b'])],
 ];
 
 describe('an error names its field', { concurrency: 2 }, () => {

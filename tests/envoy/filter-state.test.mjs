@@ -191,7 +191,7 @@ for (const [what, options] of Object.entries({
       assert.equal(arrived.length, 1);
     });
 
-    it('RBAC does not refuse a blocked user on an open path', async () => {
+    it('RBAC does not refuse a blocked user on an unauthenticated path', async () => {
       assert.equal((await gateway.call(mallory, {}, { path: OPEN })).status, 200);
     });
 
@@ -210,7 +210,7 @@ for (const [what, options] of Object.entries({
       assert.deepEqual(answers.map(({ status }) => status).sort(), [...all(3, 200), ...all(9, 429)]);
     });
 
-    it('a rate limit does not count requests on an open path', async () => {
+    it('a rate limit does not count requests on an unauthenticated path', async () => {
       assert.deepEqual(await statuses(8, () => gateway.send({ path: OPEN })), all(8, 200));
     });
 
@@ -317,7 +317,7 @@ describe('a gateway for known users only, with hashed subjects', () => {
   });
   after(() => gateway?.stop());
 
-  it('a rule against unknown callers refuses requests on open paths', async () => {
+  it('a rule against unknown callers refuses unauthenticated paths', async () => {
     const arrived = await arrivals(async () => {
       assert.equal((await gateway.send({ path: OPEN })).status, 403);
       assert.equal((await gateway.call(mallory, {}, { path: OPEN })).status, 403);
@@ -385,7 +385,7 @@ describe('a name that another plugin has declared read-only', () => {
     assert.equal((await gateway.call(token)).status, 200);
   });
 
-  it('a request on an open path needs no filter state', async () => {
+  it('a request on an unauthenticated path needs no filter state', async () => {
     assert.equal((await gateway.call(undefined, { 'x-taken': 'yes' }, { path: OPEN })).status, 200);
   });
 

@@ -218,7 +218,7 @@ describe('requests at the MCP server', () => {
     assert.match(answer.text, /whoami|audience/);
   });
 
-  it('a request on an open path arrives without credentials', async () => {
+  it('a request on an unauthenticated path arrives without credentials', async () => {
     const counted = await gateway.decisions('unauthenticated_path');
     for (const headers of [{}, { authorization: `Bearer ${alice.accessToken}` }]) {
       const answer = await gateway.send({ path: '/healthz', headers });

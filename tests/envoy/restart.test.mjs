@@ -80,7 +80,7 @@ it('an updated listener keeps keys and tokens at four workers', async () => {
     push('2');
     // Four workers and the main thread.
     await until(() => configured() >= earlier + 5, 'the next configuration is loaded');
-    await until(async () => (await gateway.send({ path: '/healthz' })).text === 'ok\n', 'its open path is open');
+    await until(async () => (await gateway.send({ path: '/healthz' })).text === 'ok\n', 'its unauthenticated path is served');
     const cost = await costOf(() => callMuch(gateway, tokens));
     assert.deepEqual(cost, [0, 0], 'exchanges and fetches of keys');
     await assertSoundAndSilent(gateway);

@@ -175,7 +175,7 @@ for (const [what, more] of Object.entries({
     });
 
     for (const [protocol, post] of Object.entries(PROTOCOLS)) {
-      for (const [when, path] of [['that waits', '/mcp'], ['from the cache', '/mcp'], ['on an open path', OPEN]]) {
+      for (const [when, path] of [['that waits', '/mcp'], ['from the cache', '/mcp'], ['on an unauthenticated path', OPEN]]) {
         it(`a cookie with a token is removed over ${protocol} of a request ${when}`, async () => {
           if (when === 'that waits') jar = await signInByBrowser(gateway, `web-${protocol.length}-${what.length}@acme.example`);
           const { length } = parts.okta.forMcp.exchanges;
@@ -310,7 +310,7 @@ describe('fields and cookies that contain a token of the caller', () => {
       assertOnlyHarmless(await arrival(() => post(gateway, '/mcp', all())));
     });
 
-    it(`copies of a token are removed over ${protocol} on an open path`, async () => {
+    it(`an unauthenticated path loses copies of a token over ${protocol}`, async () => {
       assertOnlyHarmless(await arrival(() => post(gateway, OPEN, all())), { open: true });
     });
 

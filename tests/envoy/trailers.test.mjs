@@ -142,7 +142,7 @@ describe('trailers of a request', () => {
       assertClean(arrived.map(once), token);
     });
 
-    it(`trailers bring no credential over ${way}, on an open path`, async () => {
+    it(`trailers bring no credential over ${way}, on an unauthenticated path`, async () => {
       const token = await newcomer();
       const arrived = await arrivals(async () => assert.equal((await withAll('/healthz', token)).status, 200));
       assertClean(arrived.map(once), token, { open: true });

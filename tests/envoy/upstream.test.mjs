@@ -270,7 +270,7 @@ describe('other answers', () => {
     });
   });
 
-  it('an answer on an open path is forwarded unchanged', async () => {
+  it('an answer on an unauthenticated path is forwarded unchanged', async () => {
     const { status, text } = await gateway.send({ path: '/healthz' });
     assert.deepEqual([status, text], [200, 'ok\n']);
   });

@@ -47,7 +47,10 @@ fn cached_requests_of_two_users_to_two_resources_differ() {
             assert_eq!((&told["subject"], &told["resource"]), (subject, &resource));
         }
     }
-    assert!(audited(engine.decide(request("GET", "/healthz", &[]))).is_empty(), "nobody calls on an open path");
+    assert!(
+        audited(engine.decide(request("GET", "/healthz", &[]))).is_empty(),
+        "nobody calls on an unauthenticated path"
+    );
 }
 
 #[test]

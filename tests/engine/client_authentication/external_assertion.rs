@@ -41,7 +41,7 @@ fn client_assertion_from_a_header_is_sent_unchanged_and_removed() {
     let edits = forwarded(engine.only_step(flight, &issued("up")));
     assert_eq!(edits.remove, [HEADER]);
 
-    // The header is removed on other paths too: for a user of the other provider, and on an open path.
+    // The header is removed on other paths too: for a user of the other provider, and on an unauthenticated path.
     engine.send_waiting(with_assertions(&bob_token(), &[ASSERTION]));
     let (flight, call) = engine.expect_call();
     assert!(!call.body.reveal().contains(ASSERTION));

@@ -118,7 +118,7 @@ fn other_responses_pass_without_www_authenticate() {
 }
 
 #[test]
-fn response_on_an_open_path_is_ignored() {
+fn response_on_an_unauthenticated_path_is_ignored() {
     let mut engine = TestEngine::ready();
     assert!(forwarded(engine.decide(request("GET", "/healthz", &[]))).sent.is_none());
 }

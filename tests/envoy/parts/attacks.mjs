@@ -12,7 +12,7 @@ export let gateway;
 export let token;
 
 /**
- * Configures an administrators' resource below a resource of all users, an open path, and a resource that requires a nonce in
+ * Configures an administrators' resource below a resource of all users, an unauthenticated path, and a resource that requires a nonce in
  * proofs.
  */
 export function configure(filter, bootstrap) {

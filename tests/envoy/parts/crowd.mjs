@@ -239,7 +239,7 @@ class Scene {
   }
 
   /**
-   * Opens two streams of events in each worker: one on an open path of a listener, and one with the token of a user at the calm
+   * Opens two streams of events in each worker: one on an unauthenticated path of a listener, and one with the token of a user at the calm
    * listener.
    */
   async openEventStreams({ port }) {

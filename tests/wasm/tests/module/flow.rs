@@ -153,7 +153,7 @@ fn body_passes_unchanged_behind_a_request_that_waited() {
 }
 
 #[test]
-fn open_path_needs_no_token_and_forwards_none() {
+fn unauthenticated_path_needs_no_token_and_forwards_none() {
     let mut host = ready();
     let headers = [
         (":method", "GET"),

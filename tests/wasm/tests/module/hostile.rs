@@ -127,7 +127,7 @@ fn hostile_paths_reach_no_resource() {
 }
 
 #[test]
-fn open_path_matches_only_its_exact_spelling() {
+fn unauthenticated_path_matches_only_its_exact_spelling() {
     let mut host = ready();
     for path in
         [&b"/healthz/../github"[..], b"/healthz/x", b"/healthz;x", b"/healthz%2f..%2fgithub", b"//healthz", b"/Healthz"]

@@ -52,7 +52,7 @@ fn good_response_costs_a_warm_request_one_header_read() {
 }
 
 #[test]
-fn response_on_an_open_path_is_not_read() {
+fn response_on_an_unauthenticated_path_is_not_read() {
     let mut host = ready();
     let request = host.request(&[(":method", "GET"), (":authority", "mcp.acme.example"), (":path", "/healthz")]);
     let before: u64 = host.hostcalls_of(request).values().sum();
