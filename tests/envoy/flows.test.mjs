@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { assertSoundAndSilent } from './parts/expect.mjs';
+import { facts } from './parts/facts.mjs';
 import { ENTRA_PATH, metadataPathOf, OKTA_PATH, RESOURCE, startGateway, startParts } from './parts/gateway.mjs';
 import { withMcpClient } from './parts/mcp-client.mjs';
 import { until } from './parts/until.mjs';
@@ -242,6 +243,8 @@ describe('operations', () => {
     );
     const page = (await ours()).join('\n');
     const line = (pattern) => assert.match(page, pattern);
+    const names = new Set([...page.matchAll(/^(\w+?)(?:_bucket|_sum|_count)?[{ ]/gm)].map(([, name]) => name));
+    assert.deepEqual([...names].sort(), facts.metrics.map(({ name }) => name).sort());
     line(/^onbehalf_decisions\{reason="forwarded"\} [1-9]\d*$/m);
     line(/^onbehalf_decisions\{reason="unauthenticated_path"\} 2$/m);
     line(/^onbehalf_exchanges\{(outcome="ok",provider="entra"|provider="entra",outcome="ok")\} [1-9]\d*$/m);

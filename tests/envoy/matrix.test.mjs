@@ -7,6 +7,7 @@ import { after, before, describe, it } from 'node:test';
 import { clientAssertion, registeredKey } from './parts/authorization-server.mjs';
 import { ofClient } from './parts/certificate.mjs';
 import { assertSoundAndSilent } from './parts/expect.mjs';
+import { facts } from './parts/facts.mjs';
 import { basic, bootstrapOf, MCP_HOST, RESOURCE, startGateway, startParts, WORKLOAD, wasmOf } from './parts/gateway.mjs';
 import { startEntra, startOkta, startRfc8693 } from './parts/identity-provider.mjs';
 import { inPem, keysFor } from './parts/keys.mjs';
@@ -398,6 +399,11 @@ for (const row of ROWS) {
     });
   });
 }
+
+it('the matrix has every profile that exchanges tokens', () => {
+  const exchanging = facts.profiles.filter((profile) => profile !== 'validate_only');
+  assert.deepEqual(Object.keys(PROFILES).sort(), exchanging.sort());
+});
 
 it('the module never trapped, and no secret is visible', async () => {
   assert.deepEqual(parts.mcp.mistaken, []);
