@@ -14,7 +14,7 @@ use saphyr::{LoadableYamlNode as _, Scalar, Yaml};
 use serde_json::{Map, Value, json};
 
 use crate::configuration_reference::{EXAMPLE, SCHEMA, options, schema_of_option, whole_schema};
-use onbehalf_test_support::{OTHER_KEY, configuration, environment, key_set};
+use onbehalf_test_support::{OTHER_KEY, configuration, environment, key_set, set};
 
 /// Words that the reader of a recipe replaces.
 const PLACEHOLDERS: [(&str, &str); 8] = [
@@ -242,6 +242,30 @@ fn valid_configurations_together_have_every_option() {
     assert!(missing.is_empty(), "`valid` in tests/engine/configuration_schema.rs has no {missing:?}");
 }
 
+#[test]
+fn numbers_outside_of_their_range_are_refused_by_reader_and_schema() {
+    let validator = validator();
+    let mut count = 0;
+    for configuration in valid() {
+        let mut found = Vec::new();
+        pointers(&configuration, "", &mut found);
+        for pointer in found.iter().filter(|pointer| configuration.pointer(pointer).unwrap().is_number()) {
+            let name = pointer.rsplit('/').next().unwrap();
+            let (_, option) = options().into_iter().find(|(_, option)| option.name == name).unwrap();
+            let Kind::Integer(range) = &option.kind else { panic!("{pointer} is no whole number") };
+            for wrong in [json!(i64::from(range.min) - 1), json!(i64::from(range.max) + 1), json!(0.5)] {
+                let mut changed = configuration.clone();
+                set(&mut changed, pointer, wrong.clone());
+                assert!(!validator.is_valid(&changed), "{pointer}: {wrong}");
+                assert!(Config::parse(changed.to_string().as_bytes(), &environment).is_err(), "{pointer}: {wrong}");
+                count += 1;
+            }
+        }
+    }
+    let numbers = options().into_iter().filter(|(_, option)| matches!(option.kind, Kind::Integer(_))).count();
+    assert!(numbers > 0 && count >= 3 * numbers, "{count} mistakes for {numbers} options");
+}
+
 #[derive(Clone, Debug)]
 enum Change {
     Drop,
@@ -250,8 +274,18 @@ enum Change {
     Wrap,
 }
 
+/// The numbers on both sides of each end of a range of an option.
+fn ends_of_ranges() -> Vec<i64> {
+    let ranges = options().into_iter().filter_map(|(_, option)| match &option.kind {
+        Kind::Integer(range) => Some((i64::from(range.min), i64::from(range.max))),
+        _ => None,
+    });
+    ranges.flat_map(|(min, max)| [min - 1, min, max, max + 1]).collect()
+}
+
 fn value() -> impl Strategy<Value = Value> {
     prop_oneof![
+        select(ends_of_ranges()).prop_map(Value::from),
         any::<bool>().prop_map(Value::from),
         any::<i64>().prop_map(Value::from),
         (-2_i64..700).prop_map(Value::from),
