@@ -16,7 +16,7 @@ use crate::engine::state::WorkerState;
 use crate::engine::token_exchange::{self, TokenExchange};
 use crate::http::{Callout, CalloutResult};
 use crate::jose::KeySet;
-use crate::provider::{Document, Endpoints, ErrorClass, Provider, TokenEndpointError, trace_of};
+use crate::provider::{Document, Endpoints, ErrorClass, Provider, TokenEndpointError};
 use crate::refusal::{Reason, Refusal};
 use crate::shared::SharedStore;
 use crate::telemetry::{Counters, Fact, Record};
@@ -154,7 +154,7 @@ impl<'a> CalloutHandler<'a> {
                 let provider = need.provider();
                 let mut record = exchange_record(&need.audit(), self.config, outcome, waiters.len(), took);
                 record.add(Fact::LifetimeSeconds, &issued.end(now).since(now).as_secs().to_string());
-                record.add(Fact::ProviderTraceId, &trace_of(provider, &need.target, result));
+                record.add(Fact::ProviderTraceId, &issued.trace_id);
                 log::info!("{record}");
                 self.counters.exchanged(&provider.name, outcome, took);
                 let context = self.breaker_context(provider, now);

@@ -48,7 +48,7 @@ pub use profile::{IssuerMatch, Profile, ProfileError, ProviderOptions, profile, 
 #[cfg(not(target_arch = "wasm32"))]
 pub use remedies::SignInError;
 pub use remedies::{ErrorPattern, KnownError, Responsible, Symptom, known_errors};
-pub use token_error::{TokenEndpointError, trace_of};
+pub use token_error::TokenEndpointError;
 pub use token_request::{Hop, SubjectInput, TokenRequest};
 pub use token_response::Issued;
 pub use unusable_token::UnusableToken;

@@ -8,11 +8,11 @@
 use std::fmt;
 use std::time::Duration;
 
-use crate::http::{CalloutFailure, CalloutResult, Response};
+use crate::http::{CalloutFailure, Response};
 use crate::json::{self, Object, Value};
 use crate::provider::remedies::{self, ErrorDetails};
 use crate::provider::unusable_token::UnusableResponse;
-use crate::provider::{Client, ErrorClass, KnownError, Provider, Responsible, TokenExchangeTarget, TokenRequest};
+use crate::provider::{ErrorClass, KnownError, Provider, Responsible, TokenRequest};
 use crate::telemetry::{Detail, Fact};
 use crate::time::UnixTime;
 use crate::url::Url;
@@ -91,12 +91,12 @@ impl TokenEndpointError {
     /// Describes a response with status 200 that is unusable.
     pub(super) fn unusable_response(
         unusable: UnusableResponse,
-        correspondents: Correspondents<'_>,
+        secrets: KnownSecrets<'_>,
         response: &Response,
     ) -> Self {
         let UnusableResponse { problem, audience } = unusable;
         let facts = Detail::new()
-            .with(Fact::ProviderTraceId, trace(correspondents, response, None).into_string())
+            .with(Fact::ProviderTraceId, trace(secrets, response, None).into_string())
             .with(Fact::Audience, audience.unwrap_or_default());
         let known = remedies::of_unusable_token(problem);
         let error = Self::without_error(ErrorClass::InvalidResponse, Some(response.status), problem.text(), known);
@@ -151,23 +151,23 @@ impl fmt::Display for TokenEndpointError {
 }
 
 /// Reads an error response (RFC 6749 section 5.2, RFC 8693 section 2.2.2).
-pub(super) fn read(correspondents: Correspondents<'_>, response: &Response, now: UnixTime) -> TokenEndpointError {
-    let provider = correspondents.provider;
+pub(super) fn read(secrets: KnownSecrets<'_>, response: &Response, now: UnixTime) -> TokenEndpointError {
+    let provider = secrets.request.provider;
     let profile = provider.profile;
     let status = response.status;
-    let body = json::object(&response.body);
-    let member = |name: &str| body.as_ref().and_then(|body| body.string(name));
+    let body = secrets.body;
+    let member = |name: &str| body.and_then(|body| body.string(name));
     let error = member("error").unwrap_or_default();
     let suberror = member("suberror").filter(|text| !text.is_empty());
     let class = ErrorClass::of_response(profile, status, error, suberror);
-    let numbers = numbers(body.as_ref());
+    let numbers = numbers(body);
     let description = member("error_description").unwrap_or_default();
     let details = ErrorDetails { class, status, error, suberror, numbers: &numbers, description };
     let claims =
         member("claims").filter(|text| text.len() <= MAX_CLAIMS_BYTES && json::object(text.as_bytes()).is_some());
     let interaction_uri = member("interaction_uri").filter(|text| is_at_provider(text, provider));
     let mut codes: Vec<String> = numbers.iter().map(u32::to_string).collect();
-    codes.extend(suberror.map(|suberror| correspondents.printable(suberror)));
+    codes.extend(suberror.map(|suberror| secrets.printable(suberror)));
     TokenEndpointError {
         class,
         retry_after: retry_after(response, now),
@@ -176,10 +176,10 @@ pub(super) fn read(correspondents: Correspondents<'_>, response: &Response, now:
         status: Some(status),
         error: match error {
             "" => "not an OAuth error response".into(),
-            error => correspondents.printable(error).into(),
+            error => secrets.printable(error).into(),
         },
         codes: codes.join(",").into(),
-        facts: Detail::new().with(Fact::ProviderTraceId, trace(correspondents, response, body.as_ref()).into_string()),
+        facts: Detail::new().with(Fact::ProviderTraceId, trace(secrets, response, body).into_string()),
         known: remedies::find(profile, &details),
         is_of_resource_server: false,
     }
@@ -223,41 +223,37 @@ fn numbers(body: Option<&Object<'_>>) -> Vec<u32> {
     listed.into_iter().flatten().take(MAX_NUMBERS).filter_map(|number| u32::try_from(number.as_u64()?).ok()).collect()
 }
 
-/// Returns the trace id of a response, which identifies the request in the provider's log. Empty: none.
-pub fn trace_of(provider: &Provider, target: &TokenExchangeTarget, result: &CalloutResult) -> Box<str> {
-    let correspondents = Correspondents { provider, client: target.issued_to(), request: None };
-    match result {
-        CalloutResult::Response(response) => trace(correspondents, response, None),
-        CalloutResult::Failed(_) => "".into(),
-    }
-}
-
-fn trace(correspondents: Correspondents<'_>, response: &Response, body: Option<&Object<'_>>) -> Box<str> {
+/// Returns the trace id of a response, which identifies the request in the provider's log: a member of `body` or a header
+/// field. Empty: none.
+pub(super) fn trace(secrets: KnownSecrets<'_>, response: &Response, body: Option<&Object<'_>>) -> Box<str> {
     let in_body = |name: &str| body.and_then(|body| body.string(name));
-    let mut fields = correspondents.provider.profile.trace_fields().iter();
+    let mut fields = secrets.request.provider.profile.trace_fields().iter();
     let found = fields.find_map(|name| in_body(name).or_else(|| response.header(name)));
-    found.map(|text| correspondents.printable(text)).unwrap_or_default().into()
+    found.map(|text| secrets.printable(text)).unwrap_or_default().into()
 }
 
-/// Provider, client and tokens of a token request, whose secrets must not reach the log.
+/// Secrets that a response of a token endpoint could repeat, and that must not reach the log: those of the clients, and the
+/// tokens of request and response.
 #[derive(Clone, Copy)]
-pub(super) struct Correspondents<'a> {
-    pub(super) provider: &'a Provider,
-    pub(super) client: &'a Client,
-    pub(super) request: Option<&'a TokenRequest<'a>>,
+pub(super) struct KnownSecrets<'a> {
+    pub(super) request: &'a TokenRequest<'a>,
+    /// Body of the response.
+    pub(super) body: Option<&'a Object<'a>>,
 }
 
-impl Correspondents<'_> {
-    /// Returns at most 64 characters of error codes and ids. A text that repeats a client secret or a token of the request
-    /// becomes empty.
+impl KnownSecrets<'_> {
+    /// Returns at most 64 characters of error codes and ids. A text that repeats a secret becomes empty.
     fn printable(self, text: &str) -> String {
-        let clients = std::iter::once(self.client).chain(self.provider.client.as_deref());
-        let secrets = clients.map(|client| &client.authentication).flat_map(|authentication| {
+        let Self { request, body } = self;
+        let clients = std::iter::once(request.client()).chain(request.provider.client.as_deref());
+        let of_clients = clients.map(|client| &client.authentication).flat_map(|authentication| {
             let previous = authentication.previous_secret().map(|secret| secret.reveal().as_bytes());
             authentication.secret().into_iter().chain(previous)
         });
-        let tokens = self.request.into_iter().flat_map(TokenRequest::secrets_sent).map(str::as_bytes);
-        if secrets.chain(tokens).any(|secret| remedies::contains(text, secret)) {
+        let issued = ["access_token", "refresh_token", "id_token"].into_iter();
+        let issued = issued.filter_map(|name| body?.string(name)).filter(|token| !token.is_empty());
+        let tokens = request.secrets_sent().chain(issued).map(str::as_bytes);
+        if of_clients.chain(tokens).any(|secret| remedies::contains(text, secret)) {
             return String::new();
         }
         text.chars().filter(|c| c.is_ascii_alphanumeric() || "_-.".contains(*c)).take(64).collect()

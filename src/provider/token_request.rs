@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::crypto::Crypto;
 use crate::dpop::ProofTarget;
 use crate::http::{Callout, CalloutResult};
+use crate::json;
 use crate::provider::client_auth::authenticate;
-use crate::provider::token_error::{self, Correspondents};
+use crate::provider::token_error::{self, KnownSecrets};
 use crate::provider::{
     Accepted, ActorTokenSource, AssertionSource, AuthorizationServer, Client, ClientAuthentication, Issued, Provider,
     SecretVersion, TokenEndpointError, TokenExchangeTarget, grant, token_response,
@@ -166,13 +167,16 @@ impl<'a> TokenRequest<'a> {
         accepted: &[Accepted<'_>],
         now: UnixTime,
     ) -> Result<Issued, TokenEndpointError> {
-        let correspondents = Correspondents { provider: self.provider, client: self.client(), request: Some(self) };
         let read = match result {
-            CalloutResult::Response(response) if response.status == 200 => {
-                let issued = token_response::read(self, response, accepted, now);
-                issued.map_err(|unusable| TokenEndpointError::unusable_response(unusable, correspondents, response))
+            CalloutResult::Response(response) => {
+                let body = json::object(&response.body);
+                let secrets = KnownSecrets { request: self, body: body.as_ref() };
+                match response.status {
+                    200 => token_response::read(secrets, response, accepted, now)
+                        .map_err(|unusable| TokenEndpointError::unusable_response(unusable, secrets, response)),
+                    _ => Err(token_error::read(secrets, response, now)),
+                }
             }
-            CalloutResult::Response(response) => Err(token_error::read(correspondents, response, now)),
             CalloutResult::Failed(failure) => Err(TokenEndpointError::no_response(*failure)),
         };
         read.map_err(|error| self.at_hop(error))

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use crate::http::{Response, Scheme};
-use crate::json::{self, Object, Value};
+use crate::json::{Object, Value};
+use crate::provider::token_error::{self, KnownSecrets};
 use crate::provider::unusable_token::UnusableResponse;
 use crate::provider::{Accepted, Grant, Hop, TokenRequest, TokenType, UnusableToken, issued_token, oauth};
 use crate::secret::Secret;
@@ -31,6 +32,8 @@ pub struct Issued {
     pub expires: Option<UnixTime>,
     /// Time after which the provider recommends a renewal (`refresh_in`).
     pub refresh_in: Option<Duration>,
+    /// Id of the request in the provider's log, safe in this proxy's log; empty if the response has none.
+    pub trace_id: Box<str>,
 }
 
 impl Issued {
@@ -41,14 +44,15 @@ impl Issued {
     }
 }
 
-/// Reads a response with status 200 to `request`.
+/// Reads a response with status 200 to the request of `secrets`, which have its body.
 pub(super) fn read(
-    request: &TokenRequest<'_>,
+    secrets: KnownSecrets<'_>,
     response: &Response,
     accepted: &[Accepted<'_>],
     now: UnixTime,
 ) -> Result<Issued, UnusableResponse> {
-    let body = json::object(&response.body).ok_or(UnusableToken::NotJson)?;
+    let request = secrets.request;
+    let body = secrets.body.ok_or(UnusableToken::NotJson)?;
     let access_token = body.string("access_token").ok_or(UnusableToken::Missing)?;
     if access_token.is_empty() || !access_token.bytes().all(|byte| matches!(byte, 0x21..=0x7E)) {
         return Err(UnusableToken::UnsafeInHeader.into());
@@ -59,15 +63,16 @@ pub(super) fn read(
     if request.tokens_sent().any(|sent| access_token == sent) {
         return Err(UnusableToken::HandedBack.into());
     }
-    let scheme = scheme(request, &body)?;
-    check_issued_token_type(request, &body)?;
+    let scheme = scheme(request, body)?;
+    check_issued_token_type(request, body)?;
     let expires = issued_token::inspect(request, access_token, accepted, now)?;
     let lifetime = match body.get("expires_in") {
         None => DEFAULT_LIFETIME,
         Some(value) => seconds(value).ok_or(UnusableToken::Lifetime)?,
     };
     let refresh_in = body.get("refresh_in").and_then(seconds);
-    Ok(Issued { access_token: Secret::new(access_token.to_owned()), scheme, lifetime, expires, refresh_in })
+    let trace_id = token_error::trace(secrets, response, None);
+    Ok(Issued { access_token: Secret::new(access_token.to_owned()), scheme, lifetime, expires, refresh_in, trace_id })
 }
 
 /// Returns the scheme of the token (RFC 6749 section 7.1), if it is the scheme of the target.

@@ -102,6 +102,30 @@ fn renewal_has_a_log_line_with_or_without_a_token() {
 }
 
 #[test]
+fn trace_id_that_repeats_a_token_is_not_logged() {
+    let token = alice_token();
+    for (trace, is_logged) in [
+        ("trace-1", true),
+        ("opaque-issued-token", false),
+        ("opaque-refresh-token", false),
+        (&*format!("id={token}"), false),
+    ] {
+        listen();
+        let body =
+            json!({"access_token": "opaque-issued-token", "refresh_token": "opaque-refresh-token", "expires_in": 3600});
+        for (token_type, outcome) in [("Bearer", "ok"), ("unknown", "provider_answer_invalid")] {
+            let body = with(body.clone(), json!({"token_type": token_type}));
+            let mut engine = TestEngine::ready();
+            records();
+            let _ = engine.exchange(bearer("/github", &token), &answer_with(200, &[("x-ms-request-id", trace)], &body));
+            let facts = records().remove(0).1;
+            assert_eq!(facts["outcome"], outcome);
+            assert_eq!(facts.get("provider_trace_id").map(String::as_str), is_logged.then_some(trace), "{trace}");
+        }
+    }
+}
+
+#[test]
 fn renewal_that_lacks_a_client_assertion_has_a_log_line() {
     listen();
     let mut configuration = configuration();
