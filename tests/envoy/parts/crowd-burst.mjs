@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { setTimeout as pause } from 'node:timers/promises';
 import { tally } from './crowd-client.mjs';
+import { until } from './until.mjs';
 
 /** Maximum wait for an answer in milliseconds; later ones count as lost. */
 const LONGEST = 20_000;
@@ -87,6 +88,14 @@ export class Burst {
     const streams = at === this.listeners.length - 1 ? this.workers : 0;
     await this.scene.isActive(this.listeners[at], each * this.workers + streams);
     if (each > 0) await this.scene.expectEqualShares(this.listeners[at]);
+  }
+
+  /** Waits until no requests are left at the last listener but those whose token requests `hold` holds; returns their number. */
+  async waitsOnlyFor(hold) {
+    const { name } = this.listeners.at(-1);
+    const left = async () => (await this.scene.envoy.stat(`http.${name}.downstream_rq_active`)) - this.workers;
+    await until(async () => hold.waiting() > 0 && (await left()) === hold.waiting(), 'the other requests are answered');
+    return hold.waiting();
   }
 
   /** Answers of all requests; a late one is an error. */
