@@ -44,6 +44,8 @@ export class Burst {
   /** Opens connections for the crowd in place of those that it has left. */
   async connect() {
     this.#left = false;
+    // Envoy counts a connection that is being closed when it distributes the next ones.
+    for (const listener of this.listeners) await this.scene.hasConnections(listener, this.#streamsAt(listener));
     this.#crowds = await Promise.all(this.listeners.map(({ port }) => this.scene.connect(port, this.protocol)));
   }
 
@@ -85,8 +87,7 @@ export class Burst {
 
   /** Waits until this many requests of each worker wait at the last listener, or at the listener `at`. */
   async waits(each, at = this.listeners.length - 1) {
-    const streams = at === this.listeners.length - 1 ? this.workers : 0;
-    await this.scene.isActive(this.listeners[at], each * this.workers + streams);
+    await this.scene.isActive(this.listeners[at], each * this.workers + this.#streamsAt(this.listeners[at]));
     if (each > 0) await this.scene.expectEqualShares(this.listeners[at]);
   }
 
@@ -96,6 +97,11 @@ export class Burst {
     const left = async () => (await this.scene.envoy.stat(`http.${name}.downstream_rq_active`)) - this.workers;
     await until(async () => hold.waiting() > 0 && (await left()) === hold.waiting(), 'the other requests are answered');
     return hold.waiting();
+  }
+
+  /** Number of streams of events through a listener, each on a connection of its own. */
+  #streamsAt(listener) {
+    return listener === this.listeners.at(-1) ? this.workers : 0;
   }
 
   /** Answers of all requests; a late one is an error. */

@@ -101,6 +101,11 @@ function listener(name, port, configuration, { hasNeighbours }) {
   };
 }
 
+/**
+ * Number of calls that Envoy lets out to `provider-few-calls`. It has room for a key fetch of each worker and of the main thread: a
+ * worker whose requests wait for two seconds for the fetch of another thread fetches as well.
+ */
+export const MOST_CALLS = 8;
 const MANY = { max_connections: 100_000, max_pending_requests: 100_000, max_requests: 100_000 };
 const protocol = (version, common) => ({
   typed_extension_protocol_options: {
@@ -159,7 +164,7 @@ export async function startCrowdScene({ workers, hasNeighbours = false }) {
           cluster('provider', [provider.http2Port], protocol('http2')),
           cluster('provider-changing', [provider.http2Port], { ...protocol('http2'), ...healthChecked('/health/changing') }),
           cluster('provider-refusing', [provider.port], protocol('http', { max_requests_per_connection: 1 })),
-          cluster('provider-one-call', [provider.http2Port], protocol('http2'), { ...MANY, max_requests: 1 }),
+          cluster('provider-few-calls', [provider.http2Port], protocol('http2'), { ...MANY, max_requests: MOST_CALLS }),
         ],
       },
     },
@@ -215,6 +220,11 @@ class Scene {
   /** Waits until a listener has exactly this many open requests. */
   isActive({ name }, count) {
     return this.#gauge(`http.${name}.downstream_rq_active`, count);
+  }
+
+  /** Waits until a listener has exactly this many connections. */
+  hasConnections({ name }, count) {
+    return this.#gauge(`http.${name}.downstream_cx_active`, count);
   }
 
   /** Throws if the workers have different numbers of connections of a listener. */
