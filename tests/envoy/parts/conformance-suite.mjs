@@ -1,0 +1,124 @@
+// Runs of the server suite of @modelcontextprotocol/conformance, directly at its fixture and through Envoy with the filter. The
+// suite's client sends no token, so a second Envoy stands before the gateway and adds one.
+
+import { spawn } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { MCP_HOST } from './addresses.mjs';
+import { scratchFolder, startEnvoy } from './envoy.mjs';
+
+const CONNECTION_MANAGER = 'envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager';
+const ROUTER = 'envoy.extensions.filters.http.router.v3.Router';
+
+class Suite {
+  constructor(folder) {
+    this.script = fileURLToPath(new URL(`../node_modules/${folder}/dist/index.js`, import.meta.url));
+  }
+
+  /** Standard output of a command of the suite, whose exit status tells only whether a check failed. */
+  #run(args) {
+    return new Promise((resolve, reject) => {
+      const child = spawn(process.execPath, [this.script, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
+      let output = '';
+      child.stdout.on('data', (chunk) => (output += chunk));
+      child.on('error', reject);
+      child.on('close', () => resolve(output));
+    });
+  }
+
+  /** Names of the scenarios for servers of these revisions, or of all. */
+  async scenarios(revision) {
+    const listed = (await this.#run(['list', '--server'])).matchAll(/^ +- (\S+) \[(.+)\]$/gm);
+    return [...listed].filter(([, , revisions]) => !revision || revisions.split(',').includes(revision)).map(([, name]) => name).sort();
+  }
+
+  /** Runs all scenarios, of a revision if it is given: checks, in order, by scenario. */
+  async run(url, revision) {
+    const folder = scratchFolder();
+    const only = revision ? ['--spec-version', revision] : [];
+    await this.#run(['server', '--url', url, '--suite', 'all', '--output-dir', folder, ...only]);
+    const scenarios = readdirSync(folder).map((run) => {
+      const [, name] = /^server-(.+)-\d{4}-\d\d-\d\dT[\d-]+Z$/.exec(run);
+      return [name, JSON.parse(readFileSync(join(folder, run, 'checks.json'), 'utf8'))];
+    });
+    return Object.fromEntries(scenarios.sort(([a], [b]) => (a < b ? -1 : 1)));
+  }
+}
+
+export const RELEASED = new Suite('@modelcontextprotocol/conformance');
+export const NEXT = new Suite('conformance-next');
+
+/** One line for each check of a run: scenario, ID, name and status. */
+export const linesOf = (run) =>
+  Object.entries(run).flatMap(([scenario, checks]) => checks.map(({ id, name, status }) => `${scenario}: ${id} ${name} ${status}`));
+
+/** Number of checks of a run by status. */
+export function countOf(run) {
+  const count = {};
+  for (const { status } of Object.values(run).flat()) count[status] = (count[status] ?? 0) + 1;
+  return count;
+}
+
+/**
+ * Starts an Envoy that adds a token to each request for a gateway: `{url, stop}`. The loopback address, for which the suite asks,
+ * becomes the host of the resource; any other host stays, and is the gateway's to refuse.
+ */
+export async function startTokenAdder(gateway, token) {
+  const loopback = (port_value) => ({ socket_address: { address: '127.0.0.1', port_value } });
+  const host = (name, domain, rewrite) => ({
+    name,
+    domains: [domain],
+    routes: [{ match: { prefix: '/' }, route: { cluster: 'gateway', timeout: '0s', ...rewrite } }],
+    request_headers_to_add: [{ header: { key: 'authorization', value: `Bearer ${token}` } }],
+  });
+  const envoy = await startEnvoy(
+    {
+      admin: { address: loopback(0) },
+      static_resources: {
+        listeners: [
+          {
+            name: 'token_adder',
+            address: loopback(0),
+            filter_chains: [
+              {
+                filters: [
+                  {
+                    name: 'envoy.filters.network.http_connection_manager',
+                    typed_config: {
+                      '@type': `type.googleapis.com/${CONNECTION_MANAGER}`,
+                      stat_prefix: 'token_adder',
+                      route_config: {
+                        virtual_hosts: [
+                          host('suite', '127.0.0.1:*', { host_rewrite_literal: MCP_HOST }),
+                          host('others', '*'),
+                        ],
+                      },
+                      http_filters: [
+                        {
+                          name: 'envoy.filters.http.router',
+                          typed_config: { '@type': `type.googleapis.com/${ROUTER}` },
+                        },
+                      ],
+                    },
+                  },
+                ],
+              },
+            ],
+          },
+        ],
+        clusters: [
+          {
+            name: 'gateway',
+            load_assignment: {
+              cluster_name: 'gateway',
+              endpoints: [{ lb_endpoints: [{ endpoint: { address: loopback(gateway.envoy.port) } }] }],
+            },
+          },
+        ],
+      },
+    },
+    { exposes: [token] },
+  );
+  return { url: `http://127.0.0.1:${envoy.port}/mcp`, stop: () => envoy.stop() };
+}
