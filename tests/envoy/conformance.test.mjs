@@ -2,22 +2,15 @@
 
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { startConformanceServer } from './parts/conformance-server.mjs';
-import { countOf, linesOf, RELEASED, startTokenAdder } from './parts/conformance-suite.mjs';
-import { RESOURCE, startGateway, startParts } from './parts/gateway.mjs';
-import { putBehind } from './parts/recorder.mjs';
+import { countOf, directly, linesOf, RELEASED, throughFilter } from './parts/conformance-suite.mjs';
+import { RESOURCE, startParts } from './parts/gateway.mjs';
 
 let parts;
 let direct;
 
 before(async () => {
   parts = await startParts();
-  const server = await startConformanceServer();
-  try {
-    direct = await RELEASED.run(server.url);
-  } finally {
-    await server.stop();
-  }
+  direct = await directly((url) => RELEASED.run(url));
 });
 after(() => parts?.stop());
 
@@ -32,25 +25,18 @@ describe('the server suite of @modelcontextprotocol/conformance 0.1.16', () => {
     ['entra', 'alice', ({ entra }) => entra.ids.mcpServer],
     ['okta', 'bob', () => RESOURCE],
   ]) {
-    it(`${name}: each check has the same result through the filter`, async (t) => {
+    it(`${name}: each check has the same result through the filter`, async () => {
       const issuer = parts[name].forMcp;
       const { length } = issuer.exchanges;
-      const server = await startConformanceServer({
-        accepts: async (token) => assert.equal((await issuer.verify(token)).aud, audience(parts)),
-      });
-      t.after(() => server.stop());
-      const gateway = await startGateway(parts, { change: (_filter, bootstrap) => putBehind(bootstrap, server) });
-      t.after(() => gateway.stop());
-      const { accessToken } = await parts[user]();
-      const adder = await startTokenAdder(gateway, accessToken);
-      t.after(() => adder.stop());
+      const { accessToken: token } = await parts[user]();
+      const accepts = async (exchanged) => assert.equal((await issuer.verify(exchanged)).aud, audience(parts));
 
-      const through = await RELEASED.run(adder.url);
-      assert.deepEqual(linesOf(through), linesOf(direct));
+      const { server, result, traps } = await throughFilter(parts, { token, accepts }, (url) => RELEASED.run(url));
+      assert.deepEqual(linesOf(result), linesOf(direct));
       assert.equal(new Set(server.tokens).size, 1);
-      assert.ok(!server.tokens.includes(accessToken));
+      assert.ok(!server.tokens.includes(token));
       assert.equal(issuer.exchanges.length, length + 1);
-      assert.deepEqual(await gateway.envoy.traps(), []);
+      assert.deepEqual(traps, []);
     });
   }
 });

@@ -8,13 +8,13 @@ const PNG = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8DwHwA
 /** WAV without samples. */
 const WAV = 'UklGRiYAAABXQVZFZm10IBAAAAABAAEAQB8AAAB9AAACABAAZGF0YQIAAAA=';
 
-const text = (words) => ({ type: 'text', text: words });
+export const text = (words) => ({ type: 'text', text: words });
 const image = { type: 'image', data: PNG, mimeType: 'image/png' };
 const embedded = (uri, mimeType, words) => ({ type: 'resource', resource: { uri, mimeType, text: words } });
-const says = (...content) => ({ content });
+export const says = (...content) => ({ content });
 
 const nothing = { type: 'object', properties: {} };
-const strings = (...names) => ({
+export const strings = (...names) => ({
   type: 'object',
   properties: Object.fromEntries(names.map((name) => [name, { type: 'string' }])),
   required: names,
@@ -75,12 +75,13 @@ const DIALECT = {
   additionalProperties: false,
 };
 
+/** Tools that ask the client while they run are of the revisions with sessions. */
 const asks = (message, requestedSchema) => async (_values, call) => {
   const { action, content } = await call.ask('elicitation/create', { message, requestedSchema });
   return says(text(`action=${action}, content=${JSON.stringify(content ?? {})}`));
 };
 
-const tool = (description, run, inputSchema = nothing) => ({ description, inputSchema, run });
+export const tool = (description, run, inputSchema = nothing) => ({ description, inputSchema, run });
 
 /** Tools by name. */
 export const TOOLS = {
@@ -160,7 +161,7 @@ export function read(uri) {
   return id && [{ uri, mimeType: TEMPLATE.mimeType, text: JSON.stringify({ id, templateTest: true, data: `Data for ID: ${id}` }) }];
 }
 
-const user = (content) => ({ role: 'user', content });
+export const user = (content) => ({ role: 'user', content });
 const prompt = (description, messages, ...names) => ({
   description,
   arguments: names.map((name) => ({ name, required: true })),

@@ -9,6 +9,7 @@ import { StreamableHTTPServerTransport } from '@modelcontextprotocol/sdk/server/
 import * as protocol from '@modelcontextprotocol/sdk/types.js';
 import { MCP_HOST } from './addresses.mjs';
 import { listed, PROMPTS, read, RESOURCES, TEMPLATE, TOOLS } from './conformance-features.mjs';
+import { modernHandler } from './conformance-modern.mjs';
 import { secrets } from './leaks.mjs';
 import { listening } from './listening.mjs';
 
@@ -111,6 +112,7 @@ function refuse(response, status, message) {
 export async function startConformanceServer({ accepts } = {}) {
   const sessions = new Map();
   const tokens = [];
+  const modern = modernHandler();
   const isOurs = hostHeaderValidation(['localhost', '127.0.0.1', '[::1]', MCP_HOST]);
   const isOfOurs = localhostOriginValidation();
 
@@ -141,6 +143,7 @@ export async function startConformanceServer({ accepts } = {}) {
       tokens.push(token);
     }
     const body = request.method === 'POST' ? await bodyOf(request) : undefined;
+    if (await modern.isMeant(request, body)) return modern.handle(request, response, body);
     const id = request.headers['mcp-session-id'];
     if (id === undefined && body?.method !== 'initialize') return refuse(response, 400, 'A session is missing');
     const transport = id === undefined ? await newSession() : sessions.get(id);
@@ -161,6 +164,7 @@ export async function startConformanceServer({ accepts } = {}) {
     url: `http://127.0.0.1:${port}/mcp`,
     tokens,
     async stop() {
+      await modern.close();
       for (const transport of sessions.values()) await transport.close();
       await stop();
     },

@@ -6,7 +6,10 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { MCP_HOST } from './addresses.mjs';
+import { startConformanceServer } from './conformance-server.mjs';
 import { scratchFolder, startEnvoy } from './envoy.mjs';
+import { startGateway } from './gateway.mjs';
+import { putBehind } from './recorder.mjs';
 
 const CONNECTION_MANAGER = 'envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager';
 const ROUTER = 'envoy.extensions.filters.http.router.v3.Router';
@@ -60,11 +63,62 @@ export function countOf(run) {
   return count;
 }
 
+const isBad = (line) => / (FAILURE|WARNING)$/.test(line);
+
+/** Lines of one run that are not in another, as often as they are missing there. */
+function without(lines, others) {
+  const left = [...others];
+  return lines.filter((line) => {
+    const at = left.indexOf(line);
+    if (at >= 0) left.splice(at, 1);
+    return at < 0;
+  });
+}
+
+/** Checks that are worse in the second run: what passed no longer does, or what fails did not fail before. */
+export function worse(direct, through) {
+  const [before, after] = [linesOf(direct), linesOf(through)];
+  return {
+    gone: without(before.filter((line) => !isBad(line)), after),
+    failing: without(after.filter(isBad), before),
+  };
+}
+
+/**
+ * Starts an MCP server and runs `use(url)` with the address at which the suite reaches it through Envoy with the filter. `accepts`
+ * rejects for a token that is not for the server. Returns the MCP server, which is stopped, and `result`.
+ */
+export async function throughFilter(parts, { token, accepts }, use) {
+  const server = await startConformanceServer({ accepts });
+  let gateway;
+  let adder;
+  try {
+    gateway = await startGateway(parts, { change: (_filter, bootstrap) => putBehind(bootstrap, server) });
+    adder = await startTokenAdder(gateway, token);
+    const result = await use(adder.url);
+    return { server, result, traps: await gateway.envoy.traps() };
+  } finally {
+    await adder?.stop();
+    await gateway?.stop();
+    await server.stop();
+  }
+}
+
+/** Starts an MCP server that needs no token, and runs `use(url)` with its address. */
+export async function directly(use) {
+  const server = await startConformanceServer();
+  try {
+    return await use(server.url);
+  } finally {
+    await server.stop();
+  }
+}
+
 /**
  * Starts an Envoy that adds a token to each request for a gateway: `{url, stop}`. The loopback address, for which the suite asks,
  * becomes the host of the resource; any other host stays, and is the gateway's to refuse.
  */
-export async function startTokenAdder(gateway, token) {
+async function startTokenAdder(gateway, token) {
   const loopback = (port_value) => ({ socket_address: { address: '127.0.0.1', port_value } });
   const host = (name, domain, rewrite) => ({
     name,
