@@ -82,14 +82,14 @@ class Events {
 
 /**
  * Makes a request name the revision that its session agreed on. The suite's scenario `server-sse-polling` agrees on the latest one
- * and then names 2025-03-26, for which the SDK sends no event that primes a stream.
+ * and then names 2025-03-26, for which the SDK sends no event that primes a stream. A revision that the SDK does not know stays.
  */
-function asAgreed({ headers, rawHeaders }) {
+function asAgreed({ headers, rawHeaders }, revision) {
   const name = 'mcp-protocol-version';
-  if (!(name in headers)) return;
-  headers[name] = protocol.LATEST_PROTOCOL_VERSION;
+  if (!protocol.SUPPORTED_PROTOCOL_VERSIONS.includes(headers[name])) return;
+  headers[name] = revision;
   rawHeaders.forEach((field, at) => {
-    if (at % 2 === 0 && field.toLowerCase() === name) rawHeaders[at + 1] = headers[name];
+    if (at % 2 === 0 && field.toLowerCase() === name) rawHeaders[at + 1] = revision;
   });
 }
 
@@ -116,16 +116,18 @@ export async function startConformanceServer({ accepts } = {}) {
   const isOurs = hostHeaderValidation(['localhost', '127.0.0.1', '[::1]', MCP_HOST]);
   const isOfOurs = localhostOriginValidation();
 
-  const newSession = async () => {
+  const newSession = async ({ protocolVersion } = {}) => {
+    const isKnown = protocol.SUPPORTED_PROTOCOL_VERSIONS.includes(protocolVersion);
+    const revision = isKnown ? protocolVersion : protocol.LATEST_PROTOCOL_VERSION;
     const transport = new StreamableHTTPServerTransport({
       sessionIdGenerator: randomUUID,
       eventStore: new Events(),
       retryInterval: RETRY,
-      onsessioninitialized: (id) => void sessions.set(id, transport),
+      onsessioninitialized: (id) => void sessions.set(id, { transport, revision }),
     });
     transport.onclose = () => void sessions.delete(transport.sessionId);
     await newServer().connect(transport);
-    return transport;
+    return { transport, revision };
   };
 
   const answer = async (request, response) => {
@@ -146,10 +148,10 @@ export async function startConformanceServer({ accepts } = {}) {
     if (await modern.isMeant(request, body)) return modern.handle(request, response, body);
     const id = request.headers['mcp-session-id'];
     if (id === undefined && body?.method !== 'initialize') return refuse(response, 400, 'A session is missing');
-    const transport = id === undefined ? await newSession() : sessions.get(id);
-    if (!transport) return refuse(response, 404, 'The session is unknown');
-    asAgreed(request);
-    await transport.handleRequest(request, response, body);
+    const session = id === undefined ? await newSession(body.params) : sessions.get(id);
+    if (!session) return refuse(response, 404, 'The session is unknown');
+    asAgreed(request, session.revision);
+    await session.transport.handleRequest(request, response, body);
   };
 
   const server = createServer({ keepAliveTimeout: 600_000 }, (request, response) => {
@@ -165,7 +167,7 @@ export async function startConformanceServer({ accepts } = {}) {
     tokens,
     async stop() {
       await modern.close();
-      for (const transport of sessions.values()) await transport.close();
+      for (const { transport } of sessions.values()) await transport.close();
       await stop();
     },
   };

@@ -12,6 +12,7 @@ import { startGateway } from './gateway.mjs';
 import { putBehind } from './recorder.mjs';
 
 const CONNECTION_MANAGER = 'envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager';
+const PAGE = readFileSync(new URL('../../../docs/conformance.md', import.meta.url), 'utf8');
 const ROUTER = 'envoy.extensions.filters.http.router.v3.Router';
 
 class Suite {
@@ -19,20 +20,25 @@ class Suite {
     this.script = fileURLToPath(new URL(`../node_modules/${folder}/dist/index.js`, import.meta.url));
   }
 
-  /** Standard output of a command of the suite, whose exit status tells only whether a check failed. */
-  #run(args) {
+  /** Standard output of a command of the suite. Its exit status is 1 both for a failed check and for a crash; `end` tells them apart. */
+  #run(args, end) {
     return new Promise((resolve, reject) => {
-      const child = spawn(process.execPath, [this.script, ...args], { stdio: ['ignore', 'pipe', 'inherit'] });
-      let output = '';
-      child.stdout.on('data', (chunk) => (output += chunk));
+      const child = spawn(process.execPath, [this.script, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+      const written = { stdout: '', stderr: '' };
+      for (const name of ['stdout', 'stderr']) child[name].on('data', (chunk) => (written[name] += chunk));
       child.on('error', reject);
-      child.on('close', () => resolve(output));
+      child.on('close', () => {
+        if (end.test(written.stdout)) return resolve(written.stdout);
+        // A line of the suite's code has many thousand characters.
+        const lines = `${written.stdout}\n${written.stderr}`.split('\n').map((line) => line.slice(0, 300));
+        reject(new Error(`the suite ended early:\n${lines.slice(-25).join('\n')}`));
+      });
     });
   }
 
   /** Names of the scenarios for servers of these revisions, or of all. */
   async scenarios(revision) {
-    const listed = (await this.#run(['list', '--server'])).matchAll(/^ +- (\S+) \[(.+)\]$/gm);
+    const listed = (await this.#run(['list', '--server'], /Server scenarios/)).matchAll(/^ +- (\S+) \[(.+)\]$/gm);
     return [...listed].filter(([, , revisions]) => !revision || revisions.split(',').includes(revision)).map(([, name]) => name).sort();
   }
 
@@ -40,7 +46,7 @@ class Suite {
   async run(url, revision) {
     const folder = scratchFolder();
     const only = revision ? ['--spec-version', revision] : [];
-    await this.#run(['server', '--url', url, '--suite', 'all', '--output-dir', folder, ...only]);
+    await this.#run(['server', '--url', url, '--suite', 'all', '--output-dir', folder, ...only], /^Total: \d+ passed/m);
     const scenarios = readdirSync(folder).map((run) => {
       const [, name] = /^server-(.+)-\d{4}-\d\d-\d\dT[\d-]+Z$/.exec(run);
       return [name, JSON.parse(readFileSync(join(folder, run, 'checks.json'), 'utf8'))];
@@ -56,14 +62,20 @@ export const NEXT = new Suite('conformance-next');
 export const linesOf = (run) =>
   Object.entries(run).flatMap(([scenario, checks]) => checks.map(({ id, name, status }) => `${scenario}: ${id} ${name} ${status}`));
 
-/** Number of checks of a run by status. */
-export function countOf(run) {
-  const count = {};
-  for (const { status } of Object.values(run).flat()) count[status] = (count[status] ?? 0) + 1;
-  return count;
-}
-
 const isBad = (line) => / (FAILURE|WARNING)$/.test(line);
+
+/** Scenarios of a run in which a check fails or warns. */
+export const failedIn = (run) => Object.keys(run).filter((name) => linesOf({ [name]: run[name] }).some(isBad));
+
+/** Returns `true` if the table of docs/conformance.md has this run at the MCP server: scenarios, and checks that pass and fail. */
+export function isDocumented(suite, revision, run) {
+  const lines = linesOf(run);
+  const passed = lines.filter((line) => line.endsWith(' SUCCESS')).length;
+  const row = `| ${suite} | ${revision} | ${Object.keys(run).length} | ${passed} | ${lines.filter(isBad).length} |`;
+  if (PAGE.includes(`\n${row}\n`)) return true;
+  console.error(`docs/conformance.md does not have: ${row}`);
+  return false;
+}
 
 /** Lines of one run that are not in another, as often as they are missing there. */
 function without(lines, others) {
@@ -86,17 +98,20 @@ export function worse(direct, through) {
 
 /**
  * Starts an MCP server and runs `use(url)` with the address at which the suite reaches it through Envoy with the filter. `accepts`
- * rejects for a token that is not for the server. Returns the MCP server, which is stopped, and `result`.
+ * rejects for a token that is not for the server. Returns the MCP server, which is stopped, `result`, the numbers of requests that the
+ * filter `forwarded` and of those for hosts that it does not know (`strangers`), and `traps` of the module.
  */
 export async function throughFilter(parts, { token, accepts }, use) {
   const server = await startConformanceServer({ accepts });
   let gateway;
   let adder;
   try {
-    gateway = await startGateway(parts, { change: (_filter, bootstrap) => putBehind(bootstrap, server) });
+    gateway = await startGateway(parts, { concurrency: 2, change: (_filter, bootstrap) => putBehind(bootstrap, server) });
     adder = await startTokenAdder(gateway, token);
     const result = await use(adder.url);
-    return { server, result, traps: await gateway.envoy.traps() };
+    await gateway.settled();
+    const [forwarded, strangers] = await Promise.all(['forwarded', 'unknown_resource'].map((reason) => gateway.decisions(reason)));
+    return { server, result, forwarded, strangers, traps: await gateway.envoy.traps() };
   } finally {
     await adder?.stop();
     await gateway?.stop();
