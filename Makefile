@@ -62,6 +62,9 @@ test-envoy: build $(E2E_TOOLS) $(IDPYOIDC) ## test the module on Envoy, with rea
 	tools/install-debian.sh prometheus promtool:prometheus
 	node --test tests/envoy/*.test.mjs bench/*.test.mjs
 
+test-more: build $(E2E_TOOLS) ## test what `make test` leaves out: the next MCP conformance suite
+	node --test tests/envoy/conformance-next.mjs
+
 test-oci: oci ## push and pull the image, load it into Envoy, and compare it with a build in another folder
 	tools/install-debian.sh skopeo docker-registry
 	node --test tools/oci.test.mjs
@@ -134,4 +137,4 @@ $(IDPYOIDC): tests/envoy/requirements.txt $(PYTHON_TOOLS)
 	tools/install-cargo-tool.sh cargo-fuzz 0.13.2
 	@touch $@
 
-.PHONY: help build demo run oci bench waiting soak test test-engine test-wasm test-envoy test-oci lint fuzz advisories fmt docs clean distclean rust
+.PHONY: help build demo run oci bench waiting soak test test-engine test-wasm test-envoy test-more test-oci lint fuzz advisories fmt docs clean distclean rust

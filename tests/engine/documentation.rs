@@ -298,6 +298,7 @@ fn every_promise_stands_where_it_is_said_to_stand_and_has_tests() {
         "SECURITY.md",
         "docs/attacks.md",
         "docs/configuration.md",
+        "docs/conformance.md",
         "docs/filter-state.md",
         "docs/guides/okta-xaa.md",
         "docs/operations.md",
