@@ -5,10 +5,11 @@ use rsa::pkcs8::DecodePrivateKey as _;
 use rsa::sha2::Sha256;
 use serde_json::{Value, json};
 
+use onbehalf::config::Code;
 use onbehalf::engine::Decision;
 use onbehalf_test_support::{
-    NOW, OKTA_KEY, OTHER_KEY, TestEngine, answered, authorization, base64url, bearer, issued, key_set, log_facts,
-    refused, request, with,
+    NOW, OKTA_KEY, OTHER_KEY, TestEngine, answered, authorization, base64url, bearer, configuration_error, issued,
+    key_set, log_facts, refused, request, with,
 };
 
 const ISSUER: &str = "https://id.acme.example";
@@ -171,6 +172,27 @@ fn audience_claim_stands_for_aud_in_access_tokens() {
         assert_eq!(outcome_of(&by_client, claims.clone()), expected, "{claims}");
     }
     assert_eq!(outcome_of(&configuration(json!({})), json!({"aud": null, "client_id": "api"})), "401 invalid_claims");
+}
+
+#[test]
+fn audience_claim_is_refused_where_every_token_has_aud() {
+    let error = |provider: Value| {
+        let error = configuration_error(&configuration(provider));
+        (error.code, error.path.clone())
+    };
+    let path = "identity_providers.acme.audience_claim".to_owned();
+    let id_token = json!({"audience_claim": "azp", "subject_token": {"type": "id_token"}});
+    assert_eq!(error(id_token), (Code::IdTokensCannot, path.clone()));
+    let okta =
+        json!({"audience_claim": "cid", "profile": "okta_obo", "issuer": "https://acme.okta.com/oauth2/default"});
+    assert_eq!(error(okta), (Code::RefusedByProfile, path.clone()));
+    let entra = json!({"audience_claim": "azp", "profile": "entra_obo", "audiences": ["gateway"],
+        "issuer": "https://login.microsoftonline.com/9b1c0000-1111-4222-8333-444455556666/v2.0"});
+    assert_eq!(error(entra), (Code::RefusedByProfile, path));
+    // The name of the standard is no deviation.
+    onbehalf_test_support::parse(&configuration(
+        json!({"audience_claim": "aud", "subject_token": {"type": "id_token"}}),
+    ));
 }
 
 #[test]
