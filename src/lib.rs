@@ -24,7 +24,7 @@
 //!  engine::pipeline    route              resource of host and path; metadata; unauthenticated paths
 //!                      credentials        the one token, and no copy of it elsewhere
 //!                      authenticate       form, issuer, claims, key, signature          ─► lacks keys
-//!                      authorize          audience, sender constraint, provider, scopes
+//!                      authorize          audience, sender constraint, provider, claims, scopes
 //!                      exchanged_token    delegation, cache key, look-up                ─► lacks a token
 //!                      (proof of use)     the caller's DPoP proof is used up
 //!                      upstream_proof     DPoP proof for the upstream

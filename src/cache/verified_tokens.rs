@@ -37,6 +37,8 @@ pub(crate) struct VerifiedToken {
     pub(crate) confirmation: Option<Confirmation>,
     /// `may_act`: party that may act for the user (RFC 8693 section 4.4).
     pub(crate) may_act: Option<Box<ActorClaim>>,
+    /// Required claim that the token lacks. The caller of [`new`](Self::new) sets it.
+    pub(crate) missing_claim: Option<Rc<str>>,
     /// `exp`.
     pub(crate) expires: UnixTime,
     /// `exp` and the clock skew that the provider is configured with.
@@ -120,7 +122,7 @@ const fn size(token: &str) -> usize {
 impl VerifiedToken {
     /// Token with these verified `claims`. Of its scopes, those among `scopes` are kept: the scopes that resources require.
     pub(crate) fn new(provider: &Rc<Provider>, identity: Caller, claims: Claims<'_>, scopes: &[Rc<str>]) -> Self {
-        let granted = claims.scopes.unwrap_or_default();
+        let granted = claims.scopes;
         Self {
             provider: provider.clone(),
             issuer: None,
@@ -130,6 +132,7 @@ impl VerifiedToken {
             scopes: scopes.iter().filter(|scope| granted.contains(&&***scope)).cloned().collect(),
             confirmation: claims.confirmation,
             may_act: claims.may_act.map(Box::new),
+            missing_claim: None,
             expires: claims.expires,
             accepted_until: claims.expires.plus(provider.leeway),
             uses: RefCell::default(),

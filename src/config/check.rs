@@ -5,11 +5,14 @@ use crate::config::error::Code;
 use crate::config::findings::Context;
 use crate::config::options::{Condition, Group, Kind, METHODS, OptionSpec, Presence, RENAMED, Range, SECRET};
 use crate::json::{Object, Value};
-use crate::provider::{self, Profile};
+use crate::provider::{self, ClaimValue, Profile};
 use crate::secret::{is_plain, shown};
 
 /// Found value of a name that is no option.
 const NO_FIELD: &str = "a field that does not exist";
+
+/// Expected value of a required claim.
+const CLAIM: &str = "a string, a whole number below 2^53, true or false, or a list of these";
 
 /// Check that adds its findings to a context.
 pub(super) struct Checker<'a>(pub(super) &'a Context<'a>);
@@ -155,6 +158,14 @@ impl Checker<'_> {
                     wrong(&join(path, name), item, &Kind::Text);
                 }
             }),
+            (Kind::Claims, Value::Object(members)) if !members.is_empty() => {
+                self.named(path, members, kind, &|name, item| {
+                    if !is_claim(item) {
+                        let name = if is_plain(name) { name } else { "<another name>" };
+                        self.refuse(Code::WrongType, &join(path, name), kind_of(item), CLAIM);
+                    }
+                });
+            }
             (Kind::AnyObjects, Value::Object(members)) => {
                 if members.is_empty() || members.members().any(|(_, value)| value.as_object().is_none()) {
                     self.expect(Code::WrongType, path, "another form", kind);
@@ -259,6 +270,15 @@ pub(super) fn number(value: &Value<'_>, range: &Range) -> Option<u32> {
     let is_good = number.fract() == 0.0 && (f64::from(range.min)..=f64::from(range.max)).contains(&number);
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole, and in the range of u32")]
     is_good.then_some(number as u32)
+}
+
+/// Returns `true` if a claim has an accepted value, or a list of such values that is not empty.
+fn is_claim(value: &Value<'_>) -> bool {
+    let is_value = |value: &Value<'_>| *value != Value::String("".into()) && ClaimValue::of(value).is_some();
+    match value {
+        Value::Array(values) => !values.is_empty() && values.iter().all(is_value),
+        value => is_value(value),
+    }
 }
 
 /// Returns the new name of an option or a value.

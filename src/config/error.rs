@@ -125,7 +125,7 @@ codes! {
     NotUsedByProfile = "not_used_by_profile", beyond;
     /// No identity provider has the name, or the resource does not exchange for it.
     UnknownProvider = "unknown_provider", beyond;
-    /// The resource demands something that ID tokens never have, and the provider's users bring ID tokens.
+    /// The option is for access tokens, and the provider's users bring ID tokens.
     IdTokensCannot = "id_tokens_cannot", beyond;
     /// A token that is bound to the caller's key cannot be forwarded.
     ForwardsBoundTokens = "forwards_bound_tokens", beyond;

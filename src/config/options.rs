@@ -78,6 +78,8 @@ pub enum Kind {
     Map(&'static Group),
     /// Object of strings by the names of parameters.
     TextMap,
+    /// Object of claims by name, not empty. Each is a string, whole number or boolean, or a list of these.
+    Claims,
     /// Object of objects with any members; not empty.
     AnyObjects,
     /// JWK Set (RFC 7517 section 5).
@@ -160,6 +162,10 @@ impl Kind {
             Self::List(_) => "a list of at least one object".into(),
             Self::Map(_) => "an object with at least one name in it".into(),
             Self::TextMap => "an object of strings".into(),
+            Self::Claims => {
+                "an object of claims, each with a value or a list of values: strings, whole numbers, true or false"
+                    .into()
+            }
             Self::AnyObjects => "an object of objects, such as {access_token: {xms_cc: {values: [cp1]}}}".into(),
             Self::KeySet => "a JWK Set (RFC 7517 section 5) with public keys in `keys`".into(),
         }
@@ -174,6 +180,7 @@ impl Kind {
                 let is_in = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
                 !name.is_empty() && name.bytes().all(is_in)
             }
+            Self::Claims => !name.is_empty(),
             _ => true,
         }
     }
@@ -181,6 +188,7 @@ impl Kind {
     /// Expected names of the members of an object by name, in an error.
     pub const fn expected_names(&self) -> &'static str {
         match self {
+            Self::Claims => "names of claims",
             Self::TextMap => "names of letters, digits, -, . and _",
             _ => "names of 1 to 63 of a-z, 0-9, - and _",
         }
@@ -238,6 +246,9 @@ const REQUIREMENTS: &[&str] = &["off", "optional", "required"];
 const SECRET_METHODS: Condition = Condition::Method(&["client_secret_basic", "client_secret_post"]);
 const KEY_METHOD: Condition = Condition::Method(&["private_key_jwt"]);
 
+/// Expected value of an empty list of claims with scopes.
+const SCOPE_CLAIMS: &str = "a list of claims";
+
 /// Expected value of an empty list of audiences.
 pub(super) const AUDIENCES: &str = "a list of what `aud` of the callers' tokens is";
 
@@ -291,7 +302,7 @@ macro_rules! group {
 }
 
 use Kind::{
-    AnyObjects, Boolean, Choice, Choices, Integer, KeySet, List, Map, Object, OneOrMore, Profile, Secret, Text,
+    AnyObjects, Boolean, Choice, Choices, Claims, Integer, KeySet, List, Map, Object, OneOrMore, Profile, Secret, Text,
     TextMap, Texts,
 };
 use Presence::{AllowedIf, Optional, Required, RequiredIf};
@@ -377,6 +388,18 @@ static PROVIDER: Group = group!(
         option!("audiences", Texts(AUDIENCES), Optional, default "none", required "a resource that exchanges for the provider has no `audiences`",
             "Accepted values of `aud` in the token in `authorization`, at resources without `audiences` of their own. `entra_obo`: `client.id` for v2.0 tokens, and the App ID URIs of the same app for v1.0 tokens.",
             "audiences: [api://mcp]"),
+        option!("audience_claim", Text, Optional, default "`aud`",
+            "Claim that stands for `aud` in access tokens without it, such as `client_id` of Cognito; `audiences` has its accepted values. It names no API: a token that the same client got for another API is accepted. A token that has `aud` as well needs an accepted value in both. Not with Entra and Okta.",
+            "audience_claim: client_id"),
+        option!("scope_claims", Texts(SCOPE_CLAIMS), Optional, default "`[scope, scp]`",
+            "Claims that scopes of access tokens are read from. Each is a string with spaces between scopes, or a list of strings. A token has the scopes of all of them. A claim of another type grants nothing.",
+            "scope_claims: [scope, permissions]"),
+        option!("required_claims", Claims, Optional, default "none",
+            "Claims that the token in `authorization` must have, each with its accepted value or a list of these. A claim that is a list must contain one of them. Other tokens get 403.",
+            "required_claims: {azp: [mcp-client, cli], email_verified: true}"),
+        option!("algorithms", Choices(ALGORITHMS), Optional, default "what the keys allow",
+            "Algorithms of callers' tokens; a token with another one is refused. Without the option, `alg` of the key decides, or RS256, ES256, ES384 or EdDSA by its type. With it, a key without `alg` verifies each listed algorithm of its type.",
+            "algorithms: [PS256]"),
         option!("jwks", KeySet, Optional, default "keys are fetched",
             "Keys of the provider as a JWK Set. The filter then fetches no keys. `token_endpoint` is still discovered. Excludes `jwks_uri`.",
             "jwks: {keys: [{kty: OKP, crv: Ed25519, kid: k1, alg: EdDSA, x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo}]}"),

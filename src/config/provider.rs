@@ -8,11 +8,14 @@ use crate::config::error::Code;
 use crate::config::findings::Reported;
 use crate::config::names::{cookie_name, header_name};
 use crate::config::options::Kind;
-use crate::config::reader::Fields;
+use crate::config::reader::{Fields, by_name};
 use crate::config::{client, find_placeholder, find_placeholders, optional_url, refused_by_profile, url};
-use crate::jose::KeySet;
+use crate::crypto::Algorithm;
+use crate::jose::{AUDIENCE, KeySet};
+use crate::json::Value;
 use crate::provider::{
-    self, Client, Profile, Provider, ProviderId, ProviderOptions, SubjectTokenSource, TENANT, TokenLocation,
+    self, ClaimValue, Client, Profile, Provider, ProviderId, ProviderOptions, RequiredClaim, SubjectTokenSource,
+    TENANT, TokenLocation,
 };
 use crate::secret::shown;
 
@@ -83,6 +86,9 @@ fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
     if let Ok(Some(text)) = fields.text("token_endpoint") {
         find_placeholder(fields, "token_endpoint", text);
     }
+    let names = ["algorithms", "scope_claims"].map(|name| fields.texts(name));
+    let audience_claim = fields.text("audience_claim");
+    let required_claims = required_claims(fields);
     let jwks = jwks(fields);
     let jwks_uri = optional_url(fields, "jwks_uri", URL);
     let token_endpoint = optional_url(fields, "token_endpoint", URL);
@@ -99,20 +105,31 @@ fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
     let (
         (Ok(profile), Ok((issuer, tenants)), Ok(cluster), Ok(audiences), Ok(jwks), Ok(jwks_uri)),
         (Ok(token_endpoint), Ok(client), Ok(subject_token), [Ok(max_age), Ok(skew), Ok(timeout), Ok(retries)]),
-    ) = ((profile, issuer, cluster, audiences, jwks, jwks_uri), (token_endpoint, client, subject_token, numbers))
+        ([Ok(algorithms), Ok(scope_claims)], Ok(audience_claim), Ok(required_claims)),
+    ) = (
+        (profile, issuer, cluster, audiences, jwks, jwks_uri),
+        (token_endpoint, client, subject_token, numbers),
+        (names, audience_claim, required_claims),
+    )
     else {
         return Err(Reported::DEPENDS);
     };
     let seconds = |number: u32| Duration::from_secs(number.into());
     let client = client.map(Rc::new);
+    let audience_claim = audience_claim.filter(|name| *name != AUDIENCE);
     let options = ProviderOptions {
         issuer: &issuer,
         tenants: &tenants,
         token_endpoint: token_endpoint.as_ref(),
         client_id: client.as_ref().map(|client| client.id.as_str()),
+        audience_claim,
         subject_token: &subject_token,
     };
     profile.check(&options).map_err(|error| refused_by_profile(fields, error))?;
+    if audience_claim.is_some() && matches!(subject_token, SubjectTokenSource::IdToken) {
+        let expected = "nothing: ID tokens always have aud";
+        return Err(fields.refuse(Code::IdTokensCannot, "audience_claim", "a claim", expected));
+    }
     let provider = Provider {
         id: ProviderId::default(),
         name: name.into(),
@@ -122,6 +139,10 @@ fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
         cluster: cluster.into(),
         every_audience: audiences.clone(),
         audiences,
+        algorithms: algorithms.iter().filter_map(|name| Algorithm::from_name(name)).collect(),
+        audience_claim: audience_claim.map(str::to_owned),
+        scope_claims,
+        required_claims,
         jwks,
         jwks_uri,
         token_endpoint,
@@ -138,6 +159,17 @@ fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
         }
     }
     Ok(provider)
+}
+
+/// Reads the claims that tokens must have, in order of their names.
+fn required_claims(fields: &Fields<'_>) -> Result<Vec<RequiredClaim>, Reported> {
+    let members = fields.any_object("required_claims")?.map(by_name).unwrap_or_default();
+    let claim = |(name, value): (&str, &Value<'_>)| {
+        let values = value.as_array().map_or_else(|| std::slice::from_ref(value), Vec::as_slice);
+        let accepted = values.iter().map(ClaimValue::of).collect::<Option<_>>().ok_or(Reported::DEPENDS)?;
+        Ok(RequiredClaim { name: name.into(), accepted })
+    };
+    members.into_iter().map(claim).collect()
 }
 
 /// Reads the client, if the profile exchanges tokens.

@@ -91,7 +91,7 @@ fn verified(ctx: &mut RequestContext<'_>, token: &str, token_use: TokenUse<'_>) 
 }
 
 /// Validates a token in one order: form, algorithm, issuer, claims, key, signature. A check that needs no signature comes
-/// before it.
+/// before it, unless its refusal says more than that the token is not valid: claims of a forged token prove nothing.
 fn validate(ctx: &mut RequestContext<'_>, token: &str, token_use: TokenUse<'_>) -> Result<VerifiedToken, Stop> {
     let role = token_use.role();
     let malformed = |error: TokenError| match (role, check_form(token)) {
@@ -114,14 +114,31 @@ fn validate(ctx: &mut RequestContext<'_>, token: &str, token_use: TokenUse<'_>) 
         TokenRole::Credential => Detail::new().with(Fact::ProviderUnverified, provider.name.to_string()),
         TokenRole::SubjectToken => Detail::new(),
     };
-    let claims = Claims::read(&members).map_err(|error| rejected(role, &error.into(), context()))?;
-    let caller = validate_claims(token_use, provider, &jws.header, &claims, ctx.now)
-        .map_err(|rejection| rejected(role, &rejection, context()))?;
+    if !provider.algorithms.is_empty() && !provider.algorithms.contains(&algorithm) {
+        let diagnosis = "algorithms of the provider does not list alg";
+        return Err(rejected(role, &TokenError::Algorithm.because(diagnosis), context()));
+    }
+    let names = provider.claim_names(token_use.is_id_token(provider));
+    let claims = Claims::read_named(&members, names).map_err(|error| rejected(role, &error.into(), context()))?;
+    let caller = validate_claims(token_use, provider, &jws.header, &claims, ctx.now);
+    if let Err(rejection) = &caller
+        && rejection.error != TokenError::NotAUser
+    {
+        return Err(rejected(role, rejection, context()));
+    }
     verify_signature(ctx, &jws, algorithm, &matched, role, &context)?;
+    let caller = caller.map_err(|rejection| {
+        let provider = Detail::new().with(Fact::Provider, provider.name.to_string());
+        rejected(role, &rejection, provider)
+    })?;
     ctx.state.remember_header(jws.header_segment, &jws.header);
     let admission = Admission::of(&claims, provider, &config.resources);
     let mut verified = VerifiedToken::new(provider, caller, claims, &config.scopes);
     verified.admission = admission;
+    if role == TokenRole::Credential {
+        let missing = provider.required_claims.iter().find(|required| !required.is_in(&members));
+        verified.missing_claim = missing.map(|required| required.name.clone());
+    }
     if let Cow::Owned(issuer) = matched.issuer {
         verified.issuer = Some(issuer.into());
     }
@@ -161,10 +178,7 @@ fn validate_claims(
     claims: &Claims<'_>,
     now: UnixTime,
 ) -> Result<Caller, Rejection> {
-    let is_id_token = match token_use {
-        TokenUse::Credential(_) => matches!(provider.subject_token, SubjectTokenSource::IdToken),
-        TokenUse::SubjectToken { .. } => true,
-    };
+    let is_id_token = token_use.is_id_token(provider);
     let audiences = token_use.audiences(provider);
     let rules = TokenRules {
         audiences,
@@ -177,9 +191,8 @@ fn validate_claims(
     };
     jose::check(header, claims, rules, caller, now).map_err(|mut rejection| {
         if rejection.error == TokenError::Audience && rejection.diagnosis.is_empty() {
-            let is_accepted = |audience: &String| claims.audiences.contains(&audience.as_str());
             rejection.diagnosis = match token_use.role() {
-                TokenRole::Credential if provider.every_audience.iter().any(is_accepted) => FOR_ANOTHER_RESOURCE.into(),
+                TokenRole::Credential if claims.is_for(&provider.every_audience) => FOR_ANOTHER_RESOURCE.into(),
                 _ => provider.profile.wrong_audience(provider, audiences, claims).into(),
             };
         }
@@ -208,7 +221,7 @@ fn verify_signature(
     let key_id = jws.header.key_id.as_deref();
     let with_key_id = || context().with(Fact::KeyId, shown(key_id.unwrap_or_default()));
     let rejected = |rejection: Rejection| rejected(role, &rejection, with_key_id());
-    let key = match keys.select(key_id, algorithm) {
+    let key = match keys.select_listed(key_id, algorithm, &provider.algorithms) {
         Selection::Found(key) => key,
         Selection::OtherAlgorithm => {
             return Err(rejected(TokenError::Algorithm.because("the key of that kid is for another alg")));
@@ -220,7 +233,8 @@ fn verify_signature(
         }
     };
     let signed = Signed { algorithm, input: jws.signing_input, signature: &jws.signature };
-    jose::verify(signed, key, &matched.issuer, matched.tenant.as_deref(), ctx.crypto)
+    let tenant = matched.tenant.as_deref();
+    jose::verify(signed, key, &provider.algorithms, &matched.issuer, tenant, ctx.crypto)
         .map_err(|error| rejected(error.into()))
 }
 
@@ -229,6 +243,14 @@ impl<'a> TokenUse<'a> {
         match self {
             Self::Credential(_) => TokenRole::Credential,
             Self::SubjectToken { .. } => TokenRole::SubjectToken,
+        }
+    }
+
+    /// Returns `true` if the token must be an ID token.
+    const fn is_id_token(self, provider: &Provider) -> bool {
+        match self {
+            Self::Credential(_) => matches!(provider.subject_token, SubjectTokenSource::IdToken),
+            Self::SubjectToken { .. } => true,
         }
     }
 

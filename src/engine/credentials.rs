@@ -3,7 +3,7 @@
 use crate::config::Config;
 use crate::engine::header_mutations::HeaderMutations;
 use crate::engine::token_copies::{TokenCopies, is_field, is_field_of, is_token_field};
-use crate::http::{Request, Scheme};
+use crate::http::{Request, Scheme, is_b64token};
 use crate::jose::{MAX_TOKEN_BYTES, is_compact};
 use crate::provider::TokenLocation;
 use crate::refusal::{Reason, Refusal};
@@ -286,33 +286,18 @@ fn cookie_value<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
     if found.trim_ascii() == name.as_bytes() { value.get(1..).map(<[u8]>::trim_ascii) } else { None }
 }
 
-/// Returns `true` if a value is a `b64token` (RFC 6750 section 2.1).
-fn is_b64token(token: &[u8]) -> bool {
-    const ALLOWED: [bool; 256] = {
-        let mut allowed = [false; 256];
-        let mut rest: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~+/";
-        while let [byte, others @ ..] = rest {
-            #[expect(clippy::indexing_slicing, reason = "a byte is below 256; evaluated at compile time")]
-            {
-                allowed[*byte as usize] = true;
-            }
-            rest = others;
-        }
-        allowed
-    };
-    let padding = token.iter().rev().take_while(|byte| **byte == b'=').count();
-    let body = token.get(..token.len().saturating_sub(padding)).unwrap_or_default();
-    !body.is_empty() && body.iter().all(|byte| ALLOWED.get(usize::from(*byte)) == Some(&true))
-}
-
 /// Returns `true` if the query has an `access_token` (RFC 6750 section 2.3), in any escaping. Some servers end a parameter at
-/// `;`, ignore white space around a name, read `.` and a space as `_`, or read `[]` behind a name as a list.
+/// `;`, ignore white space around a name or its case, read `.` and a space as `_`, or read `[]` behind a name as a list.
 fn has_query_token(target: &[u8]) -> bool {
     let Some(start) = target.iter().position(|byte| *byte == b'?') else {
         return false;
     };
     let query = target.get(start.saturating_add(1)..).unwrap_or_default();
-    let is_token =
-        |name: &str| name.trim().split('[').next().is_some_and(|name| name.replace(['.', ' '], "_") == "access_token");
+    let is_token = |name: &str| {
+        name.trim()
+            .split('[')
+            .next()
+            .is_some_and(|name| name.replace(['.', ' '], "_").eq_ignore_ascii_case("access_token"))
+    };
     query.split(|byte| *byte == b';').any(|part| form_urlencoded::parse(part).any(|(name, _)| is_token(&name)))
 }

@@ -10,4 +10,4 @@ pub use callout::{Callout, CalloutFailure, CalloutResult};
 pub use local_reply::LocalReply;
 pub use request::Request;
 pub use response::Response;
-pub use scheme::Scheme;
+pub use scheme::{Scheme, is_b64token};

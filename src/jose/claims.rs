@@ -4,6 +4,28 @@ use crate::jose::TokenError;
 use crate::json::{Object, Value};
 use crate::time::UnixTime;
 
+/// Names of claims in which providers differ.
+#[derive(Clone, Copy, Debug)]
+pub struct ClaimNames<'n> {
+    /// Claim that stands for `aud`.
+    pub audience: &'n str,
+    /// Claims that scopes are read from, all of them. Empty: [`SCOPES`].
+    pub scopes: &'n [String],
+}
+
+/// Standard names.
+impl Default for ClaimNames<'_> {
+    fn default() -> Self {
+        Self { audience: AUDIENCE, scopes: &[] }
+    }
+}
+
+/// Claim with the audiences (RFC 7519 section 4.1.3).
+pub const AUDIENCE: &str = "aud";
+
+/// Usual claims with scopes: `scope` (RFC 8693 section 4.2), and `scp` of several providers.
+const SCOPES: [&str; 2] = ["scope", "scp"];
+
 /// Claims of a token, with their types checked (RFC 7519 section 4.1). `validate` checks their values.
 #[derive(Debug)]
 pub struct Claims<'a> {
@@ -11,16 +33,19 @@ pub struct Claims<'a> {
     pub issuer: &'a str,
     /// `sub`, if present.
     pub subject: Option<&'a str>,
-    /// `aud`: one or several.
+    /// `aud`, or the claim that stands for it: one or several.
     pub audiences: Vec<&'a str>,
+    /// `aud` of a token in which another claim stands for it.
+    pub further_audiences: Option<Vec<&'a str>>,
     /// `exp`.
     pub expires: UnixTime,
     /// `nbf`.
     pub not_before: Option<UnixTime>,
     /// `iat`.
     pub issued_at: Option<UnixTime>,
-    /// `scp` or `scope`: an array, or a string with spaces between (RFC 8693 section 4.2). Providers differ.
-    pub scopes: Option<Vec<&'a str>>,
+    /// Scopes of all claims for scopes: each an array, or a string with spaces between. A claim of another type grants
+    /// nothing.
+    pub scopes: Vec<&'a str>,
     /// `cnf` (RFC 7800 section 3.1): key or certificate that the sender of the token must prove to hold.
     pub confirmation: Option<Confirmation>,
     /// `may_act` (RFC 8693 section 4.4): the party that may act for the subject, if present.
@@ -51,8 +76,13 @@ pub struct ActorClaim {
 }
 
 impl<'a> Claims<'a> {
-    /// Reads the claims and checks their types, not their values. `iss`, `aud` and `exp` are required (RFC 9068 section 2.2).
+    /// Reads the claims by their standard names.
     pub fn read(members: &'a Object<'a>) -> Result<Self, TokenError> {
+        Self::read_named(members, ClaimNames::default())
+    }
+
+    /// Reads the claims and checks their types, not their values. `iss`, `aud` and `exp` are required (RFC 9068 section 2.2).
+    pub fn read_named(members: &'a Object<'a>, names: ClaimNames<'_>) -> Result<Self, TokenError> {
         let issuer = match members.get("iss") {
             Some(Value::String(issuer)) => issuer.as_ref(),
             _ => return Err(TokenError::Claims("iss is missing or not a string")),
@@ -62,22 +92,41 @@ impl<'a> Claims<'a> {
             Some(Value::String(subject)) => Some(subject.as_ref()),
             Some(_) => return Err(TokenError::Claims("sub is not a string")),
         };
-        let audiences = match members.get("aud") {
-            Some(Value::String(audience)) => vec![audience.as_ref()],
-            Some(Value::Array(audiences)) => {
-                strings(audiences).ok_or(TokenError::Claims("aud has a member that is not a string"))?
-            }
-            _ => return Err(TokenError::Claims("aud is missing or of a wrong type")),
+        let aud = one_or_several(members, AUDIENCE, "aud is of a wrong type")?;
+        let (audiences, further_audiences) = if names.audience == AUDIENCE {
+            (aud.ok_or(TokenError::Claims("aud is missing"))?, None)
+        } else {
+            let audiences = one_or_several(members, names.audience, "the claim of audience_claim is of a wrong type")?;
+            (audiences.ok_or(TokenError::Claims("the claim of audience_claim is missing"))?, aud)
         };
         let expires = numeric_date(members, "exp")
             .map_err(|()| TokenError::Claims("exp is not a time"))?
             .ok_or(TokenError::Claims("exp is missing"))?;
         let not_before = numeric_date(members, "nbf").map_err(|()| TokenError::Claims("nbf is not a time"))?;
         let issued_at = numeric_date(members, "iat").map_err(|()| TokenError::Claims("iat is not a time"))?;
-        let scopes = scopes(members)?;
+        let scopes = scopes(members, names.scopes);
         let confirmation = confirmation(members)?;
         let may_act = may_act(members)?;
-        Ok(Self { issuer, subject, audiences, expires, not_before, issued_at, scopes, confirmation, may_act, members })
+        Ok(Self {
+            issuer,
+            subject,
+            audiences,
+            further_audiences,
+            expires,
+            not_before,
+            issued_at,
+            scopes,
+            confirmation,
+            may_act,
+            members,
+        })
+    }
+
+    /// Returns `true` if the token is for one of these audiences. `aud` counts also where another claim stands for it (RFC
+    /// 7519 section 4.1.3).
+    pub fn is_for(&self, accepted: &[String]) -> bool {
+        let has = |audiences: &Vec<&str>| accepted.iter().any(|audience| audiences.contains(&audience.as_str()));
+        has(&self.audiences) && self.further_audiences.as_ref().is_none_or(has)
     }
 
     /// Value of the member `name`, if it is a string.
@@ -91,30 +140,50 @@ impl<'a> Claims<'a> {
     }
 }
 
-/// Reads a `NumericDate` (RFC 7519 section 2), which may have a fraction. `Err`: it is negative, or larger than a double can count
-/// exactly.
+/// Reads a `NumericDate` (RFC 7519 section 2), which may have a fraction. A time before 1970 becomes the start of 1970. `Err`:
+/// it is no number, or larger than a double can count exactly.
 pub(crate) fn numeric_date(members: &Object<'_>, name: &str) -> Result<Option<UnixTime>, ()> {
     const LATEST: f64 = 9_007_199_254_740_992.0;
     let Some(value) = members.get(name) else {
         return Ok(None);
     };
     let seconds = value.as_f64().ok_or(())?;
-    if !(0.0..=LATEST).contains(&seconds) {
+    if seconds > LATEST {
         return Err(());
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "in range; the cast saturates")]
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "the cast saturates")]
     let millis = (seconds * 1000.0) as u64;
     Ok(Some(UnixTime::from_millis(millis)))
 }
 
-fn scopes<'a>(members: &'a Object<'a>) -> Result<Option<Vec<&'a str>>, TokenError> {
-    let wrong = TokenError::Claims("scp or scope is of a wrong type");
-    match members.get("scp").or_else(|| members.get("scope")) {
-        None => Ok(None),
-        Some(Value::String(scopes)) => Ok(Some(scopes.split(' ').filter(|scope| !scope.is_empty()).collect())),
-        Some(Value::Array(scopes)) => strings(scopes).map(Some).ok_or(wrong),
-        Some(_) => Err(wrong),
+/// Reads a claim that is a string, or an array of strings. `None`: it is absent.
+fn one_or_several<'a>(
+    members: &'a Object<'a>,
+    name: &str,
+    wrong: &'static str,
+) -> Result<Option<Vec<&'a str>>, TokenError> {
+    match members.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(vec![text.as_ref()])),
+        Some(Value::Array(values)) => strings(values).map(Some).ok_or(TokenError::Claims(wrong)),
+        Some(_) => Err(TokenError::Claims(wrong)),
     }
+}
+
+/// Reads the scopes of all claims of these names.
+fn scopes<'a>(members: &'a Object<'a>, names: &[String]) -> Vec<&'a str> {
+    let mut scopes = Vec::new();
+    let mut read = |name: &str| match members.get(name) {
+        Some(Value::String(text)) => scopes.extend(text.split(' ').filter(|scope| !scope.is_empty())),
+        Some(Value::Array(values)) => scopes.extend(strings(values).unwrap_or_default()),
+        _ => {}
+    };
+    if names.is_empty() {
+        SCOPES.iter().for_each(|name| read(name));
+    } else {
+        names.iter().for_each(|name| read(name));
+    }
+    scopes
 }
 
 fn confirmation(members: &Object<'_>) -> Result<Option<Confirmation>, TokenError> {
@@ -165,10 +234,55 @@ mod tests {
     fn both_spellings_of_scopes_give_the_same() {
         for scopes in [r#""scp":"a b""#, r#""scp":["a","b"]"#, r#""scope":"a  b ""#, r#""scope":["a","b"]"#] {
             read(&format!(r#"{{"iss":"i","aud":"a","exp":1,{scopes}}}"#), |claims| {
-                assert_eq!(claims.unwrap().scopes.unwrap(), ["a", "b"], "{scopes}");
+                assert_eq!(claims.unwrap().scopes, ["a", "b"], "{scopes}");
             });
         }
-        read(r#"{"iss":"i","aud":"a","exp":1}"#, |claims| assert_eq!(claims.unwrap().scopes, None));
+    }
+
+    #[test]
+    fn scopes_of_all_claims_count_and_an_unreadable_claim_grants_nothing() {
+        for (scopes, expected) in [
+            (r#""scp":[],"scope":"a""#, &["a"][..]),
+            (r#""scp":null,"scope":"a""#, &["a"]),
+            (r#""scp":"b","scope":["a"]"#, &["a", "b"]),
+            (r#""scp":"b","scope":{"a":true}"#, &["b"]),
+            (r#""scp":["b",1],"scope":"a""#, &["a"]),
+            (r#""scp":7"#, &[]),
+            (r#""permissions":["a"]"#, &[]),
+        ] {
+            read(&format!(r#"{{"iss":"i","aud":"a","exp":1,{scopes}}}"#), |claims| {
+                assert_eq!(claims.unwrap().scopes, expected, "{scopes}");
+            });
+        }
+        let claims =
+            json::object(br#"{"iss":"i","aud":"a","exp":1,"scope":"a","permissions":["b"],"p":"c d"}"#).unwrap();
+        let names = ["permissions", "p"].map(str::to_owned);
+        let names = ClaimNames { scopes: &names, ..ClaimNames::default() };
+        assert_eq!(Claims::read_named(&claims, names).unwrap().scopes, ["b", "c", "d"]);
+    }
+
+    #[test]
+    fn aud_counts_also_where_another_claim_stands_for_it() {
+        let accepted = ["a", "b"].map(str::to_owned);
+        let names = ClaimNames { audience: "client_id", ..ClaimNames::default() };
+        for (text, expected) in [
+            (r#""client_id":"a""#, Some(true)),
+            (r#""client_id":["x","b"],"aud":null"#, Some(true)),
+            (r#""client_id":"a","aud":["x","b"]"#, Some(true)),
+            (r#""client_id":"x""#, Some(false)),
+            (r#""client_id":"a","aud":"x""#, Some(false)),
+            (r#""client_id":"a","aud":[]"#, Some(false)),
+            (r#""client_id":"x","aud":"a""#, Some(false)),
+            (r#""aud":"a""#, None),
+            (r#""client_id":null,"aud":"a""#, None),
+            (r#""client_id":7"#, None),
+            (r#""client_id":"a","aud":7"#, None),
+        ] {
+            let claims = format!(r#"{{"iss":"i","exp":1,{text}}}"#);
+            let claims = json::object(claims.as_bytes()).unwrap();
+            let read = Claims::read_named(&claims, names).ok();
+            assert_eq!(read.map(|claims| claims.is_for(&accepted)), expected, "{text}");
+        }
     }
 
     #[test]
@@ -186,9 +300,15 @@ mod tests {
 
     #[test]
     fn times_may_have_fractions_and_exponents() {
-        for (text, millis) in
-            [("1.5", 1500), ("1.9e3", 1_900_000), ("0", 0), ("-0", 0), ("9007199254740992", 9_007_199_254_740_992_000)]
-        {
+        for (text, millis) in [
+            ("1.5", 1500),
+            ("1.9e3", 1_900_000),
+            ("0", 0),
+            ("-0", 0),
+            ("-1", 0),
+            ("-1e300", 0),
+            ("9007199254740992", 9_007_199_254_740_992_000),
+        ] {
             read(&format!(r#"{{"iss":"i","aud":"a","exp":{text}}}"#), |claims| {
                 assert_eq!(claims.unwrap().expires.millis(), millis, "{text}");
             });
@@ -206,14 +326,11 @@ mod tests {
             r#"{"iss":"i","aud":"a"}"#,
             r#"{"iss":"i","aud":"a","exp":"1"}"#,
             r#"{"iss":"i","aud":"a","exp":null}"#,
-            r#"{"iss":"i","aud":"a","exp":-1}"#,
             r#"{"iss":"i","aud":"a","exp":1e300}"#,
             r#"{"iss":"i","aud":"a","exp":18446744073709551615}"#,
             r#"{"iss":"i","aud":"a","exp":1,"nbf":"x"}"#,
             r#"{"iss":"i","aud":"a","exp":1,"iat":[]}"#,
             r#"{"iss":"i","aud":"a","exp":1,"sub":5}"#,
-            r#"{"iss":"i","aud":"a","exp":1,"scp":{}}"#,
-            r#"{"iss":"i","aud":"a","exp":1,"scp":["a",1]}"#,
             r#"{"iss":"i","aud":"a","exp":1,"cnf":"jkt"}"#,
             r#"{"iss":"i","aud":"a","exp":1,"cnf":{"jkt":1}}"#,
             r#"{"iss":"i","aud":"a","exp":1,"cnf":{"x5t#S256":null}}"#,

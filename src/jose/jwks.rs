@@ -1,4 +1,4 @@
-//! JWK Sets (RFC 7517): the keys of an issuer, each with one algorithm.
+//! JWK Sets (RFC 7517): the keys of an issuer, each with its algorithm.
 
 use std::rc::Rc;
 
@@ -11,7 +11,7 @@ use crate::json::{self, Object, Value};
 /// Maximum number of keys of a set that are read. Providers publish about ten.
 const MAX_KEYS: usize = 256;
 
-/// Key that may verify tokens, and its one algorithm (RFC 8725 section 3.1).
+/// Key that may verify tokens, and its algorithm (RFC 8725 section 3.1).
 #[derive(Clone, Debug)]
 pub struct Key {
     /// `kid`.
@@ -19,6 +19,8 @@ pub struct Key {
     /// `alg`. If the provider omits it (RFC 7517 section 4.4), the usual algorithm of such a key:
     /// RS256, ES256, ES384 or EdDSA.
     pub algorithm: Algorithm,
+    /// `true` if the provider states `alg`.
+    pub states_algorithm: bool,
     /// The key itself.
     pub public: PublicKey,
     /// Member `issuer`, which some multi-tenant providers add: an issuer, or a template with `{tenantid}`. The key may verify only
@@ -27,6 +29,13 @@ pub struct Key {
 }
 
 impl Key {
+    /// Returns `true` if the key may verify by `algorithm`. A key without `alg` may also verify by `listed` algorithms of its
+    /// kind, because the operator lists them by name.
+    pub fn allows(&self, algorithm: Algorithm, listed: &[Algorithm]) -> bool {
+        let is_listed = || !self.states_algorithm && listed.contains(&algorithm) && self.public.suits(algorithm);
+        self.algorithm == algorithm || is_listed()
+    }
+
     /// Returns `true` if the key has no `issuer`, or if that is `issuer` once `tenant` is filled in.
     pub fn serves(&self, issuer: &str, tenant: Option<&str>) -> bool {
         let Some(template) = &self.issuer else {
@@ -96,10 +105,15 @@ impl KeySet {
         self.keys.len()
     }
 
-    /// Finds the key for a token with `key_id` and `algorithm`. Without `kid`, exactly one key must have the algorithm.
+    /// Finds the key for a token with `key_id` and `algorithm`, where the configuration lists no algorithms.
     pub fn select(&self, key_id: Option<&str>, algorithm: Algorithm) -> Selection<'_> {
+        self.select_listed(key_id, algorithm, &[])
+    }
+
+    /// Finds the key for a token with `key_id` and `algorithm`. Without `kid`, exactly one key must allow the algorithm.
+    pub fn select_listed(&self, key_id: Option<&str>, algorithm: Algorithm, listed: &[Algorithm]) -> Selection<'_> {
         let named = || self.keys.iter().filter(|key| key_id.is_none() || key.id.as_deref() == key_id);
-        let mut fitting = named().filter(|key| key.algorithm == algorithm);
+        let mut fitting = named().filter(|key| key.allows(algorithm, listed));
         match (fitting.next(), fitting.next()) {
             (Some(key), None) => Selection::Found(key),
             (None, _) if named().next().is_some() => Selection::OtherAlgorithm,
@@ -113,6 +127,7 @@ impl KeySet {
             other.keys.iter().any(|candidate| {
                 candidate.id == key.id
                     && candidate.algorithm == key.algorithm
+                    && candidate.states_algorithm == key.states_algorithm
                     && candidate.public.spki() == key.public.spki()
                     && candidate.issuer == key.issuer
             })
@@ -171,7 +186,8 @@ pub(crate) fn read_key(jwk: &Object<'_>) -> Result<Key, &'static str> {
         Some(Value::String(text)) => Ok(Some(text.as_ref().to_owned())),
         Some(_) => Err("kid or issuer is not a string"),
     };
-    Ok(Key { id: text("kid")?, algorithm, public, issuer: text("issuer")? })
+    let states_algorithm = jwk.string("alg").is_some();
+    Ok(Key { id: text("kid")?, algorithm, states_algorithm, public, issuer: text("issuer")? })
 }
 
 fn octets(jwk: &Object<'_>, name: &str) -> Result<Vec<u8>, &'static str> {
@@ -203,6 +219,33 @@ mod tests {
         assert!(matches!(keys.select(Some("b"), Algorithm::Es256), Selection::Found(_)));
         assert!(matches!(keys.select(Some("b"), Algorithm::Rs256), Selection::OtherAlgorithm));
         assert!(matches!(keys.select(Some("c"), Algorithm::Rs256), Selection::Missing));
+    }
+
+    #[test]
+    fn a_key_without_alg_allows_listed_algorithms_of_its_kind() {
+        let (keys, _) = set(&[
+            rsa(r#","kid":"bare""#),
+            rsa(r#","kid":"stated","alg":"RS256""#),
+            format!(r#"{{{EC},"kid":"point"}}"#),
+        ]);
+        let listed = [Algorithm::Ps256, Algorithm::Es384];
+        let is_found = |kid: &str, algorithm: Algorithm| {
+            matches!(keys.select_listed(Some(kid), algorithm, &listed), Selection::Found(_))
+        };
+        assert!(is_found("bare", Algorithm::Ps256));
+        for (kid, algorithm) in [
+            ("bare", Algorithm::Ps384),
+            ("bare", Algorithm::Es384),
+            ("stated", Algorithm::Ps256),
+            ("point", Algorithm::Es384),
+            ("point", Algorithm::Ps256),
+        ] {
+            assert!(!is_found(kid, algorithm), "{kid}: {algorithm:?}");
+        }
+        assert!(
+            matches!(keys.select_listed(None, Algorithm::Ps256, &listed), Selection::Found(_)),
+            "only one allows it"
+        );
     }
 
     #[test]

@@ -132,8 +132,12 @@ impl Header {
         if members.has("crit") {
             return Err(TokenError::Malformed("it has critical extensions"));
         }
-        if members.has("b64") || members.has("zip") {
+        if members.has("b64") {
             return Err(TokenError::Malformed("its payload is encoded in a way that is not supported"));
+        }
+        // RFC 7516 section 9: `enc` marks a JWE.
+        if members.has("enc") {
+            return Err(TokenError::Malformed("its header is that of a JWE"));
         }
         let text = |name: &str| match members.get(name) {
             None => Ok(None),
@@ -143,6 +147,11 @@ impl Header {
                 .ok_or(TokenError::Malformed("a member of its header is not a string")),
         };
         let algorithm = text("alg")?.ok_or(TokenError::Algorithm)?;
+        // A JWS has no compression, so that `zip` means nothing (RFC 7515 section 4). A reader that inflates `DEF` could read
+        // other claims.
+        if text("zip")?.is_some_and(|zip| zip.eq_ignore_ascii_case("DEF")) {
+            return Err(TokenError::Malformed("its payload is encoded in a way that is not supported"));
+        }
         if text("cty")?.is_some_and(|content| content.to_ascii_lowercase().contains("jwt")) {
             return Err(TokenError::Malformed("it holds another JWT"));
         }
@@ -184,6 +193,8 @@ mod tests {
         assert_eq!(compact.header.media_type.as_deref(), Some("at+jwt"));
         assert_eq!(compact.signature, b"signature");
         assert_eq!(format!("{}.{}", compact.signing_input, encode("signature")), text);
+        // LinkedIn writes `zip` over a payload that is not compressed.
+        assert!(parse(&token(r#"{"alg":"RS256","zip":"GZIP"}"#, r#"{"iss":"i"}"#)).unwrap().claims().is_ok());
     }
 
     #[test]
@@ -225,6 +236,10 @@ mod tests {
             r#"{"alg":"RS256","crit":"exp"}"#,
             r#"{"alg":"RS256","b64":false}"#,
             r#"{"alg":"RS256","zip":"DEF"}"#,
+            r#"{"alg":"RS256","zip":"def"}"#,
+            r#"{"alg":"RS256","zip":null}"#,
+            r#"{"alg":"RS256","enc":"A256GCM"}"#,
+            r#"{"alg":"RS256","enc":null}"#,
             r#"{"alg":"RS256","alg":"none"}"#,
             r#"{"alg":"RS256","a\u006cg":"none"}"#,
             r#"{"alg":1}"#,

@@ -11,7 +11,7 @@ mod validate;
 use std::borrow::Cow;
 
 pub(crate) use claims::numeric_date;
-pub use claims::{ActorClaim, Claims, Confirmation};
+pub use claims::{AUDIENCE, ActorClaim, ClaimNames, Claims, Confirmation};
 pub use jwks::{Key, KeySet, Selection};
 pub use jws::{CompactJws, Header, MAX_TOKEN_BYTES, is_compact};
 pub(crate) use jws::{Segments, header_members, payload_members};

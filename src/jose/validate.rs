@@ -34,7 +34,7 @@ pub fn check<T>(
         return Err(TokenError::Type.because("typ names another kind of JWT"));
     }
     let examined = examine()?;
-    if !expected.audiences.iter().any(|audience| claims.audiences.contains(&audience.as_str())) {
+    if !claims.is_for(expected.audiences) {
         return Err(TokenError::Audience.into());
     }
     // RFC 7519 section 4.1.4: a token is expired at the second of `exp`.
@@ -69,22 +69,24 @@ pub struct Signed<'a> {
     pub signature: &'a [u8],
 }
 
-/// Checks that `key`, which the token's `kid` selected, made the signature. A key with a member `issuer` verifies only tokens of
-/// that issuer: `issuer` is that of the token's `tenant`.
+/// Checks that `key`, which the token's `kid` selected, made the signature. `listed` are the algorithms that the configuration
+/// allows, see [`Key::allows`]. A key with a member `issuer` verifies only tokens of that issuer: `issuer` is that of the
+/// token's `tenant`.
 pub fn verify(
     signed: Signed<'_>,
     key: &Key,
+    listed: &[Algorithm],
     issuer: &str,
     tenant: Option<&str>,
     crypto: &dyn Crypto,
 ) -> Result<(), TokenError> {
-    if signed.algorithm != key.algorithm {
+    if !key.allows(signed.algorithm, listed) {
         return Err(TokenError::Algorithm);
     }
     if !key.serves(issuer, tenant) {
         return Err(TokenError::Key);
     }
-    if !crypto.verify(key.algorithm, &key.public, signed.input.as_bytes(), signed.signature) {
+    if !crypto.verify(signed.algorithm, &key.public, signed.input.as_bytes(), signed.signature) {
         return Err(TokenError::Signature);
     }
     Ok(())

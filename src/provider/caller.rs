@@ -1,7 +1,9 @@
 //! Caller: the user that a token names, and the standard rules by which a token is a user's: RFC 9068 for access
 //! tokens, OpenID Connect Core for ID tokens.
 
-use crate::jose::{Claims, Rejection, TokenError};
+use crate::jose::{Claims, Header, Rejection, TokenError};
+use crate::json::Value;
+use crate::provider::token_kind::{TokenKind, kind_of};
 
 /// The user behind a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,28 +18,76 @@ pub struct Caller {
     pub takes_claims_challenge: bool,
 }
 
-/// Returns the user of an access token. A token whose subject is its client is the client's own (RFC 9068 section 2.2).
-pub(super) fn of_access_token(claims: &Claims<'_>) -> Result<Caller, Rejection> {
-    if has_id_token_claims(claims) {
-        return Err(TokenError::IdToken.because("nonce, at_hash or c_hash: the client sends its ID token"));
+/// Returns the user of an access token.
+pub(super) fn of_access_token(header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection> {
+    match kind_of(header.media_type.as_deref(), claims.members) {
+        Some((TokenKind::Id, sign)) => {
+            return Err(TokenError::IdToken.because(format!("{sign}: the client sends its ID token")));
+        }
+        Some((TokenKind::Other, sign)) => return Err(another_kind(sign)),
+        Some((TokenKind::Access, _)) | None => {}
     }
-    refuse_security_event(claims)?;
-    let caller = of_subject(claims)?;
-    if ["client_id", "azp"].iter().any(|name| claims.text(name) == Some(&caller.user)) {
-        return Err(TokenError::NotAUser.because("sub is the client: the token is of the client credentials grant"));
-    }
-    Ok(caller)
-}
-
-/// Returns the user of an ID token. Scopes or a `client_id` mark an access token.
-pub(super) fn of_id_token(claims: &Claims<'_>) -> Result<Caller, Rejection> {
-    refuse_security_event(claims)?;
-    if claims.scopes.is_some() || claims.has("client_id") || claims.text("typ") == Some("Bearer") {
+    if let Some(sign) = sign_of_application(claims) {
         return Err(
-            TokenError::AccessToken.because("scope, client_id or typ Bearer: the client sends its access token")
+            TokenError::NotAUser.because(format!("{sign}: the token is of an application (client credentials grant)"))
         );
     }
     of_subject(claims)
+}
+
+/// Returns the user of an ID token. An access token may lack every sign, so that only its audience tells it apart.
+pub(super) fn of_id_token(claims: &Claims<'_>) -> Result<Caller, Rejection> {
+    match kind_of(None, claims.members) {
+        Some((TokenKind::Access, sign)) => {
+            Err(TokenError::AccessToken.because(format!("{sign}: the client sends its access token")))
+        }
+        Some((TokenKind::Other, sign)) => Err(another_kind(sign)),
+        Some((TokenKind::Id, _)) | None => of_subject(claims),
+    }
+}
+
+/// Refuses tokens that are neither access tokens nor ID tokens, such as logout tokens.
+pub(super) fn refuse_other_kinds(claims: &Claims<'_>) -> Result<(), Rejection> {
+    match kind_of(None, claims.members) {
+        Some((TokenKind::Other, sign)) => Err(another_kind(sign)),
+        _ => Ok(()),
+    }
+}
+
+fn another_kind(sign: &str) -> Rejection {
+    TokenError::Type.because(format!("{sign}: a refresh token, a logout token or a security event"))
+}
+
+/// Returns the sign by which a token is unmistakably an application's own.
+///
+/// `sub` is the client (RFC 9068 section 2.2), or `{client}@clients` (Auth0). `gty` (Auth0) or `grant_type` (Cloud Foundry UAA)
+/// is the client credentials grant. `idtyp` is `app` (Microsoft), or `aut` is `APPLICATION` (WSO2). The user is
+/// `service-account-{client}` (Keycloak).
+fn sign_of_application(claims: &Claims<'_>) -> Option<&'static str> {
+    let clients = || ["client_id", "azp", "cid", "clientId"].into_iter().filter_map(|name| claims.text(name));
+    let is_of_client = |text: &str| {
+        clients().any(|client| text == client || text.strip_suffix("@clients").is_some_and(|text| text == client))
+    };
+    // Keycloak writes names of users in lower case.
+    let is_service_account = |name: &str| {
+        name.strip_prefix("service-account-").is_some_and(|name| clients().any(|id| name.eq_ignore_ascii_case(id)))
+    };
+    let is_grant = |value: &Value<'_>| {
+        value.as_str().is_some_and(|grant| matches!(grant, "client-credentials" | "client_credentials"))
+    };
+    let has_grant = |name: &&str| {
+        let value = claims.members.get(name);
+        value.is_some_and(|value| is_grant(value) || value.as_array().is_some_and(|values| values.iter().any(is_grant)))
+    };
+    if claims.subject.is_some_and(is_of_client) {
+        return Some("sub is the client");
+    }
+    if claims.text("preferred_username").is_some_and(is_service_account) {
+        return Some("preferred_username");
+    }
+    let marks = [("idtyp", "app"), ("aut", "APPLICATION")];
+    let mark = marks.iter().find(|(name, value)| claims.text(name) == Some(*value)).map(|(name, _)| *name);
+    mark.or_else(|| ["gty", "grant_type"].into_iter().find(has_grant))
 }
 
 /// Returns the user that `sub` names.
@@ -45,17 +95,4 @@ pub(super) fn of_subject(claims: &Claims<'_>) -> Result<Caller, Rejection> {
     let user = claims.subject.filter(|subject| !subject.is_empty()).ok_or(TokenError::Claims("sub is missing"))?;
     let client = claims.text("client_id").or_else(|| claims.text("azp")).map(str::to_owned);
     Ok(Caller { user: user.to_owned(), tenant: None, client, takes_claims_challenge: false })
-}
-
-/// Returns `true` if a claim of ID tokens is present (OpenID Connect Core sections 2 and 3.3.2.11).
-pub(super) fn has_id_token_claims(claims: &Claims<'_>) -> bool {
-    ["nonce", "at_hash", "c_hash"].iter().any(|name| claims.has(name))
-}
-
-/// Refuses security event tokens, such as logout tokens: they have the claim `events` (RFC 8417 section 2.2).
-pub(super) fn refuse_security_event(claims: &Claims<'_>) -> Result<(), Rejection> {
-    if claims.has("events") {
-        return Err(TokenError::Type.because("events: a logout token, or another security event"));
-    }
-    Ok(())
 }

@@ -220,8 +220,14 @@ pub static COMMON_ERRORS: &[KnownError] = &[
         "Set requested_token_type to the type that the authorization server issues.",
     ),
     KnownError::of(
+        UnusableToken(Some(Problem::UnsafeInHeader)),
+        "the token has characters other than those of a Bearer token (RFC 6750 section 2.1), such as a comma or a quote",
+        Operator,
+        "Have the authorization server issue tokens of letters, digits and -._~+/ with = at the end.",
+    ),
+    KnownError::of(
         UnusableToken(None),
-        "the response is no JSON, or has no token, a token that no header field can carry, or an invalid lifetime",
+        "the response is no JSON, or has no token, or an invalid lifetime",
         Operator,
         "Check token_endpoint and the cluster: this is no token response.",
     ),

@@ -43,6 +43,10 @@ impl Profile for EntraObo {
             let expected = "tenant ids (GUIDs, in lower case as tokens have them)";
             return Err(ProfileError::new("tenants", shown(tenant), expected));
         }
+        if options.audience_claim.is_some() {
+            let expected = "nothing: tokens of Entra always have aud, which names the app that they are for";
+            return Err(ProfileError::new("audience_claim", "a claim", expected));
+        }
         match options.subject_token {
             SubjectTokenSource::AccessToken => Ok(()),
             SubjectTokenSource::IdToken | SubjectTokenSource::IdTokenBeside { .. } => {
@@ -181,7 +185,7 @@ impl Profile for EntraObo {
         if claims.text("idtyp") == Some("app") {
             return Err(TokenError::NotAUser.because(NO_USER));
         }
-        if claims.scopes.is_none() {
+        if matches!(claims.members.get("scp"), None | Some(Value::Null)) {
             let names_client = claims.has("azp") || claims.has("appid");
             return Err(if names_client {
                 TokenError::NotAUser.because(NO_USER)

@@ -10,8 +10,11 @@ use base64::alphabet::URL_SAFE;
 use base64::engine::GeneralPurpose;
 use base64::engine::general_purpose::NO_PAD;
 
-use crate::jose;
+#[cfg(doc)]
+use crate::jose::Claims;
+use crate::jose::{self, AUDIENCE};
 use crate::json::{self, Object, Value};
+use crate::provider::token_kind::{TokenKind, kind_of};
 use crate::provider::unusable_token::UnusableResponse;
 use crate::provider::{IssuerMatch, Provider, TokenExchangeTarget, TokenRequest, UnusableToken};
 use crate::time::UnixTime;
@@ -91,18 +94,18 @@ fn check_audience(
 ) -> Result<(), UnusableResponse> {
     let TokenRequest { provider, target, .. } = *request;
     let issuer = claims.string("iss").unwrap_or_default();
-    let audiences = audiences(claims);
+    let audiences = audiences(claims, AUDIENCE);
     let is_requested = |own: &[&str]| own.iter().any(|audience| requests(provider, target, audience));
     let mut is_for_this_proxy = false;
     for Accepted { provider: of, audiences: own } in accepted {
         // A resource authorization server issues tokens under an issuer of its own.
         let is_issuer = std::ptr::eq(*of, provider) && request.resource_server().is_none();
         if (is_issuer || matches!(of.profile.match_issuer(of, issuer, claims), IssuerMatch::Match { .. }))
-            && let Some(audience) = audiences.iter().find(|audience| own.contains(audience))
+            && let Some(audience) = accepted_audience(of, claims, own)
         {
             // One of this proxy's audiences stands for all of them.
             if !is_requested(own) {
-                let audience = Some((*audience).to_owned());
+                let audience = Some(audience.to_owned());
                 return Err(UnusableResponse { problem: UnusableToken::ForThisProxy, audience });
             }
             is_for_this_proxy = true;
@@ -112,7 +115,7 @@ fn check_audience(
         && subject.has("iss")
         && subject.get("iss") == claims.get("iss")
         && !is_requested(&audiences)
-        && is_same_set(audiences.clone(), self::audiences(subject))
+        && is_same_set(audiences.clone(), self::audiences(subject, AUDIENCE))
     {
         let audience = Some((*audience).to_owned());
         return Err(UnusableResponse { problem: UnusableToken::ForSameAudience, audience });
@@ -129,9 +132,19 @@ fn requests(provider: &Provider, target: &TokenExchangeTarget, audience: &str) -
         || target.parameters.iter().any(|(_, value)| is_it(value.reveal()))
 }
 
-/// Returns the values of `aud`: one or several (RFC 7519 section 4.1.3).
-fn audiences<'a>(claims: &'a Object<'_>) -> Vec<&'a str> {
-    match claims.get("aud") {
+/// Returns the audience by which the provider's callers could present the token here, as [`Claims::is_for`] decides it.
+fn accepted_audience<'a>(provider: &Provider, claims: &'a Object<'_>, own: &[&str]) -> Option<&'a str> {
+    let of = |name: &str| audiences(claims, name).into_iter().find(|audience| own.contains(audience));
+    match &provider.audience_claim {
+        Some(name) if !matches!(claims.get(AUDIENCE), None | Some(Value::Null)) => of(AUDIENCE).and_then(|_| of(name)),
+        Some(name) => of(name),
+        None => of(AUDIENCE),
+    }
+}
+
+/// Returns the values of `aud`, or of the claim that stands for it: one or several (RFC 7519 section 4.1.3).
+fn audiences<'a>(claims: &'a Object<'_>, name: &str) -> Vec<&'a str> {
+    match claims.get(name) {
         Some(Value::String(audience)) => vec![audience.as_ref()],
         Some(Value::Array(audiences)) => audiences.iter().filter_map(Value::as_str).collect(),
         _ => Vec::new(),
@@ -147,26 +160,15 @@ fn is_same_set<'a>(mut one: Vec<&'a str>, mut other: Vec<&'a str>) -> bool {
 }
 
 /// Refuses a JWT whose header or claims mark another kind of token than an access token. An ID-JAG is right only as the
-/// response to the ID-JAG request. `nonce` alone marks an ID token only if nothing marks an access token (OpenID Connect
-/// Core sections 2 and 3.3.2.11).
+/// response to the ID-JAG request.
 fn check_kind(header: &Object<'_>, claims: &Object<'_>, is_for_id_jag: bool) -> Result<(), UnusableToken> {
-    let lower = |object: &Object<'_>, name: &str| object.string(name).unwrap_or_default().to_ascii_lowercase();
-    let (media_type, kind, usage) = (lower(header, "typ"), lower(claims, "typ"), lower(claims, "token_use"));
+    let media_type = header.string("typ").unwrap_or_default().to_ascii_lowercase();
     let media_type = media_type.strip_prefix("application/").unwrap_or(&media_type);
-    let is_access_token = media_type == "at+jwt" || kind == "bearer" || usage == "access";
-    if kind == "id"
-        || usage == "id"
-        || claims.has("at_hash")
-        || claims.has("c_hash")
-        || (claims.has("nonce") && !is_access_token)
-    {
-        return Err(UnusableToken::IdToken);
+    // Its other signs count.
+    let media_type = Some(media_type).filter(|name| !(is_for_id_jag && *name == "oauth-id-jag+jwt"));
+    match kind_of(media_type, claims) {
+        Some((TokenKind::Id, _)) => Err(UnusableToken::IdToken),
+        Some((TokenKind::Other, _)) => Err(UnusableToken::OtherKind),
+        Some((TokenKind::Access, _)) | None => Ok(()),
     }
-    let is_of_other_type = match media_type {
-        "logout+jwt" | "secevent+jwt" | "dpop+jwt" | "oauth-authz-req+jwt" | "token-introspection+jwt" => true,
-        "oauth-id-jag+jwt" => !is_for_id_jag,
-        _ => claims.has("events"),
-    };
-    let is_for_the_client = matches!(&*kind, "refresh" | "offline" | "logout") || usage == "refresh";
-    if is_of_other_type || is_for_the_client { Err(UnusableToken::OtherKind) } else { Ok(()) }
 }

@@ -25,8 +25,10 @@ mod okta_servers;
 mod okta_xaa;
 mod profile;
 mod remedies;
+mod required_claim;
 mod rfc8693;
 mod token_error;
+mod token_kind;
 mod token_request;
 mod token_response;
 mod unusable_token;
@@ -48,6 +50,7 @@ pub use profile::{IssuerMatch, Profile, ProfileError, ProviderOptions, profile, 
 #[cfg(not(target_arch = "wasm32"))]
 pub use remedies::SignInError;
 pub use remedies::{ErrorPattern, KnownError, Responsible, Symptom, known_errors};
+pub use required_claim::{ClaimValue, RequiredClaim};
 pub use token_error::TokenEndpointError;
 pub use token_request::{Hop, SubjectInput, TokenRequest};
 pub use token_response::Issued;
@@ -56,7 +59,8 @@ pub use unusable_token::UnusableToken;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::jose::KeySet;
+use crate::crypto::Algorithm;
+use crate::jose::{AUDIENCE, ClaimNames, KeySet};
 use crate::url::Url;
 
 /// Profiles that a configuration can name.
@@ -99,6 +103,14 @@ pub struct Provider {
     pub audiences: Vec<String>,
     /// Accepted values of `aud` at any resource.
     pub every_audience: Vec<String>,
+    /// Algorithms that callers' tokens may be signed with. Empty: all that the keys state or are usual for.
+    pub algorithms: Vec<Algorithm>,
+    /// Claim that stands for `aud` in access tokens. `None`: `aud` itself.
+    pub audience_claim: Option<String>,
+    /// Claims that scopes are read from. Empty: the usual ones.
+    pub scope_claims: Vec<String>,
+    /// Claims that the token in `authorization` must have.
+    pub required_claims: Vec<RequiredClaim>,
     /// Configured keys. `None`: the keys are fetched.
     pub jwks: Option<KeySet>,
     /// Configured URL of the keys. `None`: discovered.
@@ -164,6 +176,13 @@ impl PartialEq for Provider {
 impl Eq for Provider {}
 
 impl Provider {
+    /// Returns the names of claims in the provider's access tokens, or in its ID tokens, which always have `aud` (OpenID
+    /// Connect Core section 2).
+    pub fn claim_names(&self, is_id_token: bool) -> ClaimNames<'_> {
+        let audience = if is_id_token { AUDIENCE } else { self.audience_claim.as_deref().unwrap_or(AUDIENCE) };
+        ClaimNames { audience, scopes: &self.scope_claims }
+    }
+
     /// Returns the time from its dispatch after which a callout counts as lost: the timeout, and a grace period in case
     /// the host does not report the timeout.
     pub const fn callout_limit(&self) -> Duration {

@@ -8,6 +8,7 @@ use crate::json::Object;
 use crate::provider::okta_errors::KNOWN_ERRORS;
 use crate::provider::okta_servers::{is_custom_server, is_org_server};
 use crate::provider::profile::match_one_issuer;
+use crate::provider::token_kind::{TokenKind, kind_of};
 use crate::provider::{
     Caller, ErrorClass, ExchangeOptions, IssuerMatch, KnownError, Profile, ProfileError, Provider, ProviderOptions,
     SubjectTokenSource, TokenExchangeTarget, caller, id_jag, okta_xaa, rfc8693,
@@ -46,6 +47,10 @@ impl Profile for Okta {
         if is_okta(issuer) && label.ends_with("-admin") {
             let expected = "the host of the org, not the host of its admin console";
             return Err(ProfileError::new("issuer", format!("{:?}", issuer.as_str()), expected));
+        }
+        if options.audience_claim.is_some() {
+            let expected = "nothing: tokens of Okta always have aud, the audience of the authorization server";
+            return Err(ProfileError::new("audience_claim", "a claim", expected));
         }
         match self {
             Self::OnBehalfOf => Ok(()),
@@ -118,7 +123,7 @@ impl Profile for Okta {
 
     /// `sub` of an ID token equals `uid` of the user's access tokens.
     fn id_token_caller(&self, claims: &Claims<'_>) -> Result<Caller, Rejection> {
-        caller::refuse_security_event(claims)?;
+        caller::refuse_other_kinds(claims)?;
         if claims.has("cid") {
             return Err(TokenError::AccessToken.because("cid: the client sends its access token as its ID token"));
         }
@@ -182,7 +187,7 @@ fn is_okta(issuer: &Url) -> bool {
 }
 
 fn is_id_token(claims: &Claims<'_>) -> bool {
-    has_jti_of_id_token(claims.members) || caller::has_id_token_claims(claims)
+    has_jti_of_id_token(claims.members) || matches!(kind_of(None, claims.members), Some((TokenKind::Id, _)))
 }
 
 fn has_jti_of_id_token(claims: &Object<'_>) -> bool {

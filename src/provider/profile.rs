@@ -85,8 +85,8 @@ pub trait Profile: Debug + Sync {
 
     /// Returns the user of an access token, or the reason why the token is not an access token of a user. The signature
     /// is not verified yet.
-    fn caller(&self, _provider: &Provider, _header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection> {
-        caller::of_access_token(claims)
+    fn caller(&self, _provider: &Provider, header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection> {
+        caller::of_access_token(header, claims)
     }
 
     /// Returns the user of an ID token, or the reason why the token is not an ID token. The signature is not verified
@@ -170,6 +170,8 @@ pub struct ProviderOptions<'a> {
     pub token_endpoint: Option<&'a Url>,
     /// `client.id`. `None`: no tokens are exchanged.
     pub client_id: Option<&'a str>,
+    /// `audience_claim`, if it is not `aud`.
+    pub audience_claim: Option<&'a str>,
     /// `subject_token`.
     pub subject_token: &'a SubjectTokenSource,
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::http::{Response, Scheme};
+use crate::http::{Response, Scheme, is_b64token};
 use crate::json::{Object, Value};
 use crate::provider::token_error::{self, KnownSecrets};
 use crate::provider::unusable_token::UnusableResponse;
@@ -54,7 +54,7 @@ pub(super) fn read(
     let request = secrets.request;
     let body = secrets.body.ok_or(UnusableToken::NotJson)?;
     let access_token = body.string("access_token").ok_or(UnusableToken::Missing)?;
-    if access_token.is_empty() || !access_token.bytes().all(|byte| matches!(byte, 0x21..=0x7E)) {
+    if !is_b64token(access_token.as_bytes()) {
         return Err(UnusableToken::UnsafeInHeader.into());
     }
     if access_token.len() > MAX_TOKEN_BYTES {

@@ -35,7 +35,7 @@ pub enum UnusableToken {
     TooLong,
     /// `token_type` is Bearer, and the upstream expects a bound token.
     Unbound,
-    /// A header field cannot carry the token.
+    /// The token is no `b64token` (RFC 6750 section 2.1).
     UnsafeInHeader,
     /// `issued_token_type` is not the requested one.
     WrongType,
@@ -61,7 +61,7 @@ impl UnusableToken {
             Self::OtherKind => "the token is of another kind, such as a refresh token or a logout token",
             Self::TooLong => "the access_token is longer than 32 KiB",
             Self::Unbound => "token_type is Bearer, and the upstream expects a bound token",
-            Self::UnsafeInHeader => "the access_token has characters that a header field cannot carry",
+            Self::UnsafeInHeader => "the access_token has characters that a Bearer token cannot have",
             Self::WrongType => "issued_token_type is not the requested one",
         }
     }

@@ -132,8 +132,8 @@ reasons! {
         "The token is a JWE, which this proxy cannot read.",
         "Operator: turn token encryption off for this API at the identity provider.");
     UnsupportedAlgorithm => ("unsupported_algorithm", 401, "invalid_token", WithError, Caller, "The token is signed with an algorithm that is not accepted for its key.",
-        "`alg` of the token is `none`, symmetric or unknown, or another one than that of the key.",
-        "Operator: have the identity provider sign with RS256, or another supported algorithm that its JWKS names for the key.");
+        "`alg` of the token is `none`, symmetric, unknown or not in `algorithms`, or another one than that of the key.",
+        "Operator: have the identity provider sign with RS256, or another supported algorithm that its JWKS names for the key or `algorithms` lists.");
     UnsupportedTokenType => ("unsupported_token_type", 401, "invalid_token", WithError, Caller, "The token is another kind of JWT than an access token.",
         "`typ` or the claims of the token say that it is another kind of JWT, for example a logout token.",
         "Client: send the access token.");
@@ -188,6 +188,9 @@ reasons! {
     InsufficientScope => ("insufficient_scope", 403, "insufficient_scope", WithError, Caller, "The token lacks a scope that this resource needs.",
         "The token lacks one of the scopes that the resource requires.",
         "Client: ask for a token with the `scope` of the challenge.");
+    RequiredClaimMissing => ("required_claim_missing", 403, "access_denied", No, Caller, "The token lacks a claim that this proxy requires, or has another value of it; another token of this user has the same claims.",
+        "The token lacks a claim of `required_claims` of its identity provider, or has none of the accepted values.",
+        "Operator: `missing` in the log names the claim; have the provider issue it, or change `required_claims`.");
     NoExchange => ("no_exchange", 403, "access_denied", No, Caller, "Users of this identity provider have no access to this resource.",
         "The resource has no `exchange` for the identity provider of the token.",
         "Client: get a token from an authorization server in the metadata of the resource; operator: add the provider to `exchange`.");

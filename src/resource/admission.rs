@@ -18,7 +18,7 @@ pub(crate) struct Admission {
 impl Admission {
     /// Admission of a token of that provider.
     pub(crate) fn of(claims: &Claims<'_>, provider: &Provider, resources: &[Rc<Resource>]) -> Self {
-        let has = |list: &[String]| list.iter().any(|audience| claims.audiences.contains(&audience.as_str()));
+        let has = |list: &[String]| claims.is_for(list);
         let is_own = |resource: &&Rc<Resource>| {
             resource.exchange(provider).and_then(|exchange| exchange.audiences.as_deref()).is_some_and(has)
         };

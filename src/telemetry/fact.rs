@@ -82,7 +82,7 @@ facts! {
     KeyId => ("kid", Always, "Key id in the header of the token, before its signature is verified.");
     Host => ("host", Always, "Host that the request names.");
     Header => ("header", AsNeeded, "Header field that must carry the token.");
-    Missing => ("missing", Always, "Scope that the token lacks.");
+    Missing => ("missing", Always, "Scope or claim that the token lacks.");
     Wants => ("wants", AsNeeded, "Demand of the upstream's challenge: nonce or claims.");
     Leg => ("leg", AsNeeded, "2 if the second token request of the exchange failed.");
     Error => ("error", Always, "Error code of the token endpoint, or a sentence about a response that has none.");

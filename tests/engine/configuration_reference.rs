@@ -105,6 +105,13 @@ fn schema(kind: &Kind) -> Value {
         Kind::TextMap => {
             json!({"type": "object", "propertyNames": {"pattern": "^[A-Za-z0-9._-]+$"}, "additionalProperties": text()})
         }
+        Kind::Claims => {
+            let number =
+                json!({"type": "integer", "minimum": -9_007_199_254_740_991_i64, "maximum": 9_007_199_254_740_991_i64});
+            let value = json!({"anyOf": [text(), number, {"type": "boolean"}]});
+            json!({"type": "object", "propertyNames": {"minLength": 1}, "minProperties": 1,
+                "additionalProperties": {"anyOf": [value, {"type": "array", "items": value, "minItems": 1}]}})
+        }
         Kind::AnyObjects => {
             json!({"type": "object", "additionalProperties": {"type": "object"}, "minProperties": 1})
         }
@@ -221,6 +228,7 @@ fn type_of(kind: &Kind) -> String {
         Kind::List(group) => format!("list of objects, not empty; see {}", link(group)),
         Kind::Map(group) => format!("object of objects by name, not empty; see {}", link(group)),
         Kind::TextMap => "object of strings by name".to_owned(),
+        Kind::Claims => "object of strings, whole numbers, booleans and lists of these by claim, not empty".to_owned(),
         Kind::AnyObjects => "object of objects".to_owned(),
         Kind::KeySet => "JWK Set (RFC 7517 section 5)".to_owned(),
     }

@@ -154,6 +154,8 @@ pub fn valid() -> Vec<Value> {
         "token_endpoint": "https://id.acme.example/t", "retries": 0,
         "clock_skew_seconds": 5, "timeout_seconds": 3, "jwks_max_age_seconds": 7200,
         "subject_token": {"type": "id_token", "cookie": "idt", "audiences": ["login"]},
+        "algorithms": ["PS256", "ES256"], "audience_claim": "client_id", "scope_claims": ["scope", "permissions"],
+        "required_claims": {"azp": "login", "https://acme.example/groups": ["a", "b"], "email_verified": true},
         "client": {"id": "c", "authentication": {"method": "client_secret_basic", "secret": {"inline": "s"},
             "previous_secret": {"inline": "t"}}, "dpop": {"key": {"env": "OKTA_PRIVATE_KEY"}, "algorithm": "ES256"}},
     });

@@ -9,6 +9,7 @@ mod attacks;
 mod audiences;
 mod audit;
 mod cache;
+mod callers_tokens;
 mod client_authentication;
 mod client_responses;
 mod configuration;

@@ -100,6 +100,8 @@ fn second_credential_is_refused() {
         "+access+token=x",
         "%20access_token=x",
         "access_token[]=x",
+        "ACCESS_TOKEN=x",
+        "Access%5fToken=x",
     ] {
         assert_eq!(
             reason_of(request("POST", &format!("/github?{query}"), &[("authorization", &good)])),

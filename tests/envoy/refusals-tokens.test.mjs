@@ -175,6 +175,21 @@ describe('valid tokens that do not suffice', () => {
     }
   });
 
+  it('a token without a required claim gets 403', async () => {
+    const row = { reason: 'required_claim_missing', status: 403, error: 'access_denied' };
+    const own = await startGateway(parts, {
+      change: ({ identity_providers: { okta } }) => {
+        okta.required_claims = { cid: ['another-client'] };
+      },
+    });
+    try {
+      assert.equal((await own.call(alice.accessToken)).status, 200);
+      await refused(row, () => own.call(bob.accessToken), own);
+    } finally {
+      await own.stop();
+    }
+  });
+
   it('a token of a provider without an exchange gets 403', async () => {
     const row = { reason: 'no_exchange', status: 403, error: 'access_denied' };
     await refused(row, () => gateway.call(alice.accessToken, {}, { path: '/okta-only' }));

@@ -1,7 +1,8 @@
-//! Authorization: whether the caller may use the resource. The order is audience, sender constraint, provider, scopes.
-//! [`delegation`] follows where a token is exchanged.
+//! Authorization: whether the caller may use the resource. The order is audience, sender constraint, provider, required
+//! claims, scopes. [`delegation`] follows where a token is exchanged.
 
 pub(super) mod delegation;
+mod required_claims;
 mod scopes;
 mod sender_constraint;
 
@@ -33,6 +34,7 @@ pub(super) fn authorize<'c>(
     }
     let proof = sender_constraint::check(ctx, resource, credential, caller)?;
     let exchange = resource.exchange(&caller.provider).ok_or(Refusal::new(Reason::NoExchange))?;
+    required_claims::check(caller)?;
     scopes::check(resource, caller)?;
     Ok((exchange.clone(), proof))
 }

@@ -26,9 +26,6 @@ fn time_claims_are_numbers_in_any_json_notation() {
             "[]",
             "{}",
             &format!("[{now}]"),
-            "-1",
-            "-0.5",
-            "-1e300",
             "9007199254740994",
             "9223372036854775807",
             "9223372036854775808",
@@ -53,9 +50,11 @@ fn time_claims_are_numbers_in_any_json_notation() {
     for text in ["1e10", "1.0E+10", "10000000000.0", "10000000000.75", "9007199254740992", "100000e5", "1801000000.5"] {
         assert_eq!(outcome_of(&mut TestEngine::ready(), &with_number("exp", text)), "exchanged", "{text}");
     }
-    for text in ["0", "-0", "0e999", "1e-300", "1.9e3", "1"] {
+    for text in ["0", "-0", "0e999", "1e-300", "1.9e3", "1", "-1", "-0.5", "-1e300"] {
         assert_eq!(reason_of_401(&mut TestEngine::ready(), &with_number("exp", text)), "expired", "{text}");
-        assert_eq!(outcome_of(&mut TestEngine::ready(), &with_number("nbf", text)), "exchanged", "{text}");
+        for name in ["nbf", "iat"] {
+            assert_eq!(outcome_of(&mut TestEngine::ready(), &with_number(name, text)), "exchanged", "{name} {text}");
+        }
     }
     for text in ["1e10", "9007199254740992"] {
         assert_eq!(reason_of_401(&mut TestEngine::ready(), &with_number("nbf", text)), "not_yet_valid", "{text}");
@@ -242,6 +241,11 @@ fn claims_of_wrong_types_grant_nothing() {
         json!([]),
         json!(["mcp.read mcp.write"]),
         json!(["", "mcp.write"]),
+        json!(1),
+        json!(true),
+        json!({"mcp.read": true}),
+        json!(["mcp.read", 1]),
+        json!([["mcp.read"]]),
     ] {
         let step = TestEngine::ready().decide(bearer("/github", &with_claims(json!({"scp": scopes}))));
         assert_eq!(refused(step), (403, "insufficient_scope".to_owned()), "{scopes}");
@@ -249,16 +253,9 @@ fn claims_of_wrong_types_grant_nothing() {
     for scopes in [json!("mcp.read  mcp.write"), json!("  mcp.read "), json!(["mcp.read", "x"])] {
         assert_eq!(outcome_of(&mut TestEngine::ready(), &with_claims(json!({"scp": scopes}))), "exchanged", "{scopes}");
     }
-    for scopes in [json!(1), json!(true), json!({"mcp.read": true}), json!(["mcp.read", 1]), json!([["mcp.read"]])] {
-        assert_eq!(
-            reason_of_401(&mut TestEngine::ready(), &with_claims(json!({"scp": scopes}))),
-            "invalid_claims",
-            "{scopes}"
-        );
+    for both in [json!({"scp": "mcp.write", "scope": "mcp.read"}), json!({"scp": [], "scope": "mcp.read"})] {
+        assert_eq!(outcome_of(&mut TestEngine::ready(), &with_claims(both.clone())), "exchanged", "{both}");
     }
-    // `scp` and `scope` are not added up.
-    let both = with_claims(json!({"scp": "mcp.write", "scope": "mcp.read"}));
-    assert_eq!(refused(TestEngine::ready().decide(bearer("/github", &both))).1, "insufficient_scope");
     // Roles and groups are no scopes, whatever their type. Groups that are left out for their number change nothing.
     for more in [
         json!({"roles": "mcp.read"}),

@@ -28,6 +28,9 @@ fn critical_extensions_and_other_encodings_are_refused() {
         r#""b64":true"#,
         r#""b64":null"#,
         r#""zip":"DEF""#,
+        r#""zip":"def""#,
+        r#""enc":"A256GCM""#,
+        r#""enc":null"#,
         r#""zip":null"#,
     ] {
         let token = ENTRA_KEY.sign_bytes(format!(r#"{{"alg":"ES256","kid":"entra-1",{more}}}"#), &claims);

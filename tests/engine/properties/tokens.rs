@@ -28,7 +28,7 @@ fn accept(token: &str, now: UnixTime) -> Result<(), TokenError> {
     match keys.select(compact.header.key_id.as_deref(), algorithm) {
         Selection::Found(key) => {
             let signed = Signed { algorithm, input: compact.signing_input, signature: &compact.signature };
-            verify(signed, key, ENTRA, Some(TENANT), &Software)
+            verify(signed, key, &[], ENTRA, Some(TENANT), &Software)
         }
         _ => Err(TokenError::Key),
     }

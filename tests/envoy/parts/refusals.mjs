@@ -36,6 +36,7 @@ const SHARES = {
     'id_token_as_access_token',
     'not_a_user_token',
     'insufficient_scope',
+    'required_claim_missing',
     'no_exchange',
     'subject_token_missing',
     'subject_token_invalid',
