@@ -10,7 +10,7 @@ import { createServer as createTlsServer } from 'node:https';
 import { PORTLESS_REDIRECT_URI, REDIRECT_URI, RESOURCE } from './addresses.mjs';
 import { AuthorizationServer } from './authorization-server.mjs';
 import { entra, entraDirectory } from './entra.mjs';
-import { keycloak, keycloakDirectory } from './keycloak.mjs';
+import { DEFAULT_SCOPES, keycloak, keycloakDirectory } from './keycloak.mjs';
 import { okta, oktaDirectory } from './okta.mjs';
 import { plainDirectory, rfc8693 } from './rfc8693.mjs';
 
@@ -318,7 +318,7 @@ export async function startKeycloak({ authority, domain = 'sso.acme.example', re
   const host = await new Host(domain).start(authority);
   const ids = { realm, mcpClient: 'mcp-clients', gateway: 'mcp-gateway', mcpServer: 'mcp-server', batch: 'nightly-batch', reports: 'reports', kiosk: 'kiosk' };
   const batchSecret = randomBytes(24).toString('base64url');
-  const scopes = ['mcp:read', 'mcp:call'];
+  const scopes = ['mcp:read', 'mcp:call', ...DEFAULT_SCOPES];
   const server = new AuthorizationServer({
     name: `Keycloak ${realm}`,
     issuer: `https://${domain}/realms/${realm}`,

@@ -11,7 +11,7 @@ const ACCESS_TOKEN = 'urn:ietf:params:oauth:token-type:access_token';
 const ID_TOKEN = 'urn:ietf:params:oauth:token-type:id_token';
 
 /** Client scopes that every client has as default ones in a new realm, and that are in the claim `scope`. */
-const DEFAULT_SCOPES = ['profile', 'email'];
+export const DEFAULT_SCOPES = ['profile', 'email'];
 const PROTOCOL = '/protocol/openid-connect';
 const REGISTRATION = '/clients-registrations/openid-connect';
 const INVALID_CLIENT = 'Invalid client or Invalid client credentials';
@@ -136,7 +136,7 @@ export const keycloak = {
       ...(audiences.includes('account') && {
         resource_access: { account: { roles: ['manage-account', 'manage-account-links', 'view-profile'] } },
       }),
-      scope: [...requested, ...DEFAULT_SCOPES].join(' '),
+      scope: withDefaults(requested),
       email_verified: false,
       ...(account
         ? { name: account.login, preferred_username: account.login, given_name: account.login, email: account.login }
@@ -203,6 +203,9 @@ export const keycloak = {
 export function logOut(server, login) {
   server.sessions.delete(server.accounts.byLogin(login).id);
 }
+
+/** Claim `scope`: requested scopes, and the default ones of the client. */
+const withDefaults = (scopes) => [...new Set([...scopes, ...DEFAULT_SCOPES])].join(' ');
 
 /** Session of a user; a sign-in begins one. */
 function sessionOf(server, { id }) {
@@ -292,7 +295,7 @@ async function exchange(server, ctx) {
     token_type: type === ID_TOKEN ? 'N_A' : 'Bearer',
     'not-before-policy': 0,
     ...(subject.sid && { session_state: subject.sid }),
-    scope: [...scopes, ...DEFAULT_SCOPES].join(' '),
+    scope: withDefaults(scopes),
     issued_token_type: type,
   };
 }
