@@ -175,6 +175,34 @@ describe('the stand-in for Keycloak', () => {
     await assert.rejects(machineToken(keycloak, 'mcp:read'), /400 .*Invalid scopes: mcp:read/);
   });
 
+  it('its metadata is that of a realm, at the places of three documents', async () => {
+    const get = async (path) => {
+      const { url, headers } = keycloak.host.reach(`https://sso.acme.example${path}`);
+      const response = await fetch(url, { headers });
+      return response.ok && response.json();
+    };
+    const realm = '/realms/acme';
+    const document = await get(`${realm}/.well-known/openid-configuration`);
+    assert.equal(document.issuer, `https://sso.acme.example${realm}`);
+    assert.equal(document.token_endpoint, `${document.issuer}/protocol/openid-connect/token`);
+    assert.equal(document.jwks_uri, `${document.issuer}/protocol/openid-connect/certs`);
+    assert.ok(document.grant_types_supported.includes(EXCHANGE));
+    assert.deepEqual(await get(`${realm}/.well-known/oauth-authorization-server`), document);
+    assert.deepEqual(await get(`/.well-known/oauth-authorization-server${realm}`), document);
+    assert.equal(await get('/.well-known/openid-configuration'), false);
+  });
+
+  it('a client that registers itself is refused by the policy of the realm', async () => {
+    const { url, headers } = keycloak.host.reach(`${keycloak.signIn.issuer}/clients-registrations/openid-connect`);
+    const response = await fetch(url, { method: 'POST', headers, body: '{}' });
+    assert.deepEqual([response.status, (await response.json()).error], [403, 'insufficient_scope']);
+  });
+
+  it('a scope that is not one of the client is refused at sign-in', async () => {
+    const wanted = signIn(keycloak, 'carol', { scopes: ['mcp:call'] });
+    await assert.rejects(wanted, /error=invalid_scope.*Invalid\+scopes/);
+  });
+
   it('its keys for encryption stand beside those for signatures', async () => {
     const { url, headers } = keycloak.host.reach(keycloak.signIn.urls.keys);
     const { keys } = await (await fetch(url, { headers })).json();
