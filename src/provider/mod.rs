@@ -18,6 +18,7 @@ mod grant;
 mod id_jag;
 mod issued_token;
 mod jwt_bearer;
+mod keycloak_errors;
 pub(crate) mod oauth;
 mod okta;
 mod okta_errors;

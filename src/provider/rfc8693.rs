@@ -1,6 +1,8 @@
 //! Profile `rfc8693`: any provider that follows the standards, with token exchange (RFC 8693).
 
-use crate::provider::{ExchangeOptions, Grant, Profile, ProfileError, RequestedTokenType, TokenExchangeTarget};
+use crate::provider::{
+    ExchangeOptions, Grant, KnownError, Profile, ProfileError, RequestedTokenType, TokenExchangeTarget, keycloak_errors,
+};
 
 /// Profile without deviations.
 #[derive(Debug)]
@@ -9,6 +11,11 @@ pub(super) struct Rfc8693;
 impl Profile for Rfc8693 {
     fn name(&self) -> &'static str {
         "rfc8693"
+    }
+
+    /// Returns the errors of Keycloak, whose words no other provider uses.
+    fn known_errors(&self) -> &'static [KnownError] {
+        keycloak_errors::KNOWN_ERRORS
     }
 }
 

@@ -17,12 +17,13 @@ use crate::configuration_reference::{EXAMPLE, SCHEMA, options, schema_of_option,
 use onbehalf_test_support::{OTHER_KEY, configuration, environment, key_set, set};
 
 /// Words that the reader of a recipe replaces.
-const PLACEHOLDERS: [(&str, &str); 8] = [
+const PLACEHOLDERS: [(&str, &str); 9] = [
     ("MCP_HOST", "mcp.acme.example"),
     ("ENTRA_TENANT_ID", "9b1c0000-1111-4222-8333-444455556666"),
     ("\"ENTRA_CLIENT_ID\"", "\"11111111-1111-4222-8333-444455556666\""),
     ("ENTRA_MCP_APP_ID", "22222222-1111-4222-8333-444455556666"),
     ("OKTA_DOMAIN", "acme.okta.com"),
+    ("KEYCLOAK_HOST", "sso.acme.example"),
     ("OKTA_CLIENT_ID", "0oa1"),
     ("OKTA_AGENT_ID", "wlp1"),
     ("OKTA_MCP_SERVER_ID", "aus1"),

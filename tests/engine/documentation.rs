@@ -59,6 +59,7 @@ fn the_guides_have_the_configurations_of_the_recipes() {
         ("docs/guides/entra.md", "entra"),
         ("docs/guides/okta.md", "okta"),
         ("docs/guides/okta-xaa.md", "okta-xaa"),
+        ("docs/guides/keycloak.md", "keycloak"),
         ("docs/guides/okta-and-entra.md", "okta-and-entra"),
         ("docs/guides/rotating-secrets.md", "okta-sds"),
         ("docs/guides/rotating-secrets.md", "entra-workload-identity"),

@@ -315,6 +315,53 @@ fn known_provider_pitfalls_are_all_listed() {
     assert!(at_sign_in.iter().all(|entry| !entry.cause.contains('|') && !entry.remedy.contains('|')));
 }
 
+/// Texts of the source of Keycloak.
+#[test]
+fn texts_of_keycloak_have_a_remedy_of_their_own() {
+    let config = config_of("rfc8693");
+    let mut remedies = BTreeSet::new();
+    let cases = [
+        (403, "access_denied", "Client is not within the token audience", "audience mapper for client.id"),
+        (403, "access_denied", "Realm not enabled", "Enable the realm"),
+        (403, "invalid_request", "HTTPS required", "TLS"),
+        (400, "invalid_request", "Invalid token", "Sign in again"),
+        (400, "invalid_request", "Standard token exchange is not enabled for the requested client", "Switch"),
+        (400, "invalid_request", "Requested audience not available: mcp-server", "name it in scopes"),
+        (400, "invalid_request", "Parameter 'subject_token' supports access tokens only", "subject_token.type"),
+        (400, "invalid_request", "requested_token_type unsupported", "requested_token_type"),
+        (
+            400,
+            "invalid_request",
+            "Sender-constrained token exchange rejected as the token was not issued for the requesting client",
+            "unbound",
+        ),
+        (400, "invalid_client", "Audience not found", "Client ID of the upstream"),
+        (400, "invalid_client", "Client disabled", "that audience names"),
+        (400, "invalid_client", "Public client is not allowed to exchange token", "Client authentication"),
+        (
+            400,
+            "invalid_client",
+            "Client authentication with signed JWT failed: Signature on JWT token failed validation",
+            "public key",
+        ),
+        (400, "invalid_client", "Invalid token audience", "client.authentication"),
+        (400, "invalid_client", "Token reuse detected", "retries"),
+        (401, "invalid_client", "Invalid client or Invalid client credentials", "Check client.id"),
+        (401, "unauthorized_client", "Invalid client or Invalid client credentials", "Set secret"),
+        (400, "invalid_scope", "Invalid scopes: mcp:call", "optional"),
+        (400, "invalid_scope", "Missing consents for Token Exchange in client mcp-gateway", "Consent"),
+    ];
+    for (status, error, text, words) in cases {
+        let body = json!({"error": error, "error_description": text});
+        let line = read(&config, "rfc8693", &answer_with(status, &[], &body)).to_string();
+        let remedy = line.split("remedy=").nth(1).unwrap().to_owned();
+        assert!(remedy.contains(words), "{text}: {remedy}");
+        remedies.insert(remedy);
+    }
+    assert_eq!(remedies.len(), cases.len());
+    assert_eq!(provider::profile("rfc8693").unwrap().known_errors().len(), cases.len());
+}
+
 #[test]
 fn remedy_is_one_sentence_for_a_log_line() {
     for (_, entry) in entries() {
@@ -360,7 +407,7 @@ and words of the description select the remedy only, because they are part of no
 
 /// Returns the page: one table for each provider with own errors, and one for all providers.
 fn page() -> String {
-    let titles = BTreeMap::from([("entra_obo", "Microsoft Entra ID"), ("okta_obo", "Okta")]);
+    let titles = BTreeMap::from([("entra_obo", "Microsoft Entra ID"), ("okta_obo", "Okta"), ("rfc8693", "Keycloak")]);
     let mut page = INTRODUCTION.to_owned();
     for (profile, entries) in provider::known_errors().filter(|(_, entries)| !entries.is_empty()) {
         let name = profile.name();

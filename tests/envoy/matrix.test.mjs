@@ -9,7 +9,7 @@ import { ofClient } from './parts/certificate.mjs';
 import { assertSoundAndSilent } from './parts/expect.mjs';
 import { facts } from './parts/facts.mjs';
 import { basic, bootstrapOf, MCP_HOST, RESOURCE, startGateway, startParts, WORKLOAD, wasmOf } from './parts/gateway.mjs';
-import { startEntra, startOkta, startRfc8693 } from './parts/identity-provider.mjs';
+import { startEntra, startKeycloak, startOkta, startRfc8693 } from './parts/identity-provider.mjs';
 import { inPem, keysFor } from './parts/keys.mjs';
 import { signIn } from './parts/login.mjs';
 import { until } from './parts/until.mjs';
@@ -46,7 +46,8 @@ const ACTING = [
 
 /**
  * Profiles: the client authentications that each supports, a provider for each of them, and the target of the exchange. A
- * provider starts with the registration of `CREDENTIALS`; with `dpop` it requires proofs of a key.
+ * provider starts with the registration of `CREDENTIALS`; with `dpop` it requires proofs of a key. A product without a profile
+ * of its own is named, and has `profile`.
  */
 const PROFILES = {
   entra_obo: {
@@ -95,7 +96,21 @@ const PROFILES = {
     audience: () => RESOURCE,
     exchange: () => ({ scopes: ['mcp:call'], parameters: { target_service: RESOURCE } }),
   },
+  keycloak: {
+    profile: 'rfc8693',
+    authentications: [...SECRETS, ...KEYS, ENVOY_INJECTED],
+    start: realm,
+    client: ({ ids }) => ids.gateway,
+    subjectAudience: ({ ids }) => ids.gateway,
+    audience: ({ ids }) => ids.mcpServer,
+    exchange: ({ ids }) => ({ audience: ids.mcpServer, scopes: ['mcp:call'] }),
+    failedAuthentication: ({ method }) => (method === 'private_key_jwt' ? 'invalid_client' : 'unauthorized_client'),
+  },
 };
+
+function realm({ authority, number, method, secret, jwks }) {
+  return startKeycloak({ authority, domain: `matrix${number}.sso.example`, method, clientSecret: secret, jwks });
+}
 
 function org({ authority, number, method, secret, jwks, dpop }) {
   return startOkta({
@@ -294,7 +309,7 @@ function change(filter, bootstrap) {
     const { provider, id, profile, authentication, dpop, actor } = row;
     const of = PROFILES[profile];
     filter.identity_providers[id] = {
-      profile,
+      profile: of.profile ?? profile,
       issuer: provider.signIn.issuer,
       cluster: id,
       audiences: [of.subjectAudience(provider)],
@@ -394,7 +409,8 @@ for (const row of ROWS) {
       const answer = await answered(row, impostor, await subjectOf(row, `victim-of-${row.id}`));
       assert.deepEqual([answer.status, answer.json.reason], [502, 'exchange_misconfigured']);
       const errors = first.exchanges.slice(length).map(({ error }) => error);
-      assert.deepEqual(errors, [row.actor ? 'invalid_request' : 'invalid_client']);
+      const failed = PROFILES[row.profile].failedAuthentication?.(row) ?? 'invalid_client';
+      assert.deepEqual(errors, [row.actor ? 'invalid_request' : failed]);
       assert.equal(parts.mcp.counts.requests, requests);
     });
   });
@@ -402,7 +418,8 @@ for (const row of ROWS) {
 
 it('the matrix has every profile that exchanges tokens', () => {
   const exchanging = facts.profiles.filter((profile) => profile !== 'validate_only');
-  assert.deepEqual(Object.keys(PROFILES).sort(), exchanging.sort());
+  const names = Object.entries(PROFILES).map(([name, { profile = name }]) => profile);
+  assert.deepEqual([...new Set(names)].sort(), exchanging.sort());
 });
 
 it('the module never trapped, and no secret is visible', async () => {

@@ -16,9 +16,10 @@ const RECIPES = {
   entra: { paths: { entra: '/mcp' } },
   'okta-and-entra': { paths: { entra: ENTRA_PATH, okta: OKTA_PATH } },
   'okta-sds': { paths: { okta: '/mcp' }, has: { oktaSecret: true } },
+  keycloak: { paths: { keycloak: '/mcp' }, has: { hasKeycloak: true } },
   'entra-workload-identity': { paths: { entra: '/mcp' }, has: { entraFederation: true } },
 };
-const PEOPLE = { entra: 'alice@contoso.example', okta: 'bob@acme.example' };
+const PEOPLE = { entra: 'alice@contoso.example', okta: 'bob@acme.example', keycloak: 'carol' };
 
 /** Scope that clients request. */
 const scopeOf = (recipe, name, path) =>
@@ -33,6 +34,7 @@ const agent = ({ okta, proveAgent }) => ({ server: okta.org, clientId: okta.ids.
 /** Token of a user who has signed in without the gateway. */
 async function tokenOf(parts, recipe, name) {
   if (name === 'entra') return (await parts.alice()).accessToken;
+  if (name === 'keycloak') return (await parts.carol()).accessToken;
   return recipe === 'okta-xaa' ? parts.bobsIdToken() : (await parts.bob()).accessToken;
 }
 
@@ -58,7 +60,7 @@ for (const [recipe, { paths, has }] of Object.entries(RECIPES)) {
       const withoutFormats = text('envoy.yaml').replaceAll(/%[^%\n]*%/g, '');
       const shouting = new Set(withoutFormats.match(/\b[A-Z][A-Z0-9]*(_[A-Z0-9]+)+\b/g));
       const notToFill = ['FAIL_RELOAD', 'FAIL_OPEN', 'STRICT_DNS', 'LOGICAL_DNS', 'V4_PREFERRED'];
-      const variables = ['ENTRA_CLIENT_SECRET', 'OKTA_PRIVATE_KEY', 'ONBEHALF_SHARED_SECRET'];
+      const variables = ['ENTRA_CLIENT_SECRET', 'KEYCLOAK_CLIENT_SECRET', 'OKTA_PRIVATE_KEY', 'ONBEHALF_SHARED_SECRET'];
       const others = ['REJECT_REQUEST', 'DROP_HEADER', ...variables];
       for (const word of [...notToFill, ...others]) shouting.delete(word);
       assert.deepEqual([...shouting].sort(), placeholders().sort());

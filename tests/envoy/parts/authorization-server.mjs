@@ -312,7 +312,7 @@ export class AuthorizationServer {
       await next();
       const route = ctx.oidc?.route;
       if (route === 'jwks') {
-        ctx.body = { keys: this.published.map((key) => key.asPublished) };
+        ctx.body = { keys: [...this.published.map((key) => key.asPublished), ...(dialect.otherKeys?.() ?? [])] };
         ctx.type = 'application/json';
       } else if (route === 'discovery') {
         const kind = ctx.path.split('/').at(-1);
@@ -324,6 +324,7 @@ export class AuthorizationServer {
           const { status, body } = dialect.error(ctx.body.error, {
             status: ctx.status,
             text: ctx.state.error?.error_detail ?? ctx.body.error_description,
+            authentication: clientAuthentication(ctx.req, ctx.oidc.body ?? {}),
             ...ctx.state.error?.dialect,
           });
           ctx.status = status;
@@ -332,8 +333,8 @@ export class AuthorizationServer {
         this.#record(ctx.req, ctx.oidc.body ?? {}, ctx.status, ctx.body?.error);
       }
     });
-    for (const [grantType, { parameters, handle }] of Object.entries(dialect.grants)) {
-      provider.registerGrantType(grantType, (ctx) => handle(this, ctx), parameters);
+    for (const [grantType, { parameters, repeated, handle }] of Object.entries(dialect.grants)) {
+      provider.registerGrantType(grantType, (ctx) => handle(this, ctx), parameters, repeated);
     }
     this.provider = provider;
     this.callback = provider.callback();

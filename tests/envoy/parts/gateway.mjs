@@ -13,7 +13,7 @@ import { ENTRA_RESOURCE, MCP_HOST, metadataPathOf, RESOURCE } from './addresses.
 import { clientAssertion, registeredKey } from './authorization-server.mjs';
 import { ofClient, throwAwayAuthority } from './certificate.mjs';
 import { MODULE, scratchFolder, startEnvoy, validate } from './envoy.mjs';
-import { startEntra, startOkta } from './identity-provider.mjs';
+import { startEntra, startKeycloak, startOkta } from './identity-provider.mjs';
 import { inPem, keysFor } from './keys.mjs';
 import { secrets } from './leaks.mjs';
 import { startMcpServer } from './mcp-server.mjs';
@@ -57,6 +57,7 @@ export async function startParts({
   entraCertificate = false,
   entraFederation = false,
   entraAppIdUris = () => [RESOURCE, ENTRA_RESOURCE],
+  hasKeycloak = false,
 } = {}) {
   const authority = throwAwayAuthority();
   const caFile = join(scratchFolder(), 'authority.pem');
@@ -95,6 +96,9 @@ export async function startParts({
           jwks: { keys: [registeredKey(oktaKey, { kid: 'onbehalf', alg: oktaAlgorithm })] },
         },
   });
+  const keycloakSecret = `~+&=%/: ${randomBytes(18).toString('base64url')}`;
+  const keycloak = hasKeycloak ? await startKeycloak({ authority, clientSecret: keycloakSecret }) : undefined;
+  if (keycloak) secrets.add(keycloakSecret);
   const projected = {
     ...(oktaSecret && { okta: new Projected('basic', '') }),
     ...(workloads && { entra: new Projected('azure-identity-token', await workloadToken()) }),
@@ -116,6 +120,7 @@ export async function startParts({
   const mcp = await startMcpServer([
     trust(entra, entra.ids.mcpServer),
     trust(okta, RESOURCE),
+    ...(keycloak ? [trust(keycloak, keycloak.ids.mcpServer)] : []),
   ]);
 
   const proveAgent = (audience) =>
@@ -126,8 +131,9 @@ export async function startParts({
     caFile,
     entra,
     okta,
+    keycloak,
     mcp,
-    servers: [entra.signIn, okta.signIn, okta.forMcp, okta.other, okta.org],
+    servers: [entra.signIn, okta.signIn, okta.forMcp, okta.other, okta.org, ...(keycloak ? [keycloak.signIn] : [])],
     workloadToken,
     projected,
     provideOktaSecret,
@@ -152,6 +158,7 @@ export async function startParts({
       ONBEHALF_SHARED_SECRET: randomBytes(32).toString('base64'),
       ENTRA_CLIENT_SECRET: entraSecret,
       OKTA_PRIVATE_KEY: oktaKey,
+      ...(keycloak && { KEYCLOAK_CLIENT_SECRET: keycloakSecret }),
       ...(oktaDpop && { OKTA_DPOP_KEY: inPem(keysFor('ES256').privateKey) }),
       ...(entraCertificate && { ENTRA_PRIVATE_KEY: inPem(entraKeys.privateKey), ENTRA_CERTIFICATE: certificate.pem }),
     },
@@ -164,9 +171,16 @@ export async function startParts({
       OKTA_CLIENT_ID: okta.ids.serviceApp,
       OKTA_AGENT_ID: okta.ids.agent,
       OKTA_MCP_SERVER_ID: okta.ids.mcpServer,
+      ...(keycloak && {
+        KEYCLOAK_HOST: keycloak.host.name,
+        KEYCLOAK_REALM: keycloak.ids.realm,
+        KEYCLOAK_CLIENT_ID: keycloak.ids.gateway,
+        KEYCLOAK_MCP_SERVER_ID: keycloak.ids.mcpServer,
+      }),
     },
     alice: (options) => signIn(entra, 'alice@contoso.example', options),
     bob: (options) => signIn(okta, 'bob@acme.example', options),
+    carol: (options) => signIn(keycloak, 'carol', options),
     /** ID token of Bob from the org server, for the gateway as an agent. */
     async bobsIdToken(login = 'bob@acme.example') {
       const agent = okta.ids.agent;
@@ -181,7 +195,7 @@ export async function startParts({
     },
     proveAgent,
     async stop() {
-      await Promise.all([entra.host.down(), okta.host.down(), this.mcp.stop(), workloads?.stop()]);
+      await Promise.all([entra.host.down(), okta.host.down(), keycloak?.host.down(), this.mcp.stop(), workloads?.stop()]);
     },
   };
 }
@@ -292,11 +306,11 @@ class Gateway {
    * `provider` (its authorization server `server`), or `clientId`; `null` is no client. The other options are for `signInBySdk`.
    */
   signIn(username, { path = '/mcp', provider, server = provider.signIn, clientId = provider.ids.mcpClient, ...client }) {
-    const { entra, okta } = this.parts;
+    const { entra, okta, keycloak } = this.parts;
     const reach = (address) => {
       const { host, pathname, search } = new URL(address);
       if (host === MCP_HOST) return { url: `http://127.0.0.1:${this.envoy.port}${pathname}${search}`, headers: { host } };
-      const { host: of } = [entra, okta].find((known) => known.host.name === host) ?? {};
+      const { host: of } = [entra, okta, keycloak].find((known) => known?.host.name === host) ?? {};
       if (!of) throw new TypeError(`${host} is not on this machine`);
       return { ...of.reach(address), host: of };
     };

@@ -10,6 +10,7 @@ import { createServer as createTlsServer } from 'node:https';
 import { PORTLESS_REDIRECT_URI, REDIRECT_URI, RESOURCE } from './addresses.mjs';
 import { AuthorizationServer } from './authorization-server.mjs';
 import { entra, entraDirectory } from './entra.mjs';
+import { DEFAULT_SCOPES, keycloak, keycloakDirectory } from './keycloak.mjs';
 import { okta, oktaDirectory } from './okta.mjs';
 import { plainDirectory, rfc8693 } from './rfc8693.mjs';
 
@@ -307,4 +308,53 @@ export async function startRfc8693({
   });
   host.servers = [server];
   return { host, signIn: server, forMcp: server, ids, resource: RESOURCE, scopeOf: short };
+}
+
+/**
+ * Starts a realm of Keycloak: one client for all MCP clients, the gateway, the MCP server, a client with a service account, and
+ * a client scope for each of gateway and MCP server, with an audience mapper. `jwks`: keys of the gateway for private_key_jwt.
+ */
+export async function startKeycloak({ authority, domain = 'sso.acme.example', realm = 'acme', method = 'client_secret_basic', clientSecret, jwks }) {
+  const host = await new Host(domain).start(authority);
+  const ids = { realm, mcpClient: 'mcp-clients', gateway: 'mcp-gateway', mcpServer: 'mcp-server', batch: 'nightly-batch', reports: 'reports', kiosk: 'kiosk' };
+  const batchSecret = randomBytes(24).toString('base64url');
+  const scopes = ['mcp:read', 'mcp:call', ...DEFAULT_SCOPES];
+  const server = new AuthorizationServer({
+    name: `Keycloak ${realm}`,
+    issuer: `https://${domain}/realms/${realm}`,
+    mount: `/realms/${realm}`,
+    dialect: keycloak,
+    accounts: keycloakDirectory(),
+    clients: [
+      publicClient(ids.mcpClient, REDIRECT_URI),
+      // Without the client scope of the gateway.
+      publicClient(ids.kiosk, REDIRECT_URI),
+      machineClient(ids.batch, batchSecret),
+      {
+        client_id: ids.gateway,
+        ...(jwks ? { jwks } : { client_secret: clientSecret }),
+        token_endpoint_auth_method: method,
+        grant_types: ['urn:ietf:params:oauth:grant-type:token-exchange'],
+        response_types: [],
+        redirect_uris: [],
+      },
+    ],
+    settings: {
+      realm,
+      // Client scopes with the client of their audience mapper, and the clients that have them as optional ones.
+      clientScopes: { 'mcp:read': { audience: ids.gateway }, 'mcp:call': { audience: ids.mcpServer } },
+      assignedScopes: { [ids.mcpClient]: ['mcp:read'], [ids.gateway]: ['mcp:call'] },
+      // Clients of the realm that never call it.
+      otherClients: [ids.mcpServer, ids.reports, 'account'],
+      disabledClients: [ids.reports],
+      // Clients with the switch "Standard token exchange", and those with "Consent required".
+      mayExchange: [ids.gateway],
+      needConsent: [],
+      resources: [{ identifier: `https://${domain}`, audience: ids.gateway, scopes }],
+    },
+  });
+  server.accessTokenSeconds = 300;
+  server.sessions = new Map();
+  host.servers = [server];
+  return { host, signIn: server, forMcp: server, ids, batchSecret, resource: RESOURCE, scopeOf: short };
 }
