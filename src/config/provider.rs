@@ -9,12 +9,13 @@ use crate::config::findings::Reported;
 use crate::config::names::{cookie_name, header_name};
 use crate::config::options::Kind;
 use crate::config::reader::Fields;
-use crate::config::{client, find_placeholder, find_placeholders, optional_url, refused_by_profile, url};
+use crate::config::{client, find_placeholder, find_placeholders, not_a_url, optional_endpoint, refused_by_profile};
 use crate::jose::KeySet;
 use crate::provider::{
-    self, Client, Profile, Provider, ProviderId, ProviderOptions, SubjectTokenSource, TENANT, TokenLocation,
+    self, Client, Issuer, Profile, Provider, ProviderId, ProviderOptions, SubjectTokenSource, TENANT, TokenLocation,
 };
 use crate::secret::shown;
+use crate::url::{PLACEHOLDER, Url};
 
 /// Identity providers: all names, and those without a mistake.
 pub(super) struct Providers<'a, P = Provider> {
@@ -74,7 +75,19 @@ fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
             let expected = "the issuer itself, as in `iss` of its tokens";
             return Err(fields.refuse(Code::MetadataUrl, "issuer", "the URL of its metadata", expected));
         }
-        Ok((url(fields, "issuer", &text, URL)?, tenants))
+        let has_keys = fields.has("jwks") || fields.has("jwks_uri");
+        let is_discovered = !has_keys || (profile.exchanges() && !fields.has("token_endpoint"));
+        match Url::parse(&text) {
+            Ok(url) => Ok((url.into(), tenants)),
+            Err(problem) if is_discovered || problem == PLACEHOLDER => {
+                let expected = "a URL such as https://login.example/tenant; any other text needs jwks or jwks_uri, and token_endpoint";
+                Err(not_a_url(fields, "issuer", &text, problem, expected))
+            }
+            Err(_) => {
+                find_placeholder(fields, "issuer", &text);
+                Ok((Issuer::without_metadata(&text), tenants))
+            }
+        }
     });
     let audiences = fields.texts("audiences");
     if let Ok(audiences) = &audiences {
@@ -84,22 +97,29 @@ fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
         find_placeholder(fields, "token_endpoint", text);
     }
     let jwks = jwks(fields);
-    let jwks_uri = optional_url(fields, "jwks_uri", URL);
-    let token_endpoint = optional_url(fields, "token_endpoint", URL);
+    let jwks_uri = optional_endpoint(fields, "jwks_uri", URL);
+    let token_endpoint = optional_endpoint(fields, "token_endpoint", URL);
     let client = profile.and_then(|profile| client(fields, profile));
     let subject_token = match fields.object("subject_token") {
         Ok(Some(fields)) => subject_token(&fields),
         Ok(None) => Ok(SubjectTokenSource::AccessToken),
         Err(reported) => Err(reported),
     };
-    let cluster = fields.required_text("cluster");
+    let clusters = clusters(fields);
     let numbers = ["jwks_max_age_seconds", "clock_skew_seconds", "timeout_seconds", "retries"];
     let numbers = numbers.map(|name| fields.number(name));
     // All at once, so that the values are dropped in one place.
     let (
-        (Ok(profile), Ok((issuer, tenants)), Ok(cluster), Ok(audiences), Ok(jwks), Ok(jwks_uri)),
+        (
+            Ok(profile),
+            Ok((issuer, tenants)),
+            Ok([cluster, jwks_cluster, token_cluster]),
+            Ok(audiences),
+            Ok(jwks),
+            Ok(jwks_uri),
+        ),
         (Ok(token_endpoint), Ok(client), Ok(subject_token), [Ok(max_age), Ok(skew), Ok(timeout), Ok(retries)]),
-    ) = ((profile, issuer, cluster, audiences, jwks, jwks_uri), (token_endpoint, client, subject_token, numbers))
+    ) = ((profile, issuer, clusters, audiences, jwks, jwks_uri), (token_endpoint, client, subject_token, numbers))
     else {
         return Err(Reported::DEPENDS);
     };
@@ -119,7 +139,9 @@ fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
         profile,
         issuer,
         tenants,
-        cluster: cluster.into(),
+        cluster,
+        jwks_cluster,
+        token_cluster,
         every_audience: audiences.clone(),
         audiences,
         jwks,
@@ -138,6 +160,13 @@ fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
         }
     }
     Ok(provider)
+}
+
+/// Reads the clusters for metadata, for keys and for the token endpoint.
+fn clusters(fields: &Fields<'_>) -> Result<[Rc<str>; 3], Reported> {
+    let cluster: Rc<str> = fields.required_text("cluster")?.into();
+    let or_usual = |name: &str| Ok(fields.text(name)?.map_or_else(|| cluster.clone(), Rc::from));
+    Ok([cluster.clone(), or_usual("jwks_cluster")?, or_usual("token_cluster")?])
 }
 
 /// Reads the client, if the profile exchanges tokens.

@@ -152,7 +152,7 @@ pub fn valid() -> Vec<Value> {
         "profile": "rfc8693", "issuer": "https://id.acme.example", "cluster": "id", "audiences": ["api"],
         "jwks": serde_json::from_slice::<Value>(&key_set(&[&OTHER_KEY])).unwrap(),
         "token_endpoint": "https://id.acme.example/t", "retries": 0,
-        "clock_skew_seconds": 5, "timeout_seconds": 3, "jwks_max_age_seconds": 7200,
+        "jwks_cluster": "keys", "token_cluster": "tokens", "clock_skew_seconds": 5, "timeout_seconds": 3, "jwks_max_age_seconds": 7200,
         "subject_token": {"type": "id_token", "cookie": "idt", "audiences": ["login"]},
         "client": {"id": "c", "authentication": {"method": "client_secret_basic", "secret": {"inline": "s"},
             "previous_secret": {"inline": "t"}}, "dpop": {"key": {"env": "OKTA_PRIVATE_KEY"}, "algorithm": "ES256"}},
