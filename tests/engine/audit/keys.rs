@@ -89,7 +89,7 @@ fn each_reason_is_logged_if_no_key_is_left() {
 fn two_different_keys_with_one_kid_are_logged_at_each_fetch() {
     let other = with(OTHER_KEY.jwk.clone(), json!({"kid": ENTRA_KEY.kid}));
     let odd = with(OTHER_KEY.jwk.clone(), json!({"use": "enc"}));
-    let listed = [ENTRA_KEY.jwk.clone(), other.clone(), odd];
+    let listed = [ENTRA_KEY.jwk.clone(), other, odd];
     let found = record_of(&only_entra(configuration()), |url| (url == KEYS).then(|| keys(&listed)));
     let error = "two different keys have this kid and ES256: tokens with it are refused; keys that are not used: not for signatures";
     let more = [
