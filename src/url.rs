@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use http::Uri;
 
-/// Absolute `https` URL without user information, query or fragment. `http` is accepted for loopback hosts only.
+/// Absolute `https` URL without user information or fragment. Only the URL of an endpoint may have a query. `http` is accepted for
+/// loopback hosts only.
 ///
 /// The text stays as written: issuers are compared code point by code point (OpenID Connect Discovery 4.3).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,14 +13,28 @@ pub struct Url {
     text: Rc<str>,
     authority: String,
     path: String,
+    /// Path and query, as a request has them.
+    request_target: String,
     https: bool,
 }
 
+/// Fault of a URL of a recipe that the operator has not replaced.
+pub const PLACEHOLDER: &str = "has a placeholder in place of the host";
+
 impl Url {
-    /// Reads `text`. `Err`: the fault, as the end of a sentence about the option.
+    /// Reads a URL without query. `Err`: the fault, as the end of a sentence about the option.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         if text.contains(['#', '?']) {
             return Err("must have no query and no fragment");
+        }
+        Self::parse_endpoint(text)
+    }
+
+    /// Reads the URL of an endpoint, which may have a query (RFC 6749 section 3.2). `Err`: the fault, as in
+    /// [`parse`](Self::parse).
+    pub fn parse_endpoint(text: &str) -> Result<Self, &'static str> {
+        if text.contains('#') {
+            return Err("must have no fragment");
         }
         // `Uri` accepts `"`, against RFC 3986 section 2. It would end the quoted strings of challenges.
         if text.contains('"') {
@@ -34,7 +49,7 @@ impl Url {
         }
         let host = authority.host();
         if host.contains('_') && host.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Err("has a placeholder in place of the host");
+            return Err(PLACEHOLDER);
         }
         let https = match scheme {
             "https" => true,
@@ -46,13 +61,28 @@ impl Url {
         let authority = authority.as_str().to_ascii_lowercase();
         let authority = authority.strip_suffix(default_port).unwrap_or(&authority).to_owned();
         // `Uri` makes `/` of an empty path. A resource identifier may have none (RFC 9728 section 3.1).
-        let path = if text.ends_with('/') || uri.path() != "/" { uri.path().to_owned() } else { String::new() };
-        Ok(Self { text: text.into(), authority, path, https })
+        let has_path = without_query(text).ends_with('/') || uri.path() != "/";
+        let path = if has_path { uri.path().to_owned() } else { String::new() };
+        let request_target = match text.split_once('?') {
+            Some((_, query)) => format!("{}?{query}", uri.path()),
+            None => uri.path().to_owned(),
+        };
+        Ok(Self { text: text.into(), authority, path, request_target, https })
     }
 
     /// Text as written.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// Text before the query, for logs: a query may have a key of the operator's.
+    pub fn without_query(&self) -> &str {
+        without_query(&self.text)
+    }
+
+    /// Path and query, as a request has them (RFC 9112 section 3.2.1). A path that is empty is `/`.
+    pub fn request_target(&self) -> &str {
+        &self.request_target
     }
 
     /// Shared text as written.
@@ -81,6 +111,10 @@ impl Url {
         let authority = authority.strip_suffix(own_port).unwrap_or(authority);
         authority.eq_ignore_ascii_case(self.authority.as_bytes())
     }
+}
+
+fn without_query(text: &str) -> &str {
+    text.split_once('?').map_or(text, |(before, _)| before)
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -123,6 +157,25 @@ mod tests {
             "",
         ] {
             assert!(Url::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_endpoint_keeps_its_query() {
+        for (text, path, target) in [
+            ("https://a.example/t?realm=/alpha&x=%20", "/t", "/t?realm=/alpha&x=%20"),
+            ("https://a.example?x=/", "", "/?x=/"),
+            ("https://a.example/?", "/", "/?"),
+            ("https://a.example", "", "/"),
+        ] {
+            let url = Url::parse_endpoint(text).unwrap();
+            assert_eq!((url.as_str(), url.path(), url.request_target()), (text, path, target));
+            assert!(!url.without_query().contains('?'));
+        }
+        for text in
+            ["https://a.example/t#f", "https://a.example/t?q#f", "https://a.example/t?a b", "https://a.example/t?\""]
+        {
+            assert!(Url::parse_endpoint(text).is_err(), "{text}");
         }
     }
 

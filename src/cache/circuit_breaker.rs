@@ -267,7 +267,7 @@ impl BreakerContext<'_> {
             place.push(' ');
             place.push_str(second_endpoint);
         }
-        let parts = [&*self.provider.name, self.provider.issuer.as_str(), &*self.provider.cluster, &place];
+        let parts = [&*self.provider.name, self.provider.issuer.as_str(), &*self.provider.token_cluster, &place];
         format!("onbehalf.circuit.{}", self.store.key().mac_hex::<16>(&parts.map(str::as_bytes)))
     }
 

@@ -20,6 +20,9 @@ use crate::url::Url;
 /// Minimum time between two fetches, whatever the provider's `Cache-Control` says.
 const MIN_REFRESH: Duration = Duration::from_secs(5 * 60);
 
+/// Age below which keys are not fetched again because of a signature.
+const JUST_FETCHED: Duration = Duration::from_secs(1);
+
 /// Time between two fetches if the provider sends no `Cache-Control`.
 const DEFAULT_REFRESH: Duration = Duration::from_secs(3600);
 
@@ -52,8 +55,8 @@ pub(crate) struct JwksCache {
 pub(crate) enum RefreshCause {
     /// The schedule says so, or there are no keys.
     Due,
-    /// A token names a `kid` that is not among the keys.
-    UnknownKey,
+    /// No key verifies a token: its `kid` is unknown, or another key may be published under it by now.
+    NoKeyFits,
 }
 
 /// Result of a request for the lease of a fetch.
@@ -95,6 +98,8 @@ impl JwksCache {
             let code = key.mac_hex::<16>(&[
                 provider.issuer.as_str().as_bytes(),
                 provider.cluster.as_bytes(),
+                provider.jwks_cluster.as_bytes(),
+                provider.token_cluster.as_bytes(),
                 url(&provider.jwks_uri).as_bytes(),
                 url(&provider.token_endpoint).as_bytes(),
                 // Metadata has another token endpoint for mutual TLS (RFC 8705 section 5).
@@ -143,13 +148,18 @@ impl JwksCache {
         (self.record.failures > 0 && now < self.record.due).then(|| self.record.due.since(now))
     }
 
-    /// Returns `true` if a request with an unknown `kid` may wait for a fetch: for one in flight, or for a new one.
+    /// Returns `true` if a request whose token no key verifies may wait for a fetch: for one in flight, or for a new one.
     pub(crate) fn may_refetch(&self, now: UnixTime) -> bool {
         self.name.is_some() && (self.is_refetch_allowed(now) || self.record.lease_for(self.serves).is_held(now))
     }
 
     fn is_refetch_allowed(&self, now: UnixTime) -> bool {
         now >= self.record.refetch_from && self.remaining_backoff(now).is_none()
+    }
+
+    /// Returns `true` if the keys are so new that another fetch would bring the same.
+    pub(crate) fn is_just_fetched(&self, now: UnixTime) -> bool {
+        self.age(now).is_some_and(|age| age < JUST_FETCHED)
     }
 
     /// Age of the keys. `None`: there are none, or they are configured and do not age.
@@ -246,7 +256,7 @@ impl JwksCache {
                 }
                 let is_wanted = match cause {
                     RefreshCause::Due => self.is_due(now),
-                    RefreshCause::UnknownKey => self.is_refetch_allowed(now),
+                    RefreshCause::NoKeyFits => self.is_refetch_allowed(now),
                 };
                 if !is_wanted || change.adds_keys {
                     return Update::Keep(Err(RefreshLease::NotDue));
@@ -258,7 +268,7 @@ impl JwksCache {
             next.call_started = now;
             next.is_lease_idle = !self.serves;
             next.has_serving_vm |= self.serves;
-            if cause == RefreshCause::UnknownKey {
+            if cause == RefreshCause::NoKeyFits {
                 next.refetch_from = now.plus(REFETCH_INTERVAL);
             }
             Update::Write(next.write(), Ok(next))

@@ -15,7 +15,7 @@ pub(crate) const MAX_REFRESH: Duration = Duration::from_secs(24 * 3600);
 /// Maximum back-off after failed fetches, in seconds.
 pub(crate) const MAX_BACKOFF_SECS: u32 = 60;
 
-/// Minimum time between two fetches for an unknown `kid`.
+/// Minimum time between two fetches for tokens that no key verifies.
 pub(crate) const REFETCH_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Maximum time of a lease: the maximum `timeout_seconds` of a provider, and the grace of a callout.
@@ -47,7 +47,7 @@ pub(crate) struct JwksRecord {
     pub(crate) idle_failures: u32,
     /// Time from which idle VMs may fetch, after their failures.
     pub(crate) idle_due: UnixTime,
-    /// Time from which an unknown `kid` may cause a fetch.
+    /// Time from which a token that no key verifies may cause a fetch.
     pub(crate) refetch_from: UnixTime,
     /// Lease of the worker that fetches.
     pub(crate) lease: Lease,
@@ -86,7 +86,7 @@ pub(crate) fn read_document(document: &[u8], provider: &Provider) -> Option<(End
     let mut parts = document.splitn(3, |byte| *byte == b'\n');
     let mut url = || match std::str::from_utf8(parts.next()?).ok()? {
         "" => Some(None),
-        text => Some(Some(Url::parse(text).ok()?)),
+        text => Some(Some(Url::parse_endpoint(text).ok()?)),
     };
     let endpoints = Endpoints { jwks_uri: url()?, token_endpoint: url()? };
     let keys = match &provider.jwks {

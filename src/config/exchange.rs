@@ -7,7 +7,9 @@ use crate::config::findings::Reported;
 use crate::config::options::{EXCHANGE, Kind, OptionSpec};
 use crate::config::reader::{Fields, by_name};
 use crate::config::secrets::variable;
-use crate::config::{check, client, find_placeholders, names, optional_url, refused_by_profile, scopes};
+use crate::config::{
+    check, client, find_placeholders, names, optional_endpoint, optional_url, refused_by_profile, scopes,
+};
 use crate::crypto::Algorithm;
 use crate::dpop::DpopKey;
 use crate::json;
@@ -108,7 +110,7 @@ fn authorization_server(fields: &Fields<'_>) -> Result<AuthorizationServerOption
     let Some(server) = fields.object("authorization_server")? else {
         return Ok(AuthorizationServerOptions::default());
     };
-    let token_endpoint = optional_url(&server, "token_endpoint", "the https URL of the token endpoint");
+    let token_endpoint = optional_endpoint(&server, "token_endpoint", "the https URL of the token endpoint");
     let client = server.has("client").then(|| client::build(&server)).transpose()?;
     if client.as_ref().is_some_and(|client| client.authentication.header().is_some()) {
         let name = "client.authentication.assertion.header";

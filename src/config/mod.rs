@@ -236,8 +236,17 @@ fn removed(
 
 /// Reads a URL.
 fn url(fields: &Fields<'_>, name: &str, text: &str, expected: &str) -> Result<Url, Reported> {
-    Url::parse(text)
-        .map_err(|problem| fields.refuse(Code::NotAUrl, name, &format!("{}, which {problem}", shown(text)), expected))
+    Url::parse(text).map_err(|problem| not_a_url(fields, name, text, problem, expected))
+}
+
+/// Reads the optional URL of an endpoint, which may have a query.
+fn optional_endpoint(fields: &Fields<'_>, name: &str, expected: &str) -> Result<Option<Url>, Reported> {
+    let read = |text| Url::parse_endpoint(text).map_err(|problem| not_a_url(fields, name, text, problem, expected));
+    fields.text(name)?.map(read).transpose()
+}
+
+fn not_a_url(fields: &Fields<'_>, name: &str, text: &str, problem: &str, expected: &str) -> Reported {
+    fields.refuse(Code::NotAUrl, name, &format!("{}, which {problem}", shown(text)), expected)
 }
 
 /// Reads an optional URL.

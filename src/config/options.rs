@@ -372,7 +372,7 @@ static PROVIDER: Group = group!(
             "issuer",
             Text,
             Required("the provider's issuer, as its tokens have it in `iss`"),
-            "Issuer of the provider, exactly as `iss` of its tokens. `entra_obo`: the v2.0 issuer; v1.0 tokens of the same tenant are accepted, too. `{tenantid}` in the place of the tenant admits the users of several `tenants`.",
+            "Issuer, exactly as `iss` of its tokens: an `https` URL, or any text if keys and token endpoint are configured. `entra_obo`: the v2.0 issuer; v1.0 tokens of the same tenant are accepted, too. `{tenantid}` in the place of the tenant admits the users of several `tenants`.",
             "issuer: https://login.microsoftonline.com/00000000-1111-4222-8333-444455556666/v2.0"
         ),
         option!("tenants", Texts(""), Optional, default "none", required "`issuer` has `{tenantid}`",
@@ -382,9 +382,15 @@ static PROVIDER: Group = group!(
             "cluster",
             Text,
             Required("the name of the Envoy cluster of the provider"),
-            "Envoy cluster for every call to the provider.",
+            "Envoy cluster for every call to the provider, but for those of `jwks_cluster` and `token_cluster`.",
             "cluster: entra"
         ),
+        option!("jwks_cluster", Text, Optional, default "`cluster`",
+            "Envoy cluster for the keys. With another cluster than `cluster`, the discovered URL of the keys may be on another host than the issuer. The cluster must verify its server's certificate, and must not take the host from the request.",
+            "jwks_cluster: google-apis"),
+        option!("token_cluster", Text, AllowedIf(Condition::Exchanges), default "`cluster`",
+            "Envoy cluster for the token endpoint. With another cluster than `cluster`, the discovered token endpoint may be on another host than the issuer. The same holds for the cluster as for `jwks_cluster`.",
+            "token_cluster: google-oauth2"),
         option!("audiences", Texts(AUDIENCES), Optional, default "none", required "a resource that exchanges for the provider has no `audiences`",
             "Accepted values of `aud` in the token in `authorization`, at resources without `audiences` of their own. `entra_obo`: `client.id` for v2.0 tokens, and the App ID URIs of the same app for v1.0 tokens.",
             "audiences: [api://mcp]"),
@@ -404,7 +410,7 @@ static PROVIDER: Group = group!(
             "Keys of the provider as a JWK Set. The filter then fetches no keys. `token_endpoint` is still discovered. Excludes `jwks_uri`.",
             "jwks: {keys: [{kty: OKP, crv: Ed25519, kid: k1, alg: EdDSA, x: 11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo}]}"),
         option!("jwks_uri", Text, Optional, default "discovered",
-            "URL of the provider's keys. Discovery uses `{issuer}/.well-known/openid-configuration` and the place of RFC 8414; the discovered URL must have the same host as the issuer.",
+            "URL of the provider's keys. Discovery uses `{issuer}/.well-known/openid-configuration` and the place of RFC 8414; the discovered URL must have the same host as the issuer, unless `jwks_cluster` is set. A query is sent.",
             "jwks_uri: https://login.acme.com/keys"),
         option!(
             "jwks_max_age_seconds",
@@ -414,7 +420,7 @@ static PROVIDER: Group = group!(
             "jwks_max_age_seconds: 86400"
         ),
         option!("token_endpoint", Text, AllowedIf(Condition::Exchanges), default "discovered",
-            "URL of the token endpoint. It is discovered from the same metadata as `jwks_uri`.",
+            "URL of the token endpoint. It is discovered from the same metadata as `jwks_uri`. A query is sent.",
             "token_endpoint: https://acme.okta.com/oauth2/aus1/v1/token"),
         option!(
             "client",

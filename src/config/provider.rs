@@ -9,15 +9,16 @@ use crate::config::findings::Reported;
 use crate::config::names::{cookie_name, header_name};
 use crate::config::options::Kind;
 use crate::config::reader::{Fields, by_name};
-use crate::config::{client, find_placeholder, find_placeholders, optional_url, refused_by_profile, url};
+use crate::config::{client, find_placeholder, find_placeholders, not_a_url, optional_endpoint, refused_by_profile};
 use crate::crypto::Algorithm;
 use crate::jose::{AUDIENCE, KeySet};
 use crate::json::Value;
 use crate::provider::{
-    self, ClaimValue, Client, Profile, Provider, ProviderId, ProviderOptions, RequiredClaim, SubjectTokenSource,
-    TENANT, TokenLocation,
+    self, ClaimValue, Client, Issuer, Profile, Provider, ProviderId, ProviderOptions, RequiredClaim,
+    SubjectTokenSource, TENANT, TokenLocation,
 };
 use crate::secret::shown;
+use crate::url::{PLACEHOLDER, Url};
 
 /// Identity providers: all names, and those without a mistake.
 pub(super) struct Providers<'a, P = Provider> {
@@ -77,7 +78,19 @@ fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
             let expected = "the issuer itself, as in `iss` of its tokens";
             return Err(fields.refuse(Code::MetadataUrl, "issuer", "the URL of its metadata", expected));
         }
-        Ok((url(fields, "issuer", &text, URL)?, tenants))
+        let has_keys = fields.has("jwks") || fields.has("jwks_uri");
+        let is_discovered = !has_keys || (profile.exchanges() && !fields.has("token_endpoint"));
+        match Url::parse(&text) {
+            Ok(url) => Ok((url.into(), tenants)),
+            Err(problem) if is_discovered || problem == PLACEHOLDER => {
+                let expected = "a URL such as https://login.example/tenant; any other text needs jwks or jwks_uri, and token_endpoint";
+                Err(not_a_url(fields, "issuer", &text, problem, expected))
+            }
+            Err(_) => {
+                find_placeholder(fields, "issuer", &text);
+                Ok((Issuer::without_metadata(&text), tenants))
+            }
+        }
     });
     let audiences = fields.texts("audiences");
     if let Ok(audiences) = &audiences {
@@ -90,24 +103,31 @@ fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
     let audience_claim = fields.text("audience_claim");
     let required_claims = required_claims(fields);
     let jwks = jwks(fields);
-    let jwks_uri = optional_url(fields, "jwks_uri", URL);
-    let token_endpoint = optional_url(fields, "token_endpoint", URL);
+    let jwks_uri = optional_endpoint(fields, "jwks_uri", URL);
+    let token_endpoint = optional_endpoint(fields, "token_endpoint", URL);
     let client = profile.and_then(|profile| client(fields, profile));
     let subject_token = match fields.object("subject_token") {
         Ok(Some(fields)) => subject_token(&fields),
         Ok(None) => Ok(SubjectTokenSource::AccessToken),
         Err(reported) => Err(reported),
     };
-    let cluster = fields.required_text("cluster");
+    let clusters = clusters(fields);
     let numbers = ["jwks_max_age_seconds", "clock_skew_seconds", "timeout_seconds", "retries"];
     let numbers = numbers.map(|name| fields.number(name));
     // All at once, so that the values are dropped in one place.
     let (
-        (Ok(profile), Ok((issuer, tenants)), Ok(cluster), Ok(audiences), Ok(jwks), Ok(jwks_uri)),
+        (
+            Ok(profile),
+            Ok((issuer, tenants)),
+            Ok([cluster, jwks_cluster, token_cluster]),
+            Ok(audiences),
+            Ok(jwks),
+            Ok(jwks_uri),
+        ),
         (Ok(token_endpoint), Ok(client), Ok(subject_token), [Ok(max_age), Ok(skew), Ok(timeout), Ok(retries)]),
         ([Ok(algorithms), Ok(scope_claims)], Ok(audience_claim), Ok(required_claims)),
     ) = (
-        (profile, issuer, cluster, audiences, jwks, jwks_uri),
+        (profile, issuer, clusters, audiences, jwks, jwks_uri),
         (token_endpoint, client, subject_token, numbers),
         (names, audience_claim, required_claims),
     )
@@ -136,7 +156,9 @@ fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
         profile,
         issuer,
         tenants,
-        cluster: cluster.into(),
+        cluster,
+        jwks_cluster,
+        token_cluster,
         every_audience: audiences.clone(),
         audiences,
         algorithms: algorithms.iter().filter_map(|name| Algorithm::from_name(name)).collect(),
@@ -170,6 +192,13 @@ fn required_claims(fields: &Fields<'_>) -> Result<Vec<RequiredClaim>, Reported> 
         Ok(RequiredClaim { name: name.into(), accepted })
     };
     members.into_iter().map(claim).collect()
+}
+
+/// Reads the clusters for metadata, for keys and for the token endpoint.
+fn clusters(fields: &Fields<'_>) -> Result<[Rc<str>; 3], Reported> {
+    let cluster: Rc<str> = fields.required_text("cluster")?.into();
+    let or_usual = |name: &str| Ok(fields.text(name)?.map_or_else(|| cluster.clone(), Rc::from));
+    Ok([cluster.clone(), or_usual("jwks_cluster")?, or_usual("token_cluster")?])
 }
 
 /// Reads the client, if the profile exchanges tokens.

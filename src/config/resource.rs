@@ -229,6 +229,10 @@ fn authorization_servers(
     for (at, wanted) in fields.texts("authorization_servers")?.iter().enumerate() {
         let (code, found) = match asked().find(|provider| *provider.name == **wanted) {
             Some(provider) if !servers.contains(provider) => {
+                if provider.issuer.url().is_none() {
+                    let text = format_args!("its issuer is no https URL, so that the metadata leaves it out");
+                    fields.warn(&item("authorization_servers", at), text);
+                }
                 servers.push(provider.clone());
                 continue;
             }

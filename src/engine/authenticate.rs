@@ -210,8 +210,8 @@ fn verify_signature(
     context: &dyn Fn() -> Detail,
 ) -> Result<(), Stop> {
     let provider = matched.provider;
-    let need = |unknown_key| Stop::Fetch(Need::Jwks { provider: provider.clone(), unknown_key });
-    let jwks = ctx.state.jwks(provider);
+    let need = |is_refetch| Stop::Fetch(Need::Jwks { provider: provider.clone(), is_refetch });
+    let jwks = &*ctx.state.jwks(provider);
     let Some(keys) = &jwks.keys else {
         return Err(match jwks.remaining_backoff(ctx.now) {
             Some(pause) => Refusal::detailed(Reason::JwksUnavailable, context()).retry_after(pause).into(),
@@ -221,21 +221,34 @@ fn verify_signature(
     let key_id = jws.header.key_id.as_deref();
     let with_key_id = || context().with(Fact::KeyId, shown(key_id.unwrap_or_default()));
     let rejected = |rejection: Rejection| rejected(role, &rejection, with_key_id());
-    let key = match keys.select_listed(key_id, algorithm, &provider.algorithms) {
-        Selection::Found(key) => key,
-        Selection::OtherAlgorithm => {
-            return Err(rejected(TokenError::Algorithm.because("the key of that kid is for another alg")));
+    let selection = keys.select_listed(key_id, algorithm, &provider.algorithms);
+    let is_unknown_key = key_id.is_some() && matches!(selection, Selection::Missing);
+    let rejection = match selection {
+        Selection::Found(key) => {
+            let signed = Signed { algorithm, input: jws.signing_input, signature: &jws.signature };
+            let tenant = matched.tenant.as_deref();
+            match jose::verify(signed, key, &provider.algorithms, &matched.issuer, tenant, ctx.crypto) {
+                Ok(()) => return Ok(()),
+                Err(error) => error.into(),
+            }
         }
-        Selection::Missing if key_id.is_some() && jwks.may_refetch(ctx.now) => return Err(need(true)),
-        Selection::Missing => {
-            let diagnosis = "the provider does not publish that key: a token of another environment, a custom signing key, or a forged one";
-            return Err(rejected(TokenError::Key.because(diagnosis)));
+        Selection::OtherAlgorithm if key_id.is_none() => TokenError::Algorithm.because("no key has that alg"),
+        Selection::OtherAlgorithm => TokenError::Algorithm.because("the key of that kid is for another alg"),
+        Selection::Ambiguous if key_id.is_none() => {
+            TokenError::Key.because("the token has no kid, and the provider publishes several keys with its alg")
         }
+        Selection::Ambiguous => {
+            TokenError::Key.because("the provider publishes two different keys under that kid: it must withdraw one")
+        }
+        Selection::Missing => TokenError::Key.because(
+            "the provider does not publish that key: a token of another environment, a custom signing key, or a forged one",
+        ),
     };
-    let signed = Signed { algorithm, input: jws.signing_input, signature: &jws.signature };
-    let tenant = matched.tenant.as_deref();
-    jose::verify(signed, key, &provider.algorithms, &matched.issuer, tenant, ctx.crypto)
-        .map_err(|error| rejected(error.into()))
+    // A provider that starts anew may publish another key under a `kid` that it has used before. Whether that is so, or the token is
+    // forged, only the provider's JWKS can tell. It is fetched for all such tokens at most once in 30 seconds, and not for requests
+    // that have waited for the keys in use.
+    let is_refetch = jwks.may_refetch(ctx.now) && (is_unknown_key || !jwks.is_just_fetched(ctx.now));
+    if is_refetch { Err(need(true)) } else { Err(rejected(rejection)) }
 }
 
 impl<'a> TokenUse<'a> {

@@ -45,6 +45,8 @@ pub(super) fn key_prefix(
         token_endpoint: _,
         // Transport of the request.
         cluster: _,
+        jwks_cluster: _,
+        token_cluster: _,
         timeout: _,
         retries: _,
     } = provider;

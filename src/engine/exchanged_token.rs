@@ -131,7 +131,7 @@ impl ExchangeRequest<'_> {
             .key_prefix(self.resource.id, |endpoints| key_prefix(endpoints, provider, self.target, self.is_id_token));
         let Some(prefix) = prefix else {
             return Err(match jwks.remaining_backoff(ctx.now) {
-                None => Stop::Fetch(Need::Jwks { provider: provider.clone(), unknown_key: false }),
+                None => Stop::Fetch(Need::Jwks { provider: provider.clone(), is_refetch: false }),
                 Some(pause) => {
                     let cause = "the token endpoint could not be discovered: set token_endpoint where it never can";
                     Refusal::because(Reason::ProviderUnavailable, cause).retry_after(pause).into()

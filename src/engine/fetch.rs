@@ -116,7 +116,7 @@ impl Engine {
             JoinOutcome::NotFound => {}
         }
         let started = match need {
-            Need::Jwks { provider, unknown_key } => self.fetch_jwks(&provider, unknown_key, id, now),
+            Need::Jwks { provider, is_refetch } => self.fetch_jwks(&provider, is_refetch, id, now),
             Need::Token(need) => self.fetch_token(need, id, progress, now),
         };
         match started {
@@ -130,11 +130,11 @@ impl Engine {
     fn fetch_jwks(
         &mut self,
         provider: &Rc<Provider>,
-        unknown_key: bool,
+        is_refetch: bool,
         waiter: RequestId,
         now: UnixTime,
     ) -> Result<bool, Refusal> {
-        let cause = if unknown_key { RefreshCause::UnknownKey } else { RefreshCause::Due };
+        let cause = if is_refetch { RefreshCause::NoKeyFits } else { RefreshCause::Due };
         match self.claim_jwks(provider, cause, now) {
             RefreshLease::NotDue => return Ok(false),
             RefreshLease::HeldByOther => {
@@ -142,7 +142,7 @@ impl Engine {
                 let operation = Operation::RemoteJwks { provider: provider.clone(), ended };
                 self.in_flight.put(Fetch { operation, waiters: vec![waiter], started: now });
             }
-            RefreshLease::Acquired => self.start_jwks(provider, unknown_key, Some(waiter), now)?,
+            RefreshLease::Acquired => self.start_jwks(provider, is_refetch, Some(waiter), now)?,
         }
         Ok(true)
     }
@@ -253,11 +253,11 @@ impl Engine {
     fn start_jwks(
         &mut self,
         provider: &Rc<Provider>,
-        unknown_key: bool,
+        is_refetch: bool,
         waiter: Option<RequestId>,
         now: UnixTime,
     ) -> Result<(), Refusal> {
-        let operation = Operation::jwks(provider, unknown_key, &mut self.state);
+        let operation = Operation::jwks(provider, is_refetch, &mut self.state);
         let started = self.start(operation, waiter, now);
         if started.is_err() {
             self.callout_handler().jwks_failed(provider, NOT_MADE, None, now);

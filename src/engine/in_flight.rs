@@ -38,7 +38,12 @@ pub(super) struct Fetch {
 /// Operation of a fetch, at one of its callouts.
 pub(super) enum Operation {
     /// Discovery of a provider's metadata. Its keys come next.
-    Discovery { provider: Rc<Provider>, document: Document },
+    Discovery {
+        provider: Rc<Provider>,
+        document: Document,
+        /// URL and problem of the document before, for the log.
+        earlier: Option<String>,
+    },
     /// Fetch of a provider's keys.
     Jwks { provider: Rc<Provider>, endpoints: Endpoints, jwks_uri: Url },
     /// Fetch of a provider's keys by another worker.
@@ -169,24 +174,30 @@ impl InFlight {
 
 impl Operation {
     /// Fetch of a provider's keys. Discovery comes first, unless the endpoints are configured, or known from the last fetch
-    /// and only an unknown `kid` is looked for.
-    pub(super) fn jwks(provider: &Rc<Provider>, unknown_key: bool, state: &mut WorkerState) -> Self {
-        let known = state.jwks(provider).endpoints.clone().filter(|_| unknown_key);
+    /// and only another key is looked for.
+    pub(super) fn jwks(provider: &Rc<Provider>, is_refetch: bool, state: &mut WorkerState) -> Self {
+        let known = state.jwks(provider).endpoints.clone().filter(|_| is_refetch);
         let provider = provider.clone();
         match known.or_else(|| Endpoints::configured(&provider)) {
             Some(Endpoints { jwks_uri: Some(jwks_uri), token_endpoint }) => {
                 let endpoints = Endpoints { jwks_uri: Some(jwks_uri.clone()), token_endpoint };
                 Self::Jwks { provider, endpoints, jwks_uri }
             }
-            _ => Self::Discovery { provider, document: Document::OpenId },
+            _ => Self::Discovery { provider, document: Document::OpenId, earlier: None },
         }
     }
 
     /// Callout of this step. `None`: it cannot be made.
     pub(super) fn callout(&self, state: &WorkerState, crypto: &dyn Crypto, now: UnixTime) -> Option<Callout> {
         match self {
-            Self::Discovery { provider, document } => Some(get(provider, document.url(&provider.issuer)?)),
-            Self::Jwks { provider, jwks_uri, .. } => Some(get(provider, jwks_uri.clone())),
+            Self::Discovery { provider, document, .. } => {
+                Some(get(provider, &provider.cluster, document.url(provider.issuer.url()?)?, "application/json"))
+            }
+            // RFC 7517 section 8.5 registers a type of its own. Most servers use `application/json`.
+            Self::Jwks { provider, jwks_uri, .. } => {
+                let accept = "application/jwk-set+json, application/json";
+                Some(get(provider, &provider.jwks_cluster, jwks_uri.clone(), accept))
+            }
             Self::RemoteJwks { .. } | Self::RemoteToken { .. } => None,
             Self::TokenExchange(exchange) => exchange.callout(&state.nonces, crypto, now),
         }
@@ -218,12 +229,12 @@ impl Operation {
     }
 }
 
-fn get(provider: &Provider, url: Url) -> Callout {
+fn get(provider: &Provider, cluster: &Rc<str>, url: Url, accept: &str) -> Callout {
     Callout {
-        cluster: provider.cluster.clone(),
+        cluster: cluster.clone(),
         method: "GET",
         url,
-        headers: vec![("accept", Secret::new("application/json".to_owned()))],
+        headers: vec![("accept", Secret::new(accept.to_owned()))],
         body: Secret::new(String::new()),
         timeout: provider.timeout,
         most_bytes: MAX_DOCUMENT_BYTES,

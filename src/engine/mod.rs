@@ -56,7 +56,7 @@ pub use header_mutations::HeaderMutations;
 pub use in_flight::FetchId;
 pub use upstream_response::{ForwardedRequest, UpstreamAction};
 
-/// Maximum number of runs of the pipeline for one request. Keys, a fetch of keys for an unknown `kid` and a token make four.
+/// Maximum number of runs of the pipeline for one request. Keys, a fetch of keys because none fits, and a token make four.
 const MAX_DECISIONS: u8 = 8;
 
 /// Maximum number of fetches of other workers that one tick polls. Each takes some microseconds.

@@ -17,8 +17,8 @@ pub(super) enum Need {
     Jwks {
         /// Provider whose token the request brought.
         provider: Rc<Provider>,
-        /// `true` if there are keys, but none with the `kid` of the token.
-        unknown_key: bool,
+        /// `true` if there are keys, but none that verifies the token.
+        is_refetch: bool,
     },
     /// Exchanged token.
     Token(Rc<TokenNeed>),

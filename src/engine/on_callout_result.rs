@@ -14,9 +14,9 @@ use crate::engine::in_flight::{Fetch, Operation};
 use crate::engine::need::TokenNeed;
 use crate::engine::state::WorkerState;
 use crate::engine::token_exchange::{self, TokenExchange};
-use crate::http::{Callout, CalloutResult};
-use crate::jose::KeySet;
-use crate::provider::{Document, Endpoints, ErrorClass, Provider, TokenEndpointError};
+use crate::http::{Callout, CalloutFailure, CalloutResult};
+use crate::jose::{Key, KeySet};
+use crate::provider::{DiscoveryError, Document, Endpoints, ErrorClass, Provider, TokenEndpointError};
 use crate::refusal::{Reason, Refusal};
 use crate::shared::SharedStore;
 use crate::telemetry::{Counters, Fact, Record};
@@ -48,10 +48,12 @@ impl<'a> CalloutHandler<'a> {
     pub(super) fn handle(&mut self, fetch: Fetch, result: &CalloutResult, now: UnixTime) -> Next {
         let Fetch { operation, waiters, started } = fetch;
         match operation {
-            Operation::Discovery { provider, document } => match self.discovery(&provider, document, result, now) {
-                Some(next) => self.next_of_jwks(next, &provider, waiters, now),
-                None => Next::Done(waiters),
-            },
+            Operation::Discovery { provider, document, earlier } => {
+                match self.discovery(&provider, document, earlier, result, now) {
+                    Some(next) => self.next_of_jwks(next, &provider, waiters, now),
+                    None => Next::Done(waiters),
+                }
+            }
             Operation::Jwks { provider, endpoints, jwks_uri } => {
                 self.jwks(&provider, endpoints, &jwks_uri, result, now);
                 Next::Done(waiters)
@@ -66,26 +68,37 @@ impl<'a> CalloutHandler<'a> {
         &mut self,
         provider: &Rc<Provider>,
         document: Document,
+        earlier: Option<String>,
         result: &CalloutResult,
         now: UnixTime,
     ) -> Option<Operation> {
-        let read = body(result).and_then(|body| Ok(Endpoints::discovered(provider, body)?));
-        match (read, result, document) {
-            (Ok(Endpoints { jwks_uri: Some(jwks_uri), token_endpoint }), ..) => {
+        let read = body(result).map(|body| Endpoints::discovered(provider, body));
+        // This document is the issuer's, and it is the configuration that does not admit it.
+        let is_final = matches!(read, Ok(Err(DiscoveryError::OtherHost)));
+        let read = read.and_then(|read| read.map_err(|error| unreadable(error.text(), result)));
+        let url = provider.issuer.url().and_then(|issuer| document.url(issuer));
+        match (read, document.next()) {
+            (Ok(Endpoints { jwks_uri: Some(jwks_uri), token_endpoint }), _) => {
                 let endpoints = Endpoints { jwks_uri: Some(jwks_uri.clone()), token_endpoint };
                 Some(Operation::Jwks { provider: provider.clone(), endpoints, jwks_uri })
             }
-            (Ok(endpoints), ..) => {
+            (Ok(endpoints), _) => {
                 let keys = provider.jwks.clone().unwrap_or_default();
                 self.jwks_fetched(provider, endpoints, keys, (b"", None), now);
                 None
             }
-            // Some servers have the one document, some the other.
-            (Err(_), CalloutResult::Response(response), Document::OpenId) if response.status == 404 => {
-                Some(Operation::Discovery { provider: provider.clone(), document: Document::AuthorizationServer })
+            // Some servers have the one document, some the other, and they say so by any status and any content. No part of a
+            // document is used whose `issuer` is another one (RFC 8414 section 3.3), so a further document is as safe as the first.
+            (Err(problem), Some(document)) if is_answered(result) && !is_final => {
+                let earlier = Some(format!("{}: {problem}", url.as_ref().map_or("", Url::as_str)));
+                Some(Operation::Discovery { provider: provider.clone(), document, earlier })
             }
-            (Err(problem), ..) => {
-                self.jwks_failed(provider, &problem, document.url(&provider.issuer).as_ref(), now);
+            (Err(problem), _) => {
+                let problem = match earlier {
+                    Some(earlier) => format!("{problem}; before that, {earlier}").into(),
+                    None => problem,
+                };
+                self.jwks_failed(provider, &problem, url.as_ref().map(|url| (url, &provider.cluster)), now);
                 None
             }
         }
@@ -119,19 +132,27 @@ impl<'a> CalloutHandler<'a> {
         result: &CalloutResult,
         now: UnixTime,
     ) {
+        let at = Some((jwks_uri, &provider.jwks_cluster));
         let read = body(result).and_then(|body| {
-            let (keys, skipped) = KeySet::read(body).ok_or("the answer is not a JWK Set")?;
+            let (keys, skipped) =
+                KeySet::read(body).ok_or_else(|| unreadable("the answer is not a JWK Set", result))?;
             Ok((body, keys, skipped))
         });
         match (read, result) {
             (Ok((jwks, keys, skipped)), CalloutResult::Response(response)) if !keys.is_empty() => {
-                for reason in skipped {
-                    log::debug!("skipped a key of provider={}: {reason}", provider.name);
+                let skipped = counted(&skipped);
+                if let Some(key) = keys.ambiguous() {
+                    log::warn!("{}", ambiguous(provider, jwks_uri, key, &skipped));
+                } else if !skipped.is_empty() {
+                    log::debug!("skipped keys of provider={}: {skipped}", provider.name);
                 }
                 self.jwks_fetched(provider, endpoints, keys, (jwks, response.max_age()), now);
             }
-            (Ok(_), _) => self.jwks_failed(provider, "the JWK Set has no usable key", Some(jwks_uri), now),
-            (Err(problem), _) => self.jwks_failed(provider, &problem, Some(jwks_uri), now),
+            (Ok((_, _, skipped)), _) => {
+                let problem = format!("the JWK Set has no usable key: {}", counted(&skipped));
+                self.jwks_failed(provider, problem.trim_end_matches(": "), at, now);
+            }
+            (Err(problem), _) => self.jwks_failed(provider, &problem, at, now),
         }
     }
 
@@ -255,14 +276,20 @@ impl<'a> CalloutHandler<'a> {
         self.counters.jwks_refreshed(&provider.name, true);
     }
 
-    /// Records a fetch of keys that failed.
-    pub(super) fn jwks_failed(&mut self, provider: &Provider, problem: &str, url: Option<&Url>, now: UnixTime) {
+    /// Records a fetch of keys that failed. `at`: URL and cluster of the callout, if it was made.
+    pub(super) fn jwks_failed(
+        &mut self,
+        provider: &Provider,
+        problem: &str,
+        at: Option<(&Url, &Rc<str>)>,
+        now: UnixTime,
+    ) {
         let jwks = self.state.jwks(provider);
         let mut record = Record::default();
         record.add(Fact::Event, if provider.jwks.is_some() { "discovery_failed" } else { "jwks_fetch_failed" });
         record.add(Fact::Provider, &provider.name);
-        record.add(Fact::Url, url.map_or("", Url::as_str));
-        record.add(Fact::Cluster, &provider.cluster);
+        record.add(Fact::Url, at.map_or("", |(url, _)| url.without_query()));
+        record.add(Fact::Cluster, at.map_or(&provider.cluster, |(_, cluster)| cluster));
         record.add(Fact::Error, problem);
         record.add(Fact::CachedJwks, if jwks.keys.is_some() { "kept" } else { "none" });
         log::warn!("{record}");
@@ -293,5 +320,54 @@ fn body(result: &CalloutResult) -> Result<&[u8], Cow<'static, str>> {
         CalloutResult::Response(response) if response.status == 200 => Ok(&response.body),
         CalloutResult::Response(response) => Err(format!("the answer's status is {}", response.status).into()),
         CalloutResult::Failed(failure) => Err(failure.text().into()),
+    }
+}
+
+/// Log line about a JWKS with two different keys that have the same `kid` and algorithm.
+fn ambiguous(provider: &Provider, jwks_uri: &Url, key: &Key, skipped: &str) -> Record {
+    let mut problem =
+        format!("two different keys have this kid and {}: tokens with it are refused", key.algorithm.name());
+    if !skipped.is_empty() {
+        problem.push_str("; keys that are not used: ");
+        problem.push_str(skipped);
+    }
+    let mut record = Record::default();
+    record.add(Fact::Event, "jwks_ambiguous");
+    record.add(Fact::Provider, &provider.name);
+    record.add(Fact::Url, jwks_uri.without_query());
+    record.add(Fact::KeyId, key.id.as_deref().unwrap_or_default());
+    record.add(Fact::Error, &problem);
+    record
+}
+
+/// Reasons for which keys are skipped, each once and with its number of keys.
+fn counted(reasons: &[&'static str]) -> String {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for reason in reasons {
+        match counts.iter_mut().find(|(known, _)| known == reason) {
+            Some((_, count)) => *count = count.saturating_add(1),
+            None => counts.push((reason, 1)),
+        }
+    }
+    let text = |(reason, count): (&str, usize)| {
+        if count == 1 { reason.to_owned() } else { format!("{reason} ({count} keys)") }
+    };
+    counts.into_iter().map(text).collect::<Vec<_>>().join("; ")
+}
+
+/// Returns `true` if the server has answered. Another document would not be answered either, if it has not.
+const fn is_answered(result: &CalloutResult) -> bool {
+    matches!(result, CalloutResult::Response(_) | CalloutResult::Failed(CalloutFailure::TooLarge))
+}
+
+/// Problem of a body that cannot be read. The content coding is the cause if there is one: every callout asks for none.
+fn unreadable(problem: &'static str, result: &CalloutResult) -> Cow<'static, str> {
+    let coding = match result {
+        CalloutResult::Response(response) => response.content_coding(),
+        CalloutResult::Failed(_) => None,
+    };
+    match coding {
+        Some(coding) => format!("{problem}: its content-encoding is {coding}, although identity was asked for").into(),
+        None => problem.into(),
     }
 }

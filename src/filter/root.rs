@@ -258,15 +258,7 @@ impl RootContext for RootFilter {
 
 /// Sends a callout. `None`: the host did not accept it.
 fn send(callout: &Callout) -> Option<u32> {
-    let path = if callout.url.path().is_empty() { "/" } else { callout.url.path() };
-    let mut headers = vec![
-        (":method", callout.method),
-        (":scheme", callout.url.scheme()),
-        (":authority", callout.url.authority()),
-        (":path", path),
-        ("user-agent", concat!("onbehalf/", env!("CARGO_PKG_VERSION"))),
-    ];
-    headers.extend(callout.headers.iter().map(|(name, value)| (*name, value.reveal())));
+    let headers = callout.header_map();
     let body = Some(callout.body.reveal().as_bytes()).filter(|body| !body.is_empty());
     hostcalls::dispatch_http_call(&callout.cluster, headers, body, Vec::new(), callout.timeout).ok()
 }

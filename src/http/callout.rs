@@ -14,9 +14,9 @@ pub struct Callout {
     pub cluster: Rc<str>,
     /// `GET` or `POST`.
     pub method: &'static str,
-    /// URL. Scheme, authority and path are sent.
+    /// URL. Scheme, authority, path and query are sent.
     pub url: Url,
-    /// Header fields besides the pseudo-headers.
+    /// Header fields of this request alone.
     pub headers: Vec<(&'static str, Secret)>,
     /// Body; empty for `GET`.
     pub body: Secret,
@@ -26,9 +26,26 @@ pub struct Callout {
     pub most_bytes: usize,
 }
 
+impl Callout {
+    /// Pseudo-headers and header fields, as they are sent. Every callout asks for a body without content coding (RFC 9110 section
+    /// 12.5.3): the module has no decoder.
+    pub fn header_map(&self) -> Vec<(&str, &str)> {
+        let mut fields = vec![
+            (":method", self.method),
+            (":scheme", self.url.scheme()),
+            (":authority", self.url.authority()),
+            (":path", self.url.request_target()),
+            ("user-agent", concat!("onbehalf/", env!("CARGO_PKG_VERSION"))),
+            ("accept-encoding", "identity"),
+        ];
+        fields.extend(self.headers.iter().map(|(name, value)| (*name, value.reveal())));
+        fields
+    }
+}
+
 impl fmt::Debug for Callout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} via {}", self.method, self.url.as_str(), self.cluster)
+        write!(f, "{} {} via {}", self.method, self.url.without_query(), self.cluster)
     }
 }
 

@@ -21,6 +21,11 @@ impl Response {
 }
 
 impl Response {
+    /// Content coding of the body (RFC 9110 section 8.4), if there is one. `identity` is none.
+    pub fn content_coding(&self) -> Option<&str> {
+        self.header("content-encoding").map(str::trim).filter(|coding| !coding.eq_ignore_ascii_case("identity"))
+    }
+
     /// Freshness lifetime (RFC 9111 section 4.2): `max-age` minus `Age`. Zero for `no-store` and `no-cache`. `None`: the response has
     /// no freshness lifetime.
     pub fn max_age(&self) -> Option<Duration> {

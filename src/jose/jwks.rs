@@ -1,9 +1,12 @@
 //! JWK Sets (RFC 7517): the keys of an issuer, each with its algorithm.
 
+use std::fmt;
 use std::rc::Rc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 
 use crate::crypto::{Algorithm, PublicKey};
 use crate::json::{self, Object, Value};
@@ -34,6 +37,12 @@ impl Key {
     pub fn allows(&self, algorithm: Algorithm, listed: &[Algorithm]) -> bool {
         let is_listed = || !self.states_algorithm && listed.contains(&algorithm) && self.public.suits(algorithm);
         self.algorithm == algorithm || is_listed()
+    }
+
+    /// Returns `true` if both are one key of the same issuer. Some providers list one key twice, once with `alg` and once without, or
+    /// under two `kid`s.
+    fn is_same_key(&self, other: &Self) -> bool {
+        self.public.spki() == other.public.spki() && self.issuer == other.issuer
     }
 
     /// Returns `true` if the key has no `issuer`, or if that is `issuer` once `tenant` is filled in.
@@ -67,32 +76,44 @@ pub enum Selection<'a> {
     Found(&'a Rc<Key>),
     /// The key of that `kid` has another algorithm.
     OtherAlgorithm,
-    /// No key, or several with equal `kid` and algorithm.
+    /// Several different keys with equal `kid` and algorithm.
+    Ambiguous,
+    /// No key.
     Missing,
 }
 
 impl KeySet {
-    /// Reads a JWK Set. Unusable keys are skipped (RFC 7517 section 5); the second value has the reason of each. `None`: not a JWK
-    /// Set.
+    /// Reads a JWK Set. Unusable keys are skipped (RFC 7517 section 5), and so are keys that the JSON reader refuses: each key is
+    /// parsed alone. The second value has the reason of each. `None`: not a JWK Set.
     pub fn read(bytes: &[u8]) -> Option<(Self, Vec<&'static str>)> {
-        Self::from_members(&json::object(bytes)?)
+        let RawSet { keys, count } = serde_json::from_str(std::str::from_utf8(bytes).ok()?).ok()?;
+        let read = |key: &RawValue| {
+            const UNREADABLE: &str = "not an object that all JSON readers read alike";
+            json::object(key.get().as_bytes()).ok_or(UNREADABLE).and_then(|jwk| read_key(&jwk))
+        };
+        Some(Self::collect(keys.into_iter().map(read), count))
     }
 
     /// Reads a JWK Set that is parsed as JSON already, as [`read`](Self::read) does.
     pub fn from_members(set: &Object<'_>) -> Option<(Self, Vec<&'static str>)> {
         let listed = set.get("keys")?.as_array()?;
+        let keys = listed.iter().take(MAX_KEYS).map(|jwk| jwk.as_object().ok_or("not an object").and_then(read_key));
+        Some(Self::collect(keys, listed.len()))
+    }
+
+    fn collect(read: impl Iterator<Item = Result<Key, &'static str>>, count: usize) -> (Self, Vec<&'static str>) {
         let mut keys = Vec::new();
         let mut skipped = Vec::new();
-        for jwk in listed.iter().take(MAX_KEYS) {
-            match jwk.as_object().ok_or("not an object").and_then(read_key) {
+        for key in read {
+            match key {
                 Ok(key) => keys.push(Rc::new(key)),
                 Err(reason) => skipped.push(reason),
             }
         }
-        if listed.len() > MAX_KEYS {
+        if count > MAX_KEYS {
             skipped.push("beyond the 256th");
         }
-        Some((Self { keys }, skipped))
+        (Self { keys }, skipped)
     }
 
     /// Returns `true` if there is no usable key.
@@ -114,11 +135,19 @@ impl KeySet {
     pub fn select_listed(&self, key_id: Option<&str>, algorithm: Algorithm, listed: &[Algorithm]) -> Selection<'_> {
         let named = || self.keys.iter().filter(|key| key_id.is_none() || key.id.as_deref() == key_id);
         let mut fitting = named().filter(|key| key.allows(algorithm, listed));
-        match (fitting.next(), fitting.next()) {
-            (Some(key), None) => Selection::Found(key),
-            (None, _) if named().next().is_some() => Selection::OtherAlgorithm,
-            _ => Selection::Missing,
+        match fitting.next() {
+            Some(key) if fitting.all(|other| key.is_same_key(other)) => Selection::Found(key),
+            Some(_) => Selection::Ambiguous,
+            None if named().next().is_some() => Selection::OtherAlgorithm,
+            None => Selection::Missing,
         }
+    }
+
+    /// Returns a key whose `kid` and algorithm a different key has as well. Neither verifies a token that names the `kid`.
+    pub fn ambiguous(&self) -> Option<&Key> {
+        let is_ambiguous =
+            |key: &&Rc<Key>| matches!(self.select(key.id.as_deref(), key.algorithm), Selection::Ambiguous);
+        self.keys.iter().filter(|key| key.id.is_some()).find(is_ambiguous).map(Rc::as_ref)
     }
 
     /// Returns `true` if every key of `self` is also in `other`.
@@ -128,24 +157,99 @@ impl KeySet {
                 candidate.id == key.id
                     && candidate.algorithm == key.algorithm
                     && candidate.states_algorithm == key.states_algorithm
-                    && candidate.public.spki() == key.public.spki()
-                    && candidate.issuer == key.issuer
+                    && candidate.is_same_key(key)
             })
         };
         self.keys.iter().all(is_in_other)
     }
 }
 
+/// JWK Set of which each key is JSON text, not parsed yet.
+struct RawSet<'a> {
+    /// The first [`MAX_KEYS`] keys.
+    keys: Vec<&'a RawValue>,
+    /// Number of keys.
+    count: usize,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for RawSet<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(SetReader)
+    }
+}
+
+struct SetReader;
+
+impl<'de> Visitor<'de> for SetReader {
+    type Value = RawSet<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JWK Set")
+    }
+
+    // Members that the reader does not know are ignored (RFC 7517 section 5), whatever they are.
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<RawSet<'de>, A::Error> {
+        let mut keys = None;
+        while let Some(name) = access.next_key::<String>()? {
+            match name.as_str() {
+                "keys" if keys.is_some() => return Err(A::Error::custom("`keys` stands twice")),
+                "keys" => keys = Some(access.next_value::<RawKeys<'_>>()?.0),
+                _ => {
+                    access.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        keys.ok_or_else(|| A::Error::custom("no `keys`"))
+    }
+}
+
+struct RawKeys<'a>(RawSet<'a>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for RawKeys<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(KeysReader)
+    }
+}
+
+struct KeysReader;
+
+impl<'de> Visitor<'de> for KeysReader {
+    type Value = RawKeys<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of keys")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<RawKeys<'de>, A::Error> {
+        let mut keys = Vec::new();
+        while keys.len() < MAX_KEYS
+            && let Some(key) = access.next_element::<&RawValue>()?
+        {
+            keys.push(key);
+        }
+        let mut count = keys.len();
+        while access.next_element::<IgnoredAny>()?.is_some() {
+            count = count.saturating_add(1);
+        }
+        Ok(RawKeys(RawSet { keys, count }))
+    }
+}
+
+/// Value of the member `name`. `null` counts as absent: some serializers write members without a value so.
+fn member<'j, 'a>(jwk: &'j Object<'a>, name: &str) -> Option<&'j Value<'a>> {
+    jwk.get(name).filter(|value| !matches!(value, Value::Null))
+}
+
 /// Reads one public JWK. `Err`: the reason for which it cannot verify signatures.
 pub(crate) fn read_key(jwk: &Object<'_>) -> Result<Key, &'static str> {
     // RFC 7518 sections 6.2.2, 6.3.2 and 6.4: members of private and symmetric keys, published by mistake.
-    if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| jwk.has(name)) {
+    if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| member(jwk, name).is_some()) {
         return Err("a private or symmetric key");
     }
-    if jwk.get("use").is_some_and(|usage| usage.as_str() != Some("sig")) {
+    if member(jwk, "use").is_some_and(|usage| usage.as_str() != Some("sig")) {
         return Err("not for signatures");
     }
-    if let Some(operations) = jwk.get("key_ops") {
+    if let Some(operations) = member(jwk, "key_ops") {
         let verifies = operations
             .as_array()
             .is_some_and(|operations| operations.iter().any(|operation| operation.as_str() == Some("verify")));
@@ -174,14 +278,14 @@ pub(crate) fn read_key(jwk: &Object<'_>) -> Result<Key, &'static str> {
         }
         _ => return Err("a kind of key that is not supported"),
     };
-    let algorithm = match jwk.get("alg") {
+    let algorithm = match member(jwk, "alg") {
         None => usual,
         Some(name) => name.as_str().and_then(Algorithm::from_name).ok_or("an algorithm that is not supported")?,
     };
     if !public.suits(algorithm) {
         return Err("an algorithm that does not suit the key");
     }
-    let text = |name: &str| match jwk.get(name) {
+    let text = |name: &str| match member(jwk, name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.as_ref().to_owned())),
         Some(_) => Err("kid or issuer is not a string"),
@@ -204,6 +308,11 @@ mod tests {
 
     fn rsa(more: &str) -> String {
         format!(r#"{{"kty":"RSA","n":"{N}","e":"AQAB"{more}}}"#)
+    }
+
+    /// Another key: its modulus differs.
+    fn other_rsa(more: &str) -> String {
+        rsa(more).replacen("0vx7agoe", "0vx7agof", 1)
     }
 
     fn set(keys: &[String]) -> (KeySet, Vec<&'static str>) {
@@ -275,19 +384,94 @@ mod tests {
 
     #[test]
     fn what_is_no_key_set_is_not_read_as_an_empty_one() {
-        for text in ["", "null", "[]", "{}", r#"{"keys":null}"#, r#"{"keys":{}}"#, "<html>", r#"{"keys":[],"keys":[]}"#]
-        {
+        for text in [
+            "",
+            "null",
+            "[]",
+            "{}",
+            r#"{"keys":null}"#,
+            r#"{"keys":{}}"#,
+            "<html>",
+            r#"{"keys":[],"keys":[]}"#,
+            r#"{"keys":[],"k\u0065ys":[]}"#,
+            r#"{"keys":[]} x"#,
+            r#"{"keys":[{]}"#,
+            r#"{"keys":[{"kty":"RSA"}"#,
+        ] {
             assert!(KeySet::read(text.as_bytes()).is_none(), "{text}");
         }
     }
 
     #[test]
     fn two_keys_that_cannot_be_told_apart_are_not_used() {
-        let (keys, _) = set(&[rsa(r#","kid":"a""#), rsa(r#","kid":"a""#), format!(r#"{{{EC},"kid":"a"}}"#)]);
-        assert!(matches!(keys.select(Some("a"), Algorithm::Rs256), Selection::Missing));
+        let (keys, _) = set(&[rsa(r#","kid":"a""#), other_rsa(r#","kid":"a""#), format!(r#"{{{EC},"kid":"a"}}"#)]);
+        assert!(matches!(keys.select(Some("a"), Algorithm::Rs256), Selection::Ambiguous));
         assert!(matches!(keys.select(Some("a"), Algorithm::Es256), Selection::Found(_)));
-        assert!(matches!(keys.select(None, Algorithm::Rs256), Selection::Missing));
+        assert!(matches!(keys.select(None, Algorithm::Rs256), Selection::Ambiguous));
         assert!(matches!(keys.select(None, Algorithm::Es256), Selection::Found(_)));
+        assert_eq!(keys.ambiguous().and_then(|key| key.id.as_deref()), Some("a"));
+        let issuer = |issuer: &str| rsa(&format!(r#","kid":"a","issuer":"{issuer}""#));
+        let (keys, _) = set(&[issuer("https://a.example"), issuer("https://b.example")]);
+        assert!(matches!(keys.select(Some("a"), Algorithm::Rs256), Selection::Ambiguous));
+    }
+
+    #[test]
+    fn a_key_that_is_listed_twice_is_one_key() {
+        let listed = [
+            [r#","kid":"a""#, r#","kid":"a""#],
+            [r#","kid":"a""#, r#","kid":"a","alg":"RS256","use":"sig""#],
+            [r#","kid":"a","alg":null"#, r#","kid":"a","x5t":"b""#],
+            [r#","kid":"a""#, r#","kid":"b""#],
+            [r#","kid":"a""#, ""],
+        ];
+        for [one, other] in listed {
+            for order in [[one, other], [other, one]] {
+                let (keys, skipped) = set(&order.map(rsa));
+                assert!(skipped.is_empty() && keys.ambiguous().is_none(), "{order:?}");
+                for key_id in [Some("a"), None] {
+                    let found = keys.select(key_id, Algorithm::Rs256);
+                    assert!(matches!(found, Selection::Found(_)), "{order:?} {key_id:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_member_that_is_null_counts_as_absent() {
+        for name in ["d", "p", "q", "dp", "dq", "qi", "oth", "k", "use", "key_ops", "alg", "issuer", "x5c", "x5t"] {
+            let (keys, skipped) = set(&[rsa(&format!(r#","kid":"a","{name}":null"#))]);
+            assert!(matches!(keys.select(Some("a"), Algorithm::Rs256), Selection::Found(_)), "{name}: {skipped:?}");
+        }
+        assert_eq!(set(&[rsa(r#","kid":null"#)]).0.keys[0].id, None);
+        for missing in ["kty", "n", "e"] {
+            let text = rsa("").replacen(&format!(r#""{missing}":"#), &format!(r#""{missing}":null,"x-{missing}":"#), 1);
+            assert_eq!(set(&[text]).1.len(), 1, "{missing}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_read_costs_no_other_key() {
+        let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        for member in [
+            r#""x":1e400"#,
+            r#""x":-1e999999999999"#,
+            r#""x":"\ud800""#,
+            r#""\ud800":1"#,
+            r#""x":1,"x":1"#,
+            r#""x":{"y":1,"\u0079":2}"#,
+            r#""kid":"good","kid":"bad""#,
+            &format!(r#""x":{deep}"#),
+        ] {
+            let foreign = rsa(&format!(r#","kid":"foreign",{member}"#));
+            for keys in [[foreign.clone(), rsa(r#","kid":"good""#)], [rsa(r#","kid":"good""#), foreign]] {
+                let (keys, skipped) = set(&keys);
+                assert!(matches!(keys.select(Some("good"), Algorithm::Rs256), Selection::Found(_)), "{member:.40}");
+                assert_eq!((keys.len(), skipped.len()), (1, 1), "{member:.40}");
+            }
+            // The member beside `keys` is of no interest either.
+            let beside = format!(r#"{{"more":{{{member}}},"keys":[{}]}}"#, rsa(""));
+            assert_eq!(KeySet::read(beside.as_bytes()).unwrap().0.len(), 1, "{member:.40}");
+        }
     }
 
     #[test]

@@ -1,6 +1,4 @@
-//! Discovery: the endpoints of an issuer, by OpenID Connect Discovery 1.0, or by RFC 8414 if a server lacks that document.
-
-use std::borrow::Cow;
+//! Discovery: the endpoints of an issuer, by OpenID Connect Discovery 1.0, or by RFC 8414 if that document is no metadata of it.
 
 use crate::json::{self, Object, Value};
 use crate::path::without_final_slash;
@@ -26,6 +24,14 @@ pub enum Document {
 }
 
 impl Document {
+    /// Returns the document that is requested if this one is no metadata of the issuer.
+    pub const fn next(self) -> Option<Self> {
+        match self {
+            Self::OpenId => Some(Self::AuthorizationServer),
+            Self::AuthorizationServer => None,
+        }
+    }
+
     /// Returns the URL of the document. `None`: the issuer has no such URL.
     pub fn url(self, issuer: &Url) -> Option<Url> {
         let path = without_final_slash(issuer.path());
@@ -52,8 +58,8 @@ impl Endpoints {
     /// Reads a metadata document. Configured endpoints take precedence.
     ///
     /// `issuer` must be the configured one (OpenID Connect Discovery section 4.3, RFC 8414 section 3.3). Endpoints must be
-    /// on the host of the issuer: every callout goes to the one configured cluster, and a document must not choose the
-    /// server that receives a client secret. A client with mutual TLS uses the alias of the token endpoint (RFC 8705
+    /// on the host of the issuer, unless they have a cluster of their own: a document must not choose the server that receives
+    /// a client secret, so the issuer's host or the operator chooses it (docs/adr/0027). A client with mutual TLS uses the alias of the token endpoint (RFC 8705
     /// section 5), if the document has one.
     pub fn discovered(provider: &Provider, body: &[u8]) -> Result<Self, DiscoveryError> {
         let document = json::object(body).ok_or(DiscoveryError::NotJson)?;
@@ -61,22 +67,28 @@ impl Endpoints {
             return Err(DiscoveryError::OtherIssuer);
         }
         let aliases = document.get("mtls_endpoint_aliases").and_then(Value::as_object);
-        let aliases = aliases.filter(|aliases| provider.wants_mtls_alias() && aliases.has("token_endpoint"));
-        let endpoint = |object: &Object<'_>, name: &str, configured: &Option<Url>| {
+        let has_alias =
+            |aliases: &&Object<'_>| aliases.get("token_endpoint").is_some_and(|alias| *alias != Value::Null);
+        let aliases = aliases.filter(|aliases| provider.wants_mtls_alias() && has_alias(aliases));
+        let endpoint = |object: &Object<'_>, name: &str, configured: &Option<Url>, cluster: &str| {
             if let Some(url) = configured {
                 return Ok(url.clone());
             }
-            let url = object.string(name).and_then(|text| Url::parse(text).ok());
+            let url = object.string(name).and_then(|text| Url::parse_endpoint(text).ok());
             let url = url.ok_or(DiscoveryError::NoEndpoint)?;
-            if url.authority() == provider.issuer.authority() { Ok(url) } else { Err(DiscoveryError::OtherHost) }
+            let is_admitted = provider.issuer.is_host_of(&url) || *cluster != *provider.cluster;
+            if is_admitted { Ok(url) } else { Err(DiscoveryError::OtherHost) }
         };
         Ok(Self {
             jwks_uri: match provider.jwks {
                 Some(_) => None,
-                None => Some(endpoint(&document, "jwks_uri", &provider.jwks_uri)?),
+                None => Some(endpoint(&document, "jwks_uri", &provider.jwks_uri, &provider.jwks_cluster)?),
             },
             token_endpoint: match provider.client {
-                Some(_) => Some(endpoint(aliases.unwrap_or(&document), "token_endpoint", &provider.token_endpoint)?),
+                Some(_) => {
+                    let document = aliases.unwrap_or(&document);
+                    Some(endpoint(document, "token_endpoint", &provider.token_endpoint, &provider.token_cluster)?)
+                }
                 None => None,
             },
         })
@@ -90,7 +102,7 @@ pub enum DiscoveryError {
     NoEndpoint,
     /// The document is not a JSON object.
     NotJson,
-    /// An endpoint is on another host than the issuer.
+    /// An endpoint is on another host than the issuer, and has no cluster of its own.
     OtherHost,
     /// `issuer` is not the configured one.
     OtherIssuer,
@@ -103,16 +115,10 @@ impl DiscoveryError {
             Self::NoEndpoint => "its metadata lacks jwks_uri or token_endpoint, or one is not an https URL",
             Self::NotJson => "its metadata is not a JSON object",
             Self::OtherHost => {
-                "its metadata has an endpoint on another host; set jwks_uri and token_endpoint if that is right"
+                "its metadata has an endpoint on another host; set jwks_cluster and token_cluster, or jwks_uri and token_endpoint, if that is right"
             }
             Self::OtherIssuer => "its metadata names another issuer than the configured one",
         }
-    }
-}
-
-impl From<DiscoveryError> for Cow<'static, str> {
-    fn from(error: DiscoveryError) -> Self {
-        error.text().into()
     }
 }
 

@@ -27,7 +27,7 @@ impl Profile for EntraObo {
     }
 
     fn check(&self, options: &ProviderOptions<'_>) -> Result<(), ProfileError> {
-        let issuer = options.issuer;
+        let issuer = options.issuer_url()?;
         let tenant = tenant_of(issuer.path());
         // Multi-tenant endpoints refuse on-behalf-of (AADSTS9001023); a token is exchanged at the endpoint of its tenant.
         if options.tenants.is_empty() && !is_guid(tenant) {
@@ -131,7 +131,9 @@ impl Profile for EntraObo {
     /// Matches the issuers of v2.0 tokens and of v1.0 tokens of a tenant. The registration of an API decides which of
     /// the two it gets; the keys are the same. `iss` and `tid` must name the same tenant.
     fn match_issuer<'a>(&self, provider: &'a Provider, issuer: &str, claims: &Object<'_>) -> IssuerMatch<'a> {
-        let own = &provider.issuer;
+        let Some(own) = provider.issuer.url() else {
+            return IssuerMatch::NoMatch;
+        };
         let own_tenant = tenant_of(own.path());
         let mut parts = issuer.split('/').skip(2);
         let (host, tenant) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
@@ -233,7 +235,7 @@ impl Profile for EntraObo {
             (true, _) => Some(endpoint.clone()),
             (false, Some(tenant)) => {
                 let shared = format!("/{}/", tenant_of(endpoint.path()));
-                Url::parse(&endpoint.as_str().replacen(&shared, &format!("/{tenant}/"), 1)).ok()
+                Url::parse_endpoint(&endpoint.as_str().replacen(&shared, &format!("/{tenant}/"), 1)).ok()
             }
             (false, None) => None,
         }

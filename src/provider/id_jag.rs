@@ -76,7 +76,7 @@ pub(super) fn target(
         let expected = "a URL: the token endpoint of this audience does not follow from its issuer";
         ProfileError::new("authorization_server.token_endpoint", "nothing", expected)
     })?;
-    let is_other_host = token_endpoint.authority() != provider.issuer.authority();
+    let is_other_host = !provider.issuer.is_host_of(&token_endpoint);
     if is_other_host && cluster.is_none() {
         let expected = "a cluster: the token endpoint is on another host than the provider";
         return Err(ProfileError::new("authorization_server.cluster", "nothing", expected));

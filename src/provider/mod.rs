@@ -17,6 +17,7 @@ mod exchange_target;
 mod grant;
 mod id_jag;
 mod issued_token;
+mod issuer;
 mod jwt_bearer;
 mod keycloak_errors;
 pub(crate) mod oauth;
@@ -47,6 +48,7 @@ pub use exchange_target::{
 };
 pub use grant::Parameters;
 pub use issued_token::Accepted;
+pub use issuer::Issuer;
 pub use profile::{IssuerMatch, Profile, ProfileError, ProviderOptions, profile, profile_names};
 #[cfg(not(target_arch = "wasm32"))]
 pub use remedies::SignInError;
@@ -95,11 +97,15 @@ pub struct Provider {
     /// Profile.
     pub profile: &'static dyn Profile,
     /// `iss` of the provider's tokens. [`Profile::multitenant_segment`] is in place of the tenant if there are several.
-    pub issuer: Url,
+    pub issuer: Issuer,
     /// Tenants whose users are accepted. Empty: the provider has one tenant.
     pub tenants: Vec<String>,
-    /// Envoy cluster for callouts to the provider.
+    /// Envoy cluster for callouts to the issuer, for metadata.
     pub cluster: Rc<str>,
+    /// Envoy cluster for callouts for keys.
+    pub jwks_cluster: Rc<str>,
+    /// Envoy cluster for callouts to the token endpoint.
+    pub token_cluster: Rc<str>,
     /// Accepted values of `aud` at resources without `audiences`. Empty: every resource has `audiences`.
     pub audiences: Vec<String>,
     /// Accepted values of `aud` at any resource.

@@ -34,7 +34,7 @@ impl Profile for Okta {
 
     /// Okta does not publish the keys of access tokens of the org authorization server, so only Okta can validate them.
     fn check(&self, options: &ProviderOptions<'_>) -> Result<(), ProfileError> {
-        let issuer = options.issuer;
+        let issuer = options.issuer_url()?;
         if is_org_server(issuer) && !matches!(options.subject_token, SubjectTokenSource::IdToken) {
             let expected = "the issuer of a custom authorization server (https://{domain}/oauth2/{id}), or subject_token of type id_token without header and cookie: only Okta can validate access tokens of the org authorization server";
             return Err(ProfileError::new("issuer", "the org authorization server", expected));
@@ -85,9 +85,9 @@ impl Profile for Okta {
     }
 
     fn match_issuer<'a>(&self, provider: &'a Provider, issuer: &str, claims: &Object<'_>) -> IssuerMatch<'a> {
-        let own = &provider.issuer;
         let exact = match_one_issuer(provider, issuer);
         if matches!(exact, IssuerMatch::NoMatch)
+            && let Some(own) = provider.issuer.url()
             && let Ok(other) = Url::parse(issuer)
         {
             if other.authority() == own.authority() && is_org_server(&other) && claims.has("cid") {

@@ -27,7 +27,7 @@ pub(super) fn target(provider: &Provider, options: ExchangeOptions) -> Result<To
             "at least one scope of the resource: Okta refuses the access token request without (id_jag_scopes)";
         return Err(ProfileError::new("scopes", "nothing", expected));
     }
-    let is_same_org = |issuer: &Url| issuer.authority() == provider.issuer.authority();
+    let is_same_org = |issuer: &Url| provider.issuer.is_host_of(issuer);
     let mut issuers = options.audiences.iter().filter_map(|audience| Url::parse(audience).ok());
     if issuers.any(|issuer| is_same_org(&issuer) && !is_custom_server(&issuer)) {
         let expected =
@@ -42,7 +42,7 @@ pub(super) fn target(provider: &Provider, options: ExchangeOptions) -> Result<To
 /// Returns the token endpoint of the org authorization server. `endpoint` is configured, or discovered for the issuer,
 /// which may be a custom authorization server.
 pub(super) fn token_endpoint(provider: &Provider, endpoint: &Url) -> Option<Url> {
-    let issuer = &provider.issuer;
+    let issuer = provider.issuer.url()?;
     if provider.token_endpoint.is_some() || is_org_server(issuer) {
         return Some(endpoint.clone());
     }

@@ -8,8 +8,8 @@ use crate::json::Object;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::provider::SignInError;
 use crate::provider::{
-    Caller, ErrorClass, ExchangeOptions, KnownError, PROFILES, Parameters, Provider, SubjectInput, SubjectTokenSource,
-    TokenExchangeTarget, caller, grant, rfc8693,
+    Caller, ErrorClass, ExchangeOptions, Issuer, KnownError, PROFILES, Parameters, Provider, SubjectInput,
+    SubjectTokenSource, TokenExchangeTarget, caller, grant, rfc8693,
 };
 use crate::url::Url;
 
@@ -163,7 +163,7 @@ pub trait Profile: Debug + Sync {
 #[derive(Clone, Copy, Debug)]
 pub struct ProviderOptions<'a> {
     /// `issuer`, with [`Profile::multitenant_segment`] in place of the tenant where there are several.
-    pub issuer: &'a Url,
+    pub issuer: &'a Issuer,
     /// `tenants`.
     pub tenants: &'a [String],
     /// `token_endpoint`.
@@ -174,6 +174,13 @@ pub struct ProviderOptions<'a> {
     pub audience_claim: Option<&'a str>,
     /// `subject_token`.
     pub subject_token: &'a SubjectTokenSource,
+}
+
+impl<'a> ProviderOptions<'a> {
+    /// Issuer as a URL, for a profile whose providers have no issuer of another form.
+    pub fn issuer_url(&self) -> Result<&'a Url, ProfileError> {
+        self.issuer.url().ok_or_else(|| ProfileError::new("issuer", "a text that is no https URL", "an https URL"))
+    }
 }
 
 /// Configuration error that a profile finds.

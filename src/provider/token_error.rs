@@ -200,7 +200,8 @@ fn is_at_provider(text: &str, provider: &Provider) -> bool {
         url.authority() == own.authority()
             || url.authority().strip_suffix(own.authority()).is_some_and(|label| label.ends_with('.'))
     };
-    url.scheme() == "https" && (is_of(&provider.issuer) || provider.token_endpoint.as_ref().is_some_and(is_of))
+    url.scheme() == "https"
+        && (provider.issuer.url().is_some_and(is_of) || provider.token_endpoint.as_ref().is_some_and(is_of))
 }
 
 /// Reads `retry-after` (RFC 9110 section 10.2.3), in seconds or as a date, or `x-rate-limit-reset`, the Unix time at

@@ -145,11 +145,11 @@ impl<'a> TokenRequest<'a> {
         ];
         headers.extend(credentials.authorization.map(|value| ("authorization", value)));
         if let Some(key) = &client.dpop {
-            let proof = ProofTarget { method: "POST", url: url.as_str(), access_token: None, nonce };
+            let proof = ProofTarget { method: "POST", url: url.without_query(), access_token: None, nonce };
             headers.push(("dpop", key.prove(proof, crypto, now)?));
         }
         Some(Callout {
-            cluster: self.resource_server().map_or(&provider.cluster, |server| &server.cluster).clone(),
+            cluster: self.resource_server().map_or(&provider.token_cluster, |server| &server.cluster).clone(),
             method: "POST",
             url: url.clone(),
             headers,
@@ -187,7 +187,7 @@ impl<'a> TokenRequest<'a> {
         match self.resource_server() {
             None => error,
             Some(server) => {
-                let is_other_host = server.token_endpoint.authority() != self.provider.issuer.authority();
+                let is_other_host = !self.provider.issuer.is_host_of(&server.token_endpoint);
                 error.of_resource_server(is_other_host)
             }
         }

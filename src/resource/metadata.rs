@@ -57,10 +57,12 @@ fn document(resource: &Resource) -> String {
     let issuers: Vec<String> = resource.issuers().collect();
     let mut document = vec![
         ("resource", resource.url.as_str().into()),
-        ("authorization_servers", issuers.iter().map(String::as_str).collect()),
         ("bearer_methods_supported", ["header"].into_iter().collect()),
     ];
     // Section 3.2: empty arrays are omitted.
+    if !issuers.is_empty() {
+        document.insert(1, ("authorization_servers", issuers.iter().map(String::as_str).collect()));
+    }
     if !resource.scopes_supported.is_empty() {
         document.push(("scopes_supported", resource.scopes_supported.iter().map(String::as_str).collect()));
     }

@@ -71,9 +71,10 @@ impl Resource {
         }
     }
 
-    /// Issuers that metadata names.
+    /// Issuers that metadata names. It names URLs only (RFC 9728 section 2): clients find the metadata of a server by its issuer.
     pub fn issuers(&self) -> impl Iterator<Item = String> + '_ {
-        self.authorization_servers.iter().flat_map(|provider| provider.issuers())
+        let servers = self.authorization_servers.iter().filter(|provider| provider.issuer.url().is_some());
+        servers.flat_map(|provider| provider.issuers())
     }
 
     /// Returns `true` if a token of any provider goes to the upstream with a DPoP proof.

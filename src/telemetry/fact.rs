@@ -57,7 +57,7 @@ enum Quotes {
 }
 
 facts! {
-    Event => ("event", AsNeeded, "Kind of the line: refused, exchanged, renewed, forwarded, jwks_fetch_failed or discovery_failed.");
+    Event => ("event", AsNeeded, "Kind of the line: refused, exchanged, renewed, forwarded, jwks_fetch_failed, jwks_ambiguous or discovery_failed.");
     Outcome => ("outcome", AsNeeded, "Result of an exchange: ok, ok_with_previous_secret, or the reason of the refusal.");
     Reason => ("reason", AsNeeded, "Reason of the refusal.");
     Resource => ("resource", AsNeeded, "URL of the resource that the request is for.");
@@ -79,7 +79,7 @@ facts! {
     TokenError => ("token_error", AsNeeded, "Reason for which the ID token in the second header is refused.");
     ProviderUnverified => ("provider_unverified", AsNeeded, "Provider that the token names, before its signature is verified.");
     IssuerUnverified => ("issuer_unverified", Always, "Issuer that the token names, before its signature is verified.");
-    KeyId => ("kid", Always, "Key id in the header of the token, before its signature is verified.");
+    KeyId => ("kid", Always, "Key id, in the header of an unverified token or in a JWKS.");
     Host => ("host", Always, "Host that the request names.");
     Header => ("header", AsNeeded, "Header field that must carry the token.");
     Missing => ("missing", Always, "Scope or claim that the token lacks.");

@@ -92,6 +92,13 @@ fn each_mistake_names_its_field() {
         ("/resources/0/dpop", json!({"nonce": true}), "resources[0].dpop.mode"),
         ("/resources/0/dpop", json!("required"), "resources[0].dpop"),
         ("/identity_providers/entra-us/jwks_uri", json!("keys"), "identity_providers.entra-us.jwks_uri"),
+        (
+            "/identity_providers/entra-us/jwks_uri",
+            json!("https://a.example/k?q#f"),
+            "identity_providers.entra-us.jwks_uri",
+        ),
+        ("/identity_providers/entra-us/jwks_cluster", json!(""), "identity_providers.entra-us.jwks_cluster"),
+        ("/identity_providers/entra-us/token_cluster", json!(["t"]), "identity_providers.entra-us.token_cluster"),
         ("/identity_providers/entra-us/profile", json!("entra"), "identity_providers.entra-us.profile"),
         ("/identity_providers/entra-us/cluster", Value::Null, "identity_providers.entra-us.cluster"),
         ("/identity_providers/entra-us/cluster", json!(""), "identity_providers.entra-us.cluster"),

@@ -153,7 +153,7 @@ pub fn valid() -> Vec<Value> {
         "profile": "rfc8693", "issuer": "https://id.acme.example", "cluster": "id", "audiences": ["api"],
         "jwks": serde_json::from_slice::<Value>(&key_set(&[&OTHER_KEY])).unwrap(),
         "token_endpoint": "https://id.acme.example/t", "retries": 0,
-        "clock_skew_seconds": 5, "timeout_seconds": 3, "jwks_max_age_seconds": 7200,
+        "jwks_cluster": "keys", "token_cluster": "tokens", "clock_skew_seconds": 5, "timeout_seconds": 3, "jwks_max_age_seconds": 7200,
         "subject_token": {"type": "id_token", "cookie": "idt", "audiences": ["login"]},
         "algorithms": ["PS256", "ES256"], "audience_claim": "client_id", "scope_claims": ["scope", "permissions"],
         "required_claims": {"azp": "login", "https://acme.example/groups": ["a", "b"], "email_verified": true},

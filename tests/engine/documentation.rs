@@ -303,6 +303,7 @@ fn every_promise_stands_where_it_is_said_to_stand_and_has_tests() {
         "docs/filter-state.md",
         "docs/guides/okta-xaa.md",
         "docs/operations.md",
+        "docs/performance.md",
         "docs/request-flow.md",
         "docs/security.md",
         "docs/troubleshooting.md",

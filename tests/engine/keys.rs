@@ -6,8 +6,9 @@ use onbehalf::telemetry::Sample;
 use serde_json::{Value, json};
 
 use onbehalf_test_support::{
-    ENTRA, ENTRA_KEY, NOW, OKTA, OTHER_KEY, TENANT, TIMED_OUT, TestEngine, alice, alice_token, answer, answer_with,
-    answered, authorization, bearer, configuration, header, issued, key_set, provider_document, refused, with,
+    ENTRA, ENTRA_KEY, NOW, OKTA, OTHER_KEY, Signer, TENANT, TIMED_OUT, TestEngine, alice, alice_token, answer,
+    answer_with, answered, authorization, bearer, configuration, header, issued, key_set, provider_document, refused,
+    with,
 };
 
 fn steps_of(engine: &mut TestEngine, replies: &mut dyn FnMut(&str) -> CalloutResult) -> Vec<Decision> {
@@ -87,27 +88,33 @@ fn configured_endpoints_need_no_discovery() {
 #[test]
 fn metadata_of_another_issuer_is_not_followed() {
     let good = json!({"issuer": ENTRA, "jwks_uri": "https://login.entra.example/k", "token_endpoint": "https://login.entra.example/t"});
+    // A document that is no metadata of the issuer is followed by the next one, and a document that names another host is not.
     let bad = [
-        json!({"issuer": format!("{ENTRA}/")}),
-        json!({"issuer": "https://login.entra.example/{tenantid}/v2.0"}),
-        json!({"issuer": null}),
-        json!({"jwks_uri": null}),
-        json!({"token_endpoint": 1}),
-        json!({"jwks_uri": "http://login.entra.example/k"}),
-        json!({"jwks_uri": "https://evil.example/k"}),
-        json!({"token_endpoint": "https://login.entra.example@evil.example/t"}),
-        json!({"token_endpoint": "https://login.entra.example:444/t"}),
+        (2, json!({"issuer": format!("{ENTRA}/")})),
+        (2, json!({"issuer": "https://login.entra.example/{tenantid}/v2.0"})),
+        (2, json!({"issuer": null})),
+        (2, json!({"jwks_uri": null})),
+        (2, json!({"token_endpoint": 1})),
+        (2, json!({"jwks_uri": "http://login.entra.example/k"})),
+        (2, json!({"jwks_uri": "https://login.entra.example/k#f"})),
+        (2, json!({"token_endpoint": "https://login.entra.example/t?q#f"})),
+        (2, json!({"token_endpoint": "https://login.entra.example@evil.example/t"})),
+        (1, json!({"jwks_uri": "https://evil.example/k"})),
+        (1, json!({"jwks_uri": "https://evil.example/k?at=login.entra.example"})),
+        (1, json!({"token_endpoint": "https://login.entra.example:444/t"})),
+        (1, json!({"token_endpoint": "https://evil.example?login.entra.example/"})),
     ];
-    for change in bad {
+    for (documents, change) in bad {
         let mut engine = TestEngine::new(&configuration());
         engine.send_waiting(bearer("/github", &alice_token()));
         let document = with(good.clone(), change.clone());
         let mut called = 0;
-        let mut steps = steps_of(&mut engine, &mut |_| {
+        let mut steps = steps_of(&mut engine, &mut |url| {
             called += 1;
+            assert!(url.contains("/.well-known/"), "nothing that it names is called: {url}");
             answer_with(200, &[], &document)
         });
-        assert_eq!(called, 1, "nothing that it names is called: {change}");
+        assert_eq!(called, documents, "{change}");
         assert_eq!(refused(steps.remove(0)), (503, "jwks_unavailable".to_owned()), "{change}");
     }
 }
@@ -214,6 +221,110 @@ fn unknown_kids_cause_one_fetch_in_30_seconds() {
     engine.expect_no_call();
     engine.advance(1);
     assert!(matches!(engine.decide(bearer("/github", &unknown("k"))), Decision::Pause));
+}
+
+/// A key that is another one than the usual, under its `kid`.
+fn successor() -> Signer {
+    let mut signer = Signer::new("the next key");
+    signer.jwk["kid"] = json!(ENTRA_KEY.kid);
+    signer
+}
+
+#[test]
+fn another_key_under_a_known_kid_is_fetched() {
+    let next = successor();
+    let head = json!({"alg": "ES256", "kid": ENTRA_KEY.kid});
+    let claims = with(alice(), json!({"exp": NOW.secs() + 9000}));
+    let nameless = |signer: &Signer| json!({"keys": [with(signer.jwk.clone(), json!({"kid": null}))]}).to_string();
+    let rsa_only = r#"{"keys":[{"kty":"RSA","kid":"entra-1","e":"AQAB","n":"0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"}]}"#;
+    let twice = json!({"keys": [ENTRA_KEY.jwk, next.jwk]}).to_string();
+    for (before, head, after) in [
+        (String::from_utf8(key_set(&[&ENTRA_KEY])).unwrap(), &head, String::from_utf8(key_set(&[&next])).unwrap()),
+        (nameless(&ENTRA_KEY), &json!({"alg": "ES256"}), nameless(&next)),
+        (rsa_only.to_owned(), &head, String::from_utf8(key_set(&[&next])).unwrap()),
+        (rsa_only.to_owned(), &json!({"alg": "ES256"}), nameless(&next)),
+        (twice, &head, String::from_utf8(key_set(&[&next])).unwrap()),
+    ] {
+        let mut engine = TestEngine::with_replies(&configuration(), |call| match call.url.as_str() {
+            url if url.ends_with("discovery/v2.0/keys") => answer(200, before.as_bytes()),
+            _ => provider_document(call),
+        });
+        let token = next.sign(head, &claims);
+        assert_eq!(refused(engine.decide(bearer("/github", &token))).0, 401, "the keys have just come");
+        engine.expect_no_call();
+        engine.advance(1);
+        engine.send_waiting(bearer("/github", &token));
+        let (flight, call) = engine.expect_call();
+        assert!(call.url.as_str().ends_with("discovery/v2.0/keys"), "{call:?}");
+        assert!(engine.callout_result(flight, &answer(200, after.as_bytes())).is_empty(), "it waits for its token");
+        assert_eq!(engine.expect_call().1.method, "POST", "{before}");
+    }
+}
+
+#[test]
+fn verified_token_of_a_replaced_key_is_verified_again() {
+    let mut engine = TestEngine::ready();
+    let old = alice_token();
+    authorization(engine.exchange(bearer("/github", &old), &issued("old")));
+    let next = successor();
+    engine.advance(1);
+    engine.send_waiting(bearer("/github", &next.sign(&json!({"alg": "ES256", "kid": ENTRA_KEY.kid}), &alice())));
+    let (flight, _) = engine.expect_call();
+    engine.callout_result(flight, &answer(200, &key_set(&[&next])));
+    engine.expect_call();
+    assert_eq!(refused(engine.decide(bearer("/github", &old))).1, "bad_signature");
+}
+
+#[test]
+fn forged_signatures_cause_one_fetch_in_30_seconds() {
+    let mut engine = TestEngine::ready();
+    let good = alice_token();
+    authorization(engine.exchange(bearer("/github", &good), &issued("up")));
+    let forged = |number: u64| {
+        let claims = with(alice(), json!({"exp": NOW.secs() + 3000 + number}));
+        OTHER_KEY.sign(&json!({"alg": "ES256", "kid": ENTRA_KEY.kid}), &claims)
+    };
+    engine.advance(1);
+    for number in 0..256 {
+        engine.send_waiting(bearer("/github", &forged(number)));
+    }
+    assert_eq!(refused(engine.decide(bearer("/github", &forged(256)))), (503, "overloaded".to_owned()));
+    assert_eq!(authorization(engine.decide(bearer("/github", &good))), "Bearer up", "honest requests do not wait");
+    let (flight, call) = engine.expect_call();
+    engine.expect_no_call();
+    let steps = engine.callout_result(flight, &provider_document(&call));
+    assert_eq!(steps.len(), 256);
+    for (_, step) in steps {
+        assert_eq!(refused(step), (401, "bad_signature".to_owned()));
+    }
+    engine.advance(29);
+    assert_eq!(refused(engine.decide(bearer("/github", &forged(257)))).1, "bad_signature");
+    // Both kinds of token share the one fetch.
+    let unknown = OTHER_KEY.token(&alice());
+    assert_eq!(refused(engine.decide(bearer("/github", &unknown))).1, "unknown_key");
+    engine.expect_no_call();
+    engine.advance(1);
+    engine.send_waiting(bearer("/github", &forged(258)));
+    engine.expect_call();
+    engine.expect_no_call();
+}
+
+#[test]
+fn wait_of_a_forged_signature_is_bounded() {
+    let mut engine = TestEngine::ready();
+    let forged = OTHER_KEY.sign(&json!({"alg": "ES256", "kid": ENTRA_KEY.kid}), &alice());
+    engine.advance(1);
+    let id = engine.send_waiting(bearer("/github", &forged));
+    let (flight, _) = engine.expect_call();
+    engine.advance(30);
+    let mut steps = engine.tick();
+    assert_eq!(steps.len(), 1);
+    let (waited, step) = steps.remove(0);
+    assert_eq!((waited, refused(step).0), (id, 401), "the lost callout ends its wait");
+    // While the provider is down, no such token waits, and the keys stay.
+    assert!(engine.callout_result(flight, &TIMED_OUT).is_empty());
+    assert_eq!(refused(engine.decide(bearer("/github", &forged))).1, "bad_signature");
+    engine.send_waiting(bearer("/github", &alice_token()));
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn public_key(group: &Group) -> Result<PublicKey, &'static str> {
     let (keys, skipped) = KeySet::read(json!({"keys": [jwk]}).to_string().as_bytes()).expect("a JWK Set");
     let select = |name: &&str| match keys.select(None, Algorithm::from_name(name).unwrap()) {
         Selection::Found(key) => Some(key.public.clone()),
-        Selection::OtherAlgorithm | Selection::Missing => None,
+        Selection::OtherAlgorithm | Selection::Ambiguous | Selection::Missing => None,
     };
     ALL.iter().find_map(select).ok_or_else(|| skipped[0])
 }

@@ -2,6 +2,7 @@
 //! cached requests. No untrusted claim is in it.
 
 mod filter_state;
+mod keys;
 mod log_line;
 mod privacy;
 

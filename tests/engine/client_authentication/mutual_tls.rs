@@ -40,13 +40,17 @@ fn metadata(aliases: &Value) -> CalloutResult {
 fn exchanged_at(configuration: &Value, aliases: &Value) -> Result<String, (u16, String)> {
     let mut engine = TestEngine::new(configuration);
     engine.send_waiting(bearer("/github", &alice_token()));
-    let (flight, _) = engine.expect_call();
-    if let Some((_, step)) = engine.callout_result(flight, &metadata(aliases)).pop() {
-        return Err(refused(step));
+    while let Some((flight, call)) = engine.inner.next_callout() {
+        let reply = match call.url.path() {
+            path if path.contains("/.well-known/") => metadata(aliases),
+            "/keys" => answer(200, &key_set(&[&ENTRA_KEY])),
+            _ => return Ok(call.url.as_str().to_owned()),
+        };
+        if let Some((_, step)) = engine.callout_result(flight, &reply).pop() {
+            return Err(refused(step));
+        }
     }
-    let (flight, _) = engine.expect_call();
-    engine.callout_result(flight, &answer(200, &key_set(&[&ENTRA_KEY])));
-    Ok(engine.expect_call().1.url.as_str().to_owned())
+    panic!("neither a token request nor a refusal")
 }
 
 #[test]
@@ -56,7 +60,9 @@ fn mtls_endpoint_alias_is_used_on_the_same_host_only() {
     let aliases = json!({"token_endpoint": ALIAS, "revocation_endpoint": "https://mtls.entra.example/revoke"});
     assert_eq!(exchanged_at(&mutual, &aliases), Ok(ALIAS.to_owned()));
     // RFC 8705 section 5: without an alias, the client uses the usual endpoint.
-    for aliases in [json!({}), json!({"revocation_endpoint": ALIAS}), json!("none"), Value::Null] {
+    for aliases in
+        [json!({}), json!({"revocation_endpoint": ALIAS}), json!({"token_endpoint": null}), json!("none"), Value::Null]
+    {
         assert_eq!(exchanged_at(&mutual, &aliases), Ok(usual.clone()), "{aliases}");
     }
     // A document cannot choose another host.
@@ -69,6 +75,11 @@ fn mtls_endpoint_alias_is_used_on_the_same_host_only() {
         let found = exchanged_at(&mutual, &json!({"token_endpoint": bad}));
         assert_eq!(found, Err((503, "jwks_unavailable".to_owned())), "{bad}");
     }
+    // The operator can: another cluster is another server.
+    let mut own_cluster = mutual.clone();
+    own_cluster["identity_providers"]["entra-us"]["token_cluster"] = json!("mtls");
+    let elsewhere = "https://mtls.entra.example/token".to_owned();
+    assert_eq!(exchanged_at(&own_cluster, &json!({"token_endpoint": elsewhere})), Ok(elsewhere));
     let mut by_hand = mutual;
     by_hand["identity_providers"]["entra-us"]["token_endpoint"] = json!("https://mtls.entra.example/by-hand");
     let found = exchanged_at(&by_hand, &json!({"token_endpoint": "https://other.entra.example/token"}));

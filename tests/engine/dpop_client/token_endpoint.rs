@@ -41,6 +41,15 @@ fn token_request_has_a_proof_for_its_endpoint() {
         seen.push(claims["jti"].clone());
     }
     assert_ne!(seen[0], seen[1]);
+    // RFC 9449 section 4.2: `htu` has no query, though the request has one.
+    let mut configuration = as_dpop();
+    let queried = format!("{TOKEN_ENDPOINT}?realm=/alpha");
+    configuration["identity_providers"]["okta-eu"]["token_endpoint"] = json!(queried);
+    let mut with_query = TestEngine::new(&configuration).with_keys();
+    with_query.send_waiting(bearer("/github", &user("three")));
+    let call = with_query.expect_call().1;
+    assert_eq!(call.url.as_str(), queried);
+    assert_eq!(claims(&proof_of(&call))["htu"], TOKEN_ENDPOINT);
     // Calls to a provider without a DPoP key have no proof.
     engine.send_waiting(bearer("/github", &alice_token()));
     assert!(engine.expect_call().1.headers.iter().all(|(name, _)| *name != "dpop"));

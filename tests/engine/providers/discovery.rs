@@ -1,9 +1,10 @@
 //! Metadata of standard servers, and keys in the configuration.
 
 use onbehalf::config::Config;
-use onbehalf::http::CalloutResult;
+use onbehalf::http::{CalloutFailure, CalloutResult, Response};
 use onbehalf_test_support::{
-    OKTA_KEY, TIMED_OUT, TestEngine, answer, answer_with, bearer, bob, environment, issued, key_set, refused, with,
+    OKTA_KEY, SharedMap, TIMED_OUT, TestEngine, answer, answer_with, bearer, bob, environment, issued, key_set,
+    refused, with,
 };
 use serde_json::{Value, json};
 
@@ -43,6 +44,8 @@ fn configured_keys_are_not_fetched_and_have_no_age() {
     let mut without = TestEngine::new(&okta(issuer, json!({"jwks": inline})));
     let asked = without.send_waiting(bearer("/github", &OKTA_KEY.token(&with(bob(), json!({"iss": issuer})))));
     let (flight, _) = without.expect_call();
+    assert!(without.callout_result(flight, &answer(500, b"")).is_empty());
+    let (flight, _) = without.expect_call();
     let mut steps = without.callout_result(flight, &answer(500, b""));
     assert_eq!(steps.len(), 1);
     let (waited, step) = steps.remove(0);
@@ -79,31 +82,205 @@ fn configured_keys_must_all_be_usable() {
     }
 }
 
-#[test]
-fn server_without_openid_discovery_is_found_by_rfc_8414() {
-    let issuer = "https://as.example/tenant";
+const ISSUER: &str = "https://as.example/tenant";
+const OPENID: &str = "https://as.example/tenant/.well-known/openid-configuration";
+const RFC_8414: &str = "https://as.example/.well-known/oauth-authorization-server/tenant";
+
+/// A provider by the standards, with more options.
+fn standard(more: Value) -> Value {
     let provider = json!({
-        "profile": "rfc8693", "issuer": issuer, "cluster": "idp", "audiences": ["api://default"],
+        "profile": "rfc8693", "issuer": ISSUER, "cluster": "idp", "audiences": ["api://default"],
         "client": {"id": "c", "authentication": {"method": "client_secret_basic", "secret": {"inline": "s"}}},
     });
-    let mut engine = TestEngine::new(&only(provider, json!({"audience": "a"})));
-    engine.tick();
-    let mut urls = Vec::new();
+    only(with(provider, more), json!({"audience": "a"}))
+}
+
+fn metadata() -> Value {
+    json!({"issuer": ISSUER, "jwks_uri": "https://as.example/k", "token_endpoint": "https://as.example/t"})
+}
+
+/// A token of Bob that the provider has issued.
+fn bobs_token() -> String {
+    OKTA_KEY.token(&with(bob(), json!({"iss": ISSUER, "cid": null, "uid": null})))
+}
+
+/// Cluster and URL of the calls of a start, which `reply` answers by URL, and then those of an exchange.
+fn calls_of(configuration: &Value, reply: &dyn Fn(&str) -> CalloutResult) -> Vec<(String, String)> {
+    let mut engine = TestEngine::new(configuration);
+    engine.send_waiting(bearer("/github", &bobs_token()));
+    let mut calls = Vec::new();
     while let Some((flight, call)) = engine.inner.next_callout() {
-        let url = call.url.as_str().to_owned();
-        let reply: CalloutResult = match url.as_str() {
-            "https://as.example/.well-known/oauth-authorization-server/tenant" => answer_with(
-                200,
-                &[],
-                &json!({"issuer": issuer, "jwks_uri": "https://as.example/k", "token_endpoint": "https://as.example/t"}),
-            ),
+        calls.push((call.cluster.to_string(), call.url.as_str().to_owned()));
+        engine.callout_result(flight, &reply(call.url.as_str()));
+    }
+    calls
+}
+
+fn urls_of(configuration: &Value, reply: &dyn Fn(&str) -> CalloutResult) -> Vec<String> {
+    calls_of(configuration, reply).into_iter().map(|(_, url)| url).collect()
+}
+
+#[test]
+fn answer_that_is_no_metadata_falls_back_to_the_next_document() {
+    let status = |status: u16| answer(status, metadata().to_string().as_bytes());
+    let html = [("content-type", "text/html")];
+    let gzip = [("content-encoding", "gzip")];
+    let other = |changes: Value| answer_with(200, &[], &with(metadata(), changes));
+    let replies = [201, 204, 301, 302, 400, 401, 403, 404, 405, 406, 410, 429, 500, 501, 502, 503].map(status);
+    let further = [
+        answer_with(200, &html, &json!("<!doctype html>")),
+        answer(200, b"<!doctype html><title>Sign in</title>"),
+        answer_with(200, &gzip, &json!(null)),
+        answer(200, b""),
+        answer(200, b"\x1f\x8b\x08"),
+        answer(200, b"[]"),
+        answer(200, b"{}"),
+        CalloutResult::Failed(CalloutFailure::TooLarge),
+        other(json!({"issuer": "https://as.example"})),
+        other(json!({"issuer": null})),
+        other(json!({"jwks_uri": null})),
+        other(json!({"token_endpoint": "/t"})),
+    ];
+    for (index, reply) in replies.iter().chain(&further).enumerate() {
+        let urls = urls_of(&standard(json!({})), &|url| match url {
+            OPENID => copied(reply),
+            RFC_8414 => answer_with(200, &[], &metadata()),
             "https://as.example/k" => answer(200, &key_set(&[&OKTA_KEY])),
-            _ => answer(404, b"not here"),
+            _ => issued("up"),
+        });
+        assert_eq!(urls, [OPENID, RFC_8414, "https://as.example/k", "https://as.example/t"], "{index}");
+        // The second document is read like the first one.
+        let urls = urls_of(&standard(json!({})), &|url| match url {
+            OPENID => answer(404, b""),
+            _ => copied(reply),
+        });
+        assert_eq!(urls, [OPENID, RFC_8414], "{index}");
+    }
+}
+
+fn copied(reply: &CalloutResult) -> CalloutResult {
+    match reply {
+        CalloutResult::Failed(failure) => CalloutResult::Failed(*failure),
+        CalloutResult::Response(Response { status, headers, body }) => {
+            CalloutResult::Response(Response { status: *status, headers: headers.clone(), body: body.clone() })
+        }
+    }
+}
+
+#[test]
+fn server_that_does_not_answer_is_asked_for_one_document() {
+    for failure in [CalloutFailure::TimedOut, CalloutFailure::NoConnection, CalloutFailure::NotSent] {
+        let urls = urls_of(&standard(json!({})), &|_| CalloutResult::Failed(failure));
+        assert_eq!(urls, [OPENID], "{failure:?}");
+    }
+}
+
+#[test]
+fn query_of_an_endpoint_is_kept_and_sent() {
+    let (keys, token) = ("https://as.example/k?appid=1", "https://as.example/t?realm=/alpha");
+    let endpoints = json!({"jwks_uri": keys, "token_endpoint": token});
+    let reply = |url: &str| match url {
+        OPENID => answer_with(200, &[], &with(metadata(), endpoints.clone())),
+        _ if url == keys => answer(200, &key_set(&[&OKTA_KEY])),
+        _ => issued("up"),
+    };
+    assert_eq!(urls_of(&standard(json!({})), &reply), [OPENID, keys, token]);
+    assert_eq!(urls_of(&standard(endpoints.clone()), &reply), [keys, token]);
+    // Workers that take the document over have the whole URLs, too.
+    let shared = SharedMap::default();
+    let [mut first, mut second]: [TestEngine; 2] =
+        std::array::from_fn(|_| TestEngine::sharing(&standard(json!({})), &shared));
+    first.tick();
+    first.serve_calls(|call| reply(call.url.as_str()));
+    second.send_waiting(bearer("/github", &bobs_token()));
+    let (_, call) = second.expect_call();
+    assert_eq!((call.url.as_str(), call.url.request_target()), (token, "/t?realm=/alpha"));
+    assert!(!format!("{call:?}").contains("realm"), "a query may have a key of the operator's");
+}
+
+#[test]
+fn every_callout_names_the_types_and_codings_that_it_reads() {
+    let mut engine = TestEngine::new(&standard(json!({})));
+    engine.send_waiting(bearer("/github", &bobs_token()));
+    let mut accepted = Vec::new();
+    while let Some((flight, call)) = engine.inner.next_callout() {
+        let fields = call.header_map();
+        let field = |name: &str| {
+            let values: Vec<_> = fields.iter().filter(|(field, _)| *field == name).collect();
+            assert_eq!(values.len(), 1, "{name} {call:?}");
+            values[0].1.to_owned()
         };
-        urls.push(url);
+        assert_eq!(field("accept-encoding"), "identity");
+        accepted.push((field(":method"), field(":path"), field("accept")));
+        let reply = match call.url.as_str() {
+            OPENID => answer_with(200, &[], &metadata()),
+            "https://as.example/k" => answer(200, &key_set(&[&OKTA_KEY])),
+            _ => issued("up"),
+        };
         engine.callout_result(flight, &reply);
     }
-    assert_eq!(urls.len(), 3, "{urls:?}");
-    let claims = with(bob(), json!({"iss": issuer, "cid": null, "uid": null}));
-    engine.send_waiting(bearer("/github", &OKTA_KEY.token(&claims)));
+    let expected = [
+        ("GET", "/tenant/.well-known/openid-configuration", "application/json"),
+        ("GET", "/k", "application/jwk-set+json, application/json"),
+        ("POST", "/t", "application/json"),
+    ];
+    assert_eq!(accepted, expected.map(|(method, path, accept)| (method.into(), path.into(), accept.into())));
+}
+
+#[test]
+fn endpoint_on_another_host_needs_a_cluster_of_its_own() {
+    let elsewhere =
+        json!({"issuer": ISSUER, "jwks_uri": "https://keys.example/k", "token_endpoint": "https://tokens.example/t"});
+    let reply = |url: &str| match url {
+        OPENID => answer_with(200, &[], &elsewhere),
+        "https://keys.example/k" => answer(200, &key_set(&[&OKTA_KEY])),
+        "https://tokens.example/t" => issued("up"),
+        _ => answer(404, b""),
+    };
+    let clusters = |more: Value| {
+        let calls = calls_of(&standard(more), &reply);
+        calls.into_iter().map(|(cluster, _)| cluster).collect::<Vec<_>>()
+    };
+    assert_eq!(clusters(json!({"jwks_cluster": "keys", "token_cluster": "tokens"})), ["idp", "keys", "tokens"]);
+    // The metadata is the issuer's, and so no other document is tried.
+    for not_enough in [
+        json!({}),
+        json!({"jwks_cluster": "keys"}),
+        json!({"token_cluster": "tokens"}),
+        json!({"jwks_cluster": "idp", "token_cluster": "tokens"}),
+        json!({"jwks_cluster": "keys", "token_cluster": "idp"}),
+        json!({"jwks_cluster": "keys", "token_endpoint": "https://tokens.example/t", "token_cluster": "idp", "jwks_uri": null, "cluster": "keys"}),
+    ] {
+        assert_eq!(clusters(not_enough.clone()).len(), 1, "{not_enough}");
+    }
+    // A URL by hand is called through the cluster by hand.
+    let by_hand = json!({"jwks_uri": "https://keys.example/k", "token_endpoint": "https://tokens.example/t"});
+    assert_eq!(clusters(by_hand.clone()), ["idp", "idp"]);
+    assert_eq!(clusters(with(by_hand, json!({"jwks_cluster": "keys", "token_cluster": "tokens"}))), ["keys", "tokens"]);
+    // Clusters alone choose no other URL.
+    for other in [json!("http://keys.example/k"), json!("https://keys.example/k#f"), json!("//keys.example/k")] {
+        let calls = calls_of(&standard(json!({"jwks_cluster": "keys", "token_cluster": "tokens"})), &|url| match url {
+            OPENID => answer_with(200, &[], &with(elsewhere.clone(), json!({"jwks_uri": other}))),
+            _ => answer(404, b""),
+        });
+        assert_eq!(calls, [("idp".to_owned(), OPENID.to_owned()), ("idp".to_owned(), RFC_8414.to_owned())], "{other}");
+    }
+}
+
+#[test]
+fn workers_with_other_clusters_share_no_endpoints() {
+    let shared = SharedMap::default();
+    let fetches = |more: Value| {
+        let mut engine = TestEngine::sharing(&standard(more), &shared);
+        engine.tick();
+        let urls = engine.serve_calls(|call| match call.url.as_str() {
+            OPENID => answer_with(200, &[], &metadata()),
+            _ => answer(200, &key_set(&[&OKTA_KEY])),
+        });
+        urls.len()
+    };
+    assert_eq!(fetches(json!({})), 2);
+    assert_eq!(fetches(json!({})), 0);
+    assert_eq!(fetches(json!({"jwks_cluster": "keys"})), 2);
+    assert_eq!(fetches(json!({"token_cluster": "tokens"})), 2);
 }

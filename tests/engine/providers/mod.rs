@@ -1,6 +1,7 @@
 //! Issuers, tokens and exchange targets of each provider.
 
 mod discovery;
+mod issuers;
 mod targets;
 mod tenants;
 mod tokens;
@@ -60,7 +61,9 @@ fn templated_keys() -> Vec<u8> {
 /// An engine whose provider is asked for its metadata at `asked` and names itself `issuer`.
 fn discovered_at(configuration: &Value, asked: &str, issuer: &str) -> TestEngine {
     TestEngine::with_replies(configuration, |call| {
-        if call.url.as_str().contains(".well-known") {
+        if call.url.as_str().contains("oauth-authorization-server") {
+            answer(404, b"")
+        } else if call.url.as_str().contains(".well-known") {
             assert_eq!(call.url.as_str(), asked);
             let base = asked.split("/v2.0").next().unwrap();
             let at = |path: &str| format!("{base}/{path}");

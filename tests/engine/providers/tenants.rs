@@ -123,6 +123,9 @@ fn metadata_for_several_tenants_must_have_the_issuer_template() {
         assert_eq!(call.url.as_str(), url);
         let document =
             json!({"issuer": issuer, "jwks_uri": format!("{LOGIN}/k"), "token_endpoint": format!("{LOGIN}/t")});
+        assert!(engine.callout_result(flight, &answer_with(200, &[], &document)).is_empty());
+        // The next document is of the same issuer.
+        let (flight, _) = engine.expect_call();
         let step = engine.only_step(flight, &answer_with(200, &[], &document));
         assert_eq!(refused(step).1, "jwks_unavailable", "{issuer}");
         assert_eq!(refusal_of(&mut engine, &v2(HOME)), "jwks_unavailable", "{issuer}");

@@ -1,5 +1,6 @@
 //! JWKS in shared memory: one worker fetches the keys of an issuer for all workers of the process.
 
+mod cold_start;
 mod fetch;
 mod idle_vm;
 mod records;
