@@ -69,6 +69,8 @@ fuzz_target!(|text: &[u8]| CONFIGS.with(|configs| {
             assertion: None,
             nonce: None,
             hop,
+            has_worked: false,
+            shows_descriptions: false,
         };
         let audiences: Vec<&str> = provider.audiences.iter().map(String::as_str).collect();
         match request.read(&reply, &[Accepted { provider, audiences: audiences.clone() }], NOW) {

@@ -737,6 +737,13 @@ static AUDIT: Group = group!(
             "`true`: filter state has `event`, `cache` and `issuer` also for requests whose token was in the cache. It names the caller in any case.",
             "hits: true"
         ),
+        option!(
+            "error_descriptions",
+            Boolean,
+            Optional,
+            "`true`: log lines about a failed exchange have `error_description` of the provider: its first 256 characters, escaped. A text that repeats a secret or a part of a token is left out. Other personal data in it is not.",
+            "error_descriptions: true"
+        ),
     ]
 );
 

@@ -8,6 +8,9 @@ use crate::provider::Responsible::{Admin, Operator, Provider as Entra, User};
 pub(super) const USER_MUST_ACT: &[&str] =
     &["basic_action", "additional_action", "message_only", "user_password_expired", "consent_required", "bad_token"];
 
+/// Values of `suberror` for which no sign-in helps, whatever `claims` say. Microsoft's libraries do not ask the user either.
+pub(super) const NO_SIGN_IN_HELPS: &[&str] = &["client_mismatch", "protection_policies_required"];
+
 pub(super) static KNOWN_ERRORS: &[KnownError] = &[
     KnownError::new(
         (400, "invalid_grant", Numbers(&[65001])),

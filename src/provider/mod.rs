@@ -18,6 +18,7 @@ mod grant;
 mod id_jag;
 mod issued_token;
 mod jwt_bearer;
+mod known_secrets;
 pub(crate) mod oauth;
 mod okta;
 mod okta_errors;
@@ -37,7 +38,7 @@ pub use client::{AssertionSource, CertificateHeader, Client, ClientAuthenticatio
 pub use client_auth::{Assertion, SecretVersion};
 pub use common_errors::COMMON_ERRORS;
 pub use discovery::{DiscoveryError, Document, Endpoints};
-pub use error_class::ErrorClass;
+pub use error_class::{ErrorClass, ErrorCondition, ErrorRule, ErrorSigns, error_rules};
 pub use exchange_target::{
     ActorToken, ActorTokenSource, AuthorizationServer, AuthorizationServerOptions, ExchangeOptions, ExchangeTarget,
     Grant, RequestedTokenType, TokenExchangeTarget, TokenType,

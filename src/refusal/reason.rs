@@ -247,7 +247,7 @@ impl From<ErrorClass> for Reason {
             ErrorClass::Token => Self::ExchangeRejected,
             ErrorClass::UserMustAct => Self::InteractionRequired,
             ErrorClass::NotAllowed => Self::ExchangeDenied,
-            ErrorClass::Operator => Self::ExchangeMisconfigured,
+            ErrorClass::ClientAuthentication | ErrorClass::Operator => Self::ExchangeMisconfigured,
             ErrorClass::Throttled => Self::ProviderThrottled,
             ErrorClass::Unavailable => Self::ProviderUnavailable,
             ErrorClass::InvalidResponse => Self::ProviderAnswerInvalid,

@@ -43,6 +43,8 @@ fn read_at(hop: Hop<'_>, config: &Config, profile: &str, reply: &CalloutResult) 
         secret_version: SecretVersion::Current,
         nonce: None,
         assertion: None,
+        has_worked: false,
+        shows_descriptions: false,
     };
     request.read(reply, &[], NOW).unwrap_err()
 }

@@ -439,6 +439,8 @@ fn line(reply: &CalloutResult) -> String {
         secret_version: SecretVersion::Current,
         nonce: None,
         assertion: None,
+        has_worked: false,
+        shows_descriptions: false,
     };
     request.read(reply, &[], NOW).unwrap_err().to_string()
 }

@@ -200,7 +200,7 @@ proptest! {
         let reply = CalloutResult::Response(Response { status, headers: Vec::new(), body: body.into_bytes() });
         let subject = SubjectInput { token: &handed_in, is_id_token: false, claims: None, actor: None };
         let token_endpoint = &Url::parse("https://login.entra.example/token").unwrap();
-        let request = TokenRequest { provider, target, token_endpoint, subject, secret_version: SecretVersion::Current, assertion: None, nonce: None, hop: Hop::IdentityProvider };
+        let request = TokenRequest { provider, target, token_endpoint, subject, secret_version: SecretVersion::Current, assertion: None, nonce: None, hop: Hop::IdentityProvider, has_worked: false, shows_descriptions: false };
         let issued = request.read(&reply, &[], NOW);
         let is_bearer = kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));
         let seconds = lifetime.as_u64().or_else(|| lifetime.as_str()?.parse().ok()).unwrap_or_default();
