@@ -192,6 +192,7 @@ impl TokenExchange {
             subject: SubjectInput {
                 token: need.subject_token.reveal(),
                 is_id_token: need.is_id_token,
+                token_type: need.provider().subject_token_type.as_deref(),
                 claims: need.claims.as_deref(),
                 actor: need.actor_token.as_ref().map(Secret::reveal),
             },

@@ -110,6 +110,8 @@ pub struct Provider {
     pub client: Option<Rc<Client>>,
     /// Token of the caller that is exchanged.
     pub subject_token: SubjectTokenSource,
+    /// Type by which that token is sent: a URI (RFC 8693 section 3). `None`: that of an access token or of an ID token.
+    pub subject_token_type: Option<Rc<str>>,
     /// Maximum age of keys that could not be fetched again.
     pub oldest_keys: Duration,
     /// Maximum difference between the clocks of the provider and of this host.

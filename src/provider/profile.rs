@@ -118,6 +118,11 @@ pub trait Profile: Debug + Sync {
         self.exchange_fields().contains(&"claims")
     }
 
+    /// Returns `true` if the request has a `subject_token_type` that the operator may choose.
+    fn takes_subject_token_type(&self) -> bool {
+        self.exchange_fields().contains(&"requested_token_type")
+    }
+
     /// Returns `true` if a response that names the scope `granted` grants the scope `requested`. Used for the log only.
     fn grants_scope(&self, requested: &str, granted: &str) -> bool {
         requested == granted

@@ -37,9 +37,12 @@ const MAX_CODE: usize = 64;
 const MAX_DESCRIPTION: usize = 256;
 
 /// Header fields with the end of the window of a rate limit.
-const RESET_FIELDS: [&str; 3] = ["x-rate-limit-reset", "ratelimit-reset", "x-ratelimit-reset"];
+const RESET_FIELDS: [&str; 3] = [UNIX_TIME_FIELD, "ratelimit-reset", "x-ratelimit-reset"];
 
-/// Minimum number in such a field that is a Unix time, in seconds: no window is 30 years long.
+/// The one of these fields that always has a Unix time.
+const UNIX_TIME_FIELD: &str = "x-rate-limit-reset";
+
+/// Minimum number in the other fields that is a Unix time, in seconds: no window is 30 years long.
 const FIRST_UNIX_TIME: u64 = 1_000_000_000;
 
 /// Members of a response that have its code in place of `error`, or beside it where a success has none.
@@ -297,10 +300,12 @@ fn retry_after(response: &Response, class: ErrorClass, now: UnixTime) -> Option<
         let since = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
         Some(until(since.as_secs()))
     };
-    // Okta, Auth0 and GitLab send a Unix time; draft-ietf-httpapi-ratelimit-headers, Envoy and Kong send seconds.
+    // Okta sends a Unix time in the first field. In the others, Auth0 and GitLab send a Unix time, and
+    // draft-ietf-httpapi-ratelimit-headers, Envoy and Kong send seconds.
     let reset = |name: &&str| {
         let number: u64 = text(name)?.split('.').next()?.parse().ok()?;
-        Some(if number < FIRST_UNIX_TIME { number } else { until(number) })
+        let is_time = *name == UNIX_TIME_FIELD || number >= FIRST_UNIX_TIME;
+        Some(if is_time { until(number) } else { number })
     };
     let seconds = text("retry-after").and_then(|text| text.parse().ok().or_else(|| date(text)));
     let resets = RESET_FIELDS.iter().filter(|_| class == ErrorClass::Throttled);

@@ -26,6 +26,8 @@ pub struct SubjectInput<'a> {
     pub token: &'a str,
     /// The token is an ID token. `false`: an access token.
     pub is_id_token: bool,
+    /// Value of `subject_token_type` in place of the usual one ([`Provider::subject_token_type`]).
+    pub token_type: Option<&'a str>,
     /// Claims that the upstream requires in the new token: JSON text of a claims challenge (OpenID Connect Core section
     /// 5.5). Ignored if it is no JSON object, or if the profile does not take claims
     /// ([`Profile::takes_claims`](crate::provider::Profile::takes_claims)). The claims are not part of the cache key: the

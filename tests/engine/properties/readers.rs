@@ -198,7 +198,7 @@ proptest! {
         let handed_in = alice_token();
         let body = json!({"access_token": token, "token_type": kind, "expires_in": lifetime}).to_string();
         let reply = CalloutResult::Response(Response { status, headers: Vec::new(), body: body.into_bytes() });
-        let subject = SubjectInput { token: &handed_in, is_id_token: false, claims: None, actor: None };
+        let subject = SubjectInput { token: &handed_in, is_id_token: false, token_type: None, claims: None, actor: None };
         let token_endpoint = &Url::parse("https://login.entra.example/token").unwrap();
         let request = TokenRequest { provider, target, token_endpoint, subject, secret_version: SecretVersion::Current, assertion: None, nonce: None, hop: Hop::IdentityProvider, has_worked: false, shows_descriptions: false };
         let issued = request.read(&reply, &[], NOW);
