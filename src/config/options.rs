@@ -460,7 +460,7 @@ static AUTHENTICATION: Group = group!(
             "method",
             Choice(METHODS),
             Required(""),
-            "Client authentication method. `tls_client_auth` and `self_signed_tls_client_auth`: the cluster presents the certificate. `client_assertion`: another issuer makes the assertion. `envoy_injected`: the cluster adds the credentials, and the filter sends neither client id nor secret. `none`: a public client, which sends its id only; the log warns.",
+            "Client authentication method. `tls_client_auth`, `self_signed_tls_client_auth`: the cluster presents the certificate. `client_assertion`: another issuer makes the assertion. `envoy_injected`: the cluster adds the credentials, and the filter sends neither client id nor secret. `none`: a public client; the log warns.",
             "method: private_key_jwt"
         ),
         option!("secret", Secret, RequiredIf(SECRET_METHODS), "Client secret.", "secret: {env: ENTRA_CLIENT_SECRET}"),

@@ -36,6 +36,7 @@ mod shared_jwks;
 mod shared_tokens;
 mod simulation;
 mod token_copies;
+mod token_responses;
 mod tokens;
 mod unexchanged;
 mod upstream_response;
