@@ -35,8 +35,8 @@ pub struct ErrorSigns<'a> {
     pub suberror: Option<&'a str>,
     /// The response has a claims challenge that can be passed on.
     pub has_claims: bool,
-    /// The same exchange has succeeded for somebody since the configuration was loaded, and only the subject token can
-    /// differ.
+    /// An exchange for this resource and provider has succeeded since the configuration was loaded, and only the subject token
+    /// can differ.
     pub has_worked: bool,
 }
 

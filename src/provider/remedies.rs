@@ -46,7 +46,7 @@ pub enum ErrorPattern {
     Words(&'static [&'static str]),
     /// The response has `claims`.
     Claims,
-    /// The same exchange has succeeded for somebody.
+    /// An exchange for this resource and provider has succeeded.
     Worked,
 }
 

@@ -69,7 +69,7 @@ pub struct TokenRequest<'a> {
     pub nonce: Option<&'a str>,
     /// Server that the request goes to.
     pub hop: Hop<'a>,
-    /// The same exchange has succeeded for somebody since the configuration was loaded.
+    /// An exchange for this resource and provider has succeeded since the configuration was loaded.
     pub has_worked: bool,
     /// The log gets the provider's `error_description`.
     pub shows_descriptions: bool,

@@ -1,4 +1,4 @@
-//! What providers send around a token and an error: statuses, forms of numbers, unknown members, odd shapes of errors. Only
+//! Responses of providers, but for the token: statuses, forms of numbers, unknown members, odd shapes of errors. Only
 //! the provider writes these parts and nothing rests on them. The token itself is checked elsewhere.
 
 use onbehalf::http::{CalloutResult, Response};

@@ -1,4 +1,4 @@
-//! Whose fault a failed exchange is: what products answer, to an Entra, an Okta and a plain profile of RFC 8693.
+//! Verdicts on failed exchanges: who must act after what products answer, for an Entra, an Okta and a plain profile of RFC 8693.
 
 use onbehalf::http::CalloutResult;
 use onbehalf_test_support::{
@@ -236,7 +236,7 @@ fn claims_in_an_answer_are_for_the_user() {
     {
         check(ALL, 400, &json!({"error": "invalid_grant", "claims": odd}), TOKEN, "user");
     }
-    // Nor does it make another fault the user's.
+    // Claims do not excuse a wrong secret or a rate limit.
     check(ALL, 401, &json!({"error": "invalid_client", "claims": claims}), OPERATOR, "operator");
     check(ALL, 429, &json!({"error": "invalid_grant", "claims": claims}), THROTTLED, "provider");
 }
@@ -282,7 +282,7 @@ fn success_of_another_exchange_proves_nothing() {
 }
 
 #[test]
-fn invalid_request_is_not_the_users_where_the_token_is_not_the_only_suspect() {
+fn invalid_request_is_not_the_users_where_something_else_may_be_wrong() {
     // RFC 7523 section 3.1 has `invalid_grant` for an invalid assertion.
     let mut engine = TestEngine::ready();
     let mut outcome =
