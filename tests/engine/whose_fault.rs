@@ -2,7 +2,7 @@
 
 use onbehalf::http::CalloutResult;
 use onbehalf_test_support::{
-    ENTRA_KEY, NOW, OKTA_KEY, TestEngine, alice, answer, answer_with, answered, authorization, bearer, bob,
+    ENTRA_KEY, NOW, OKTA_KEY, SharedMap, TestEngine, alice, answer, answer_with, answered, authorization, bearer, bob,
     configuration, environment, form, header, issued, log_facts, reason, refused, with,
 };
 use serde_json::{Value, json};
@@ -311,4 +311,15 @@ fn invalid_tokens_of_many_users_open_no_circuit_for_others() {
         assert_eq!(refused(outcome(&format!("user{user}"), &invalid_request())).1, TOKEN.1);
     }
     assert_eq!(authorization(outcome("other", &issued("up-2"))), "Bearer up-2");
+}
+
+#[test]
+fn token_that_another_worker_shared_is_evidence_too() {
+    let shared = SharedMap::default();
+    let [mut first, mut second] = TestEngine::workers(&with_profile("rfc8693"), &shared);
+    let request = |user: &str| bearer("/github", &token("rfc8693", user));
+    assert_eq!(authorization(first.exchange(request("one"), &issued("up"))), "Bearer up");
+    assert_eq!(refused(second.exchange(request("two"), &invalid_request())).1, OPERATOR.1, "nothing was shared yet");
+    assert_eq!(authorization(second.decide(request("one"))), "Bearer up");
+    assert_eq!(refused(second.exchange(request("three"), &invalid_request())).1, TOKEN.1);
 }
