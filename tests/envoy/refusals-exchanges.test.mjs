@@ -73,7 +73,7 @@ describe('token exchanges that fail', () => {
       }));
   }
 
-  it('okta: invalid_request gets 401 where the exchange has succeeded for somebody', () =>
+  it('okta: invalid_request gets 401 after a success of somebody', () =>
     unlucky('okta', refusesWith('invalid_request'), invalidToken('exchange_rejected')));
 
   it('a claims challenge reaches a client that declares cp1', async () => {
