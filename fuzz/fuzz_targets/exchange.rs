@@ -52,7 +52,7 @@ fuzz_target!(|text: &[u8]| CONFIGS.with(|configs| {
     };
     let (status, body) = (answer.status, answer.body.clone());
     let reply = CalloutResult::Response(answer);
-    let subject = SubjectInput { token: &callers()[0].token, is_id_token: false, claims: None, actor: None };
+    let subject = SubjectInput { token: &callers()[0].token, is_id_token: false, token_type: None, claims: None, actor: None };
     let providers =
         configs.iter().flat_map(|config| config.providers.iter().enumerate().map(move |found| (config, found)));
     for ((config, (index, provider)), hop) in
@@ -69,6 +69,8 @@ fuzz_target!(|text: &[u8]| CONFIGS.with(|configs| {
             assertion: None,
             nonce: None,
             hop,
+            has_worked: false,
+            shows_descriptions: false,
         };
         let audiences: Vec<&str> = provider.audiences.iter().map(String::as_str).collect();
         match request.read(&reply, &[Accepted { provider, audiences: audiences.clone() }], NOW) {

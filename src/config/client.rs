@@ -53,6 +53,11 @@ fn authentication(fields: &Fields<'_>) -> Result<ClientAuthentication, Reported>
         }
         "client_assertion" => Ok(ClientAuthentication::Assertion(assertion(fields)?)),
         "envoy_injected" => Ok(ClientAuthentication::Upstream),
+        "none" => {
+            let text = "a public client: whoever knows the client id and has a user's token can exchange it, too";
+            fields.warn("method", format_args!("{text}"));
+            Ok(ClientAuthentication::Public)
+        }
         "tls_client_auth" | "self_signed_tls_client_auth" => Ok(ClientAuthentication::MutualTls),
         _ => Err(Reported::DEPENDS),
     }

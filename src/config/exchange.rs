@@ -128,7 +128,7 @@ fn claims(fields: &Fields<'_>) -> Result<Option<String>, Reported> {
 }
 
 /// Parameters of token requests that are set by fields of their own, or by the exchange itself.
-const RESERVED: [&str; 31] = [
+const RESERVED: [&str; 29] = [
     "access_token",
     "actor_token",
     "actor_token_type",
@@ -149,13 +149,11 @@ const RESERVED: [&str; 31] = [
     "refresh_token",
     "request",
     "request_uri",
-    "requested_issuer",
     "requested_subject",
     "requested_token_type",
     "requested_token_use",
     "resource",
     "scope",
-    "subject_issuer",
     "subject_token",
     "subject_token_type",
     "token",

@@ -87,6 +87,8 @@ pub struct Audit {
     pub subjects: SubjectDisplay,
     /// `true`: filter state has the facts of requests, too, whose token was in the cache.
     pub hits: bool,
+    /// `true`: the log has the provider's descriptions of errors.
+    pub error_descriptions: bool,
 }
 
 impl Config {
@@ -195,14 +197,15 @@ fn unauthenticated_paths(root: &Fields<'_>, resources: &[Rc<Resource>]) -> Resul
 
 fn audit(root: &Fields<'_>) -> Result<Audit, Reported> {
     let Some(fields) = root.object("audit")? else {
-        return Ok(Audit { subjects: SubjectDisplay::default(), hits: false });
+        return Ok(Audit { subjects: SubjectDisplay::default(), hits: false, error_descriptions: false });
     };
     let subjects = match fields.text("subjects")? {
         Some("hashed") => SubjectDisplay::Hashed,
         Some("none") => SubjectDisplay::None,
         _ => SubjectDisplay::Plain,
     };
-    Ok(Audit { subjects, hits: fields.truth("hits")? })
+    let (hits, error_descriptions) = (fields.truth("hits")?, fields.truth("error_descriptions")?);
+    Ok(Audit { subjects, hits, error_descriptions })
 }
 
 /// Returns the header fields that carry actor tokens, ID tokens and client assertions, each once.

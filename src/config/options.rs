@@ -239,6 +239,7 @@ pub(super) const METHODS: &[&str] = &[
     "self_signed_tls_client_auth",
     "client_assertion",
     "envoy_injected",
+    "none",
 ];
 const ALGORITHMS: &[&str] =
     &["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "Ed25519"];
@@ -488,12 +489,12 @@ static AUTHENTICATION: Group = group!(
             "method",
             Choice(METHODS),
             Required(""),
-            "Client authentication method. `tls_client_auth` and `self_signed_tls_client_auth`: the cluster presents the certificate. `client_assertion`: another issuer makes the assertion. `envoy_injected`: the cluster adds the credentials, and the filter sends neither client id nor secret.",
+            "Client authentication method. `tls_client_auth`, `self_signed_tls_client_auth`: the cluster presents the certificate. `client_assertion`: another issuer makes the assertion. `envoy_injected`: the cluster adds the credentials, and the filter sends neither client id nor secret. `none`: a public client; the log warns.",
             "method: private_key_jwt"
         ),
         option!("secret", Secret, RequiredIf(SECRET_METHODS), "Client secret.", "secret: {env: ENTRA_CLIENT_SECRET}"),
         option!("previous_secret", Secret, AllowedIf(SECRET_METHODS), default "none",
-            "Client secret from before a rotation. It is tried after the provider answers `invalid_client` to the current secret.",
+            "Client secret from before a rotation. It is tried after the provider refuses the current secret, with `invalid_client` or status 401.",
             "previous_secret: {env: ENTRA_OLD_CLIENT_SECRET}"),
         option!(
             "key",
@@ -579,9 +580,9 @@ static SUBJECT_TOKEN: Group = group!(
     [
         option!(
             "type",
-            Choice(&["access_token", "id_token"]),
-            Required(""),
-            "`access_token`: the access token in `authorization`. `id_token`: the ID token in `header` or `cookie`; without both, the ID token in `authorization`. `entra_obo` takes access tokens only.",
+            Text,
+            Required("access_token, id_token, jwt, or a URI"),
+            "`access_token`: the access token in `authorization`. `id_token`: the ID token in `header` or `cookie`; without both, the one in `authorization`. `rfc8693`, `okta_obo`: `jwt` or a URI sends the access token with that `subject_token_type`. `entra_obo`: access tokens only.",
             "type: id_token"
         ),
         option!("header", Text, Optional, default "the ID token is in `authorization`",
@@ -684,7 +685,7 @@ pub(super) static EXCHANGE: Group = group!(
             "`entra_obo`: claims that the new token should have (OpenID Connect Core section 5.5).",
             "claims: {access_token: {xms_cc: {values: [cp1]}}}"),
         option!("parameters", TextMap, Optional, default "none",
-            "Additional parameters of the token request, by name. Parameters of the exchange itself are not allowed. `okta_xaa`, `id_jag`: only the first token request has them. Envoy's `/config_dump` shows them.",
+            "Additional parameters of the token request, by name. Parameters of the exchange itself are not allowed; `subject_issuer` and `requested_issuer` (Keycloak) are. `okta_xaa`, `id_jag`: only the first token request has them. Envoy's `/config_dump` shows them.",
             "parameters: {tenant: acme}"),
         option!(
             "forward",
@@ -765,6 +766,13 @@ static AUDIT: Group = group!(
             Optional,
             "`true`: filter state has `event`, `cache` and `issuer` also for requests whose token was in the cache. It names the caller in any case.",
             "hits: true"
+        ),
+        option!(
+            "error_descriptions",
+            Boolean,
+            Optional,
+            "`true`: log lines about a failed exchange have `error_description` of the provider: its first 256 characters, escaped. A text that repeats a secret or a part of a token is left out. Other personal data in it is not.",
+            "error_descriptions: true"
         ),
     ]
 );

@@ -15,7 +15,7 @@ use crate::jose::{AUDIENCE, KeySet};
 use crate::json::Value;
 use crate::provider::{
     self, ClaimValue, Client, Issuer, Profile, Provider, ProviderId, ProviderOptions, RequiredClaim,
-    SubjectTokenSource, TENANT, TokenLocation,
+    SubjectTokenSource, TENANT, TokenLocation, oauth,
 };
 use crate::secret::shown;
 use crate::url::{PLACEHOLDER, Url};
@@ -107,8 +107,8 @@ fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
     let token_endpoint = optional_endpoint(fields, "token_endpoint", URL);
     let client = profile.and_then(|profile| client(fields, profile));
     let subject_token = match fields.object("subject_token") {
-        Ok(Some(fields)) => subject_token(&fields),
-        Ok(None) => Ok(SubjectTokenSource::AccessToken),
+        Ok(Some(fields)) => profile.and_then(|profile| subject_token(&fields, profile)),
+        Ok(None) => Ok((SubjectTokenSource::AccessToken, None)),
         Err(reported) => Err(reported),
     };
     let clusters = clusters(fields);
@@ -124,7 +124,12 @@ fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
             Ok(jwks),
             Ok(jwks_uri),
         ),
-        (Ok(token_endpoint), Ok(client), Ok(subject_token), [Ok(max_age), Ok(skew), Ok(timeout), Ok(retries)]),
+        (
+            Ok(token_endpoint),
+            Ok(client),
+            Ok((subject_token, subject_token_type)),
+            [Ok(max_age), Ok(skew), Ok(timeout), Ok(retries)],
+        ),
         ([Ok(algorithms), Ok(scope_claims)], Ok(audience_claim), Ok(required_claims)),
     ) = (
         (profile, issuer, clusters, audiences, jwks, jwks_uri),
@@ -170,6 +175,7 @@ fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
         token_endpoint,
         client,
         subject_token,
+        subject_token_type,
         oldest_keys: seconds(max_age),
         leeway: seconds(skew),
         timeout: seconds(timeout),
@@ -245,11 +251,33 @@ fn jwks(fields: &Fields<'_>) -> Result<Option<KeySet>, Reported> {
     Err(fields.refuse(Code::NotAKeySet, "jwks", &found, &Kind::KeySet.expected()))
 }
 
-fn subject_token(fields: &Fields<'_>) -> Result<SubjectTokenSource, Reported> {
+/// Reads the source of the subject token, and the type by which an access token is sent if that is another one.
+fn subject_token(
+    fields: &Fields<'_>,
+    profile: &'static dyn Profile,
+) -> Result<(SubjectTokenSource, Option<Rc<str>>), Reported> {
+    const NAME: &str = "type";
+    let text = fields.required_text(NAME)?;
+    let name = text.strip_prefix(oauth::TOKEN_TYPE).unwrap_or(text);
+    let other = match name {
+        "access_token" | "id_token" => None,
+        "jwt" => Some(oauth::JWT),
+        _ if text.contains(':') && text.bytes().all(|byte| matches!(byte, 0x21..=0x7E)) => Some(text),
+        _ => {
+            return Err(fields.refuse(Code::UnknownValue, NAME, &shown(text), "access_token, id_token, jwt, or a URI"));
+        }
+    };
+    if other.is_some() && !profile.takes_subject_token_type() {
+        let expected = "access_token or id_token: the profile sends no other type";
+        return Err(fields.refuse(Code::NotUsedByProfile, NAME, &shown(text), expected));
+    }
+    Ok((subject_token_source(fields, name == "id_token")?, other.map(Rc::from)))
+}
+
+fn subject_token_source(fields: &Fields<'_>, is_id_token: bool) -> Result<SubjectTokenSource, Reported> {
     let audiences = fields.texts("audiences")?;
     let (header, cookie) = (fields.text("header")?, fields.text("cookie")?);
     let is_alone = header.is_none() && cookie.is_none() && audiences.is_empty();
-    let is_id_token = fields.required_text("type")? == "id_token";
     let (name, found, expected) = match (is_id_token, is_alone, header, cookie) {
         (false, true, ..) => return Ok(SubjectTokenSource::AccessToken),
         (true, true, ..) => return Ok(SubjectTokenSource::IdToken),

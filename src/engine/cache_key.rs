@@ -41,6 +41,8 @@ pub(super) fn key_prefix(
         leeway: _,
         // The subject token is the other part of the key, and `is_id_token` says which kind it is.
         subject_token: _,
+        // A form parameter.
+        subject_token_type,
         // `endpoints` has it, configured or discovered.
         token_endpoint: _,
         // Transport of the request.
@@ -73,7 +75,8 @@ pub(super) fn key_prefix(
             TokenType::Dpop { url: _ } => Scheme::Dpop.name(),
         },
     ];
-    let subject = SubjectInput { token: "", is_id_token, claims: None, actor: None };
+    let subject =
+        SubjectInput { token: "", is_id_token, token_type: subject_token_type.as_deref(), claims: None, actor: None };
     let form = profile.parameters(target, subject);
     let server = target.authorization_server().into_iter();
     let server = server.flat_map(|AuthorizationServer { token_endpoint, client, cluster: _ }| {

@@ -158,6 +158,9 @@ impl Engine {
         match self.claim_token(&need, false, now)? {
             TokenLease::Found(exchange) => {
                 progress.cache = Some(self.counters.looked_up(CacheOutcome::Shared));
+                if exchange.fingerprint().is_some() {
+                    self.state.remember_success(&need);
+                }
                 self.state.exchanged_tokens.put_shared(need.key, exchange);
                 return Ok(false);
             }

@@ -166,7 +166,9 @@ impl<'a> CalloutHandler<'a> {
         now: UnixTime,
     ) -> Next {
         let (need, took) = (exchange.need.clone(), exchange.took(now));
-        let is_new = match exchange.on_result(result, self.config, &mut self.state.nonces, self.crypto, now) {
+        let has_worked = self.state.has_worked(&need);
+        let is_new = match exchange.on_result(result, self.config, has_worked, &mut self.state.nonces, self.crypto, now)
+        {
             token_exchange::Next::Callout(next, callout) => {
                 let operation = Operation::TokenExchange(*next);
                 return Next::Callout(Box::new((Fetch { operation, waiters, started: now }, callout)));
@@ -175,8 +177,12 @@ impl<'a> CalloutHandler<'a> {
                 let provider = need.provider();
                 let mut record = exchange_record(&need.audit(), self.config, outcome, waiters.len(), took);
                 record.add(Fact::LifetimeSeconds, &issued.end(now).since(now).as_secs().to_string());
+                record.add(Fact::GrantedScopes, &issued.granted_scopes);
+                record.add(Fact::MissingScopes, &issued.missing_scopes);
                 record.add(Fact::ProviderTraceId, &issued.trace_id);
-                log::info!("{record}");
+                let level = if issued.missing_scopes.is_empty() { log::Level::Info } else { log::Level::Warn };
+                log::log!(level, "{record}");
+                self.state.remember_success(&need);
                 self.counters.exchanged(&provider.name, outcome, took);
                 let context = self.breaker_context(provider, now);
                 self.state.circuit_breakers.record_success(&need.breaker_key(), &context);
@@ -216,14 +222,18 @@ impl<'a> CalloutHandler<'a> {
             }
             refusal.interaction_uri.clone_from(&error.interaction_uri);
         }
-        if class == ErrorClass::Operator {
+        if matches!(class, ErrorClass::Operator | ErrorClass::ClientAuthentication) {
             self.state.rejected_tokens.remove_claims(need.resource.id, &need.key);
         }
         self.counters.exchanged(&need.provider().name, reason.label(), took);
         // Errors of these classes say nothing of the user: a token that is in use is as good as before.
         let keeps_token = matches!(
             class,
-            ErrorClass::Operator | ErrorClass::Throttled | ErrorClass::Unavailable | ErrorClass::InvalidResponse
+            ErrorClass::ClientAuthentication
+                | ErrorClass::Operator
+                | ErrorClass::Throttled
+                | ErrorClass::Unavailable
+                | ErrorClass::InvalidResponse
         );
         self.state.exchanged_tokens.put_failed(need.key, refusal, keeps_token, pause, now)
     }
@@ -241,7 +251,7 @@ impl<'a> CalloutHandler<'a> {
             ErrorClass::UserMustAct if error.interaction_uri.is_some() => 10,
             ErrorClass::UserMustAct => 120,
             ErrorClass::NotAllowed => 60,
-            ErrorClass::Token | ErrorClass::Operator => 30,
+            ErrorClass::Token | ErrorClass::ClientAuthentication | ErrorClass::Operator => 30,
             ErrorClass::Throttled => 10,
             ErrorClass::InvalidResponse => 5,
             ErrorClass::Unavailable => 1,

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::cache::circuit_breaker::CircuitBreakers;
 use crate::cache::exchanged_tokens::ExchangedTokenCache;
@@ -11,8 +11,10 @@ use crate::cache::rejected_tokens::RejectedTokens;
 use crate::cache::verified_tokens::{VerifiedToken, VerifiedTokenCache, is_same};
 use crate::config::Config;
 use crate::dpop::NonceCache;
+use crate::engine::need::TokenNeed;
 use crate::jose::Header;
 use crate::provider::{Provider, ProviderId};
+use crate::resource::ResourceId;
 use crate::shared::SharedKey;
 
 /// Maximum number of JOSE headers in the cache. Each is compared with that of every token.
@@ -31,6 +33,8 @@ pub(super) struct WorkerState {
     pub(super) circuit_breakers: CircuitBreakers,
     pub(super) nonces: NonceCache,
     pub(super) rejected_tokens: RejectedTokens,
+    /// Exchanges that have succeeded for somebody. There are no more than the configuration has.
+    worked: FxHashSet<(ResourceId, ProviderId)>,
     /// Headers of verified tokens, by their segment. There is one for each key that an issuer signs with.
     headers: Vec<(Box<str>, Rc<Header>)>,
     /// `true` once this VM has had a request. The VM of Envoy's main thread never has one.
@@ -59,9 +63,21 @@ impl WorkerState {
             circuit_breakers: CircuitBreakers::default(),
             nonces: NonceCache::default(),
             rejected_tokens: RejectedTokens::new(config.exchanged_tokens),
+            worked: FxHashSet::default(),
             headers: Vec::new(),
             serves: false,
         }
+    }
+
+    /// Remembers that the exchange has succeeded, in this worker or in one that shares its token.
+    pub(super) fn remember_success(&mut self, need: &TokenNeed) {
+        self.worked.insert((need.resource.id, need.provider().id));
+    }
+
+    /// Returns `true` if the same exchange has succeeded for somebody since the configuration was loaded. A restart and a new
+    /// configuration begin anew.
+    pub(super) fn has_worked(&self, need: &TokenNeed) -> bool {
+        self.worked.contains(&(need.resource.id, need.provider().id))
     }
 
     /// JWKS cache of a provider.

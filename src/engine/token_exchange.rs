@@ -84,6 +84,7 @@ impl TokenExchange {
         self,
         result: &CalloutResult,
         config: &Config,
+        has_worked: bool,
         nonces: &mut NonceCache,
         crypto: &dyn Crypto,
         now: UnixTime,
@@ -95,7 +96,8 @@ impl TokenExchange {
                 nonces.insert(NonceIssuer::TokenEndpoint(&endpoint), nonce_cache::fields(response));
             }
         }
-        let request = self.request(nonces);
+        let shows_descriptions = config.audit.error_descriptions;
+        let request = TokenRequest { has_worked, shows_descriptions, ..self.request(nonces) };
         let error = match request.read(result, &accepted(config), now) {
             Ok(issued) if request.is_for_id_jag() => {
                 let second = Self { intermediate: Some(issued.access_token), ..self };
@@ -133,7 +135,7 @@ impl TokenExchange {
             && request.secret_version == SecretVersion::Current
             && request.client().authentication.previous_secret().is_some()
         {
-            log::warn!("provider={name} does not know the secret, previous_secret is tried: {error}");
+            log::warn!("provider={name} does not accept the secret, previous_secret is tried: {error}");
             return Some(self.with_previous_secret(request));
         }
         // The nonce of this response is in the cache by now, and in the next proof.
@@ -190,12 +192,15 @@ impl TokenExchange {
             subject: SubjectInput {
                 token: need.subject_token.reveal(),
                 is_id_token: need.is_id_token,
+                token_type: need.provider().subject_token_type.as_deref(),
                 claims: need.claims.as_deref(),
                 actor: need.actor_token.as_ref().map(Secret::reveal),
             },
             secret_version: attempt.secret,
             assertion: need.assertion.as_ref(),
             nonce: None,
+            has_worked: false,
+            shows_descriptions: false,
             hop: match &self.intermediate {
                 None => Hop::IdentityProvider,
                 Some(id_jag) => Hop::ResourceServer { id_jag: id_jag.reveal() },

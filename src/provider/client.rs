@@ -40,6 +40,8 @@ pub enum ClientAuthentication {
     Assertion(AssertionSource),
     /// Filters of the Envoy cluster add the credentials.
     Upstream,
+    /// `none`: a public client (RFC 6749 section 2.1), which only names itself.
+    Public,
 }
 
 /// Source of a client assertion of another issuer.
@@ -83,7 +85,7 @@ impl ClientAuthentication {
         match self {
             Self::SecretBasic(secret) | Self::SecretPost(secret) => Some(secret.current.reveal().as_bytes()),
             Self::PrivateKeyJwt { key, .. } => Some(key.pkcs8()),
-            Self::MutualTls | Self::Assertion(_) | Self::Upstream => None,
+            Self::MutualTls | Self::Assertion(_) | Self::Upstream | Self::Public => None,
         }
     }
 

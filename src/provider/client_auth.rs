@@ -61,13 +61,8 @@ pub(super) fn authenticate(
     };
     Some(match &client.authentication {
         ClientAuthentication::SecretBasic(secret) => {
-            // RFC 6749 section 2.3.1: both parts are form-encoded before they are joined.
-            let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-            let pair = format!("{}:{}", encode(&client.id), encode(of(secret)?.reveal()));
-            ClientCredentials {
-                authorization: Some(Secret::new(format!("Basic {}", BASE64_STANDARD.encode(pair)))),
-                fields: Vec::new(),
-            }
+            let pair = basic(&client.id, of(secret)?.reveal().as_bytes());
+            ClientCredentials { authorization: Some(Secret::new(format!("Basic {pair}"))), fields: Vec::new() }
         }
         ClientAuthentication::SecretPost(secret) => {
             ClientCredentials { authorization: None, fields: vec![id(), ("client_secret", of(secret)?)] }
@@ -86,9 +81,22 @@ pub(super) fn authenticate(
             AssertionSource::Environment(assertion) => assertion.clone(),
             AssertionSource::Header(_) => assertion?.clone(),
         }),
-        ClientAuthentication::MutualTls => ClientCredentials { authorization: None, fields: vec![id()] },
+        ClientAuthentication::MutualTls | ClientAuthentication::Public => {
+            ClientCredentials { authorization: None, fields: vec![id()] }
+        }
         ClientAuthentication::Upstream => ClientCredentials { authorization: None, fields: Vec::new() },
     })
+}
+
+/// Encodes a text for a form (RFC 6749 appendix B).
+pub(super) fn form_encoded(bytes: &[u8]) -> String {
+    form_urlencoded::byte_serialize(bytes).collect()
+}
+
+/// Returns the credentials of `client_secret_basic`. Both parts are form-encoded before they are joined (RFC 6749 section
+/// 2.3.1).
+pub(super) fn basic(client_id: &str, secret: &[u8]) -> String {
+    BASE64_STANDARD.encode(format!("{}:{}", form_encoded(client_id.as_bytes()), form_encoded(secret)))
 }
 
 /// Unsigned client assertion (RFC 7523 section 3).

@@ -1,8 +1,8 @@
-//! Known errors of any provider: the errors of RFC 6749 section 5.2, RFC 8693 section 2.2.2, RFC 9449 section 5 and
-//! OpenID Connect Core section 3.1.2.6, failed callouts, and responses whose token is unusable.
+//! Known errors of any provider: the errors of RFC 6749 section 5.2, RFC 8693 section 2.2.2, RFC 9449 section 5, RFC 9470
+//! section 3 and OpenID Connect Core section 3.1.2.6, those of Keycloak and Auth0, failed callouts, and responses whose token is unusable.
 
 use crate::http::CalloutFailure::{NoConnection, NotSent, TimedOut, TooLarge};
-use crate::provider::ErrorPattern::Any;
+use crate::provider::ErrorPattern::{Any, Claims, Worked};
 use crate::provider::Responsible::{Admin, Operator, Provider, User};
 use crate::provider::Symptom::{CalloutFailed, UnusableToken};
 use crate::provider::{KnownError, UnusableToken as Problem};
@@ -14,6 +14,36 @@ pub static COMMON_ERRORS: &[KnownError] = &[
         "the caller's token has expired or was revoked, or its session has ended",
         User,
         "Sign in again to get a new token.",
+    ),
+    KnownError::new(
+        (400, "invalid_token", Any),
+        "the caller's token has expired or was revoked, or its session has ended",
+        User,
+        "Sign in again to get a new token.",
+    ),
+    KnownError::new(
+        (400, "expired_token", Any),
+        "the caller's token has expired",
+        User,
+        "Sign in again to get a new token.",
+    ),
+    KnownError::new(
+        (400, "token_expired", Any),
+        "the caller's token has expired",
+        User,
+        "Sign in again to get a new token.",
+    ),
+    KnownError::new(
+        (401, "token_inactive", Any),
+        "the caller's token has expired or was revoked",
+        User,
+        "Sign in again to get a new token.",
+    ),
+    KnownError::new(
+        (400, "", Claims),
+        "the response has `claims`: the provider issues the token after a sign-in that brings them",
+        User,
+        "Sign in again; clients with cp1 (xms_cc) get the claims as a challenge.",
     ),
     KnownError::new(
         (400, "interaction_required", Any),
@@ -34,6 +64,42 @@ pub static COMMON_ERRORS: &[KnownError] = &[
         "Sign in again.",
     ),
     KnownError::new(
+        (400, "account_selection_required", Any),
+        "the user is signed in to several accounts",
+        User,
+        "Sign in again and select the account.",
+    ),
+    KnownError::new(
+        (403, "mfa_required", Any),
+        "the provider requires a second factor (Auth0)",
+        User,
+        "Sign in again with a second factor; if that does not help, require it at sign-in and not in the exchange.",
+    ),
+    KnownError::new(
+        (403, "mfa_registration_required", Any),
+        "the provider requires a second factor, and the user has registered none (Auth0)",
+        User,
+        "Sign in again and register a second factor.",
+    ),
+    KnownError::new(
+        (400, "insufficient_user_authentication", Any),
+        "the sign-in of the user is too weak or too long ago for the upstream (RFC 9470)",
+        User,
+        "Sign in again, as strongly as the upstream requires.",
+    ),
+    KnownError::new(
+        (400, "unmet_authentication_requirements", Any),
+        "the sign-in of the user is too weak for the upstream",
+        User,
+        "Sign in again, as strongly as the upstream requires.",
+    ),
+    KnownError::new(
+        (403, "access_denied", Any),
+        "the client of this proxy is not in `aud` of the caller's token (Keycloak), or the provider does not know the requested audience or does not let the client request it (Auth0)",
+        Admin,
+        "Have clients request tokens with client.id in aud, and let the app request audience or resource at the provider.",
+    ),
+    KnownError::new(
         (400, "access_denied", Any),
         "the provider denies this user a token for the upstream",
         Admin,
@@ -44,6 +110,12 @@ pub static COMMON_ERRORS: &[KnownError] = &[
         "the provider does not know the client id, or the client authentication is wrong",
         Operator,
         "Check client.id and client.authentication.",
+    ),
+    KnownError::new(
+        (401, "", Any),
+        "the client authentication is wrong, whatever `error` says: Keycloak answers `unauthorized_client`, Auth0 `access_denied`, and some servers answer without an OAuth error",
+        Operator,
+        "Check client.id and client.authentication, such as the secret and the method.",
     ),
     KnownError::new(
         (400, "unauthorized_client", Any),
@@ -74,6 +146,12 @@ pub static COMMON_ERRORS: &[KnownError] = &[
         "a parameter is missing, unknown or malformed; with RFC 8693 also: the subject token is invalid",
         Operator,
         "Check profile, subject_token and parameters against the provider's own log.",
+    ),
+    KnownError::new(
+        (400, "invalid_request", Worked),
+        "the subject token is not valid any more, for example because its session has ended (RFC 8693 has no other code for it; Keycloak sends it)",
+        User,
+        "Sign in again to get a new token; if every user must, see whether the exchange is still allowed at the provider.",
     ),
     KnownError::new(
         (400, "invalid_dpop_proof", Any),
@@ -116,6 +194,12 @@ pub static COMMON_ERRORS: &[KnownError] = &[
         "the provider, or a proxy in front of it, has an internal error",
         Provider,
         "Wait; if the error persists, look at the provider's status page.",
+    ),
+    KnownError::new(
+        (408, "", Any),
+        "the request came too slowly, too early, or on a connection for another host name",
+        Provider,
+        "Wait; if the error persists, check the host name and sni of the cluster.",
     ),
     KnownError::new(
         (302, "", Any),
@@ -194,6 +278,18 @@ pub static COMMON_ERRORS: &[KnownError] = &[
         "`exp` of the token is in the past",
         Operator,
         "Check the clocks of this host and of the authorization server, and the lifetime of its tokens.",
+    ),
+    KnownError::of(
+        UnusableToken(Some(Problem::NoLifetime)),
+        "`expires_in` is zero or negative: the session of the caller's token ends at this moment, or the lifetime of tokens is 0",
+        Operator,
+        "Check the lifetimes of tokens and sessions at the authorization server.",
+    ),
+    KnownError::of(
+        UnusableToken(Some(Problem::Encoded)),
+        "the body has a content coding (`content_encoding` in the log), which the filter did not ask for and does not decode",
+        Operator,
+        "Switch compression off for the token endpoint, at the authorization server or at a proxy in front of it.",
     ),
     KnownError::of(
         UnusableToken(Some(Problem::IdToken)),

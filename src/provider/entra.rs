@@ -9,10 +9,11 @@ use crate::jose::{Claims, Header, Rejection, TokenError};
 use crate::json::{Object, Value};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::provider::entra_errors::SIGN_IN_ERRORS;
-use crate::provider::entra_errors::{KNOWN_ERRORS, USER_MUST_ACT};
+use crate::provider::entra_errors::{KNOWN_ERRORS, NO_SIGN_IN_HELPS, USER_MUST_ACT};
 use crate::provider::{
-    Caller, ErrorClass, ExchangeOptions, Grant, IssuerMatch, KnownError, Parameters, Profile, ProfileError, Provider,
-    ProviderOptions, SubjectInput, SubjectTokenSource, TokenExchangeTarget, claims_request, oauth,
+    Caller, ErrorClass, ErrorCondition, ErrorRule, ExchangeOptions, Grant, IssuerMatch, KnownError, Parameters,
+    Profile, ProfileError, Provider, ProviderOptions, SubjectInput, SubjectTokenSource, TokenExchangeTarget,
+    claims_request, oauth,
 };
 use crate::secret::shown;
 use crate::url::Url;
@@ -266,6 +267,14 @@ impl Profile for EntraObo {
         bare(one) == bare(other)
     }
 
+    /// `.default` stands for every consented scope. A response has a scope with or without its App ID URI, in any case, and never
+    /// names `offline_access`.
+    fn grants_scope(&self, requested: &str, granted: &str) -> bool {
+        let short = |scope: &'_ str| scope.rsplit_once('/').map_or(scope, |(_, name)| name).to_ascii_lowercase();
+        let requested = short(requested);
+        requested == ".default" || is_openid_scope(&requested) || requested == short(granted)
+    }
+
     /// `oid` is the same in tokens for all apps of a tenant.
     fn is_of_another_user(&self, issued: &Object<'_>, subject: &Object<'_>) -> bool {
         let is = |name: &str, is_same: bool| {
@@ -274,9 +283,13 @@ impl Profile for EntraObo {
         is("tid", true) && is("oid", false)
     }
 
-    fn error_class(&self, _status: u16, error: &str, suberror: Option<&str>) -> Option<ErrorClass> {
-        (error == "invalid_grant" && suberror.is_some_and(|suberror| USER_MUST_ACT.contains(&suberror)))
-            .then_some(ErrorClass::UserMustAct)
+    fn error_rules(&self) -> &'static [ErrorRule] {
+        static RULES: [ErrorRule; 2] = [
+            ErrorRule::new(&[], &["invalid_grant"], ErrorClass::UserMustAct)
+                .only(ErrorCondition::Suberror(USER_MUST_ACT)),
+            ErrorRule::new(&[], &["invalid_grant"], ErrorClass::Token).only(ErrorCondition::Suberror(NO_SIGN_IN_HELPS)),
+        ];
+        &RULES
     }
 
     fn known_errors(&self) -> &'static [KnownError] {

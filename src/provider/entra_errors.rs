@@ -8,6 +8,9 @@ use crate::provider::Responsible::{Admin, Operator, Provider as Entra, User};
 pub(super) const USER_MUST_ACT: &[&str] =
     &["basic_action", "additional_action", "message_only", "user_password_expired", "consent_required", "bad_token"];
 
+/// Values of `suberror` for which no sign-in helps, whatever `claims` say. Microsoft's libraries do not ask the user either.
+pub(super) const NO_SIGN_IN_HELPS: &[&str] = &["client_mismatch", "protection_policies_required"];
+
 pub(super) static KNOWN_ERRORS: &[KnownError] = &[
     KnownError::new(
         (400, "invalid_grant", Numbers(&[65001])),
@@ -83,7 +86,7 @@ pub(super) static KNOWN_ERRORS: &[KnownError] = &[
         "Sign in again with a second factor; clients with cp1 (xms_cc) get a challenge.",
     ),
     KnownError::new(
-        (400, "interaction_required", Numbers(&[50005, 50097, 50131, 53000, 53001, 53002])),
+        (400, "interaction_required", Numbers(&[50005, 50097, 50131, 53000, 53001, 53002, 53009])),
         "Conditional Access requires another device or app",
         User,
         "Sign in from a device and an app that Conditional Access accepts.",
@@ -117,6 +120,36 @@ pub(super) static KNOWN_ERRORS: &[KnownError] = &[
         "the account is locked or disabled",
         Admin,
         "Unlock or enable the account.",
+    ),
+    KnownError::new(
+        (400, "invalid_grant", Numbers(&[500571])),
+        "the guest account of the user is disabled in this tenant",
+        Admin,
+        "Enable the guest account in the tenant of the upstream.",
+    ),
+    KnownError::new(
+        (400, "invalid_grant", Numbers(&[50126])),
+        "the user's name or password was not accepted, at Entra or at the server that it asks (pass-through authentication, federation)",
+        User,
+        "Sign in again with the current password.",
+    ),
+    KnownError::new(
+        (400, "", Numbers(&[65002])),
+        "the proxy's app or the upstream is an app of Microsoft, which only its owner can authorize in advance; no consent helps",
+        Admin,
+        "Exchange with an app of your own, for an upstream that lets tenants grant it permissions.",
+    ),
+    KnownError::new(
+        (400, "", Numbers(&[90094])),
+        "the permission needs the consent of an administrator",
+        Admin,
+        "Grant the app admin consent for the upstream's permission.",
+    ),
+    KnownError::new(
+        (400, "", Numbers(&[530084])),
+        "the token protection policy of Conditional Access blocks tokens that are not bound to a device, as those of an exchange are",
+        Admin,
+        "Exclude the upstream or this app from the token protection policy.",
     ),
     KnownError::new(
         (400, "invalid_grant", Numbers(&[50055])),
@@ -168,6 +201,18 @@ pub(super) static KNOWN_ERRORS: &[KnownError] = &[
         "Set secret to a client secret's value, not its id.",
     ),
     KnownError::new(
+        (401, "invalid_client", Numbers(&[7000229])),
+        "the app has no service principal in the tenant",
+        Admin,
+        "Create the app's service principal in the tenant, for example by granting it admin consent there.",
+    ),
+    KnownError::new(
+        (401, "invalid_client", Numbers(&[5002741])),
+        "the client assertion has several values in `aud`, and Entra accepts one",
+        Operator,
+        "Have the issuer of the client assertion put only the token endpoint or the issuer of the tenant into aud.",
+    ),
+    KnownError::new(
         (401, "invalid_client", Numbers(&[7000218])),
         "the request has neither a client secret nor a client assertion",
         Operator,
@@ -202,6 +247,12 @@ pub(super) static KNOWN_ERRORS: &[KnownError] = &[
         "the tenant does not exist in this cloud, or the app is of another national cloud",
         Operator,
         "Check the host (each national cloud has its own) and the tenant id of issuer.",
+    ),
+    KnownError::new(
+        (400, "invalid_request", Numbers(&[50194])),
+        "the app is of one tenant only, and `issuer` or `token_endpoint` is that of all tenants",
+        Operator,
+        "Put the tenant id into issuer and token_endpoint, or let the app have users of other tenants.",
     ),
     KnownError::new(
         (400, "invalid_request", Numbers(&[9001023])),

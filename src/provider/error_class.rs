@@ -1,7 +1,7 @@
-//! Error class: the party that must act when a token request fails.
+//! Error class: the party that must act when a token request fails, and the table of the rules that decide it.
 
 use crate::http::CalloutFailure;
-use crate::provider::Profile;
+use crate::provider::{Profile, Responsible};
 
 /// Party that must act after a failed token request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +12,8 @@ pub enum ErrorClass {
     UserMustAct,
     /// The administrator who grants access: this user has none.
     NotAllowed,
+    /// The operator of this filter: the authentication of its client failed.
+    ClientAuthentication,
     /// The operator of the provider or of this filter: the configuration is wrong.
     Operator,
     /// The provider, which received too many requests.
@@ -22,10 +24,162 @@ pub enum ErrorClass {
     InvalidResponse,
 }
 
+/// Parts of an error response that decide its class. Nothing else of the response does.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ErrorSigns<'a> {
+    /// Status code.
+    pub status: u16,
+    /// `error`. Empty: the response is no OAuth error.
+    pub error: &'a str,
+    /// `suberror` (Entra).
+    pub suberror: Option<&'a str>,
+    /// The response has a claims challenge that can be passed on.
+    pub has_claims: bool,
+    /// An exchange for this resource and provider has succeeded since the configuration was loaded, and only the subject token
+    /// can differ.
+    pub has_worked: bool,
+}
+
+/// Rule of the table: the class of the error responses that it matches.
+#[derive(Debug)]
+pub struct ErrorRule {
+    /// Ranges of status codes, both ends included. Empty: any status.
+    pub statuses: &'static [(u16, u16)],
+    /// Values of `error`. Empty: any value.
+    pub errors: &'static [&'static str],
+    /// Further condition.
+    pub condition: ErrorCondition,
+    /// Class.
+    pub class: ErrorClass,
+    /// Party that must act, unless the catalogue knows the error better.
+    pub responsible: Responsible,
+}
+
+/// Further condition of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorCondition {
+    /// No condition.
+    Always,
+    /// `suberror` is one of these.
+    Suberror(&'static [&'static str]),
+    /// [`ErrorSigns::has_claims`].
+    Claims,
+    /// [`ErrorSigns::has_worked`].
+    Worked,
+}
+
+impl ErrorRule {
+    /// Describes a rule without a condition, with the usual party of the class.
+    pub(super) const fn new(
+        statuses: &'static [(u16, u16)],
+        errors: &'static [&'static str],
+        class: ErrorClass,
+    ) -> Self {
+        let responsible = class.responsible();
+        Self { statuses, errors, condition: ErrorCondition::Always, class, responsible }
+    }
+
+    /// Adds a condition.
+    pub(super) const fn only(mut self, condition: ErrorCondition) -> Self {
+        self.condition = condition;
+        self
+    }
+
+    /// Replaces the party that must act.
+    pub(super) const fn act(mut self, responsible: Responsible) -> Self {
+        self.responsible = responsible;
+        self
+    }
+
+    /// Returns `true` if the rule is about this response.
+    pub fn matches(&self, signs: &ErrorSigns<'_>) -> bool {
+        let Self { statuses, errors, condition, .. } = self;
+        (statuses.is_empty() || statuses.iter().any(|(from, to)| (*from..=*to).contains(&signs.status)))
+            && (errors.is_empty() || errors.contains(&signs.error))
+            && match condition {
+                ErrorCondition::Always => true,
+                ErrorCondition::Suberror(suberrors) => signs.suberror.is_some_and(|text| suberrors.contains(&text)),
+                ErrorCondition::Claims => signs.has_claims,
+                ErrorCondition::Worked => signs.has_worked,
+            }
+    }
+}
+
+/// Rules that precede those of a profile: no server means anything else by these.
+static TRANSIENT: [ErrorRule; 2] = [
+    // RFC 6585 section 4, RFC 8628 section 3.5.
+    ErrorRule::new(&[(429, 429)], &[], ErrorClass::Throttled),
+    // RFC 9110 sections 15.5.9 and 15.5.20, RFC 8470 section 5.2: the same request can succeed later, or on another connection.
+    ErrorRule::new(&[(300, 399), (408, 408), (421, 421), (425, 425), (500, u16::MAX)], &[], ErrorClass::Unavailable),
+];
+
+/// Rules that follow those of a profile (RFC 6749 section 5.2, RFC 8693 section 2.2.2, OpenID Connect Core section 3.1.2.6).
+/// The last one matches every response.
+static GENERAL: [ErrorRule; 13] = [
+    ErrorRule::new(
+        &[],
+        &["slow_down", "rate_limit_exceeded", "rate_limited", "too_many_requests"],
+        ErrorClass::Throttled,
+    ),
+    ErrorRule::new(&[], &["temporarily_unavailable", "server_error"], ErrorClass::Unavailable),
+    // RFC 6750 section 3.1 names the subject token, so it is not the client that failed, whatever the status.
+    ErrorRule::new(&[], &["invalid_token", "expired_token", "token_expired", "token_inactive"], ErrorClass::Token),
+    // OpenID Connect Core section 3.1.2.6, RFC 9470 section 3, OpenID Connect Unmet Authentication Requirements, Auth0.
+    ErrorRule::new(
+        &[],
+        &[
+            "interaction_required",
+            "login_required",
+            "consent_required",
+            "account_selection_required",
+            "insufficient_user_authentication",
+            "unmet_authentication_requirements",
+            "mfa_required",
+            "mfa_registration_required",
+        ],
+        ErrorClass::UserMustAct,
+    ),
+    // RFC 9449 sections 5 and 8: the proof is wrong, and another secret does not help.
+    ErrorRule::new(&[], &["invalid_dpop_proof", "use_dpop_nonce"], ErrorClass::Operator),
+    ErrorRule::new(&[], &["invalid_client"], ErrorClass::ClientAuthentication),
+    // RFC 6749 section 5.2 has 401 for failed client authentication only. Servers put many codes beside it.
+    ErrorRule::new(&[(401, 401)], &[], ErrorClass::ClientAuthentication),
+    // OpenID Connect Core section 5.5: a challenge says what a sign-in must bring.
+    ErrorRule::new(&[], &[], ErrorClass::UserMustAct).only(ErrorCondition::Claims),
+    ErrorRule::new(&[], &["invalid_grant"], ErrorClass::Token),
+    // RFC 8693 section 2.2.2 has one code for a wrong request and for a subject token that is not valid any more.
+    ErrorRule::new(&[], &["invalid_request"], ErrorClass::Token).only(ErrorCondition::Worked),
+    // The client or the target is at fault: it is not in `aud` of the subject token, or may not request the target.
+    ErrorRule::new(&[(403, 403)], &["access_denied"], ErrorClass::Operator).act(Responsible::Admin),
+    ErrorRule::new(&[], &["access_denied"], ErrorClass::NotAllowed),
+    ErrorRule::new(&[], &[], ErrorClass::Operator),
+];
+
+/// Returns the rules for error responses of a profile, in their order: the first that matches decides.
+pub fn error_rules(profile: &dyn Profile) -> impl Iterator<Item = &'static ErrorRule> {
+    TRANSIENT.iter().chain(profile.error_rules()).chain(&GENERAL)
+}
+
+/// Returns the rule that decides about an error response.
+pub(super) fn rule(profile: &dyn Profile, signs: &ErrorSigns<'_>) -> &'static ErrorRule {
+    let [.., last] = &GENERAL;
+    error_rules(profile).find(|rule| rule.matches(signs)).unwrap_or(last)
+}
+
 impl ErrorClass {
     /// Returns `true` if the same request can succeed later without an action of anyone.
     pub const fn is_retryable(self) -> bool {
         matches!(self, Self::Throttled | Self::Unavailable)
+    }
+
+    /// Returns the party that usually must act.
+    pub const fn responsible(self) -> Responsible {
+        match self {
+            Self::Token | Self::UserMustAct => Responsible::User,
+            Self::NotAllowed => Responsible::Admin,
+            Self::ClientAuthentication | Self::Operator | Self::InvalidResponse => Responsible::Operator,
+            Self::Throttled | Self::Unavailable => Responsible::Provider,
+        }
     }
 
     /// Returns the class of a failed callout.
@@ -33,22 +187,6 @@ impl ErrorClass {
         match failure {
             CalloutFailure::TooLarge => Self::InvalidResponse,
             CalloutFailure::NotSent | CalloutFailure::TimedOut | CalloutFailure::NoConnection => Self::Unavailable,
-        }
-    }
-
-    /// Returns the class of an error response (RFC 6749 section 5.2, RFC 8693 section 2.2.2, OpenID Connect Core section
-    /// 3.1.2.6), by status, `error` and `suberror`.
-    pub(super) fn of_response(profile: &dyn Profile, status: u16, error: &str, suberror: Option<&str>) -> Self {
-        match (status, error) {
-            (429, _) | (_, "slow_down") => Self::Throttled,
-            (300..=399 | 500.., _) => Self::Unavailable,
-            _ => profile.error_class(status, error, suberror).unwrap_or(match error {
-                "invalid_grant" => Self::Token,
-                "interaction_required" | "consent_required" | "login_required" => Self::UserMustAct,
-                "access_denied" => Self::NotAllowed,
-                "temporarily_unavailable" | "server_error" => Self::Unavailable,
-                _ => Self::Operator,
-            }),
         }
     }
 }

@@ -36,11 +36,11 @@ fn token_exchange<'a>(
     actor: Option<&'a ActorToken>,
     requested_token_type: Option<&'static str>,
 ) -> Parameters<'a> {
-    let subject_token_type = if subject.is_id_token { oauth::ID_TOKEN } else { oauth::ACCESS_TOKEN };
+    let usual_type = if subject.is_id_token { oauth::ID_TOKEN } else { oauth::ACCESS_TOKEN };
     let mut parameters = vec![
         ("grant_type", oauth::GRANT_TOKEN_EXCHANGE.into()),
         ("subject_token", subject.token.into()),
-        ("subject_token_type", subject_token_type.into()),
+        ("subject_token_type", subject.token_type.unwrap_or(usual_type).into()),
     ];
     if let Some(ActorToken { source, token_type, .. }) = actor {
         let token = match source {

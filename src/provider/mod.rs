@@ -20,6 +20,7 @@ mod issued_token;
 mod issuer;
 mod jwt_bearer;
 mod keycloak_errors;
+mod known_secrets;
 pub(crate) mod oauth;
 mod okta;
 mod okta_errors;
@@ -41,7 +42,7 @@ pub use client::{AssertionSource, CertificateHeader, Client, ClientAuthenticatio
 pub use client_auth::{Assertion, SecretVersion};
 pub use common_errors::COMMON_ERRORS;
 pub use discovery::{DiscoveryError, Document, Endpoints};
-pub use error_class::ErrorClass;
+pub use error_class::{ErrorClass, ErrorCondition, ErrorRule, ErrorSigns, error_rules};
 pub use exchange_target::{
     ActorToken, ActorTokenSource, AuthorizationServer, AuthorizationServerOptions, ExchangeOptions, ExchangeTarget,
     Grant, RequestedTokenType, TokenExchangeTarget, TokenType,
@@ -128,6 +129,8 @@ pub struct Provider {
     pub client: Option<Rc<Client>>,
     /// Token of the caller that is exchanged.
     pub subject_token: SubjectTokenSource,
+    /// Type by which that token is sent: a URI (RFC 8693 section 3). `None`: that of an access token or of an ID token.
+    pub subject_token_type: Option<Rc<str>>,
     /// Maximum age of keys that could not be fetched again.
     pub oldest_keys: Duration,
     /// Maximum difference between the clocks of the provider and of this host.

@@ -6,6 +6,9 @@ pub(crate) const GRANT_TOKEN_EXCHANGE: &str = "urn:ietf:params:oauth:grant-type:
 /// Grant type of a JWT authorization grant (RFC 7523 section 2.1).
 pub(crate) const GRANT_JWT_BEARER: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 
+/// Beginning of the token types of RFC 8693 section 3.
+pub(crate) const TOKEN_TYPE: &str = "urn:ietf:params:oauth:token-type:";
+
 /// Token type of an access token (RFC 8693 section 3).
 pub(crate) const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
 

@@ -10,8 +10,8 @@ use crate::provider::okta_servers::{is_custom_server, is_org_server};
 use crate::provider::profile::match_one_issuer;
 use crate::provider::token_kind::{TokenKind, kind_of};
 use crate::provider::{
-    Caller, ErrorClass, ExchangeOptions, IssuerMatch, KnownError, Profile, ProfileError, Provider, ProviderOptions,
-    SubjectTokenSource, TokenExchangeTarget, caller, id_jag, okta_xaa, rfc8693,
+    Caller, ErrorClass, ErrorRule, ExchangeOptions, IssuerMatch, KnownError, Profile, ProfileError, Provider,
+    ProviderOptions, Responsible, SubjectTokenSource, TokenExchangeTarget, caller, id_jag, okta_xaa, rfc8693,
 };
 use crate::url::Url;
 
@@ -162,8 +162,12 @@ impl Profile for Okta {
 
     /// `access_denied` with 401 (no policy rule) and 403 (no trusted server) is a misconfiguration; with 400 it concerns
     /// the user. `server_error` below 500 comes from misconfigured claims and hooks.
-    fn error_class(&self, status: u16, error: &str, _suberror: Option<&str>) -> Option<ErrorClass> {
-        ((error == "access_denied" && status != 400) || error == "server_error").then_some(ErrorClass::Operator)
+    fn error_rules(&self) -> &'static [ErrorRule] {
+        static RULES: [ErrorRule; 2] = [
+            ErrorRule::new(&[(401, 499)], &["access_denied"], ErrorClass::Operator).act(Responsible::Admin),
+            ErrorRule::new(&[], &["server_error"], ErrorClass::Operator).act(Responsible::Admin),
+        ];
+        &RULES
     }
 
     fn known_errors(&self) -> &'static [KnownError] {

@@ -8,7 +8,7 @@ use crate::json::Object;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::provider::SignInError;
 use crate::provider::{
-    Caller, ErrorClass, ExchangeOptions, Issuer, KnownError, PROFILES, Parameters, Provider, SubjectInput,
+    Caller, ErrorRule, ExchangeOptions, Issuer, KnownError, PROFILES, Parameters, Provider, SubjectInput,
     SubjectTokenSource, TokenExchangeTarget, caller, grant, rfc8693,
 };
 use crate::url::Url;
@@ -118,6 +118,16 @@ pub trait Profile: Debug + Sync {
         self.exchange_fields().contains(&"claims")
     }
 
+    /// Returns `true` if the request has a `subject_token_type` that the operator may choose.
+    fn takes_subject_token_type(&self) -> bool {
+        self.exchange_fields().contains(&"requested_token_type")
+    }
+
+    /// Returns `true` if a response that names the scope `granted` grants the scope `requested`. Used for the log only.
+    fn grants_scope(&self, requested: &str, granted: &str) -> bool {
+        requested == granted
+    }
+
     /// Returns `true` if two audiences identify one application.
     fn is_same_audience(&self, one: &str, other: &str) -> bool {
         one == other
@@ -137,9 +147,10 @@ pub trait Profile: Debug + Sync {
 
     // Errors.
 
-    /// Returns the class of an error response that deviates from the standards.
-    fn error_class(&self, _status: u16, _error: &str, _suberror: Option<&str>) -> Option<ErrorClass> {
-        None
+    /// Returns the rules for error responses that deviate from the standards. They precede the general ones of
+    /// [`error_rules`](crate::provider::error_rules).
+    fn error_rules(&self) -> &'static [ErrorRule] {
+        &[]
     }
 
     /// Returns the known errors of this kind of provider, without [`COMMON_ERRORS`](crate::provider::COMMON_ERRORS).

@@ -6,7 +6,7 @@
 
 use crate::http::CalloutFailure;
 use crate::provider::common_errors::COMMON_ERRORS;
-use crate::provider::{ErrorClass, PROFILES, Profile, UnusableToken};
+use crate::provider::{ErrorClass, ErrorSigns, PROFILES, Profile, UnusableToken, error_class};
 
 /// Party that must act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +44,10 @@ pub enum ErrorPattern {
     Numbers(&'static [u32]),
     /// `error_description` contains one of these.
     Words(&'static [&'static str]),
+    /// The response has `claims`.
+    Claims,
+    /// An exchange for this resource and provider has succeeded.
+    Worked,
 }
 
 /// Symptom by which an error is known.
@@ -51,7 +55,7 @@ pub enum ErrorPattern {
 pub enum Symptom {
     /// No response, or one that is too large.
     CalloutFailed(CalloutFailure),
-    /// A response with status 200 whose token is unusable. `None`: any other problem of such a response.
+    /// A response with status 2xx whose token is unusable. `None`: any other problem of such a response.
     UnusableToken(Option<UnusableToken>),
     /// An error response (RFC 6749 section 5.2).
     ErrorResponse {
@@ -160,7 +164,14 @@ impl KnownError {
                     ErrorPattern::Numbers(_) => Some(self.suberror).filter(|suberror| !suberror.is_empty()),
                     _ => None,
                 };
-                Some(ErrorClass::of_response(profile, status, error, suberror))
+                let signs = ErrorSigns {
+                    status,
+                    error,
+                    suberror,
+                    has_claims: pattern == ErrorPattern::Claims,
+                    has_worked: pattern == ErrorPattern::Worked,
+                };
+                Some(error_class::rule(profile, &signs).class)
             }
             Symptom::RefusedByUpstream(_) => None,
         }
@@ -185,9 +196,7 @@ pub struct SignInError {
 /// Error response, as received and classified.
 pub(super) struct ErrorDetails<'a> {
     pub(super) class: ErrorClass,
-    pub(super) status: u16,
-    pub(super) error: &'a str,
-    pub(super) suberror: Option<&'a str>,
+    pub(super) signs: ErrorSigns<'a>,
     pub(super) numbers: &'a [u32],
     pub(super) description: &'a str,
 }
@@ -195,9 +204,11 @@ pub(super) struct ErrorDetails<'a> {
 /// Returns the most specific entry for an error response. A number precedes words and `suberror`, these precede `error`
 /// alone, and `error` precedes the class alone.
 pub(super) fn find(profile: &dyn Profile, details: &ErrorDetails<'_>) -> Option<&'static KnownError> {
-    // One entry covers every redirect, and one every server error.
-    let status = match details.status {
+    // One entry covers every redirect, one every server error, and one every request that came at a wrong time or place.
+    let signs = &details.signs;
+    let status = match signs.status {
         300..=399 => 302,
+        408 | 421 | 425 => 408,
         500.. => 500,
         status => status,
     };
@@ -205,13 +216,15 @@ pub(super) fn find(profile: &dyn Profile, details: &ErrorDetails<'_>) -> Option<
         let Symptom::ErrorResponse { status: usual_status, error, pattern } = known.symptom else {
             return None;
         };
-        let is_same_error = error == details.error;
+        let is_same_error = error == signs.error;
         let (weight, has_pattern) = match pattern {
             ErrorPattern::Any => (0, true),
             ErrorPattern::Suberror(suberrors) => {
-                (4, details.suberror.is_some_and(|suberror| suberrors.contains(&suberror)))
+                (4, signs.suberror.is_some_and(|suberror| suberrors.contains(&suberror)))
             }
             ErrorPattern::Numbers(numbers) => (8, numbers.iter().any(|number| details.numbers.contains(number))),
+            ErrorPattern::Claims => (0, signs.has_claims),
+            ErrorPattern::Worked => (0, signs.has_worked),
             ErrorPattern::Words(words) => (4, words.iter().any(|word| contains(details.description, word.as_bytes()))),
         };
         // A number identifies the error. Other entries must have the class that was decided.

@@ -1,18 +1,19 @@
 //! Token endpoint error: the cause of a failed token request, its class, and the facts for the log.
 //!
-//! Decisions depend on status, `error` and `suberror` only. Numbers and descriptions are for humans and change; they
-//! select a sentence of the [catalogue](crate::provider::KnownError) only. Of the provider's texts, the log has the error
-//! code and the trace id, reduced to harmless characters; the caller gets a claims challenge, and a URL for the user if
-//! it is at the provider.
+//! The [rules](crate::provider::error_rules) decide from [`ErrorSigns`] only. Numbers and descriptions are for humans and
+//! change; they select a sentence of the [catalogue](crate::provider::KnownError) only. Of the provider's texts, the log has
+//! error codes, a trace id, and the description if the operator wants it; the caller gets a claims challenge, and a URL for
+//! the user if it is at the provider.
 
 use std::fmt;
 use std::time::Duration;
 
 use crate::http::{CalloutFailure, Response};
 use crate::json::{self, Object, Value};
+use crate::provider::known_secrets::KnownSecrets;
 use crate::provider::remedies::{self, ErrorDetails};
 use crate::provider::unusable_token::UnusableResponse;
-use crate::provider::{ErrorClass, KnownError, Provider, Responsible, TokenRequest};
+use crate::provider::{ErrorClass, ErrorSigns, KnownError, Provider, Responsible, error_class};
 use crate::telemetry::{Detail, Fact};
 use crate::time::UnixTime;
 use crate::url::Url;
@@ -29,6 +30,40 @@ const MAX_URL_BYTES: usize = 2048;
 /// Maximum number of `error_codes` that are read.
 const MAX_NUMBERS: usize = 4;
 
+/// Maximum length of an error code in the log, in characters.
+const MAX_CODE: usize = 64;
+
+/// Maximum length of `error_description` in the log, in characters.
+const MAX_DESCRIPTION: usize = 256;
+
+/// Header fields with the end of the window of a rate limit.
+const RESET_FIELDS: [&str; 3] = [UNIX_TIME_FIELD, "ratelimit-reset", "x-ratelimit-reset"];
+
+/// The one of these fields that always has a Unix time.
+const UNIX_TIME_FIELD: &str = "x-rate-limit-reset";
+
+/// Minimum number in the other fields that is a Unix time, in seconds: no window is 30 years long.
+const FIRST_UNIX_TIME: u64 = 1_000_000_000;
+
+/// Members of a response that have its code in place of `error`, or beside it where a success has none.
+const ODD_CODES: [&str; 4] = ["error", "errorCode", "error_code", "code"];
+
+/// Members of an object in `error` that have the code.
+const INNER_CODES: [&str; 3] = ["code", "status", "type"];
+
+/// Members of a response that are read from an error.
+pub(super) const MEMBERS: [&str; 9] = [
+    "error",
+    "error_description",
+    "suberror",
+    "error_codes",
+    "claims",
+    "interaction_uri",
+    "errorCode",
+    "error_code",
+    "code",
+];
+
 /// Failed token request.
 #[derive(Clone, Debug)]
 pub struct TokenEndpointError {
@@ -40,13 +75,15 @@ pub struct TokenEndpointError {
     pub claims: Option<String>,
     /// URL at the provider where the user can act, for the caller; scheme `https`.
     pub interaction_uri: Option<Box<str>>,
-    /// Status of the response. `None`: no usable response arrived.
+    /// Status of the response. `None`: no response arrived.
     status: Option<u16>,
     error: Box<str>,
     codes: Box<str>,
     /// Id of the request in the logs of the provider, and audience of the token, if that is wrong.
     facts: Detail,
     known: Option<&'static KnownError>,
+    /// Party that must act, if no entry of the catalogue fits.
+    responsible: Responsible,
     /// The error is of the resource authorization server, not of the provider.
     is_of_resource_server: bool,
 }
@@ -58,6 +95,7 @@ impl TokenEndpointError {
     pub(super) fn of_resource_server(mut self, is_other_host: bool) -> Self {
         if self.class == ErrorClass::Token || (is_other_host && self.class == ErrorClass::UserMustAct) {
             self.class = ErrorClass::Operator;
+            self.responsible = Responsible::Operator;
             // A remedy for the caller's token does not apply here.
             self.known = self.known.filter(|known| known.responsible == Responsible::Operator);
             self.claims = None;
@@ -74,7 +112,7 @@ impl TokenEndpointError {
 
     /// Returns `true` if client authentication failed (RFC 6749 section 5.2).
     pub fn is_invalid_client(&self) -> bool {
-        &*self.error == "invalid_client"
+        self.class == ErrorClass::ClientAuthentication
     }
 
     /// Returns `true` if the provider requires its nonce in the DPoP proof (RFC 9449 section 8).
@@ -88,19 +126,19 @@ impl TokenEndpointError {
         Self::without_error(class, None, failure.text(), remedies::of_failure(failure))
     }
 
-    /// Describes a response with status 200 that is unusable.
+    /// Describes a response with status 2xx that is unusable.
     pub(super) fn unusable_response(
         unusable: UnusableResponse,
         secrets: KnownSecrets<'_>,
         response: &Response,
     ) -> Self {
         let UnusableResponse { problem, audience } = unusable;
-        let facts = Detail::new()
-            .with(Fact::ProviderTraceId, trace(secrets, response, None).into_string())
-            .with(Fact::Audience, audience.unwrap_or_default());
+        // Some servers send their errors with status 200.
+        let facts = facts(secrets, response, None).with(Fact::Audience, audience.unwrap_or_default());
+        let codes = codes(secrets, true);
         let known = remedies::of_unusable_token(problem);
         let error = Self::without_error(ErrorClass::InvalidResponse, Some(response.status), problem.text(), known);
-        Self { facts, ..error }
+        Self { facts, codes, ..error }
     }
 
     /// Facts for the log line: error code, status, the provider's own codes, its trace id, a wrong audience, who must act and
@@ -115,10 +153,8 @@ impl TokenEndpointError {
         detail.add(Fact::Status, self.status.map_or_else(String::new, |status| status.to_string()));
         detail.add(Fact::ErrorCodes, self.codes.to_string());
         detail = detail.and(&self.facts);
-        if let Some(known) = self.known {
-            detail.add(Fact::Responsible, known.responsible.text());
-            detail.add(Fact::Remedy, known.remedy);
-        }
+        detail.add(Fact::Responsible, self.known.map_or(self.responsible, |known| known.responsible).text());
+        detail.add(Fact::Remedy, self.known.map_or("", |known| known.remedy));
         detail
     }
 
@@ -138,6 +174,7 @@ impl TokenEndpointError {
             codes: Box::default(),
             facts: Detail::new(),
             known,
+            responsible: class.responsible(),
             is_of_resource_server: false,
         }
     }
@@ -158,31 +195,82 @@ pub(super) fn read(secrets: KnownSecrets<'_>, response: &Response, now: UnixTime
     let body = secrets.body;
     let member = |name: &str| body.and_then(|body| body.string(name));
     let error = member("error").unwrap_or_default();
-    let suberror = member("suberror").filter(|text| !text.is_empty());
-    let class = ErrorClass::of_response(profile, status, error, suberror);
-    let numbers = numbers(body);
-    let description = member("error_description").unwrap_or_default();
-    let details = ErrorDetails { class, status, error, suberror, numbers: &numbers, description };
     let claims =
         member("claims").filter(|text| text.len() <= MAX_CLAIMS_BYTES && json::object(text.as_bytes()).is_some());
+    let signs = ErrorSigns {
+        status,
+        error,
+        suberror: member("suberror").filter(|text| !text.is_empty()),
+        has_claims: claims.is_some(),
+        has_worked: secrets.request.has_worked && secrets.request.can_blame_subject_token(),
+    };
+    let rule = error_class::rule(profile, &signs);
+    let class = rule.class;
+    let numbers = numbers(body);
+    let description = member("error_description").unwrap_or_default();
+    let details = ErrorDetails { class, signs, numbers: &numbers, description };
     let interaction_uri = member("interaction_uri").filter(|text| is_at_provider(text, provider));
-    let mut codes: Vec<String> = numbers.iter().map(u32::to_string).collect();
-    codes.extend(suberror.map(|suberror| secrets.printable(suberror)));
     TokenEndpointError {
         class,
-        retry_after: retry_after(response, now),
+        retry_after: retry_after(response, class, now),
         claims: claims.map(str::to_owned),
         interaction_uri: interaction_uri.map(Into::into),
         status: Some(status),
         error: match error {
             "" => "not an OAuth error response".into(),
-            error => secrets.printable(error).into(),
+            error => secrets.shown(error, MAX_CODE).into(),
         },
-        codes: codes.join(",").into(),
-        facts: Detail::new().with(Fact::ProviderTraceId, trace(secrets, response, body).into_string()),
+        codes: codes(secrets, error.is_empty()),
+        facts: facts(secrets, response, body),
         known: remedies::find(profile, &details),
+        responsible: rule.responsible,
         is_of_resource_server: false,
     }
+}
+
+/// Facts for the log about a response: trace id, content coding and description. `body`: part of the response in which a
+/// trace id is looked for.
+fn facts(secrets: KnownSecrets<'_>, response: &Response, body: Option<&Object<'_>>) -> Detail {
+    let description = secrets.body.and_then(|body| body.string("error_description"));
+    let description = description.filter(|_| secrets.request.shows_descriptions);
+    Detail::new()
+        .with(Fact::ProviderTraceId, trace(secrets, response, body).into_string())
+        .with(
+            Fact::ContentEncoding,
+            content_coding(response).map_or_else(String::new, |coding| secrets.printable(coding)),
+        )
+        .with(Fact::ErrorDescription, description.map_or_else(String::new, |text| secrets.shown(text, MAX_DESCRIPTION)))
+}
+
+/// Returns the content coding of a response (RFC 9110 section 8.4), which the filter does not decode. `None`: the body has
+/// none.
+pub(super) fn content_coding(response: &Response) -> Option<&str> {
+    response.header("content-encoding").map(str::trim).filter(|coding| !coding.eq_ignore_ascii_case("identity"))
+}
+
+/// Returns the further codes of a response: numbers, `suberror`, and, with `is_odd`, the code of a response that is no OAuth
+/// error response, as GitHub, Google and SAP send it.
+fn codes(secrets: KnownSecrets<'_>, is_odd: bool) -> Box<str> {
+    let body = secrets.body;
+    let mut codes: Vec<String> = numbers(body).iter().map(u32::to_string).collect();
+    let mut add = |value: Option<&Value<'_>>| {
+        let code = match value {
+            Some(Value::String(text)) => secrets.shown(text, MAX_CODE),
+            Some(Value::Number(number)) => number.to_string(),
+            _ => return,
+        };
+        if !code.is_empty() {
+            codes.push(code);
+        }
+    };
+    let get = |name: &str| body.and_then(|body| body.get(name));
+    add(get("suberror"));
+    if is_odd {
+        ODD_CODES.iter().for_each(|name| add(get(name)));
+        let inner = get("error").and_then(Value::as_object);
+        INNER_CODES.iter().for_each(|name| add(inner.and_then(|error| error.get(name))));
+    }
+    codes.join(",").into()
 }
 
 /// Returns `true` if a user may be sent to this URL: scheme `https`, on the host of the issuer or of the token endpoint,
@@ -204,17 +292,25 @@ fn is_at_provider(text: &str, provider: &Provider) -> bool {
         && (provider.issuer.url().is_some_and(is_of) || provider.token_endpoint.as_ref().is_some_and(is_of))
 }
 
-/// Reads `retry-after` (RFC 9110 section 10.2.3), in seconds or as a date, or `x-rate-limit-reset`, the Unix time at
-/// which the window of a rate limit ends.
-fn retry_after(response: &Response, now: UnixTime) -> Option<Duration> {
+/// Reads `retry-after` (RFC 9110 section 10.2.3), in seconds or as a date. A throttling provider may send the end of the
+/// window instead; others send that with every response, where it means nothing.
+fn retry_after(response: &Response, class: ErrorClass, now: UnixTime) -> Option<Duration> {
     let text = |name: &str| response.header(name).map(str::trim);
     let until = |second: u64| second.saturating_sub(now.secs());
     let date = |text: &str| {
         let since = httpdate::parse_http_date(text).ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
         Some(until(since.as_secs()))
     };
+    // Okta sends a Unix time in the first field. In the others, Auth0 and GitLab send a Unix time, and
+    // draft-ietf-httpapi-ratelimit-headers, Envoy and Kong send seconds.
+    let reset = |name: &&str| {
+        let number: u64 = text(name)?.split('.').next()?.parse().ok()?;
+        let is_time = *name == UNIX_TIME_FIELD || number >= FIRST_UNIX_TIME;
+        Some(if is_time { until(number) } else { number })
+    };
     let seconds = text("retry-after").and_then(|text| text.parse().ok().or_else(|| date(text)));
-    let seconds = seconds.or_else(|| text("x-rate-limit-reset")?.parse().ok().map(until))?;
+    let resets = RESET_FIELDS.iter().filter(|_| class == ErrorClass::Throttled);
+    let seconds = seconds.or_else(|| resets.into_iter().find_map(reset))?;
     Some(Duration::from_secs(seconds.clamp(1, MAX_RETRY_AFTER)))
 }
 
@@ -231,32 +327,4 @@ pub(super) fn trace(secrets: KnownSecrets<'_>, response: &Response, body: Option
     let mut fields = secrets.request.provider.profile.trace_fields().iter();
     let found = fields.find_map(|name| in_body(name).or_else(|| response.header(name)));
     found.map(|text| secrets.printable(text)).unwrap_or_default().into()
-}
-
-/// Secrets that a response of a token endpoint could repeat, and that must not reach the log: those of the clients, and the
-/// tokens of request and response.
-#[derive(Clone, Copy)]
-pub(super) struct KnownSecrets<'a> {
-    pub(super) request: &'a TokenRequest<'a>,
-    /// Body of the response.
-    pub(super) body: Option<&'a Object<'a>>,
-}
-
-impl KnownSecrets<'_> {
-    /// Returns at most 64 characters of error codes and ids. A text that repeats a secret becomes empty.
-    fn printable(self, text: &str) -> String {
-        let Self { request, body } = self;
-        let clients = std::iter::once(request.client()).chain(request.provider.client.as_deref());
-        let of_clients = clients.map(|client| &client.authentication).flat_map(|authentication| {
-            let previous = authentication.previous_secret().map(|secret| secret.reveal().as_bytes());
-            authentication.secret().into_iter().chain(previous)
-        });
-        let issued = ["access_token", "refresh_token", "id_token"].into_iter();
-        let issued = issued.filter_map(|name| body?.string(name)).filter(|token| !token.is_empty());
-        let tokens = request.secrets_sent().chain(issued).map(str::as_bytes);
-        if of_clients.chain(tokens).any(|secret| remedies::contains(text, secret)) {
-            return String::new();
-        }
-        text.chars().filter(|c| c.is_ascii_alphanumeric() || "_-.".contains(*c)).take(64).collect()
-    }
 }

@@ -7,10 +7,10 @@ use crate::dpop::ProofTarget;
 use crate::http::{Callout, CalloutResult};
 use crate::json;
 use crate::provider::client_auth::authenticate;
-use crate::provider::token_error::{self, KnownSecrets};
+use crate::provider::known_secrets::KnownSecrets;
 use crate::provider::{
-    Accepted, ActorTokenSource, AssertionSource, AuthorizationServer, Client, ClientAuthentication, Issued, Provider,
-    SecretVersion, TokenEndpointError, TokenExchangeTarget, grant, token_response,
+    Accepted, ActorTokenSource, AssertionSource, AuthorizationServer, Client, ClientAuthentication, Grant, Issued,
+    Provider, SecretVersion, TokenEndpointError, TokenExchangeTarget, grant, token_error, token_response,
 };
 use crate::secret::Secret;
 use crate::time::UnixTime;
@@ -26,6 +26,8 @@ pub struct SubjectInput<'a> {
     pub token: &'a str,
     /// The token is an ID token. `false`: an access token.
     pub is_id_token: bool,
+    /// Value of `subject_token_type` in place of the usual one ([`Provider::subject_token_type`]).
+    pub token_type: Option<&'a str>,
     /// Claims that the upstream requires in the new token: JSON text of a claims challenge (OpenID Connect Core section
     /// 5.5). Ignored if it is no JSON object, or if the profile does not take claims
     /// ([`Profile::takes_claims`](crate::provider::Profile::takes_claims)). The claims are not part of the cache key: the
@@ -67,6 +69,10 @@ pub struct TokenRequest<'a> {
     pub nonce: Option<&'a str>,
     /// Server that the request goes to.
     pub hop: Hop<'a>,
+    /// An exchange for this resource and provider has succeeded since the configuration was loaded.
+    pub has_worked: bool,
+    /// The log gets the provider's `error_description`.
+    pub shows_descriptions: bool,
 }
 
 impl<'a> TokenRequest<'a> {
@@ -88,6 +94,13 @@ impl<'a> TokenRequest<'a> {
     /// Returns the URL of the request.
     pub fn endpoint(&self) -> &'a Url {
         self.resource_server().map_or(self.token_endpoint, |server| &server.token_endpoint)
+    }
+
+    /// Returns `true` if the subject token alone distinguishes the request from those of other users, and `invalid_request`
+    /// is the code for an invalid one (RFC 8693 section 2.2.2). An actor token may have expired for all users.
+    pub(super) const fn can_blame_subject_token(&self) -> bool {
+        matches!(self.hop, Hop::IdentityProvider)
+            && matches!(self.target.grant, Grant::TokenExchange { actor_token: None, .. } | Grant::IdJag(_))
     }
 
     /// Returns the tokens that this exchange sends: the user's token and the ID-JAG.
@@ -169,10 +182,15 @@ impl<'a> TokenRequest<'a> {
     ) -> Result<Issued, TokenEndpointError> {
         let read = match result {
             CalloutResult::Response(response) => {
-                let body = json::object(&response.body);
+                let text = String::from_utf8_lossy(&response.body);
+                let is_read = |name: &str| {
+                    let members = token_response::MEMBERS.iter().chain(&token_error::MEMBERS);
+                    members.chain(self.provider.profile.trace_fields()).any(|member| *member == name)
+                };
+                let body = json::members(&text, &is_read);
                 let secrets = KnownSecrets { request: self, body: body.as_ref() };
                 match response.status {
-                    200 => token_response::read(secrets, response, accepted, now)
+                    200..=299 => token_response::read(secrets, response, accepted, now)
                         .map_err(|unusable| TokenEndpointError::unusable_response(unusable, secrets, response)),
                     _ => Err(token_error::read(secrets, response, now)),
                 }

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::http::{Response, Scheme, is_b64token};
 use crate::json::{Object, Value};
-use crate::provider::token_error::{self, KnownSecrets};
+use crate::provider::known_secrets::KnownSecrets;
 use crate::provider::unusable_token::UnusableResponse;
-use crate::provider::{Accepted, Grant, Hop, TokenRequest, TokenType, UnusableToken, issued_token, oauth};
+use crate::provider::{Accepted, Grant, Hop, TokenRequest, TokenType, UnusableToken, issued_token, oauth, token_error};
 use crate::secret::Secret;
 use crate::time::UnixTime;
 
@@ -14,10 +14,26 @@ use crate::time::UnixTime;
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
 
 /// Maximum lifetime of a token in seconds; a longer one is shortened.
-const MAX_LIFETIME: u64 = 7 * 24 * 3600;
+const MAX_LIFETIME: f64 = 7.0 * 24.0 * 3600.0;
 
 /// Maximum length of a token in bytes. Servers accept header sections of 8 to 60 KiB.
 const MAX_TOKEN_BYTES: usize = 32 * 1024;
+
+/// Maximum length of the granted scopes in the log, in characters.
+const MAX_SCOPE: usize = 512;
+
+/// Members of a response that are read from a success.
+pub(super) const MEMBERS: [&str; 8] = [
+    "access_token",
+    "token_type",
+    "issued_token_type",
+    "expires_in",
+    "refresh_in",
+    "scope",
+    // Only compared with what would be logged.
+    "refresh_token",
+    "id_token",
+];
 
 /// Issued token.
 #[derive(Debug)]
@@ -34,6 +50,11 @@ pub struct Issued {
     pub refresh_in: Option<Duration>,
     /// Id of the request in the provider's log, safe in this proxy's log; empty if the response has none.
     pub trace_id: Box<str>,
+    /// Scopes that the response names, separated by spaces, for the log. Empty: it names none, so those of the request are
+    /// granted (RFC 6749 section 5.1).
+    pub granted_scopes: Box<str>,
+    /// Requested scopes that are not among them.
+    pub missing_scopes: Box<str>,
 }
 
 impl Issued {
@@ -44,7 +65,7 @@ impl Issued {
     }
 }
 
-/// Reads a response with status 200 to the request of `secrets`, which have its body.
+/// Reads a response with status 2xx to the request of `secrets`, which have its body.
 pub(super) fn read(
     secrets: KnownSecrets<'_>,
     response: &Response,
@@ -52,7 +73,10 @@ pub(super) fn read(
     now: UnixTime,
 ) -> Result<Issued, UnusableResponse> {
     let request = secrets.request;
-    let body = secrets.body.ok_or(UnusableToken::NotJson)?;
+    let Some(body) = secrets.body else {
+        let is_encoded = token_error::content_coding(response).is_some();
+        return Err(if is_encoded { UnusableToken::Encoded } else { UnusableToken::NotJson }.into());
+    };
     let access_token = body.string("access_token").ok_or(UnusableToken::Missing)?;
     if !is_b64token(access_token.as_bytes()) {
         return Err(UnusableToken::UnsafeInHeader.into());
@@ -68,11 +92,39 @@ pub(super) fn read(
     let expires = issued_token::inspect(request, access_token, accepted, now)?;
     let lifetime = match body.get("expires_in") {
         None => DEFAULT_LIFETIME,
-        Some(value) => seconds(value).ok_or(UnusableToken::Lifetime)?,
+        Some(value) => seconds(value)?,
     };
-    let refresh_in = body.get("refresh_in").and_then(seconds);
+    let refresh_in = body.get("refresh_in").and_then(|value| seconds(value).ok());
     let trace_id = token_error::trace(secrets, response, None);
-    Ok(Issued { access_token: Secret::new(access_token.to_owned()), scheme, lifetime, expires, refresh_in, trace_id })
+    let granted = granted_scopes(body);
+    let missing = if granted.is_empty() { String::new() } else { missing_scopes(request, &granted) };
+    Ok(Issued {
+        access_token: Secret::new(access_token.to_owned()),
+        scheme,
+        lifetime,
+        expires,
+        refresh_in,
+        trace_id,
+        granted_scopes: secrets.shown(&granted, MAX_SCOPE).into(),
+        missing_scopes: missing.into(),
+    })
+}
+
+/// Returns the scopes that a response grants, separated by spaces. Some servers send a list.
+fn granted_scopes(body: &Object<'_>) -> String {
+    match body.get("scope") {
+        Some(Value::String(scope)) => scope.trim().to_owned(),
+        Some(Value::Array(scopes)) => scopes.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
+        _ => String::new(),
+    }
+}
+
+/// Returns the requested scopes that were not granted, separated by spaces.
+fn missing_scopes(request: &TokenRequest<'_>, granted: &str) -> String {
+    let profile = request.provider.profile;
+    let requested = request.target.scope.as_deref().unwrap_or_default().split_ascii_whitespace();
+    let is_missing = |scope: &&str| !granted.split_ascii_whitespace().any(|other| profile.grants_scope(scope, other));
+    requested.filter(is_missing).collect::<Vec<_>>().join(" ")
 }
 
 /// Returns the scheme of the token (RFC 6749 section 7.1), if it is the scheme of the target.
@@ -112,8 +164,11 @@ fn check_issued_token_type(request: &TokenRequest<'_>, body: &Object<'_>) -> Res
     if is_right { Ok(()) } else { Err(UnusableToken::WrongType) }
 }
 
-/// Reads a positive number of whole seconds; some servers send a string.
-fn seconds(value: &Value<'_>) -> Option<Duration> {
-    let seconds = value.as_u64().or_else(|| value.as_str()?.parse().ok())?;
-    (seconds > 0).then(|| Duration::from_secs(seconds.min(MAX_LIFETIME)))
+/// Reads a positive number of seconds, and drops the fraction. Some servers send a string.
+fn seconds(value: &Value<'_>) -> Result<Duration, UnusableToken> {
+    let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()).filter(|number| number.is_finite());
+    let number = number.ok_or(UnusableToken::Lifetime)?;
+    // `Duration` takes no negative number, and the maximum bounds the others.
+    let seconds = Duration::from_secs_f64(number.clamp(0.0, MAX_LIFETIME)).as_secs();
+    if seconds == 0 { Err(UnusableToken::NoLifetime) } else { Ok(Duration::from_secs(seconds)) }
 }

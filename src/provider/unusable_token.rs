@@ -1,10 +1,12 @@
-//! Unusable token: problem of a token response with status 200.
+//! Unusable token: problem of a token response with status 2xx.
 
-/// Problem of a response with status 200, which makes its token unusable.
+/// Problem of a response with status 2xx, which makes its token unusable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnusableToken {
     /// `token_type` is DPoP, and the upstream expects a bearer token.
     Bound,
+    /// The body has a content coding, which the filter does not decode.
+    Encoded,
     /// `exp` of the token is in the past.
     Expired,
     /// The token has the issuer and the audience of the subject token, and the target does not name that audience.
@@ -15,7 +17,7 @@ pub enum UnusableToken {
     HandedBack,
     /// The token is an ID token.
     IdToken,
-    /// `expires_in` is no positive number.
+    /// `expires_in` is no number.
     Lifetime,
     /// The response has no `access_token`.
     Missing,
@@ -25,7 +27,9 @@ pub enum UnusableToken {
     NotDpop,
     /// `token_type` of an ID-JAG is neither N_A nor Bearer.
     NotIdJag,
-    /// The body is not a JSON object with distinct names.
+    /// `expires_in` is zero or negative: the token has expired.
+    NoLifetime,
+    /// The body is not a JSON object, or a member that is read stands twice.
     NotJson,
     /// The token is of another user than the subject token.
     OfAnotherUser,
@@ -46,17 +50,19 @@ impl UnusableToken {
     pub const fn text(self) -> &'static str {
         match self {
             Self::Bound => "token_type is DPoP, and the upstream expects a bearer token",
+            Self::Encoded => "the response is compressed",
             Self::Expired => "the token has expired",
             Self::ForSameAudience => "the token has the issuer and the audience of the subject token",
             Self::ForThisProxy => "the token is for this proxy itself, and so for every resource behind it",
             Self::HandedBack => "the token of the request came back",
             Self::IdToken => "the token is an ID token",
-            Self::Lifetime => "expires_in is not a positive number of seconds",
+            Self::Lifetime => "expires_in is not a number of seconds",
             Self::Missing => "the response has no access_token",
+            Self::NoLifetime => "expires_in is zero or negative",
             Self::NotBearer => "token_type is not Bearer",
             Self::NotDpop => "token_type is not DPoP",
             Self::NotIdJag => "token_type is neither N_A nor Bearer",
-            Self::NotJson => "the response is not a JSON object with distinct names",
+            Self::NotJson => "the response is not a JSON object, or has a member twice",
             Self::OfAnotherUser => "the token is of another user",
             Self::OtherKind => "the token is of another kind, such as a refresh token or a logout token",
             Self::TooLong => "the access_token is longer than 32 KiB",

@@ -213,7 +213,7 @@ reasons! {
         "The keys of the identity provider were never fetched, or are older than `jwks_max_age_seconds`.",
         "Client: repeat the request after `Retry-After`; operator: look for `event=jwks_fetch_failed` in the log.");
     ExchangeRejected => ("exchange_rejected", 401, "invalid_token", WithError, Caller, "The identity provider does not accept the token any more; get a new one.",
-        "The identity provider refused the subject token, for example because its session was revoked.",
+        "The identity provider refused the subject token, for example because its session was revoked or the user signed out.",
         "Client: get a new token, by a new sign-in if a refresh does not help.");
     InteractionRequired => ("interaction_required", 403, "access_denied", No, Caller, "The identity provider requires an action of the user: sign in again and pass its checks (a second factor, an accepted device), or open interaction_uri if there is one, or have an administrator consent; then try again.",
         "The identity provider requires an action of the user or an administrator; with a claims challenge the status is 401 and `error` is `insufficient_claims`.",
@@ -225,10 +225,10 @@ reasons! {
         "The identity provider refused the token request for a reason that no user can change, or the request could not be made.",
         "Operator: do what `remedy` or `cause` in the log says.");
     ProviderThrottled => ("provider_throttled", 503, "temporarily_unavailable", No, Provider, "The identity provider is limiting requests; try again later.",
-        "The identity provider answered 429, or `slow_down`.",
+        "The identity provider answered 429, or with a code such as `slow_down` or `rate_limit_exceeded`.",
         "Client: repeat the request after `Retry-After`; operator: raise the rate limit of the client at the provider.");
     ProviderUnavailable => ("provider_unavailable", 503, "temporarily_unavailable", No, Provider, "The identity provider cannot be reached; try again later.",
-        "The identity provider answered 5xx or not in time, or the circuit breaker of its token endpoint is open.",
+        "The identity provider answered 5xx, 408, 421, 425 or not in time, or the circuit breaker of its token endpoint is open.",
         "Client: repeat the request after `Retry-After`; operator: check the provider's status and the Envoy cluster.");
     ProviderAnswerInvalid => ("provider_answer_invalid", 502, "server_error", No, Provider, "The identity provider's response was not usable; the operator finds the reason in the log.",
         "The token response of the identity provider is not one of RFC 6749, or its token must not be forwarded.",
@@ -250,7 +250,7 @@ impl From<ErrorClass> for Reason {
             ErrorClass::Token => Self::ExchangeRejected,
             ErrorClass::UserMustAct => Self::InteractionRequired,
             ErrorClass::NotAllowed => Self::ExchangeDenied,
-            ErrorClass::Operator => Self::ExchangeMisconfigured,
+            ErrorClass::ClientAuthentication | ErrorClass::Operator => Self::ExchangeMisconfigured,
             ErrorClass::Throttled => Self::ProviderThrottled,
             ErrorClass::Unavailable => Self::ProviderUnavailable,
             ErrorClass::InvalidResponse => Self::ProviderAnswerInvalid,

@@ -67,6 +67,8 @@ facts! {
     Client => ("client", AsNeeded, "Client of the verified subject token.");
     Tenant => ("tenant", AsNeeded, "Tenant of the verified subject token.");
     Scopes => ("scopes", AsNeeded, "Scopes that the exchange asks for.");
+    GrantedScopes => ("granted_scopes", AsNeeded, "Scopes that the token response names.");
+    MissingScopes => ("missing_scopes", AsNeeded, "Scopes that the exchange asks for and the token response does not name.");
     Cache => ("cache", AsNeeded, "Result of the look-up of the exchanged token.");
     LatencyMs => ("latency_ms", AsNeeded, "Time since the request or the exchange began, in milliseconds.");
     Waiters => ("waiters", AsNeeded, "Number of requests that waited for the exchange.");
@@ -87,6 +89,8 @@ facts! {
     Leg => ("leg", AsNeeded, "2 if the second token request of the exchange failed.");
     Error => ("error", Always, "Error code of the token endpoint, or a sentence about a response that has none.");
     Status => ("status", AsNeeded, "HTTP status code of the token endpoint.");
+    ContentEncoding => ("content_encoding", AsNeeded, "Content coding of the response of the token endpoint, which the filter does not decode.");
+    ErrorDescription => ("error_description", Always, "Description of the error by the provider, if audit.error_descriptions is true.");
     ErrorCodes => ("error_codes", AsNeeded, "Further error codes in the response of the token endpoint.");
     Audience => ("aud", Always, "Audience that the issued token must not have.");
     Responsible => ("responsible", AsNeeded, "Party that must act: user, admin, operator or provider.");

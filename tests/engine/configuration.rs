@@ -120,7 +120,7 @@ fn each_mistake_names_its_field() {
         ("/identity_providers/entra-us/client/id", Value::Null, "identity_providers.entra-us.client.id"),
         (
             "/identity_providers/entra-us/client/authentication/method",
-            json!("none"),
+            json!("plain"),
             "identity_providers.entra-us.client.authentication.method",
         ),
         (
@@ -183,6 +183,16 @@ fn each_mistake_names_its_field() {
             "/identity_providers/okta-eu/subject_token",
             json!({"type": "saml"}),
             "identity_providers.okta-eu.subject_token.type",
+        ),
+        (
+            "/identity_providers/okta-eu/subject_token",
+            json!({"type": "urn:acme:a b"}),
+            "identity_providers.okta-eu.subject_token.type",
+        ),
+        (
+            "/identity_providers/entra-us/subject_token",
+            json!({"type": "jwt"}),
+            "identity_providers.entra-us.subject_token.type",
         ),
         (
             "/identity_providers/entra-us/subject_token",

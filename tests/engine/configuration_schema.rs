@@ -184,7 +184,7 @@ pub fn valid() -> Vec<Value> {
     full["resources"][0]["exchange"]["assertion"] = json!({"scopes": ["s"]});
     full["cache"] = json!({"verified_tokens": 10, "exchanged_tokens": 10, "verified_bytes": 10000,
         "exchanged_bytes": 10000, "shared_tokens": 0});
-    full["audit"] = json!({"subjects": "hashed", "hits": true});
+    full["audit"] = json!({"subjects": "hashed", "hits": true, "error_descriptions": true});
     full["max_wait_seconds"] = json!(10);
     full["request_headers_to_remove"] = json!(["x-internal"]);
     full["request_cookies_to_remove"] = json!(["session"]);

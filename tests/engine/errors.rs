@@ -9,8 +9,8 @@ use onbehalf::config::Config;
 use onbehalf::http::{CalloutFailure, CalloutResult};
 use onbehalf::provider;
 use onbehalf::provider::{
-    COMMON_ERRORS, ErrorClass, ErrorPattern, Hop, KnownError, Profile, Responsible, SecretVersion, SignInError,
-    SubjectInput, Symptom, TokenEndpointError, TokenRequest,
+    COMMON_ERRORS, ErrorClass, ErrorCondition, ErrorPattern, ErrorRule, Hop, KnownError, Profile, Responsible,
+    SecretVersion, SignInError, SubjectInput, Symptom, TokenEndpointError, TokenRequest,
 };
 use onbehalf::refusal::Reason;
 use onbehalf::url::Url;
@@ -29,10 +29,16 @@ fn config_of(profile: &str) -> Config {
 
 /// Returns the error that a response of the provider with that profile becomes.
 fn read(config: &Config, profile: &str, reply: &CalloutResult) -> TokenEndpointError {
-    read_at(Hop::IdentityProvider, config, profile, reply)
+    read_at(Hop::IdentityProvider, config, profile, reply, false)
 }
 
-fn read_at(hop: Hop<'_>, config: &Config, profile: &str, reply: &CalloutResult) -> TokenEndpointError {
+fn read_at(
+    hop: Hop<'_>,
+    config: &Config,
+    profile: &str,
+    reply: &CalloutResult,
+    has_worked: bool,
+) -> TokenEndpointError {
     let index = config.providers.iter().position(|provider| provider.profile.name() == profile).unwrap();
     let request = TokenRequest {
         provider: &config.providers[index],
@@ -43,6 +49,8 @@ fn read_at(hop: Hop<'_>, config: &Config, profile: &str, reply: &CalloutResult) 
         secret_version: SecretVersion::Current,
         nonce: None,
         assertion: None,
+        has_worked,
+        shows_descriptions: false,
     };
     request.read(reply, &[], NOW).unwrap_err()
 }
@@ -66,7 +74,8 @@ fn answers(entry: &KnownError) -> Vec<CalloutResult> {
         suberror => json!({"error": error, "suberror": suberror}),
     };
     let bodies = match pattern {
-        ErrorPattern::Any => vec![base],
+        ErrorPattern::Any | ErrorPattern::Worked => vec![base],
+        ErrorPattern::Claims => vec![with(base, json!({"claims": "{}"}))],
         ErrorPattern::Suberror(suberrors) => {
             suberrors.iter().map(|text| with(base.clone(), json!({"suberror": text}))).collect()
         }
@@ -95,7 +104,8 @@ fn listed_failures_have_their_listed_explanations() {
     for (profile, entry) in entries() {
         let config = config_of(profile.name());
         for reply in answers(entry) {
-            let fault = read(&config, profile.name(), &reply);
+            let has_worked = matches!(entry.symptom, Symptom::ErrorResponse { pattern: ErrorPattern::Worked, .. });
+            let fault = read_at(Hop::IdentityProvider, &config, profile.name(), &reply, has_worked);
             let line = fault.to_string();
             let expected = format!(" responsible={} remedy={:?}", entry.responsible.text(), entry.remedy);
             assert!(line.ends_with(&expected), "{}: {entry:?}: {line}", profile.name());
@@ -116,7 +126,7 @@ fn failures_of_the_second_call_have_their_listed_explanations() {
     let mut explained = 0;
     for (profile, entry) in entries().into_iter().filter(|(_, entry)| entry.is_at_access_token_request) {
         for reply in answers(entry) {
-            let fault = read_at(Hop::ResourceServer { id_jag: "assertion" }, &config, "okta_xaa", &reply);
+            let fault = read_at(Hop::ResourceServer { id_jag: "assertion" }, &config, "okta_xaa", &reply, false);
             let line = fault.to_string();
             assert!(
                 line.ends_with(&format!(" responsible={} remedy={:?}", entry.responsible.text(), entry.remedy)),
@@ -149,7 +159,9 @@ fn response_without_an_oauth_error_is_explained_too() {
         (json!({"access_token": "subject-token"}), "instead of returning them"),
         (json!({"issued_token_type": "x"}), "requested_token_type"),
         (json!({"access_token": null}), "no token response"),
-        (json!({"expires_in": 0}), "no token response"),
+        (json!({"expires_in": 0}), "lifetimes"),
+        (json!({"expires_in": -103}), "lifetimes"),
+        (json!({"expires_in": "soon"}), "no token response"),
     ] {
         let line = read(&config, "rfc8693", &answer_with(200, &[], &with(good.clone(), change))).to_string();
         assert!(line.split("remedy=").nth(1).unwrap().contains(words), "{line}");
@@ -390,8 +402,9 @@ This page lists the errors of token requests: the cause, the party that must act
 that users get at sign-in. `make docs` writes the page from the catalogue in `src/provider/`. The log line of a failed
 exchange has the remedy as `remedy=` and the responsible party as `responsible=`.
 
-The response to the client depends on `status`, `error`, `suberror` and `claims` of the provider's response only. Numbers
-and words of the description select the remedy only, because they are part of no contract and change.
+The response to the client depends on `status`, `error`, `suberror` and `claims` of the provider's response only, by the
+[rules](#rules). Numbers and words of the description select the remedy only, because they are part of no contract and
+change.
 
 - *Retry* says whether the same request can succeed later without an action of anyone. The response to the client then has
   `Retry-After`.
@@ -409,6 +422,7 @@ and words of the description select the remedy only, because they are part of no
 fn page() -> String {
     let titles = BTreeMap::from([("entra_obo", "Microsoft Entra ID"), ("okta_obo", "Okta"), ("rfc8693", "Keycloak")]);
     let mut page = INTRODUCTION.to_owned();
+    rules_table(&mut page);
     for (profile, entries) in provider::known_errors().filter(|(_, entries)| !entries.is_empty()) {
         let name = profile.name();
         let has_them = |name: &&str| std::ptr::eq(provider::profile(name).unwrap().known_errors(), entries);
@@ -423,6 +437,78 @@ fn page() -> String {
     table(&mut page, "Any provider", provider::profile("rfc8693").unwrap(), COMMON_ERRORS);
     page
 }
+
+/// Returns the rules of all profiles in one order, each with the profiles that have it. Empty: every profile.
+fn rules() -> Vec<(&'static ErrorRule, Vec<&'static str>)> {
+    let names = provider::profile_names();
+    let profiles: Vec<_> = names.split(", ").map(|name| provider::profile(name).unwrap()).collect();
+    let general = provider::profile("rfc8693").unwrap();
+    let mut rules: Vec<(&ErrorRule, Vec<&str>)> =
+        provider::error_rules(general).map(|rule| (rule, Vec::new())).collect();
+    let own =
+        profiles.iter().flat_map(|profile| provider::error_rules(*profile).enumerate().map(|at| (profile.name(), at)));
+    for (name, (at, rule)) in own {
+        match rules.iter_mut().find(|(other, _)| std::ptr::eq(*other, rule)) {
+            Some((_, names)) if names.is_empty() => {}
+            Some((_, names)) => names.push(name),
+            None => rules.insert(at, (rule, vec![name])),
+        }
+    }
+    rules
+}
+
+/// Writes the table of the rules.
+fn rules_table(page: &mut String) {
+    page.push_str(RULES);
+    let or_any = |texts: Vec<String>| if texts.is_empty() { "any".to_owned() } else { texts.join(", ") };
+    let quoted = |texts: &[&str]| texts.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>();
+    for (rule, profiles) in rules() {
+        let statuses = rule.statuses.iter().map(|(from, to)| match (from, to) {
+            (from, to) if from == to => from.to_string(),
+            (from, &u16::MAX) => format!("{from} and above"),
+            (from, to) => format!("{from} to {to}"),
+        });
+        let condition = match rule.condition {
+            ErrorCondition::Always => String::new(),
+            ErrorCondition::Suberror(suberrors) => format!("`suberror` is {}", quoted(suberrors).join(", ")),
+            ErrorCondition::Claims => "the response has `claims`".to_owned(),
+            ErrorCondition::Worked => {
+                "token exchange (RFC 8693) without an actor token, and the same exchange has succeeded for somebody"
+                    .to_owned()
+            }
+        };
+        let reason = Reason::from(rule.class);
+        writeln!(
+            page,
+            "| {} | {} | {} | {condition} | {} | {} `{}`{} |",
+            or_any(quoted(&profiles)),
+            or_any(statuses.collect()),
+            or_any(quoted(rule.errors)),
+            who(rule.responsible),
+            reason.row().status,
+            reason.label(),
+            if rule.class == ErrorClass::ClientAuthentication { "; `previous_secret` is tried first" } else { "" },
+        )
+        .unwrap();
+    }
+    page.push('\n');
+}
+
+const RULES: &str = "\
+## Rules
+
+The first rule that matches an error response decides. *Any* status is any but 2xx. The catalogue below may know better who
+must act.
+
+- *The same exchange has succeeded* means: since the configuration was loaded, in this worker, for the same resource and
+  provider. The worker remembers one bit for each; a restart and a new configuration begin anew, and then the operator is
+  blamed until somebody's exchange succeeds. A token of another worker that is found in shared data counts as well. An `invalid_request`
+  never opens the circuit breaker.
+- `claims` count if they are a JSON object of at most 4096 bytes.
+
+| profile | status | `error` | condition | who must act | response to the client |
+|---|---|---|---|---|---|
+";
 
 fn table(page: &mut String, title: &str, profile: &dyn Profile, entries: &[KnownError]) {
     writeln!(page, "## {title}\n").unwrap();
@@ -495,12 +581,15 @@ fn at_access_token_request(class: ErrorClass) -> ErrorClass {
 fn response(entry: &KnownError) -> String {
     match entry.symptom {
         Symptom::CalloutFailed(failure) => format!("none: {}", failure.text()),
-        Symptom::UnusableToken(Some(problem)) => format!("200: {}", problem.text()),
-        Symptom::UnusableToken(None) => "200: any other problem".to_owned(),
+        Symptom::UnusableToken(Some(problem)) => format!("2xx: {}", problem.text()),
+        Symptom::UnusableToken(None) => "2xx: any other problem".to_owned(),
         Symptom::RefusedByUpstream(status) => format!("a token; the upstream responds {status}"),
         Symptom::ErrorResponse { error: "", pattern: ErrorPattern::Numbers(_), .. } => "any `error`".to_owned(),
         Symptom::ErrorResponse { status: 302, error: "", .. } => "3xx".to_owned(),
         Symptom::ErrorResponse { status: 500, error: "", .. } => "5xx".to_owned(),
+        Symptom::ErrorResponse { status: 408, error: "", .. } => "408, 421, 425".to_owned(),
+        Symptom::ErrorResponse { error: "", pattern: ErrorPattern::Claims, .. } => "any other but 401".to_owned(),
+        Symptom::ErrorResponse { status: 401, error: "", .. } => "401, any other".to_owned(),
         Symptom::ErrorResponse { status: 400, error: "", .. } => "any other".to_owned(),
         Symptom::ErrorResponse { status, error: "", .. } => status.to_string(),
         Symptom::ErrorResponse { status, error, .. } => format!("{status} `{error}`"),
@@ -516,6 +605,8 @@ fn distinction(entry: &KnownError) -> String {
     };
     match pattern {
         ErrorPattern::Any => String::new(),
+        ErrorPattern::Claims => "the response has `claims`".to_owned(),
+        ErrorPattern::Worked => "the same exchange has succeeded for somebody".to_owned(),
         ErrorPattern::Suberror(suberrors) => format!("`suberror` {}", quoted(suberrors)),
         ErrorPattern::Words(words) => format!("description contains {}", quoted(words)),
         ErrorPattern::Numbers(numbers) => {

@@ -261,7 +261,7 @@ fn token_response_without_a_bearer_token_is_refused() {
         json!({"token_type": null}),
         json!({"expires_in": 0}),
         json!({"expires_in": -1}),
-        json!({"expires_in": 1.5}),
+        json!({"expires_in": 0.5}),
         json!({"expires_in": "soon"}),
         json!({"issued_token_type": "urn:ietf:params:oauth:token-type:id_token"}),
         json!({"issued_token_type": 7}),
@@ -283,6 +283,9 @@ fn token_response_without_a_bearer_token_is_refused() {
         json!({"token_type": "bearer"}),
         json!({"expires_in": "3600"}),
         json!({"expires_in": 99_999_999_999_u64}),
+        json!({"expires_in": 1.5}),
+        json!({"expires_in": " 3599.7 "}),
+        json!({"expires_in": 3.6e3}),
         json!({"expires_in": null}),
         json!({"issued_token_type": "urn:ietf:params:oauth:token-type:access_token"}),
         json!({"issued_token_type": "urn:ietf:params:oauth:token-type:jwt", "unknown": {}}),
@@ -439,6 +442,8 @@ fn line(reply: &CalloutResult) -> String {
         secret_version: SecretVersion::Current,
         nonce: None,
         assertion: None,
+        has_worked: false,
+        shows_descriptions: false,
     };
     request.read(reply, &[], NOW).unwrap_err().to_string()
 }

@@ -315,6 +315,8 @@ fn failure_of_the_second_call_is_logged_as_such() {
             secret_version: SecretVersion::Current,
             nonce: None,
             hop,
+            has_worked: false,
+            shows_descriptions: false,
         };
         let body = json!({"error": error, "suberror": "their-secret"});
         request.read(&answer_with(400, &[], &body), &[], NOW).unwrap_err()

@@ -220,6 +220,7 @@ describe('token endpoints that do not work', () => {
     const repair = parts.okta.forMcp.fail('token', answers(200, body, headers));
     await assertRefused(gateway, INVALID, () => gateway.call(accessToken));
     repair();
+    await until(() => /event=exchanged .*content_encoding=gzip /.test(gateway.envoy.log), 'the log names the coding');
   });
 
   it('an issued token for the gateway itself is not forwarded', async () => {

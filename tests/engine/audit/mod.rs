@@ -2,6 +2,7 @@
 //! cached requests. No untrusted claim is in it.
 
 mod filter_state;
+mod issued_token;
 mod keys;
 mod log_line;
 mod privacy;

@@ -60,7 +60,7 @@ fn previous_secret_is_used_until_the_provider_knows_the_new_one() {
 }
 
 #[test]
-fn previous_secret_is_tried_only_after_invalid_client() {
+fn previous_secret_is_tried_only_after_failed_client_authentication() {
     let mut engine = with_two_secrets("client_secret_post");
     engine.send_waiting(bearer("/github", &alice_token()));
     let (flight, _) = engine.expect_call();
@@ -70,7 +70,7 @@ fn previous_secret_is_tried_only_after_invalid_client() {
     assert_eq!(refused(steps.remove(0).1).1, "exchange_misconfigured");
     engine.expect_no_call();
 
-    for reply in [answer_with(400, &[], &json!({"error": "invalid_grant"})), TIMED_OUT, answer(401, b"<html>")] {
+    for reply in [answer_with(400, &[], &json!({"error": "invalid_grant"})), TIMED_OUT, answer(403, b"<html>")] {
         let mut engine = with_two_secrets("client_secret_post");
         engine.send_waiting(bearer("/github", &alice_token()));
         let (flight, _) = engine.expect_call();

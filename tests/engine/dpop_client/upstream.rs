@@ -152,6 +152,8 @@ fn log_has_a_remedy_for_a_token_of_the_wrong_type() {
             secret_version: SecretVersion::Current,
             nonce: None,
             assertion: None,
+            has_worked: false,
+            shows_descriptions: false,
         };
         let body = json!({"access_token": "up", "token_type": kind, "expires_in": 3600});
         request.read(&answer_with(200, &[], &body), &[], NOW).unwrap_err().to_string()

@@ -199,16 +199,17 @@ proptest! {
         let handed_in = alice_token();
         let body = json!({"access_token": token, "token_type": kind, "expires_in": lifetime}).to_string();
         let reply = CalloutResult::Response(Response { status, headers: Vec::new(), body: body.into_bytes() });
-        let subject = SubjectInput { token: &handed_in, is_id_token: false, claims: None, actor: None };
+        let subject = SubjectInput { token: &handed_in, is_id_token: false, token_type: None, claims: None, actor: None };
         let token_endpoint = &Url::parse("https://login.entra.example/token").unwrap();
-        let request = TokenRequest { provider, target, token_endpoint, subject, secret_version: SecretVersion::Current, assertion: None, nonce: None, hop: Hop::IdentityProvider };
+        let request = TokenRequest { provider, target, token_endpoint, subject, secret_version: SecretVersion::Current, assertion: None, nonce: None, hop: Hop::IdentityProvider, has_worked: false, shows_descriptions: false };
         let issued = request.read(&reply, &[], NOW);
         let is_bearer = kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"));
-        let seconds = lifetime.as_u64().or_else(|| lifetime.as_str()?.parse().ok()).unwrap_or_default();
+        let number = lifetime.as_f64().or_else(|| lifetime.as_str()?.trim().parse().ok()).filter(|number| number.is_finite());
+        let seconds = if lifetime.is_null() { 300 } else { number.unwrap_or_default() as u64 };
         let is_in = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
         let is_b64token = !token.starts_with('=') && token.trim_end_matches('=').bytes().all(is_in);
         let fits = matches!(token.len(), 1..=32_768) && is_b64token;
-        let expected = status == 200 && is_bearer && seconds > 0 && fits && token != handed_in;
+        let expected = matches!(status, 200..=299) && is_bearer && seconds > 0 && fits && token != handed_in;
         prop_assert_eq!(issued.is_ok(), expected);
         if let Ok(issued) = issued {
             prop_assert_eq!(issued.access_token.reveal(), token);
