@@ -10,13 +10,10 @@ refuse() {
     echo "ENVOY_VERSION=$version: $1. Versions: $pinned." >&2
     exit 1
 }
-case " $pinned " in
-    *" $version "*) ;;
-    *)
-        if [ "$version" = 1.38.3 ]; then refuse "this build has no V8, so it cannot run a Wasm filter"; fi
-        refuse "no wheel of this version is pinned in tools/envoy/"
-        ;;
-esac
+if [ "$version" = 1.38.3 ]; then
+    refuse "this build has no V8, so it cannot run a Wasm filter"
+fi
+echo "$pinned" | tr ' ' '\n' | grep -qxF -e "$version" || refuse "no wheel of this version is pinned in tools/envoy/"
 test "$version" != "$default" || exit 0
 
 folder=.tools/envoy/$version

@@ -1,12 +1,10 @@
 // Configurations as Istio and Envoy Gateway write them, on a real Envoy. docs/guides/istio-and-envoy-gateway.md has the sources.
 
 import assert from 'node:assert/strict';
-import { renameSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { decodeJwt } from 'jose';
-import { scratchFolder } from './parts/envoy.mjs';
 import { assertSoundAndSilent } from './parts/expect.mjs';
+import { discovered, rejected, stringValue } from './parts/extension-discovery.mjs';
 import { ENTRA_PATH, metadataPathOf, OKTA_PATH, startGateway, startParts } from './parts/gateway.mjs';
 import { leaks } from './parts/leaks.mjs';
 import { putBehind, startRecorder } from './parts/recorder.mjs';
@@ -33,7 +31,6 @@ after(async () => {
 });
 
 const managerOf = ({ static_resources: { listeners } }) => listeners[0].filter_chains[0].filters[0].typed_config;
-const stringValue = (filter) => ({ '@type': 'type.googleapis.com/google.protobuf.StringValue', value: JSON.stringify(filter) });
 
 /** Names the clusters of the providers as Istio does. */
 function nameAsIstio(filter, { static_resources: { clusters } }) {
@@ -78,42 +75,23 @@ const forged = (token) => `${token.slice(0, -12)}AAAAAAAAAAAA`;
 
 describe('Istio: a text, no vm_id, no failure_policy, extension discovery', () => {
   const NAME = 'extensions.istio.io/wasmplugin/mcp.onbehalf';
-  const file = () => join(folder, 'ecds.json');
-  let folder;
-  let config;
   let configuration;
+  let discover;
   let gateway;
 
-  /** Replaces the file as one that Envoy watches must be. */
-  function discover(filter) {
-    const resource = {
-      '@type': 'type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig',
-      name: NAME,
-      typed_config: { '@type': WASM, config: { ...config, configuration: stringValue(filter) } },
-    };
-    writeFileSync(join(folder, 'new'), JSON.stringify({ resources: [resource] }));
-    renameSync(join(folder, 'new'), file());
-  }
-
   before(async () => {
-    folder = scratchFolder();
     gateway = await startGateway(parts, {
       recipe: 'okta-and-entra',
       change: (filter, bootstrap) => {
         putBehind(bootstrap, recorder);
         nameAsIstio(filter, bootstrap);
         configuration = filter;
-        const { http_filters } = managerOf(bootstrap);
-        const at = http_filters.findIndex(({ name }) => name === 'onbehalf');
-        ({ config } = http_filters[at].typed_config);
-        config.name = NAME;
-        config.root_id = '';
-        delete config.failure_policy;
-        delete config.vm_config.vm_id;
-        discover(filter);
-        const config_source = { resource_api_version: 'V3', path_config_source: { path: file() } };
-        http_filters[at] = { name: NAME, config_discovery: { config_source, type_urls: [WASM] } };
-        bootstrap.node = { id: 'gateway', cluster: 'gateway' };
+        const change = (config) => {
+          config.name = NAME;
+          delete config.failure_policy;
+          delete config.vm_config.vm_id;
+        };
+        discover = discovered(filter, bootstrap, { name: NAME, change });
       },
     });
   });
@@ -130,8 +108,7 @@ describe('Istio: a text, no vm_id, no failure_policy, extension discovery', () =
 
   it('a configuration with a mistake is not taken', async () => {
     discover({ ...configuration, resource: [] });
-    const stats = () => gateway.envoy.stats('extension_config_discovery.*update_rejected$');
-    await until(async () => Object.values(await stats()).some((count) => count > 0), 'it is refused');
+    await until(async () => (await rejected(gateway.envoy)) === 1, 'it is refused');
     assert.match(gateway.envoy.log, /configuration error at resource: /);
     for (const name of Object.keys(PATHS)) await assertServed(gateway, name);
     await assertRefused(gateway, OKTA_PATH, forged(tokens.okta), 401, 'bad_signature');

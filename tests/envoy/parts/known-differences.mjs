@@ -2,7 +2,7 @@
 //
 // A row: `what` is its subject; `jose` and `jwt_authn` say what they do that onbehalf does not (`accepts`: onbehalf refuses, and
 // vice versa; absent: they agree); `of`: the mutations (parts/mutations.mjs) or signers (parts/hostile-issuers.mjs), each of
-// which causes it; `on`: the only signers for which the mutations cause it.
+// which causes it; `on`: the only signers for which the mutations cause it; `isOf`: false for an Envoy that does not do so.
 
 import { LONG } from './hostile-tokens.mjs';
 import { SALTS } from './mutations.mjs';
@@ -354,11 +354,11 @@ const ALL = [
     why: 'jwt_authn splits the signature in half and ignores the rest. RFC 7518 section 3.4 requires two numbers of fixed length.',
   },
   {
-    what: 'An RSA-PSS signature with a salt of another length (Envoy 1.36 only)',
-    isOf: () => !isAtLeast('1.37'),
+    what: 'An RSA-PSS signature with a salt of another length (Envoy 1.36 and 1.37 only)',
+    isOf: () => !isAtLeast('1.38'),
     jwt_authn: 'accepts',
     of: SALTS.map((length) => `signature: salt of ${length}`),
-    why: 'jwt_authn accepted every length until 1.37. RFC 7518 section 3.5 requires the length of the hash.',
+    why: 'jwt_authn accepted every length before 1.38. RFC 7518 section 3.5 requires the length of the hash.',
   },
 ];
 
