@@ -39,4 +39,5 @@ mod token_copies;
 mod tokens;
 mod unexchanged;
 mod upstream_response;
+mod versions;
 mod xaa;
