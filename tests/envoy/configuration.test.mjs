@@ -198,7 +198,7 @@ describe('an error names its field', () => {
   }
 });
 
-describe('an Envoy that runs keeps its configuration if the new one has a mistake', () => {
+describe('an Envoy that runs refuses a configuration with a mistake', () => {
   let gateway;
   let replace;
   let valid;
