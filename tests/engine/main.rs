@@ -41,5 +41,6 @@ mod token_responses;
 mod tokens;
 mod unexchanged;
 mod upstream_response;
+mod versions;
 mod whose_fault;
 mod xaa;

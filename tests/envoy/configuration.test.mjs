@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { generateKeyPairSync } from 'node:crypto';
 import { assertSoundAndSilent } from './parts/expect.mjs';
+import { discovered, rejected } from './parts/extension-discovery.mjs';
 import { startGateway, startParts, validateRecipe, wasmOf } from './parts/gateway.mjs';
 import { until } from './parts/until.mjs';
 
@@ -176,17 +177,59 @@ const MISTAKES = [
   ['an unauthenticated path that is not normal', 'unauthenticated_paths[0]', (f) => (f.unauthenticated_paths = ['/a/../b'])],
 ];
 
-describe('an error names its field', { concurrency: 2 }, () => {
-  for (const [what, field, change] of MISTAKES) {
-    it(`${what}: ${field}`, async () => {
+/** Mistakes that `--mode validate` is asked about. One Envoy, which compiles the module once, is asked about all of them. */
+const VALIDATED = ['no providers', 'a key that is no key', 'two scopes in one string'];
+
+/** Asserts that the output has an error about the field, and no secret. */
+function assertNames(field, output) {
+  const line = output.split('\n').find((text) => text.includes('configuration error')) ?? output;
+  assert.ok(line.includes(field), line);
+  assert.match(line, /found .+ expected .+/, line);
+  for (const secret of Object.values(parts.env)) assert.ok(!output.includes(secret));
+}
+
+describe('an error names its field', () => {
+  for (const [what, field, change] of MISTAKES.filter(([name]) => VALIDATED.includes(name))) {
+    it(`--mode validate refuses ${what}: ${field}`, async () => {
       const { ok, output } = await validateRecipe(parts, change);
       assert.ok(!ok, 'it was accepted');
-      const line = output.split('\n').find((text) => text.includes('configuration error')) ?? output;
-      assert.ok(line.includes(field), line);
-      assert.match(line, /found .+ expected .+/, line);
-      for (const secret of Object.values(parts.env)) assert.ok(!output.includes(secret));
+      assertNames(field, output);
     });
   }
+});
+
+describe('an Envoy that runs refuses a configuration with a mistake', () => {
+  let gateway;
+  let replace;
+  let valid;
+  before(async () => {
+    const change = (filter, bootstrap) => {
+      valid = structuredClone(filter);
+      replace = discovered(filter, bootstrap);
+    };
+    gateway = await startGateway(parts, { change });
+  });
+  after(() => gateway?.stop());
+
+  for (const [what, field, change] of MISTAKES) {
+    it(`${what}: ${field}`, async () => {
+      const before = await rejected(gateway.envoy);
+      const { length } = gateway.envoy.log;
+      const mistaken = structuredClone(valid);
+      change(mistaken);
+      replace(mistaken);
+      await until(async () => (await rejected(gateway.envoy)) > before, 'it is refused');
+      await until(() => gateway.envoy.log.slice(length).includes('configuration error'), 'the log has an error');
+      assertNames(field, gateway.envoy.log.slice(length));
+    });
+  }
+
+  it('users are served by the configuration before the mistakes', async () => {
+    assert.equal(await rejected(gateway.envoy), MISTAKES.length);
+    const { accessToken } = await parts.bob();
+    const answer = await gateway.call(accessToken);
+    assert.equal(answer.status, 200, answer.text);
+  });
 });
 
 describe('a valid configuration is accepted', () => {

@@ -238,8 +238,11 @@ describe('operations', () => {
       (await gateway.envoy.prometheus()).split('\n').filter((text) => text.startsWith('onbehalf_'));
     // Envoy merges histograms every five seconds.
     await until(
-      async () => (await ours()).some((text) => /duration_ms_count\{provider="okta"\} [1-9]/.test(text)),
-      'the histogram is there',
+      async () => {
+        const page = (await ours()).join('\n');
+        return /duration_ms_count\{provider="okta"\} [1-9]/.test(page) && page.includes('onbehalf_jwks_age_seconds{');
+      },
+      'the histogram and the gauge are there',
     );
     const page = (await ours()).join('\n');
     const line = (pattern) => assert.match(page, pattern);

@@ -8,7 +8,7 @@ import { clientAssertion, registeredKey } from './parts/authorization-server.mjs
 import { ofClient } from './parts/certificate.mjs';
 import { assertSoundAndSilent } from './parts/expect.mjs';
 import { facts } from './parts/facts.mjs';
-import { basic, bootstrapOf, MCP_HOST, RESOURCE, startGateway, startParts, WORKLOAD, wasmOf } from './parts/gateway.mjs';
+import { basic, bootstrapOf, injected, MCP_HOST, RESOURCE, startGateway, startParts, WORKLOAD, wasmOf } from './parts/gateway.mjs';
 import { startEntra, startKeycloak, startOkta, startRfc8693 } from './parts/identity-provider.mjs';
 import { inPem, keysFor } from './parts/keys.mjs';
 import { signIn } from './parts/login.mjs';
@@ -208,7 +208,7 @@ const CREDENTIALS = {
   envoy_injected: (row) => {
     const secret = randomBytes(18).toString('base64url');
     const looks = 'client_secret_basic';
-    const variables = (provider) => ({ SECRET: basic(PROFILES[row.profile].client(provider), secret) });
+    const variables = (provider) => ({ SECRET: injected(basic(PROFILES[row.profile].client(provider), secret)) });
     return { registered: { method: looks, secret }, variables, looks };
   },
 };

@@ -7,6 +7,7 @@ import { after, before, describe, it } from 'node:test';
 import { MODULE, validate } from './parts/envoy.mjs';
 import { assertRefused, assertSoundAndSilent } from './parts/expect.mjs';
 import { ENTRA_PATH, filled, MCP_HOST, metadataPathOf, OKTA_PATH, startGateway, startParts } from './parts/gateway.mjs';
+import { needs } from './parts/version.mjs';
 
 const FOLDER = new URL('../../envoy-config/', import.meta.url);
 /** Recipes, with the path for the users of each provider and the options of `startParts`. */
@@ -71,7 +72,9 @@ for (const [recipe, { paths, has }] of Object.entries(RECIPES)) {
       }
     });
 
-    it('envoy --mode validate accepts the text with placeholders replaced', async () => {
+    // The other tests run the recipe on an older Envoy as its README says.
+    const skip = text('envoy.yaml').includes('header_value_prefix:') && needs('1.37', 'header_value_prefix of injected credentials');
+    it('envoy --mode validate accepts the text with placeholders replaced', { skip }, async () => {
       const config = filled(recipe, { ...parts.placeholders, ...parts.files, '/etc/envoy/onbehalf.wasm': MODULE });
       const { ok, output } = await validate(config, parts.env);
       assert.ok(ok, output);

@@ -7,6 +7,7 @@ import { after, before, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { bootstrap, listener, wasmFilter } from '../../tools/envoy-config.mjs';
 import { startEnvoy } from './parts/envoy.mjs';
+import { needs } from './parts/version.mjs';
 
 const CHECKOUT = fileURLToPath(new URL('../../', import.meta.url));
 const FILTER = `${CHECKOUT}target/foreign_filter.wasm`;
@@ -20,9 +21,9 @@ before(async () => {
 });
 after(() => envoy?.stop());
 
-/** Runs the Rust tests that need an Envoy: `{status, output}`. */
-async function nativeTests() {
-  const child = spawn('cargo', ['test', '--locked', '--test', 'vectors', '--', '--ignored', '--nocapture'], {
+/** Runs a Rust test that needs an Envoy: `{status, output}`. */
+async function nativeTest(name) {
+  const child = spawn('cargo', ['test', '--locked', '--test', 'vectors', '--', '--ignored', '--nocapture', name], {
     cwd: CHECKOUT,
     env: { ...process.env, ONBEHALF_FOREIGN_HOST: `127.0.0.1:${envoy.port}` },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -33,10 +34,17 @@ async function nativeTests() {
   return { status, output };
 }
 
-it('BoringSSL gives every vector its verdict, and its signatures verify', async (t) => {
-  const { status, output } = await nativeTests();
+it('BoringSSL gives every vector its verdict', async (t) => {
+  const { status, output } = await nativeTest('boringssl_gives_every_vector_its_verdict');
   assert.equal(status, 0, output);
-  assert.match(output, /test result: ok\. 2 passed/);
+  assert.match(output, /test result: ok\. 1 passed/);
   assert.deepEqual(await envoy.traps(), []);
   t.diagnostic(output.match(/verify_signature was called \d+ times/)[0]);
+});
+
+it('signatures of BoringSSL verify', { skip: needs('1.37', 'the foreign function sign') }, async () => {
+  const { status, output } = await nativeTest('software_accepts_signatures_of_boringssl');
+  assert.equal(status, 0, output);
+  assert.match(output, /test result: ok\. 1 passed/);
+  assert.deepEqual(await envoy.traps(), []);
 });

@@ -23,6 +23,7 @@ import { Projected } from './projected.mjs';
 import { signInBySdk } from './sdk-client.mjs';
 import { startWorkloadIssuer } from './workload-issuer.mjs';
 import { until } from './until.mjs';
+import { isAtLeast } from './version.mjs';
 
 export * from './addresses.mjs';
 
@@ -42,6 +43,9 @@ function beside(file, folder, projected) {
 
 /** Value of the Basic credentials in the file that Envoy reads. */
 export const basic = (id, secret) => Buffer.from(`${id}:${secret}`).toString('base64');
+
+/** Text that Envoy injects as Basic credentials. Before 1.37 it has no `header_value_prefix`. */
+export const injected = (credentials) => (isAtLeast('1.37') ? credentials : `Basic ${credentials}`);
 
 /** Subject of the workload token of the gateway. */
 export const WORKLOAD = 'system:serviceaccount:mcp:gateway';
@@ -106,7 +110,7 @@ export async function startParts({
   /** Writes a secret of the app of the gateway to the file that Envoy reads. */
   const provideOktaSecret = (secret) => {
     secrets.add(secret).add(basic(okta.ids.serviceApp, secret));
-    projected.okta.replace(basic(okta.ids.serviceApp, secret));
+    projected.okta.replace(injected(basic(okta.ids.serviceApp, secret)));
   };
   if (oktaSecret) {
     const app = okta.forMcp.clients.find(({ client_id }) => client_id === okta.ids.serviceApp);
@@ -218,7 +222,8 @@ export function bootstrapOf(recipe, parts) {
     filter.resources = [{ url: RESOURCE, scopes: ['mcp:read'], exchange }];
     return both;
   }
-  const bootstrap = YAML.parse(filled(recipe, { ...parts.placeholders, ...parts.files }));
+  const text = filled(recipe, { ...parts.placeholders, ...parts.files });
+  const bootstrap = YAML.parse(isAtLeast('1.37') ? text : text.replace(/^ *header_value_prefix: .*\n/m, ''));
   const loopback = (port_value) => ({ socket_address: { address: '127.0.0.1', port_value } });
   bootstrap.admin.address = loopback(0);
   const { listeners, clusters } = bootstrap.static_resources;

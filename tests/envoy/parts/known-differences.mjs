@@ -2,9 +2,11 @@
 //
 // A row: `what` is its subject; `jose` and `jwt_authn` say what they do that onbehalf does not (`accepts`: onbehalf refuses, and
 // vice versa; absent: they agree); `of`: the mutations (parts/mutations.mjs) or signers (parts/hostile-issuers.mjs), each of
-// which causes it; `on`: the only signers for which the mutations cause it.
+// which causes it; `on`: the only signers for which the mutations cause it; `isOf`: false for an Envoy that does not do so.
 
 import { LONG } from './hostile-tokens.mjs';
+import { SALTS } from './mutations.mjs';
+import { isAtLeast } from './version.mjs';
 
 const all = (what, ...hows) => hows.map((how) => `${what}: ${how}`);
 const both = (...names) => names.flatMap((name) => [`header ${name}`, `payload ${name}`]);
@@ -12,7 +14,7 @@ const both = (...names) => names.flatMap((name) => [`header ${name}`, `payload $
 const JSON_RFC = 'RFC 7515, 7517 and 7519 (section 4 each) allow a parser to refuse the object or to take the last one';
 const TYPES = ['null', 'number', 'object', 'array', 'array of numbers', 'false'];
 
-export const DIFFERENCES = [
+const ALL = [
   // Algorithms and keys
   {
     what: '`alg` is `Ed25519`',
@@ -349,11 +351,21 @@ export const DIFFERENCES = [
     of: [...all('signature', 'one byte more', 'padded halves'), ...all('encoding of the signature', 'one character more', 'two characters more')],
     why: 'jwt_authn splits the signature in half and ignores the rest. RFC 7518 section 3.4 requires two numbers of fixed length.',
   },
+  {
+    what: 'An RSA-PSS signature with a salt of another length (Envoy 1.36 and 1.37 only)',
+    isOf: () => !isAtLeast('1.38'),
+    jwt_authn: 'accepts',
+    of: SALTS.map((length) => `signature: salt of ${length}`),
+    why: 'jwt_authn accepted every length before 1.38. RFC 7518 section 3.5 requires the length of the hash.',
+  },
 ];
+
+/** Rows that apply to the Envoy under test. */
+export const DIFFERENCES = ALL.filter(({ isOf }) => isOf?.() ?? true);
 
 /** Table of docs/differential.md. */
 export function asPage() {
-  const rows = DIFFERENCES.map((row) => {
+  const rows = ALL.map((row) => {
     const ours = [row.jose, row.jwt_authn].includes('accepts') ? 'refused' : 'accepted';
     const theirs = (side) => ({ accepts: 'accepted', refuses: 'refused' })[row[side]] ?? ours;
     return `| ${row.what} | ${ours} | ${theirs('jose')} | ${theirs('jwt_authn')} | ${row.why} |`;

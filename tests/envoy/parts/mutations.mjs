@@ -527,7 +527,9 @@ sized('s and the order', () => (bytes) => {
 sized('small point', () => () => Buffer.concat([Buffer.of(1), Buffer.alloc(63)]), isEdwards);
 mutation('signature: with SHA-1', (draft) => (draft.signed = { hash: 'sha1' }), ({ alg }) => alg.startsWith('RS'));
 mutation('signature: with SHA-384', (draft) => (draft.signed = { hash: 'sha384' }), ({ alg }) => alg.startsWith('RS'));
-for (const saltLength of [0, 20, 64]) {
+/** Lengths of the salt of RSA-PSS signatures, none of which is that of the hash. */
+export const SALTS = [0, 20, 64];
+for (const saltLength of SALTS) {
   mutation(`signature: salt of ${saltLength}`, (draft) => (draft.signed = { saltLength }), ({ alg }) => alg.startsWith('PS'));
 }
 sized('and the modulus', (draft) => (bytes) => {
