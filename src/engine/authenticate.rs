@@ -119,7 +119,7 @@ fn validate(ctx: &mut RequestContext<'_>, token: &str, token_use: TokenUse<'_>) 
         .map_err(|rejection| rejected(role, &rejection, context()))?;
     verify_signature(ctx, &jws, algorithm, &matched, role, &context)?;
     ctx.state.remember_header(jws.header_segment, &jws.header);
-    let admission = Admission::of(&claims, provider, &config.resources);
+    let admission = Admission::of(&claims, provider, &config.audiences);
     let mut verified = VerifiedToken::new(provider, caller, claims, &config.scopes);
     verified.admission = admission;
     if let Cow::Owned(issuer) = matched.issuer {
