@@ -54,9 +54,10 @@ pub fn is_normal(path: &str) -> bool {
 /// Encoded `/` of a normal form.
 const SLASH: &str = "%2F";
 
-/// Returns `true` if a path in normal form has an encoded `/`. One without an escape borrows from the target.
-pub fn has_encoded_slash(path: &Cow<'_, str>) -> bool {
-    matches!(path, Cow::Owned(_)) && path.contains(SLASH)
+/// Returns `true` if a path in normal form has an encoded `/`.
+pub fn has_encoded_slash(path: &str) -> bool {
+    // Most paths have no escape.
+    path.contains('%') && path.contains(SLASH)
 }
 
 /// Other readings of a path with encoded slashes: servers decode them, and some then take several slashes for one.

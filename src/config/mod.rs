@@ -24,6 +24,8 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+
 use check::item;
 use findings::{Context, Environment, Reported};
 use reader::Fields;
@@ -52,6 +54,8 @@ const NORMAL_PATH: &str =
 pub struct Config {
     /// Identity providers, in order of their names.
     pub providers: Vec<Rc<Provider>>,
+    /// Identity providers by `iss` of their tokens; those with the same one are in order of their names.
+    pub issuers: FxHashMap<String, Vec<Rc<Provider>>>,
     /// Resources, in the order of the document.
     pub resources: Vec<Rc<Resource>>,
     /// Scopes of all resources, each once.
@@ -148,10 +152,17 @@ impl Config {
             }
         }
         own_cookies.append(&mut cookies);
+        let mut issuers: FxHashMap<String, Vec<Rc<Provider>>> = FxHashMap::default();
+        for provider in &providers {
+            for issuer in provider.profile.token_issuers(provider) {
+                issuers.entry(issuer).or_default().push(provider.clone());
+            }
+        }
         let mut own_headers = token_headers(&providers, &resources);
         own_headers.append(&mut headers);
         let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
         Ok(Self {
+            issuers,
             scopes,
             own_headers,
             own_cookies,

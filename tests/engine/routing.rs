@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use onbehalf_test_support::{
     ENTRA, ENTRA_KEY, TestEngine, alice, alice_token, answered, authorization, bearer, configuration,
-    configuration_error, header, issued, only_entra, parse, refused, request, with,
+    configuration_error, header, issued, key_set, only_entra, parse, refused, request, with,
 };
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
@@ -295,5 +295,59 @@ fn each_of_a_thousand_resources_is_found_with_its_audience() {
         let step = engine.exchange(bearer(&format!("/r{number}/x"), &token(number)), &issued("up"));
         assert_eq!(authorization(step), "Bearer up");
         assert_eq!(refused(engine.decide(bearer("/r7", &token(number)))).1, "wrong_audience");
+    }
+}
+
+#[test]
+fn each_issuer_of_two_hundred_providers_is_found() {
+    const TENANTS: [&str; 2] = ["5f0c7a4e-9a0f-4c3e-8f5d-2b7f6f1f0c11", "0d9c8b7a-1111-4222-8333-aabbccddeeff"];
+    let keys: Value = serde_json::from_slice(&key_set(&[&ENTRA_KEY])).unwrap();
+    let client = json!({"id": "c", "authentication": {"method": "client_secret_post", "secret": {"env": "SECRET"}}});
+    let provider = |profile: &str, issuer: &str| {
+        json!({"profile": profile, "issuer": issuer, "cluster": "c", "audiences": ["api"], "jwks": keys,
+            "token_endpoint": format!("{}/t", issuer.trim_end_matches('/')), "client": client})
+    };
+    let mut document = of(json!([]));
+    let mut providers = serde_json::Map::new();
+    let mut exchange = serde_json::Map::new();
+    for number in 0..200 {
+        let issuer = format!("https://id{number}.acme.example");
+        providers.insert(format!("a{number:03}"), provider("rfc8693", &issuer));
+        exchange.insert(format!("a{number:03}"), json!({"audience": "x"}));
+    }
+    let mut entra = provider("entra_obo", "https://login.microsoftonline.com/{tenantid}/v2.0");
+    entra["tenants"] = json!(TENANTS);
+    entra["client"]["id"] = json!("33333333-1111-4222-8333-444455556666");
+    entra["audiences"] = json!(["33333333-1111-4222-8333-444455556666"]);
+    providers.insert("z-entra".to_owned(), entra);
+    exchange.insert("z-entra".to_owned(), json!({"resource": "api://x"}));
+    document["identity_providers"] = providers.into();
+    document["resources"] = json!([{"url": "https://mcp.acme.example/mcp", "exchange": exchange}]);
+    let mut engine = TestEngine::new(&document);
+    let asked = |engine: &mut TestEngine, claims: Value| {
+        let id = engine.send_waiting(bearer("/mcp", &ENTRA_KEY.token(&with(alice(), claims))));
+        let (flight, call) = engine.expect_call();
+        let steps = engine.callout_result(flight, &issued("up"));
+        assert_eq!(steps[0].0, id);
+        call.url.as_str().to_owned()
+    };
+    for number in [0, 63, 64, 199] {
+        let issuer = format!("https://id{number}.acme.example");
+        let claims = json!({"iss": issuer, "aud": "api", "client_id": "c", "scp": null});
+        assert_eq!(asked(&mut engine, claims), format!("{issuer}/t"));
+    }
+    for tenant in TENANTS {
+        for (issuer, version) in [
+            (format!("https://login.microsoftonline.com/{tenant}/v2.0"), "2.0"),
+            (format!("https://sts.windows.net/{tenant}/"), "1.0"),
+        ] {
+            let aud = "33333333-1111-4222-8333-444455556666";
+            let claims = json!({"iss": issuer, "tid": tenant, "ver": version, "aud": aud, "appid": "c", "azp": "c", "jti": issuer});
+            assert!(asked(&mut engine, claims).starts_with("https://login.microsoftonline.com/"), "{issuer}");
+        }
+    }
+    for issuer in ["https://id200.acme.example", "https://id199.acme.example/", ""] {
+        let token = ENTRA_KEY.token(&with(alice(), json!({"iss": issuer})));
+        assert_eq!(refused(engine.decide(bearer("/mcp", &token))).1, "unknown_issuer", "{issuer}");
     }
 }
