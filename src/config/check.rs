@@ -78,8 +78,9 @@ impl<'a> Checker<'a> {
     /// Checks options that objects of a list have if they do not set them. None of them is required.
     fn defaults(&self, path: &str, members: &Object<'_>, group: &'static Group) {
         let options = group.defaults();
-        for (name, value) in members.members().filter(|(_, value)| !matches!(value, Value::Null)) {
+        for (name, value) in members.members() {
             match options.iter().find(|option| option.name == name) {
+                Some(_) if matches!(value, Value::Null) => {}
                 Some(option) => self.value(&join(path, name), value, &option.kind),
                 None => {
                     self.unknown(path, name, options);

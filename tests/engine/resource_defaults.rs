@@ -76,6 +76,11 @@ fn mistake_in_the_defaults_is_reported_once_at_its_place() {
         assert_eq!(found(&configuration), [(path.to_owned(), code)], "{changes}");
         assert_eq!(!validator.is_valid(&configuration), is_in_schema, "{changes}");
     }
+    // An unknown name is a mistake even without a value.
+    let mut unknown = thousand(defaults());
+    unknown["resource_defaults"]["a"] = Value::Null;
+    assert_eq!(found(&unknown), [("resource_defaults.a".to_owned(), "unknown_field")]);
+    assert!(!validator.is_valid(&unknown));
     let mut configuration = thousand(json!([]));
     assert_eq!(found(&configuration)[0], ("resource_defaults".to_owned(), "wrong_type"));
     configuration["resource_defaults"] = json!({"dpop": {"mode": "off"}});
