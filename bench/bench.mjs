@@ -12,9 +12,9 @@ import { Agent } from 'node:http';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
-import { MODULE } from '../tests/envoy/parts/envoy.mjs';
+import { MODULE, validate } from '../tests/envoy/parts/envoy.mjs';
 import { until } from '../tests/envoy/parts/until.mjs';
-import { listener, ports, wasmFilter } from '../tools/envoy-config.mjs';
+import { bootstrap, cluster, listener, ports, wasmFilter } from '../tools/envoy-config.mjs';
 import { configurationsFor } from './configurations.mjs';
 import { anonymousMemory, ask, CONNECTIONS, everyoneIsServed, fileOf, load, pinLoad, start } from './load.mjs';
 import { startProvider } from './provider.mjs';
@@ -36,9 +36,10 @@ const FLOOD = { requests: 10_000, workers: 4, seconds: 30 };
 const PARALLEL = 50;
 const PARALLEL_ROUNDS = 5;
 const FIRST = { users: 50, rounds: 12 };
+const MANY = { resources: 1000, loads: 12 };
 /** Calls from the first second of a token to its last one. */
 const LAST = { lifetime: 29, calls: 40, pauseMs: 700, workers: [1, 4] };
-const GROUPS = { before: against, warm, cold, memory, parallel, first: firstRequests, last30s: lastSeconds, churn, flood };
+const GROUPS = { before: against, warm, cold, memory, parallel, first: firstRequests, last30s: lastSeconds, churn, flood, many };
 
 const groups = process.env.BENCH_ONLY?.split(',') ?? Object.keys(GROUPS);
 for (const group of groups) {
@@ -377,6 +378,31 @@ async function flood() {
   } finally {
     await envoy.stop();
   }
+}
+
+/** Cost of a cached request, and time to load the configuration, with many resources at one host. */
+async function many() {
+  const { resources: [resource], ...others } = configurations.usual();
+  const rest = Array.from({ length: MANY.resources - 1 }, (_, number) => ({ ...resource, url: `https://mcp.example.com/server-${number}/mcp` }));
+  const sides = {
+    '1 path': { filters: [wasmFilter('one', MODULE, { ...others, resources: [resource] })] },
+    '1,000 paths': { filters: [wasmFilter('many', MODULE, { ...others, resources: [...rest, resource] })] },
+  };
+  compare(await takeTurns('cached', sides), 'warm_1000_paths_vs_1', '1,000 paths', '1 path');
+  // Envoy's own start and the compilation of the module are in both.
+  const took = async (side) => {
+    const started = process.hrtime.bigint();
+    const { ok, output } = await validate(bootstrap([listener('load', sides[side].filters)], [cluster('provider', provider.port)]));
+    if (!ok) throw new Error(`the configuration of ${side} is refused\n${output}`);
+    return Number(process.hrtime.bigint() - started) / 1e6;
+  };
+  const added = [];
+  for (let round = 0; round < Math.min(MANY.loads, ROUNDS); round += 1) {
+    const ms = {};
+    for (const at of turns(2, round)) ms[Object.keys(sides)[at]] = await took(Object.keys(sides)[at]);
+    added.push(ms['1,000 paths'] - ms['1 path']);
+  }
+  figures.load_1000_resources_ms = sample('ms', added);
 }
 
 /** Adds the figures of another program, if it measured this module. */

@@ -20,6 +20,7 @@ const GOALS_AGAINST = {
 const GOALS = {
   warm_vs_empty_wasm: ['≥', 0.97],
   warm_vs_jwt_authn_cached: ['≥', 0.80],
+  warm_1000_paths_vs_1: ['≥', 0.98],
   cold_rs256_vs_jwt_authn: ['≥', 1],
   cold_es256_vs_jwt_authn: ['≥', 1],
   first_request_added_ms_secret: ['≤', 1],

@@ -101,6 +101,11 @@ impl<'a> Object<'a> {
         self.members.iter().map(|(name, value)| (&**name, value))
     }
 
+    /// Object with the same names and other values.
+    pub fn map_values(&self, mut value: impl FnMut(&Value<'a>) -> Value<'a>) -> Self {
+        Self { members: self.members.iter().map(|(name, old)| (name.clone(), value(old))).collect() }
+    }
+
     /// Returns `true` if there is no member.
     pub const fn is_empty(&self) -> bool {
         self.members.is_empty()

@@ -12,6 +12,12 @@ use std::borrow::Cow;
 /// is percent-encoded or a backslash (`%2F`, `%5C`, `\`), a control character, a non-ASCII byte, an invalid percent-encoding or a
 /// fragment, or does not begin with `/`.
 pub fn normal_form(target: &[u8]) -> Option<Cow<'_, str>> {
+    normal_form_with_slashes(target).filter(|path| !has_encoded_slash(path))
+}
+
+/// Path of `target` in normal form, in which `%2F` is an ordinary escape. A server may decode it: the caller compares the
+/// [`readings`] of such a path. None of them has a dot segment.
+pub fn normal_form_with_slashes(target: &[u8]) -> Option<Cow<'_, str>> {
     let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
     let path = std::str::from_utf8(target.get(..end)?).ok()?;
     if !path.starts_with('/') || !path.bytes().all(|byte| matches!(byte, 0x21..=0x7E) && !matches!(byte, b'\\' | b'#'))
@@ -19,6 +25,16 @@ pub fn normal_form(target: &[u8]) -> Option<Cow<'_, str>> {
         return None;
     }
     let path = if path.contains('%') { Cow::Owned(decode_printable(path)?) } else { Cow::Borrowed(path) };
+    if has_encoded_slash(&path) {
+        let decoded = path.replace(SLASH, "/");
+        let is_plain = |segment: &str| {
+            let bare = segment.split(';').next().unwrap_or(segment);
+            !matches!(bare, "." | "..") && (!bare.is_empty() || segment.is_empty())
+        };
+        if !decoded.split('/').all(is_plain) {
+            return None;
+        }
+    }
     let mut segments = path.split('/').skip(1).peekable();
     while let Some(segment) = segments.next() {
         let bare = segment.split(';').next().unwrap_or(segment);
@@ -33,6 +49,38 @@ pub fn normal_form(target: &[u8]) -> Option<Cow<'_, str>> {
 /// operator who writes one means a pattern.
 pub fn is_normal(path: &str) -> bool {
     !path.contains([';', '*']) && normal_form(path.as_bytes()).is_some_and(|normal| normal == path)
+}
+
+/// Encoded `/` of a normal form.
+const SLASH: &str = "%2F";
+
+/// Returns `true` if a path in normal form has an encoded `/`.
+pub fn has_encoded_slash(path: &str) -> bool {
+    // Most paths have no escape.
+    path.contains('%') && path.contains(SLASH)
+}
+
+/// Other readings of a path with encoded slashes: servers decode them, and some then take several slashes for one.
+pub fn readings(path: &str) -> [String; 2] {
+    let decoded = path.replace(SLASH, "/");
+    let mut merged = String::with_capacity(decoded.len());
+    for character in decoded.chars() {
+        if character != '/' || !merged.ends_with('/') {
+            merged.push(character);
+        }
+    }
+    [decoded, merged]
+}
+
+/// Path below `from` as the same path below `to`; both have no final slash.
+pub fn moved<'a>(path: &'a str, from: &str, to: &str) -> Cow<'a, str> {
+    if from == to {
+        return Cow::Borrowed(path);
+    }
+    match [to, path.strip_prefix(from).unwrap_or(path)].concat() {
+        moved if moved.is_empty() => Cow::Borrowed("/"),
+        moved => Cow::Owned(moved),
+    }
 }
 
 /// Removes `;parameters` of each segment, as Java servlet containers do.
@@ -59,9 +107,9 @@ fn decode_printable(path: &str) -> Option<String> {
         decoded.push_str(before);
         let digits = escape.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
         match u8::from_str_radix(digits, 16).ok()? {
-            b'/' | b'\\' | b'.' | b';' | 0..=0x1F | 0x7F => return None,
-            // Decoded `%`, `?` and `#` would change the meaning. They stay encoded, and so do spaces and non-ASCII bytes.
-            byte @ 0x21..=0x7E if !matches!(byte, b'%' | b'?' | b'#') => decoded.push(char::from(byte)),
+            b'\\' | b'.' | b';' | 0..=0x1F | 0x7F => return None,
+            // Decoded `/`, `%`, `?` and `#` would change the meaning. They stay encoded, and so do spaces and non-ASCII bytes.
+            byte @ 0x21..=0x7E if !matches!(byte, b'/' | b'%' | b'?' | b'#') => decoded.push(char::from(byte)),
             _ => {
                 decoded.push('%');
                 decoded.push_str(&digits.to_ascii_uppercase());
@@ -141,5 +189,38 @@ mod tests {
             is_under("/mcp", "/mcp") && is_under("/mcp/", "/mcp") && is_under("/mcp/x", "/mcp/") && is_under("/x", "")
         );
         assert!(!is_under("/mcpx", "/mcp") && !is_under("/MCP", "/mcp") && !is_under("/", "/mcp"));
+    }
+    #[test]
+    fn an_encoded_slash_has_readings_without_dot_segments() {
+        let with_slashes = |path: &str| normal_form_with_slashes(path.as_bytes()).map(Cow::into_owned);
+        for (target, path, decoded, merged) in [
+            ("/git/a%2fb", "/git/a%2Fb", "/git/a/b", "/git/a/b"),
+            ("/mq/%2F/%61", "/mq/%2F/a", "/mq///a", "/mq/a"),
+            ("/a/%2F", "/a/%2F", "/a//", "/a/"),
+            ("/%2Fa;b/c", "/%2Fa;b/c", "//a;b/c", "/a;b/c"),
+        ] {
+            assert_eq!(with_slashes(target).as_deref(), Some(path));
+            assert_eq!(readings(path), [decoded, merged], "{target}");
+            assert_eq!(normal_form(target.as_bytes()), None, "{target}");
+        }
+        for target in
+            ["/a/x%2F..%2Fb", "/a%2F.", "/a/%2F..;/b", "/a/..%2Fb", "/a/%2F;x", "/a//%2F", "/a%2F%5Cb", "/a%2F%2e%2e"]
+        {
+            assert_eq!(with_slashes(target), None, "{target}");
+        }
+        assert_eq!(normal_form(b"/a%252Fb").as_deref(), Some("/a%252Fb"));
+    }
+
+    #[test]
+    fn a_moved_path_keeps_the_rest() {
+        for (path, from, to, expected) in [
+            ("/mcp/x", "/mcp", "/mcp", "/mcp/x"),
+            ("/mcp/x", "/mcp", "/tenant/mcp", "/tenant/mcp/x"),
+            ("/x", "", "/tenant", "/tenant/x"),
+            ("/tenant", "/tenant", "", "/"),
+            ("/tenant/", "/tenant", "/a", "/a/"),
+        ] {
+            assert_eq!(moved(path, from, to), expected);
+        }
     }
 }

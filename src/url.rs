@@ -24,15 +24,24 @@ pub const PLACEHOLDER: &str = "has a placeholder in place of the host";
 impl Url {
     /// Reads a URL without query. `Err`: the fault, as the end of a sentence about the option.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        if text.contains(['#', '?']) {
-            return Err("must have no query and no fragment");
-        }
-        Self::parse_endpoint(text)
+        without_a_query(text)?;
+        Self::read(text, is_loopback)
+    }
+
+    /// Reads a URL without query, and takes `http` for any host: behind a load balancer, requests come in the clear. `Err`: the
+    /// fault, as in [`parse`](Self::parse).
+    pub fn parse_internal(text: &str) -> Result<Self, &'static str> {
+        without_a_query(text)?;
+        Self::read(text, |_| true)
     }
 
     /// Reads the URL of an endpoint, which may have a query (RFC 6749 section 3.2). `Err`: the fault, as in
     /// [`parse`](Self::parse).
     pub fn parse_endpoint(text: &str) -> Result<Self, &'static str> {
+        Self::read(text, is_loopback)
+    }
+
+    fn read(text: &str, takes_http: fn(&str) -> bool) -> Result<Self, &'static str> {
         if text.contains('#') {
             return Err("must have no fragment");
         }
@@ -48,12 +57,22 @@ impl Url {
             return Err("must have no user information");
         }
         let host = authority.host();
+        if host.contains('*') {
+            return Err("has a * in its host: no pattern stands for several hosts");
+        }
+        if !is_host(host) {
+            return Err("has a character in its host that no host name has");
+        }
+        let port = authority.as_str().strip_prefix(host).unwrap_or_default();
+        if !port.is_empty() && authority.port_u16().is_none_or(|number| number == 0 || port != format!(":{number}")) {
+            return Err("has a port that is no number from 1 to 65535 without leading zeros");
+        }
         if host.contains('_') && host.bytes().any(|byte| byte.is_ascii_uppercase()) {
             return Err(PLACEHOLDER);
         }
         let https = match scheme {
             "https" => true,
-            "http" if is_loopback(authority.host()) => false,
+            "http" if takes_http(host) => false,
             "http" => return Err("must be https (http is for loopback hosts only)"),
             _ => return Err("must be an https URL"),
         };
@@ -105,11 +124,21 @@ impl Url {
         if self.https { "https" } else { "http" }
     }
 
-    /// Returns `true` if `authority` of a request is that of this URL, ignoring ASCII case and the default port of the scheme.
-    pub fn is_at(&self, authority: &[u8]) -> bool {
-        let own_port: &[u8] = if self.https { b":443" } else { b":80" };
-        let authority = authority.strip_suffix(own_port).unwrap_or(authority);
-        authority.eq_ignore_ascii_case(self.authority.as_bytes())
+    /// Authorities of requests for this URL, in lower case: its own, and the one with the default port of the scheme.
+    pub fn authorities(&self) -> impl Iterator<Item = String> {
+        let default_port = if self.https { ":443" } else { ":80" };
+        let has_port = self.authority.contains(':') && !self.authority.ends_with(']');
+        let with_port = (!has_port).then(|| [&self.authority, default_port].concat());
+        std::iter::once(self.authority.clone()).chain(with_port)
+    }
+}
+
+/// Returns `true` for a host name, an IPv4 address or an IPv6 address in brackets. RFC 3986 section 3.2.2 allows more, which no
+/// client resolves.
+fn is_host(host: &str) -> bool {
+    match host.strip_prefix('[').and_then(|address| address.strip_suffix(']')) {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._".contains(&byte)),
     }
 }
 
@@ -121,6 +150,11 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost"
         || host == "[::1]"
         || host.parse::<std::net::Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Refuses a query and a fragment.
+fn without_a_query(text: &str) -> Result<(), &'static str> {
+    if text.contains(['#', '?']) { Err("must have no query and no fragment") } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -155,6 +189,19 @@ mod tests {
             "https://MCP_HOST/mcp",
             "http://127.0.0.1.evil.example/",
             "",
+            "https://*.example.com/mcp",
+            "https://*/mcp",
+            "https://mcp.*.example.com/",
+            "https://mcp~.example.com/",
+            "https://mcp,a.example/",
+            "https://mcp%2e.example/",
+            "https://(a|b).example/",
+            "https://a.example:/mcp",
+            "https://a.example:0/mcp",
+            "https://a.example:0443/mcp",
+            "https://a.example:65536/mcp",
+            "https://[::z]/mcp",
+            "https://:443/mcp",
         ] {
             assert!(Url::parse(text).is_err(), "{text}");
         }
@@ -180,9 +227,21 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_matches_without_regard_to_case_and_default_port() {
-        let url = Url::parse("https://mcp.acme.com/x").unwrap();
-        assert!(url.is_at(b"mcp.acme.com") && url.is_at(b"MCP.acme.com:443"));
-        assert!(!url.is_at(b"mcp.acme.com:80") && !url.is_at(b"mcp.acme.com.") && !url.is_at(b"user@mcp.acme.com"));
+    fn a_url_has_one_authority_or_a_second_with_the_default_port() {
+        let of = |text: &str| Url::parse_internal(text).unwrap().authorities().collect::<Vec<_>>();
+        assert_eq!(of("https://MCP.acme.com/x"), ["mcp.acme.com", "mcp.acme.com:443"]);
+        assert_eq!(of("https://mcp.acme.com:443/x"), ["mcp.acme.com", "mcp.acme.com:443"]);
+        assert_eq!(of("https://mcp.acme.com:8443"), ["mcp.acme.com:8443"]);
+        assert_eq!(of("https://mcp.acme.com:80"), ["mcp.acme.com:80"]);
+        assert_eq!(of("http://mcp.internal"), ["mcp.internal", "mcp.internal:80"]);
+        assert_eq!(of("https://[::1]"), ["[::1]", "[::1]:443"]);
+        assert_eq!(of("https://[::1]:8443"), ["[::1]:8443"]);
+    }
+
+    #[test]
+    fn http_is_for_loopback_hosts_and_internal_urls_only() {
+        assert!(Url::parse("http://mcp.internal/x").is_err());
+        assert_eq!(Url::parse_internal("http://mcp.internal/x").unwrap().authority(), "mcp.internal");
+        assert!(Url::parse_internal("ftp://mcp.internal/x").is_err());
     }
 }

@@ -6,6 +6,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use rustc_hash::FxHashMap;
+
 use crate::cache::backoff::{exponential, jittered};
 use crate::cache::exchanged_tokens::KeyPrefix;
 use crate::cache::jwks_record::{self, JwksRecord, MAX_BACKOFF_SECS, MAX_REFRESH, REFETCH_INTERVAL};
@@ -47,7 +49,7 @@ pub(crate) struct JwksCache {
     /// Time of a lease, from the start of each call under it.
     lease_time: Duration,
     /// Prefix of the cache keys of the exchanged tokens of each resource. It depends on the endpoints.
-    key_prefixes: Vec<(ResourceId, KeyPrefix)>,
+    key_prefixes: FxHashMap<ResourceId, KeyPrefix>,
 }
 
 /// Reason for a fetch.
@@ -117,7 +119,7 @@ impl JwksCache {
             name: (!is_fixed).then(name),
             max_age: provider.jwks.is_none().then_some(provider.oldest_keys),
             lease_time: provider.callout_limit(),
-            key_prefixes: Vec::new(),
+            key_prefixes: FxHashMap::default(),
         }
     }
 
@@ -129,10 +131,7 @@ impl JwksCache {
         make: impl FnOnce(&Endpoints) -> KeyPrefix,
     ) -> Option<&KeyPrefix> {
         let endpoints = self.endpoints.as_ref()?;
-        if !self.key_prefixes.iter().any(|(other, _)| *other == resource) {
-            self.key_prefixes.push((resource, make(endpoints)));
-        }
-        self.key_prefixes.iter().find(|(other, _)| *other == resource).map(|(_, prefix)| prefix)
+        Some(self.key_prefixes.entry(resource).or_insert_with(|| make(endpoints)))
     }
 
     /// Returns `true` if the JWKS must be fetched: the schedule says so, or this worker has no keys although no fetch has

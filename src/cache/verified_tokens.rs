@@ -1,6 +1,7 @@
 //! Cache of verified tokens, bounded by number and by bytes.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::hash::BuildHasher as _;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
@@ -121,15 +122,22 @@ const fn size(token: &str) -> usize {
 
 impl VerifiedToken {
     /// Token with these verified `claims`. Of its scopes, those among `scopes` are kept: the scopes that resources require.
-    pub(crate) fn new(provider: &Rc<Provider>, identity: Caller, claims: Claims<'_>, scopes: &[Rc<str>]) -> Self {
+    pub(crate) fn new(
+        provider: &Rc<Provider>,
+        identity: Caller,
+        claims: Claims<'_>,
+        scopes: &BTreeSet<Rc<str>>,
+    ) -> Self {
         let granted = claims.scopes;
+        // A scope may stand in the token any number of times.
+        let known: BTreeSet<&Rc<str>> = granted.iter().filter_map(|scope| scopes.get(*scope)).collect();
         Self {
             provider: provider.clone(),
             issuer: None,
             user: UserFingerprint(FxBuildHasher.hash_one((provider.id, &identity.user))),
             identity,
             admission: Admission::default(),
-            scopes: scopes.iter().filter(|scope| granted.contains(&&***scope)).cloned().collect(),
+            scopes: known.into_iter().cloned().collect(),
             confirmation: claims.confirmation,
             may_act: claims.may_act.map(Box::new),
             missing_claim: None,
@@ -214,7 +222,12 @@ mod tests {
         let config = crate::config::Config::parse(configuration, &|_| None).unwrap();
         let claims = crate::json::object(claims.as_bytes()).unwrap();
         let caller = Caller { user: "u".to_owned(), tenant: None, client: None, takes_claims_challenge: false };
-        Rc::new(VerifiedToken::new(&config.providers[0], caller, Claims::read(&claims).unwrap(), scopes))
+        Rc::new(VerifiedToken::new(
+            &config.providers[0],
+            caller,
+            Claims::read(&claims).unwrap(),
+            &scopes.iter().cloned().collect(),
+        ))
     }
 
     fn verified() -> Rc<VerifiedToken> {

@@ -1,5 +1,6 @@
 //! Audiences of resources and providers: accepted values of `aud` in callers' tokens.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use crate::config::check::item;
@@ -34,6 +35,7 @@ pub(super) fn read(
     let mut lacking = Vec::new();
     for (index, provider) in providers.built.iter_mut().enumerate() {
         let (mut is_used, mut without) = (false, None);
+        let mut known: HashSet<String> = provider.every_audience.iter().cloned().collect();
         for (fields, lists) in resources.iter().zip(&all) {
             if !exchanges(fields, provider) {
                 continue;
@@ -44,7 +46,7 @@ pub(super) fn read(
                 Some(None) => without = without.or(Some(fields)),
                 Some(Some(own)) => {
                     for audience in own {
-                        if !provider.every_audience.contains(audience) {
+                        if known.insert(audience.clone()) {
                             provider.every_audience.push(audience.clone());
                         }
                     }
@@ -78,9 +80,8 @@ fn lists(fields: &Fields<'_>, own: &[String], providers: &[Provider]) -> Result<
     let is_asked = |provider: &Provider| !own.is_empty() && exchanges(fields, provider);
     let mut lists = AudienceLists::with_capacity(providers.len());
     for provider in providers {
-        let mut list = own.to_vec();
-        list.retain(|audience| instead(provider, audience).is_none());
-        lists.push(is_asked(provider).then_some(list));
+        let own = || own.iter().filter(|audience| instead(provider, audience).is_none()).cloned().collect();
+        lists.push(is_asked(provider).then(own));
     }
     for (index, audience) in own.iter().enumerate() {
         let mut asked = providers.iter().filter(|provider| is_asked(provider));
@@ -111,6 +112,7 @@ fn exchanges(fields: &Fields<'_>, provider: &Provider) -> bool {
 pub(super) fn warn(providers: &[Rc<Provider>], resources: &[Rc<Resource>], context: &Context<'_>) {
     for provider in providers {
         let (mut sharing, mut without) = (Vec::new(), Vec::new());
+        let common: HashSet<&String> = provider.audiences.iter().collect();
         for resource in resources {
             let Some(exchange) = resource.exchange(provider) else {
                 continue;
@@ -119,7 +121,7 @@ pub(super) fn warn(providers: &[Rc<Provider>], resources: &[Rc<Resource>], conte
             if own.is_none() {
                 without.push(resource.url.as_str());
             }
-            if own.is_none_or(|own| own.iter().any(|audience| provider.audiences.contains(audience))) {
+            if own.is_none_or(|own| own.iter().any(|audience| common.contains(audience))) {
                 sharing.push(resource.url.as_str());
             }
         }

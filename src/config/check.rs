@@ -1,9 +1,10 @@
 //! Check of a document against the option table: names, types, ranges, required options. It collects every mistake, and
 //! looks into no value whose type is wrong.
 
+use crate::config::defaults;
 use crate::config::error::Code;
 use crate::config::findings::Context;
-use crate::config::options::{Condition, Group, Kind, METHODS, OptionSpec, Presence, RENAMED, Range, SECRET};
+use crate::config::options::{Condition, Group, Kind, METHODS, OptionSpec, Presence, RENAMED, Range, SECRET, names};
 use crate::json::{Object, Value};
 use crate::provider::{self, ClaimValue, Profile};
 use crate::secret::{is_plain, shown};
@@ -15,9 +16,18 @@ const NO_FIELD: &str = "a field that does not exist";
 const CLAIM: &str = "a string, a whole number below 2^53, true or false, or a list of these";
 
 /// Check that adds its findings to a context.
-pub(super) struct Checker<'a>(pub(super) &'a Context<'a>);
+pub(super) struct Checker<'a> {
+    context: &'a Context<'a>,
+    /// Options that resources need not have.
+    defaults: Option<&'a Object<'a>>,
+}
 
-impl Checker<'_> {
+impl<'a> Checker<'a> {
+    /// Check of a whole configuration.
+    pub(super) fn new(context: &'a Context<'a>, root: &'a Object<'a>) -> Self {
+        Self { context, defaults: member(root, defaults::NAME).and_then(Value::as_object) }
+    }
+
     /// Checks the options of an object.
     pub(super) fn group(&self, path: &str, members: &Object<'_>, group: &'static Group) {
         // Options that a misspelled name stands for are not missing.
@@ -29,7 +39,7 @@ impl Checker<'_> {
                 Some(option) => self.value(&join(path, name), value, &option.kind),
                 None => {
                     is_unknown = true;
-                    meant.extend(self.unknown(path, name, group));
+                    meant.extend(self.unknown(path, name, group.options));
                 }
             }
         }
@@ -47,25 +57,39 @@ impl Checker<'_> {
     }
 
     /// Refuses a name that is no option. Returns the option that it probably stands for.
-    fn unknown(&self, path: &str, name: &str, group: &'static Group) -> Option<&'static str> {
+    fn unknown(&self, path: &str, name: &str, options: &'static [OptionSpec]) -> Option<&'static str> {
         // The name may be a secret that stands where the field for it should.
-        let is_shown = !std::ptr::eq(group, &SECRET) && is_plain(name);
-        let expected = || format!("only {}", group.names());
+        let is_shown = !std::ptr::eq(options, SECRET.options) && is_plain(name);
+        let expected = || format!("only {}", names(options));
         if !is_shown {
             self.refuse(Code::UnknownField, path, NO_FIELD, &expected());
             return None;
         }
         let path = join(path, name);
-        if let Some(new) = renamed(name).filter(|new| group.option(new).is_some()) {
+        if let Some(new) = renamed(name).filter(|new| options.iter().any(|option| option.name == *new)) {
             let values = if name == "token" { ": true for forwarded, false for removed" } else { "" };
             let found = format!("{NO_FIELD}: {name} is called {new} now{values}");
             self.refuse(Code::Renamed, &path, &found, &expected());
             return Some(new);
         }
-        let near = group.options.iter().filter_map(|option| Some((distance(name, option.name)?, option.name))).min();
+        let near = options.iter().filter_map(|option| Some((distance(name, option.name)?, option.name))).min();
         let hint = near.map_or(String::new(), |(_, near)| format!(" (did you mean {near}?)"));
         self.refuse(Code::UnknownField, &path, &format!("{NO_FIELD}{hint}"), &expected());
         near.map(|(_, near)| near)
+    }
+
+    /// Checks options that objects of a list have if they do not set them. None of them is required.
+    fn defaults(&self, path: &str, members: &Object<'_>, group: &'static Group) {
+        let options = group.defaults();
+        for (name, value) in members.members() {
+            match options.iter().find(|option| option.name == name) {
+                Some(_) if matches!(value, Value::Null) => {}
+                Some(option) => self.value(&join(path, name), value, &option.kind),
+                None => {
+                    self.unknown(path, name, options);
+                }
+            }
+        }
     }
 
     /// Checks that an option is there if it must be, and only where it may be.
@@ -74,6 +98,10 @@ impl Checker<'_> {
         let (condition, is_required, expected) = match option.presence {
             Presence::Optional => return,
             Presence::Required(expected) => (None, true, *expected),
+            Presence::RequiredOrDefault if self.defaults.is_some_and(|all| member(all, option.name).is_some()) => {
+                return;
+            }
+            Presence::RequiredOrDefault => (None, true, ""),
             Presence::RequiredIf(condition) => (Some(condition), true, ""),
             Presence::AllowedIf(condition) => (Some(condition), false, ""),
         };
@@ -144,6 +172,7 @@ impl Checker<'_> {
             (Kind::Secret | Kind::Object(_), Value::Object(members)) => {
                 kind.group().into_iter().for_each(|group| self.group(path, members, group));
             }
+            (Kind::Defaults(group), Value::Object(members)) => self.defaults(path, members, group),
             (Kind::List(group), Value::Array(items)) if !items.is_empty() => {
                 for (index, value) in items.iter().enumerate() {
                     self.object(&item(path, index), value, group);
@@ -219,7 +248,7 @@ impl Checker<'_> {
 
     #[inline(never)]
     fn refuse(&self, code: Code, path: &str, found: &str, expected: &str) {
-        self.0.refuse(code, path.to_owned(), found, expected);
+        self.context.refuse(code, path.to_owned(), found, expected);
     }
 }
 

@@ -1,8 +1,10 @@
 //! Findings: mistakes and warnings of one configuration, and the order of mistakes in the document.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fmt::{Arguments, Write as _};
 
+use crate::config::defaults;
 use crate::config::error::{Code, ConfigError, Finding, MAX_FINDINGS};
 use crate::json::{Object, Value};
 
@@ -26,11 +28,26 @@ pub(super) struct Context<'a> {
     env: Environment<'a>,
     findings: Cell<Vec<Finding>>,
     warnings: Cell<Vec<String>>,
+    /// Paths of warnings about defaults of resources.
+    warned_defaults: Cell<BTreeSet<String>>,
+    /// Defaults of each resource, in the order of the document.
+    defaults: &'a [Object<'a>],
 }
 
 impl<'a> Context<'a> {
-    pub(super) const fn new(env: Environment<'a>) -> Self {
-        Self { env, findings: Cell::new(Vec::new()), warnings: Cell::new(Vec::new()) }
+    pub(super) const fn new(env: Environment<'a>, defaults: &'a [Object<'a>]) -> Self {
+        Self {
+            env,
+            findings: Cell::new(Vec::new()),
+            warnings: Cell::new(Vec::new()),
+            warned_defaults: Cell::new(BTreeSet::new()),
+            defaults,
+        }
+    }
+
+    /// Returns the defaults of the resource at that place in the document.
+    pub(super) fn defaults(&self, index: usize) -> Option<&'a Object<'a>> {
+        self.defaults.get(index)
     }
 
     /// Returns the value of an environment variable.
@@ -50,8 +67,17 @@ impl<'a> Context<'a> {
         Reported(())
     }
 
-    /// Adds a warning: a fact that the operator should know although it is no mistake.
+    /// Adds a warning: a fact that the operator should know although it is no mistake. A default of resources has one for each
+    /// path, not one for each resource.
     pub(super) fn warn(&self, path: &str, text: Arguments<'_>) {
+        if path.starts_with(defaults::NAME) {
+            let mut warned = self.warned_defaults.take();
+            let is_new = warned.insert(path.to_owned());
+            self.warned_defaults.set(warned);
+            if !is_new {
+                return;
+            }
+        }
         let mut warnings = self.warnings.take();
         warnings.push(format!("{path}: {text}"));
         self.warnings.set(warnings);

@@ -7,6 +7,7 @@
 mod audiences;
 mod check;
 mod client;
+mod defaults;
 mod error;
 mod exchange;
 mod findings;
@@ -19,18 +20,22 @@ mod secrets;
 mod shared_key;
 mod struct_pb;
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
+
+use rustc_hash::FxHashMap;
 
 use check::item;
 use findings::{Context, Environment, Reported};
 use reader::Fields;
+use resource::Built;
 
 pub use error::{Code, ConfigError, Finding, MAX_FINDINGS};
 
 use crate::path;
 use crate::provider::{ActorToken, ProfileError, Provider, SubjectTokenSource, TokenExchangeTarget, TokenLocation};
-use crate::resource::{Requirement, Resource};
+use crate::resource::{AudienceIndex, Requirement, Resource, RouteTable};
 use crate::secret::shown;
 use crate::shared::SharedKey;
 use crate::telemetry::SubjectDisplay;
@@ -49,17 +54,21 @@ const NORMAL_PATH: &str =
 pub struct Config {
     /// Identity providers, in order of their names.
     pub providers: Vec<Rc<Provider>>,
+    /// Identity providers by `iss` of their tokens; those with the same one are in order of their names.
+    pub issuers: FxHashMap<String, Vec<Rc<Provider>>>,
     /// Resources, in the order of the document.
     pub resources: Vec<Rc<Resource>>,
     /// Scopes of all resources, each once.
-    pub scopes: Vec<Rc<str>>,
+    pub scopes: BTreeSet<Rc<str>>,
     /// Request header fields that no upstream receives: those that carry ID tokens, client assertions and actor tokens,
     /// and `request_headers_to_remove`. In lower case.
     pub own_headers: Vec<String>,
     /// Cookies that no upstream receives: those that carry ID tokens, and `request_cookies_to_remove`.
     pub own_cookies: Vec<String>,
-    /// Paths that are forwarded without a token, in normal form.
-    pub unauthenticated_paths: Vec<String>,
+    /// Resources by the audiences of their own.
+    pub audiences: AudienceIndex,
+    /// Resources by host and path, and the paths that are forwarded without a token.
+    pub routes: RouteTable,
     /// Maximum number of verified tokens in a worker.
     pub verified_tokens: usize,
     /// Maximum size of verified tokens in a worker, in bytes.
@@ -101,15 +110,16 @@ impl Config {
     /// same place are left out.
     pub fn parse(bytes: &[u8], env: Environment<'_>) -> Result<Self, ConfigError> {
         let members = reader::read(bytes)?;
-        let context = Context::new(env);
+        let defaults = defaults::of_resources(&members);
+        let context = Context::new(env, &defaults);
         let root = Fields::root(&members, &context);
         let config = Self::build(&root);
         context.finish(config, &members)
     }
 
     fn build(root: &Fields<'_>) -> Result<Self, Reported> {
-        let (providers, resources) = resource::build_all(root, provider::build_all(root));
-        let unauthenticated_paths = unauthenticated_paths(root, resources.as_deref().unwrap_or_default());
+        let Built { providers, resources, mut routes } = resource::build_all(root, provider::build_all(root));
+        let unauthenticated_paths = unauthenticated_paths(root, resources.is_ok(), &mut routes);
         let audit = audit(root);
         let shared_key = shared_key::shared_key(root, &providers, resources.as_deref().ok());
         let headers = removed(root, "request_headers_to_remove", names::header_name);
@@ -123,7 +133,7 @@ impl Config {
         // All at once, so that the values are dropped in one place.
         let (
             (Ok(providers), Ok(resources), Ok(_), Ok(max_wait), Ok(shared_key)),
-            (Ok(unauthenticated_paths), Ok(audit), Ok(mut headers), Ok(mut cookies)),
+            (Ok(()), Ok(audit), Ok(mut headers), Ok(mut cookies)),
             [Ok(verified_tokens), Ok(verified_bytes), Ok(exchanged_tokens), Ok(exchanged_bytes), Ok(shared_tokens)],
         ) = (
             (providers.all(), resources, cache, root.number("max_wait_seconds"), shared_key),
@@ -133,12 +143,8 @@ impl Config {
         else {
             return Err(Reported::DEPENDS);
         };
-        let mut scopes: Vec<Rc<str>> = Vec::new();
-        for scope in resources.iter().flat_map(|resource| &resource.scopes) {
-            if !scopes.iter().any(|known| **known == **scope) {
-                scopes.push(scope.as_str().into());
-            }
-        }
+        let scopes: BTreeSet<Rc<str>> =
+            resources.iter().flat_map(|resource| &resource.scopes).map(|scope| scope.as_str().into()).collect();
         let mut own_cookies = TOKEN_COOKIES.map(str::to_owned).to_vec();
         for provider in &providers {
             if let SubjectTokenSource::IdTokenBeside { source: TokenLocation::Cookie(name), .. } =
@@ -148,10 +154,17 @@ impl Config {
             }
         }
         own_cookies.append(&mut cookies);
+        let mut issuers: FxHashMap<String, Vec<Rc<Provider>>> = FxHashMap::default();
+        for provider in &providers {
+            for issuer in provider.profile.token_issuers(provider) {
+                issuers.entry(issuer).or_default().push(provider.clone());
+            }
+        }
         let mut own_headers = token_headers(&providers, &resources);
         own_headers.append(&mut headers);
         let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
         Ok(Self {
+            issuers,
             scopes,
             own_headers,
             own_cookies,
@@ -161,7 +174,8 @@ impl Config {
             exchanged_bytes: size(exchanged_bytes),
             shared_tokens: size(shared_tokens),
             max_wait: Duration::from_secs(max_wait.into()),
-            unauthenticated_paths,
+            audiences: AudienceIndex::of(&resources),
+            routes,
             audit,
             shared_key: Rc::new(shared_key),
             warnings: root.context.take_warnings(),
@@ -176,23 +190,19 @@ impl Config {
     }
 }
 
-/// Reads the paths that need no token, and warns of those in a resource.
-fn unauthenticated_paths(root: &Fields<'_>, resources: &[Rc<Resource>]) -> Result<Vec<String>, Reported> {
-    let paths = root.texts("unauthenticated_paths")?;
-    for (index, path) in paths.iter().enumerate() {
+/// Reads the paths that need no token, and warns of those in a resource unless one is mistaken.
+fn unauthenticated_paths(root: &Fields<'_>, is_complete: bool, routes: &mut RouteTable) -> Result<(), Reported> {
+    for (index, path) in root.texts("unauthenticated_paths")?.iter().enumerate() {
         let at = item("unauthenticated_paths", index);
         if !path::is_normal(path) {
             return Err(root.refuse(Code::NotANormalPath, &at, &shown(path), NORMAL_PATH));
         }
-        let holds = |resource: &Rc<Resource>| {
-            let prefix = path::without_final_slash(resource.url.path());
-            !prefix.is_empty() && path::is_under(path, prefix)
-        };
-        if let Some(resource) = resources.iter().position(holds) {
-            root.warn(&at, format_args!("forwarded without a token, although it is in resources[{resource}]"));
+        if let Some(resource) = routes.covering(path).filter(|_| is_complete) {
+            root.warn(&at, format_args!("forwarded without a token, although it is in resources[{}]", resource.id.0));
         }
+        routes.add_unauthenticated(path);
     }
-    Ok(paths)
+    Ok(())
 }
 
 fn audit(root: &Fields<'_>) -> Result<Audit, Reported> {
@@ -210,12 +220,8 @@ fn audit(root: &Fields<'_>) -> Result<Audit, Reported> {
 
 /// Returns the header fields that carry actor tokens, ID tokens and client assertions, each once.
 fn token_headers(providers: &[Rc<Provider>], resources: &[Rc<Resource>]) -> Vec<String> {
-    let mut headers: Vec<String> = Vec::new();
-    let mut add = |header: Option<&str>| {
-        if let Some(header) = header.filter(|header| !headers.iter().any(|known| known == header)) {
-            headers.push(header.to_owned());
-        }
-    };
+    let mut headers = BTreeSet::new();
+    let mut add = |header: Option<&str>| headers.extend(header.map(str::to_owned));
     for exchange in resources.iter().flat_map(|resource| &resource.exchanges) {
         let actor_token = exchange.target.exchange().and_then(TokenExchangeTarget::actor_token);
         add(actor_token.and_then(ActorToken::header));
@@ -224,7 +230,7 @@ fn token_headers(providers: &[Rc<Provider>], resources: &[Rc<Resource>]) -> Vec<
         add(provider.subject_token.header());
         add(provider.client.as_ref().and_then(|client| client.authentication.header()));
     }
-    headers
+    headers.into_iter().collect()
 }
 
 /// Reads a list of names of header fields or cookies that no upstream receives.

@@ -74,6 +74,8 @@ pub enum Kind {
     Object(&'static Group),
     /// List of objects; not empty.
     List(&'static Group),
+    /// Object of the options of a list's objects, except the first option, none of them required.
+    Defaults(&'static Group),
     /// Object of objects by the names of providers; not empty.
     Map(&'static Group),
     /// Object of strings by the names of parameters.
@@ -106,6 +108,8 @@ pub enum Presence {
     Optional,
     /// Always required. The text is the expected value in the error; empty: the type's.
     Required(&'static str),
+    /// Required, unless `resource_defaults` has it.
+    RequiredOrDefault,
     /// Required under the condition, and not allowed otherwise.
     RequiredIf(Condition),
     /// Allowed under the condition only.
@@ -129,8 +133,18 @@ impl Group {
 
     /// Names of all options, for an error.
     pub fn names(&self) -> String {
-        self.options.iter().map(|option| option.name).collect::<Vec<_>>().join(", ")
+        names(self.options)
     }
+
+    /// Options that a default may have: all but the first, which tells the objects of a list apart.
+    pub fn defaults(&self) -> &'static [OptionSpec] {
+        self.options.get(1..).unwrap_or_default()
+    }
+}
+
+/// Names of options, for an error.
+pub(super) fn names(options: &[OptionSpec]) -> String {
+    options.iter().map(|option| option.name).collect::<Vec<_>>().join(", ")
 }
 
 impl Kind {
@@ -138,7 +152,7 @@ impl Kind {
     pub const fn group(&self) -> Option<&'static Group> {
         match self {
             Self::Secret => Some(&SECRET),
-            Self::Object(group) | Self::List(group) | Self::Map(group) => Some(group),
+            Self::Object(group) | Self::List(group) | Self::Map(group) | Self::Defaults(group) => Some(group),
             _ => None,
         }
     }
@@ -159,6 +173,7 @@ impl Kind {
             Self::Choices(values) => format!("some of {}", alternatives(values, "and")).into(),
             Self::OneOrMore => "a string, or a list of strings; none of them empty".into(),
             Self::Object(group) => format!("an object of {}", group.names()).into(),
+            Self::Defaults(group) => format!("an object of {}", names(group.defaults())).into(),
             Self::List(_) => "a list of at least one object".into(),
             Self::Map(_) => "an object with at least one name in it".into(),
             Self::TextMap => "an object of strings".into(),
@@ -303,10 +318,10 @@ macro_rules! group {
 }
 
 use Kind::{
-    AnyObjects, Boolean, Choice, Choices, Claims, Integer, KeySet, List, Map, Object, OneOrMore, Profile, Secret, Text,
-    TextMap, Texts,
+    AnyObjects, Boolean, Choice, Choices, Claims, Defaults, Integer, KeySet, List, Map, Object, OneOrMore, Profile,
+    Secret, Text, TextMap, Texts,
 };
-use Presence::{AllowedIf, Optional, Required, RequiredIf};
+use Presence::{AllowedIf, Optional, Required, RequiredIf, RequiredOrDefault};
 
 /// The whole configuration.
 pub static ROOT: Group = group!(
@@ -328,6 +343,9 @@ pub static ROOT: Group = group!(
             "Protected resources behind Envoy, such as MCP servers and APIs.",
             "resources: [{url: https://mcp.acme.com/mcp, audiences: [api://mcp], exchange: {entra: {resource: api://github}}}]"
         ),
+        option!("resource_defaults", Defaults(&RESOURCE), Optional, default "none",
+            "Options of every resource: those of `resources[]` except `url`. An option of the resource replaces the one here as a whole. `{url}` in a string stands for the `url` of the resource. See [many resources](guides/many-resources.md).",
+            "resource_defaults: {audiences: [\"{url}\"], exchange: {entra: {resource: api://github}}}"),
         option!("unauthenticated_paths", Texts(""), Optional, default "none",
             "Exact paths that are forwarded without a token, on every host. They take precedence over resources. A token in such a request is removed. Each path is in normal form, without query.",
             "unauthenticated_paths: [/healthz]"),
@@ -608,6 +626,16 @@ static RESOURCE: Group = group!(
             "Resource identifier: the `https` URL that clients use (`http` only for a loopback host). Host, port and path select its requests: `/mcp` covers `/mcp/` and `/mcp/x`, not `/mcpx`. The longest matching path wins. `htu` of DPoP proofs is compared with the URL.",
             "url: https://mcp.acme.com/mcp"
         ),
+        option!("aliases", Texts(""), Optional, default "none",
+            "URLs under which Envoy sees the resource's requests, where a load balancer or an ingress changes host or path. Any host may have `http`. Metadata, challenges and `htu` of proofs name `url`.",
+            "aliases: [\"http://mcp.internal:8080/\"]"),
+        option!(
+            "encoded_slashes",
+            Boolean,
+            Optional,
+            "`true`: `%2F` may stand in a path, below that of `url`. The upstream must not take it for a `/` that leads to another resource. See [many resources](guides/many-resources.md).",
+            "encoded_slashes: true"
+        ),
         option!("audiences", Texts(AUDIENCES), Optional, default "the provider's `audiences`", required "a provider in `exchange` has no `audiences`",
             "Accepted values of `aud` in the token in `authorization`, in place of the provider's list. Each of several resources needs its own list: otherwise a token for one is accepted at another, and the log warns.",
             "audiences: [\"https://mcp.acme.com/mcp\"]"),
@@ -629,7 +657,7 @@ static RESOURCE: Group = group!(
         option!(
             "exchange",
             Map(&EXCHANGE),
-            Required(""),
+            RequiredOrDefault,
             "Token exchange by provider name. Users of other providers are refused.",
             "exchange: {entra: {resource: api://github}}"
         ),

@@ -1,5 +1,6 @@
 //! Builder of identity providers.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -44,22 +45,27 @@ impl<P> Providers<'_, P> {
 /// Builds every provider, in order of their names.
 pub(super) fn build_all<'a>(root: &Fields<'a>) -> Providers<'a> {
     let mut providers = Providers { names: Vec::new(), built: Vec::<Provider>::new() };
+    let mut issuers = HashSet::new();
     for (name, fields) in root.named_objects("identity_providers") {
         providers.names.push(name);
         let Ok(fields) = fields else { continue };
         let Ok(provider) = build(name, &fields) else { continue };
         let id = ProviderId(u32::try_from(providers.built.len()).unwrap_or(u32::MAX));
         let provider = Provider { id, ..provider };
-        let own = provider.issuers();
-        if providers.built.iter().any(|other| other.issuers().iter().any(|issuer| own.contains(issuer))) {
+        // Two tenants of one provider may be the same.
+        let own: HashSet<String> = provider.issuers().into_iter().collect();
+        if own.iter().any(|issuer| issuers.contains(issuer)) {
             fields.refuse(Code::SameIssuer, "issuer", "the issuer of another provider", "an issuer of its own");
         } else {
+            issuers.extend(own);
             providers.built.push(provider);
         }
     }
+    let id_token_headers: HashSet<&str> =
+        providers.built.iter().filter_map(|provider| provider.subject_token.header()).collect();
     for provider in &providers.built {
         if let Some(header) = provider.client.as_ref().and_then(|client| client.authentication.header())
-            && providers.built.iter().any(|other| other.subject_token.header() == Some(header))
+            && id_token_headers.contains(header)
         {
             let name = format!("identity_providers.{}.client.authentication.assertion.header", provider.name);
             let found = format!("{header:?}, in which callers send ID tokens");

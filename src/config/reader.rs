@@ -6,6 +6,7 @@
 use std::fmt::Arguments;
 
 use crate::config::check::{self, Checker, item};
+use crate::config::defaults;
 use crate::config::error::{Code, ConfigError};
 use crate::config::findings::{Context, Reported, not_an_object};
 use crate::config::options::{self, Group, Kind};
@@ -18,6 +19,8 @@ pub(super) struct Fields<'a> {
     pub(super) context: &'a Context<'a>,
     path: String,
     members: &'a Object<'a>,
+    /// Options that hold where the object does not set them.
+    defaults: Option<&'a Object<'a>>,
     group: &'static Group,
 }
 
@@ -25,13 +28,19 @@ impl<'a> Fields<'a> {
     /// The whole configuration, checked against the option table.
     pub(super) fn root(members: &'a Object<'a>, context: &'a Context<'a>) -> Self {
         let group = &options::ROOT;
-        Checker(context).group("", members, group);
-        Self { context, path: String::new(), members, group }
+        Checker::new(context, members).group("", members, group);
+        Self { context, path: String::new(), members, defaults: None, group }
     }
 
-    /// Path of a field. The empty name is the object itself.
+    /// Path of a field, which may be that of a default. The empty name is the object itself.
     pub(super) fn at(&self, name: &str) -> String {
-        check::join(&self.path, name)
+        let first = name.split(['.', '[']).next().unwrap_or(name);
+        let is_default = || self.default(first).is_some() && check::member(self.members, first).is_none();
+        check::join(if is_default() { defaults::NAME } else { &self.path }, name)
+    }
+
+    fn default(&self, name: &str) -> Option<&'a Value<'a>> {
+        check::member(self.defaults?, name)
     }
 
     /// Path of this object.
@@ -58,7 +67,7 @@ impl<'a> Fields<'a> {
     }
 
     fn get(&self, name: &str) -> Option<&'a Value<'a>> {
-        check::member(self.members, name)
+        check::member(self.members, name).or_else(|| self.default(name))
     }
 
     fn kind(&self, name: &str) -> Option<&'static Kind> {
@@ -128,6 +137,15 @@ impl<'a> Fields<'a> {
         items.map(|(index, value)| self.child(name, &item(name, index), value)).collect()
     }
 
+    /// Resources, each with its defaults.
+    pub(super) fn resources(&self) -> Vec<Result<Self, Reported>> {
+        let resources = self.objects("resources").into_iter().enumerate();
+        let with_defaults = |(index, fields): (usize, Result<Self, Reported>)| {
+            Ok(Self { defaults: self.context.defaults(index), ..fields? })
+        };
+        resources.map(with_defaults).collect()
+    }
+
     /// Objects by name, in order of the names. An object whose name is invalid is not read.
     pub(super) fn named_objects(&self, name: &str) -> Vec<(&'a str, Result<Self, Reported>)> {
         let members = self.get(name).and_then(Value::as_object).map(by_name).unwrap_or_default();
@@ -141,7 +159,7 @@ impl<'a> Fields<'a> {
     fn child(&self, name: &str, step: &str, value: &'a Value<'a>) -> Result<Self, Reported> {
         match (value, self.kind(name).and_then(Kind::group)) {
             (Value::Object(members), Some(group)) => {
-                Ok(Self { context: self.context, path: self.at(step), members, group })
+                Ok(Self { context: self.context, path: self.at(step), members, defaults: None, group })
             }
             _ => Err(Reported(())),
         }
@@ -150,9 +168,9 @@ impl<'a> Fields<'a> {
 
 /// Returns the members in order of their names: a `Struct` has them in any order.
 pub(super) fn by_name<'a>(object: &'a Object<'a>) -> Vec<(&'a str, &'a Value<'a>)> {
-    let mut names: Vec<&str> = object.members().map(|(name, _)| name).collect();
-    names.sort_unstable();
-    names.into_iter().filter_map(|name| Some((name, object.get(name)?))).collect()
+    let mut members: Vec<_> = object.members().collect();
+    members.sort_unstable_by_key(|(name, _)| *name);
+    members
 }
 
 /// Returns the default of a whole number.

@@ -1,5 +1,6 @@
 //! Builder of protected resources.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,29 +14,37 @@ use crate::config::reader::Fields;
 use crate::config::{NORMAL_PATH, audiences, exchange, scopes, url};
 use crate::path;
 use crate::provider::{ActorToken, ExchangeTarget, Provider, SubjectTokenSource, TokenExchangeTarget};
-use crate::resource::{DpopPolicy, Requirement, Resource, ResourceExchange, ResourceId, metadata};
+use crate::resource::{DpopPolicy, Requirement, Resource, ResourceExchange, ResourceId, RouteTable, metadata};
 use crate::secret::shown;
 use crate::url::Url;
 
-/// Providers, once the audiences of all resources are known, and resources, in the order of the document.
-type ProvidersAndResources<'a> = (Providers<'a, Rc<Provider>>, Result<Vec<Rc<Resource>>, Reported>);
+/// Resources and providers.
+pub(super) struct Built<'a> {
+    /// Providers, once the audiences of all resources are known.
+    pub(super) providers: Providers<'a, Rc<Provider>>,
+    /// Resources, in the order of the document.
+    pub(super) resources: Result<Vec<Rc<Resource>>, Reported>,
+    /// Host and path of each resource without a mistake.
+    pub(super) routes: RouteTable,
+}
 
 /// Builds every resource, in the order of the document.
-pub(super) fn build_all<'a>(root: &Fields<'a>, mut providers: Providers<'a>) -> ProvidersAndResources<'a> {
-    let items = root.objects("resources");
+pub(super) fn build_all<'a>(root: &Fields<'a>, mut providers: Providers<'a>) -> Built<'a> {
+    let items = root.resources();
     let count = items.len();
     let all: Vec<_> = items.into_iter().flatten().collect();
     let mut is_complete = all.len() == count;
-    let names = &providers.names;
+    let names: HashSet<&str> = providers.names.iter().copied().collect();
     for fields in &all {
         let exchange = fields.named_objects("exchange");
         is_complete &= !exchange.is_empty();
         for (name, target) in exchange {
-            if !names.contains(&name) {
+            if !names.contains(name) {
                 is_complete = false;
                 // Without any provider, none of the names is a mistake of its own.
                 if !names.is_empty() && target.is_ok() {
-                    let known: Vec<&str> = names.iter().copied().filter(|name| is_provider_name(name)).collect();
+                    let known: Vec<&str> =
+                        providers.names.iter().copied().filter(|name| is_provider_name(name)).collect();
                     let expected = format!("a name from identity_providers: {}", known.join(", "));
                     let found = "a name that no provider has";
                     fields.refuse(Code::UnknownProvider, &format!("exchange.{name}"), found, &expected);
@@ -47,26 +56,41 @@ pub(super) fn build_all<'a>(root: &Fields<'a>, mut providers: Providers<'a>) -> 
     let Providers { names, built } = providers;
     let providers = Providers { names, built: built.into_iter().map(Rc::new).collect() };
     let mut resources: Vec<Rc<Resource>> = Vec::new();
+    let mut routes = RouteTable::default();
+    // Paths in the document, by the identity of the resource.
     let mut paths: Vec<&str> = Vec::new();
     for (fields, audiences) in all.iter().zip(lists) {
         let is_mistaken = audiences.is_none();
         let Ok(resource) = build(fields, &providers, audiences.unwrap_or_default()) else { continue };
-        let same = |other: &Rc<Resource>| {
-            other.url.authority() == resource.url.authority()
-                && path::without_final_slash(other.url.path()) == path::without_final_slash(resource.url.path())
-        };
-        if let Some(other) = resources.iter().position(same).and_then(|other| paths.get(other)) {
-            let expected = "a host and path of its own; it may be below another resource";
-            fields.refuse(Code::SameUrl, "url", &format!("host and path of {other}"), expected);
-        } else if !is_mistaken {
-            let id = ResourceId(u32::try_from(resources.len()).unwrap_or(u32::MAX));
-            resources.push(Rc::new(Resource { id, ..resource }));
-            paths.push(fields.path());
+        let id = ResourceId(u32::try_from(paths.len()).unwrap_or(u32::MAX));
+        let resource = Rc::new(Resource { id, ..resource });
+        paths.push(fields.path());
+        if place(fields, &resource, &mut routes, &paths).is_ok() && !is_mistaken {
+            resources.push(resource);
         }
     }
     audiences::warn(&providers.built, &resources, root.context);
     let resources = if resources.len() == count { Ok(resources) } else { Err(Reported::DEPENDS) };
-    (providers, resources)
+    Built { providers, resources, routes }
+}
+
+/// Adds a resource to the route table at its URL and at its aliases.
+fn place(
+    fields: &Fields<'_>,
+    resource: &Rc<Resource>,
+    routes: &mut RouteTable,
+    paths: &[&str],
+) -> Result<(), Reported> {
+    let mut placed = Ok(());
+    let aliases = resource.aliases.iter().enumerate().map(|(index, alias)| (item("aliases", index), alias));
+    for (name, url) in std::iter::once(("url".to_owned(), &resource.url)).chain(aliases) {
+        if let Err(other) = routes.add(url, resource) {
+            let other = usize::try_from(other.id.0).ok().and_then(|id| paths.get(id)).copied().unwrap_or_default();
+            let expected = "a host and path of its own; it may be below another resource";
+            placed = Err(fields.refuse(Code::SameUrl, &name, &format!("host and path of {other}"), expected));
+        }
+    }
+    placed
 }
 
 fn build(
@@ -75,6 +99,8 @@ fn build(
     audiences: AudienceLists,
 ) -> Result<Resource, Reported> {
     let url = resource_url(fields);
+    let aliases = aliases(fields);
+    let encoded_slashes = fields.truth("encoded_slashes");
     let needed = scopes(fields, "scopes");
     let scopes_supported =
         if fields.has("scopes_supported") { scopes(fields, "scopes_supported") } else { needed.clone() };
@@ -100,13 +126,25 @@ fn build(
     });
     let exchanges: Vec<Rc<ResourceExchange>> = exchanges.collect();
     let servers = if is_complete { authorization_servers(fields, &exchanges) } else { Err(Reported::DEPENDS) };
-    let (Ok(url), Ok(scopes), Ok(scopes_supported), Ok(dpop), Ok(certificates), Ok(authorization_servers)) =
-        (url, needed, scopes_supported, dpop, certificates, servers)
+    let (
+        (Ok(url), Ok(aliases), Ok(encoded_slashes), Ok(scopes), Ok(scopes_supported)),
+        (Ok(dpop), Ok(certificates), Ok(authorization_servers)),
+    ) = ((url, aliases, encoded_slashes, needed, scopes_supported), (dpop, certificates, servers))
     else {
         return Err(Reported::DEPENDS);
     };
-    let id = ResourceId::default();
-    let resource = Resource { id, url, scopes, scopes_supported, dpop, certificates, exchanges, authorization_servers };
+    let resource = Resource {
+        id: ResourceId::default(),
+        url,
+        aliases,
+        encoded_slashes,
+        scopes,
+        scopes_supported,
+        dpop,
+        certificates,
+        exchanges,
+        authorization_servers,
+    };
     warn_of_scopes(fields, &resource);
     Ok(resource)
 }
@@ -114,14 +152,36 @@ fn build(
 fn resource_url(fields: &Fields<'_>) -> Result<Url, Reported> {
     let text = fields.required_text("url")?;
     let url = url(fields, "url", text, "the https URL that clients use")?;
+    check_path(fields, "url", &url)?;
+    Ok(url)
+}
+
+/// Reads the URLs under which Envoy sees requests that clients send to the resource's own.
+fn aliases(fields: &Fields<'_>) -> Result<Vec<Url>, Reported> {
+    let texts = fields.texts("aliases")?;
+    let read = |(index, text): (usize, &String)| {
+        let name = item("aliases", index);
+        let url = Url::parse_internal(text).map_err(|problem| {
+            let expected = "an http or https URL with the host and path that Envoy sees";
+            fields.refuse(Code::NotAUrl, &name, &format!("{}, which {problem}", shown(text)), expected)
+        })?;
+        check_path(fields, &name, &url)?;
+        Ok(url)
+    };
+    // All of them, so that each mistake is reported.
+    let read: Vec<_> = texts.iter().enumerate().map(read).collect();
+    read.into_iter().collect()
+}
+
+fn check_path(fields: &Fields<'_>, name: &str, url: &Url) -> Result<(), Reported> {
     if !url.path().is_empty() && !path::is_normal(url.path()) {
-        return Err(fields.refuse(Code::NotANormalPath, "url", &shown(text), NORMAL_PATH));
+        return Err(fields.refuse(Code::NotANormalPath, name, &shown(url.as_str()), NORMAL_PATH));
     }
     if path::is_under(url.path(), metadata::WELL_KNOWN) {
         let expected = "a path outside that of protected resource metadata";
-        return Err(fields.refuse(Code::ReservedPath, "url", &shown(text), expected));
+        return Err(fields.refuse(Code::ReservedPath, name, &shown(url.as_str()), expected));
     }
-    Ok(url)
+    Ok(())
 }
 
 fn dpop(fields: &Fields<'_>) -> Result<DpopPolicy, Reported> {

@@ -126,7 +126,7 @@ fn is_url(htu: &str, rules: ProofRules<'_>) -> bool {
     let path = if url.path().is_empty() { "/" } else { url.path() };
     url.scheme() == rules.url.scheme()
         && url.authority() == rules.url.authority()
-        && path::normal_form(path.as_bytes()).is_some_and(|path| path == rules.path)
+        && path::normal_form_with_slashes(path.as_bytes()).is_some_and(|path| path == rules.path)
 }
 
 /// Thumbprint of a JWK (RFC 7638 section 3, RFC 8037 section 2): hash of its required members in lexicographic order of their

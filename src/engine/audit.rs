@@ -10,13 +10,15 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use crate::cache::verified_tokens::VerifiedToken;
 use crate::config::Config;
 use crate::refusal::{Refusal, log_at};
-use crate::resource::Resource;
+use crate::resource::{Resource, SlashForm};
 use crate::telemetry::{CacheOutcome, CallerFacts, Fact, Record, SubjectDisplay, record};
 
 /// Audit context of a request: what the pipeline has found out so far.
 #[derive(Default)]
 pub(super) struct AuditContext {
     pub(super) resource: Option<Rc<Resource>>,
+    /// Form of the resource's URL that the client uses.
+    pub(super) form: SlashForm,
     /// Token of the caller. `None` until its signature is verified.
     pub(super) caller: Option<Rc<VerifiedToken>>,
     pub(super) cache: Option<CacheOutcome>,

@@ -25,6 +25,9 @@ const ACCESS_TOKEN_TYPES: [&str; 2] = ["jwt", "at+jwt"];
 /// Accepted values of `typ` of an ID token.
 const ID_TOKEN_TYPES: [&str; 1] = ["jwt"];
 
+/// Maximum number of providers that an unknown issuer is compared with, for the log line.
+const MAX_DIAGNOSED: usize = 64;
+
 /// Diagnosis of a token for another resource of this proxy.
 pub(super) const FOR_ANOTHER_RESOURCE: &str = "the token is for another resource here: the client must ask for one for this resource, or audiences of this resource lack one";
 
@@ -132,7 +135,7 @@ fn validate(ctx: &mut RequestContext<'_>, token: &str, token_use: TokenUse<'_>) 
         rejected(role, &rejection, provider)
     })?;
     ctx.state.remember_header(jws.header_segment, &jws.header);
-    let admission = Admission::of(&claims, provider, &config.resources);
+    let admission = Admission::of(&claims, provider, &config.audiences);
     let mut verified = VerifiedToken::new(provider, caller, claims, &config.scopes);
     verified.admission = admission;
     if role == TokenRole::Credential {
@@ -149,7 +152,8 @@ fn validate(ctx: &mut RequestContext<'_>, token: &str, token_use: TokenUse<'_>) 
 fn match_issuer<'a>(config: &'a Config, claims: &Object<'_>) -> Result<MatchedIssuer<'a>, (Rejection, Detail)> {
     let issuer = claims.string("iss").unwrap_or_default();
     let mut near_miss = None;
-    for provider in &config.providers {
+    let by_issuer = config.issuers.get(issuer).into_iter().flatten();
+    for provider in by_issuer.chain(config.providers.iter().take(MAX_DIAGNOSED)) {
         match provider.profile.match_issuer(provider, issuer, claims) {
             IssuerMatch::Match { issuer, tenant } => return Ok(MatchedIssuer { provider, issuer, tenant }),
             IssuerMatch::NearMiss(rejection) => near_miss = near_miss.or(Some((rejection, &provider.name))),

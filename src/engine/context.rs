@@ -23,6 +23,8 @@ pub(super) struct RequestContext<'a> {
     pub(super) store: &'a SharedStore,
     pub(super) state: &'a mut WorkerState,
     pub(super) now: UnixTime,
+    /// Path of the resource as Envoy sees it, without a final slash: that of its URL, or of an alias.
+    pub(super) prefix: &'a str,
     /// Findings of the steps, for the log and for filter state.
     pub(super) audit: AuditContext,
 }

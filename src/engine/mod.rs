@@ -367,11 +367,12 @@ impl Engine {
                 store: &self.store,
                 state: &mut self.state,
                 now,
+                prefix: "",
                 audit: AuditContext::default(),
             };
             let decided = pipeline::decide(&mut ctx);
-            let AuditContext { resource, caller, cache } = ctx.audit;
-            let audit = AuditContext { resource, caller, cache: progress.cache.or(cache) };
+            let mut audit = ctx.audit;
+            audit.cache = progress.cache.or(audit.cache);
             match decided {
                 Ok(passed) => return self.pass(passed, &audit, progress, now),
                 Err(Stop::Refuse(refusal)) => return self.refuse(&refusal, &audit, progress, now),
@@ -446,7 +447,7 @@ impl Engine {
         record.add_detail(&refusal.detail);
         log_at(refusal.reason, &record);
         self.counters.refused(refusal.reason.label());
-        let mut reply = refusal.reply(audit.resource.as_deref());
+        let mut reply = refusal.reply(audit.resource.as_deref(), audit.form);
         reply.record = record;
         Decision::Respond(reply)
     }

@@ -87,6 +87,7 @@ impl TokenNeed {
     /// Audit context of the exchange.
     pub(super) fn audit(&self) -> AuditContext {
         let cache = if self.is_renewal { CacheOutcome::Renewed } else { CacheOutcome::Miss };
-        AuditContext { resource: Some(self.resource.clone()), caller: Some(self.caller.clone()), cache: Some(cache) }
+        let (resource, caller) = (Some(self.resource.clone()), Some(self.caller.clone()));
+        AuditContext { resource, caller, cache: Some(cache), ..AuditContext::default() }
     }
 }

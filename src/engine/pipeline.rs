@@ -24,9 +24,13 @@ pub(super) fn decide(ctx: &mut RequestContext<'_>) -> Result<Passed, Stop> {
     let copies = ctx.head.copies(ctx.config);
     // The log shows hosts, so a token in the host is looked for first.
     ctx.head.check_target(&copies)?;
-    let resource = match route::route(ctx.config, ctx.head.authority, ctx.head.target)? {
-        Route::Resource(resource) => resource.clone(),
-        Route::Metadata(resource) => return Ok(Passed::Metadata(route::metadata(ctx, resource)?)),
+    let (route, form) = route::route(ctx.config, ctx.head.authority, ctx.head.target)?;
+    let resource = match route {
+        Route::Resource(mount) => {
+            ctx.prefix = &mount.prefix;
+            mount.resource.clone()
+        }
+        Route::Metadata(resource) => return Ok(Passed::Metadata(route::metadata(ctx, resource, form)?)),
         Route::AuthorizationServer(resource) => {
             return Ok(Passed::Metadata(route::authorization_server(ctx, resource)?));
         }
@@ -37,6 +41,7 @@ pub(super) fn decide(ctx: &mut RequestContext<'_>) -> Result<Passed, Stop> {
         }
     };
     ctx.audit.resource = Some(resource.clone());
+    ctx.audit.form = form;
     let credential = ctx.head.credential()?;
     let admitted = admit(ctx, &resource, &credential).map_err(|stop| stop.token_type(credential.scheme))?;
     let Admitted { kind, authorization, proof, sent, renewal } = admitted;

@@ -8,64 +8,102 @@ use crate::http::LocalReply;
 use crate::path;
 use crate::refusal::{Reason, Refusal};
 use crate::resource::authorization_server::{self, AuthorizationServers};
-use crate::resource::{Resource, metadata};
+use crate::resource::{Host, Mount, Resource, RouteTable, SlashForm, metadata};
 use crate::telemetry::{Detail, Fact};
+
+/// Maximum length of host and path in a log line, in characters.
+const MAX_SHOWN: usize = 128;
 
 /// Target of a request, by host and path.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Route<'a> {
     /// Path that takes no token.
     Unauthenticated,
-    /// Resource.
-    Resource(&'a Rc<Resource>),
+    /// Resource, at its URL or at an alias.
+    Resource(&'a Mount),
     /// Metadata document of a resource.
     Metadata(&'a Rc<Resource>),
     /// Endpoint or document of an authorization server on the host of resources: of the one resource, or of all of them.
     AuthorizationServer(Option<&'a Rc<Resource>>),
 }
 
-/// Routes by authority and request target. A path with two readings is refused, because the upstream could take the other
-/// one (docs/adr/0005).
-pub(super) fn route<'a>(config: &'a Config, authority: &[u8], target: &[u8]) -> Result<Route<'a>, Refusal> {
+/// Routes by authority and request target, and finds the form of the resource's URL that the client uses. A path with two readings
+/// is refused, because the upstream could take the other one (docs/adr/0005).
+pub(super) fn route<'a>(
+    config: &'a Config,
+    authority: &[u8],
+    target: &[u8],
+) -> Result<(Route<'a>, SlashForm), Refusal> {
     let ambiguous = || Refusal::new(Reason::AmbiguousPath);
-    let path = path::normal_form(target).ok_or_else(ambiguous)?;
-    let route = route_path(config, authority, &path);
-    // Some servers remove `;parameters` before they route.
-    if path.contains(';') && route_path(config, authority, &path::without_parameters(&path)) != route {
-        return Err(ambiguous());
+    let path = path::normal_form_with_slashes(target).ok_or_else(ambiguous)?;
+    let routes = &config.routes;
+    let host = routes.host(authority);
+    let read = |path: &str| {
+        let route = route_path(routes, host, path);
+        // Some servers remove `;parameters` before they route.
+        if path.contains(';') && route_path(routes, host, &path::without_parameters(path)) != route {
+            return Err(ambiguous());
+        }
+        Ok(route)
+    };
+    let route = read(&path)?;
+    if path::has_encoded_slash(&path) {
+        // The resource and its path must be those of each reading. Configured paths have no encoded slash, so this one is below.
+        let takes = matches!(route, Some(Route::Resource(mount)) if mount.resource.encoded_slashes);
+        for reading in path::readings(&path) {
+            if !takes || read(&reading)? != route {
+                return Err(ambiguous());
+            }
+        }
     }
-    route.ok_or_else(|| {
-        let host: String = String::from_utf8_lossy(authority).chars().take(128).collect();
-        let detail = Detail::new().with(Fact::Host, host);
-        let cause = "no resource is at this host and path; a port counts";
-        Refusal::detailed(Reason::UnknownResource, detail.with(Fact::Cause, cause))
-    })
+    match route {
+        Some(Route::Resource(mount)) => Ok((Route::Resource(mount), mount.slash_form(&path))),
+        Some(Route::Metadata(resource)) => {
+            let form = match path.strip_prefix(metadata::WELL_KNOWN) {
+                Some("") => SlashForm::Configured,
+                Some(path) if path.ends_with('/') => SlashForm::Slash,
+                _ => SlashForm::Bare,
+            };
+            Ok((Route::Metadata(resource), form))
+        }
+        Some(route) => Ok((route, SlashForm::Configured)),
+        None => Err(unknown(routes, authority, &path)),
+    }
 }
 
-fn route_path<'a>(config: &'a Config, authority: &[u8], path: &str) -> Option<Route<'a>> {
-    if config.unauthenticated_paths.iter().any(|open| open == path) {
+/// Refusal of a request for a host and path without a resource. The log names the resource that may be meant; the client does not
+/// learn it.
+fn unknown(routes: &RouteTable, authority: &[u8], path: &str) -> Refusal {
+    let host: String = String::from_utf8_lossy(authority).chars().take(MAX_SHOWN).collect();
+    let mut shown: String = path.chars().take(MAX_SHOWN).collect();
+    if shown.len() < path.len() {
+        shown.push_str("...");
+    }
+    let nearest = routes.nearest(authority, path).map_or("", |resource| resource.url.as_str());
+    let detail = Detail::new().with(Fact::Host, host).with(Fact::Path, shown).with(Fact::Nearest, nearest.to_owned());
+    let cause = "no resource is at this host and path; a port counts; aliases of a resource name what Envoy sees behind a load balancer";
+    Refusal::detailed(Reason::UnknownResource, detail.with(Fact::Cause, cause))
+}
+
+fn route_path<'a>(routes: &'a RouteTable, host: Option<&'a Host>, path: &str) -> Option<Route<'a>> {
+    if routes.is_unauthenticated(path) {
         return Some(Route::Unauthenticated);
     }
-    let mut here = config.resources.iter().filter(|resource| resource.url.is_at(authority));
+    let host = host?;
     if let Some(rest) = path.strip_prefix(metadata::WELL_KNOWN).filter(|rest| rest.is_empty() || rest.starts_with('/'))
     {
-        return here.find(|resource| metadata::resource_path(resource.url.path()) == rest).map(Route::Metadata);
+        return host.document(rest).map(Route::Metadata);
     }
-    let nearest = |path: &str| {
-        here.clone()
-            .filter(|resource| path::is_under(path, resource.url.path()))
-            .max_by_key(|resource| path::without_final_slash(resource.url.path()).len())
-    };
-    match (nearest(path), authorization_server::looked_for(path)) {
-        (Some(resource), _) => Some(Route::Resource(resource)),
-        (None, Some(server)) if here.clone().next().is_some() => Some(Route::AuthorizationServer(nearest(server))),
-        (None, _) => None,
+    match (host.mount(path), authorization_server::looked_for(path)) {
+        (Some(mount), _) => Some(Route::Resource(mount)),
+        (None, Some(server)) => Some(Route::AuthorizationServer(host.mount(server).map(|mount| &mount.resource))),
+        (None, None) => None,
     }
 }
 
 /// Answer to a request for the metadata document of a resource (RFC 9728 section 3).
-pub(super) fn metadata(ctx: &RequestContext<'_>, resource: &Resource) -> Result<LocalReply, Refusal> {
-    metadata::answer(ctx.head.method, resource).ok_or_else(|| Refusal::new(Reason::MethodNotAllowed))
+pub(super) fn metadata(ctx: &RequestContext<'_>, resource: &Resource, form: SlashForm) -> Result<LocalReply, Refusal> {
+    metadata::answer(ctx.head.method, resource, form).ok_or_else(|| Refusal::new(Reason::MethodNotAllowed))
 }
 
 /// Answer to a request that is meant for an authorization server: a preflight succeeds, everything else is refused with the
@@ -78,9 +116,10 @@ pub(super) fn authorization_server(
         return Ok(metadata::preflight("GET, HEAD, POST, OPTIONS"));
     }
     ctx.audit.resource = resource.cloned();
-    let here = ctx.config.resources.iter().filter(|candidate| {
-        resource.is_none_or(|resource| resource == *candidate) && candidate.url.is_at(ctx.head.authority)
-    });
-    let servers = Some(Box::new(AuthorizationServers::of(here)));
-    Err(Refusal { servers, ..Refusal::new(Reason::NotAnAuthorizationServer) })
+    let here = ctx.config.routes.host(ctx.head.authority).map_or(&[][..], |host| &host.resources);
+    let servers = match resource {
+        Some(resource) => AuthorizationServers::of(std::iter::once(resource)),
+        None => AuthorizationServers::of(here.iter()),
+    };
+    Err(Refusal { servers: Some(Box::new(servers)), ..Refusal::new(Reason::NotAnAuthorizationServer) })
 }

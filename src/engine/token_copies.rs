@@ -114,10 +114,10 @@ impl<'a> TokenCopies<'a> {
             return false;
         };
         let issuer = claims.string("iss").unwrap_or_default();
-        self.config
-            .providers
-            .iter()
-            .any(|provider| !matches!(provider.profile.match_issuer(provider, issuer, &claims), IssuerMatch::NoMatch))
+        self.config.issuers.contains_key(issuer)
+            || self.config.providers.iter().any(|provider| {
+                !matches!(provider.profile.match_issuer(provider, issuer, &claims), IssuerMatch::NoMatch)
+            })
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn prove(
     let make = || {
         let proof = ProofTarget {
             method: std::str::from_utf8(ctx.head.method).ok()?,
-            url: &url(&resource.url, upstream.as_ref(), ctx.head.target)?,
+            url: &url(&resource.url, ctx.prefix, upstream.as_ref(), ctx.head.target)?,
             // A bearer token has another scheme in front.
             access_token: Some(authorization.reveal().strip_prefix("DPoP ")?),
             nonce: ctx.state.nonces.get(NonceIssuer::Upstream(&resource.url)).map(|nonce| &**nonce),
@@ -41,17 +41,18 @@ pub(super) fn prove(
     }
 }
 
-/// URL of a request in the upstream's eyes: `htu` of the proof. The path is as the request has it, because it is forwarded so.
-fn url(resource: &Url, upstream: Option<&Url>, target: &[u8]) -> Option<String> {
+/// URL of a request in the upstream's eyes: `htu` of the proof. The path is as the request has it, because it is forwarded so; below
+/// the path of an alias, which `prefix` is then, it is that below the path of the resource.
+fn url(resource: &Url, prefix: &str, upstream: Option<&Url>, target: &[u8]) -> Option<String> {
     let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
     let came = std::str::from_utf8(target.get(..end)?).ok()?;
     let of = |url: &Url, path: &str| format!("{}://{}{path}", url.scheme(), url.authority());
-    let Some(upstream) = upstream else {
+    if upstream.is_none() && path::without_final_slash(resource.path()) == prefix {
         return Some(of(resource, came));
-    };
-    let own = path::without_final_slash(resource.path());
-    let normal = path::normal_form(target)?;
-    match came.strip_prefix(own).or_else(|| normal.strip_prefix(own))? {
+    }
+    let upstream = upstream.unwrap_or(resource);
+    let normal = path::normal_form_with_slashes(target)?;
+    match came.strip_prefix(prefix).or_else(|| normal.strip_prefix(prefix))? {
         "" if upstream.path().is_empty() => Some(of(upstream, "/")),
         "" => Some(of(upstream, upstream.path())),
         rest => Some(of(upstream, &[path::without_final_slash(upstream.path()), rest].concat())),
@@ -67,7 +68,7 @@ mod tests {
         let parse = |text: &str| Url::parse(text).unwrap();
         let resource = parse("https://MCP.acme.example:443/github");
         let is = |upstream: Option<&str>, target: &str, expected: &str| {
-            let made = url(&resource, upstream.map(parse).as_ref(), target.as_bytes());
+            let made = url(&resource, "/github", upstream.map(parse).as_ref(), target.as_bytes());
             assert_eq!(made.as_deref(), Some(expected), "{upstream:?} {target}");
         };
         for (target, path) in
@@ -87,6 +88,15 @@ mod tests {
         ] {
             is(Some(upstream), target, expected);
         }
-        assert_eq!(url(&resource, Some(&parse("https://up.example")), b"/other"), None);
+        assert_eq!(url(&resource, "/github", Some(&parse("https://up.example")), b"/other"), None);
+        for (prefix, upstream, target, expected) in [
+            ("/in", None, "/in/a%20b?q", "https://mcp.acme.example/github/a%20b"),
+            ("/in", None, "/in", "https://mcp.acme.example/github"),
+            ("", None, "/a", "https://mcp.acme.example/github/a"),
+            ("/in", Some("https://up.example/mcp"), "/in/a", "https://up.example/mcp/a"),
+        ] {
+            let made = url(&resource, prefix, upstream.map(parse).as_ref(), target.as_bytes());
+            assert_eq!(made.as_deref(), Some(expected), "{prefix} {upstream:?} {target}");
+        }
     }
 }

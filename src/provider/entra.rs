@@ -131,6 +131,18 @@ impl Profile for EntraObo {
 
     /// Matches the issuers of v2.0 tokens and of v1.0 tokens of a tenant. The registration of an API decides which of
     /// the two it gets; the keys are the same. `iss` and `tid` must name the same tenant.
+    fn token_issuers(&self, provider: &Provider) -> Vec<String> {
+        let mut issuers = provider.issuers();
+        if let Some(own) = provider.issuer.url()
+            && let Some(host) = v1_host(own.authority())
+        {
+            let own = [tenant_of(own.path()).to_owned()];
+            let tenants = if provider.tenants.is_empty() { &own[..] } else { &provider.tenants };
+            issuers.extend(tenants.iter().map(|tenant| format!("https://{host}/{tenant}/")));
+        }
+        issuers
+    }
+
     fn match_issuer<'a>(&self, provider: &'a Provider, issuer: &str, claims: &Object<'_>) -> IssuerMatch<'a> {
         let Some(own) = provider.issuer.url() else {
             return IssuerMatch::NoMatch;

@@ -77,6 +77,11 @@ pub trait Profile: Debug + Sync {
 
     // Tokens of callers.
 
+    /// Returns every `iss` for which [`match_issuer`](Self::match_issuer) may return `IssuerMatch::Match`.
+    fn token_issuers(&self, provider: &Provider) -> Vec<String> {
+        provider.issuers()
+    }
+
     /// Returns `IssuerMatch::Match` if a token with this `iss` and these claims is of the provider. The signature is
     /// not verified yet.
     fn match_issuer<'a>(&self, provider: &'a Provider, issuer: &str, _claims: &Object<'_>) -> IssuerMatch<'a> {

@@ -10,7 +10,7 @@ use crate::http::{LocalReply, Scheme};
 use crate::json::{self, Object, Value};
 use crate::resource::authorization_server::AuthorizationServers;
 use crate::resource::challenge::{self, Problem};
-use crate::resource::{Resource, metadata};
+use crate::resource::{Resource, SlashForm, metadata};
 use crate::telemetry::{Detail, Fact, Record};
 
 pub use reason::{Blame, Challenge, Reason, Row};
@@ -98,8 +98,9 @@ impl Refusal {
         })
     }
 
-    /// Local reply for the client. `resource` is the resource of the request, if the request matches one.
-    pub fn reply(&self, resource: Option<&Resource>) -> LocalReply {
+    /// Local reply for the client. `resource` is the resource of the request, if the request matches one; the client uses that form
+    /// of its URL.
+    pub fn reply(&self, resource: Option<&Resource>, form: SlashForm) -> LocalReply {
         let row = self.reason.row();
         let (status, error) = match &self.claims {
             Some(_) => (401, "insufficient_claims"),
@@ -111,8 +112,8 @@ impl Refusal {
             let problem = Problem { error, description: row.text, claims: self.claims.as_deref(), scheme: self.scheme };
             let challenges = match (&self.claims, row.challenge) {
                 (None, Challenge::No) => Vec::new(),
-                (None, Challenge::Bare) => challenge::challenges(resource, None),
-                (Some(_), _) | (None, Challenge::WithError) => challenge::challenges(resource, Some(&problem)),
+                (None, Challenge::Bare) => challenge::challenges(resource, form, None),
+                (Some(_), _) | (None, Challenge::WithError) => challenge::challenges(resource, form, Some(&problem)),
             };
             headers.extend(challenges.into_iter().map(|value| ("www-authenticate", value)));
         }

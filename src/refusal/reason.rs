@@ -100,7 +100,7 @@ macro_rules! reasons {
 reasons! {
     UnknownResource => ("unknown_resource", 404, "not_found", No, Caller, "Nothing is published at this host and path.",
         "No resource and no unauthenticated path of the configuration matches the host (with its port) and the path of the request.",
-        "Client: use the URL of the resource; operator: compare `host` in the log with `url` of the resources.");
+        "Client: use the URL of the resource; operator: compare `host` and `path` in the log with `url` and `aliases` of the resources; `nearest` names one.");
     NotAnAuthorizationServer => ("not_an_authorization_server", 404, "not_found", No, Caller, "This host is not an authorization server; get a token from one of authorization_servers.",
         "The client takes the host of the resource for its authorization server and asks for its metadata or one of its endpoints.",
         "Client: read the protected resource metadata at `resource_metadata` of the body, and use one of `authorization_servers`.");

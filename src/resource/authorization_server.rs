@@ -6,7 +6,7 @@
 use std::rc::Rc;
 
 use crate::path::without_final_slash;
-use crate::resource::{Resource, metadata};
+use crate::resource::{Resource, SlashForm, metadata};
 
 /// Paths of authorization server metadata: before the path of the server (RFC 8414 section 3.1), or after it (OpenID Connect
 /// Discovery section 4.1).
@@ -45,7 +45,7 @@ impl AuthorizationServers {
     pub fn of<'a>(resources: impl Iterator<Item = &'a Rc<Resource>>) -> Self {
         let mut servers = Self { issuers: Vec::new(), metadata: Vec::new() };
         for resource in resources.take(MOST) {
-            servers.metadata.push(metadata::url(resource));
+            servers.metadata.push(metadata::url(resource, SlashForm::Configured));
             for issuer in resource.issuers().take(MOST) {
                 if servers.issuers.len() < MOST && !servers.issuers.contains(&issuer) {
                     servers.issuers.push(issuer);

@@ -6,7 +6,7 @@ use base64::prelude::{BASE64_STANDARD, BASE64_STANDARD_NO_PAD};
 use crate::dpop::verify;
 use crate::http::{Response, Scheme};
 use crate::json;
-use crate::resource::{Requirement, Resource, metadata};
+use crate::resource::{Requirement, Resource, SlashForm, metadata};
 
 /// Maximum length of `claims` in an upstream's challenge, in base64 characters.
 const LONGEST_CLAIMS: usize = 4096;
@@ -23,8 +23,9 @@ pub struct Problem<'a> {
     pub scheme: Scheme,
 }
 
-/// Challenge for each scheme that the resource accepts, with its metadata and with the problem, if there is one.
-pub fn challenges(resource: &Resource, problem: Option<&Problem<'_>>) -> Vec<String> {
+/// Challenge for each scheme that the resource accepts, with its metadata and with the problem, if there is one. The client uses
+/// that form of its URL.
+pub fn challenges(resource: &Resource, form: SlashForm, problem: Option<&Problem<'_>>) -> Vec<String> {
     let schemes: &[Scheme] = match resource.dpop.mode {
         Requirement::Off => &[Scheme::Bearer],
         Requirement::Optional => &[Scheme::Bearer, Scheme::Dpop],
@@ -32,10 +33,10 @@ pub fn challenges(resource: &Resource, problem: Option<&Problem<'_>>) -> Vec<Str
     };
     let blamed =
         |scheme: Scheme| problem.filter(|problem| problem.scheme == scheme || !schemes.contains(&problem.scheme));
-    schemes.iter().map(|scheme| challenge(resource, *scheme, blamed(*scheme))).collect()
+    schemes.iter().map(|scheme| challenge(resource, form, *scheme, blamed(*scheme))).collect()
 }
 
-fn challenge(resource: &Resource, scheme: Scheme, problem: Option<&Problem<'_>>) -> String {
+fn challenge(resource: &Resource, form: SlashForm, scheme: Scheme, problem: Option<&Problem<'_>>) -> String {
     let mut parameters = Vec::new();
     if let Some(problem) = problem {
         parameters.push(("error", problem.error.to_owned()));
@@ -44,7 +45,7 @@ fn challenge(resource: &Resource, scheme: Scheme, problem: Option<&Problem<'_>>)
     if scheme == Scheme::Dpop {
         parameters.push(("algs", verify::ALGORITHMS.join(" ")));
     }
-    parameters.push(("resource_metadata", metadata::url(resource)));
+    parameters.push(("resource_metadata", metadata::url(resource, form)));
     if !resource.scopes_supported.is_empty() {
         parameters.push(("scope", resource.scopes_supported.join(" ")));
     }

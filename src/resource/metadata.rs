@@ -4,7 +4,7 @@ use crate::dpop::verify;
 use crate::http::LocalReply;
 use crate::json;
 use crate::path::without_final_slash;
-use crate::resource::{Requirement, Resource};
+use crate::resource::{Requirement, Resource, SlashForm};
 use crate::telemetry::Record;
 
 /// Path between host and path of the resource (section 3).
@@ -26,19 +26,20 @@ pub fn preflight(methods: &str) -> LocalReply {
     LocalReply { status: 204, headers, body: String::new(), record: Record::default() }
 }
 
-/// URL of the metadata of a resource (section 3.1).
-pub fn url(resource: &Resource) -> String {
+/// URL of the metadata of a resource, for a client that uses that form of its URL (section 3.1). The path `/` is dropped.
+pub fn url(resource: &Resource, form: SlashForm) -> String {
     let url = &resource.url;
-    format!("{}://{}{WELL_KNOWN}{}", url.scheme(), url.authority(), resource_path(url.path()))
-}
-
-/// Path after [`WELL_KNOWN`] for a resource at `path`. The path `/` is dropped (section 3.1).
-pub fn resource_path(path: &str) -> &str {
-    if path == "/" { without_final_slash(path) } else { path }
+    let path = match without_final_slash(url.path()) {
+        "" => "",
+        _ if form == SlashForm::Configured => url.path(),
+        bare => bare,
+    };
+    let slash = if form == SlashForm::Slash && !path.is_empty() { "/" } else { "" };
+    format!("{}://{}{WELL_KNOWN}{path}{slash}", url.scheme(), url.authority())
 }
 
 /// Reply to a request for the metadata, with CORS fields. `None`: the method is not supported.
-pub fn answer(method: &[u8], resource: &Resource) -> Option<LocalReply> {
+pub fn answer(method: &[u8], resource: &Resource, form: SlashForm) -> Option<LocalReply> {
     match method {
         b"OPTIONS" => Some(preflight("GET, HEAD, OPTIONS")),
         b"GET" | b"HEAD" => {
@@ -47,16 +48,16 @@ pub fn answer(method: &[u8], resource: &Resource) -> Option<LocalReply> {
                 ("content-type", "application/json".to_owned()),
                 ("cache-control", "public, max-age=3600".to_owned()),
             ];
-            Some(LocalReply { status: 200, headers, body: document(resource), record: Record::default() })
+            Some(LocalReply { status: 200, headers, body: document(resource, form), record: Record::default() })
         }
         _ => None,
     }
 }
 
-fn document(resource: &Resource) -> String {
+fn document(resource: &Resource, form: SlashForm) -> String {
     let issuers: Vec<String> = resource.issuers().collect();
     let mut document = vec![
-        ("resource", resource.url.as_str().into()),
+        ("resource", json::Value::String(resource.identifier(form))),
         ("bearer_methods_supported", ["header"].into_iter().collect()),
     ];
     // Section 3.2: empty arrays are omitted.

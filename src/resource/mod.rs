@@ -4,6 +4,10 @@ pub(crate) mod admission;
 pub mod authorization_server;
 pub mod challenge;
 pub mod metadata;
+mod route_table;
+
+pub use admission::AudienceIndex;
+pub use route_table::{Host, Mount, RouteTable};
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -22,6 +26,10 @@ pub struct Resource {
     pub id: ResourceId,
     /// Resource identifier. Requests with its host, at or below its path, are for the resource.
     pub url: Url,
+    /// Other hosts and paths at which Envoy sees the requests of the resource.
+    pub aliases: Vec<Url>,
+    /// `true` if `%2F` may stand in the part of a path that is below the resource's own.
+    pub encoded_slashes: bool,
     /// Scopes that a caller's token must have, all of them.
     pub scopes: Vec<String>,
     /// Scopes for clients to ask for, in metadata and challenges. Some providers expect a longer form there than their tokens have.
@@ -47,6 +55,19 @@ pub struct ResourceExchange {
     pub audiences: Option<Vec<String>>,
 }
 
+/// Form of a resource's URL that a client uses. Clients compare it with `resource` of the metadata (RFC 9728 section 3.3), some
+/// of them to the last slash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SlashForm {
+    /// The URL as it is configured: the request does not show which form the client has.
+    #[default]
+    Configured,
+    /// Without a slash at the end.
+    Bare,
+    /// With a slash at the end.
+    Slash,
+}
+
 /// Two resources of one configuration are the same if their identity is.
 impl PartialEq for Resource {
     fn eq(&self, other: &Self) -> bool {
@@ -59,7 +80,8 @@ impl Eq for Resource {}
 impl Resource {
     /// Exchange for the users of a provider. `None`: the resource does not serve them.
     pub fn exchange(&self, provider: &Provider) -> Option<&Rc<ResourceExchange>> {
-        self.exchanges.iter().find(|exchange| exchange.provider.id == provider.id)
+        let at = self.exchanges.binary_search_by_key(&provider.id, |exchange| exchange.provider.id).ok()?;
+        self.exchanges.get(at)
     }
 
     /// Accepted values of `aud` of a caller's token of that provider. A user whom the resource does not serve is refused for

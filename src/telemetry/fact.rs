@@ -83,6 +83,8 @@ facts! {
     IssuerUnverified => ("issuer_unverified", Always, "Issuer that the token names, before its signature is verified.");
     KeyId => ("kid", Always, "Key id, in the header of an unverified token or in a JWKS.");
     Host => ("host", Always, "Host that the request names.");
+    Path => ("path", Always, "Path that the request names, in normal form and without query.");
+    Nearest => ("nearest", AsNeeded, "URL of the resource that the request was probably meant for.");
     Header => ("header", AsNeeded, "Header field that must carry the token.");
     Missing => ("missing", Always, "Scope or claim that the token lacks.");
     Wants => ("wants", AsNeeded, "Demand of the upstream's challenge: nonce or claims.");

@@ -99,6 +99,15 @@ fn schema(kind: &Kind) -> Value {
         }
         Kind::OneOrMore => json!({"type": ["string", "array"], "minLength": 1, "items": text()}),
         Kind::Object(group) => reference(group),
+        Kind::Defaults(group) => {
+            let mut schema = schema_of(group);
+            let schema = schema.as_object_mut().unwrap();
+            schema["properties"].as_object_mut().unwrap().remove(group.options[0].name);
+            schema.remove("required");
+            schema.remove("description");
+            assert!(!schema.contains_key("allOf"), "a default has no option that another one decides about");
+            Value::Object(schema.clone())
+        }
         Kind::List(group) => json!({"type": "array", "items": reference(group), "minItems": 1}),
         Kind::Map(group) => json!({"type": "object", "propertyNames": {"pattern": NAME},
             "additionalProperties": reference(group), "minProperties": 1}),
@@ -132,7 +141,7 @@ fn schema_of(group: &'static Group) -> Value {
             json!(option.docs.description.replace('`', "").replace("[profiles](#profiles)", "profiles"));
         properties.insert(option.name.to_owned(), property);
         let (on, is_needed) = match option.presence {
-            Presence::Optional => continue,
+            Presence::Optional | Presence::RequiredOrDefault => continue,
             Presence::Required(_) => {
                 required.push(option.name);
                 continue;
@@ -173,6 +182,18 @@ pub fn whole_schema() -> Value {
     let mut schema = schema_of(&ROOT);
     schema["$schema"] = json!("https://json-schema.org/draft/2020-12/schema");
     schema["title"] = json!("Configuration of onbehalf");
+    // An option that is required in each resource, unless it is among the defaults.
+    for (_, option) in options().iter().filter(|(_, option)| matches!(option.presence, Presence::RequiredOrDefault)) {
+        let there = json!({"required": [option.name], "properties": {option.name: {"not": {"type": "null"}}}});
+        let has_default = json!({"required": ["resource_defaults"],
+            "properties": {"resource_defaults": {"type": "object", "allOf": [there]}}});
+        let in_each = json!({"properties": {"resources": {"items": there}}});
+        let rule = json!({"if": has_default, "then": true, "else": in_each});
+        match schema.get_mut("allOf") {
+            Some(rules) => rules.as_array_mut().unwrap().push(rule),
+            None => schema["allOf"] = json!([rule]),
+        }
+    }
     let definitions: Map<String, Value> =
         groups().into_iter().skip(1).map(|(path, group)| (definition(&path), schema_of(group))).collect();
     schema["$defs"] = Value::Object(definitions);
@@ -225,6 +246,9 @@ fn type_of(kind: &Kind) -> String {
         Kind::Choices(values) => format!("list of some of {}, not empty", code_list(values)),
         Kind::OneOrMore => "string, or list of strings".to_owned(),
         Kind::Object(group) => format!("object, see {}", link(group)),
+        Kind::Defaults(group) => {
+            format!("object of the options of {}, except `{}`", link(group), group.options[0].name)
+        }
         Kind::List(group) => format!("list of objects, not empty; see {}", link(group)),
         Kind::Map(group) => format!("object of objects by name, not empty; see {}", link(group)),
         Kind::TextMap => "object of strings by name".to_owned(),
@@ -261,6 +285,7 @@ fn write_option(page: &mut String, path: &str, option: &OptionSpec) {
             writeln!(page, "- Required: if {}; otherwise not allowed", conditions(on)).unwrap();
         }
         Presence::AllowedIf(on) => writeln!(page, "- Allowed: if {}", conditions(on)).unwrap(),
+        Presence::RequiredOrDefault => writeln!(page, "- Required: if `resource_defaults` does not have it").unwrap(),
         Presence::Optional => {}
     }
     if !docs.required.is_empty() {

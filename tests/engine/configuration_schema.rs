@@ -176,6 +176,9 @@ pub fn valid() -> Vec<Value> {
     full["resources"][0]["certificate_bound_tokens"] = json!("optional");
     full["resources"][0]["authorization_servers"] = json!(["okta-eu"]);
     full["resources"][0]["audiences"] = json!(["api", "gateway-id"]);
+    full["resources"][0]["aliases"] = json!(["http://mcp.internal:8080/"]);
+    full["resources"][0]["encoded_slashes"] = json!(true);
+    full["resource_defaults"] = json!({"dpop": {"mode": "off"}, "scopes_supported": ["{url}/mcp.read"]});
     full["resources"][0]["exchange"]["entra-us"]["claims"] = json!({"access_token": {"xms_cc": {"values": ["cp1"]}}});
     full["resources"][0]["exchange"]["standard"] = json!({"audience": ["a", "b"], "resource": "https://a.example",
         "requested_token_type": "urn:ietf:params:oauth:token-type:jwt", "parameters": {"tenant": "acme"},
@@ -196,7 +199,8 @@ pub fn valid() -> Vec<Value> {
     let validate_only = json!({
         "identity_providers": {"acme": {"profile": "validate_only", "issuer": "https://id.acme.example", "cluster": "id"}},
         "shared_data_secret": {"inline": "0123456789abcdef0123456789abcdef"},
-        "resources": [{"url": "https://a.example", "audiences": ["a"], "exchange": {"acme": {"forward": true}}}],
+        "resource_defaults": {"audiences": ["{url}"], "exchange": {"acme": {"forward": true}}},
+        "resources": [{"url": "https://a.example"}, {"url": "https://b.example", "audiences": null, "exchange": null}],
     });
     let id_jag = json!({
         "identity_providers": {"acme": {"profile": "id_jag", "issuer": "https://id.acme.example", "cluster": "id",
@@ -224,7 +228,7 @@ fn valid_configurations_are_read_and_follow_the_schema() {
 /// Adds the options that an object has, and those of the objects in it.
 fn mark(object: &Value, group: &'static Group, found: &mut Vec<*const OptionSpec>) {
     for option in group.options {
-        let Some(value) = object.get(option.name) else { continue };
+        let Some(value) = object.get(option.name).filter(|value| !value.is_null()) else { continue };
         found.push(option);
         let Some(inner) = option.kind.group() else { continue };
         match option.kind {

@@ -33,6 +33,8 @@ mod properties;
 mod providers;
 mod refusals;
 mod renamed_options;
+mod resource_defaults;
+mod routing;
 mod shared_jwks;
 mod shared_tokens;
 mod simulation;

@@ -408,3 +408,45 @@ fn used_proof_is_forgotten_with_the_process() {
     let mut restarted = TestEngine::new(&rotated).with_keys();
     assert_eq!(refusal_of(&mut restarted, &token, &proof), "use_dpop_nonce");
 }
+
+#[test]
+fn proof_at_an_alias_names_the_public_url_with_the_rest_of_the_path() {
+    let more = json!({"dpop": {"mode": "required"}, "encoded_slashes": true,
+        "aliases": ["http://mcp.internal:8080/in", "http://root.internal"]});
+    let configuration = with_resource(more);
+    let mut engine = TestEngine::new(&configuration).with_keys();
+    let holder = Holder::new();
+    let token = holder.token();
+    let at = |authority: &str, path: &str, htu: &str| {
+        let proof = holder.proof(&token, json!({"htu": htu}));
+        let authorization = format!("DPoP {token}");
+        Request::new(&[
+            (":method", b"POST"),
+            (":authority", authority.as_bytes()),
+            (":path", path.as_bytes()),
+            ("authorization", authorization.as_bytes()),
+            ("dpop", proof.as_bytes()),
+        ])
+    };
+    let first = at("mcp.internal:8080", "/in", "https://mcp.acme.example/github");
+    authorization(engine.exchange(first, &issued("up")));
+    for (authority, path, htu, is_good) in [
+        ("mcp.internal:8080", "/in/x?q", "https://mcp.acme.example/github/x", true),
+        ("mcp.internal:8080", "/in/", "https://mcp.acme.example/github/", true),
+        ("mcp.internal:8080", "/in/a%2fb", "https://mcp.acme.example/github/a%2Fb", true),
+        ("root.internal", "/x", "https://mcp.acme.example/github/x", true),
+        ("root.internal", "/", "https://mcp.acme.example/github/", true),
+        ("mcp.acme.example", "/github/x", "https://mcp.acme.example/github/x", true),
+        ("mcp.internal:8080", "/in/x", "http://mcp.internal:8080/in/x", false),
+        ("mcp.internal:8080", "/in/x", "https://mcp.acme.example/in/x", false),
+        ("mcp.internal:8080", "/in/x", "https://mcp.acme.example/github/y", false),
+        ("mcp.internal:8080", "/in/a%2Fb", "https://mcp.acme.example/github/a/b", false),
+        ("mcp.internal:8080", "/in/a/b", "https://mcp.acme.example/github/a%2Fb", false),
+        ("root.internal", "/github/x", "https://mcp.acme.example/github/x", false),
+    ] {
+        match engine.decide(at(authority, path, htu)) {
+            Decision::Forward(_) => assert!(is_good, "{authority}{path} {htu}"),
+            step => assert_eq!((refused(step).1.as_str(), is_good), ("invalid_dpop_proof", false), "{path} {htu}"),
+        }
+    }
+}

@@ -93,7 +93,9 @@ fn verified_proof<'c>(
         DpopField::None => return Err(Refusal::because(Reason::InvalidProof, "there is no DPoP header")),
         DpopField::Several => return Err(Refusal::because(Reason::InvalidProof, "there are several DPoP headers")),
     };
-    let path = path::normal_form(ctx.head.target).unwrap_or_default();
+    let path = path::normal_form_with_slashes(ctx.head.target).unwrap_or_default();
+    // The client knows the public URL.
+    let path = path::moved(&path, ctx.prefix, path::without_final_slash(resource.url.path()));
     let rules = verify::ProofRules {
         method: ctx.head.method,
         url: &resource.url,

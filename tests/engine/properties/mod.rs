@@ -4,6 +4,7 @@
 mod configuration;
 mod proofs;
 mod readers;
+mod routing;
 mod tokens;
 
 use proptest::collection::vec;
