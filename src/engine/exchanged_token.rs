@@ -21,7 +21,6 @@ use crate::refusal::{Reason, Refusal};
 use crate::resource::{Requirement, Resource, ResourceExchange};
 use crate::secret::Secret;
 use crate::telemetry::{CacheOutcome, Detail, Fact};
-use crate::time::UnixTime;
 
 /// Token for the upstream.
 pub(super) struct UpstreamToken {
@@ -47,7 +46,7 @@ pub(super) fn upstream_token(
     match &exchange.target {
         ExchangeTarget::Exchange(target) => exchanged_token(ctx, resource, exchange, target, credential.token, caller),
         ExchangeTarget::ValidateOnly { forward: false } => {
-            Ok(not_exchanged(None, Some(sent(resource, exchange, None, false, ctx.now))))
+            Ok(not_exchanged(None, Some(sent(ctx, resource, exchange, (None, caller), false))))
         }
         ExchangeTarget::ValidateOnly { forward: true } => {
             Ok(not_exchanged(Some(Secret::new(format!("Bearer {}", credential.token))), None))
@@ -104,7 +103,7 @@ fn exchanged_token(
             Ok(UpstreamToken {
                 kind: ForwardKind::Exchanged,
                 authorization: Some(authorization),
-                sent: Some(sent(resource, exchange, Some(sent_token), is_proved, ctx.now)),
+                sent: Some(sent(ctx, resource, exchange, (Some(sent_token), caller), is_proved)),
                 renewal,
             })
         }
@@ -180,17 +179,19 @@ impl ExchangeRequest<'_> {
 }
 
 fn sent(
+    ctx: &RequestContext<'_>,
     resource: &Rc<Resource>,
     exchange: &Rc<ResourceExchange>,
-    token: Option<SentToken>,
+    (token, caller): (Option<SentToken>, &Rc<VerifiedToken>),
     is_proved: bool,
-    now: UnixTime,
 ) -> ForwardedRequest {
     ForwardedRequest {
         token,
+        caller: caller.clone(),
         exchange: exchange.clone(),
         resource: resource.clone(),
-        at: now,
+        at: ctx.now,
+        has_session: ctx.head.has_session,
         is_proved,
         hides_nonce: is_proved || resource.dpop.mode != Requirement::Off,
     }

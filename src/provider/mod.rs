@@ -26,6 +26,7 @@ mod okta_xaa;
 mod profile;
 mod remedies;
 mod rfc8693;
+pub(crate) mod sent_token;
 mod token_error;
 mod token_request;
 mod token_response;

@@ -63,6 +63,7 @@ const SHARES = {
   upstream: [
     'upstream_rejected_token',
     'upstream_rejects_tokens',
+    'upstream_session_gone',
   ],
 };
 
