@@ -260,7 +260,7 @@ impl Engine {
         let operation = Operation::jwks(provider, unknown_key, &mut self.state);
         let started = self.start(operation, waiter, now);
         if started.is_err() {
-            self.callout_handler().jwks_failed(provider, NOT_MADE, None, now);
+            self.callout_handler().jwks_failed(provider, (NOT_MADE, ""), None, now);
         }
         started
     }

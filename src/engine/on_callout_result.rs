@@ -85,7 +85,8 @@ impl<'a> CalloutHandler<'a> {
                 Some(Operation::Discovery { provider: provider.clone(), document: Document::AuthorizationServer })
             }
             (Err(problem), ..) => {
-                self.jwks_failed(provider, &problem, document.url(&provider.issuer).as_ref(), now);
+                let problem = (&*problem, result.words());
+                self.jwks_failed(provider, problem, document.url(&provider.issuer).as_ref(), now);
                 None
             }
         }
@@ -104,7 +105,7 @@ impl<'a> CalloutHandler<'a> {
                 Next::Callout(Box::new((Fetch { operation, waiters, started: now }, callout)))
             }
             None => {
-                self.jwks_failed(provider, NOT_MADE, None, now);
+                self.jwks_failed(provider, (NOT_MADE, ""), None, now);
                 Next::Done(waiters)
             }
         }
@@ -130,8 +131,8 @@ impl<'a> CalloutHandler<'a> {
                 }
                 self.jwks_fetched(provider, endpoints, keys, (jwks, response.max_age()), now);
             }
-            (Ok(_), _) => self.jwks_failed(provider, "the JWK Set has no usable key", Some(jwks_uri), now),
-            (Err(problem), _) => self.jwks_failed(provider, &problem, Some(jwks_uri), now),
+            (Ok(_), _) => self.jwks_failed(provider, ("the JWK Set has no usable key", ""), Some(jwks_uri), now),
+            (Err(problem), _) => self.jwks_failed(provider, (&problem, result.words()), Some(jwks_uri), now),
         }
     }
 
@@ -255,8 +256,14 @@ impl<'a> CalloutHandler<'a> {
         self.counters.jwks_refreshed(&provider.name, true);
     }
 
-    /// Records a fetch of keys that failed.
-    pub(super) fn jwks_failed(&mut self, provider: &Provider, problem: &str, url: Option<&Url>, now: UnixTime) {
+    /// Records a fetch of keys that failed. `words`: those of Envoy, if it answered in place of the provider.
+    pub(super) fn jwks_failed(
+        &mut self,
+        provider: &Provider,
+        (problem, words): (&str, &str),
+        url: Option<&Url>,
+        now: UnixTime,
+    ) {
         let jwks = self.state.jwks(provider);
         let mut record = Record::default();
         record.add(Fact::Event, if provider.jwks.is_some() { "discovery_failed" } else { "jwks_fetch_failed" });
@@ -264,6 +271,7 @@ impl<'a> CalloutHandler<'a> {
         record.add(Fact::Url, url.map_or("", Url::as_str));
         record.add(Fact::Cluster, &provider.cluster);
         record.add(Fact::Error, problem);
+        record.add(Fact::EnvoyReply, words);
         record.add(Fact::CachedJwks, if jwks.keys.is_some() { "kept" } else { "none" });
         log::warn!("{record}");
         jwks.record_failure(self.store, self.crypto, now);
@@ -292,6 +300,6 @@ fn body(result: &CalloutResult) -> Result<&[u8], Cow<'static, str>> {
     match result {
         CalloutResult::Response(response) if response.status == 200 => Ok(&response.body),
         CalloutResult::Response(response) => Err(format!("the answer's status is {}", response.status).into()),
-        CalloutResult::Failed(failure) => Err(failure.text().into()),
+        CalloutResult::Failed(failure) | CalloutResult::ByEnvoy(failure, _) => Err(failure.text().into()),
     }
 }

@@ -35,6 +35,7 @@ impl StreamFilter {
         if self.worker.takes_certificates.get() {
             request.peer_certificate = peer_certificate();
         }
+        request.has_passed = filter_state::is_marked;
         let now = now();
         let Ok(mut engine) = self.worker.engine.try_borrow_mut() else {
             return (unavailable(), false);

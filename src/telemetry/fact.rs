@@ -92,6 +92,7 @@ facts! {
     Leg => ("leg", AsNeeded, "2 if the second token request of the exchange failed.");
     Error => ("error", Always, "Error code of the token endpoint, or a sentence about a response that has none.");
     Status => ("status", AsNeeded, "HTTP status code of the token endpoint.");
+    EnvoyReply => ("envoy_reply", Always, "Words with which Envoy answered a callout itself, because the provider gave no response.");
     ErrorCodes => ("error_codes", AsNeeded, "Further error codes in the response of the token endpoint.");
     Audience => ("aud", Always, "Audience that the issued token must not have.");
     Responsible => ("responsible", AsNeeded, "Party that must act: user, admin, operator or provider.");

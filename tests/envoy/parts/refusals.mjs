@@ -64,6 +64,7 @@ const SHARES = {
     'upstream_rejected_token',
     'upstream_rejects_tokens',
     'upstream_session_gone',
+    'second_pass',
   ],
 };
 
