@@ -44,7 +44,7 @@ pub enum CalloutResult {
 
 impl CalloutResult {
     /// Maximum length of the words of Envoy, in bytes.
-    pub const MAX_WORDS: usize = 400;
+    pub const MAX_WORDS: usize = 512;
 
     /// Result of a callout that Envoy answered itself with this body.
     pub fn by_envoy(failure: CalloutFailure, body: &[u8]) -> Self {

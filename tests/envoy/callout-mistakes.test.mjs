@@ -37,22 +37,29 @@ const http2 = {
   },
 };
 
-/** Mistakes in the cluster, with the words in the log by which docs/troubleshooting.md tells them apart. */
+/** Runtime guard of Envoy that hides why TLS failed. */
+const HIDES = 'envoy.reloadable_features.hide_transport_failure_reason_in_response_body';
+const shownIn = (bootstrap) => {
+  bootstrap.layered_runtime = { layers: [{ name: 'static', static_layer: { [HIDES]: false } }] };
+};
+
+/** Mistakes in the cluster, with the words in the log and the counter by which docs/troubleshooting.md tells them apart. */
 const MISTAKES = [
-  ['an authority that is not trusted', (cluster) => { tls(cluster).common_tls_context.validation_context.trusted_ca.filename = anotherAuthority(); }, /CERTIFICATE_VERIFY_FAILED/],
-  ['a wrong sni', (cluster) => { tls(cluster).sni = 'wrong.example'; }, /CERTIFICATE_VERIFY_FAILED/],
-  ['TLS to a plain port', (cluster, { plain }) => moveTo(cluster, plain), /WRONG_VERSION_NUMBER/],
-  ['a port that refuses', (cluster, { closed }) => moveTo(cluster, closed), /Connection refused|remote connection failure|connection failure/],
-  ['HTTP/2 to a server without it', (cluster) => { cluster.typed_extension_protocol_options = http2; }, /protocol error|connection termination/],
+  ['an authority that is not trusted', (cluster) => { tls(cluster).common_tls_context.validation_context.trusted_ca.filename = anotherAuthority(); }, /CERTIFICATE_VERIFY_FAILED/, 'ssl.fail_verify_error'],
+  ['a wrong sni', (cluster) => { tls(cluster).sni = 'wrong.example'; }, /CERTIFICATE_VERIFY_FAILED/, 'ssl.fail_verify_san'],
+  ['TLS to a plain port', (cluster, { plain }) => moveTo(cluster, plain), /WRONG_VERSION_NUMBER/, 'ssl.connection_error'],
+  ['a port that refuses', (cluster, { closed }) => moveTo(cluster, closed), /delayed connect error: Connection refused|remote connection failure$/, 'upstream_cx_connect_fail'],
+  ['HTTP/2 to a server without it', (cluster) => { cluster.typed_extension_protocol_options = http2; }, /NO_APPLICATION_PROTOCOL/, 'ssl.connection_error'],
 ];
 
-for (const [name, make, words] of MISTAKES) {
+for (const [name, make, words, counter] of MISTAKES) {
   it(`${name}: the log has the words of Envoy`, async () => {
     const plain = await listening(createServer((_request, response) => response.end()));
     const ports = { plain: plain.port, closed: await freePort() };
     const gateway = await startGateway(parts, {
-      change: (filter, { static_resources: { clusters } }) => {
-        make(clusters.find((cluster) => cluster.name === 'entra'), ports);
+      change: (_filter, bootstrap) => {
+        shownIn(bootstrap);
+        make(bootstrap.static_resources.clusters.find((cluster) => cluster.name === 'entra'), ports);
       },
     });
     try {
@@ -65,9 +72,10 @@ for (const [name, make, words] of MISTAKES) {
         10,
       );
       const [, said] = /envoy_reply="((?:[^"\\]|\\.)*)"/.exec(line) ?? assert.fail(line);
-      console.log(name, '->', said);
       assert.match(said, words);
       assert.doesNotMatch(answer.text, words);
+      const counted = await gateway.envoy.stats(`^cluster\\.entra\\.${counter.replaceAll('.', '\\.')}$`);
+      assert.ok(counted[`cluster.entra.${counter}`] > 0, JSON.stringify(counted));
       await assertSoundAndSilent(gateway);
     } finally {
       await gateway.stop();
@@ -75,6 +83,23 @@ for (const [name, make, words] of MISTAKES) {
     }
   });
 }
+
+it('by default, Envoy does not say why TLS failed', async () => {
+  const gateway = await startGateway(parts, {
+    change: (_filter, { static_resources: { clusters } }) => {
+      const [, untrusted] = MISTAKES[0];
+      untrusted(clusters.find((cluster) => cluster.name === 'entra'));
+    },
+  });
+  try {
+    const { accessToken } = await signIn(parts.entra, 'alice@contoso.example');
+    assert.equal((await gateway.call(accessToken)).status, 503);
+    const line = gateway.envoy.log.split('\n').find((line) => /event=\S+_failed provider=entra/.test(line));
+    assert.match(line, /envoy_reply="upstream connect error[^"]* remote connection failure"/);
+  } finally {
+    await gateway.stop();
+  }
+});
 
 it('a provider that sends the words of Envoy is not taken for Envoy', async () => {
   const gateway = await startGateway(parts);

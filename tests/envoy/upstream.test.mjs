@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { assertSoundAndSilent, challengeOf } from './parts/expect.mjs';
 import { refusesWith } from './parts/faults.mjs';
-import { METADATA_URL, startGateway, startParts } from './parts/gateway.mjs';
+import { MCP_HOST, METADATA_URL, startGateway, startParts } from './parts/gateway.mjs';
 import { signIn } from './parts/login.mjs';
 import { assertReached, reach } from './parts/refusals.mjs';
 

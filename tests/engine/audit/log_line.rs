@@ -1,7 +1,7 @@
 //! Log lines.
 
 use log::Level;
-use onbehalf::http::Response;
+use onbehalf::http::{CalloutFailure, CalloutResult, Response};
 use onbehalf_test_support::{
     ENTRA, ENTRA_KEY, NOW, OKTA, OKTA_KEY, SharedMap, TIMED_OUT, TestEngine, alice, alice_token, answer, answer_with,
     answered, authorization, bearer, bob, bob_token, configuration, forwarded, issued, refused, request, with,
@@ -320,4 +320,33 @@ fn rejected_token_line_is_escaped_and_has_no_token() {
     assert!(!format!("{facts:?}").contains("opaque-token"), "{facts:?}");
     let long = format!("Bearer error=\"event=x {}\"", "a".repeat(9999));
     assert_eq!(rejection("opaque-token", &long).1["upstream_error"].len(), 64);
+}
+
+#[test]
+fn words_of_envoy_are_in_the_log_and_not_in_the_reply() {
+    let words = "upstream connect error, transport failure reason: \"TLS_error\"\n event=x";
+    let failed = || CalloutResult::by_envoy(CalloutFailure::NoConnection, words.as_bytes());
+    listen();
+    let mut engine = TestEngine::ready();
+    engine.send_waiting(bearer("/github", &alice_token()));
+    let (flight, _) = engine.expect_call();
+    engine.callout_result(flight, &failed());
+    let (again, _) = engine.expect_call();
+    let answer = answered(engine.only_step(again, &failed()));
+    assert!(!answer.body.contains("TLS_error"));
+    for (level, facts) in records() {
+        assert_eq!((level, facts["envoy_reply"].as_str()), (Level::Warn, words), "{facts:?}");
+        assert_eq!(facts["error"], "none: no connection, or it broke");
+    }
+    let long = CalloutResult::by_envoy(CalloutFailure::NoConnection, "\u{e9}".repeat(9999).as_bytes());
+    assert_eq!(long.words().chars().count(), CalloutResult::MAX_WORDS / 2);
+
+    listen();
+    let mut engine = TestEngine::new(&configuration());
+    engine.tick();
+    while let Some((flight, _)) = engine.inner.next_callout() {
+        engine.callout_result(flight, &failed());
+    }
+    let lines = records();
+    assert!(!lines.is_empty() && lines.iter().all(|(_, facts)| facts["envoy_reply"] == words), "{lines:?}");
 }
