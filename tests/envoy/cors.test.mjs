@@ -122,7 +122,7 @@ describe('a script of another origin', () => {
   });
 });
 
-it('with the first filter alone, a script cannot read the reply in place of a 401', async () => {
+it('the first filter alone does not make the reply for a 401 readable', async () => {
   const first = await startGateway(parts, { change: withCors(['cors']) });
   try {
     const token = await newcomer();
