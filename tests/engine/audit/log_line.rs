@@ -336,7 +336,7 @@ fn words_of_envoy_are_in_the_log_and_not_in_the_reply() {
     assert!(!answer.body.contains("TLS_error"));
     for (level, facts) in records() {
         assert_eq!((level, facts["envoy_reply"].as_str()), (Level::Warn, words), "{facts:?}");
-        assert_eq!(facts["error"], "none: no connection, or it broke");
+        assert_eq!(facts["error"], "no connection, or it broke");
     }
     let long = CalloutResult::by_envoy(CalloutFailure::NoConnection, "\u{e9}".repeat(9999).as_bytes());
     assert_eq!(long.words().chars().count(), CalloutResult::MAX_WORDS / 2);
