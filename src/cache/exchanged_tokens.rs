@@ -296,6 +296,16 @@ impl ExchangedTokenCache {
         self.exchanges.peek(key).and_then(CachedExchange::fingerprint)
     }
 
+    /// Value for `authorization` of the token for a key, if it is the one with that fingerprint.
+    pub(crate) fn authorization(&self, key: &TokenKey, of: Fingerprint) -> Option<&Secret> {
+        match self.exchanges.peek(key) {
+            Some(CachedExchange::Issued { authorization, fingerprint, .. }) if *fingerprint == of => {
+                Some(authorization)
+            }
+            _ => None,
+        }
+    }
+
     /// Removes the token for a key. A failed exchange stays.
     pub(crate) fn remove_issued(&mut self, key: &TokenKey) {
         if self.fingerprint(key).is_some() {

@@ -79,6 +79,8 @@ pub(crate) enum RejectionOutcome {
     Kept,
     /// The token stays in use: the upstream has rejected replacements as well.
     RejectsReplacements,
+    /// The token stays in use: the request named a session, and a replacement was rejected in it. That says nothing of the token.
+    SessionGone,
 }
 
 impl ResourceRejections {
@@ -176,13 +178,15 @@ impl RejectedTokens {
     }
 
     /// Records the rejection of a token that was sent to a resource `at` some time. `in_use`: token that is in use now. `claims`:
-    /// claims that the upstream demands in the next token; without them, those that it demanded before still count.
+    /// claims that the upstream demands in the next token; without them, those that it demanded before still count. `in_session`:
+    /// the request named a session of the upstream, which may be what is rejected.
     pub(crate) fn record_rejection(
         &mut self,
         SentToken { key, fingerprint, user }: SentToken,
         (resource, at): (ResourceId, UnixTime),
         in_use: Option<Fingerprint>,
         claims: Option<String>,
+        in_session: bool,
         now: UnixTime,
     ) -> RejectionOutcome {
         let last = self.invalidations.get(&key).copied();
@@ -195,11 +199,15 @@ impl RejectedTokens {
         let is_for_claims = is_within(MIN_INTERVAL) && claims.is_some() && last.is_some_and(|last| !last.is_for_claims);
         let demands_more =
             claims.as_deref().is_some_and(|claims| rejections.claims.peek(&key).is_none_or(|known| **known != *claims));
+        let is_about_session = in_session && claims.is_none();
         if let Some(claims) = claims {
             rejections.claims.put(key, claims.into());
         }
         let is_too_soon = is_within(MIN_INTERVAL) && !is_for_claims;
         if is_too_soon || (is_within(REPLACEMENT_WINDOW) && !is_for_claims && !demands_more) {
+            if is_about_session {
+                return RejectionOutcome::SessionGone;
+            }
             rejections.record_rejected_again(user, now);
         }
         if is_too_soon || rejections.rejects_replacements(now) {

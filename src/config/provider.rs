@@ -270,7 +270,7 @@ fn subject_token(
         "jwt" => Some(oauth::JWT),
         _ if text.contains(':') && text.bytes().all(|byte| matches!(byte, 0x21..=0x7E)) => Some(text),
         _ => {
-            return Err(fields.refuse(Code::UnknownValue, NAME, &shown(text), "access_token, id_token, jwt, or a URI"));
+            return Err(fields.refuse(Code::NotAUrn, NAME, &shown(text), "access_token, id_token, jwt, or a URI"));
         }
     };
     if other.is_some() && !profile.takes_subject_token_type() {

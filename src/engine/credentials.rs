@@ -28,6 +28,8 @@ pub(super) struct RequestHead<'a> {
     /// Names of fields that are removed.
     remove: Vec<String>,
     has_cookie: bool,
+    /// `true` if the request names a session of the upstream (MCP "Session Management").
+    pub(super) has_session: bool,
     /// Length of the longest value that could hold a token, in bytes.
     longest: usize,
 }
@@ -73,6 +75,7 @@ impl<'a> RequestHead<'a> {
                 _ if stays_here(name, config) => head.remove(name),
                 _ => {
                     head.has_cookie |= name == b"cookie";
+                    head.has_session |= name == b"mcp-session-id";
                     head.longest = head.longest.max(value.len());
                 }
             }

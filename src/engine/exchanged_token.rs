@@ -46,7 +46,7 @@ pub(super) fn upstream_token(
     match &exchange.target {
         ExchangeTarget::Exchange(target) => exchanged_token(ctx, resource, exchange, target, credential.token, caller),
         ExchangeTarget::ValidateOnly { forward: false } => {
-            Ok(not_exchanged(None, Some(sent(ctx, resource, exchange, None, false))))
+            Ok(not_exchanged(None, Some(sent(ctx, resource, exchange, (None, caller), false))))
         }
         ExchangeTarget::ValidateOnly { forward: true } => {
             Ok(not_exchanged(Some(Secret::new(format!("Bearer {}", credential.token))), None))
@@ -103,7 +103,7 @@ fn exchanged_token(
             Ok(UpstreamToken {
                 kind: ForwardKind::Exchanged,
                 authorization: Some(authorization),
-                sent: Some(sent(ctx, resource, exchange, Some(sent_token), is_proved)),
+                sent: Some(sent(ctx, resource, exchange, (Some(sent_token), caller), is_proved)),
                 renewal,
             })
         }
@@ -183,14 +183,16 @@ fn sent(
     ctx: &RequestContext<'_>,
     resource: &Rc<Resource>,
     exchange: &Rc<ResourceExchange>,
-    token: Option<SentToken>,
+    (token, caller): (Option<SentToken>, &Rc<VerifiedToken>),
     is_proved: bool,
 ) -> ForwardedRequest {
     ForwardedRequest {
         token,
+        caller: caller.clone(),
         exchange: exchange.clone(),
         resource: resource.clone(),
         at: ctx.now,
+        has_session: ctx.head.has_session,
         is_proved,
         hides_nonce: is_proved || resource.dpop.mode != Requirement::Off,
     }

@@ -263,7 +263,7 @@ impl Engine {
         let operation = Operation::jwks(provider, is_refetch, &mut self.state);
         let started = self.start(operation, waiter, now);
         if started.is_err() {
-            self.callout_handler().jwks_failed(provider, NOT_MADE, None, now);
+            self.callout_handler().jwks_failed(provider, (NOT_MADE, ""), None, now);
         }
         started
     }

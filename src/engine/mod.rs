@@ -356,7 +356,7 @@ impl Engine {
     }
 
     /// Runs the pipeline for a request, as often as a run brings it further.
-    fn run(&mut self, id: RequestId, request: Request, mut progress: Progress, now: UnixTime) -> Decision {
+    fn run(&mut self, id: RequestId, mut request: Request, mut progress: Progress, now: UnixTime) -> Decision {
         let mut last = AuditContext::default();
         while progress.decisions < MAX_DECISIONS {
             let mut ctx = RequestContext {
@@ -375,13 +375,18 @@ impl Engine {
             audit.cache = progress.cache.or(audit.cache);
             match decided {
                 Ok(passed) => return self.pass(passed, &audit, progress, now),
-                Err(Stop::Refuse(refusal)) => return self.refuse(&refusal, &audit, progress, now),
+                Err(Stop::Refuse(refusal)) => {
+                    let refusal = of_second_pass(&request, &refusal).unwrap_or(*refusal);
+                    return self.refuse(&refusal, &audit, progress, now);
+                }
                 Err(Stop::Fetch(need)) => {
                     progress.decisions = progress.decisions.saturating_add(1);
                     match self.fetch_or_join(id, need, request.bytes(), &mut progress, now) {
                         FetchOutcome::Waiting(key) => {
                             self.waiting_bytes = self.waiting_bytes.saturating_add(request.bytes());
                             let state = WaitState::For(key);
+                            // The host knows it as long as the request is in its callback.
+                            request.has_passed = if (request.has_passed)() { || true } else { || false };
                             self.waiting.insert(id, Waiting { request, progress, audit, state });
                             return Decision::Pause;
                         }
@@ -451,4 +456,12 @@ impl Engine {
         reply.record = record;
         Decision::Respond(reply)
     }
+}
+
+/// Refusal of a request that has passed this filter before. Its `authorization` is the work of the first pass, so a refusal of the
+/// credential says nothing of the client's token, and a client that got a 401 would throw a good token away.
+fn of_second_pass(request: &Request, refusal: &Refusal) -> Option<Refusal> {
+    let is_about_credential = matches!(refusal.reason.row().status, 401 | 403);
+    let is_second = is_about_credential && (request.has_passed)();
+    is_second.then(|| Refusal::because(Reason::SecondPass, refusal.reason.label()))
 }

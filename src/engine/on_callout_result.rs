@@ -98,7 +98,8 @@ impl<'a> CalloutHandler<'a> {
                     Some(earlier) => format!("{problem}; before that, {earlier}").into(),
                     None => problem,
                 };
-                self.jwks_failed(provider, &problem, url.as_ref().map(|url| (url, &provider.cluster)), now);
+                let at = url.as_ref().map(|url| (url, &provider.cluster));
+                self.jwks_failed(provider, (&problem, result.words()), at, now);
                 None
             }
         }
@@ -117,7 +118,7 @@ impl<'a> CalloutHandler<'a> {
                 Next::Callout(Box::new((Fetch { operation, waiters, started: now }, callout)))
             }
             None => {
-                self.jwks_failed(provider, NOT_MADE, None, now);
+                self.jwks_failed(provider, (NOT_MADE, ""), None, now);
                 Next::Done(waiters)
             }
         }
@@ -150,9 +151,9 @@ impl<'a> CalloutHandler<'a> {
             }
             (Ok((_, _, skipped)), _) => {
                 let problem = format!("the JWK Set has no usable key: {}", counted(&skipped));
-                self.jwks_failed(provider, problem.trim_end_matches(": "), at, now);
+                self.jwks_failed(provider, (problem.trim_end_matches(": "), ""), at, now);
             }
-            (Err(problem), _) => self.jwks_failed(provider, &problem, at, now),
+            (Err(problem), _) => self.jwks_failed(provider, (&problem, result.words()), at, now),
         }
     }
 
@@ -286,11 +287,12 @@ impl<'a> CalloutHandler<'a> {
         self.counters.jwks_refreshed(&provider.name, true);
     }
 
-    /// Records a fetch of keys that failed. `at`: URL and cluster of the callout, if it was made.
+    /// Records a fetch of keys that failed. `words`: those of Envoy, if it answered in place of the provider. `at`: URL and
+    /// cluster of the callout, if it was made.
     pub(super) fn jwks_failed(
         &mut self,
         provider: &Provider,
-        problem: &str,
+        (problem, words): (&str, &str),
         at: Option<(&Url, &Rc<str>)>,
         now: UnixTime,
     ) {
@@ -301,6 +303,7 @@ impl<'a> CalloutHandler<'a> {
         record.add(Fact::Url, at.map_or("", |(url, _)| url.without_query()));
         record.add(Fact::Cluster, at.map_or(&provider.cluster, |(_, cluster)| cluster));
         record.add(Fact::Error, problem);
+        record.add(Fact::EnvoyReply, words);
         record.add(Fact::CachedJwks, if jwks.keys.is_some() { "kept" } else { "none" });
         log::warn!("{record}");
         jwks.record_failure(self.store, self.crypto, now);
@@ -329,7 +332,7 @@ fn body(result: &CalloutResult) -> Result<&[u8], Cow<'static, str>> {
     match result {
         CalloutResult::Response(response) if response.status == 200 => Ok(&response.body),
         CalloutResult::Response(response) => Err(format!("the answer's status is {}", response.status).into()),
-        CalloutResult::Failed(failure) => Err(failure.text().into()),
+        CalloutResult::Failed(failure) | CalloutResult::ByEnvoy(failure, _) => Err(failure.text().into()),
     }
 }
 
@@ -374,7 +377,7 @@ const fn is_answered(result: &CalloutResult) -> bool {
 fn unreadable(problem: &'static str, result: &CalloutResult) -> Cow<'static, str> {
     let coding = match result {
         CalloutResult::Response(response) => response.content_coding(),
-        CalloutResult::Failed(_) => None,
+        CalloutResult::Failed(_) | CalloutResult::ByEnvoy(..) => None,
     };
     match coding {
         Some(coding) => format!("{problem}: its content-encoding is {coding}, although identity was asked for").into(),

@@ -151,7 +151,13 @@ impl TokenExchange {
             return Some(again);
         }
         // A connection that was kept open for too long, mostly.
-        if self.may_retry && matches!(result, CalloutResult::Failed(CalloutFailure::NoConnection)) {
+        if self.may_retry
+            && matches!(
+                result,
+                CalloutResult::Failed(CalloutFailure::NoConnection)
+                    | CalloutResult::ByEnvoy(CalloutFailure::NoConnection, _)
+            )
+        {
             log::debug!("provider={name} is asked once more: {error}");
             return Some(Self { may_retry: false, ..self.restarted() });
         }

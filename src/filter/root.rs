@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::crypto::{Crypto, EnvoyCrypto};
 use crate::engine::{Decision, Engine, FetchId, HeaderMutations, RequestId};
 use crate::filter::clock::now;
+use crate::filter::filter_state;
 use crate::filter::metrics::Metrics;
 use crate::filter::shared_data::EnvoySharedData;
 use crate::filter::stream::{self, StreamFilter};
@@ -213,6 +214,7 @@ impl RootContext for RootFilter {
             let unique = crypto.random().map_or(0, u128::from_le_bytes);
             self.worker.queue.set(hostcalls::register_shared_queue(&format!("onbehalf.{unique:032x}")).ok());
         }
+        filter_state::declare();
         self.worker.takes_certificates.set(config.takes_certificates());
         let mut engine = Engine::new(config, Box::new(crypto), Box::new(EnvoySharedData));
         if let Some(queue) = self.worker.queue.get() {
@@ -275,11 +277,18 @@ fn read_result(headers: usize, body_size: usize, most_bytes: usize) -> CalloutRe
         return CalloutResult::Failed(CalloutFailure::NoConnection);
     };
     // Envoy makes a response itself if there is none. Only a response of an upstream has this field.
+    // A provider cannot remove it, and a provider that sends the same body is not taken for Envoy.
     if field("x-envoy-upstream-service-time").is_none() {
-        match status {
-            504 => return CalloutResult::Failed(CalloutFailure::TimedOut),
-            503 => return CalloutResult::Failed(CalloutFailure::NoConnection),
-            _ => {}
+        let failure = match status {
+            504 => Some(CalloutFailure::TimedOut),
+            // 502 is a violation of the protocol, such as TLS or HTTP/2 that the server does not speak.
+            502 | 503 => Some(CalloutFailure::NoConnection),
+            _ => None,
+        };
+        if let Some(failure) = failure {
+            let size = body_size.min(CalloutResult::MAX_WORDS);
+            let words = hostcalls::get_buffer(BufferType::HttpCallResponseBody, 0, size).ok().flatten();
+            return CalloutResult::by_envoy(failure, &words.unwrap_or_default());
         }
     }
     if body_size > most_bytes {

@@ -35,6 +35,7 @@ impl StreamFilter {
         if self.worker.takes_certificates.get() {
             request.peer_certificate = peer_certificate();
         }
+        request.has_passed = filter_state::is_marked;
         let now = now();
         let Ok(mut engine) = self.worker.engine.try_borrow_mut() else {
             return (unavailable(), false);
@@ -66,10 +67,14 @@ impl StreamFilter {
     /// Nearly every response is. A 401 must have `www-authenticate` (RFC 9110 section 15.5.2), so a response without that field needs
     /// no further look. Reading the status takes five times as long; a busy worker does not read it for every response
     /// (docs/adr/0013).
-    fn upstream_action(&self) -> Option<UpstreamAction> {
+    ///
+    /// `end_of_stream`: the response has no body. Only such a response can be gRPC's form without content, which has
+    /// `grpc-status` in the header.
+    fn upstream_action(&self, end_of_stream: bool) -> Option<UpstreamAction> {
         let sent = if self.waits.get() { self.worker.take_resumed(self.id) } else { self.sent.take() }?;
         let is_for_us = headers::response_field("www-authenticate").is_some()
             || (sent.hides_nonce() && headers::response_field("dpop-nonce").is_some())
+            || (sent.has_token() && end_of_stream && headers::response_field("grpc-status").is_some())
             || (sent.has_token()
                 && self.worker.may_read_status(&sent)
                 && headers::response_field(":status").is_some_and(|status| status == b"401"));
@@ -139,8 +144,8 @@ impl HttpContext for StreamFilter {
         Action::Pause
     }
 
-    fn on_http_response_headers(&mut self, _headers: usize, _end_of_stream: bool) -> Action {
-        match self.upstream_action() {
+    fn on_http_response_headers(&mut self, _headers: usize, end_of_stream: bool) -> Action {
+        match self.upstream_action(end_of_stream) {
             None => Action::Continue,
             Some(UpstreamAction::Instead(decision)) => perform(decision, false),
             Some(UpstreamAction::PassOn { remove }) => {

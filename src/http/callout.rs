@@ -55,6 +55,27 @@ pub enum CalloutResult {
     Response(Response),
     /// There is no usable response.
     Failed(CalloutFailure),
+    /// Envoy answered itself, because there is no response: its words, cut to [`CalloutResult::MAX_WORDS`].
+    ByEnvoy(CalloutFailure, Box<str>),
+}
+
+impl CalloutResult {
+    /// Maximum length of the words of Envoy, in bytes.
+    pub const MAX_WORDS: usize = 512;
+
+    /// Result of a callout that Envoy answered itself with this body.
+    pub fn by_envoy(failure: CalloutFailure, body: &[u8]) -> Self {
+        let words = body.get(..Self::MAX_WORDS).unwrap_or(body);
+        Self::ByEnvoy(failure, String::from_utf8_lossy(words).into())
+    }
+
+    /// Words of Envoy, if it answered itself. They are for the log, and decide nothing.
+    pub fn words(&self) -> &str {
+        match self {
+            Self::ByEnvoy(_, words) => words,
+            Self::Response(_) | Self::Failed(_) => "",
+        }
+    }
 }
 
 /// Reason for which a callout has no usable response.

@@ -8,13 +8,15 @@ pub struct Request {
     pairs: Vec<u8>,
     /// SHA-256 of the client's TLS certificate in DER, if it has one.
     pub peer_certificate: Option<[u8; 32]>,
+    /// Returns `true` if the request has passed this filter before. It asks the host, so it is called only where that matters.
+    pub has_passed: fn() -> bool,
 }
 
 impl Request {
     /// Takes a header map as a proxy-wasm host serialises it: the number of fields, the length of each name and value (32 bits
     /// each, little-endian), then names and values, each followed by a zero byte.
     pub const fn from_pairs(pairs: Vec<u8>) -> Self {
-        Self { pairs, peer_certificate: None }
+        Self { pairs, peer_certificate: None, has_passed: || false }
     }
 
     /// Serialises fields, for tests.

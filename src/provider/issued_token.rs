@@ -32,7 +32,7 @@ pub struct Accepted<'a> {
 const LENIENT: GeneralPurpose = GeneralPurpose::new(&URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
 
 /// Returns the decoded header and payload of a compact JWS (RFC 7515 section 3.1).
-fn decode(token: &str) -> Option<[Vec<u8>; 2]> {
+pub(super) fn decode(token: &str) -> Option<[Vec<u8>; 2]> {
     let mut segments = token.split('.');
     let [header, payload, _signature] = [segments.next()?, segments.next()?, segments.next()?];
     if segments.next().is_some() {
@@ -143,7 +143,7 @@ fn accepted_audience<'a>(provider: &Provider, claims: &'a Object<'_>, own: &[&st
 }
 
 /// Returns the values of `aud`, or of the claim that stands for it: one or several (RFC 7519 section 4.1.3).
-fn audiences<'a>(claims: &'a Object<'_>, name: &str) -> Vec<&'a str> {
+pub(super) fn audiences<'a>(claims: &'a Object<'_>, name: &str) -> Vec<&'a str> {
     match claims.get(name) {
         Some(Value::String(audience)) => vec![audience.as_ref()],
         Some(Value::Array(audiences)) => audiences.iter().filter_map(Value::as_str).collect(),

@@ -30,6 +30,7 @@ mod profile;
 mod remedies;
 mod required_claim;
 mod rfc8693;
+pub(crate) mod sent_token;
 mod token_error;
 mod token_kind;
 mod token_request;

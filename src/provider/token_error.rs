@@ -126,6 +126,13 @@ impl TokenEndpointError {
         Self::without_error(class, None, failure.text(), remedies::of_failure(failure))
     }
 
+    /// Adds the words with which Envoy answered in place of the provider.
+    #[must_use]
+    pub(super) fn with_words(mut self, words: &str) -> Self {
+        self.facts.add(Fact::EnvoyReply, words.to_owned());
+        self
+    }
+
     /// Describes a response with status 2xx that is unusable.
     pub(super) fn unusable_response(
         unusable: UnusableResponse,

@@ -195,7 +195,9 @@ impl<'a> TokenRequest<'a> {
                     _ => Err(token_error::read(secrets, response, now)),
                 }
             }
-            CalloutResult::Failed(failure) => Err(TokenEndpointError::no_response(*failure)),
+            CalloutResult::Failed(failure) | CalloutResult::ByEnvoy(failure, _) => {
+                Err(TokenEndpointError::no_response(*failure).with_words(result.words()))
+            }
         };
         read.map_err(|error| self.at_hop(error))
     }

@@ -234,11 +234,17 @@ reasons! {
         "The token response of the identity provider is not one of RFC 6749, or its token must not be forwarded.",
         "Operator: do what `error` and `remedy` in the log say.");
     UpstreamRejectedToken => ("upstream_rejected_token", 503, "temporarily_unavailable", No, Caller, "The server behind this proxy did not accept the token that was exchanged for it; try again, with another.",
-        "The upstream answered 401 to an exchanged token, which is dropped.",
+        "The upstream answered 401, or 200 with only `grpc-status: 16`, to an exchanged token, which is dropped.",
         "Client: repeat the request after `Retry-After`; the next request gets another token.");
     UpstreamRejectsTokens => ("upstream_rejects_tokens", 502, "server_error", No, Operator, "The server behind this proxy accepts no token that is exchanged for it; the operator finds the reason there.",
         "The upstream answered 401 to an exchanged token, and to those that replaced it.",
-        "Operator: compare `exchange` of the resource with the audience, issuer and scopes that the upstream requires.");
+        "Operator: compare `sent_iss`, `sent_aud` and `sent_scope` in the log, which `exchange` of the resource decides, with what the upstream requires.");
+    UpstreamSessionGone => ("upstream_session_gone", 404, "not_found", No, Caller, "The server behind this proxy does not accept this session; start a new one, without Mcp-Session-Id.",
+        "The upstream answered 401 to a request with `Mcp-Session-Id`, and to a new token as well: it has forgotten the session, for example by a restart.",
+        "Client: start a new session, as MCP requires after 404; if it is rejected as well, the reason is the token.");
+    SecondPass => ("second_pass", 502, "server_error", No, Operator, "This proxy has already replaced the token of this request; the operator must not lead the request through it again.",
+        "The request came through the filter a second time, with the token for the upstream: by an internal redirect of Envoy, or because two filters are in one chain.",
+        "Operator: take `internal_redirect_policy` off the routes of resources, or lead the redirect to an unauthenticated path; `cause` in the log is the reason for which the second pass refused the request.");
     Overloaded => ("overloaded", 503, "temporarily_unavailable", No, Operator, "Too many requests are waiting; try again.",
         "A worker has the maximum number of waiting requests, callouts or remembered DPoP proofs.",
         "Client: repeat the request after `Retry-After`; operator: check the latency of the identity provider, and add workers or hosts.");

@@ -75,6 +75,12 @@ pub fn wants_nonce(response: &Response) -> bool {
     challenges.any(|challenge| challenge.takes_tokens && challenge.error == Some("use_dpop_nonce"))
 }
 
+/// Error code of an upstream: `error` of its first challenge for tokens that has one.
+pub fn error_code(response: &Response) -> Option<String> {
+    let mut challenges = fields(response).flat_map(received).filter(|challenge| challenge.takes_tokens);
+    challenges.find_map(|challenge| challenge.error.map(str::to_owned))
+}
+
 /// `WWW-Authenticate` fields that are UTF-8.
 fn fields(response: &Response) -> impl Iterator<Item = &str> {
     let fields = response.headers.iter().filter(|(name, _)| name == "www-authenticate");

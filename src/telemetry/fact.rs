@@ -88,11 +88,17 @@ facts! {
     Header => ("header", AsNeeded, "Header field that must carry the token.");
     Missing => ("missing", Always, "Scope or claim that the token lacks.");
     Wants => ("wants", AsNeeded, "Demand of the upstream's challenge: nonce or claims.");
+    UpstreamError => ("upstream_error", Always, "Value of error in the challenge with which the upstream rejected a token.");
+    SentIssuer => ("sent_iss", Always, "Issuer of the exchanged token that the upstream rejected, if it is a readable JWT.");
+    SentAudience => ("sent_aud", Always, "Audiences of that token, separated by spaces.");
+    SentScope => ("sent_scope", Always, "Scopes of that token: its scp or scope.");
+    SentVersion => ("sent_ver", Always, "Claim ver of that token.");
     Leg => ("leg", AsNeeded, "2 if the second token request of the exchange failed.");
     Error => ("error", Always, "Error code of the token endpoint, or a sentence about a response that has none.");
     Status => ("status", AsNeeded, "HTTP status code of the token endpoint.");
     ContentEncoding => ("content_encoding", AsNeeded, "Content coding of the response of the token endpoint, which the filter does not decode.");
     ErrorDescription => ("error_description", Always, "Description of the error by the provider, if audit.error_descriptions is true.");
+    EnvoyReply => ("envoy_reply", Always, "Words with which Envoy answered a callout itself, because the provider gave no response.");
     ErrorCodes => ("error_codes", AsNeeded, "Further error codes in the response of the token endpoint.");
     Audience => ("aud", Always, "Audience that the issued token must not have.");
     Responsible => ("responsible", AsNeeded, "Party that must act: user, admin, operator or provider.");

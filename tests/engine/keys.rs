@@ -194,7 +194,7 @@ fn provider_document_for(url: &str) -> CalloutResult {
 
 fn clone(reply: &CalloutResult) -> CalloutResult {
     match reply {
-        CalloutResult::Failed(failure) => CalloutResult::Failed(*failure),
+        CalloutResult::Failed(failure) | CalloutResult::ByEnvoy(failure, _) => CalloutResult::Failed(*failure),
         CalloutResult::Response(answer) => onbehalf_test_support::answer(answer.status, &answer.body),
     }
 }

@@ -193,3 +193,42 @@ fn refusals_contain_no_token() {
         assert!(!format!("{answer:?}").contains(&token[..40]));
     }
 }
+
+#[test]
+fn second_pass_of_a_request_gets_502_and_no_challenge() {
+    let second = |token: Option<&str>| {
+        let mut request = token.map_or_else(|| request("POST", "/github", &[]), |token| bearer("/github", token));
+        request.has_passed = || true;
+        request
+    };
+    for token in [None, Some("opaque"), Some("a.b.c")] {
+        let answer = answered(TestEngine::ready().decide(second(token)));
+        assert_eq!(onbehalf_test_support::reason(&answer), (502, "second_pass".to_owned()));
+        assert_eq!(header(&answer, "www-authenticate"), None);
+    }
+    // A valid token is decided as in a first pass, and so is a path without a resource.
+    let mut engine = TestEngine::ready();
+    let id = engine.send_waiting(second(Some(&alice_token())));
+    let (flight, _) = engine.expect_call();
+    assert_eq!(engine.callout_result(flight, &issued("up")).remove(0).0, id);
+    let mut elsewhere = request("GET", "/nothing", &[]);
+    elsewhere.has_passed = || true;
+    assert_eq!(reason_of(elsewhere), "unknown_resource");
+}
+
+#[test]
+fn second_pass_that_waited_is_recognised_without_the_host() {
+    use onbehalf_test_support::{ENTRA_KEY, alice, configuration};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    static IN_CALLBACK: AtomicBool = AtomicBool::new(true);
+    let mut engine = TestEngine::new(&configuration());
+    let token = ENTRA_KEY.token(&alice());
+    let (head, _) = token.rsplit_once('.').unwrap();
+    let mut second = bearer("/github", &format!("{head}.{}", "A".repeat(86)));
+    second.has_passed = || IN_CALLBACK.load(Ordering::Relaxed);
+    let id = engine.send_waiting(second);
+    IN_CALLBACK.store(false, Ordering::Relaxed);
+    let mut answers = engine.serve_keys();
+    answers.retain(|(waited, _)| *waited == id);
+    assert_eq!(refused(answers.remove(0).1), (502, "second_pass".to_owned()));
+}

@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { assertSoundAndSilent, challengeOf } from './parts/expect.mjs';
 import { refusesWith } from './parts/faults.mjs';
-import { METADATA_URL, startGateway, startParts } from './parts/gateway.mjs';
+import { MCP_HOST, METADATA_URL, startGateway, startParts } from './parts/gateway.mjs';
 import { signIn } from './parts/login.mjs';
 import { assertReached, reach } from './parts/refusals.mjs';
 
@@ -237,6 +237,128 @@ describe('an upstream that requires claims', () => {
       });
     });
   }
+});
+
+describe('an upstream that rejects a session', () => {
+  const forgotten = (response) => {
+    if (response.req.headers['mcp-session-id'] !== 'old') return false;
+    response.writeHead(401, { 'content-type': 'text/plain' }).end('of the upstream');
+    return true;
+  };
+
+  it('a forgotten session gets 404, and a new one is served', async () => {
+    await rejecting(forgotten, async () => {
+      for (let user = 0; user < 5; user += 1) {
+        const token = await newcomer();
+        const exchanges = await exchangesOf(async () => {
+          assertIs(await gateway.call(token, { 'mcp-session-id': 'old' }), 503, 'upstream_rejected_token');
+          for (let round = 0; round < 3; round += 1) {
+            assertIs(await gateway.call(token, { 'mcp-session-id': 'old' }), 404, 'upstream_session_gone');
+          }
+          assert.equal((await gateway.call(token)).status, 200);
+        });
+        assert.equal(exchanges.length, 2);
+      }
+    });
+    // The sessions of five users do not count against the upstream.
+    const token = await newcomer();
+    await rejecting(unauthorized({}, firstToken()), async () => {
+      assertIs(await gateway.call(token), 503, 'upstream_rejected_token');
+      assert.equal((await gateway.call(token)).status, 200);
+    });
+  });
+});
+
+describe('an upstream that speaks gRPC', () => {
+  const grpc = (status, { body, whom = () => true } = {}) => (response, claims) => {
+    if (!whom(claims)) return false;
+    const length = body === undefined ? { 'content-length': '0' } : {};
+    response.writeHead(200, { 'content-type': 'application/grpc', 'grpc-status': status, ...length }).end(body);
+    return true;
+  };
+
+  it('grpc-status 16 without content counts as a 401', async () => {
+    const token = await newcomer();
+    const exchanges = await exchangesOf(async () => {
+      assert.equal((await gateway.call(token)).status, 200);
+      await rejecting(grpc('16', { whom: firstToken() }), async () => {
+        assertIs(await gateway.call(token), 503, 'upstream_rejected_token');
+        assert.equal((await gateway.call(token)).status, 200);
+      });
+    });
+    assert.equal(exchanges.length, 2);
+  });
+
+  it('grpc-status 7, and 16 after content, are forwarded', async () => {
+    const token = await newcomer();
+    const exchanges = await exchangesOf(async () => {
+      for (const answer of [grpc('7'), grpc('0'), grpc('16', { body: 'content' })]) {
+        await rejecting(answer, async () => {
+          const { status, headers, text } = await gateway.call(token);
+          assert.equal(status, 200, text);
+          assert.match(headers['grpc-status'], /^(7|0|16)$/);
+        });
+      }
+    });
+    assert.equal(exchanges.length, 1);
+  });
+
+  it('a gRPC client gets UNAVAILABLE in place of UNAUTHENTICATED', async () => {
+    const token = await newcomer();
+    await rejecting(grpc('16'), async () => {
+      const answer = await gateway.call(token, { 'content-type': 'application/grpc' });
+      assert.deepEqual([answer.status, answer.headers['grpc-status']], [200, '14']);
+    });
+  });
+});
+
+describe('an internal redirect', () => {
+  let redirecting;
+  before(async () => {
+    redirecting = await startGateway(parts, {
+      change: (filter, { static_resources: { listeners } }) => {
+        filter.unauthenticated_paths = ['/healthz'];
+        const { routes } = listeners[0].filter_chains[0].filters[0].typed_config.route_config.virtual_hosts[0];
+        for (const { route } of routes) route.internal_redirect_policy = { redirect_response_codes: [302, 307] };
+      },
+    });
+  });
+  after(() => redirecting?.stop());
+
+  const redirectTo = (path) => (response) => {
+    if (response.req.url === path) return false;
+    response.writeHead(302, { location: `http://${MCP_HOST}${path}` }).end();
+    return true;
+  };
+  const get = (token, headers = {}) =>
+    redirecting.send({ path: '/mcp', headers: { authorization: `Bearer ${token}`, ...headers } });
+
+  it('a second pass gets 502, and no challenge', async () => {
+    const token = await newcomer();
+    await rejecting(redirectTo('/mcp/elsewhere'), async () => {
+      for (let round = 0; round < 2; round += 1) assertIs(await get(token), 502, 'second_pass');
+    });
+  });
+
+  it('a redirect to an unauthenticated path is served without a token', async () => {
+    const token = await newcomer();
+    const { length } = parts.mcp.requests;
+    await rejecting(redirectTo('/healthz'), async () => {
+      const { status, text } = await get(token);
+      assert.deepEqual([status, text], [200, 'ok\n']);
+    });
+    const [first, second] = parts.mcp.requests.slice(length);
+    assert.ok(first.headerNames.includes('authorization'));
+    assert.deepEqual([second.path, second.headerNames.includes('authorization')], ['/healthz', false]);
+  });
+
+  it('no field of a client makes a first pass a second one', async () => {
+    const fields = { 'x-envoy-original-url': `http://${MCP_HOST}/mcp`, 'x-envoy-internal': 'true' };
+    const { status, json } = await get('opaque', fields);
+    assert.deepEqual([status, json.reason], [401, 'opaque_token']);
+  });
+
+  it('the first and the second pass leak nothing', () => assertSoundAndSilent(redirecting));
 });
 
 describe('other answers', () => {

@@ -1,9 +1,10 @@
 //! Log lines.
 
 use log::Level;
+use onbehalf::http::{CalloutFailure, CalloutResult, Response};
 use onbehalf_test_support::{
     ENTRA, ENTRA_KEY, NOW, OKTA, OKTA_KEY, SharedMap, TIMED_OUT, TestEngine, alice, alice_token, answer, answer_with,
-    answered, authorization, bearer, bob, bob_token, configuration, issued, refused, request, with,
+    answered, authorization, bearer, bob, bob_token, configuration, forwarded, issued, refused, request, with,
 };
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -277,4 +278,75 @@ fn request_that_waited_too_long_is_logged_with_its_verified_user() {
         assert_eq!((&*facts["reason"], &*facts["subject"]), ("provider_unavailable", ALICE));
         assert_eq!((&*facts["cache"], &*facts["latency_ms"]), ("miss", "6000"));
     }
+}
+
+/// The record of the rejection of `token`, which Alice's request carried, with that challenge.
+fn rejection(token: &str, challenge: &str) -> (Level, HashMap<String, String>) {
+    let mut engine = TestEngine::ready();
+    let sent = forwarded(engine.exchange(bearer("/github", &alice_token()), &issued(token))).sent.unwrap();
+    listen();
+    let headers = vec![("www-authenticate".to_owned(), challenge.as_bytes().to_vec())];
+    let response = Response { status: 401, headers, body: Vec::new() };
+    let _ = engine.inner.on_upstream_response(&sent, &response, engine.now);
+    record()
+}
+
+#[test]
+fn rejected_token_line_has_user_remedy_and_what_was_sent() {
+    let claims = json!({"iss": "https://idp.example", "aud": ["api://up"], "scp": "a b", "ver": "2.0", "sub": "XYZZY"});
+    let token = ENTRA_KEY.token(&claims);
+    let (level, facts) = rejection(&token, r#"Bearer error="invalid_token", error_description="XYZZY""#);
+    assert_eq!(level, Level::Info);
+    let expected = of_alice(&[
+        ("event", "refused"),
+        ("reason", "upstream_rejected_token"),
+        ("latency_ms", "0"),
+        ("upstream_error", "invalid_token"),
+        ("sent_iss", "https://idp.example"),
+        ("sent_aud", "api://up"),
+        ("sent_scope", "a b"),
+        ("sent_ver", "2.0"),
+        ("remedy", &facts["remedy"]),
+    ]);
+    assert_eq!(facts, expected);
+    assert!(!facts["remedy"].is_empty() && !format!("{facts:?}").contains("XYZZY"));
+    let (_, facts) = rejection("opaque", "Basic error=\"basic\"");
+    assert!(!facts.keys().any(|name| name.starts_with("sent_")) && !facts.contains_key("upstream_error"), "{facts:?}");
+}
+
+#[test]
+fn rejected_token_line_is_escaped_and_has_no_token() {
+    let (_, facts) = rejection("opaque-token", r#"Bearer error="it is opaque-token""#);
+    assert!(!format!("{facts:?}").contains("opaque-token"), "{facts:?}");
+    let long = format!("Bearer error=\"event=x {}\"", "a".repeat(9999));
+    assert_eq!(rejection("opaque-token", &long).1["upstream_error"].len(), 64);
+}
+
+#[test]
+fn words_of_envoy_are_in_the_log_and_not_in_the_reply() {
+    let words = "upstream connect error, transport failure reason: \"TLS_error\"\n event=x";
+    let failed = || CalloutResult::by_envoy(CalloutFailure::NoConnection, words.as_bytes());
+    listen();
+    let mut engine = TestEngine::ready();
+    engine.send_waiting(bearer("/github", &alice_token()));
+    let (flight, _) = engine.expect_call();
+    engine.callout_result(flight, &failed());
+    let (again, _) = engine.expect_call();
+    let answer = answered(engine.only_step(again, &failed()));
+    assert!(!answer.body.contains("TLS_error"));
+    for (level, facts) in records() {
+        assert_eq!((level, facts["envoy_reply"].as_str()), (Level::Warn, words), "{facts:?}");
+        assert_eq!(facts["error"], "no connection, or it broke");
+    }
+    let long = CalloutResult::by_envoy(CalloutFailure::NoConnection, "\u{e9}".repeat(9999).as_bytes());
+    assert_eq!(long.words().chars().count(), CalloutResult::MAX_WORDS / 2);
+
+    listen();
+    let mut engine = TestEngine::new(&configuration());
+    engine.tick();
+    while let Some((flight, _)) = engine.inner.next_callout() {
+        engine.callout_result(flight, &failed());
+    }
+    let lines = records();
+    assert!(!lines.is_empty() && lines.iter().all(|(_, facts)| facts["envoy_reply"] == words), "{lines:?}");
 }

@@ -161,6 +161,7 @@ fn answer_that_is_no_metadata_falls_back_to_the_next_document() {
 fn copied(reply: &CalloutResult) -> CalloutResult {
     match reply {
         CalloutResult::Failed(failure) => CalloutResult::Failed(*failure),
+        CalloutResult::ByEnvoy(failure, words) => CalloutResult::ByEnvoy(*failure, words.clone()),
         CalloutResult::Response(Response { status, headers, body }) => {
             CalloutResult::Response(Response { status: *status, headers: headers.clone(), body: body.clone() })
         }

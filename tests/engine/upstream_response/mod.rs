@@ -2,7 +2,10 @@
 
 mod budgets;
 mod claims_challenge;
+mod grpc;
 mod rejected_token;
+mod replaced;
+mod session;
 mod workers;
 
 use onbehalf::engine::{Decision, ForwardedRequest, UpstreamAction};

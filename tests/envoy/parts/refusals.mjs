@@ -64,6 +64,8 @@ const SHARES = {
   upstream: [
     'upstream_rejected_token',
     'upstream_rejects_tokens',
+    'upstream_session_gone',
+    'second_pass',
   ],
 };
 

@@ -220,6 +220,8 @@ pub(crate) struct Stream {
     /// `true` once the upstream has answered.
     pub(crate) responds: bool,
     pub(crate) counts: Counts,
+    /// Filter state.
+    pub(crate) properties: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 /// The state that the host functions read and change.

@@ -102,14 +102,15 @@ pub(super) fn set_buffer(_: &mut Guest<'_, '_>, _: u32, _: u32, _: u32, _: u32, 
 
 pub(super) fn get_property(guest: &mut Guest<'_, '_>, path: u32, path_size: u32, value: u32, size: u32) -> Done {
     let path = guest.read(path, path_size)?;
-    let found = guest.vm().properties.get(&path).cloned().ok_or(Status::NotFound)?;
+    let vm = guest.vm();
+    let of_stream = vm.stream().and_then(|stream| stream.properties.get(&path).cloned());
+    let found = of_stream.or_else(|| vm.properties.get(&path).cloned()).ok_or(Status::NotFound)?;
     guest.give(&found, value, size)
 }
 
 pub(super) fn set_property(guest: &mut Guest<'_, '_>, path: u32, path_size: u32, value: u32, size: u32) -> Done {
     let (path, value) = (guest.read(path, path_size)?, guest.read(value, size)?);
-    guest.vm().stream().ok_or(Status::NotFound)?;
-    guest.vm().properties.insert(path, value);
+    guest.vm().stream().ok_or(Status::NotFound)?.properties.insert(path, value);
     Ok(())
 }
 

@@ -16,7 +16,7 @@ fn host_reply(reply: CalloutResult) -> Reply {
     match reply {
         CalloutResult::Failed(CalloutFailure::TimedOut) => Reply::timeout(),
         CalloutResult::Failed(CalloutFailure::NoConnection) => Reply::refused(),
-        CalloutResult::Failed(_) => Reply::reset(),
+        CalloutResult::Failed(_) | CalloutResult::ByEnvoy(..) => Reply::reset(),
         CalloutResult::Response(answer) => {
             let reply = Reply::new(answer.status, "application/json", answer.body);
             answer.headers.iter().fold(reply, |reply, (name, value)| reply.header(name, value))

@@ -1,0 +1,100 @@
+//! Facts for the log line about an exchanged token that the upstream has rejected: what the provider wrote into it.
+
+use crate::jose::AUDIENCE;
+use crate::json::{self, Object, Value};
+use crate::provider::issued_token::{audiences, decode};
+use crate::telemetry::{Detail, Fact};
+
+/// Maximum length of a claim in the log, in characters.
+const MAX_CLAIM: usize = 256;
+
+/// First characters of every JWT: a JSON object in base64url begins with them.
+const JWT: &str = "eyJ";
+
+/// Issuer, audiences, scopes and version of a compact JWS. Empty for an opaque or encrypted token.
+///
+/// Other claims may be personal. A claim that contains another token is left out.
+pub(crate) fn facts(token: &str) -> Detail {
+    let mut facts = Detail::new();
+    let payload = decode(token);
+    let Some(claims) = payload.as_ref().and_then(|[_, payload]| json::object(payload)) else {
+        return facts;
+    };
+    let scopes = if claims.has("scp") { list(&claims, "scp") } else { list(&claims, "scope") };
+    let of_token = [
+        (Fact::SentIssuer, claims.string("iss").unwrap_or_default().to_owned()),
+        (Fact::SentAudience, audiences(&claims, AUDIENCE).join(" ")),
+        (Fact::SentScope, scopes),
+        (Fact::SentVersion, claims.string("ver").unwrap_or_default().to_owned()),
+    ];
+    for (fact, value) in of_token.into_iter().filter(|(_, value)| !value.contains(JWT)) {
+        facts.add(fact, cut(&value, MAX_CLAIM));
+    }
+    facts
+}
+
+/// Error code of an upstream as the log shows it: at most 64 characters. Empty if it repeats a token. `token`: the one that was
+/// sent, if it is known; else only a short name is shown.
+pub(crate) fn shown_error(code: &str, token: Option<&str>) -> String {
+    let repeats = match token {
+        Some(token) => code.contains(token),
+        None => !crate::secret::is_plain(code),
+    };
+    if repeats || code.contains(JWT) { String::new() } else { cut(code, 64) }
+}
+
+/// Values of a claim that is a text or a list of texts.
+fn list(claims: &Object<'_>, name: &str) -> String {
+    match claims.get(name) {
+        Some(Value::String(text)) => text.as_ref().to_owned(),
+        Some(Value::Array(texts)) => texts.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
+        _ => String::new(),
+    }
+}
+
+fn cut(text: &str, max: usize) -> String {
+    text.chars().take(max).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
+    use super::*;
+
+    fn line(claims: &str) -> String {
+        let [header, payload] = ["{}", claims].map(|part| BASE64_URL_SAFE_NO_PAD.encode(part));
+        facts(&format!("{header}.{payload}.c2ln")).to_string()
+    }
+
+    #[test]
+    fn the_facts_name_what_an_upstream_checks_and_nothing_personal() {
+        let claims = r#"{"iss":"https://idp.example","aud":["a","b c"],"scp":["x","y"],"ver":"2.0","sub":"XYZZY"}"#;
+        let expected = r#"sent_iss="https://idp.example" sent_aud="a b c" sent_scope="x y" sent_ver="2.0""#;
+        assert_eq!(line(claims), expected);
+        assert_eq!(line(r#"{"aud":"a","scope":"x y","ver":2}"#), r#"sent_aud="a" sent_scope="x y""#);
+        for opaque in ["", "opaque", "a.b.c", "a.b.c.d.e", "e30.W10.x"] {
+            assert!(facts(opaque).is_empty(), "{opaque}");
+        }
+    }
+
+    #[test]
+    fn a_claim_is_escaped_and_cut_and_never_another_token() {
+        assert_eq!(line(r#"{"iss":"a\" event=x\n"}"#), r#"sent_iss="a\" event=x\u000a""#);
+        assert_eq!(line(&format!(r#"{{"iss":"{}"}}"#, "a".repeat(9999))).len(), "sent_iss=\"\"".len() + MAX_CLAIM);
+        assert_eq!(line(r#"{"iss":"x","scope":"eyJhbGciOiJub25lIn0.e30."}"#), r#"sent_iss="x""#);
+    }
+
+    #[test]
+    fn an_error_code_is_cut_and_never_a_token() {
+        assert_eq!(shown_error("invalid_token", Some("opaque-token")), "invalid_token");
+        assert_eq!(shown_error(&"a".repeat(999), Some("opaque-token")), "a".repeat(64));
+        assert_eq!(shown_error("bad token opaque-token", Some("opaque-token")), "");
+        assert_eq!(shown_error("bad token eyJhbGciOi", None), "");
+        assert_eq!(
+            (shown_error("invalid_token", None), shown_error(&"a".repeat(40), None)),
+            ("invalid_token".into(), String::new())
+        );
+    }
+}
