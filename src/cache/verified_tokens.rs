@@ -1,12 +1,11 @@
 //! Cache of verified tokens, bounded by number and by bytes.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::hash::BuildHasher as _;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
-use rustc_hash::FxBuildHasher;
+use rustc_hash::{FxBuildHasher, FxHashSet};
 
 use crate::cache::exchanged_tokens::TokenKey;
 use crate::cache::lru::{Lru, cache};
@@ -126,11 +125,11 @@ impl VerifiedToken {
         provider: &Rc<Provider>,
         identity: Caller,
         claims: Claims<'_>,
-        scopes: &BTreeSet<Rc<str>>,
+        scopes: &FxHashSet<Rc<str>>,
     ) -> Self {
         let granted = claims.scopes;
         // A scope may stand in the token any number of times.
-        let known: BTreeSet<&Rc<str>> = granted.iter().filter_map(|scope| scopes.get(*scope)).collect();
+        let known: FxHashSet<&Rc<str>> = granted.iter().filter_map(|scope| scopes.get(*scope)).collect();
         Self {
             provider: provider.clone(),
             issuer: None,

@@ -1,8 +1,9 @@
 //! Findings: mistakes and warnings of one configuration, and the order of mistakes in the document.
 
 use std::cell::Cell;
-use std::collections::BTreeSet;
 use std::fmt::{Arguments, Write as _};
+
+use rustc_hash::FxHashSet;
 
 use crate::config::defaults;
 use crate::config::error::{Code, ConfigError, Finding, MAX_FINDINGS};
@@ -29,18 +30,18 @@ pub(super) struct Context<'a> {
     findings: Cell<Vec<Finding>>,
     warnings: Cell<Vec<String>>,
     /// Paths of warnings about defaults of resources.
-    warned_defaults: Cell<BTreeSet<String>>,
+    warned_defaults: Cell<FxHashSet<String>>,
     /// Defaults of each resource, in the order of the document.
     defaults: &'a [Object<'a>],
 }
 
 impl<'a> Context<'a> {
-    pub(super) const fn new(env: Environment<'a>, defaults: &'a [Object<'a>]) -> Self {
+    pub(super) fn new(env: Environment<'a>, defaults: &'a [Object<'a>]) -> Self {
         Self {
             env,
             findings: Cell::new(Vec::new()),
             warnings: Cell::new(Vec::new()),
-            warned_defaults: Cell::new(BTreeSet::new()),
+            warned_defaults: Cell::new(FxHashSet::default()),
             defaults,
         }
     }

@@ -20,11 +20,10 @@ mod secrets;
 mod shared_key;
 mod struct_pb;
 
-use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use check::item;
 use findings::{Context, Environment, Reported};
@@ -59,7 +58,7 @@ pub struct Config {
     /// Resources, in the order of the document.
     pub resources: Vec<Rc<Resource>>,
     /// Scopes of all resources, each once.
-    pub scopes: BTreeSet<Rc<str>>,
+    pub scopes: FxHashSet<Rc<str>>,
     /// Request header fields that no upstream receives: those that carry ID tokens, client assertions and actor tokens,
     /// and `request_headers_to_remove`. In lower case.
     pub own_headers: Vec<String>,
@@ -143,7 +142,7 @@ impl Config {
         else {
             return Err(Reported::DEPENDS);
         };
-        let scopes: BTreeSet<Rc<str>> =
+        let scopes: FxHashSet<Rc<str>> =
             resources.iter().flat_map(|resource| &resource.scopes).map(|scope| scope.as_str().into()).collect();
         let mut own_cookies = TOKEN_COOKIES.map(str::to_owned).to_vec();
         for provider in &providers {
@@ -220,7 +219,7 @@ fn audit(root: &Fields<'_>) -> Result<Audit, Reported> {
 
 /// Returns the header fields that carry actor tokens, ID tokens and client assertions, each once.
 fn token_headers(providers: &[Rc<Provider>], resources: &[Rc<Resource>]) -> Vec<String> {
-    let mut headers = BTreeSet::new();
+    let mut headers = FxHashSet::default();
     let mut add = |header: Option<&str>| headers.extend(header.map(str::to_owned));
     for exchange in resources.iter().flat_map(|resource| &resource.exchanges) {
         let actor_token = exchange.target.exchange().and_then(TokenExchangeTarget::actor_token);

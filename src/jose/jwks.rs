@@ -1,12 +1,9 @@
 //! JWK Sets (RFC 7517): the keys of an issuer, each with its algorithm.
 
-use std::fmt;
 use std::rc::Rc;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
-use serde::de::{Deserialize, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 
 use crate::crypto::{Algorithm, PublicKey};
 use crate::json::{self, Object, Value};
@@ -86,12 +83,18 @@ impl KeySet {
     /// Reads a JWK Set. Unusable keys are skipped (RFC 7517 section 5), and so are keys that the JSON reader refuses: each key is
     /// parsed alone. The second value has the reason of each. `None`: not a JWK Set.
     pub fn read(bytes: &[u8]) -> Option<(Self, Vec<&'static str>)> {
-        let RawSet { keys, count } = serde_json::from_str(std::str::from_utf8(bytes).ok()?).ok()?;
-        let read = |key: &RawValue| {
-            const UNREADABLE: &str = "not an object that all JSON readers read alike";
-            json::object(key.get().as_bytes()).ok_or(UNREADABLE).and_then(|jwk| read_key(&jwk))
+        let members = json::raw_members(std::str::from_utf8(bytes).ok()?)?;
+        let mut sets = members.into_iter().filter(|(name, _)| name == "keys");
+        // Members that the reader does not know are ignored (RFC 7517 section 5), whatever they are.
+        let (Some((_, set)), None) = (sets.next(), sets.next()) else {
+            return None;
         };
-        Some(Self::collect(keys.into_iter().map(read), count))
+        let keys = json::raw_items(set)?;
+        let read = |key: &&str| {
+            const UNREADABLE: &str = "not an object that all JSON readers read alike";
+            json::object(key.as_bytes()).ok_or(UNREADABLE).and_then(|jwk| read_key(&jwk))
+        };
+        Some(Self::collect(keys.iter().take(MAX_KEYS).map(read), keys.len()))
     }
 
     /// Reads a JWK Set that is parsed as JSON already, as [`read`](Self::read) does.
@@ -161,77 +164,6 @@ impl KeySet {
             })
         };
         self.keys.iter().all(is_in_other)
-    }
-}
-
-/// JWK Set of which each key is JSON text, not parsed yet.
-struct RawSet<'a> {
-    /// The first [`MAX_KEYS`] keys.
-    keys: Vec<&'a RawValue>,
-    /// Number of keys.
-    count: usize,
-}
-
-impl<'de: 'a, 'a> Deserialize<'de> for RawSet<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(SetReader)
-    }
-}
-
-struct SetReader;
-
-impl<'de> Visitor<'de> for SetReader {
-    type Value = RawSet<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JWK Set")
-    }
-
-    // Members that the reader does not know are ignored (RFC 7517 section 5), whatever they are.
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<RawSet<'de>, A::Error> {
-        let mut keys = None;
-        while let Some(name) = access.next_key::<String>()? {
-            match name.as_str() {
-                "keys" if keys.is_some() => return Err(A::Error::custom("`keys` stands twice")),
-                "keys" => keys = Some(access.next_value::<RawKeys<'_>>()?.0),
-                _ => {
-                    access.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
-        keys.ok_or_else(|| A::Error::custom("no `keys`"))
-    }
-}
-
-struct RawKeys<'a>(RawSet<'a>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for RawKeys<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(KeysReader)
-    }
-}
-
-struct KeysReader;
-
-impl<'de> Visitor<'de> for KeysReader {
-    type Value = RawKeys<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of keys")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<RawKeys<'de>, A::Error> {
-        let mut keys = Vec::new();
-        while keys.len() < MAX_KEYS
-            && let Some(key) = access.next_element::<&RawValue>()?
-        {
-            keys.push(key);
-        }
-        let mut count = keys.len();
-        while access.next_element::<IgnoredAny>()?.is_some() {
-            count = count.saturating_add(1);
-        }
-        Ok(RawKeys(RawSet { keys, count }))
     }
 }
 
@@ -413,6 +345,12 @@ mod tests {
         let issuer = |issuer: &str| rsa(&format!(r#","kid":"a","issuer":"{issuer}""#));
         let (keys, _) = set(&[issuer("https://a.example"), issuer("https://b.example")]);
         assert!(matches!(keys.select(Some("a"), Algorithm::Rs256), Selection::Ambiguous));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_ignored() {
+        let text = format!("\u{feff}{{\"keys\":[{}]}}", rsa(""));
+        assert_eq!(KeySet::read(text.as_bytes()).unwrap().0.len(), 1);
     }
 
     #[test]

@@ -166,8 +166,11 @@ fn check_issued_token_type(request: &TokenRequest<'_>, body: &Object<'_>) -> Res
 
 /// Reads a positive number of seconds, and drops the fraction. Some servers send a string.
 fn seconds(value: &Value<'_>) -> Result<Duration, UnusableToken> {
-    let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()).filter(|number| number.is_finite());
-    let number = number.ok_or(UnusableToken::Lifetime)?;
+    let parsed = match value {
+        Value::String(text) => serde_json::from_str(text.trim()).ok(),
+        _ => None,
+    };
+    let number = parsed.as_ref().unwrap_or(value).as_f64().ok_or(UnusableToken::Lifetime)?;
     // `Duration` takes no negative number, and the maximum bounds the others.
     let seconds = Duration::from_secs_f64(number.clamp(0.0, MAX_LIFETIME)).as_secs();
     if seconds == 0 { Err(UnusableToken::NoLifetime) } else { Ok(Duration::from_secs(seconds)) }

@@ -3,12 +3,16 @@
 //! RFC 7515 section 4, RFC 7517 section 4 and RFC 7519 section 4 let a reader refuse duplicate names or take the last. An attacker
 //! can exploit two readers that differ. `serde_json` bounds the depth (128).
 
+mod parts;
+
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::{self, Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Number;
+
+pub use parts::{members, raw_items, raw_members};
 
 /// Maximum number of members for which comparing each with each is the fastest search for a duplicate name.
 const FEW: usize = 32;
@@ -43,20 +47,6 @@ pub fn object(bytes: &[u8]) -> Option<Object<'_>> {
         Ok(Value::Object(object)) => Some(object),
         _ => None,
     }
-}
-
-/// Reads the members of one JSON object for which `is_read` is true, of an object that only a provider writes. Other members
-/// cannot make it unreadable: they may stand twice, and their names and values may be such that [`object`] refuses them (RFC
-/// 6749 section 5.1: a client ignores members that it does not know). A member that is `null` counts as absent. `None`: not JSON,
-/// not an object, or a name that is read stands twice.
-pub fn members<'a>(text: &'a str, is_read: &dyn Fn(&str) -> bool) -> Option<Object<'a>> {
-    // RFC 8259 section 8.1 lets a reader ignore a byte order mark.
-    let mut deserializer = serde_json::Deserializer::from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
-    let members = deserializer.deserialize_map(MemberReader(is_read)).ok()?;
-    deserializer.end().ok()?;
-    let mut object = Object::from_members(members)?;
-    object.members.retain(|(_, value)| !matches!(value, Value::Null));
-    Some(object)
 }
 
 /// Writes an object of members with distinct names.
@@ -279,55 +269,6 @@ impl<'de> Visitor<'de> for Reader {
     }
 }
 
-/// Reader of [`members`].
-struct MemberReader<'r>(&'r dyn Fn(&str) -> bool);
-
-impl<'de> Visitor<'de> for MemberReader<'_> {
-    type Value = Vec<(Cow<'de, str>, Value<'de>)>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Self::Value, A::Error> {
-        let mut members = Vec::new();
-        while let Some(AnyName(name)) = access.next_key()? {
-            match name.filter(|name| (self.0)(name)) {
-                Some(name) => members.push((name, access.next_value()?)),
-                None => drop(access.next_value::<IgnoredAny>()?),
-            }
-        }
-        Ok(members)
-    }
-}
-
-/// Member name. `None`: it is no text, because of half a surrogate pair (RFC 8259 section 8.2).
-struct AnyName<'a>(Option<Cow<'a, str>>);
-
-impl<'de> Deserialize<'de> for AnyName<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_bytes(AnyNameReader)
-    }
-}
-
-struct AnyNameReader;
-
-impl<'de> Visitor<'de> for AnyNameReader {
-    type Value = AnyName<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a member name")
-    }
-
-    fn visit_borrowed_bytes<E>(self, name: &'de [u8]) -> Result<AnyName<'de>, E> {
-        Ok(AnyName(std::str::from_utf8(name).ok().map(Cow::Borrowed)))
-    }
-
-    fn visit_bytes<E>(self, name: &[u8]) -> Result<AnyName<'de>, E> {
-        Ok(AnyName(std::str::from_utf8(name).ok().map(|name| Cow::Owned(name.to_owned()))))
-    }
-}
-
 /// Member name, borrowed if it has no escapes. serde's own `Cow` always copies.
 struct Name<'a>(Cow<'a, str>);
 
@@ -428,55 +369,6 @@ mod tests {
         ];
         for bytes in hostile {
             assert!(object(bytes).is_none(), "{}", String::from_utf8_lossy(bytes));
-        }
-    }
-
-    #[test]
-    fn members_that_are_not_read_cannot_make_an_object_unreadable() {
-        let bomb = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
-        let odd = [
-            "\"x\":1e400",
-            "\"x\":\"\\ud800\"",
-            "\"\\ud800\":1",
-            "\"x\":1,\"x\":2",
-            "\"x\":{\"y\":1,\"y\":2}",
-            "\"x\":[{\"token\":1,\"token\":2}]",
-            &format!("\"x\":{bomb}"),
-            "\"\\u0074oke\":1",
-        ];
-        let is_read = |name: &str| name == "token";
-        for odd in odd {
-            for text in [format!("{{{odd},\"token\":\"t\"}}"), format!("\u{feff}{{\"\\u0074oken\":\"t\",{odd}}} ")] {
-                let read = members(&text, &is_read).unwrap_or_else(|| panic!("{odd:.40}"));
-                assert_eq!((read.string("token"), read.members.len()), (Some("t"), 1), "{odd:.40}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_member_that_is_null_counts_as_absent() {
-        assert!(members(r#"{"token":null}"#, &|_| true).unwrap().is_empty());
-    }
-
-    #[test]
-    fn members_that_are_read_stay_as_strict_as_before() {
-        let hostile = [
-            r#"{"token":"t","token":"u"}"#,
-            r#"{"token":"t","\u0074oken":"u"}"#,
-            r#"{"token":"t","x":1,"token":"t"}"#,
-            r#"{"token":null,"token":"t"}"#,
-            r#"{"token":1e400}"#,
-            r#"{"token":"\ud800"}"#,
-            r#"{"token":{"a":1,"a":2}}"#,
-            r#"{"token":"t"} x"#,
-            r#"{"token":"t"}{}"#,
-            r#"{"token":"t",}"#,
-            r#"{"x":nul,"token":"t"}"#,
-            r#"["token"]"#,
-            "",
-        ];
-        for text in hostile {
-            assert!(members(text, &|name| name == "token").is_none(), "{text}");
         }
     }
 
