@@ -14,7 +14,7 @@ use crate::crypto::Algorithm;
 use crate::dpop::DpopKey;
 use crate::json;
 use crate::provider::{
-    ActorToken, ActorTokenSource, AuthorizationServerOptions, ExchangeOptions, ExchangeTarget, Provider,
+    ActorToken, ActorTokenSource, AuthorizationServerOptions, ExchangeOptions, ExchangeTarget, Profile, Provider,
     TokenExchangeTarget, TokenType,
 };
 use crate::secret::Secret;
@@ -48,7 +48,7 @@ pub(super) fn build(fields: &Fields<'_>, provider: &Provider) -> Result<Exchange
         (Ok(actor), Ok(authorization_server), Ok(parameters)),
     ) = (
         (texts, scopes(fields, "scopes"), requested_token_type, claims(fields)),
-        (actor(fields), authorization_server(fields), parameters(fields)),
+        (actor(fields), authorization_server(fields), parameters(fields, profile)),
     )
     else {
         return Err(Reported::DEPENDS);
@@ -128,7 +128,7 @@ fn claims(fields: &Fields<'_>) -> Result<Option<String>, Reported> {
 }
 
 /// Parameters of token requests that are set by fields of their own, or by the exchange itself.
-const RESERVED: [&str; 29] = [
+const RESERVED: [&str; 28] = [
     "access_token",
     "actor_token",
     "actor_token_type",
@@ -151,7 +151,6 @@ const RESERVED: [&str; 29] = [
     "request_uri",
     "requested_subject",
     "requested_token_type",
-    "requested_token_use",
     "resource",
     "scope",
     "subject_token",
@@ -161,10 +160,11 @@ const RESERVED: [&str; 29] = [
 ];
 
 /// Reads additional parameters of the token request (RFC 6749 section 8.2), in order of their names.
-fn parameters(fields: &Fields<'_>) -> Result<Vec<(String, Secret)>, Reported> {
+fn parameters(fields: &Fields<'_>, profile: &dyn Profile) -> Result<Vec<(String, Secret)>, Reported> {
     let mut parameters = Vec::new();
     for (name, value) in fields.any_object("parameters")?.map(by_name).unwrap_or_default() {
-        if RESERVED.contains(&name.to_ascii_lowercase().replace(['.', '-'], "_").as_str()) {
+        let normal = name.to_ascii_lowercase().replace(['.', '-'], "_");
+        if RESERVED.contains(&normal.as_str()) || profile.own_parameters().contains(&normal.as_str()) {
             let expected = "no name that the exchange itself sets";
             return Err(fields.refuse(Code::ReservedParameter, "parameters", &format!("the name {name:?}"), expected));
         }

@@ -61,6 +61,10 @@ impl Profile for EntraObo {
         &["audience", "resource", "scopes", "claims", "parameters"]
     }
 
+    fn own_parameters(&self) -> &'static [&'static str] {
+        &["requested_token_use"]
+    }
+
     /// Builds the target: `resource` or `scopes` become the one parameter `scope`.
     fn target(&self, provider: &Provider, options: ExchangeOptions) -> Result<TokenExchangeTarget, ProfileError> {
         if !options.audiences.is_empty() {

@@ -49,6 +49,11 @@ pub trait Profile: Debug + Sync {
         &["audience", "resource", "scopes", "requested_token_type", "actor_token", "parameters"]
     }
 
+    /// Returns the parameters that token requests of this profile have in addition to those that any profile can have.
+    fn own_parameters(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Builds the target of an exchange. The field of an error is relative to `exchange`.
     fn target(&self, _provider: &Provider, options: ExchangeOptions) -> Result<TokenExchangeTarget, ProfileError> {
         rfc8693::target(options)

@@ -42,6 +42,11 @@ fn each_mistake_names_its_field() {
             "identity_providers.entra-us.issuer",
         ),
         ("/identity_providers/okta-eu/issuer", json!(format!("{OKTA}/")), "identity_providers.okta-eu.issuer"),
+        (
+            "/resources/0/exchange/entra-us/parameters",
+            json!({"Requested-Token.Use": "on_behalf_of"}),
+            "resources[0].exchange.entra-us.parameters",
+        ),
         ("/identity_providers/entra-us/algorithms", json!([]), "identity_providers.entra-us.algorithms"),
         ("/identity_providers/entra-us/algorithms", json!(["HS256"]), "identity_providers.entra-us.algorithms"),
         ("/identity_providers/entra-us/algorithms", json!("RS256"), "identity_providers.entra-us.algorithms"),
