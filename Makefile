@@ -46,7 +46,7 @@ oci: build ## write the module as an OCI image layout to target/oci/
 	node tools/oci.mjs target/onbehalf.wasm target/oci
 
 BENCH_BEFORE ?= 04eb90b
-bench: build ## run the benchmark, compared with commit BENCH_BEFORE=04eb90b; BENCH_ONLY=before,warm selects groups; writes target/bench/latest.json
+bench: envoy build ## run the benchmark, compared with commit BENCH_BEFORE=04eb90b; BENCH_ONLY=before,warm selects groups; writes target/bench/latest.json
 	tools/install-debian.sh wrk
 	tools/build-module.sh bench/empty-filter empty_filter target/bench/empty_filter.wasm
 	bench/build-before.sh "$(BENCH_BEFORE)" target/bench/before.wasm
@@ -94,7 +94,7 @@ test-other-envoy: ## test on OTHER_ENVOY what can depend on the version of Envoy
 test-conformance-next: envoy build $(E2E_TOOLS) ## test with the next MCP conformance suite, which is not released yet
 	node --test tests/envoy/conformance-next.mjs
 
-test-oci: oci ## push and pull the image, load it into Envoy, and compare it with a build in another folder
+test-oci: envoy oci ## push and pull the image, load it into Envoy, and compare it with a build in another folder
 	tools/install-debian.sh skopeo docker-registry
 	node --test tools/oci.test.mjs
 

@@ -190,6 +190,7 @@ mod tests {
         );
         assert!(!is_under("/mcpx", "/mcp") && !is_under("/MCP", "/mcp") && !is_under("/", "/mcp"));
     }
+
     #[test]
     fn an_encoded_slash_has_readings_without_dot_segments() {
         let with_slashes = |path: &str| normal_form_with_slashes(path.as_bytes()).map(Cow::into_owned);

@@ -23,7 +23,7 @@ for envoy in $1; do
     row "Envoy $envoy" test-envoy ENVOY_VERSION="$envoy"
     row "bodies on Envoy $envoy" bodies ENVOY_VERSION="$envoy"
 done
-for target in test-oci soak fuzz waiting bench; do row "$target" "$target"; done
+for target in test-oci test-conformance-next soak fuzz waiting bench; do row "$target" "$target"; done
 
 printf '\n## %s, %s, commit %s\n\n%s\n\n| what | command | result | time |\n|---|---|---|---|%s\n' \
     "$version" "$(date -u +%Y-%m-%d)" "$(git rev-parse --short HEAD)" "$(uname -sm), $(getconf _NPROCESSORS_ONLN) cores." "$rows" >> "$page"

@@ -25,7 +25,8 @@ const ACCESS_TOKEN_TYPES: [&str; 2] = ["jwt", "at+jwt"];
 /// Accepted values of `typ` of an ID token.
 const ID_TOKEN_TYPES: [&str; 1] = ["jwt"];
 
-/// Maximum number of providers that an unknown issuer is compared with, for the log line.
+/// Maximum number of providers, in order of their names, that an unknown issuer is compared with. A near miss of a later one is
+/// `unknown_issuer`.
 const MAX_DIAGNOSED: usize = 64;
 
 /// Diagnosis of a token for another resource of this proxy.

@@ -22,9 +22,11 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const CORS_FIELDS: [&str; 3] =
     ["access-control-allow-origin", "access-control-allow-credentials", "access-control-expose-headers"];
 
-/// Remedies of the log line, for each reason.
+/// Remedy for [`Reason::UpstreamRejectedToken`].
 const ANOTHER_TOKEN: &str = "none if the upstream accepts the next token; else compare issuer, audience and scopes of the token, in sent_*, with what it requires";
+/// Remedy for [`Reason::UpstreamRejectsTokens`].
 const COMPARE: &str = "compare issuer, audience and scopes of the token, in sent_* if it is readable, with what the upstream requires; exchange of the resource decides them";
+/// Remedy for [`Reason::UpstreamSessionGone`].
 const NEW_SESSION: &str = "none if the client begins a new session, which MCP requires after 404";
 
 /// Value of `grpc-status` for UNAUTHENTICATED. PERMISSION_DENIED is 7, and as little about the token as a 403.

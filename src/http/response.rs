@@ -21,9 +21,10 @@ impl Response {
 }
 
 impl Response {
-    /// Content coding of the body (RFC 9110 section 8.4), if there is one. `identity` is none.
+    /// Content coding of the body (RFC 9110 section 8.4), which the filter does not decode. `None`: the body has none, or `identity`.
     pub fn content_coding(&self) -> Option<&str> {
-        self.header("content-encoding").map(str::trim).filter(|coding| !coding.eq_ignore_ascii_case("identity"))
+        let coding = self.header("content-encoding")?.trim();
+        (!coding.is_empty() && !coding.eq_ignore_ascii_case("identity")).then_some(coding)
     }
 
     /// Freshness lifetime (RFC 9111 section 4.2): `max-age` minus `Age`. Zero for `no-store` and `no-cache`. `None`: the response has

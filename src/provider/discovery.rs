@@ -59,8 +59,8 @@ impl Endpoints {
     ///
     /// `issuer` must be the configured one (OpenID Connect Discovery section 4.3, RFC 8414 section 3.3). Endpoints must be
     /// on the host of the issuer, unless they have a cluster of their own: a document must not choose the server that receives
-    /// a client secret, so the issuer's host or the operator chooses it (docs/adr/0027). A client with mutual TLS uses the alias of the token endpoint (RFC 8705
-    /// section 5), if the document has one.
+    /// a client secret, so the issuer's host or the operator chooses it (docs/adr/0027). A client with mutual TLS uses the alias of
+    /// the token endpoint (RFC 8705 section 5), if the document has one.
     pub fn discovered(provider: &Provider, body: &[u8]) -> Result<Self, DiscoveryError> {
         let document = json::object(body).ok_or(DiscoveryError::NotJson)?;
         if !document.string("issuer").is_some_and(|issuer| provider.is_metadata_issuer(issuer)) {

@@ -133,8 +133,7 @@ impl Profile for EntraObo {
         Some("organizations")
     }
 
-    /// Matches the issuers of v2.0 tokens and of v1.0 tokens of a tenant. The registration of an API decides which of
-    /// the two it gets; the keys are the same. `iss` and `tid` must name the same tenant.
+    /// Returns the issuers of v2.0 tokens, and of v1.0 tokens in the clouds that have them, for each tenant.
     fn token_issuers(&self, provider: &Provider) -> Vec<String> {
         let mut issuers = provider.issuers();
         if let Some(own) = provider.issuer.url()
@@ -147,6 +146,8 @@ impl Profile for EntraObo {
         issuers
     }
 
+    /// Matches the issuers of v2.0 tokens and of v1.0 tokens of a tenant. The registration of an API decides which of
+    /// the two it gets; the keys are the same. `iss` and `tid` must name the same tenant.
     fn match_issuer<'a>(&self, provider: &'a Provider, issuer: &str, claims: &Object<'_>) -> IssuerMatch<'a> {
         let Some(own) = provider.issuer.url() else {
             return IssuerMatch::NoMatch;

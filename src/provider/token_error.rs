@@ -244,15 +244,9 @@ fn facts(secrets: KnownSecrets<'_>, response: &Response, body: Option<&Object<'_
         .with(Fact::ProviderTraceId, trace(secrets, response, body).into_string())
         .with(
             Fact::ContentEncoding,
-            content_coding(response).map_or_else(String::new, |coding| secrets.printable(coding)),
+            response.content_coding().map_or_else(String::new, |coding| secrets.printable(coding)),
         )
         .with(Fact::ErrorDescription, description.map_or_else(String::new, |text| secrets.shown(text, MAX_DESCRIPTION)))
-}
-
-/// Returns the content coding of a response (RFC 9110 section 8.4), which the filter does not decode. `None`: the body has
-/// none.
-pub(super) fn content_coding(response: &Response) -> Option<&str> {
-    response.header("content-encoding").map(str::trim).filter(|coding| !coding.eq_ignore_ascii_case("identity"))
 }
 
 /// Returns the further codes of a response: numbers, `suberror`, and, with `is_odd`, the code of a response that is no OAuth

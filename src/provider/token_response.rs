@@ -74,7 +74,7 @@ pub(super) fn read(
 ) -> Result<Issued, UnusableResponse> {
     let request = secrets.request;
     let Some(body) = secrets.body else {
-        let is_encoded = token_error::content_coding(response).is_some();
+        let is_encoded = response.content_coding().is_some();
         return Err(if is_encoded { UnusableToken::Encoded } else { UnusableToken::NotJson }.into());
     };
     let access_token = body.string("access_token").ok_or(UnusableToken::Missing)?;

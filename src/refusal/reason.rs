@@ -144,7 +144,7 @@ reasons! {
         "The token is of a tenant that the configuration does not list.",
         "Operator: add the tenant to `tenants` if its users may use the resources.");
     UnknownKey => ("unknown_key", 401, "invalid_token", WithError, Caller, "The token is signed with a key that its issuer does not publish.",
-        "The JWKS of the issuer has no key with the `kid` of the token, not even after it was fetched again.",
+        "The JWKS of the issuer has no key with the `kid` of the token, not even after it was fetched again, or it has two different ones.",
         "Client: get a new token; operator: check that the token is of the same environment, and that the API has no signing key of its own.");
     BadSignature => ("bad_signature", 401, "invalid_token", WithError, Caller, "The signature of the token is not valid.",
         "The key that the token names did not sign it.",

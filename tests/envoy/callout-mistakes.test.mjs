@@ -14,6 +14,7 @@ import { startGateway, startParts } from './parts/gateway.mjs';
 import { listening } from './parts/listening.mjs';
 import { signIn } from './parts/login.mjs';
 import { until } from './parts/until.mjs';
+import { needs } from './parts/version.mjs';
 
 let parts;
 before(async () => {
@@ -84,7 +85,7 @@ for (const [name, make, words, counter] of MISTAKES) {
   });
 }
 
-it('by default, Envoy does not say why TLS failed', async () => {
+it('by default, Envoy does not say why TLS failed', { skip: needs('1.39', 'the guard that hides why TLS failed') }, async () => {
   const gateway = await startGateway(parts, {
     change: (_filter, { static_resources: { clusters } }) => {
       const [, untrusted] = MISTAKES[0];

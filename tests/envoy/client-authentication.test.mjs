@@ -288,7 +288,7 @@ describe('mutual TLS: the cluster presents the client’s certificate', () => {
     const lost = await start(elsewhere, 'tls_client_auth', certificate);
     t.after(() => lost.stop());
     assert.equal((await newcomer(lost, elsewhere.plain)).json.reason, 'jwks_unavailable');
-    await until(() => lost.envoy.log.includes('set jwks_uri and token_endpoint if that is right'), 'the log says what to do');
+    await until(() => lost.envoy.log.includes('set jwks_cluster and token_cluster, or jwks_uri and token_endpoint'), 'the log says what to do');
     const byHand = await start(elsewhere, 'tls_client_auth', certificate, { token_endpoint: TOKEN_ENDPOINT });
     t.after(() => byHand.stop());
     const served = await newcomer(byHand, elsewhere.plain);

@@ -20,7 +20,7 @@ This page lists the errors of token requests: the cause, the party that must act
 that users get at sign-in. `make docs` writes the page from the catalogue in `src/provider/`. The log line of a failed
 exchange has the remedy as `remedy=` and the responsible party as `responsible=`.
 
-The response to the client depends on `status`, `error`, `suberror` and `claims` of the provider's response only, by the
+The response to the client depends on `status`, `error`, `suberror` and `claims` of the provider's response, and on whether the same exchange has succeeded before, by the
 [rules](#rules). Numbers and words of the description select the remedy only, because they are part of no contract and
 change.
 

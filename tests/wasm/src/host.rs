@@ -330,10 +330,11 @@ impl Host {
 
     fn response(&mut self, id: u32, headers: Headers) -> Headers {
         let count = u32::try_from(headers.len()).expect("few headers");
+        let has_content = headers.text("content-type").is_some();
         if let Some(stream) = self.store.data_mut().streams.get_mut(&id) {
             stream.response = Some(headers);
         }
-        let action = self.call("proxy_on_response_headers", id, &[id, count, 1]);
+        let action = self.call("proxy_on_response_headers", id, &[id, count, u32::from(!has_content)]);
         let held = action.is_some_and(|action| action != action::CONTINUE);
         let stream = self.store.data_mut().streams.get_mut(&id);
         let response = stream.and_then(|stream| stream.response.take());
