@@ -24,7 +24,7 @@ pub fn normal_form_with_slashes(target: &[u8]) -> Option<Cow<'_, str>> {
     {
         return None;
     }
-    let path = if path.contains('%') { Cow::Owned(decode_printable(path)?) } else { Cow::Borrowed(path) };
+    let path = if path.contains('%') { Cow::Owned(decode(path, is_printable)?) } else { Cow::Borrowed(path) };
     if has_encoded_slash(&path) {
         let decoded = path.replace(SLASH, "/");
         let is_plain = |segment: &str| {
@@ -43,6 +43,18 @@ pub fn normal_form_with_slashes(target: &[u8]) -> Option<Cow<'_, str>> {
         }
     }
     Some(path)
+}
+
+/// Path of `target` in which only unreserved characters are decoded, as Envoy reads it. `None`: it is the normal form.
+pub fn with_reserved_encoded(target: &[u8]) -> Option<String> {
+    let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
+    let path = std::str::from_utf8(target.get(..end)?).ok()?;
+    if path.contains('%') { decode(path, is_unreserved) } else { None }
+}
+
+/// Returns `true` for an unreserved character (RFC 3986 section 2.3).
+const fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
 /// Returns `true` if `path` is its own normal form and has neither a `;parameter` nor a `*`. A `*` is an ordinary character, but an
@@ -100,7 +112,14 @@ pub fn without_final_slash(path: &str) -> &str {
     path.strip_suffix('/').unwrap_or(path)
 }
 
-fn decode_printable(path: &str) -> Option<String> {
+/// Returns `true` for a printable character. Decoded `/`, `%`, `?` and `#` would change the meaning. They stay encoded, and so do
+/// spaces and non-ASCII bytes.
+const fn is_printable(byte: u8) -> bool {
+    matches!(byte, 0x21..=0x7E) && !matches!(byte, b'/' | b'%' | b'?' | b'#')
+}
+
+/// Decodes the escapes of such characters. `None`: an escape is invalid, or could end or change a segment.
+fn decode(path: &str, is_decoded: fn(u8) -> bool) -> Option<String> {
     let mut decoded = String::with_capacity(path.len());
     let mut rest = path;
     while let Some((before, escape)) = rest.split_once('%') {
@@ -108,8 +127,7 @@ fn decode_printable(path: &str) -> Option<String> {
         let digits = escape.get(..2).filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
         match u8::from_str_radix(digits, 16).ok()? {
             b'\\' | b'.' | b';' | 0..=0x1F | 0x7F => return None,
-            // Decoded `/`, `%`, `?` and `#` would change the meaning. They stay encoded, and so do spaces and non-ASCII bytes.
-            byte @ 0x21..=0x7E if !matches!(byte, b'/' | b'%' | b'?' | b'#') => decoded.push(char::from(byte)),
+            byte if is_decoded(byte) => decoded.push(char::from(byte)),
             _ => {
                 decoded.push('%');
                 decoded.push_str(&digits.to_ascii_uppercase());

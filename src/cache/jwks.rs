@@ -106,6 +106,8 @@ impl JwksCache {
                 url(&provider.token_endpoint).as_bytes(),
                 // Metadata has another token endpoint for mutual TLS (RFC 8705 section 5).
                 &[provider.wants_mtls_alias().into()],
+                // A record has a token endpoint only if there is a client, and keys only if they are fetched.
+                &[provider.client.is_some().into(), provider.jwks.is_some().into()],
             ]);
             format!("onbehalf.keys.{code}").into()
         };
@@ -149,7 +151,7 @@ impl JwksCache {
 
     /// Returns `true` if a request whose token no key verifies may wait for a fetch: for one in flight, or for a new one.
     pub(crate) fn may_refetch(&self, now: UnixTime) -> bool {
-        self.name.is_some() && (self.is_refetch_allowed(now) || self.record.lease_for(self.serves).is_held(now))
+        self.max_age.is_some() && (self.is_refetch_allowed(now) || self.record.lease_for(self.serves).is_held(now))
     }
 
     fn is_refetch_allowed(&self, now: UnixTime) -> bool {

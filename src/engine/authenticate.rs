@@ -27,7 +27,7 @@ const ID_TOKEN_TYPES: [&str; 1] = ["jwt"];
 
 /// Maximum number of providers, in order of their names, that an unknown issuer is compared with. A near miss of a later one is
 /// `unknown_issuer`.
-const MAX_DIAGNOSED: usize = 64;
+pub(super) const MAX_DIAGNOSED: usize = 64;
 
 /// Diagnosis of a token for another resource of this proxy.
 pub(super) const FOR_ANOTHER_RESOURCE: &str = "the token is for another resource here: the client must ask for one for this resource, or audiences of this resource lack one";

@@ -115,7 +115,7 @@ static TRANSIENT: [ErrorRule; 2] = [
 
 /// Rules that follow those of a profile (RFC 6749 section 5.2, RFC 8693 section 2.2.2, OpenID Connect Core section 3.1.2.6).
 /// The last one matches every response.
-static GENERAL: [ErrorRule; 13] = [
+static GENERAL: [ErrorRule; 14] = [
     ErrorRule::new(
         &[],
         &["slow_down", "rate_limit_exceeded", "rate_limited", "too_many_requests"],
@@ -142,6 +142,8 @@ static GENERAL: [ErrorRule; 13] = [
     // RFC 9449 sections 5 and 8: the proof is wrong, and another secret does not help.
     ErrorRule::new(&[], &["invalid_dpop_proof", "use_dpop_nonce"], ErrorClass::Operator),
     ErrorRule::new(&[], &["invalid_client"], ErrorClass::ClientAuthentication),
+    // The grant is at fault whatever the status (RFC 6749 section 5.2), and an old secret does not help.
+    ErrorRule::new(&[(401, 401)], &["invalid_grant"], ErrorClass::Token),
     // RFC 6749 section 5.2 has 401 for failed client authentication only. Servers put many codes beside it.
     ErrorRule::new(&[(401, 401)], &[], ErrorClass::ClientAuthentication),
     // OpenID Connect Core section 5.5: a challenge says what a sign-in must bring.

@@ -4,7 +4,7 @@ use crate::json::Object;
 use crate::provider::{TokenRequest, client_auth, remedies};
 
 /// Length of the parts of a secret that a text must not have, in bytes. A server that quotes a token often cuts it.
-const PART: usize = 16;
+pub(super) const PART: usize = 16;
 
 /// Secrets that a response of a token endpoint could repeat, and that must not reach the log: those of the clients, and the
 /// tokens of request and response.

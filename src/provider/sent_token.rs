@@ -3,6 +3,8 @@
 use crate::jose::AUDIENCE;
 use crate::json::{self, Object, Value};
 use crate::provider::issued_token::{audiences, decode};
+use crate::provider::known_secrets::PART;
+use crate::provider::remedies;
 use crate::telemetry::{Detail, Fact};
 
 /// Maximum length of a claim in the log, in characters.
@@ -37,7 +39,9 @@ pub(crate) fn facts(token: &str) -> Detail {
 /// sent, if it is known; else only a short name is shown.
 pub(crate) fn shown_error(code: &str, token: Option<&str>) -> String {
     let repeats = match token {
-        Some(token) => code.contains(token),
+        Some(token) => {
+            code.contains(token) || token.as_bytes().chunks_exact(PART).any(|part| remedies::contains(code, part))
+        }
         None => !crate::secret::is_plain(code),
     };
     if repeats || code.contains(JWT) { String::new() } else { cut(code, 64) }

@@ -60,6 +60,7 @@ fn token_that_the_provider_calls_invalid_is_the_callers_fault() {
     }
     check(ALL, 400, &json!({"error": "invalid_grant"}), TOKEN, "user");
     // Auth0, for a refresh token that is not known any more.
+    check(&["rfc8693"], 401, &json!({"error": "invalid_grant"}), TOKEN, "user");
     check(&["rfc8693"], 403, &json!({"error": "invalid_grant"}), TOKEN, "user");
 }
 

@@ -236,12 +236,13 @@ describe('the recipe for Keycloak', () => {
     assert.deepEqual([clientAuthentication, status], ['client_secret_basic', 200]);
   });
 
-  it('tokens without the gateway in their audience are refused', async () => {
+  it('tokens for other audiences and of service accounts are refused', async () => {
     const { length } = exchanges();
     const kiosk = await signIn(parts.keycloak, 'dora', { client: parts.keycloak.ids.kiosk, scopes: ['profile'] });
     await assertRefused(gateway, invalidToken('wrong_audience'), () => gateway.call(kiosk.accessToken));
     const service = await machineToken(parts.keycloak, '');
-    await assertRefused(gateway, invalidToken('wrong_audience'), () => gateway.call(service));
+    const ofAnApplication = { reason: 'not_a_user_token', status: 403, error: 'access_denied' };
+    await assertRefused(gateway, ofAnApplication, () => gateway.call(service));
     const { idToken } = await parts.carol({ idToken: true });
     const answer = await gateway.call(idToken);
     assert.equal(answer.status, 401, answer.text);

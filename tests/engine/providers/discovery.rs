@@ -285,3 +285,24 @@ fn workers_with_other_clusters_share_no_endpoints() {
     assert_eq!(fetches(json!({"jwks_cluster": "keys"})), 2);
     assert_eq!(fetches(json!({"token_cluster": "tokens"})), 2);
 }
+
+#[test]
+fn worker_without_a_client_leaves_no_record_for_one_with_a_client() {
+    let shared = SharedMap::default();
+    let fetches = |mut configuration: Value| {
+        configuration["shared_data_secret"] = json!({"inline": "a secret of at least 32 characters"});
+        let mut engine = TestEngine::sharing(&configuration, &shared);
+        engine.tick();
+        let urls = engine.serve_calls(|call| match call.url.as_str() {
+            OPENID => answer_with(200, &[], &metadata()),
+            _ => answer(200, &key_set(&[&OKTA_KEY])),
+        });
+        urls.len()
+    };
+    let provider =
+        json!({"profile": "validate_only", "issuer": ISSUER, "cluster": "idp", "audiences": ["api://default"]});
+    assert_eq!(fetches(only(provider, json!({"forward": false}))), 2);
+    // Such a client adds no secret to the key of shared data.
+    let client = json!({"client": {"id": "c", "authentication": {"method": "none"}}});
+    assert_eq!(fetches(standard(client)), 2);
+}

@@ -8,6 +8,7 @@
 import { randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import YAML from 'yaml';
 import { ENTRA_RESOURCE, MCP_HOST, metadataPathOf, RESOURCE } from './addresses.mjs';
 import { clientAssertion, registeredKey } from './authorization-server.mjs';
@@ -268,7 +269,7 @@ export async function startGateway(
   const filter = filterOf(bootstrap);
   change(filter, bootstrap);
   const envoy = await startEnvoy(bootstrap, { concurrency, env: { ...parts.env, ...env }, exposes });
-  return new Gateway(parts, envoy, metadataPathOf(new URL(filter.resources[0].url).pathname));
+  return new Gateway(parts, envoy, metadataPathOf(new URL(filter.resources[0].url).pathname), concurrency);
 }
 
 /** Runs `envoy --mode validate` with a recipe after a change. */
@@ -279,8 +280,8 @@ export function validateRecipe(parts, change = () => {}, { recipe = BOTH_AT_ONE_
 }
 
 class Gateway {
-  constructor(parts, envoy, metadataPath) {
-    Object.assign(this, { parts, envoy, metadataPath });
+  constructor(parts, envoy, metadataPath, concurrency) {
+    Object.assign(this, { parts, envoy, metadataPath, concurrency });
     this.target = { port: envoy.port, host: MCP_HOST };
   }
 
@@ -338,11 +339,21 @@ class Gateway {
     return this.count(`decisions.reason.${reason}`);
   }
 
-  /** Waits until the module has handed its counters to Envoy (it does so each second). */
+  /** Waits until the module has handed its counters to Envoy (it does so each second, in each worker). */
   async settled() {
     const counted = await this.decisions('metadata');
     await this.send({ path: this.metadataPath });
     await until(async () => (await this.decisions('metadata')) > counted, 'counters are handed over', 10);
+    if (this.concurrency === 1) return;
+    let before;
+    const isStable = async () => {
+      if (before) await pause(1_500);
+      const now = JSON.stringify(await this.envoy.stats('^wasmcustom\\.onbehalf\\.'));
+      const same = now === before;
+      before = now;
+      return same;
+    };
+    await until(isStable, 'the counters of all workers are handed over', 30);
   }
 
   /** Waits until a counter (they are flushed each second) has exactly this value. */

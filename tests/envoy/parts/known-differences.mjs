@@ -105,10 +105,16 @@ const ALL = [
     why: 'Some multi-tenant providers publish this member; only onbehalf reads it.',
   },
   {
-    what: 'Two keys with the same `kid` and `alg`',
+    what: 'Two different keys with the same `kid` and `alg`',
     jwt_authn: 'accepts',
-    of: ['odd/twin 1', 'odd/twin 2', 'odd/copy 1'],
+    of: ['odd/twin 1', 'odd/twin 2'],
     why: 'jwt_authn tries both keys; onbehalf and jose refuse an ambiguous key.',
+  },
+  {
+    what: 'One key that the JWKS lists twice',
+    jose: 'refuses',
+    of: ['odd/copy 1'],
+    why: 'Some providers list a key twice. For onbehalf it is one key, for jose two that fit.',
   },
   {
     what: 'No `kid`, and several keys that fit',
