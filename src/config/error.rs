@@ -115,6 +115,8 @@ codes! {
     SameIssuer = "same_issuer", beyond;
     /// Another resource has the same host and path.
     SameUrl = "same_url", beyond;
+    /// A resource is below another one that has an alias, and lacks the alias for its own path.
+    NestedWithoutAlias = "nested_without_alias", beyond;
     /// No list says which audiences the tokens of the provider must have.
     MissingAudiences = "missing_audiences", beyond;
     /// The options of `subject_token` contradict each other.

@@ -69,9 +69,42 @@ pub(super) fn build_all<'a>(root: &Fields<'a>, mut providers: Providers<'a>) -> 
             resources.push(resource);
         }
     }
+    let nested = check_nested(root, &resources, &paths);
     audiences::warn(&providers.built, &resources, root.context);
-    let resources = if resources.len() == count { Ok(resources) } else { Err(Reported::DEPENDS) };
+    let resources = if nested.is_ok() && resources.len() == count { Ok(resources) } else { Err(Reported::DEPENDS) };
     Built { providers, resources, routes }
+}
+
+/// Refuses a resource below another one that lacks the aliases of the other. Its requests at such an alias would have the rules of
+/// the other.
+fn check_nested(root: &Fields<'_>, resources: &[Rc<Resource>], paths: &[&str]) -> Result<(), Reported> {
+    let path_of = |resource: &Resource| {
+        usize::try_from(resource.id.0).ok().and_then(|id| paths.get(id)).copied().unwrap_or_default()
+    };
+    let mut checked = Ok(());
+    for outer in resources.iter().filter(|resource| !resource.aliases.is_empty()) {
+        let prefix = path::without_final_slash(outer.url.path());
+        let is_inner = |resource: &&Rc<Resource>| {
+            resource.id != outer.id
+                && resource.url.authority() == outer.url.authority()
+                && path::is_under(resource.url.path(), prefix)
+        };
+        for inner in resources.iter().filter(is_inner) {
+            let rest = path::without_final_slash(inner.url.path()).strip_prefix(prefix).unwrap_or_default();
+            for alias in &outer.aliases {
+                let place = [path::without_final_slash(alias.path()), rest].concat();
+                let is_there =
+                    |own: &Url| own.authority() == alias.authority() && path::without_final_slash(own.path()) == place;
+                if !inner.aliases.iter().any(is_there) {
+                    let found = format!("none for its place below an alias of {}", path_of(outer));
+                    let expected = format!("{}://{}{place} as well", alias.scheme(), alias.authority());
+                    let name = format!("{}.aliases", path_of(inner));
+                    checked = Err(root.context.refuse(Code::NestedWithoutAlias, name, &found, &expected));
+                }
+            }
+        }
+    }
+    checked
 }
 
 /// Adds a resource to the route table at its URL and at its aliases.

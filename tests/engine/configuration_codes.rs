@@ -154,6 +154,7 @@ fn cases() -> Vec<(Code, Value, &'static str)> {
             "identity_providers.okta-eu.issuer",
         ),
         set(Code::SameUrl, "/resources/1/url", json!("https://mcp.acme.example/github/"), "resources[1].url"),
+        set(Code::NestedWithoutAlias, "/resources/0/aliases", json!(["http://in.example/"]), "resources[1].aliases"),
         set(Code::MissingAudiences, &okta("audiences"), Value::Null, "identity_providers.okta-eu.audiences"),
         set(
             Code::SubjectTokenMismatch,

@@ -177,6 +177,7 @@ pub fn valid() -> Vec<Value> {
     full["resources"][0]["authorization_servers"] = json!(["okta-eu"]);
     full["resources"][0]["audiences"] = json!(["api", "gateway-id"]);
     full["resources"][0]["aliases"] = json!(["http://mcp.internal:8080/"]);
+    full["resources"][1]["aliases"] = json!(["http://mcp.internal:8080/admin"]);
     full["resources"][0]["encoded_slashes"] = json!(true);
     full["resource_defaults"] = json!({"dpop": {"mode": "off"}, "scopes_supported": ["{url}/mcp.read"]});
     full["resources"][0]["exchange"]["entra-us"]["claims"] = json!({"access_token": {"xms_cc": {"values": ["cp1"]}}});

@@ -413,7 +413,9 @@ fn used_proof_is_forgotten_with_the_process() {
 fn proof_at_an_alias_names_the_public_url_with_the_rest_of_the_path() {
     let more = json!({"dpop": {"mode": "required"}, "encoded_slashes": true,
         "aliases": ["http://mcp.internal:8080/in", "http://root.internal"]});
-    let configuration = with_resource(more);
+    let mut configuration = with_resource(more);
+    configuration["resources"][1]["aliases"] =
+        json!(["http://mcp.internal:8080/in/admin", "http://root.internal/admin"]);
     let mut engine = TestEngine::new(&configuration).with_keys();
     let holder = Holder::new();
     let token = holder.token();

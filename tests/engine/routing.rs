@@ -351,3 +351,16 @@ fn each_issuer_of_two_hundred_providers_is_found() {
         assert_eq!(refused(engine.decide(bearer("/mcp", &token))).1, "unknown_issuer", "{issuer}");
     }
 }
+
+#[test]
+fn resource_below_another_one_is_reached_at_the_alias_by_its_own_rules() {
+    let mut configuration = configuration();
+    configuration["resources"][0]["aliases"] = json!(["http://in.example/"]);
+    let error = configuration_error(&configuration).to_string();
+    assert!(error.contains("http://in.example/admin as well"), "{error}");
+    configuration["resources"][1]["aliases"] = json!(["http://in.example/admin/"]);
+    let mut engine = TestEngine::new(&configuration).with_keys();
+    let authorization = format!("Bearer {}", alice_token());
+    let step = engine.decide(at("in.example", "GET", "/admin/x", &[("authorization", &authorization)]));
+    assert_eq!(refused(step).1, "insufficient_scope");
+}
