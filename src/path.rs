@@ -18,8 +18,7 @@ pub fn normal_form(target: &[u8]) -> Option<Cow<'_, str>> {
 /// Path of `target` in normal form, in which `%2F` is an ordinary escape. A server may decode it: the caller compares the
 /// [`readings`] of such a path. None of them has a dot segment.
 pub fn normal_form_with_slashes(target: &[u8]) -> Option<Cow<'_, str>> {
-    let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
-    let path = std::str::from_utf8(target.get(..end)?).ok()?;
+    let path = text(target)?;
     if !path.starts_with('/') || !path.bytes().all(|byte| matches!(byte, 0x21..=0x7E) && !matches!(byte, b'\\' | b'#'))
     {
         return None;
@@ -47,9 +46,14 @@ pub fn normal_form_with_slashes(target: &[u8]) -> Option<Cow<'_, str>> {
 
 /// Path of `target` in which only unreserved characters are decoded, as Envoy reads it. `None`: it is the normal form.
 pub fn with_reserved_encoded(target: &[u8]) -> Option<String> {
-    let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
-    let path = std::str::from_utf8(target.get(..end)?).ok()?;
+    let path = text(target)?;
     if path.contains('%') { decode(path, is_unreserved) } else { None }
+}
+
+/// Path of `target`, without the query. `None`: it is not UTF-8.
+fn text(target: &[u8]) -> Option<&str> {
+    let end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
+    std::str::from_utf8(target.get(..end)?).ok()
 }
 
 /// Returns `true` for an unreserved character (RFC 3986 section 2.3).

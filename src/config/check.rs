@@ -25,7 +25,7 @@ pub(super) struct Checker<'a> {
 impl<'a> Checker<'a> {
     /// Check of a whole configuration.
     pub(super) fn new(context: &'a Context<'a>, root: &'a Object<'a>) -> Self {
-        Self { context, defaults: member(root, defaults::NAME).and_then(Value::as_object) }
+        Self { context, defaults: root.present(defaults::NAME).and_then(Value::as_object) }
     }
 
     /// Checks the options of an object.
@@ -49,7 +49,7 @@ impl<'a> Checker<'a> {
             }
         }
         if let Some((names, expected)) = group.exactly_one {
-            let [first, second] = names.map(|name| member(members, name).is_some());
+            let [first, second] = names.map(|name| members.present(name).is_some());
             if first == second && (first || !is_unknown) {
                 self.refuse(Code::ExactlyOne, path, &either(first, names), expected);
             }
@@ -94,11 +94,11 @@ impl<'a> Checker<'a> {
 
     /// Checks that an option is there if it must be, and only where it may be.
     fn presence(&self, path: &str, members: &Object<'_>, option: &OptionSpec) {
-        let is_there = member(members, option.name).is_some();
+        let is_there = members.present(option.name).is_some();
         let (condition, is_required, expected) = match option.presence {
             Presence::Optional => return,
             Presence::Required(expected) => (None, true, *expected),
-            Presence::RequiredOrDefault if self.defaults.is_some_and(|all| member(all, option.name).is_some()) => {
+            Presence::RequiredOrDefault if self.defaults.is_some_and(|all| all.present(option.name).is_some()) => {
                 return;
             }
             Presence::RequiredOrDefault => (None, true, ""),
@@ -281,11 +281,6 @@ pub(super) fn join(path: &str, name: &str) -> String {
 #[inline(never)]
 pub(super) fn item(path: &str, index: usize) -> String {
     format!("{path}[{index}]")
-}
-
-/// Returns the member, unless it is `null`.
-pub(super) fn member<'a>(members: &'a Object<'a>, name: &str) -> Option<&'a Value<'a>> {
-    members.get(name).filter(|value| !matches!(value, Value::Null))
 }
 
 /// Returns the text of a string that is not empty.

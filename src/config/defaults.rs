@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use crate::config::check::member;
 use crate::json::{Object, Value};
 use crate::url::Url;
 
@@ -17,8 +16,8 @@ const NO_URL: &str = "https://resource.invalid/path";
 
 /// Returns the defaults for each resource, in the order of the document. Empty: there are none.
 pub(super) fn of_resources<'a>(root: &'a Object<'a>) -> Vec<Object<'a>> {
-    let defaults = member(root, NAME).and_then(Value::as_object);
-    let resources = member(root, "resources").and_then(Value::as_array);
+    let defaults = root.present(NAME).and_then(Value::as_object);
+    let resources = root.present("resources").and_then(Value::as_array);
     let (Some(defaults), Some(resources)) = (defaults, resources) else {
         return Vec::new();
     };

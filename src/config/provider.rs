@@ -78,26 +78,7 @@ pub(super) fn build_all<'a>(root: &Fields<'a>) -> Providers<'a> {
 fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
     const URL: &str = "a URL such as https://login.example/tenant";
     let profile = fields.required_text("profile").and_then(|name| provider::profile(name).ok_or(Reported::DEPENDS));
-    let issuer = profile.and_then(|profile| {
-        let (text, tenants) = issuer(fields, profile)?;
-        if text.contains("/.well-known/") {
-            let expected = "the issuer itself, as in `iss` of its tokens";
-            return Err(fields.refuse(Code::MetadataUrl, "issuer", "the URL of its metadata", expected));
-        }
-        let has_keys = fields.has("jwks") || fields.has("jwks_uri");
-        let is_discovered = !has_keys || (profile.exchanges() && !fields.has("token_endpoint"));
-        match Url::parse(&text) {
-            Ok(url) => Ok((url.into(), tenants)),
-            Err(problem) if is_discovered || problem == PLACEHOLDER => {
-                let expected = "a URL such as https://login.example/tenant; any other text needs jwks or jwks_uri, and token_endpoint";
-                Err(not_a_url(fields, "issuer", &text, problem, expected))
-            }
-            Err(_) => {
-                find_placeholder(fields, "issuer", &text);
-                Ok((Issuer::without_metadata(&text), tenants))
-            }
-        }
-    });
+    let issuer = profile.and_then(|profile| issuer_and_tenants(fields, profile));
     let audiences = fields.texts("audiences");
     if let Ok(audiences) = &audiences {
         find_placeholders(fields, "audiences", audiences);
@@ -105,18 +86,15 @@ fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
     if let Ok(Some(text)) = fields.text("token_endpoint") {
         find_placeholder(fields, "token_endpoint", text);
     }
-    let names = ["algorithms", "scope_claims"].map(|name| fields.texts(name));
-    let audience_claim = fields.text("audience_claim");
-    let required_claims = required_claims(fields);
+    let tokens = tokens(fields);
     let jwks = jwks(fields);
     let jwks_uri = optional_endpoint(fields, "jwks_uri", URL);
     let token_endpoint = optional_endpoint(fields, "token_endpoint", URL);
     let client = profile.and_then(|profile| client(fields, profile));
-    let subject_token = match fields.object("subject_token") {
-        Ok(Some(fields)) => profile.and_then(|profile| subject_token(&fields, profile)),
-        Ok(None) => Ok((SubjectTokenSource::AccessToken, None)),
-        Err(reported) => Err(reported),
-    };
+    let subject_token = profile.and_then(|profile| match fields.object("subject_token")? {
+        Some(fields) => subject_token(&fields, profile),
+        None => Ok((SubjectTokenSource::AccessToken, None)),
+    });
     let clusters = clusters(fields);
     let numbers = ["jwks_max_age_seconds", "clock_skew_seconds", "timeout_seconds", "retries"];
     let numbers = numbers.map(|name| fields.number(name));
@@ -136,18 +114,17 @@ fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
             Ok((subject_token, subject_token_type)),
             [Ok(max_age), Ok(skew), Ok(timeout), Ok(retries)],
         ),
-        ([Ok(algorithms), Ok(scope_claims)], Ok(audience_claim), Ok(required_claims)),
+        Ok((algorithms, audience_claim, scope_claims, required_claims)),
     ) = (
         (profile, issuer, clusters, audiences, jwks, jwks_uri),
         (token_endpoint, client, subject_token, numbers),
-        (names, audience_claim, required_claims),
+        tokens,
     )
     else {
         return Err(Reported::DEPENDS);
     };
     let seconds = |number: u32| Duration::from_secs(number.into());
     let client = client.map(Rc::new);
-    let audience_claim = audience_claim.filter(|name| *name != AUDIENCE);
     let options = ProviderOptions {
         issuer: &issuer,
         tenants: &tenants,
@@ -172,7 +149,7 @@ fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
         token_cluster,
         every_audience: audiences.clone(),
         audiences,
-        algorithms: algorithms.iter().filter_map(|name| Algorithm::from_name(name)).collect(),
+        algorithms,
         audience_claim: audience_claim.map(str::to_owned),
         scope_claims,
         required_claims,
@@ -187,12 +164,53 @@ fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
         timeout: seconds(timeout),
         retries: retries > 0,
     };
+    check_audiences(fields, &provider)?;
+    Ok(provider)
+}
+
+/// Reads the issuer and its tenants. An issuer that is no URL must have configured keys and endpoints.
+fn issuer_and_tenants(fields: &Fields<'_>, profile: &'static dyn Profile) -> Result<(Issuer, Vec<String>), Reported> {
+    let (text, tenants) = issuer(fields, profile)?;
+    if text.contains("/.well-known/") {
+        let expected = "the issuer itself, as in `iss` of its tokens";
+        return Err(fields.refuse(Code::MetadataUrl, "issuer", "the URL of its metadata", expected));
+    }
+    let has_keys = fields.has("jwks") || fields.has("jwks_uri");
+    let is_discovered = !has_keys || (profile.exchanges() && !fields.has("token_endpoint"));
+    match Url::parse(&text) {
+        Ok(url) => Ok((url.into(), tenants)),
+        Err(problem) if is_discovered || problem == PLACEHOLDER => {
+            let expected =
+                "a URL such as https://login.example/tenant; any other text needs jwks or jwks_uri, and token_endpoint";
+            Err(not_a_url(fields, "issuer", &text, problem, expected))
+        }
+        Err(_) => {
+            find_placeholder(fields, "issuer", &text);
+            Ok((Issuer::without_metadata(&text), tenants))
+        }
+    }
+}
+
+/// Refuses an audience that no token of the provider can have.
+fn check_audiences(fields: &Fields<'_>, provider: &Provider) -> Result<(), Reported> {
     for (index, audience) in provider.audiences.iter().enumerate() {
-        if let Some(expected) = profile.expected_audience(&provider, audience) {
+        if let Some(expected) = provider.profile.expected_audience(provider, audience) {
             return Err(fields.refuse(Code::RefusedByProfile, &item("audiences", index), &shown(audience), expected));
         }
     }
-    Ok(provider)
+    Ok(())
+}
+
+/// Algorithms, audience claim, scope claims and required claims of a provider's tokens.
+type Tokens<'a> = (Vec<Algorithm>, Option<&'a str>, Vec<String>, Vec<RequiredClaim>);
+
+/// Reads the options about callers' tokens.
+fn tokens<'a>(fields: &Fields<'a>) -> Result<Tokens<'a>, Reported> {
+    let names = ["algorithms", "scope_claims"].map(|name| fields.texts(name));
+    let (audience_claim, required_claims) = (fields.text("audience_claim"), required_claims(fields));
+    let [algorithms, scope_claims] = names;
+    let algorithms = algorithms?.iter().filter_map(|name| Algorithm::from_name(name)).collect();
+    Ok((algorithms, audience_claim?.filter(|name| *name != AUDIENCE), scope_claims?, required_claims?))
 }
 
 /// Reads the claims that tokens must have, in order of their names.

@@ -35,12 +35,12 @@ impl<'a> Fields<'a> {
     /// Path of a field, which may be that of a default. The empty name is the object itself.
     pub(super) fn at(&self, name: &str) -> String {
         let first = name.split(['.', '[']).next().unwrap_or(name);
-        let is_default = || self.default(first).is_some() && check::member(self.members, first).is_none();
+        let is_default = || self.default(first).is_some() && self.members.present(first).is_none();
         check::join(if is_default() { defaults::NAME } else { &self.path }, name)
     }
 
     fn default(&self, name: &str) -> Option<&'a Value<'a>> {
-        check::member(self.defaults?, name)
+        self.defaults?.present(name)
     }
 
     /// Path of this object.
@@ -67,7 +67,7 @@ impl<'a> Fields<'a> {
     }
 
     fn get(&self, name: &str) -> Option<&'a Value<'a>> {
-        check::member(self.members, name).or_else(|| self.default(name))
+        self.members.present(name).or_else(|| self.default(name))
     }
 
     fn kind(&self, name: &str) -> Option<&'static Kind> {

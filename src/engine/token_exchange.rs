@@ -151,13 +151,7 @@ impl TokenExchange {
             return Some(again);
         }
         // A connection that was kept open for too long, mostly.
-        if self.may_retry
-            && matches!(
-                result,
-                CalloutResult::Failed(CalloutFailure::NoConnection)
-                    | CalloutResult::ByEnvoy(CalloutFailure::NoConnection, _)
-            )
-        {
+        if self.may_retry && result.failure() == Some(CalloutFailure::NoConnection) {
             log::debug!("provider={name} is asked once more: {error}");
             return Some(Self { may_retry: false, ..self.restarted() });
         }

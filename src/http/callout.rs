@@ -69,6 +69,14 @@ impl CalloutResult {
         Self::ByEnvoy(failure, String::from_utf8_lossy(words).into())
     }
 
+    /// Reason for which there is no usable response, if there is none.
+    pub const fn failure(&self) -> Option<CalloutFailure> {
+        match self {
+            Self::Failed(failure) | Self::ByEnvoy(failure, _) => Some(*failure),
+            Self::Response(_) => None,
+        }
+    }
+
     /// Words of Envoy, if it answered itself. They are for the log, and decide nothing.
     pub fn words(&self) -> &str {
         match self {

@@ -167,21 +167,16 @@ impl KeySet {
     }
 }
 
-/// Value of the member `name`. `null` counts as absent: some serializers write members without a value so.
-fn member<'j, 'a>(jwk: &'j Object<'a>, name: &str) -> Option<&'j Value<'a>> {
-    jwk.get(name).filter(|value| !matches!(value, Value::Null))
-}
-
 /// Reads one public JWK. `Err`: the reason for which it cannot verify signatures.
 pub(crate) fn read_key(jwk: &Object<'_>) -> Result<Key, &'static str> {
     // RFC 7518 sections 6.2.2, 6.3.2 and 6.4: members of private and symmetric keys, published by mistake.
-    if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| member(jwk, name).is_some()) {
+    if ["d", "p", "q", "dp", "dq", "qi", "oth", "k"].iter().any(|name| jwk.present(name).is_some()) {
         return Err("a private or symmetric key");
     }
-    if member(jwk, "use").is_some_and(|usage| usage.as_str() != Some("sig")) {
+    if jwk.present("use").is_some_and(|usage| usage.as_str() != Some("sig")) {
         return Err("not for signatures");
     }
-    if let Some(operations) = member(jwk, "key_ops") {
+    if let Some(operations) = jwk.present("key_ops") {
         let verifies = operations
             .as_array()
             .is_some_and(|operations| operations.iter().any(|operation| operation.as_str() == Some("verify")));
@@ -210,14 +205,14 @@ pub(crate) fn read_key(jwk: &Object<'_>) -> Result<Key, &'static str> {
         }
         _ => return Err("a kind of key that is not supported"),
     };
-    let algorithm = match member(jwk, "alg") {
+    let algorithm = match jwk.present("alg") {
         None => usual,
         Some(name) => name.as_str().and_then(Algorithm::from_name).ok_or("an algorithm that is not supported")?,
     };
     if !public.suits(algorithm) {
         return Err("an algorithm that does not suit the key");
     }
-    let text = |name: &str| match member(jwk, name) {
+    let text = |name: &str| match jwk.present(name) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text.as_ref().to_owned())),
         Some(_) => Err("kid or issuer is not a string"),

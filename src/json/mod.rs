@@ -81,6 +81,20 @@ impl<'a> Object<'a> {
         self.get(name).and_then(Value::as_str)
     }
 
+    /// Texts of the member `name`: a string, or the strings of an array. Everything else is left out.
+    pub fn texts(&self, name: &str) -> Vec<&str> {
+        match self.get(name) {
+            Some(Value::String(text)) => vec![text.as_ref()],
+            Some(Value::Array(items)) => items.iter().filter_map(Value::as_str).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Value of the member `name`. `null` counts as absent: some servers write members without a value so.
+    pub fn present(&self, name: &str) -> Option<&Value<'a>> {
+        self.get(name).filter(|value| !matches!(value, Value::Null))
+    }
+
     /// Returns `true` if there is a member `name`.
     pub fn has(&self, name: &str) -> bool {
         self.get(name).is_some()

@@ -67,8 +67,7 @@ impl Endpoints {
             return Err(DiscoveryError::OtherIssuer);
         }
         let aliases = document.get("mtls_endpoint_aliases").and_then(Value::as_object);
-        let has_alias =
-            |aliases: &&Object<'_>| aliases.get("token_endpoint").is_some_and(|alias| *alias != Value::Null);
+        let has_alias = |aliases: &&Object<'_>| aliases.present("token_endpoint").is_some();
         let aliases = aliases.filter(|aliases| provider.wants_mtls_alias() && has_alias(aliases));
         let endpoint = |object: &Object<'_>, name: &str, configured: &Option<Url>, cluster: &str| {
             if let Some(url) = configured {

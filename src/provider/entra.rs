@@ -205,7 +205,7 @@ impl Profile for EntraObo {
         if claims.text("idtyp") == Some("app") {
             return Err(TokenError::NotAUser.because(NO_USER));
         }
-        if matches!(claims.members.get("scp"), None | Some(Value::Null)) {
+        if claims.members.present("scp").is_none() {
             let names_client = claims.has("azp") || claims.has("appid");
             return Err(if names_client {
                 TokenError::NotAUser.because(NO_USER)

@@ -13,7 +13,7 @@ use base64::engine::general_purpose::NO_PAD;
 #[cfg(doc)]
 use crate::jose::Claims;
 use crate::jose::{self, AUDIENCE};
-use crate::json::{self, Object, Value};
+use crate::json::{self, Object};
 use crate::provider::token_kind::{TokenKind, kind_of};
 use crate::provider::unusable_token::UnusableResponse;
 use crate::provider::{IssuerMatch, Provider, TokenExchangeTarget, TokenRequest, UnusableToken};
@@ -94,7 +94,7 @@ fn check_audience(
 ) -> Result<(), UnusableResponse> {
     let TokenRequest { provider, target, .. } = *request;
     let issuer = claims.string("iss").unwrap_or_default();
-    let audiences = audiences(claims, AUDIENCE);
+    let audiences = claims.texts(AUDIENCE);
     let is_requested = |own: &[&str]| own.iter().any(|audience| requests(provider, target, audience));
     let mut is_for_this_proxy = false;
     for Accepted { provider: of, audiences: own } in accepted {
@@ -115,7 +115,7 @@ fn check_audience(
         && subject.has("iss")
         && subject.get("iss") == claims.get("iss")
         && !is_requested(&audiences)
-        && is_same_set(audiences.clone(), self::audiences(subject, AUDIENCE))
+        && is_same_set(audiences.clone(), subject.texts(AUDIENCE))
     {
         let audience = Some((*audience).to_owned());
         return Err(UnusableResponse { problem: UnusableToken::ForSameAudience, audience });
@@ -134,20 +134,11 @@ fn requests(provider: &Provider, target: &TokenExchangeTarget, audience: &str) -
 
 /// Returns the audience by which the provider's callers could present the token here, as [`Claims::is_for`] decides it.
 fn accepted_audience<'a>(provider: &Provider, claims: &'a Object<'_>, own: &[&str]) -> Option<&'a str> {
-    let of = |name: &str| audiences(claims, name).into_iter().find(|audience| own.contains(audience));
+    let of = |name: &str| claims.texts(name).into_iter().find(|audience| own.contains(audience));
     match &provider.audience_claim {
-        Some(name) if !matches!(claims.get(AUDIENCE), None | Some(Value::Null)) => of(AUDIENCE).and_then(|_| of(name)),
+        Some(name) if claims.present(AUDIENCE).is_some() => of(AUDIENCE).and_then(|_| of(name)),
         Some(name) => of(name),
         None => of(AUDIENCE),
-    }
-}
-
-/// Returns the values of `aud`, or of the claim that stands for it: one or several (RFC 7519 section 4.1.3).
-pub(super) fn audiences<'a>(claims: &'a Object<'_>, name: &str) -> Vec<&'a str> {
-    match claims.get(name) {
-        Some(Value::String(audience)) => vec![audience.as_ref()],
-        Some(Value::Array(audiences)) => audiences.iter().filter_map(Value::as_str).collect(),
-        _ => Vec::new(),
     }
 }
 

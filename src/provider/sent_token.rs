@@ -1,8 +1,8 @@
 //! Facts for the log line about an exchanged token that the upstream has rejected: what the provider wrote into it.
 
 use crate::jose::AUDIENCE;
-use crate::json::{self, Object, Value};
-use crate::provider::issued_token::{audiences, decode};
+use crate::json;
+use crate::provider::issued_token::decode;
 use crate::provider::known_secrets::PART;
 use crate::provider::remedies;
 use crate::telemetry::{Detail, Fact};
@@ -22,11 +22,11 @@ pub(crate) fn facts(token: &str) -> Detail {
     let Some(claims) = payload.as_ref().and_then(|[_, payload]| json::object(payload)) else {
         return facts;
     };
-    let scopes = if claims.has("scp") { list(&claims, "scp") } else { list(&claims, "scope") };
+    let scopes = claims.texts(if claims.has("scp") { "scp" } else { "scope" });
     let of_token = [
         (Fact::SentIssuer, claims.string("iss").unwrap_or_default().to_owned()),
-        (Fact::SentAudience, audiences(&claims, AUDIENCE).join(" ")),
-        (Fact::SentScope, scopes),
+        (Fact::SentAudience, claims.texts(AUDIENCE).join(" ")),
+        (Fact::SentScope, scopes.join(" ")),
         (Fact::SentVersion, claims.string("ver").unwrap_or_default().to_owned()),
     ];
     for (fact, value) in of_token.into_iter().filter(|(_, value)| !value.contains(JWT)) {
@@ -45,15 +45,6 @@ pub(crate) fn shown_error(code: &str, token: Option<&str>) -> String {
         None => !crate::secret::is_plain(code),
     };
     if repeats || code.contains(JWT) { String::new() } else { cut(code, 64) }
-}
-
-/// Values of a claim that is a text or a list of texts.
-fn list(claims: &Object<'_>, name: &str) -> String {
-    match claims.get(name) {
-        Some(Value::String(text)) => text.as_ref().to_owned(),
-        Some(Value::Array(texts)) => texts.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
-        _ => String::new(),
-    }
 }
 
 fn cut(text: &str, max: usize) -> String {

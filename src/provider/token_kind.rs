@@ -1,6 +1,6 @@
 //! Kind of a token, by its strongest sign. Callers' tokens and issued tokens are judged alike.
 
-use crate::json::{Object, Value};
+use crate::json::Object;
 
 /// Kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,12 +65,7 @@ pub(super) fn kind_of(media_type: Option<&str>, claims: &Object<'_>) -> Option<(
             return Some((*kind, name));
         }
     }
-    CLAIMS.iter().find(|(name, _)| has(claims, name)).map(|(name, kind)| (*kind, *name))
-}
-
-/// Returns `true` if a claim is present. Some servers write `null` for a claim that they leave out.
-fn has(claims: &Object<'_>, name: &str) -> bool {
-    claims.get(name).is_some_and(|value| !matches!(value, Value::Null))
+    CLAIMS.iter().find(|(name, _)| claims.present(name).is_some()).map(|(name, kind)| (*kind, *name))
 }
 
 #[cfg(test)]

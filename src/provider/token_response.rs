@@ -96,7 +96,8 @@ pub(super) fn read(
     };
     let refresh_in = body.get("refresh_in").and_then(|value| seconds(value).ok());
     let trace_id = token_error::trace(secrets, response, None);
-    let granted = granted_scopes(body);
+    // Some servers send a list.
+    let granted = body.texts("scope").join(" ").trim().to_owned();
     let missing = if granted.is_empty() { String::new() } else { missing_scopes(request, &granted) };
     Ok(Issued {
         access_token: Secret::new(access_token.to_owned()),
@@ -108,15 +109,6 @@ pub(super) fn read(
         granted_scopes: secrets.shown(&granted, MAX_SCOPE).into(),
         missing_scopes: missing.into(),
     })
-}
-
-/// Returns the scopes that a response grants, separated by spaces. Some servers send a list.
-fn granted_scopes(body: &Object<'_>) -> String {
-    match body.get("scope") {
-        Some(Value::String(scope)) => scope.trim().to_owned(),
-        Some(Value::Array(scopes)) => scopes.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" "),
-        _ => String::new(),
-    }
 }
 
 /// Returns the requested scopes that were not granted, separated by spaces.
