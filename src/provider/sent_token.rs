@@ -86,6 +86,8 @@ mod tests {
         assert_eq!(shown_error("invalid_token", Some("opaque-token")), "invalid_token");
         assert_eq!(shown_error(&"a".repeat(999), Some("opaque-token")), "a".repeat(64));
         assert_eq!(shown_error("bad token opaque-token", Some("opaque-token")), "");
+        let token: String = (0..8).map(|number| format!("part-{number}-of-it.")).collect();
+        assert_eq!(shown_error(&format!("bad {token:.60}"), Some(&token)), "", "a part of it");
         assert_eq!(shown_error("bad token eyJhbGciOi", None), "");
         assert_eq!(
             (shown_error("invalid_token", None), shown_error(&"a".repeat(40), None)),

@@ -276,6 +276,20 @@ fn verified_token_of_a_replaced_key_is_verified_again() {
 }
 
 #[test]
+fn configured_keys_are_not_looked_for_because_of_a_forged_signature() {
+    let mut configuration = configuration();
+    let keys: Value = serde_json::from_slice(&key_set(&[&ENTRA_KEY])).unwrap();
+    configuration["identity_providers"]["entra-us"]["jwks"] = keys;
+    let mut engine = TestEngine::new(&configuration);
+    engine.tick();
+    engine.serve_calls(provider_document);
+    engine.advance(60);
+    let forged = OTHER_KEY.sign(&json!({"alg": "ES256", "kid": ENTRA_KEY.kid}), &alice());
+    assert_eq!(refused(engine.decide(bearer("/github", &forged))), (401, "bad_signature".to_owned()));
+    engine.expect_no_call();
+}
+
+#[test]
 fn forged_signatures_cause_one_fetch_in_30_seconds() {
     let mut engine = TestEngine::ready();
     let good = alice_token();
