@@ -23,6 +23,9 @@ impl Default for ClaimNames<'_> {
 /// Claim with the audiences (RFC 7519 section 4.1.3).
 pub const AUDIENCE: &str = "aud";
 
+/// Maximum number of audiences for which comparing each with each is the fastest search.
+const FEW: usize = 8;
+
 /// Usual claims with scopes: `scope` (RFC 8693 section 4.2), and `scp` of several providers.
 const SCOPES: [&str; 2] = ["scope", "scp"];
 
@@ -125,7 +128,15 @@ impl<'a> Claims<'a> {
     /// Returns `true` if the token is for one of these audiences. `aud` counts also where another claim stands for it (RFC
     /// 7519 section 4.1.3).
     pub fn is_for(&self, accepted: &[String]) -> bool {
-        let has = |audiences: &Vec<&str>| accepted.iter().any(|audience| audiences.contains(&audience.as_str()));
+        let has = |audiences: &Vec<&str>| match audiences.len() {
+            0..=FEW => accepted.iter().any(|audience| audiences.contains(&audience.as_str())),
+            // A stranger chooses these texts, and an operator many others: comparing each with each would be work for both.
+            _ => {
+                let mut sorted = audiences.clone();
+                sorted.sort_unstable();
+                accepted.iter().any(|audience| sorted.binary_search(&audience.as_str()).is_ok())
+            }
+        };
         has(&self.audiences) && self.further_audiences.as_ref().is_none_or(has)
     }
 
@@ -235,6 +246,19 @@ mod tests {
         for scopes in [r#""scp":"a b""#, r#""scp":["a","b"]"#, r#""scope":"a  b ""#, r#""scope":["a","b"]"#] {
             read(&format!(r#"{{"iss":"i","aud":"a","exp":1,{scopes}}}"#), |claims| {
                 assert_eq!(claims.unwrap().scopes, ["a", "b"], "{scopes}");
+            });
+        }
+    }
+
+    #[test]
+    fn each_of_few_and_of_many_audiences_is_found() {
+        for count in [1, FEW, FEW + 1, 500] {
+            let names: Vec<String> = (0..count).map(|number| format!("a{}", number * 7919 % 1000)).collect();
+            let text = serde_json::json!({"iss": "i", "exp": 1, "aud": names}).to_string();
+            read(&text, |claims| {
+                let claims = claims.unwrap();
+                assert!(names.iter().all(|name| claims.is_for(&["x".to_owned(), name.clone()])), "{count}");
+                assert!(!claims.is_for(&["x".to_owned(), "a1000".to_owned(), "a".to_owned()]), "{count}");
             });
         }
     }
