@@ -36,7 +36,7 @@ const FLOOD = { requests: 10_000, workers: 4, seconds: 30 };
 const PARALLEL = 50;
 const PARALLEL_ROUNDS = 5;
 const FIRST = { users: 50, rounds: 12 };
-const MANY = { resources: 1000, loads: 12 };
+const MANY = { resources: 1000, loads: 40 };
 /** Calls from the first second of a token to its last one. */
 const LAST = { lifetime: 29, calls: 40, pauseMs: 700, workers: [1, 4] };
 const GROUPS = { before: against, warm, cold, memory, parallel, first: firstRequests, last30s: lastSeconds, churn, flood, many };
