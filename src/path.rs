@@ -16,7 +16,7 @@ pub fn normal_form(target: &[u8]) -> Option<Cow<'_, str>> {
 }
 
 /// Path of `target` in normal form, in which `%2F` is an ordinary escape. A server may decode it: the caller compares the
-/// [`readings`] of such a path. None of them has a dot segment.
+/// [`readings`] of such a path. None of them has a dot segment. A path without an escape is borrowed.
 pub fn normal_form_with_slashes(target: &[u8]) -> Option<Cow<'_, str>> {
     let path = text(target)?;
     if !path.starts_with('/') || !path.bytes().all(|byte| matches!(byte, 0x21..=0x7E) && !matches!(byte, b'\\' | b'#'))

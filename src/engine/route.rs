@@ -1,5 +1,6 @@
 //! Routing: the resource that host and path of a request belong to.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::config::Config;
@@ -47,18 +48,21 @@ pub(super) fn route<'a>(
         Ok(route)
     };
     let route = read(&path)?;
-    // Envoy and some servers route by the escapes of reserved characters, such as `%40`; others decode them first.
-    if let Some(reading) = path::with_reserved_encoded(target)
-        && read(&reading)? != route
-    {
-        return Err(ambiguous());
-    }
-    if path::has_encoded_slash(&path) {
-        // The resource and its path must be those of each reading. Configured paths have no encoded slash, so this one is below.
-        let takes = matches!(route, Some(Route::Resource(mount)) if mount.resource.encoded_slashes);
-        for reading in path::readings(&path) {
-            if !takes || read(&reading)? != route {
-                return Err(ambiguous());
+    // A path without an escape is borrowed, and has one reading.
+    if let Cow::Owned(path) = &path {
+        // Envoy and some servers route by the escapes of reserved characters, such as `%40`; others decode them first.
+        if let Some(reading) = path::with_reserved_encoded(target)
+            && read(&reading)? != route
+        {
+            return Err(ambiguous());
+        }
+        if path::has_encoded_slash(path) {
+            // The resource and its path must be those of each reading. Configured paths have no encoded slash, so this one is below.
+            let takes = matches!(route, Some(Route::Resource(mount)) if mount.resource.encoded_slashes);
+            for reading in path::readings(path) {
+                if !takes || read(&reading)? != route {
+                    return Err(ambiguous());
+                }
             }
         }
     }
@@ -100,11 +104,11 @@ fn route_path<'a>(routes: &'a RouteTable, host: Option<&'a Host>, path: &str) ->
     {
         return host.document(rest).map(Route::Metadata);
     }
-    match (host.mount(path), authorization_server::looked_for(path)) {
-        (Some(mount), _) => Some(Route::Resource(mount)),
-        (None, Some(server)) => Some(Route::AuthorizationServer(host.mount(server).map(|mount| &mount.resource))),
-        (None, None) => None,
+    if let Some(mount) = host.mount(path) {
+        return Some(Route::Resource(mount));
     }
+    let server = authorization_server::looked_for(path)?;
+    Some(Route::AuthorizationServer(host.mount(server).map(|mount| &mount.resource)))
 }
 
 /// Answer to a request for the metadata document of a resource (RFC 9728 section 3).
