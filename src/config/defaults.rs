@@ -9,7 +9,10 @@ use crate::url::Url;
 pub(super) const NAME: &str = "resource_defaults";
 
 /// Text that stands for the `url` of the resource.
-const PLACEHOLDER: &str = "{url}";
+const URL: &str = "{url}";
+
+/// Text that stands for the path of the `url`.
+const PATH: &str = "{path}";
 
 /// URL in place of a mistaken one, so that no other mistake follows from it.
 const NO_URL: &str = "https://resource.invalid/path";
@@ -23,18 +26,21 @@ pub(super) fn of_resources<'a>(root: &'a Object<'a>) -> Vec<Object<'a>> {
     };
     let url = |resource: &Value<'_>| {
         let url = resource.as_object().and_then(|members| members.string("url"));
-        url.filter(|url| Url::parse(url).is_ok()).unwrap_or(NO_URL).to_owned()
+        url.and_then(|url| Url::parse(url).ok()).or_else(|| Url::parse(NO_URL).ok())
     };
-    resources.iter().map(|resource| filled_object(defaults, &url(resource))).collect()
+    let filled = |resource| url(resource).map_or_else(|| defaults.clone(), |url| filled_object(defaults, &url));
+    resources.iter().map(filled).collect()
 }
 
-fn filled_object<'a>(object: &Object<'a>, url: &str) -> Object<'a> {
+fn filled_object<'a>(object: &Object<'a>, url: &Url) -> Object<'a> {
     object.map_values(|value| filled(value, url))
 }
 
-fn filled<'a>(value: &Value<'a>, url: &str) -> Value<'a> {
+fn filled<'a>(value: &Value<'a>, url: &Url) -> Value<'a> {
     match value {
-        Value::String(text) if text.contains(PLACEHOLDER) => Value::String(Cow::Owned(text.replace(PLACEHOLDER, url))),
+        Value::String(text) if [URL, PATH].iter().any(|name| text.contains(name)) => {
+            Value::String(Cow::Owned(text.replace(PATH, url.path()).replace(URL, url.as_str())))
+        }
         Value::Array(items) => Value::Array(items.iter().map(|item| filled(item, url)).collect()),
         Value::Object(object) => Value::Object(filled_object(object, url)),
         other => other.clone(),

@@ -344,7 +344,7 @@ pub static ROOT: Group = group!(
             "resources: [{url: https://mcp.acme.com/mcp, audiences: [api://mcp], exchange: {entra: {resource: api://github}}}]"
         ),
         option!("resource_defaults", Defaults(&RESOURCE), Optional, default "none",
-            "Options of every resource: those of `resources[]` except `url`. An option of the resource replaces the one here as a whole. `{url}` in a string stands for the `url` of the resource. See [many resources](guides/many-resources.md).",
+            "Options of every resource: those of `resources[]` except `url`. An option of the resource replaces the one here as a whole. `{url}` in a string stands for the `url` of the resource, and `{path}` for the path of that URL. See [many resources](guides/many-resources.md).",
             "resource_defaults: {audiences: [\"{url}\"], exchange: {entra: {resource: api://github}}}"),
         option!("unauthenticated_paths", Texts(""), Optional, default "none",
             "Exact paths that are forwarded without a token, on every host. They take precedence over resources. A token in such a request is removed. Each path is in normal form, without query.",

@@ -47,6 +47,18 @@ fn resource_has_the_defaults_that_it_does_not_set() {
 }
 
 #[test]
+fn path_of_each_resource_stands_in_its_aliases() {
+    let mut configuration = thousand(with(defaults(), json!({"aliases": ["http://mcp.internal:8080/in{path}"]})));
+    configuration["resources"][0] = json!({"url": "https://api.acme.example"});
+    let config = parse(&configuration);
+    let host = config.routes.host(b"mcp.internal:8080").unwrap();
+    let at = |path: &str| host.mount(path).map(|mount| mount.resource.url.as_str());
+    assert_eq!(at("/in/r7/x"), Some("https://mcp.acme.example/r7"));
+    assert_eq!(at("/in/other"), Some("https://api.acme.example"), "the path of a URL without one is empty");
+    assert_eq!(at("/r7"), None);
+}
+
+#[test]
 fn mistake_in_the_defaults_is_reported_once_at_its_place() {
     let validator = jsonschema::draft202012::new(&whole_schema()).unwrap();
     for (changes, path, code, is_in_schema) in [

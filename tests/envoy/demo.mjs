@@ -2,9 +2,11 @@
 
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { scratchFolder } from './parts/envoy.mjs';
+import YAML from 'yaml';
+import { ENVOY, scratchFolder } from './parts/envoy.mjs';
 import { challengeOf } from './parts/expect.mjs';
-import { ENTRA_PATH, MCP_HOST, metadataPathOf, OKTA_PATH, startGateway, startParts } from './parts/gateway.mjs';
+import { freePort } from './parts/free-port.mjs';
+import { bootstrapOf, ENTRA_PATH, MCP_HOST, metadataPathOf, OKTA_PATH, startGateway, startParts } from './parts/gateway.mjs';
 import { leaks } from './parts/leaks.mjs';
 import { until } from './parts/until.mjs';
 
@@ -213,8 +215,22 @@ function summarise() {
   say(`  ${'all'.padEnd(width)}  ${String(summary.length).padStart(2)} ok`);
 }
 
-function stayUp(gateway, users) {
+/** Writes the demo's configuration with free ports, and its secrets for a shell, so that another Envoy can run a changed copy. */
+async function writeForAnotherEnvoy(gateway, folder) {
+  const { parts } = gateway;
+  const bootstrap = bootstrapOf('okta-and-entra', parts);
+  const port = await freePort();
+  bootstrap.static_resources.listeners[0].address.socket_address.port_value = port;
+  writeFileSync(join(folder, 'envoy.yaml'), YAML.stringify(bootstrap), { mode: 0o600 });
+  const quoted = (text) => `'${text.replaceAll("'", "'\\''")}'`;
+  const exports = Object.entries(parts.env).map(([name, value]) => `export ${name}=${quoted(value)}\n`);
+  writeFileSync(join(folder, 'environment'), exports.join(''), { mode: 0o600 });
+  return port;
+}
+
+async function stayUp(gateway, users) {
   const folder = scratchFolder();
+  const port = await writeForAnotherEnvoy(gateway, folder);
   for (const [name, { accessToken }] of Object.entries(users)) {
     writeFileSync(join(folder, name), accessToken, { mode: 0o600 });
   }
@@ -235,6 +251,9 @@ function stayUp(gateway, users) {
   say(`curl -i ${url}${metadataPathOf(ENTRA_PATH)} -H 'host: ${MCP_HOST}'\n`);
   say(`curl -s http://${gateway.envoy.admin}/stats/prometheus | grep ^onbehalf\n`);
   say(`tail -f ${gateway.envoy.logFile}\n`);
+  say(bold(`For a configuration of your own, with the same providers and MCP server (its listener: port ${port}):`));
+  say(`\ncp ${join(folder, 'envoy.yaml')} mine.yaml`);
+  say(`(. ${join(folder, 'environment')}; ${ENVOY} --mode validate -c mine.yaml && ${ENVOY} --disable-hot-restart -c mine.yaml)\n`);
   say(bold('Ctrl-C ends it.'));
   process.exitCode = 0;
   setInterval(() => {}, 60_000);
@@ -253,7 +272,7 @@ try {
   fact(`Envoy on port ${gateway.envoy.port} with envoy-config/okta-and-entra/envoy.yaml`, gateway.envoy.port);
   const users = await story(parts, gateway);
   summarise();
-  if (keep) stayUp(gateway, users);
+  if (keep) await stayUp(gateway, users);
 } catch (error) {
   say(`\n${colour(31, 'FAILED')}  in "${current}": ${error.message}`);
   if (gateway) say(`\nThe end of Envoy's log:\n${gateway.envoy.lastLines()}`);
