@@ -191,8 +191,8 @@ fn validate_claims(
         leeway: provider.leeway,
     };
     let caller = || match is_id_token {
-        false => provider.profile.caller(provider, header, claims),
-        true => provider.profile.id_token_caller(claims),
+        false => provider.caller(header, claims),
+        true => provider.id_token_caller(header, claims),
     };
     jose::check(header, claims, rules, caller, now).map_err(|mut rejection| {
         if rejection.error == TokenError::Audience && rejection.diagnosis.is_empty() {
