@@ -76,68 +76,37 @@ pub(super) fn build_all<'a>(root: &Fields<'a>) -> Providers<'a> {
 }
 
 fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
-    const URL: &str = "a URL such as https://login.example/tenant";
     let profile = fields.required_text("profile").and_then(|name| provider::profile(name).ok_or(Reported::DEPENDS));
     let issuer = profile.and_then(|profile| issuer_and_tenants(fields, profile));
-    let audiences = fields.texts("audiences");
-    if let Ok(audiences) = &audiences {
-        find_placeholders(fields, "audiences", audiences);
-    }
-    if let Ok(Some(text)) = fields.text("token_endpoint") {
-        find_placeholder(fields, "token_endpoint", text);
-    }
-    let tokens = tokens(fields);
-    let jwks = jwks(fields);
-    let jwks_uri = optional_endpoint(fields, "jwks_uri", URL);
-    let token_endpoint = optional_endpoint(fields, "token_endpoint", URL);
+    let (tokens, servers, limits) = (tokens(fields), servers(fields), limits(fields));
     let client = profile.and_then(|profile| client(fields, profile));
     let subject_token = profile.and_then(|profile| match fields.object("subject_token")? {
         Some(fields) => subject_token(&fields, profile),
         None => Ok((SubjectTokenSource::AccessToken, None)),
     });
-    let clusters = clusters(fields);
-    let numbers = ["jwks_max_age_seconds", "clock_skew_seconds", "timeout_seconds", "retries"];
-    let numbers = numbers.map(|name| fields.number(name));
     // All at once, so that the values are dropped in one place.
     let (
-        (
-            Ok(profile),
-            Ok((issuer, tenants)),
-            Ok([cluster, jwks_cluster, token_cluster]),
-            Ok(audiences),
-            Ok(jwks),
-            Ok(jwks_uri),
-        ),
-        (
-            Ok(token_endpoint),
-            Ok(client),
-            Ok((subject_token, subject_token_type)),
-            [Ok(max_age), Ok(skew), Ok(timeout), Ok(retries)],
-        ),
-        Ok((algorithms, audience_claim, scope_claims, required_claims)),
-    ) = (
-        (profile, issuer, clusters, audiences, jwks, jwks_uri),
-        (token_endpoint, client, subject_token, numbers),
-        tokens,
-    )
+        (Ok(profile), Ok((issuer, tenants)), Ok(tokens), Ok(servers)),
+        (Ok(limits), Ok(client), Ok((subject_token, subject_token_type))),
+    ) = ((profile, issuer, tokens, servers), (limits, client, subject_token))
     else {
         return Err(Reported::DEPENDS);
     };
-    let seconds = |number: u32| Duration::from_secs(number.into());
     let client = client.map(Rc::new);
     let options = ProviderOptions {
         issuer: &issuer,
         tenants: &tenants,
-        token_endpoint: token_endpoint.as_ref(),
+        token_endpoint: servers.token_endpoint.as_ref(),
         client_id: client.as_ref().map(|client| client.id.as_str()),
-        audience_claim,
+        audience_claim: tokens.audience_claim,
         subject_token: &subject_token,
     };
     profile.check(&options).map_err(|error| refused_by_profile(fields, error))?;
-    if audience_claim.is_some() && matches!(subject_token, SubjectTokenSource::IdToken) {
+    if tokens.audience_claim.is_some() && matches!(subject_token, SubjectTokenSource::IdToken) {
         let expected = "nothing: ID tokens always have aud";
         return Err(fields.refuse(Code::IdTokensCannot, "audience_claim", "a claim", expected));
     }
+    let [cluster, jwks_cluster, token_cluster] = servers.clusters;
     let provider = Provider {
         id: ProviderId::default(),
         name: name.into(),
@@ -147,22 +116,22 @@ fn build(name: &str, fields: &Fields<'_>) -> Result<Provider, Reported> {
         cluster,
         jwks_cluster,
         token_cluster,
-        every_audience: audiences.clone(),
-        audiences,
-        algorithms,
-        audience_claim: audience_claim.map(str::to_owned),
-        scope_claims,
-        required_claims,
-        jwks,
-        jwks_uri,
-        token_endpoint,
+        every_audience: tokens.audiences.clone(),
+        audiences: tokens.audiences,
+        algorithms: tokens.algorithms,
+        audience_claim: tokens.audience_claim.map(str::to_owned),
+        scope_claims: tokens.scope_claims,
+        required_claims: tokens.required_claims,
+        jwks: servers.jwks,
+        jwks_uri: servers.jwks_uri,
+        token_endpoint: servers.token_endpoint,
         client,
         subject_token,
         subject_token_type,
-        oldest_keys: seconds(max_age),
-        leeway: seconds(skew),
-        timeout: seconds(timeout),
-        retries: retries > 0,
+        oldest_keys: limits.oldest_keys,
+        leeway: limits.leeway,
+        timeout: limits.timeout,
+        retries: limits.retries,
     };
     check_audiences(fields, &provider)?;
     Ok(provider)
@@ -201,16 +170,45 @@ fn check_audiences(fields: &Fields<'_>, provider: &Provider) -> Result<(), Repor
     Ok(())
 }
 
-/// Algorithms, audience claim, scope claims and required claims of a provider's tokens.
-type Tokens<'a> = (Vec<Algorithm>, Option<&'a str>, Vec<String>, Vec<RequiredClaim>);
+/// Options about callers' tokens.
+struct Tokens<'a> {
+    audiences: Vec<String>,
+    algorithms: Vec<Algorithm>,
+    audience_claim: Option<&'a str>,
+    scope_claims: Vec<String>,
+    required_claims: Vec<RequiredClaim>,
+}
 
-/// Reads the options about callers' tokens.
 fn tokens<'a>(fields: &Fields<'a>) -> Result<Tokens<'a>, Reported> {
-    let names = ["algorithms", "scope_claims"].map(|name| fields.texts(name));
+    let [audiences, algorithms, scope_claims] =
+        ["audiences", "algorithms", "scope_claims"].map(|name| fields.texts(name));
+    if let Ok(audiences) = &audiences {
+        find_placeholders(fields, "audiences", audiences);
+    }
     let (audience_claim, required_claims) = (fields.text("audience_claim"), required_claims(fields));
-    let [algorithms, scope_claims] = names;
-    let algorithms = algorithms?.iter().filter_map(|name| Algorithm::from_name(name)).collect();
-    Ok((algorithms, audience_claim?.filter(|name| *name != AUDIENCE), scope_claims?, required_claims?))
+    let (audience_claim, scope_claims, required_claims) = (audience_claim?, scope_claims?, required_claims?);
+    let of_scopes = scope_claims.iter().map(|name| ("scope_claims", name.as_str()));
+    let of_required = required_claims.iter().map(|claim| ("required_claims", &*claim.name));
+    let names = audience_claim.into_iter().map(|name| ("audience_claim", name)).chain(of_scopes).chain(of_required);
+    names.for_each(|(option, name)| warn_of_path(fields, option, name));
+    Ok(Tokens {
+        audiences: audiences?,
+        algorithms: algorithms?.iter().filter_map(|name| Algorithm::from_name(name)).collect(),
+        audience_claim: audience_claim.filter(|name| *name != AUDIENCE),
+        scope_claims,
+        required_claims,
+    })
+}
+
+/// Warns of the name of a claim that is written as a path to a claim inside another one. A name that is a URI has dots, too.
+fn warn_of_path(fields: &Fields<'_>, option: &str, claim: &str) {
+    if claim.contains('.') && !claim.contains(':') {
+        let text = format_args!(
+            "{} is read as one name, with its dots: no claim inside another one is found by it; have the provider write that claim at the top of the token, and name it here",
+            shown(claim)
+        );
+        fields.warn(option, text);
+    }
 }
 
 /// Reads the claims that tokens must have, in order of their names.
@@ -224,11 +222,49 @@ fn required_claims(fields: &Fields<'_>) -> Result<Vec<RequiredClaim>, Reported> 
     members.into_iter().map(claim).collect()
 }
 
-/// Reads the clusters for metadata, for keys and for the token endpoint.
+/// Options about the servers of a provider.
+struct Servers {
+    /// Clusters for metadata, for keys and for the token endpoint.
+    clusters: [Rc<str>; 3],
+    jwks: Option<KeySet>,
+    jwks_uri: Option<Url>,
+    token_endpoint: Option<Url>,
+}
+
+fn servers(fields: &Fields<'_>) -> Result<Servers, Reported> {
+    const URL: &str = "a URL such as https://login.example/tenant";
+    if let Ok(Some(text)) = fields.text("token_endpoint") {
+        find_placeholder(fields, "token_endpoint", text);
+    }
+    let (clusters, jwks) = (clusters(fields), jwks(fields));
+    let [jwks_uri, token_endpoint] = ["jwks_uri", "token_endpoint"].map(|name| optional_endpoint(fields, name, URL));
+    Ok(Servers { clusters: clusters?, jwks: jwks?, jwks_uri: jwks_uri?, token_endpoint: token_endpoint? })
+}
+
 fn clusters(fields: &Fields<'_>) -> Result<[Rc<str>; 3], Reported> {
     let cluster: Rc<str> = fields.required_text("cluster")?.into();
     let or_usual = |name: &str| Ok(fields.text(name)?.map_or_else(|| cluster.clone(), Rc::from));
     Ok([cluster.clone(), or_usual("jwks_cluster")?, or_usual("token_cluster")?])
+}
+
+/// Options about time.
+struct Limits {
+    oldest_keys: Duration,
+    leeway: Duration,
+    timeout: Duration,
+    retries: bool,
+}
+
+fn limits(fields: &Fields<'_>) -> Result<Limits, Reported> {
+    let names = ["jwks_max_age_seconds", "clock_skew_seconds", "timeout_seconds", "retries"];
+    let [max_age, skew, timeout, retries] = names.map(|name| fields.number(name));
+    let seconds = |number: u32| Duration::from_secs(number.into());
+    Ok(Limits {
+        oldest_keys: seconds(max_age?),
+        leeway: seconds(skew?),
+        timeout: seconds(timeout?),
+        retries: retries? > 0,
+    })
 }
 
 /// Reads the client, if the profile exchanges tokens.

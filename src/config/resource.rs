@@ -69,39 +69,40 @@ pub(super) fn build_all<'a>(root: &Fields<'a>, mut providers: Providers<'a>) -> 
             resources.push(resource);
         }
     }
-    let nested = check_nested(root, &resources, &paths);
+    let nested = check_nested(root, &resources, &routes, &paths);
     audiences::warn(&providers.built, &resources, root.context);
     let resources = if nested.is_ok() && resources.len() == count { Ok(resources) } else { Err(Reported::DEPENDS) };
     Built { providers, resources, routes }
 }
 
 /// Refuses a resource below another one that lacks the aliases of the other. Its requests at such an alias would have the rules of
-/// the other.
-fn check_nested(root: &Fields<'_>, resources: &[Rc<Resource>], paths: &[&str]) -> Result<(), Reported> {
+/// the other. The work is proportional to the length of the document: the first alias that a resource lacks ends its check.
+fn check_nested(
+    root: &Fields<'_>,
+    resources: &[Rc<Resource>],
+    routes: &RouteTable,
+    paths: &[&str],
+) -> Result<(), Reported> {
     let path_of = |resource: &Resource| {
         usize::try_from(resource.id.0).ok().and_then(|id| paths.get(id)).copied().unwrap_or_default()
     };
     let mut checked = Ok(());
-    for outer in resources.iter().filter(|resource| !resource.aliases.is_empty()) {
-        let prefix = path::without_final_slash(outer.url.path());
-        let is_inner = |resource: &&Rc<Resource>| {
-            resource.id != outer.id
-                && resource.url.authority() == outer.url.authority()
-                && path::is_under(resource.url.path(), prefix)
-        };
-        for inner in resources.iter().filter(is_inner) {
+    for inner in resources {
+        let place_of = |url: &'_ Url| [url.authority(), path::without_final_slash(url.path())].concat();
+        let own: HashSet<String> = inner.aliases.iter().map(place_of).collect();
+        // It has its own aliases.
+        let lacking = routes.along(&inner.url).find_map(|outer| {
+            let prefix = path::without_final_slash(outer.url.path());
             let rest = path::without_final_slash(inner.url.path()).strip_prefix(prefix).unwrap_or_default();
-            for alias in &outer.aliases {
-                let place = [path::without_final_slash(alias.path()), rest].concat();
-                let is_there =
-                    |own: &Url| own.authority() == alias.authority() && path::without_final_slash(own.path()) == place;
-                if !inner.aliases.iter().any(is_there) {
-                    let found = format!("none for its place below an alias of {}", path_of(outer));
-                    let expected = format!("{}://{}{place} as well", alias.scheme(), alias.authority());
-                    let name = format!("{}.aliases", path_of(inner));
-                    checked = Err(root.context.refuse(Code::NestedWithoutAlias, name, &found, &expected));
-                }
-            }
+            let is_lacking = |alias: &&Url| !own.contains(&[&place_of(alias), rest].concat());
+            outer.aliases.iter().find(is_lacking).map(|alias| (outer, alias, rest))
+        });
+        if let Some((outer, alias, rest)) = lacking {
+            let found = format!("none for its place below an alias of {}", path_of(outer));
+            let place = path::without_final_slash(alias.path());
+            let expected = format!("{}://{}{place}{rest} as well", alias.scheme(), alias.authority());
+            let name = format!("{}.aliases", path_of(inner));
+            checked = Err(root.context.refuse(Code::NestedWithoutAlias, name, &found, &expected));
         }
     }
     checked
@@ -301,8 +302,7 @@ fn warn_of_scopes(fields: &Fields<'_>, resource: &Resource) {
         }
         for (index, scope) in scopes.iter().enumerate() {
             if let Some(doubt) = profile.advertised_scope_warning(Some(scope), url) {
-                let text = format_args!("beside url {:?}: with {name}, {doubt}", url.as_str());
-                fields.warn(&item(field, index), text);
+                fields.warn_beside_url(&item(field, index), url, format_args!("with {name}, {doubt}"));
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::provider::{Caller, IssuerMatch, Provider, SubjectTokenSource, TokenLo
 use crate::refusal::{Reason, Refusal};
 use crate::resource::Resource;
 use crate::resource::admission::Admission;
-use crate::telemetry::{Detail, Fact};
+use crate::telemetry::{Detail, Fact, cut};
 use crate::time::UnixTime;
 
 /// Accepted values of `typ` of an access token (RFC 9068 section 2.1; most providers write `JWT`).
@@ -24,6 +24,9 @@ const ACCESS_TOKEN_TYPES: [&str; 2] = ["jwt", "at+jwt"];
 
 /// Accepted values of `typ` of an ID token.
 const ID_TOKEN_TYPES: [&str; 1] = ["jwt"];
+
+/// Maximum length of a value of an unverified token in a log line, in characters.
+const MAX_UNVERIFIED: usize = 128;
 
 /// Maximum number of providers, in order of their names, that an unknown issuer is compared with. A near miss of a later one is
 /// `unknown_issuer`.
@@ -162,7 +165,7 @@ fn match_issuer<'a>(config: &'a Config, claims: &Object<'_>) -> Result<MatchedIs
         }
     }
     let context = Detail::new();
-    let issuer = shown(issuer);
+    let issuer = cut(issuer, MAX_UNVERIFIED);
     Err(match near_miss {
         Some((rejection, provider)) => {
             let context = context.with(Fact::ProviderUnverified, provider.to_string());
@@ -191,8 +194,8 @@ fn validate_claims(
         leeway: provider.leeway,
     };
     let caller = || match is_id_token {
-        false => provider.profile.caller(provider, header, claims),
-        true => provider.profile.id_token_caller(claims),
+        false => provider.caller(header, claims),
+        true => provider.id_token_caller(header, claims),
     };
     jose::check(header, claims, rules, caller, now).map_err(|mut rejection| {
         if rejection.error == TokenError::Audience && rejection.diagnosis.is_empty() {
@@ -224,7 +227,7 @@ fn verify_signature(
         });
     };
     let key_id = jws.header.key_id.as_deref();
-    let with_key_id = || context().with(Fact::KeyId, shown(key_id.unwrap_or_default()));
+    let with_key_id = || context().with(Fact::KeyId, cut(key_id.unwrap_or_default(), MAX_UNVERIFIED));
     let rejected = |rejection: Rejection| rejected(role, &rejection, with_key_id());
     let selection = keys.select_listed(key_id, algorithm, &provider.algorithms);
     let is_unknown_key = key_id.is_some() && matches!(selection, Selection::Missing);
@@ -301,9 +304,4 @@ pub(super) fn rejected(role: TokenRole, rejection: &Rejection, context: Detail) 
         }
     };
     Refusal::detailed(reason, detail.with(Fact::Cause, rejection.diagnosis.clone())).into()
-}
-
-/// Value of an unverified token as a log line shows it: cut to 128 characters.
-fn shown(text: &str) -> String {
-    text.chars().take(128).collect()
 }

@@ -10,7 +10,7 @@ use crate::path;
 use crate::refusal::{Reason, Refusal};
 use crate::resource::authorization_server::{self, AuthorizationServers};
 use crate::resource::{Host, Mount, Resource, RouteTable, SlashForm, metadata};
-use crate::telemetry::{Detail, Fact};
+use crate::telemetry::{Detail, Fact, cut};
 
 /// Maximum length of host and path in a log line, in characters.
 const MAX_SHOWN: usize = 128;
@@ -84,8 +84,8 @@ pub(super) fn route<'a>(
 /// Refusal of a request for a host and path without a resource. The log names the resource that may be meant; the client does not
 /// learn it.
 fn unknown(routes: &RouteTable, authority: &[u8], path: &str) -> Refusal {
-    let host: String = String::from_utf8_lossy(authority).chars().take(MAX_SHOWN).collect();
-    let mut shown: String = path.chars().take(MAX_SHOWN).collect();
+    let host = cut(&String::from_utf8_lossy(authority), MAX_SHOWN);
+    let mut shown = cut(path, MAX_SHOWN);
     if shown.len() < path.len() {
         shown.push_str("...");
     }

@@ -1,9 +1,10 @@
-//! Caller: the user that a token names, and the standard rules by which a token is a user's: RFC 9068 for access
-//! tokens, OpenID Connect Core for ID tokens.
+//! Caller: the user that a token names, the rules of every profile by which a token is a user's, and the standard ones: RFC
+//! 9068 for access tokens, OpenID Connect Core for ID tokens.
 
 use crate::jose::{Claims, Header, Rejection, TokenError};
 use crate::json::Value;
-use crate::provider::token_kind::{TokenKind, kind_of};
+use crate::provider::Provider;
+use crate::provider::token_kind::{TokenKind, kind_of, shape_of_access_token};
 
 /// The user behind a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,40 +19,68 @@ pub struct Caller {
     pub takes_claims_challenge: bool,
 }
 
-/// Returns the user of an access token.
-pub(super) fn of_access_token(header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection> {
-    match kind_of(header.media_type.as_deref(), claims.members) {
-        Some((TokenKind::Id, sign)) => {
-            return Err(TokenError::IdToken.because(format!("{sign}: the client sends its ID token")));
+impl Provider {
+    /// Returns the user of an access token, or the reason why the token is not an access token of a user. The signature is not
+    /// verified yet. What is unmistakably another kind of token, or an application's, is refused whatever the profile says.
+    pub fn caller(&self, header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection> {
+        match kind_of(header.media_type.as_deref(), claims.members) {
+            Some((TokenKind::Id, sign)) => {
+                return Err(TokenError::IdToken.because(format!("{sign}: the client sends its ID token")));
+            }
+            Some((TokenKind::Other, sign)) => return Err(another_kind(sign)),
+            None if is_for_its_client(claims) => {
+                return Err(TokenError::IdToken.because(
+                    "aud is the value of audience_claim, as in an ID token, and nothing marks an access token (typ, token_use): audience_claim is for tokens without it",
+                ));
+            }
+            Some((TokenKind::Access, _)) | None => {}
         }
-        Some((TokenKind::Other, sign)) => return Err(another_kind(sign)),
-        Some((TokenKind::Access, _)) | None => {}
+        let caller = self.profile.caller(self, header, claims);
+        // The words of a profile say more than the sign.
+        let is_open =
+            caller.as_ref().map_or_else(|rejection| matches!(rejection.error, TokenError::Claims(_)), |_| true);
+        match sign_of_application(claims).filter(|_| is_open) {
+            Some(sign) => Err(TokenError::NotAUser
+                .because(format!("{sign}: the token is of an application (client credentials grant)"))),
+            None => caller,
+        }
     }
-    if let Some(sign) = sign_of_application(claims) {
-        return Err(
-            TokenError::NotAUser.because(format!("{sign}: the token is of an application (client credentials grant)"))
-        );
+
+    /// Returns the user of an ID token, or the reason why the token is not an ID token. The signature is not verified yet.
+    pub fn id_token_caller(&self, header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection> {
+        match kind_of(header.media_type.as_deref(), claims.members) {
+            Some((TokenKind::Access, sign)) => {
+                Err(TokenError::AccessToken.because(format!("{sign}: the client sends its access token")))
+            }
+            Some((TokenKind::Other, sign)) => Err(another_kind(sign)),
+            Some((TokenKind::Id, _)) | None => self.profile.id_token_caller(claims),
+        }
+    }
+}
+
+/// Returns `true` if a token is for the client that the claim of `audience_claim` names. The client is the audience of an ID token
+/// (OpenID Connect Core section 2).
+fn is_for_its_client(claims: &Claims<'_>) -> bool {
+    let Some(audiences) = &claims.further_audiences else {
+        return false;
+    };
+    // A stranger chooses both lists.
+    let mut clients = claims.audiences.clone();
+    clients.sort_unstable();
+    audiences.iter().any(|audience| clients.binary_search(audience).is_ok())
+}
+
+/// Returns the user of an ID token of a provider that follows OpenID Connect Core. An access token may lack every sign, so that
+/// only its audience tells it apart.
+pub(super) fn of_id_token(claims: &Claims<'_>) -> Result<Caller, Rejection> {
+    if kind_of(None, claims.members).is_none()
+        && let Some(sign) = shape_of_access_token(claims.members)
+    {
+        return Err(TokenError::AccessToken.because(format!(
+            "{sign}, and no claim of an ID token (nonce, at_hash, azp that is in aud): the client sends its access token, or signs in without nonce"
+        )));
     }
     of_subject(claims)
-}
-
-/// Returns the user of an ID token. An access token may lack every sign, so that only its audience tells it apart.
-pub(super) fn of_id_token(claims: &Claims<'_>) -> Result<Caller, Rejection> {
-    match kind_of(None, claims.members) {
-        Some((TokenKind::Access, sign)) => {
-            Err(TokenError::AccessToken.because(format!("{sign}: the client sends its access token")))
-        }
-        Some((TokenKind::Other, sign)) => Err(another_kind(sign)),
-        Some((TokenKind::Id, _)) | None => of_subject(claims),
-    }
-}
-
-/// Refuses tokens that are neither access tokens nor ID tokens, such as logout tokens.
-pub(super) fn refuse_other_kinds(claims: &Claims<'_>) -> Result<(), Rejection> {
-    match kind_of(None, claims.members) {
-        Some((TokenKind::Other, sign)) => Err(another_kind(sign)),
-        _ => Ok(()),
-    }
 }
 
 fn another_kind(sign: &str) -> Rejection {

@@ -265,7 +265,7 @@ pub static COMMON_ERRORS: &[KnownError] = &[
         UnusableToken(Some(Problem::ForThisProxy)),
         "`aud` is one of the `audiences` of this proxy, which the exchange did not request: the authorization server ignores the requested audience, and the upstream could impersonate the user at this proxy",
         Operator,
-        "Have the authorization server issue tokens for the upstream, and set audience, resource or scopes to it; if tokens for this proxy are intended, name its own audience there.",
+        "Have the authorization server issue tokens for the upstream, and set audience, resource or scopes to it; if tokens for this proxy are intended, request each of its audiences that they have.",
     ),
     KnownError::of(
         UnusableToken(Some(Problem::ForSameAudience)),

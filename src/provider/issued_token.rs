@@ -85,7 +85,7 @@ pub(super) fn inspect(
     Ok(expires)
 }
 
-/// Refuses a token for this proxy, unless the target names one of this proxy's audiences.
+/// Refuses a token for this proxy, unless the target names each of this proxy's audiences in it.
 fn check_audience(
     request: &TokenRequest<'_>,
     claims: &Object<'_>,
@@ -95,26 +95,25 @@ fn check_audience(
     let TokenRequest { provider, target, .. } = *request;
     let issuer = claims.string("iss").unwrap_or_default();
     let audiences = claims.texts(AUDIENCE);
-    let is_requested = |own: &[&str]| own.iter().any(|audience| requests(provider, target, audience));
+    let is_requested = |audience: &&str| requests(provider, target, audience);
     let mut is_for_this_proxy = false;
     for Accepted { provider: of, audiences: own } in accepted {
         // A resource authorization server issues tokens under an issuer of its own.
         let is_issuer = std::ptr::eq(*of, provider) && request.resource_server().is_none();
-        if (is_issuer || matches!(of.profile.match_issuer(of, issuer, claims), IssuerMatch::Match { .. }))
-            && let Some(audience) = accepted_audience(of, claims, own)
-        {
-            // One of this proxy's audiences stands for all of them.
-            if !is_requested(own) {
-                let audience = Some(audience.to_owned());
+        if is_issuer || matches!(of.profile.match_issuer(of, issuer, claims), IssuerMatch::Match { .. }) {
+            let acceptable = accepted_audiences(of, claims, own);
+            // An audience that was requested stands for itself only: resources may have audiences of their own.
+            if let Some(audience) = acceptable.iter().find(|audience| !is_requested(audience)) {
+                let audience = Some((*audience).to_owned());
                 return Err(UnusableResponse { problem: UnusableToken::ForThisProxy, audience });
             }
-            is_for_this_proxy = true;
+            is_for_this_proxy |= !acceptable.is_empty();
         }
     }
     if let (false, Some(subject), Some(audience)) = (is_for_this_proxy, subject, audiences.first())
         && subject.has("iss")
         && subject.get("iss") == claims.get("iss")
-        && !is_requested(&audiences)
+        && !audiences.iter().all(is_requested)
         && is_same_set(audiences.clone(), subject.texts(AUDIENCE))
     {
         let audience = Some((*audience).to_owned());
@@ -132,13 +131,19 @@ fn requests(provider: &Provider, target: &TokenExchangeTarget, audience: &str) -
         || target.parameters.iter().any(|(_, value)| is_it(value.reveal()))
 }
 
-/// Returns the audience by which the provider's callers could present the token here, as [`Claims::is_for`] decides it.
-fn accepted_audience<'a>(provider: &Provider, claims: &'a Object<'_>, own: &[&str]) -> Option<&'a str> {
-    let of = |name: &str| claims.texts(name).into_iter().find(|audience| own.contains(audience));
+/// Returns the audiences by which the provider's callers could present the token here, as [`Claims::is_for`] decides it. `aud`
+/// counts if the token has it, because an exchange requests nothing else.
+fn accepted_audiences<'a>(provider: &Provider, claims: &Object<'_>, own: &[&'a str]) -> Vec<&'a str> {
+    let of = |name: &str| -> Vec<&'a str> {
+        // A provider chooses these texts, and an operator the others: comparing each with each would be work for both.
+        let mut present = claims.texts(name);
+        present.sort_unstable();
+        own.iter().copied().filter(|audience| present.binary_search(audience).is_ok()).collect()
+    };
     match &provider.audience_claim {
-        Some(name) if claims.present(AUDIENCE).is_some() => of(AUDIENCE).and_then(|_| of(name)),
-        Some(name) => of(name),
-        None => of(AUDIENCE),
+        Some(name) if claims.present(AUDIENCE).is_none() => of(name),
+        Some(name) if of(name).is_empty() => Vec::new(),
+        _ => of(AUDIENCE),
     }
 }
 

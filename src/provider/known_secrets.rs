@@ -2,6 +2,7 @@
 
 use crate::json::Object;
 use crate::provider::{TokenRequest, client_auth, remedies};
+use crate::telemetry::cut;
 
 /// Length of the parts of a secret that a text must not have, in bytes. A server that quotes a token often cuts it.
 pub(super) const PART: usize = 16;
@@ -27,9 +28,9 @@ impl KnownSecrets<'_> {
     /// Returns at most `max` characters of a code or a description, which the log line escapes. A text that repeats a secret,
     /// or 31 bytes of one, becomes empty.
     pub(super) fn shown(self, text: &str, max: usize) -> String {
-        let cut: String = text.chars().take(max).collect();
-        let has_part = |secret: &[u8]| secret.chunks_exact(PART).any(|part| remedies::contains(&cut, part));
-        if self.are_in(text) || self.any(&has_part) { String::new() } else { cut }
+        let shown = cut(text, max);
+        let has_part = |secret: &[u8]| secret.chunks_exact(PART).any(|part| remedies::contains(&shown, part));
+        if self.are_in(text) || self.any(&has_part) { String::new() } else { shown }
     }
 
     fn are_in(self, text: &str) -> bool {

@@ -111,7 +111,7 @@ impl Profile for Okta {
 
     /// An access token has its client in `cid` and its user in `uid`. A token of an application has no `uid`.
     fn caller(&self, _provider: &Provider, _header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection> {
-        if is_id_token(claims) || !claims.has("cid") {
+        if has_jti_of_id_token(claims.members) || !claims.has("cid") {
             return Err(TokenError::IdToken.because("no cid, or the jti of an ID token: the client sends its ID token"));
         }
         let user = claims.text("uid").filter(|uid| !uid.is_empty()).ok_or_else(|| {
@@ -123,7 +123,6 @@ impl Profile for Okta {
 
     /// `sub` of an ID token equals `uid` of the user's access tokens.
     fn id_token_caller(&self, claims: &Claims<'_>) -> Result<Caller, Rejection> {
-        caller::refuse_other_kinds(claims)?;
         if claims.has("cid") {
             return Err(TokenError::AccessToken.because("cid: the client sends its access token as its ID token"));
         }
@@ -131,7 +130,9 @@ impl Profile for Okta {
     }
 
     fn wrong_audience(&self, provider: &Provider, _audiences: &[String], claims: &Claims<'_>) -> &'static str {
-        if is_id_token(claims) || matches!(provider.subject_token, SubjectTokenSource::IdToken) {
+        let is_id_token =
+            has_jti_of_id_token(claims.members) || matches!(kind_of(None, claims.members), Some((TokenKind::Id, _)));
+        if is_id_token || matches!(provider.subject_token, SubjectTokenSource::IdToken) {
             "an ID token for another client: its aud must be the configured client"
         } else {
             "aud is the audience of the authorization server, or the resource that the client requested: configure the aud that tokens of this server have"
@@ -188,10 +189,6 @@ fn is_okta(issuer: &Url) -> bool {
     [".okta.com", ".oktapreview.com", ".okta-emea.com", ".okta-gov.com", ".okta.mil"]
         .iter()
         .any(|domain| issuer.authority().ends_with(domain))
-}
-
-fn is_id_token(claims: &Claims<'_>) -> bool {
-    has_jti_of_id_token(claims.members) || matches!(kind_of(None, claims.members), Some((TokenKind::Id, _)))
 }
 
 fn has_jti_of_id_token(claims: &Object<'_>) -> bool {

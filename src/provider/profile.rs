@@ -93,14 +93,14 @@ pub trait Profile: Debug + Sync {
         match_one_issuer(provider, issuer)
     }
 
-    /// Returns the user of an access token, or the reason why the token is not an access token of a user. The signature
-    /// is not verified yet.
-    fn caller(&self, _provider: &Provider, header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection> {
-        caller::of_access_token(header, claims)
+    /// Returns the user of an access token, or the reason why the token is not an access token of a user. No other kind of
+    /// token, by its signs, arrives here (see [`Provider::caller`]).
+    fn caller(&self, _provider: &Provider, _header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection> {
+        caller::of_subject(claims)
     }
 
-    /// Returns the user of an ID token, or the reason why the token is not an ID token. The signature is not verified
-    /// yet.
+    /// Returns the user of an ID token, or the reason why the token is not an ID token. No other kind of token, by its signs,
+    /// arrives here (see [`Provider::id_token_caller`]).
     fn id_token_caller(&self, claims: &Claims<'_>) -> Result<Caller, Rejection> {
         caller::of_id_token(claims)
     }

@@ -5,7 +5,7 @@ use crate::json;
 use crate::provider::issued_token::decode;
 use crate::provider::known_secrets::PART;
 use crate::provider::remedies;
-use crate::telemetry::{Detail, Fact};
+use crate::telemetry::{Detail, Fact, cut};
 
 /// Maximum length of a claim in the log, in characters.
 const MAX_CLAIM: usize = 256;
@@ -45,10 +45,6 @@ pub(crate) fn shown_error(code: &str, token: Option<&str>) -> String {
         None => !crate::secret::is_plain(code),
     };
     if repeats || code.contains(JWT) { String::new() } else { cut(code, 64) }
-}
-
-fn cut(text: &str, max: usize) -> String {
-    text.chars().take(max).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Kind of a token, by its strongest sign. Callers' tokens and issued tokens are judged alike.
 
+use crate::jose::AUDIENCE;
 use crate::json::Object;
 
 /// Kind of a token.
@@ -13,8 +14,9 @@ pub(super) enum TokenKind {
     Other,
 }
 
-/// Members by which servers mark their tokens, each value with its kind: claim `typ` of Keycloak, `token_use` of Cognito.
-const MARKS: [(&str, &[(&str, TokenKind)]); 2] = [
+/// Members by which servers mark their tokens, each value with its kind: claim `typ` of Keycloak, `token_use` of Cognito,
+/// `aut` of access tokens of WSO2.
+const MARKS: [(&str, &[(&str, TokenKind)]); 3] = [
     (
         "typ",
         &[
@@ -25,23 +27,21 @@ const MARKS: [(&str, &[(&str, TokenKind)]); 2] = [
             ("refresh", TokenKind::Other),
             ("offline", TokenKind::Other),
             ("logout", TokenKind::Other),
+            ("initialaccesstoken", TokenKind::Other),
+            ("registrationaccesstoken", TokenKind::Other),
         ],
     ),
     ("token_use", &[("access", TokenKind::Access), ("id", TokenKind::Id), ("refresh", TokenKind::Other)]),
+    (
+        "aut",
+        &[("application_user", TokenKind::Access), ("application", TokenKind::Access), ("agent", TokenKind::Access)],
+    ),
 ];
 
 /// Claims that mark a token without naming its kind, the strongest first: `events` of security event tokens (RFC 8417
-/// section 2.2), claims of ID tokens (OpenID Connect Core sections 2 and 3.3.2.11), and claims of access tokens (RFC 9068
-/// section 2.2). ID tokens may have the last three too, so these decide only if there is nothing else.
-const CLAIMS: [(&str, TokenKind); 7] = [
-    ("events", TokenKind::Other),
-    ("at_hash", TokenKind::Id),
-    ("c_hash", TokenKind::Id),
-    ("nonce", TokenKind::Id),
-    ("client_id", TokenKind::Access),
-    ("scope", TokenKind::Access),
-    ("scp", TokenKind::Access),
-];
+/// section 2.2), and claims of ID tokens (OpenID Connect Core sections 2 and 3.3.2.11).
+const CLAIMS: [(&str, TokenKind); 4] =
+    [("events", TokenKind::Other), ("at_hash", TokenKind::Id), ("c_hash", TokenKind::Id), ("nonce", TokenKind::Id)];
 
 /// Returns the kind of a token and the name of its strongest sign. `media_type` is `typ` of its header in lower case,
 /// without `application/`. `None`: nothing marks the token.
@@ -68,10 +68,48 @@ pub(super) fn kind_of(media_type: Option<&str>, claims: &Object<'_>) -> Option<(
     CLAIMS.iter().find(|(name, _)| claims.present(name).is_some()).map(|(name, kind)| (*kind, *name))
 }
 
+/// Returns the claims by which a token that nothing marks has the shape of an access token, where ID tokens are expected.
+///
+/// `client_id` together with scopes makes an access token of RFC 9068 (sections 2.2 and 2.2.3). Either of them alone is in ID
+/// tokens of some providers as well, and in access tokens whose audience is their client. `azp` tells these apart: it is a claim
+/// of ID tokens, and names a client in `aud` (OpenID Connect Core section 2).
+pub(super) fn shape_of_access_token(claims: &Object<'_>) -> Option<&'static str> {
+    let client = claims.present("client_id");
+    let scope = ["scope", "scp"].into_iter().find(|name| claims.present(name).is_some());
+    let azp = claims.string("azp").filter(|azp| claims.texts(AUDIENCE).contains(azp));
+    match (client, scope) {
+        (None, None) => None,
+        (Some(_), Some(_)) => Some("client_id and scopes"),
+        (None, Some(scope)) => azp.is_none().then_some(scope),
+        (Some(client), None) => (azp.is_none() || client.as_str() != azp).then_some("client_id"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::json;
+
+    #[test]
+    fn shape_of_an_access_token_counts_only_without_a_mark() {
+        for (claims, expected) in [
+            (r#"{"aud":"c"}"#, None),
+            (r#"{"aud":["api","c"],"azp":"c","scope":"openid"}"#, None),
+            (r#"{"aud":"c","azp":"c","scp":["openid"]}"#, None),
+            (r#"{"aud":"c","azp":"c","client_id":"c"}"#, None),
+            (r#"{"aud":"c","client_id":null,"scope":null}"#, None),
+            (r#"{"aud":"c","azp":"c","client_id":"c","scope":"openid"}"#, Some("client_id and scopes")),
+            (r#"{"aud":"c","scope":["openid"]}"#, Some("scope")),
+            (r#"{"aud":"c","azp":"mcp","scp":"read"}"#, Some("scp")),
+            (r#"{"aud":"c","azp":["c"],"scope":"openid"}"#, Some("scope")),
+            (r#"{"azp":"c","scope":"openid"}"#, Some("scope")),
+            (r#"{"aud":"c","client_id":"c"}"#, Some("client_id")),
+            (r#"{"aud":"c","azp":"c","client_id":"mcp"}"#, Some("client_id")),
+            (r#"{"aud":"c","azp":"c","client_id":["c"]}"#, Some("client_id")),
+        ] {
+            assert_eq!(shape_of_access_token(&json::object(claims.as_bytes()).unwrap()), expected, "{claims}");
+        }
+    }
 
     #[test]
     fn strongest_sign_decides() {
@@ -84,11 +122,13 @@ mod tests {
             ("", r#"{"typ":"ID","scope":"a"}"#, Some((Id, "typ"))),
             ("", r#"{"typ":"Offline","scope":"a"}"#, Some((Other, "typ"))),
             ("", r#"{"typ":"JWT","token_use":"access","nonce":"n"}"#, Some((Access, "token_use"))),
+            ("", r#"{"aut":"APPLICATION_USER","nonce":"n"}"#, Some((Access, "aut"))),
             ("", r#"{"typ":7,"token_use":"id","client_id":"c"}"#, Some((Id, "token_use"))),
             ("", r#"{"events":{},"nonce":"n","scope":"a"}"#, Some((Other, "events"))),
             ("", r#"{"at_hash":"h","scope":"a"}"#, Some((Id, "at_hash"))),
             ("", r#"{"scope":"a","client_id":"c","nonce":"n"}"#, Some((Id, "nonce"))),
-            ("", r#"{"scp":["a"],"nonce":null}"#, Some((Access, "scp"))),
+            ("", r#"{"typ":"RegistrationAccessToken","scope":"a"}"#, Some((Other, "typ"))),
+            ("", r#"{"scp":["a"],"nonce":null,"scope":"a","client_id":"c"}"#, None),
             ("jwt", r#"{"sub":"s","scope":null,"typ":"another"}"#, None),
         ] {
             let claims = json::object(claims.as_bytes()).unwrap();

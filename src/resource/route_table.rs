@@ -114,6 +114,22 @@ impl RouteTable {
         Ok(())
     }
 
+    /// Resources whose public URL is `url` or is above it, the outermost first.
+    pub(crate) fn along(&self, url: &Url) -> impl Iterator<Item = &Rc<Resource>> {
+        let authority = url.authority();
+        let is_public = move |mount: &&Mount| {
+            let url = &mount.resource.url;
+            url.authority() == authority && without_final_slash(url.path()) == &*mount.prefix
+        };
+        let nodes = self.hosts.get(authority).map(|host| host.paths.along(without_final_slash(url.path())));
+        nodes
+            .into_iter()
+            .flatten()
+            .filter_map(|node| node.mount.as_ref())
+            .filter(is_public)
+            .map(|mount| &mount.resource)
+    }
+
     /// Host of a request, by its authority in any case of letters.
     pub fn host(&self, authority: &[u8]) -> Option<&Host> {
         let authority = std::str::from_utf8(authority).ok()?;

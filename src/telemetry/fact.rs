@@ -218,6 +218,11 @@ impl fmt::Display for Detail {
     }
 }
 
+/// Returns at most `max` characters of a text from outside, for a fact.
+pub fn cut(text: &str, max: usize) -> String {
+    text.chars().take(max).collect()
+}
+
 /// Escapes a text as JSON does (RFC 8259 section 7), so that it is printable ASCII without a bare quote or backslash. A text of
 /// more than `max` characters is cut.
 pub(super) fn escaped(text: &str, max: usize) -> String {

@@ -4,6 +4,6 @@ pub mod fact;
 pub mod metrics;
 pub mod record;
 
-pub use fact::{Detail, Fact};
+pub use fact::{Detail, Fact, cut};
 pub use metrics::{CacheOutcome, Counters, Metric, MetricKind, Sample};
 pub use record::{CallerFacts, FilterState, Record, SubjectDisplay};

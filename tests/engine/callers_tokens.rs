@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use onbehalf::config::Code;
 use onbehalf::engine::Decision;
 use onbehalf_test_support::{
-    NOW, OKTA_KEY, OTHER_KEY, TestEngine, answered, authorization, base64url, bearer, configuration_error, issued,
-    key_set, log_facts, refused, request, with,
+    ENTRA_KEY, NOW, OKTA_KEY, OTHER_KEY, TestEngine, alice, answered, authorization, base64url, bearer, bob,
+    configuration_error, issued, key_set, log_facts, refused, request, with,
 };
 
 const ISSUER: &str = "https://id.acme.example";
@@ -98,6 +98,58 @@ fn token_that_only_its_issuer_accepts_is_no_access_token() {
 }
 
 #[test]
+fn every_profile_refuses_what_is_unmistakably_no_users_access_token() {
+    let (type_, id) = ("401 unsupported_token_type", "401 id_token_as_access_token");
+    let application = "403 not_a_user_token";
+    for (typ, claims, expected) in [
+        ("JWT", json!({"typ": "Refresh"}), type_),
+        ("JWT", json!({"typ": "Offline"}), type_),
+        ("JWT", json!({"typ": "Logout"}), type_),
+        ("JWT", json!({"typ": "RegistrationAccessToken"}), type_),
+        ("JWT", json!({"token_use": "refresh"}), type_),
+        ("JWT", json!({"events": {"http://schemas.openid.net/event/backchannel-logout": {}}}), type_),
+        ("logout+jwt", json!({}), type_),
+        ("secevent+jwt", json!({}), type_),
+        ("JWT", json!({"typ": "ID"}), id),
+        ("JWT", json!({"token_use": "id"}), id),
+        ("JWT", json!({"at_hash": "h"}), id),
+        ("JWT", json!({"c_hash": "h"}), id),
+        ("JWT", json!({"nonce": "n"}), id),
+        ("JWT", json!({"idtyp": "app"}), application),
+        ("JWT", json!({"gty": "client-credentials"}), application),
+        ("JWT", json!({"grant_type": "client_credentials"}), application),
+        ("JWT", json!({"client_id": "c", "sub": "c"}), application),
+        ("JWT", json!({"client_id": "c", "preferred_username": "service-account-c"}), application),
+        ("JWT", json!({}), "exchanged"),
+        // A stronger sign outweighs `nonce`.
+        ("at+jwt", json!({"nonce": "n"}), "exchanged"),
+        ("JWT", json!({"typ": "Bearer", "nonce": "n"}), "exchanged"),
+        ("JWT", json!({"token_use": "access", "nonce": "n", "at_hash": "h"}), "exchanged"),
+        // A provider's own sign is not outweighed.
+        ("at+jwt", json!({"idtyp": "app"}), application),
+    ] {
+        for (profile, key, user) in [("entra_obo", &ENTRA_KEY, alice()), ("okta_obo", &OKTA_KEY, bob())] {
+            let header = json!({"alg": "ES256", "kid": key.kid, "typ": typ});
+            let token = key.sign(&header, &with(user, claims.clone()));
+            assert_eq!(outcome(&mut TestEngine::ready(), &token), expected, "{profile} {typ} {claims}");
+        }
+        let header = json!({"alg": "ES256", "kid": OKTA_KEY.kid, "typ": typ});
+        let token = OKTA_KEY.sign(&header, &with(carol(), claims.clone()));
+        for profile in ["rfc8693", "jwt_bearer"] {
+            let mut configuration = configuration(json!({"profile": profile}));
+            if profile == "jwt_bearer" {
+                configuration["resources"][0]["exchange"]["acme"] = json!({"scopes": ["read"]});
+            }
+            assert_eq!(outcome(&mut TestEngine::new(&configuration), &token), expected, "{profile} {typ} {claims}");
+        }
+    }
+    // The jti of an ID token of Okta outweighs every sign.
+    let header = json!({"alg": "ES256", "kid": OKTA_KEY.kid, "typ": "at+jwt"});
+    let token = OKTA_KEY.sign(&header, &with(bob(), json!({"jti": "ID.1"})));
+    assert_eq!(outcome(&mut TestEngine::ready(), &token), id);
+}
+
+#[test]
 fn token_that_is_unmistakably_an_applications_is_no_users() {
     for claims in [
         json!({"sub": "mcp-client"}),
@@ -168,6 +220,14 @@ fn audience_claim_stands_for_aud_in_access_tokens() {
         (json!({"aud": "other", "client_id": "mcp-client"}), "401 wrong_audience"),
         (json!({"aud": "api", "client_id": "other"}), "401 wrong_audience"),
         (json!({"aud": "api"}), "401 invalid_claims"),
+        // The audience of an ID token is its client.
+        (json!({"aud": "mcp-client", "client_id": "mcp-client"}), "401 id_token_as_access_token"),
+        (json!({"aud": ["api", "mcp-client"], "client_id": ["x", "mcp-client"]}), "401 id_token_as_access_token"),
+        (json!({"aud": "other", "client_id": "other"}), "401 id_token_as_access_token"),
+        (json!({"aud": "mcp-client", "client_id": "mcp-client", "scope": "read"}), "401 id_token_as_access_token"),
+        (json!({"aud": "mcp-client", "client_id": "mcp-client", "token_use": "access"}), "exchanged"),
+        (json!({"aud": ["mcp-client", "account"], "client_id": "mcp-client", "typ": "Bearer"}), "exchanged"),
+        (json!({"aud": [], "client_id": "mcp-client"}), "401 wrong_audience"),
     ] {
         assert_eq!(outcome_of(&by_client, claims.clone()), expected, "{claims}");
     }
@@ -227,8 +287,16 @@ fn id_token_beside_is_judged_by_aud_and_not_by_options_of_access_tokens() {
         TestEngine::new(&configuration).decide(request("POST", "/github", &fields))
     };
     assert!(matches!(send(&id_token(json!({}))), Decision::Pause), "it is exchanged");
-    for changes in [json!({"aud": null, "client_id": "login"}), json!({"aud": "mcp-client"}), json!({"typ": "Bearer"})]
-    {
+    // It need not have `nonce`.
+    let without_nonce = json!({"nonce": null, "azp": "login", "client_id": null});
+    assert!(matches!(send(&id_token(without_nonce)), Decision::Pause), "it is exchanged");
+    for changes in [
+        json!({"aud": null, "client_id": "login"}),
+        json!({"aud": "mcp-client"}),
+        json!({"typ": "Bearer"}),
+        json!({"nonce": null, "azp": "mcp-client", "client_id": null}),
+        json!({"nonce": null, "azp": "login", "client_id": "login"}),
+    ] {
         assert_eq!(refused(send(&id_token(changes.clone()))), (401, "subject_token_invalid".to_owned()), "{changes}");
     }
 }

@@ -411,6 +411,36 @@ fn recipe_placeholder_causes_a_warning() {
 }
 
 #[test]
+fn claim_that_is_named_by_a_path_causes_a_warning() {
+    let provider = "/identity_providers/okta-eu";
+    let of = |option: &str, value: Value| {
+        let mut root = configuration();
+        root.pointer_mut(provider).unwrap()["profile"] = json!("rfc8693");
+        root.pointer_mut(provider).unwrap()[option] = value;
+        warnings(&parse(&root))
+    };
+    let expected = |option: &str, name: &str| {
+        format!(
+            "identity_providers.okta-eu.{option}: {name:?} is read as one name, with its dots: no claim inside another one is found by it; have the provider write that claim at the top of the token, and name it here"
+        )
+    };
+    for (option, value, name) in [
+        ("required_claims", json!({"realm_access.roles": "staff", "email_verified": true}), "realm_access.roles"),
+        ("scope_claims", json!(["scope", "resource_access.mcp.roles"]), "resource_access.mcp.roles"),
+        ("audience_claim", json!("client.id"), "client.id"),
+    ] {
+        assert_eq!(of(option, value), [expected(option, name)], "{option}");
+    }
+    for (option, value) in [
+        ("required_claims", json!({"https://acme.example/groups": "staff", "cognito:groups": "a"})),
+        ("scope_claims", json!(["permissions"])),
+        ("audience_claim", json!("client_id")),
+    ] {
+        assert_eq!(of(option, value), [""; 0], "{option}");
+    }
+}
+
+#[test]
 fn unused_or_reused_dpop_key_causes_a_warning() {
     let with_key = |name: &str, token_type: &str| {
         let key = json!({"key": {"env": name}, "algorithm": "ES256"});

@@ -136,10 +136,45 @@ fn issued_token_for_the_gateway_is_forwarded_if_requested() {
     ] {
         line(of(&exchanging(profile, exchange), &for_us));
     }
-    // An exchange that requests one name of this gateway may bring any of its names.
+    // One name of this gateway stands for no other.
     let mut configuration = exchanging("rfc8693", json!({"audience": "gateway"}));
     configuration["identity_providers"]["okta-eu"]["audiences"] = json!(["api://default", "gateway"]);
-    goes_on(&configuration, &for_us);
+    line(of(&configuration, &for_us));
+}
+
+#[test]
+fn requested_audience_of_one_resource_lets_no_other_through() {
+    let with_lists = |requested: Value| {
+        let mut configuration = exchanging("rfc8693", json!({"audience": requested}));
+        configuration["identity_providers"]["okta-eu"].as_object_mut().unwrap().remove("audiences");
+        configuration["resources"][0]["audiences"] = json!(["api://default"]);
+        configuration["resources"][1]["exchange"] = json!({"okta-eu": {"audience": "com.acme.admin"}});
+        configuration["resources"][1]["audiences"] = json!(["api://admin", "api://admin-2"]);
+        configuration
+    };
+    let (admin, both) = (json!("api://admin"), json!(["api://admin", "api://default"]));
+    for (requested, audience) in [
+        (&admin, json!("api://admin")),
+        (&admin, json!(["api://admin", "com.acme.github", "api://admin"])),
+        (&both, json!("api://default")),
+        (&both, json!(["api://default", "api://admin"])),
+    ] {
+        goes_on(&with_lists(requested.clone()), &okta(json!({"aud": audience})));
+    }
+    for (requested, audience, refused) in [
+        (&admin, json!("api://default"), "api://default"),
+        (&admin, json!("api://admin-2"), "api://admin-2"),
+        (&admin, json!(["api://admin", "api://default"]), "api://default"),
+        (&both, json!(["api://admin", "api://admin-2", "api://default"]), "api://admin-2"),
+    ] {
+        let line = line(of(&with_lists(requested.clone()), &okta(json!({"aud": audience}))));
+        assert!(line.contains(&format!(" aud=\"{refused}\" ")), "{line}");
+    }
+    // The audience of a resource here that another provider's tokens are for.
+    let mut configuration = with_lists(json!("api://admin"));
+    configuration["resources"][0]["audiences"] = json!(["api://default", "api://gateway"]);
+    let of_entra = ENTRA_KEY.token(&with(alice(), json!({"oid": "bob"})));
+    assert!(line(of(&configuration, &of_entra)).contains("aud=\"api://gateway\""));
 }
 
 const APP: &str = "0f0e0d0c-1111-4222-8333-444455556666";
@@ -217,6 +252,10 @@ fn issued_token_with_issuer_and_audience_of_the_id_token_is_refused() {
     line(of_audience(&configuration, &both, json!({"aud": ["login-client", "userinfo", "login-client"]})));
     forwarded(of_audience(&configuration, &both, json!({"aud": ["login-client"]})));
     forwarded(of_audience(&configuration, &both, json!({"aud": ["userinfo", "userinfo"]})));
+    asking["resources"][0]["exchange"]["okta-eu"]["audience"] = json!("userinfo");
+    line(of_audience(&asking, &both, json!({"aud": both})));
+    asking["resources"][0]["exchange"]["okta-eu"]["audience"] = both.clone();
+    forwarded(of_audience(&asking, &both, json!({"aud": both})));
 }
 
 #[test]

@@ -141,6 +141,27 @@ fn warning_about_a_default_stands_once() {
 }
 
 #[test]
+fn each_warning_about_a_default_stands_once() {
+    let mut defaults = defaults();
+    // No token of Entra has the first, and no client can request the second.
+    defaults["scopes"] = json!(["api://x/read"]);
+    defaults["scopes_supported"] = json!(["read"]);
+    let mut configuration = thousand(defaults);
+    let mut second = configuration["identity_providers"]["entra-us"].clone();
+    second["issuer"] = json!("https://login.microsoftonline.com/5c2f0000-1111-4222-8333-444455556666/v2.0");
+    configuration["identity_providers"]["entra-eu"] = second;
+    configuration["resource_defaults"]["exchange"]["entra-eu"] = json!({"resource": "api://github"});
+    let warnings = parse(&configuration).warnings;
+    for start in [
+        "resource_defaults.scopes[0]: with entra-",
+        "resource_defaults.scopes_supported[0]: beside url \"https://mcp.acme.example/r0\": with entra-",
+    ] {
+        let about: Vec<&String> = warnings.iter().filter(|warning| warning.starts_with(start)).collect();
+        assert!(about.len() == 2 && about[0].contains("entra-eu") && about[1].contains("entra-us"), "{about:?}");
+    }
+}
+
+#[test]
 fn secret_in_the_place_of_a_default_is_not_shown() {
     for changes in [json!({"hunter2~secret~0123456789": 1}), json!({"aliases": ["hunter2~secret"]})] {
         let error = configuration_error(&thousand(with(defaults(), changes))).to_string();

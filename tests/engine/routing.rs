@@ -190,6 +190,9 @@ fn unknown_resource_shows_its_path_and_the_nearest_url_in_the_log_only() {
         ("mcp.internal:8080", "/x", "/x", mcp),
         ("lb.internal", "/x\" reason=no", "", ""),
         ("lb.internal", "/x%22%20event=y", "/x\\\"%20event=y", ""),
+        // Neither host nor path is like one of the configuration.
+        ("lb.internal", "/elsewhere/x", "/elsewhere/x", ""),
+        ("lb.internal", "/", "/", ""),
     ] {
         let answer = answered(engine.decide(at(authority, "GET", path, &[])));
         if shown.is_empty() {
@@ -363,4 +366,44 @@ fn resource_below_another_one_is_reached_at_the_alias_by_its_own_rules() {
     let authorization = format!("Bearer {}", alice_token());
     let step = engine.decide(at("in.example", "GET", "/admin/x", &[("authorization", &authorization)]));
     assert_eq!(refused(step).1, "insufficient_scope");
+}
+
+#[test]
+fn resource_below_others_needs_the_aliases_of_each() {
+    let nested = |inner: &str, aliases: Value| {
+        of(json!([
+            resource(
+                "https://mcp.acme.example",
+                json!({"aliases": ["http://lb.internal", "http://lb2.internal/root/"]})
+            ),
+            resource(
+                "https://mcp.acme.example/a/b/",
+                json!({"aliases":
+                ["http://lb.internal/a/b", "http://lb2.internal/root/a/b", "https://b.internal/x"]})
+            ),
+            resource(inner, json!({"aliases": aliases})),
+        ]))
+    };
+    let (root, b) = (["http://lb.internal/a/b/c", "http://lb2.internal/root/a/b/c"], "https://b.internal/x/c");
+    let inner = "https://mcp.acme.example/a/b/c/";
+    for (aliases, lacking, of) in [
+        (json!([]), "http://lb.internal/a/b/c as well", "an alias of resources[0]"),
+        (json!([root[0], b]), "http://lb2.internal/root/a/b/c as well", "an alias of resources[0]"),
+        (
+            json!([root[1], root[0], "https://b.internal/c"]),
+            "https://b.internal/x/c as well",
+            "an alias of resources[1]",
+        ),
+    ] {
+        let error = configuration_error(&nested(inner, aliases));
+        assert_eq!(error.path, "resources[2].aliases");
+        assert!(error.to_string().contains(lacking) && error.to_string().contains(of), "{error}");
+    }
+    parse(&nested(inner, json!([root[0], format!("{}/", root[1]), b])));
+    // Not below them: another host, and paths that only begin alike.
+    parse(&nested("https://api.acme.example/a/b/c", json!([])));
+    let beside = json!(["http://lb.internal/a/bc", "http://lb2.internal/root/a/bc"]);
+    parse(&nested("https://mcp.acme.example/a/bc", beside));
+    // An alias is no place that others are below.
+    parse(&nested("https://b.internal/x/y", json!([])));
 }

@@ -82,11 +82,11 @@ fn jwt_of_another_kind_without_typ_is_no_access_token() {
     let of_okta = |more: Value| with(with(bob(), json!({"scp": null, "cid": null})), more);
     let cases = [
         ("an ID token", json!({"nonce": "n", "at_hash": "h"}), "id_token_as_access_token"),
-        ("a logout token", json!({"events": events, "sid": "s"}), "id_token_as_access_token"),
+        ("a logout token", json!({"events": events, "sid": "s"}), "unsupported_token_type"),
         (
             "a security event",
             json!({"events": events, "sub_id": {"format": "opaque", "id": "x"}}),
-            "id_token_as_access_token",
+            "unsupported_token_type",
         ),
     ];
     for (what, more, expected) in cases {

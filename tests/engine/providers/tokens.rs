@@ -88,14 +88,32 @@ fn id_token_as_credential_excludes_other_kinds_of_tokens() {
         (json!({"nonce": null, "scope": "read"}), "access_token_as_id_token"),
         (json!({"nonce": null, "scp": ["read"]}), "access_token_as_id_token"),
         (json!({"nonce": null, "client_id": "x"}), "access_token_as_id_token"),
+        // Access tokens of ZITADEL and of Spring have their client in `aud`; RFC 9068 has both claims.
+        (json!({"nonce": null, "client_id": "login-client"}), "access_token_as_id_token"),
+        (json!({"nonce": null, "scope": ["openid"], "nbf": NOW.secs()}), "access_token_as_id_token"),
+        (
+            json!({"nonce": null, "scope": "a", "client_id": "login-client", "azp": "login-client"}),
+            "access_token_as_id_token",
+        ),
+        // One of WSO2.
+        (
+            json!({"nonce": null, "scope": "openid", "azp": "login-client", "aut": "APPLICATION_USER"}),
+            "access_token_as_id_token",
+        ),
+        // The client's ID is also the name of an API, to which another client sends its access token.
+        (json!({"nonce": null, "scope": "read", "azp": "mcp-client"}), "access_token_as_id_token"),
+        (json!({"nonce": null, "client_id": "mcp-client", "azp": "login-client"}), "access_token_as_id_token"),
         (json!({"typ": "Bearer"}), "access_token_as_id_token"),
         (json!({"token_use": "access"}), "access_token_as_id_token"),
         (json!({"typ": "Refresh"}), "unsupported_token_type"),
         (json!({"events": {}}), "unsupported_token_type"),
     ] {
-        let token = OKTA_KEY.token(&with(id_token.clone(), change));
-        assert_eq!(refused(engine.decide(bearer("/github", &token))).1, expected);
+        let token = OKTA_KEY.token(&with(id_token.clone(), change.clone()));
+        assert_eq!(refused(engine.decide(bearer("/github", &token))).1, expected, "{change}");
     }
+    let header = json!({"alg": "ES256", "kid": OKTA_KEY.kid, "typ": "at+jwt"});
+    let token = OKTA_KEY.sign(&header, &with(id_token.clone(), json!({"azp": "login-client"})));
+    assert_eq!(refused(engine.decide(bearer("/github", &token))).1, "unsupported_token_type");
     // OpenID Connect Core section 2: an ID token may have further claims. Authelia writes `client_id` into it.
     for change in [
         json!({}),
@@ -103,6 +121,9 @@ fn id_token_as_credential_excludes_other_kinds_of_tokens() {
         json!({"nonce": null, "at_hash": "h", "client_id": "x"}),
         json!({"nonce": null, "typ": "ID", "scope": "openid"}),
         json!({"nonce": null}),
+        json!({"nonce": null, "azp": "login-client", "scope": "openid profile"}),
+        json!({"nonce": null, "azp": "login-client", "scp": ["openid"], "aud": ["other", "login-client"]}),
+        json!({"nonce": null, "azp": "login-client", "client_id": "login-client"}),
     ] {
         let mut engine = TestEngine::new(&configuration);
         engine.send_waiting(bearer("/github", &OKTA_KEY.token(&with(id_token.clone(), change))));
