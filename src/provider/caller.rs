@@ -4,7 +4,7 @@
 use crate::jose::{Claims, Header, Rejection, TokenError};
 use crate::json::Value;
 use crate::provider::Provider;
-use crate::provider::token_kind::{TokenKind, kind_of, shape_of_access_token};
+use crate::provider::token_kind::{TokenKind, is_usual_in_id_tokens, kind_of, shape_of_access_token};
 
 /// The user behind a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +24,9 @@ impl Provider {
     /// verified yet. What is unmistakably another kind of token, or an application's, is refused whatever the profile says.
     pub fn caller(&self, header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection> {
         match kind_of(header.media_type.as_deref(), claims.members) {
+            // Access tokens of Azure AD B2C have `nonce` beside `scp`.
+            Some((TokenKind::Id, sign)) if is_usual_in_id_tokens(sign) && self.access_token_claim(claims).is_some() => {
+            }
             Some((TokenKind::Id, sign)) => {
                 return Err(TokenError::IdToken.because(format!("{sign}: the client sends its ID token")));
             }
@@ -48,13 +51,21 @@ impl Provider {
 
     /// Returns the user of an ID token, or the reason why the token is not an ID token. The signature is not verified yet.
     pub fn id_token_caller(&self, header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection> {
-        match kind_of(header.media_type.as_deref(), claims.members) {
-            Some((TokenKind::Access, sign)) => {
-                Err(TokenError::AccessToken.because(format!("{sign}: the client sends its access token")))
-            }
-            Some((TokenKind::Other, sign)) => Err(another_kind(sign)),
-            Some((TokenKind::Id, _)) | None => self.profile.id_token_caller(claims),
+        let kind = kind_of(header.media_type.as_deref(), claims.members);
+        let sign = match kind {
+            Some((TokenKind::Access, sign)) => Some(sign),
+            Some((TokenKind::Other, sign)) => return Err(another_kind(sign)),
+            Some((TokenKind::Id, _)) | None => self.access_token_claim(claims),
+        };
+        match sign {
+            Some(sign) => Err(TokenError::AccessToken.because(format!("{sign}: the client sends its access token"))),
+            None => self.profile.id_token_caller(claims),
         }
+    }
+
+    /// Returns the name of the claim that only access tokens of this provider have, if the token has it.
+    fn access_token_claim(&self, claims: &Claims<'_>) -> Option<&'static str> {
+        self.profile.access_token_claim().filter(|name| claims.members.present(name).is_some())
     }
 }
 

@@ -192,6 +192,10 @@ impl Profile for EntraObo {
         IssuerMatch::Match { issuer: canonical, tenant: Some(tenant.to_owned()) }
     }
 
+    fn access_token_claim(&self) -> Option<&'static str> {
+        Some("scp")
+    }
+
     /// An access token of a user has `scp`. An ID token has neither `scp` nor a client; a token of an application has a
     /// client and no `scp`.
     fn caller(&self, _provider: &Provider, header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection> {

@@ -93,6 +93,11 @@ pub trait Profile: Debug + Sync {
         match_one_issuer(provider, issuer)
     }
 
+    /// Returns the name of a claim that users' access tokens have, and ID tokens never have.
+    fn access_token_claim(&self) -> Option<&'static str> {
+        None
+    }
+
     /// Returns the user of an access token, or the reason why the token is not an access token of a user. No other kind of
     /// token, by its signs, arrives here (see [`Provider::caller`]).
     fn caller(&self, _provider: &Provider, _header: &Header, claims: &Claims<'_>) -> Result<Caller, Rejection> {

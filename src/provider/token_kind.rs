@@ -68,6 +68,11 @@ pub(super) fn kind_of(media_type: Option<&str>, claims: &Object<'_>) -> Option<(
     CLAIMS.iter().find(|(name, _)| claims.present(name).is_some()).map(|(name, kind)| (*kind, *name))
 }
 
+/// Returns `true` if a sign is a claim that ID tokens usually have, and some access tokens as well.
+pub(super) fn is_usual_in_id_tokens(sign: &str) -> bool {
+    CLAIMS.contains(&(sign, TokenKind::Id))
+}
+
 /// Returns the claims by which a token that nothing marks has the shape of an access token, where ID tokens are expected.
 ///
 /// `client_id` together with scopes makes an access token of RFC 9068 (sections 2.2 and 2.2.3). Either of them alone is in ID
