@@ -108,9 +108,10 @@ describe('the two forms of a URL', () => {
     it(`an MCP client with ${path} signs in and is served`, async () => {
       const own = await startGateway(parts, { change: ({ resources: [resource] }) => (resource.authorization_servers = ['okta']) });
       try {
-        // The client refuses a document of another resource than its URL.
         const { seen } = await own.visit('bob@acme.example', { path, provider: parts.okta });
         assert.equal(seen.issuer, parts.okta.forMcp.issuer);
+        // The client takes it from the document.
+        assert.equal(parts.okta.signIn.signIns.at(-1).resource, urlOf(path));
       } finally {
         await own.stop();
       }
