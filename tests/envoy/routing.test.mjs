@@ -209,7 +209,7 @@ describe('%2F, kept by Envoy', () => {
 });
 
 describe('%2F, refused by Envoy', () => {
-  it('the action REJECT_REQUEST of the recipes leaves the option without effect', async () => {
+  it('with REJECT_REQUEST of the recipes, the option does nothing', async () => {
     const own = await startGateway(parts, {
       change: (filter, bootstrap) => {
         putBehind(bootstrap, recorder);

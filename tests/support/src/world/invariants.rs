@@ -125,8 +125,7 @@ fn has_brought(input: &[u8], text: &str) -> bool {
 }
 
 /// Base64url of any bytes: bits behind the last byte are not looked at.
-const LENIENT: GeneralPurpose =
-    GeneralPurpose::new(&alphabet::URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
+const LENIENT: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, NO_PAD.with_decode_allow_trailing_bits(true));
 
 fn percent_decoded(input: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
