@@ -12,7 +12,7 @@ use crate::{callers, check_answer, watch_the_log};
 /// A request from text. The first line has the place of the ID token (`n`, `h` or `c`) and `+` if the client has a
 /// certificate; each further line is `name:value`. `{0}` stands for the access token of caller 0, `{i0}` for its ID token,
 /// `{p0}` for its first proof.
-pub fn read(text: &[u8]) -> (IdToken, bool, Vec<(String, Vec<u8>)>) {
+fn read(text: &[u8]) -> (IdToken, bool, Vec<(String, Vec<u8>)>) {
     let mut lines = text.split(|byte| *byte == b'\n');
     let first = lines.next().unwrap_or_default();
     let id_token = match first.first() {
@@ -53,9 +53,15 @@ fn fill_in(value: &[u8]) -> Vec<u8> {
     filled
 }
 
-/// Sends a request, replies to its token request, and checks the header that the upstream gets.
-pub fn run(id_token: IdToken, has_certificate: bool, fields: &[(String, Vec<u8>)]) {
-    watch_the_log();
+/// Sends the request of an input, replies to its token request, and checks the header that the upstream gets.
+pub fn run(input: &[u8]) {
+    // The input without the callers' tokens, which are filled in: a user of theirs in the log is a finding.
+    watch_the_log(input);
+    let (id_token, has_certificate, fields) = &read(input);
+    send(*id_token, *has_certificate, fields);
+}
+
+fn send(id_token: IdToken, has_certificate: bool, fields: &[(String, Vec<u8>)]) {
     let scene = Scene::fixed();
     let mut engine = Settings::fixed(id_token, 4).engine(&SharedMap::default(), 1);
     engine.tick(NOW);

@@ -6,6 +6,8 @@
 pub mod heads;
 pub mod plan;
 
+use std::cell::RefCell;
+
 use onbehalf::config::Config;
 use onbehalf::http::LocalReply;
 use onbehalf_test_support::world::{Caller, IdToken, Scene, Settings, check_local_reply, check_log_line};
@@ -30,6 +32,11 @@ pub fn check_answer(answer: &LocalReply) {
     check_local_reply(answer, &Scene::fixed().secrets);
 }
 
+thread_local! {
+    /// Input of the run.
+    static INPUT: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
 /// Checks every line of the log.
 struct Watcher;
 
@@ -39,14 +46,16 @@ impl log::Log for Watcher {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        check_log_line(&record.args().to_string(), &Scene::fixed().secrets);
+        let line = record.args().to_string();
+        INPUT.with_borrow(|input| check_log_line(&line, &Scene::fixed().secrets, input));
     }
 
     fn flush(&self) {}
 }
 
-/// Checks every line of the log from now on.
-pub fn watch_the_log() {
+/// Checks every line of the log from now on. A line may have users that `input` names.
+pub fn watch_the_log(input: &[u8]) {
+    INPUT.with_borrow_mut(|known| input.clone_into(known));
     static ONCE: std::sync::Once = std::sync::Once::new();
     ONCE.call_once(|| {
         log::set_logger(&Watcher).expect("the first logger");

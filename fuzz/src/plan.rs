@@ -15,7 +15,7 @@ pub struct Plan<'a> {
 
 /// Plays a plan with two workers, ends the run, and checks the invariants after each event.
 pub fn run(plan: &Plan<'_>) {
-    watch_the_log();
+    watch_the_log(&plan.events.iter().flat_map(Event::texts).collect::<Vec<_>>().join(&b'\n'));
     let settings = Settings::fixed(IdToken::from_byte(plan.id_token), plan.cached);
     World::new(Scene::fixed(), settings, 2).play(&plan.events);
 }

@@ -633,7 +633,7 @@ static RESOURCE: Group = group!(
             "encoded_slashes",
             Boolean,
             Optional,
-            "`true`: `%2F` may stand in a path, below that of `url`. The upstream must not take it for a `/` that leads to another resource. See [many resources](guides/many-resources.md).",
+            "`true`: `%2F` may stand in a path, below that of `url`. The upstream must not take it for a `/` that leads to another resource. Envoy must keep it: `path_with_escaped_slashes_action: KEEP_UNCHANGED` of its HTTP connection manager, in place of `REJECT_REQUEST` of the recipes. See [many resources](guides/many-resources.md).",
             "encoded_slashes: true"
         ),
         option!("audiences", Texts(AUDIENCES), Optional, default "the provider's `audiences`", required "a provider in `exchange` has no `audiences`",

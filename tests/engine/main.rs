@@ -25,6 +25,7 @@ mod exports;
 mod facts;
 mod flights;
 mod forwarding;
+mod invariants;
 mod issued;
 mod keys;
 mod metadata;

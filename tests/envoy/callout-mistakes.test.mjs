@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
+import { createServer as createTcpServer } from 'node:net';
 import { after, before, it } from 'node:test';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -25,6 +26,10 @@ after(() => parts?.stop());
 const tls = (cluster) => cluster.transport_socket.typed_config;
 const moveTo = (cluster, port) => {
   cluster.load_assignment.endpoints[0].lb_endpoints[0].endpoint.address.socket_address.port_value = port;
+};
+const withoutTls = (cluster, port) => {
+  delete cluster.transport_socket;
+  if (port) moveTo(cluster, port);
 };
 const anotherAuthority = () => {
   const file = join(scratchFolder(), 'another.pem');
@@ -51,12 +56,17 @@ const MISTAKES = [
   ['TLS to a plain port', (cluster, { plain }) => moveTo(cluster, plain), /WRONG_VERSION_NUMBER/, 'ssl.connection_error'],
   ['a port that refuses', (cluster, { closed }) => moveTo(cluster, closed), /delayed connect error: Connection refused|remote connection failure$/, 'upstream_cx_connect_fail'],
   ['HTTP/2 to a server without it', (cluster) => { cluster.typed_extension_protocol_options = http2; }, /NO_APPLICATION_PROTOCOL/, 'ssl.connection_error'],
+  ['HTTP without TLS to a TLS port', (cluster) => withoutTls(cluster), /connection termination/, 'upstream_cx_destroy_remote_with_active_rq'],
+  // Envoy answers these with 502: there is a connection, and what comes over it is not the protocol.
+  ['HTTP/2 without TLS to a server without it', (cluster, { plain }) => { withoutTls(cluster, plain); cluster.typed_extension_protocol_options = http2; }, /protocol error/, 'upstream_cx_protocol_error'],
+  ['a server of another protocol', (cluster, { mail }) => withoutTls(cluster, mail), /protocol error/, 'upstream_cx_protocol_error'],
 ];
 
 for (const [name, make, words, counter] of MISTAKES) {
   it(`${name}: the log has the words of Envoy`, async () => {
     const plain = await listening(createServer((_request, response) => response.end()));
-    const ports = { plain: plain.port, closed: await freePort() };
+    const mail = await listening(createTcpServer((socket) => socket.on('error', () => {}).write('220 mail.example ESMTP\r\n')));
+    const ports = { plain: plain.port, mail: mail.port, closed: await freePort() };
     const gateway = await startGateway(parts, {
       change: (_filter, bootstrap) => {
         shownIn(bootstrap);
@@ -81,6 +91,7 @@ for (const [name, make, words, counter] of MISTAKES) {
     } finally {
       await gateway.stop();
       await plain.stop();
+      await mail.stop();
     }
   });
 }

@@ -261,11 +261,42 @@ describe('the recipe for Keycloak', () => {
   it('a user who has logged out gets no new token', async () => {
     const { accessToken } = await signIn(parts.keycloak, 'grace');
     logOut(parts.keycloak.signIn, 'grace');
-    const arrived = parts.mcp.requests.length;
-    const answer = await gateway.call(accessToken);
-    assert.ok(answer.status >= 400, answer.text);
+    // Other users of the realm have been served, so the configuration is right and the token is what differs.
+    await assertRefused(gateway, invalidToken('exchange_rejected'), () => gateway.call(accessToken));
     assert.deepEqual([exchanges().at(-1).status, exchanges().at(-1).error], [400, 'invalid_request']);
-    assert.equal(parts.mcp.requests.length, arrived);
+  });
+
+  it('a logged-out user gets 502 until any of four workers has served one', async () => {
+    const four = await startGateway(parts, { recipe: 'keycloak', concurrency: 4 });
+    const loggedOut = async (username) => {
+      const { accessToken } = await signIn(parts.keycloak, username);
+      logOut(parts.keycloak.signIn, username);
+      return accessToken;
+    };
+    /** Statuses and reasons of requests that all workers get some of: each has a new connection. */
+    const answersTo = async (token, count = 40) => {
+      const seen = new Set();
+      for (let call = 0; call < count; call += 1) {
+        const { status, text } = await four.call(token);
+        seen.add(`${status} ${status === 200 ? '' : JSON.parse(text).reason}`);
+      }
+      return [...seen];
+    };
+    try {
+      const { length } = exchanges();
+      // No worker knows that the configuration is right. The first one asks, and shares the failure with the others.
+      assert.deepEqual(await answersTo(await loggedOut('ivan')), ['502 exchange_misconfigured']);
+      assert.equal(exchanges().length, length + 1);
+      // One worker exchanges; the others find the token, which is as good a proof.
+      assert.deepEqual(await answersTo((await signIn(parts.keycloak, 'judy')).accessToken), ['200 ']);
+      assert.equal(exchanges().length, length + 2);
+      for (const username of ['mallory', 'niaj', 'olivia']) {
+        assert.deepEqual(await answersTo(await loggedOut(username), 12), ['401 exchange_rejected'], username);
+      }
+      await assertSoundAndSilent(four);
+    } finally {
+      await four.stop();
+    }
   });
 
   it('the audience `account` lets tokens in that Keycloak refuses', async () => {
@@ -280,7 +311,7 @@ describe('the recipe for Keycloak', () => {
       const { accessToken } = await signIn(parts.keycloak, 'heidi', { client: parts.keycloak.ids.kiosk, scopes: ['profile'] });
       const arrived = parts.mcp.requests.length;
       const answer = await mistaken.call(accessToken);
-      assert.ok(answer.status >= 400, answer.text);
+      assert.deepEqual([answer.status, answer.json.reason], [502, 'exchange_misconfigured'], answer.text);
       assert.deepEqual([exchanges().at(-1).status, exchanges().at(-1).error], [403, 'access_denied']);
       assert.match(mistaken.envoy.log, /event=exchanged .* error="access_denied" status=403/);
       assert.equal(parts.mcp.requests.length, arrived);

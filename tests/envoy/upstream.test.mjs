@@ -1,12 +1,18 @@
 // Upstreams that reject the exchanged token.
 
 import assert from 'node:assert/strict';
+import { createServer as createServer2 } from 'node:http2';
 import { after, before, describe, it } from 'node:test';
 import { assertSoundAndSilent, challengeOf } from './parts/expect.mjs';
 import { refusesWith } from './parts/faults.mjs';
 import { MCP_HOST, METADATA_URL, startGateway, startParts } from './parts/gateway.mjs';
+import { send2 } from './parts/http2-client.mjs';
+import { secrets } from './parts/leaks.mjs';
+import { listening } from './parts/listening.mjs';
 import { signIn } from './parts/login.mjs';
+import { putBehind } from './parts/recorder.mjs';
 import { assertReached, reach } from './parts/refusals.mjs';
+import { until } from './parts/until.mjs';
 
 const CLAIMS = '{"access_token":{"acrs":{"essential":true,"value":"c1"}}}';
 const ELSEWHERE = 'Bearer resource_metadata="https://elsewhere.example/x", scope="theirs", error="invalid_token"';
@@ -269,6 +275,58 @@ describe('an upstream that rejects a session', () => {
   });
 });
 
+describe('an upstream that has forgotten all sessions', () => {
+  it('forty sessions at once do not harm a user of another one', async () => {
+    // Tokens of 16 sessions are dropped in a second; the other sessions are told the same and keep theirs.
+    const tokens = [];
+    while (tokens.length < 40) tokens.push(await newcomer());
+    const healthy = await newcomer();
+    const revoked = await newcomer();
+    for (const token of [...tokens, healthy, revoked]) assert.equal((await gateway.call(token)).status, 200);
+    const isRevoked = firstToken();
+    const restarted = (response, claims) => {
+      const session = response.req.headers['mcp-session-id'];
+      if (session !== 'old' && !(session === undefined && isRevoked(claims))) return false;
+      // Without the challenge, a worker reads one such status in a millisecond.
+      response.writeHead(401, { 'www-authenticate': ELSEWHERE }).end('of the upstream');
+      return true;
+    };
+    const inOld = (token) => gateway.call(token, { 'mcp-session-id': 'old' });
+    await rejecting(restarted, async () => {
+      const own = await exchangesOf(async () => {
+        const first = tokens.map(inOld);
+        const others = tokens.slice(0, 20).map(() => gateway.call(healthy, { 'mcp-session-id': 'new' }));
+        for (const answer of await Promise.all(first)) assertIs(answer, 503, 'upstream_rejected_token');
+        for (const { status } of await Promise.all(others)) assert.equal(status, 200);
+      });
+      assert.deepEqual(own, [], 'no request of a valid session exchanges');
+
+      let waiting = tokens;
+      let most = 0;
+      await until(async () => {
+        const answers = await Promise.all(waiting.map(inOld));
+        waiting = waiting.filter((_, index) => answers[index].status !== 404);
+        most = Math.max(most, waiting.length);
+        for (const answer of answers) {
+          if (answer.status === 404) assertIs(answer, 404, 'upstream_session_gone');
+          else assertIs(answer, 503, 'upstream_rejected_token');
+        }
+        assert.equal((await gateway.call(healthy, { 'mcp-session-id': 'new' })).status, 200);
+        return waiting.length === 0;
+      }, 'every client learns that its session is gone', 20);
+      assert.ok(most > 0, 'more sessions than are dropped in a second');
+
+      // The upstream counts as one that takes replacements: a token that it really rejects is replaced.
+      await until(async () => {
+        const answer = await gateway.call(revoked);
+        if (answer.status !== 200) assertIs(answer, 503, 'upstream_rejected_token');
+        return answer.status === 200;
+      }, 'the revoked token is replaced', 10);
+      for (const token of tokens) assert.equal((await gateway.call(token)).status, 200);
+    });
+  });
+});
+
 describe('an upstream that speaks gRPC', () => {
   const grpc = (status, { body, whom = () => true } = {}) => (response, claims) => {
     if (!whom(claims)) return false;
@@ -310,6 +368,81 @@ describe('an upstream that speaks gRPC', () => {
       assert.deepEqual([answer.status, answer.headers['grpc-status']], [200, '14']);
     });
   });
+});
+
+describe('an upstream that speaks gRPC over HTTP/2', () => {
+  let server;
+  let overHttp2;
+  /** Answers a stream; the token of its request is the second argument. */
+  let respond;
+  const ended = { ':status': 200, 'content-type': 'application/grpc' };
+  /** Trailers-Only: one header block, which ends the stream. */
+  const trailersOnly = (status) => (stream) => stream.respond({ ...ended, 'grpc-status': status }, { endStream: true });
+  /** Header block, perhaps a message, and `grpc-status` in trailers. */
+  const inTrailers = (status, message) => (stream) => {
+    stream.respond(ended, { waitForTrailers: true });
+    stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': status }));
+    stream.end(message);
+  };
+
+  before(async () => {
+    const http2 = createServer2();
+    http2.on('stream', (stream, { authorization }) => {
+      const token = authorization.split(' ').at(-1);
+      secrets.add(token);
+      stream.resume();
+      respond(stream, token);
+    });
+    server = { ...(await listening(http2)), http2: true };
+    overHttp2 = await startGateway(parts, { change: (_filter, bootstrap) => putBehind(bootstrap, server) });
+  });
+  after(async () => {
+    await overHttp2?.stop();
+    await server?.stop();
+  });
+  const call = (token) => send2({ ...overHttp2.target, headers: { authorization: `Bearer ${token}`, te: 'trailers' } });
+
+  it('grpc-status 16 in a header block that ends the stream counts as a 401', async () => {
+    const token = await newcomer();
+    const isFirst = firstToken();
+    respond = (stream, sent) => trailersOnly(isFirst({ token: sent }) ? '16' : '0')(stream);
+    const exchanges = await exchangesOf(async () => {
+      assertIs(await call(token), 503, 'upstream_rejected_token');
+      for (let round = 0; round < 2; round += 1) {
+        const { status, headers } = await call(token);
+        assert.deepEqual([status, headers['grpc-status']], [200, '0']);
+      }
+    });
+    assert.equal(exchanges.length, 2);
+  });
+
+  it('other statuses in such a header block keep the token', async () => {
+    const token = await newcomer();
+    const exchanges = await exchangesOf(async () => {
+      for (const other of ['0', '7', '14']) {
+        respond = trailersOnly(other);
+        const { status, headers } = await call(token);
+        assert.deepEqual([status, headers['grpc-status']], [200, other]);
+      }
+    });
+    assert.equal(exchanges.length, 1);
+  });
+
+  it('grpc-status 16 in trailers is forwarded, and keeps the token', async () => {
+    const token = await newcomer();
+    const exchanges = await exchangesOf(async () => {
+      for (const message of [undefined, 'message']) {
+        respond = inTrailers('16', message);
+        const { status, trailers, text } = await call(token);
+        assert.deepEqual([status, text, trailers?.['grpc-status']], [200, message ?? '', '16']);
+      }
+      respond = trailersOnly('0');
+      assert.equal((await call(token)).status, 200);
+    });
+    assert.equal(exchanges.length, 1);
+  });
+
+  it('the answers over HTTP/2 leak nothing', () => assertSoundAndSilent(overHttp2));
 });
 
 describe('an internal redirect', () => {

@@ -120,8 +120,8 @@ must act.
 
 - *The same exchange has succeeded* means: since the configuration was loaded, in this worker, for the same resource and
   provider. The worker remembers one bit for each; a restart and a new configuration begin anew, and then the operator is
-  blamed until somebody's exchange succeeds. A token of another worker that is found in shared data counts as well. An `invalid_request`
-  never opens the circuit breaker.
+  blamed until somebody's exchange succeeds. A token of another worker that is found in shared data counts as well. Workers share a failure
+  for 30 seconds, with the verdict of the worker that asked. An `invalid_request` never opens the circuit breaker.
 - `claims` count if they are a JSON object of at most 4096 bytes.
 
 | profile | status | `error` | condition | who must act | response to the client |

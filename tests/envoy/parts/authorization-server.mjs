@@ -102,9 +102,12 @@ export class AuthorizationServer {
     };
   }
 
-  /** Rotates the signing key. The new key is published at once, and the old ones stay unless `forgetOldKeys` is set. */
-  rotate({ publish = true, forgetOldKeys = false } = {}) {
-    const fresh = newKey(this.dialect, this.issuer);
+  /**
+   * Rotates the signing key. The new key is published at once, and the old ones stay unless `forgetOldKeys` is set. `kid`: that
+   * of the new key.
+   */
+  rotate({ publish = true, forgetOldKeys = false, kid } = {}) {
+    const fresh = newKey(this.dialect, this.issuer, kid);
     this.signingKeys = [fresh];
     const old = forgetOldKeys ? [] : this.published;
     this.published = publish ? [fresh, ...old] : old;
@@ -470,10 +473,11 @@ function keyPair() {
   return keyPairs[at];
 }
 
-function newKey(dialect, issuer) {
+function newKey(dialect, issuer, kidOfAnother) {
   const { publicKey, privateKey } = keyPair();
   const bare = publicKey.export({ format: 'jwk' });
   const asPublished = dialect.publishKey({ bare, publicKey, privateKey, issuer });
+  if (kidOfAnother) asPublished.kid = kidOfAnother;
   const { kid } = asPublished;
   return {
     kid,

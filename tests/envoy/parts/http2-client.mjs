@@ -4,8 +4,8 @@ import { connect } from 'node:http2';
 import { answers } from './leaks.mjs';
 
 /**
- * Resolves with `{status, headers, text}`. A value of `headers` may be a list, to send a name several times. `trailers` follow
- * the body (RFC 9110 section 6.5), which is sent in two pieces.
+ * Resolves with `{status, headers, text, trailers}`, of the response. A value of `headers` may be a list, to send a name several
+ * times. `trailers` follow the body (RFC 9110 section 6.5), which is sent in two pieces.
  */
 export function send2({ port, host, path = '/mcp', method = 'POST', headers = {}, body = ['{', '}'], trailers }) {
   return new Promise((resolve, reject) => {
@@ -16,6 +16,7 @@ export function send2({ port, host, path = '/mcp', method = 'POST', headers = {}
       { waitForTrailers: trailers !== undefined, endStream: false },
     );
     let answer;
+    let ending;
     let text = '';
     stream.setEncoding('utf8');
     stream.on('wantTrailers', () => {
@@ -26,6 +27,7 @@ export function send2({ port, host, path = '/mcp', method = 'POST', headers = {}
       }
     });
     stream.on('response', (fields) => (answer = fields));
+    stream.on('trailers', (fields) => (ending = fields));
     stream.on('data', (chunk) => (text += chunk));
     stream.on('error', (error) => {
       session.destroy();
@@ -34,12 +36,13 @@ export function send2({ port, host, path = '/mcp', method = 'POST', headers = {}
     stream.on('close', () => {
       session.destroy();
       if (answer === undefined) return reject(new Error('no answer'));
-      answers.add(`${JSON.stringify(answer)}\n${text}`);
+      answers.add(`${JSON.stringify([answer, ending])}\n${text}`);
       const { ':status': status, ...rest } = answer;
       resolve({
         status,
         headers: rest,
         text,
+        trailers: ending,
         get json() {
           return JSON.parse(text);
         },

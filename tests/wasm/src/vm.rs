@@ -139,6 +139,12 @@ impl Reply {
         Self::made_up("503", reason)
     }
 
+    /// The response that Envoy creates when the server speaks another protocol.
+    #[must_use]
+    pub fn protocol_error() -> Self {
+        Self::made_up("502", "upstream connect error or disconnect/reset before headers. reset reason: protocol error")
+    }
+
     /// A reset stream, or a body beyond Envoy's buffer: no headers and no body.
     #[must_use]
     pub fn reset() -> Self {

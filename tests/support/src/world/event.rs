@@ -61,6 +61,17 @@ pub enum Event<'a> {
     Gone(u8),
 }
 
+impl Event<'_> {
+    /// Texts that the event itself brings: the header field and the body of a reply that is any bytes.
+    pub const fn texts(&self) -> [&[u8]; 2] {
+        match self {
+            Self::CalloutResult { reply: Scripted::Bytes { value, body, .. }, .. }
+            | Self::Again { reply: Scripted::Bytes { value, body, .. }, .. } => [value, body],
+            _ => [b"", b""],
+        }
+    }
+}
+
 /// The difference of a request from a proper one.
 #[cfg_attr(feature = "arbitrary", derive(Arbitrary))]
 #[derive(Debug)]

@@ -27,7 +27,7 @@ fn answered_each_time(reply: Reply, times: usize) -> Outcome {
 
 #[test]
 fn broken_connection_is_retried_once() {
-    for reply in [Reply::refused(), Reply::reset()] {
+    for reply in [Reply::refused(), Reply::reset(), Reply::protocol_error()] {
         let answer = answered_each_time(reply, 2).answer();
         assert_eq!((reason(&answer).as_str(), answer.status), ("provider_unavailable", 503));
         assert!(answer.headers.get("retry-after").is_some());
