@@ -29,7 +29,7 @@ pub fn members<'a>(text: &'a str, is_read: &dyn Fn(&str) -> bool) -> Option<Obje
 
 /// Reads the names of the members of one JSON object, and leaves their values as text. A name that is no text, because of half a
 /// surrogate pair (RFC 8259 section 8.2), is left out. `None`: not JSON, or not an object.
-pub fn raw_members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
+fn raw_members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
     let Parts::Members(members) = parts(text)? else {
         return None;
     };
@@ -40,6 +40,14 @@ pub fn raw_members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
         }
     }
     Some(named)
+}
+
+/// Reads the value of the member `name` of one JSON object as text. `Some(None)`: there is no such member. `None`: not JSON, not an
+/// object, or the name stands twice.
+pub fn raw_member<'a>(text: &'a str, name: &str) -> Option<Option<&'a str>> {
+    let mut values = raw_members(text)?.into_iter().filter(|(member, _)| member == name).map(|(_, value)| value);
+    let value = values.next();
+    values.next().is_none().then_some(value)
 }
 
 /// Reads the items of one JSON array as text. `None`: not JSON, or not an array.
@@ -173,6 +181,15 @@ mod tests {
         ];
         for text in hostile {
             assert!(members(text, &|name| name == "token").is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_member_is_its_text_and_two_of_its_name_are_none() {
+        assert_eq!(raw_member(r#"{"b":1e400,"\u0061": {"c":1,"c":2} ,"b":2}"#, "a"), Some(Some(r#"{"c":1,"c":2}"#)));
+        assert_eq!(raw_member(r#"{"b":1,"b":2}"#, "a"), Some(None));
+        for text in [r#"{"a":1,"a":1}"#, r#"{"a":1,"\u0061":2}"#, r#"{"a":1"#, r#"["a"]"#, "null", ""] {
+            assert_eq!(raw_member(text, "a"), None, "{text}");
         }
     }
 
