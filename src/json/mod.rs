@@ -12,7 +12,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Number;
 
-pub use parts::{members, raw_items, raw_member};
+pub use parts::{members, raw_items, raw_member, raw_members, scalar};
 
 /// Maximum number of members for which comparing each with each is the fastest search for a duplicate name.
 const FEW: usize = 32;

@@ -29,7 +29,7 @@ pub fn members<'a>(text: &'a str, is_read: &dyn Fn(&str) -> bool) -> Option<Obje
 
 /// Reads the names of the members of one JSON object, and leaves their values as text. A name that is no text, because of half a
 /// surrogate pair (RFC 8259 section 8.2), is left out. `None`: not JSON, or not an object.
-fn raw_members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
+pub fn raw_members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
     let Parts::Members(members) = parts(text)? else {
         return None;
     };
@@ -48,6 +48,11 @@ pub fn raw_member<'a>(text: &'a str, name: &str) -> Option<Option<&'a str>> {
     let mut values = raw_members(text)?.into_iter().filter(|(member, _)| member == name).map(|(_, value)| value);
     let value = values.next();
     values.next().is_none().then_some(value)
+}
+
+/// Reads one JSON value that is no object and no array. `None`: it is one, or not JSON.
+pub fn scalar(text: &str) -> Option<Value<'_>> {
+    (!text.starts_with(['{', '['])).then(|| serde_json::from_str(text).ok()).flatten()
 }
 
 /// Reads the items of one JSON array as text. `None`: not JSON, or not an array.
@@ -190,6 +195,14 @@ mod tests {
         assert_eq!(raw_member(r#"{"b":1,"b":2}"#, "a"), Some(None));
         for text in [r#"{"a":1,"a":1}"#, r#"{"a":1,"\u0061":2}"#, r#"{"a":1"#, r#"["a"]"#, "null", ""] {
             assert_eq!(raw_member(text, "a"), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_scalar_is_read_and_an_object_is_none() {
+        assert!(scalar("\"a\\u0062\"") == Some("ab".into()) && scalar("7") == Some(7.into()));
+        for text in ["{}", "[1]", "1e400", "\"\\ud800\"", "a", ""] {
+            assert!(scalar(text).is_none(), "{text}");
         }
     }
 
