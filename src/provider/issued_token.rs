@@ -112,7 +112,7 @@ fn check_audience(
         }
     }
     if let (false, Some(subject), Some(audience)) = (is_for_this_proxy, subject, audiences.first())
-        && subject.has("iss")
+        && subject.present("iss").is_some()
         && subject.get("iss") == claims.get("iss")
         && !is_requested(&audiences)
         && is_same_set(audiences.clone(), subject.texts(AUDIENCE))
