@@ -9,7 +9,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::json::{Object, Value};
+use crate::json::{self, Object, Value};
 
 /// Reads the members of one JSON object for which `is_read` is true, of an object that only a provider writes. Other members
 /// cannot make it unreadable: they may stand twice, and their names and values may be such that [`object`] refuses them (RFC
@@ -19,7 +19,7 @@ pub fn members<'a>(text: &'a str, is_read: &dyn Fn(&str) -> bool) -> Option<Obje
     let mut members = Vec::new();
     for (name, value) in raw_members(text)? {
         if is_read(&name) {
-            members.push((name, serde_json::from_str(value).ok()?));
+            members.push((name, json::value(value)?));
         }
     }
     let mut object = Object::from_members(members)?;
@@ -35,7 +35,7 @@ pub fn raw_members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
     };
     let mut named = Vec::with_capacity(members.len());
     for (name, value) in members {
-        if let Ok(Value::String(name)) = serde_json::from_str(name.get()) {
+        if let Some(Value::String(name)) = json::value(name.get()) {
             named.push((name, value.get()));
         }
     }
@@ -52,7 +52,7 @@ pub fn raw_member<'a>(text: &'a str, name: &str) -> Option<Option<&'a str>> {
 
 /// Reads one JSON value that is no object and no array. `None`: it is one, or not JSON.
 pub fn scalar(text: &str) -> Option<Value<'_>> {
-    (!text.starts_with(['{', '['])).then(|| serde_json::from_str(text).ok()).flatten()
+    if text.starts_with(['{', '[']) { None } else { json::value(text) }
 }
 
 /// Reads the items of one JSON array as text. `None`: not JSON, or not an array.
@@ -63,6 +63,7 @@ pub fn raw_items(text: &str) -> Option<Vec<&str>> {
     }
 }
 
+#[inline(never)]
 fn parts(text: &str) -> Option<Parts<'_>> {
     // RFC 8259 section 8.1 lets a reader ignore a byte order mark.
     serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(text)).ok()

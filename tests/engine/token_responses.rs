@@ -209,7 +209,7 @@ fn lists_of_codes_are_bounded_and_never_a_secret() {
         assert_eq!(codes(status, &deep), None, "{status}");
         assert_eq!(codes(status, &format!(r#"{{"errors":[{{"code":"{}"}}]}}"#, alice_token())), None, "{status}");
     }
-    // Of a success, neither the token is shown nor anything that cannot be compared with it.
+    // Tokens of a success are not shown, nor is anything that cannot be compared with it.
     let token = |more: &str| {
         format!(r#"{{"access_token":"issued-secret","token_type":"x","errors":[{{"code":"issued-secret"}}]{more}}}"#)
     };
