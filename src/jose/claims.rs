@@ -85,12 +85,13 @@ impl<'a> Claims<'a> {
     }
 
     /// Reads the claims and checks their types, not their values. `iss`, `aud` and `exp` are required (RFC 9068 section 2.2).
+    /// A claim that is `null` counts as absent (docs/adr/0026).
     pub fn read_named(members: &'a Object<'a>, names: ClaimNames<'_>) -> Result<Self, TokenError> {
         let issuer = match members.get("iss") {
             Some(Value::String(issuer)) => issuer.as_ref(),
             _ => return Err(TokenError::Claims("iss is missing or not a string")),
         };
-        let subject = match members.get("sub") {
+        let subject = match members.present("sub") {
             None => None,
             Some(Value::String(subject)) => Some(subject.as_ref()),
             Some(_) => return Err(TokenError::Claims("sub is not a string")),
@@ -145,9 +146,9 @@ impl<'a> Claims<'a> {
         self.members.string(name)
     }
 
-    /// Returns `true` if there is a member `name`.
+    /// Returns `true` if there is a member `name` with a value. `null` counts as absent.
     pub fn has(&self, name: &str) -> bool {
-        self.members.has(name)
+        self.members.present(name).is_some()
     }
 }
 
@@ -155,7 +156,7 @@ impl<'a> Claims<'a> {
 /// it is no number, or larger than a double can count exactly.
 pub(crate) fn numeric_date(members: &Object<'_>, name: &str) -> Result<Option<UnixTime>, ()> {
     const LATEST: f64 = 9_007_199_254_740_992.0;
-    let Some(value) = members.get(name) else {
+    let Some(value) = members.present(name) else {
         return Ok(None);
     };
     let seconds = value.as_f64().ok_or(())?;
@@ -173,8 +174,8 @@ fn one_or_several<'a>(
     name: &str,
     wrong: &'static str,
 ) -> Result<Option<Vec<&'a str>>, TokenError> {
-    match members.get(name) {
-        None | Some(Value::Null) => Ok(None),
+    match members.present(name) {
+        None => Ok(None),
         Some(Value::String(text)) => Ok(Some(vec![text.as_ref()])),
         Some(Value::Array(values)) => strings(values).map(Some).ok_or(TokenError::Claims(wrong)),
         Some(_) => Err(TokenError::Claims(wrong)),
@@ -217,12 +218,12 @@ fn texts<const N: usize>(
     names: [&str; N],
     wrong: TokenError,
 ) -> Result<Option<[Option<String>; N]>, TokenError> {
-    let object = match members.get(name) {
+    let object = match members.present(name) {
         None => return Ok(None),
         Some(Value::Object(object)) => object,
         Some(_) => return Err(wrong),
     };
-    if names.iter().any(|name| object.get(name).is_some_and(|value| value.as_str().is_none())) {
+    if names.iter().any(|name| object.present(name).is_some_and(|value| value.as_str().is_none())) {
         return Err(wrong);
     }
     Ok(Some(names.map(|name| object.string(name).map(str::to_owned))))
@@ -323,6 +324,32 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_that_is_null_counts_as_absent() {
+        let text =
+            r#"{"iss":"i","aud":"a","exp":1,"sub":null,"nbf":null,"iat":null,"cnf":null,"may_act":null,"cid":null}"#;
+        read(text, |claims| {
+            let claims = claims.unwrap();
+            assert_eq!((claims.subject, claims.not_before, claims.issued_at), (None, None, None));
+            assert_eq!((&claims.confirmation, &claims.may_act), (&None, &None));
+            assert!(!claims.has("cid"));
+        });
+        let inner =
+            r#"{"iss":"i","aud":"a","exp":1,"cnf":{"jkt":"k","x5t#S256":null},"may_act":{"sub":"s","iss":null}}"#;
+        read(inner, |claims| {
+            let claims = claims.unwrap();
+            let confirmation = Confirmation { key_thumbprint: Some("k".to_owned()), ..Confirmation::default() };
+            assert_eq!(claims.confirmation, Some(confirmation));
+            assert_eq!(claims.may_act, Some(ActorClaim { subject: Some("s".to_owned()), ..ActorClaim::default() }));
+        });
+        // A constraint that names no method is one that no sender meets, and nobody may act.
+        read(r#"{"iss":"i","aud":"a","exp":1,"cnf":{"jkt":null},"may_act":{"sub":null}}"#, |claims| {
+            let claims = claims.unwrap();
+            assert_eq!(claims.confirmation, Some(Confirmation::default()));
+            assert_eq!(claims.may_act, Some(ActorClaim::default()));
+        });
+    }
+
+    #[test]
     fn times_may_have_fractions_and_exponents() {
         for (text, millis) in [
             ("1.5", 1500),
@@ -357,11 +384,11 @@ mod tests {
             r#"{"iss":"i","aud":"a","exp":1,"sub":5}"#,
             r#"{"iss":"i","aud":"a","exp":1,"cnf":"jkt"}"#,
             r#"{"iss":"i","aud":"a","exp":1,"cnf":{"jkt":1}}"#,
-            r#"{"iss":"i","aud":"a","exp":1,"cnf":{"x5t#S256":null}}"#,
             r#"{"iss":"i","aud":"a","exp":1,"may_act":"gateway"}"#,
-            r#"{"iss":"i","aud":"a","exp":1,"may_act":null}"#,
             r#"{"iss":"i","aud":"a","exp":1,"may_act":{"sub":["gateway"]}}"#,
-            r#"{"iss":"i","aud":"a","exp":1,"may_act":{"sub":"gateway","iss":null}}"#,
+            r#"{"iss":"i","aud":"a","exp":1,"may_act":{"sub":"gateway","iss":1}}"#,
+            r#"{"iss":"i","aud":null,"exp":1}"#,
+            r#"{"iss":null,"aud":"a","exp":1}"#,
         ] {
             read(claims, |read| assert!(matches!(read, Err(TokenError::Claims(_))), "{claims}"));
         }

@@ -1,5 +1,6 @@
 //! JWK Sets (RFC 7517): the keys of an issuer, each with its algorithm.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use base64::Engine as _;
@@ -81,17 +82,18 @@ pub enum Selection<'a> {
 
 impl KeySet {
     /// Reads a JWK Set. Unusable keys are skipped (RFC 7517 section 5), and so are keys that the JSON reader refuses: each key is
-    /// parsed alone. The second value has the reason of each. `None`: not a JWK Set.
+    /// parsed alone. The second value has the reason of each. Members beside `keys` are ignored, whatever they are. `None`: not a
+    /// JWK Set.
     pub fn read(bytes: &[u8]) -> Option<(Self, Vec<&'static str>)> {
-        let members = json::raw_members(std::str::from_utf8(bytes).ok()?)?;
-        let mut sets = members.into_iter().filter(|(name, _)| name == "keys");
-        // Members that the reader does not know are ignored (RFC 7517 section 5), whatever they are.
-        let (Some((_, set)), None) = (sets.next(), sets.next()) else {
-            return None;
-        };
-        let keys = json::raw_items(set)?;
+        let text = String::from_utf8_lossy(bytes);
+        let has_replacements = matches!(text, Cow::Owned(_));
+        let keys = json::raw_items(json::raw_member(&text, "keys")??)?;
         let read = |key: &&str| {
             const UNREADABLE: &str = "not an object that all JSON readers read alike";
+            // Bytes that are not UTF-8 stand in this key, or may stand in it.
+            if has_replacements && key.contains(char::REPLACEMENT_CHARACTER) {
+                return Err(UNREADABLE);
+            }
             json::object(key.as_bytes()).ok_or(UNREADABLE).and_then(|jwk| read_key(&jwk))
         };
         Some(Self::collect(keys.iter().take(MAX_KEYS).map(read), keys.len()))
@@ -404,6 +406,37 @@ mod tests {
             // The member beside `keys` is of no interest either.
             let beside = format!(r#"{{"more":{{{member}}},"keys":[{}]}}"#, rsa(""));
             assert_eq!(KeySet::read(beside.as_bytes()).unwrap().0.len(), 1, "{member:.40}");
+        }
+    }
+
+    #[test]
+    fn a_key_with_bytes_that_are_not_utf_8_costs_no_other_key() {
+        let with_bytes = |text: &str, bytes: &[u8]| {
+            let (before, rest) = text.split_once('~').unwrap();
+            [before.as_bytes(), bytes, rest.as_bytes()].concat()
+        };
+        let good = rsa(r#","kid":"good""#);
+        for bytes in [&b"\xff"[..], b"\xc3", b"\xe2\x82", b"\xed\xa0\x80", b"\xc0\xaf", b"M\xfcller"] {
+            for member in [r#""kid":"~""#, r#""kid":"good","x":"~""#, r#""~":1"#] {
+                let foreign = rsa(&format!(",{member}"));
+                for keys in [format!("{foreign},{good}"), format!("{good},{foreign}")] {
+                    let text = with_bytes(&format!(r#"{{"keys":[{keys}]}}"#), bytes);
+                    let (keys, skipped) = KeySet::read(&text).expect(member);
+                    assert!(matches!(keys.select(Some("good"), Algorithm::Rs256), Selection::Found(_)), "{member}");
+                    assert_eq!((keys.len(), skipped.len()), (1, 1), "{member} {bytes:?}");
+                }
+            }
+            for beside in [r#""x":"~""#, r#""~":1"#, r#""x":[{"keys~":1}]"#] {
+                let text = with_bytes(&format!(r#"{{{beside},"keys":[{}]}}"#, rsa("")), bytes);
+                assert_eq!(KeySet::read(&text).expect(beside).0.len(), 1, "{beside} {bytes:?}");
+            }
+        }
+        // The character by which such bytes are replaced is one like others.
+        let named = set(&[rsa(&format!(r#","kid":"{}""#, char::REPLACEMENT_CHARACTER))]).0;
+        assert!(matches!(named.select(Some("\u{fffd}"), Algorithm::Rs256), Selection::Found(_)));
+        // Outside of texts, such bytes are no JSON.
+        for broken in [r#"{~"keys":[]}"#, r#"{"keys":[~]}"#, r#"{"keys":[]}~"#, r#"{"ke~ys":[]}"#] {
+            assert!(KeySet::read(&with_bytes(broken, b"\xff")).is_none(), "{broken}");
         }
     }
 

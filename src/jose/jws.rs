@@ -155,12 +155,15 @@ impl Header {
         if text("cty")?.is_some_and(|content| content.to_ascii_lowercase().contains("jwt")) {
             return Err(TokenError::Malformed("it holds another JWT"));
         }
-        let media_type = text("typ")?.map(|typ| {
-            let typ = typ.to_ascii_lowercase();
-            typ.strip_prefix("application/").map(str::to_owned).unwrap_or(typ)
-        });
+        let media_type = text("typ")?.as_deref().map(media_type);
         Ok(Self { algorithm, key_id: text("kid")?, media_type, has_nonce: members.has("nonce") })
     }
+}
+
+/// Media type of `typ`, in lower case and without `application/` (RFC 7515 section 4.1.9).
+pub(crate) fn media_type(typ: &str) -> String {
+    let typ = typ.to_ascii_lowercase();
+    typ.strip_prefix("application/").map(str::to_owned).unwrap_or(typ)
 }
 
 /// RFC 7515 section 2: base64url without padding, line breaks or other characters; trailing bits must be zero.

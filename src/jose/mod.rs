@@ -14,7 +14,7 @@ pub(crate) use claims::numeric_date;
 pub use claims::{AUDIENCE, ActorClaim, ClaimNames, Claims, Confirmation};
 pub use jwks::{Key, KeySet, Selection};
 pub use jws::{CompactJws, Header, MAX_TOKEN_BYTES, is_compact};
-pub(crate) use jws::{Segments, header_members, payload_members};
+pub(crate) use jws::{Segments, header_members, media_type, payload_members};
 pub use validate::{Signed, TokenRules, check, verify};
 
 /// Reason for which a token is not accepted. The caller is to blame for each.

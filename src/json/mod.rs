@@ -12,7 +12,7 @@ use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Number;
 
-pub use parts::{members, raw_items, raw_members};
+pub use parts::{members, raw_items, raw_member, raw_members, scalar};
 
 /// Maximum number of members for which comparing each with each is the fastest search for a duplicate name.
 const FEW: usize = 32;
@@ -43,10 +43,16 @@ pub struct Object<'a> {
 /// Reads one JSON object without trailing bytes. `None`: not JSON, not an object, or a duplicate name.
 pub fn object(bytes: &[u8]) -> Option<Object<'_>> {
     // One UTF-8 check of the whole text is faster than one for each string.
-    match serde_json::from_str(std::str::from_utf8(bytes).ok()?) {
-        Ok(Value::Object(object)) => Some(object),
+    match value(std::str::from_utf8(bytes).ok()?)? {
+        Value::Object(object) => Some(object),
         _ => None,
     }
+}
+
+/// Reads one JSON value without trailing bytes. Not inlined: the reader would stand in the module several times.
+#[inline(never)]
+fn value(text: &str) -> Option<Value<'_>> {
+    serde_json::from_str(text).ok()
 }
 
 /// Writes an object of members with distinct names.

@@ -9,7 +9,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::json::{Object, Value};
+use crate::json::{self, Object, Value};
 
 /// Reads the members of one JSON object for which `is_read` is true, of an object that only a provider writes. Other members
 /// cannot make it unreadable: they may stand twice, and their names and values may be such that [`object`] refuses them (RFC
@@ -19,7 +19,7 @@ pub fn members<'a>(text: &'a str, is_read: &dyn Fn(&str) -> bool) -> Option<Obje
     let mut members = Vec::new();
     for (name, value) in raw_members(text)? {
         if is_read(&name) {
-            members.push((name, serde_json::from_str(value).ok()?));
+            members.push((name, json::value(value)?));
         }
     }
     let mut object = Object::from_members(members)?;
@@ -35,11 +35,24 @@ pub fn raw_members(text: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
     };
     let mut named = Vec::with_capacity(members.len());
     for (name, value) in members {
-        if let Ok(Value::String(name)) = serde_json::from_str(name.get()) {
+        if let Some(Value::String(name)) = json::value(name.get()) {
             named.push((name, value.get()));
         }
     }
     Some(named)
+}
+
+/// Reads the value of the member `name` of one JSON object as text. `Some(None)`: there is no such member. `None`: not JSON, not an
+/// object, or the name stands twice.
+pub fn raw_member<'a>(text: &'a str, name: &str) -> Option<Option<&'a str>> {
+    let mut values = raw_members(text)?.into_iter().filter(|(member, _)| member == name).map(|(_, value)| value);
+    let value = values.next();
+    values.next().is_none().then_some(value)
+}
+
+/// Reads one JSON value that is no object and no array. `None`: it is one, or not JSON.
+pub fn scalar(text: &str) -> Option<Value<'_>> {
+    if text.starts_with(['{', '[']) { None } else { json::value(text) }
 }
 
 /// Reads the items of one JSON array as text. `None`: not JSON, or not an array.
@@ -50,6 +63,7 @@ pub fn raw_items(text: &str) -> Option<Vec<&str>> {
     }
 }
 
+#[inline(never)]
 fn parts(text: &str) -> Option<Parts<'_>> {
     // RFC 8259 section 8.1 lets a reader ignore a byte order mark.
     serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(text)).ok()
@@ -173,6 +187,23 @@ mod tests {
         ];
         for text in hostile {
             assert!(members(text, &|name| name == "token").is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn one_member_is_its_text_and_two_of_its_name_are_none() {
+        assert_eq!(raw_member(r#"{"b":1e400,"\u0061": {"c":1,"c":2} ,"b":2}"#, "a"), Some(Some(r#"{"c":1,"c":2}"#)));
+        assert_eq!(raw_member(r#"{"b":1,"b":2}"#, "a"), Some(None));
+        for text in [r#"{"a":1,"a":1}"#, r#"{"a":1,"\u0061":2}"#, r#"{"a":1"#, r#"["a"]"#, "null", ""] {
+            assert_eq!(raw_member(text, "a"), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_scalar_is_read_and_an_object_is_none() {
+        assert!(scalar("\"a\\u0062\"") == Some("ab".into()) && scalar("7") == Some(7.into()));
+        for text in ["{}", "[1]", "1e400", "\"\\ud800\"", "a", ""] {
+            assert!(scalar(text).is_none(), "{text}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Discovery: the endpoints of an issuer, by OpenID Connect Discovery 1.0, or by RFC 8414 if that document is no metadata of it.
 
-use crate::json::{self, Object, Value};
+use crate::json::{self, Object};
 use crate::path::without_final_slash;
 use crate::provider::Provider;
 use crate::url::Url;
@@ -61,14 +61,24 @@ impl Endpoints {
     /// on the host of the issuer, unless they have a cluster of their own: a document must not choose the server that receives
     /// a client secret, so the issuer's host or the operator chooses it (docs/adr/0027). A client with mutual TLS uses the alias of
     /// the token endpoint (RFC 8705 section 5), if the document has one.
+    ///
+    /// A document may have any other members (RFC 8414 section 3.2, OpenID Connect Discovery section 4.2). They are ignored,
+    /// whatever they are. A member that is used must not stand twice.
     pub fn discovered(provider: &Provider, body: &[u8]) -> Result<Self, DiscoveryError> {
-        let document = json::object(body).ok_or(DiscoveryError::NotJson)?;
+        let text = String::from_utf8_lossy(body);
+        let needs_keys = provider.jwks.is_none() && provider.jwks_uri.is_none();
+        let needs_token_endpoint = provider.client.is_some() && provider.token_endpoint.is_none();
+        let is_read = |name: &str| match name {
+            "issuer" => true,
+            "jwks_uri" => needs_keys,
+            "token_endpoint" => needs_token_endpoint,
+            _ => false,
+        };
+        let document = json::members(&text, &is_read).ok_or(DiscoveryError::NotJson)?;
         if !document.string("issuer").is_some_and(|issuer| provider.is_metadata_issuer(issuer)) {
             return Err(DiscoveryError::OtherIssuer);
         }
-        let aliases = document.get("mtls_endpoint_aliases").and_then(Value::as_object);
-        let has_alias = |aliases: &&Object<'_>| aliases.present("token_endpoint").is_some();
-        let aliases = aliases.filter(|aliases| provider.wants_mtls_alias() && has_alias(aliases));
+        let aliases = if provider.wants_mtls_alias() { aliases(&text)? } else { None };
         let endpoint = |object: &Object<'_>, name: &str, configured: &Option<Url>, cluster: &str| {
             if let Some(url) = configured {
                 return Ok(url.clone());
@@ -85,7 +95,7 @@ impl Endpoints {
             },
             token_endpoint: match provider.client {
                 Some(_) => {
-                    let document = aliases.unwrap_or(&document);
+                    let document = aliases.as_ref().unwrap_or(&document);
                     Some(endpoint(document, "token_endpoint", &provider.token_endpoint, &provider.token_cluster)?)
                 }
                 None => None,
@@ -94,12 +104,22 @@ impl Endpoints {
     }
 }
 
+/// Reads `mtls_endpoint_aliases`. `None`: it has no alias of the token endpoint.
+fn aliases(text: &str) -> Result<Option<Object<'_>>, DiscoveryError> {
+    let value = json::raw_member(text, "mtls_endpoint_aliases").ok_or(DiscoveryError::NotJson)?;
+    let Some(value) = value.filter(|value| value.starts_with('{')) else {
+        return Ok(None);
+    };
+    let aliases = json::members(value, &|name| name == "token_endpoint").ok_or(DiscoveryError::NotJson)?;
+    Ok((!aliases.is_empty()).then_some(aliases))
+}
+
 /// Problem of a metadata document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DiscoveryError {
     /// `jwks_uri` or `token_endpoint` is missing, or no `https` URL.
     NoEndpoint,
-    /// The document is not a JSON object.
+    /// The document is not a JSON object, or a member that is used stands twice.
     NotJson,
     /// An endpoint is on another host than the issuer, and has no cluster of its own.
     OtherHost,
@@ -112,7 +132,7 @@ impl DiscoveryError {
     pub const fn text(self) -> &'static str {
         match self {
             Self::NoEndpoint => "its metadata lacks jwks_uri or token_endpoint, or one is not an https URL",
-            Self::NotJson => "its metadata is not a JSON object",
+            Self::NotJson => "its metadata is not a JSON object, or has a member twice",
             Self::OtherHost => {
                 "its metadata has an endpoint on another host; set jwks_cluster and token_cluster, or jwks_uri and token_endpoint, if that is right"
             }

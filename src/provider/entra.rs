@@ -9,11 +9,11 @@ use crate::jose::{Claims, Header, Rejection, TokenError};
 use crate::json::{Object, Value};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::provider::entra_errors::SIGN_IN_ERRORS;
-use crate::provider::entra_errors::{KNOWN_ERRORS, NO_SIGN_IN_HELPS, USER_MUST_ACT};
+use crate::provider::entra_errors::{CLIENT_MISMATCH, KNOWN_ERRORS, OTHER_APP_NEEDED, USER_MUST_ACT};
 use crate::provider::{
     Caller, ErrorClass, ErrorCondition, ErrorRule, ExchangeOptions, Grant, IssuerMatch, KnownError, Parameters,
-    Profile, ProfileError, Provider, ProviderOptions, SubjectInput, SubjectTokenSource, TokenExchangeTarget,
-    claims_request, oauth,
+    Profile, ProfileError, Provider, ProviderOptions, Responsible, SubjectInput, SubjectTokenSource,
+    TokenExchangeTarget, claims_request, oauth,
 };
 use crate::secret::shown;
 use crate::url::Url;
@@ -305,10 +305,14 @@ impl Profile for EntraObo {
     }
 
     fn error_rules(&self) -> &'static [ErrorRule] {
-        static RULES: [ErrorRule; 2] = [
+        static RULES: [ErrorRule; 3] = [
             ErrorRule::new(&[], &["invalid_grant"], ErrorClass::UserMustAct)
                 .only(ErrorCondition::Suberror(USER_MUST_ACT)),
-            ErrorRule::new(&[], &["invalid_grant"], ErrorClass::Token).only(ErrorCondition::Suberror(NO_SIGN_IN_HELPS)),
+            ErrorRule::new(&[], &["invalid_grant"], ErrorClass::Operator)
+                .only(ErrorCondition::Suberror(CLIENT_MISMATCH)),
+            ErrorRule::new(&[], &["invalid_grant", "unauthorized_client"], ErrorClass::NotAllowed)
+                .only(ErrorCondition::Suberror(OTHER_APP_NEEDED))
+                .act(Responsible::User),
         ];
         &RULES
     }

@@ -8,8 +8,12 @@ use crate::provider::Responsible::{Admin, Operator, Provider as Entra, User};
 pub(super) const USER_MUST_ACT: &[&str] =
     &["basic_action", "additional_action", "message_only", "user_password_expired", "consent_required", "bad_token"];
 
-/// Values of `suberror` for which no sign-in helps, whatever `claims` say. Microsoft's libraries do not ask the user either.
-pub(super) const NO_SIGN_IN_HELPS: &[&str] = &["client_mismatch", "protection_policies_required"];
+/// Value of `suberror` for a grant of another client. Like the next two, no sign-in helps, whatever `claims` say: Microsoft's
+/// libraries do not ask the user either.
+pub(super) const CLIENT_MISMATCH: &[&str] = &["client_mismatch"];
+
+/// Values of `suberror` for an app that no app protection policy governs: Entra's, and that of Microsoft's library for .NET.
+pub(super) const OTHER_APP_NEEDED: &[&str] = &["protection_policies_required", "protection_policy_required"];
 
 pub(super) static KNOWN_ERRORS: &[KnownError] = &[
     KnownError::new(
@@ -165,13 +169,20 @@ pub(super) static KNOWN_ERRORS: &[KnownError] = &[
         "Sign in again and follow the instructions of Entra.",
     ),
     KnownError::new(
-        (400, "invalid_grant", Suberror(&["protection_policies_required"])),
-        "Entra requires an app protection policy",
+        (400, "unauthorized_client", Numbers(&[53005])),
+        "Conditional Access requires an app protection policy, and the user's app has none",
+        User,
+        "Sign in with an app under the app protection policy.",
+    )
+    .with_suberror("protection_policies_required"),
+    KnownError::new(
+        (400, "invalid_grant", Suberror(OTHER_APP_NEEDED)),
+        "Conditional Access requires an app protection policy, and the user's app has none",
         User,
         "Sign in with an app under the app protection policy.",
     ),
     KnownError::new(
-        (400, "invalid_grant", Suberror(&["client_mismatch"])),
+        (400, "invalid_grant", Suberror(CLIENT_MISMATCH)),
         "the grant belongs to another client",
         Operator,
         "Set client.id to the app of the audiences.",

@@ -91,10 +91,15 @@ impl ErrorRule {
         self
     }
 
+    /// Returns `true` if the rule is about responses with this status.
+    fn has_status(&self, status: u16) -> bool {
+        self.statuses.is_empty() || self.statuses.iter().any(|(from, to)| (*from..=*to).contains(&status))
+    }
+
     /// Returns `true` if the rule is about this response.
     pub fn matches(&self, signs: &ErrorSigns<'_>) -> bool {
-        let Self { statuses, errors, condition, .. } = self;
-        (statuses.is_empty() || statuses.iter().any(|(from, to)| (*from..=*to).contains(&signs.status)))
+        let Self { errors, condition, .. } = self;
+        self.has_status(signs.status)
             && (errors.is_empty() || errors.contains(&signs.error))
             && match condition {
                 ErrorCondition::Always => true,
@@ -105,23 +110,37 @@ impl ErrorRule {
     }
 }
 
-/// Rules that precede those of a profile: no server means anything else by these.
-static TRANSIENT: [ErrorRule; 2] = [
+/// Rules that precede those of a profile: no server means anything else by these. The statuses of one rule mean the same.
+static TRANSIENT: [ErrorRule; 4] = [
     // RFC 6585 section 4, RFC 8628 section 3.5.
     ErrorRule::new(&[(429, 429)], &[], ErrorClass::Throttled),
+    ErrorRule::new(&[(300, 399)], &[], ErrorClass::Unavailable),
     // RFC 9110 sections 15.5.9 and 15.5.20, RFC 8470 section 5.2: the same request can succeed later, or on another connection.
-    ErrorRule::new(&[(300, 399), (408, 408), (421, 421), (425, 425), (500, u16::MAX)], &[], ErrorClass::Unavailable),
+    ErrorRule::new(&[(408, 408), (421, 421), (425, 425)], &[], ErrorClass::Unavailable),
+    ErrorRule::new(&[(500, u16::MAX)], &[], ErrorClass::Unavailable),
 ];
+
+/// Returns `true` if both statuses mean the same, whatever else stands in the response.
+pub(super) fn is_same_status(one: u16, other: u16) -> bool {
+    one == other || TRANSIENT.iter().any(|rule| rule.has_status(one) && rule.has_status(other))
+}
 
 /// Rules that follow those of a profile (RFC 6749 section 5.2, RFC 8693 section 2.2.2, OpenID Connect Core section 3.1.2.6).
 /// The last one matches every response.
-static GENERAL: [ErrorRule; 14] = [
+static GENERAL: [ErrorRule; 15] = [
     ErrorRule::new(
         &[],
         &["slow_down", "rate_limit_exceeded", "rate_limited", "too_many_requests"],
         ErrorClass::Throttled,
     ),
     ErrorRule::new(&[], &["temporarily_unavailable", "server_error"], ErrorClass::Unavailable),
+    // OpenID Connect Core section 5.5: a challenge says what a sign-in must bring. A new token alone would be refused again.
+    ErrorRule::new(
+        &[],
+        &["invalid_token", "expired_token", "token_expired", "token_inactive", "invalid_grant"],
+        ErrorClass::UserMustAct,
+    )
+    .only(ErrorCondition::Claims),
     // RFC 6750 section 3.1 names the subject token, so it is not the client that failed, whatever the status.
     ErrorRule::new(&[], &["invalid_token", "expired_token", "token_expired", "token_inactive"], ErrorClass::Token),
     // OpenID Connect Core section 3.1.2.6, RFC 9470 section 3, OpenID Connect Unmet Authentication Requirements, Auth0.
@@ -146,7 +165,7 @@ static GENERAL: [ErrorRule; 14] = [
     ErrorRule::new(&[(401, 401)], &["invalid_grant"], ErrorClass::Token),
     // RFC 6749 section 5.2 has 401 for failed client authentication only. Servers put many codes beside it.
     ErrorRule::new(&[(401, 401)], &[], ErrorClass::ClientAuthentication),
-    // OpenID Connect Core section 5.5: a challenge says what a sign-in must bring.
+    // Every other code: the client authenticated itself, and its proof was right.
     ErrorRule::new(&[], &[], ErrorClass::UserMustAct).only(ErrorCondition::Claims),
     ErrorRule::new(&[], &["invalid_grant"], ErrorClass::Token),
     // RFC 8693 section 2.2.2 has one code for a wrong request and for a subject token that is not valid any more.

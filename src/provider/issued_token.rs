@@ -111,7 +111,7 @@ fn check_audience(
         }
     }
     if let (false, Some(subject), Some(audience)) = (is_for_this_proxy, subject, audiences.first())
-        && subject.has("iss")
+        && subject.present("iss").is_some()
         && subject.get("iss") == claims.get("iss")
         && !audiences.iter().all(is_requested)
         && is_same_set(audiences.clone(), subject.texts(AUDIENCE))
@@ -158,10 +158,9 @@ fn is_same_set<'a>(mut one: Vec<&'a str>, mut other: Vec<&'a str>) -> bool {
 /// Refuses a JWT whose header or claims mark another kind of token than an access token. An ID-JAG is right only as the
 /// response to the ID-JAG request.
 fn check_kind(header: &Object<'_>, claims: &Object<'_>, is_for_id_jag: bool) -> Result<(), UnusableToken> {
-    let media_type = header.string("typ").unwrap_or_default().to_ascii_lowercase();
-    let media_type = media_type.strip_prefix("application/").unwrap_or(&media_type);
+    let media_type = jose::media_type(header.string("typ").unwrap_or_default());
     // Its other signs count.
-    let media_type = Some(media_type).filter(|name| !(is_for_id_jag && *name == "oauth-id-jag+jwt"));
+    let media_type = Some(&*media_type).filter(|name| !(is_for_id_jag && *name == "oauth-id-jag+jwt"));
     match kind_of(media_type, claims) {
         Some((TokenKind::Id, _)) => Err(UnusableToken::IdToken),
         Some((TokenKind::Other, _)) => Err(UnusableToken::OtherKind),

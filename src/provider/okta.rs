@@ -90,7 +90,7 @@ impl Profile for Okta {
             && let Some(own) = provider.issuer.url()
             && let Ok(other) = Url::parse(issuer)
         {
-            if other.authority() == own.authority() && is_org_server(&other) && claims.has("cid") {
+            if other.authority() == own.authority() && is_org_server(&other) && claims.present("cid").is_some() {
                 return IssuerMatch::NearMiss(TokenError::Issuer.because(
                     "an access token of the org authorization server, which only Okta can validate: the client must use the configured custom authorization server",
                 ));
@@ -158,7 +158,7 @@ impl Profile for Okta {
         if matches!(self, Self::CrossAppAccess) {
             return false;
         }
-        let user = if subject.has("cid") { subject.string("uid") } else { subject.string("sub") };
+        let user = if subject.present("cid").is_some() { subject.string("uid") } else { subject.string("sub") };
         issued.string("uid").zip(user).is_some_and(|(one, other)| one != other)
     }
 

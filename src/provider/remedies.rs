@@ -204,14 +204,7 @@ pub(super) struct ErrorDetails<'a> {
 /// Returns the most specific entry for an error response. A number precedes words and `suberror`, these precede `error`
 /// alone, and `error` precedes the class alone.
 pub(super) fn find(profile: &dyn Profile, details: &ErrorDetails<'_>) -> Option<&'static KnownError> {
-    // One entry covers every redirect, one every server error, and one every request that came at a wrong time or place.
     let signs = &details.signs;
-    let status = match signs.status {
-        300..=399 => 302,
-        408 | 421 | 425 => 408,
-        500.. => 500,
-        status => status,
-    };
     let weight = |known: &KnownError| {
         let Symptom::ErrorResponse { status: usual_status, error, pattern } = known.symptom else {
             return None;
@@ -230,7 +223,8 @@ pub(super) fn find(profile: &dyn Profile, details: &ErrorDetails<'_>) -> Option<
         // A number identifies the error. Other entries must have the class that was decided.
         let fits = matches!(pattern, ErrorPattern::Numbers(_))
             || (known.class(profile) == Some(details.class) && (is_same_error || error.is_empty()));
-        let is_same_status = usual_status == status;
+        // One entry covers every redirect, one every server error, and one every request that came at a wrong time or place.
+        let is_same_status = error_class::is_same_status(usual_status, signs.status);
         (has_pattern && fits).then(|| weight | (u8::from(is_same_error) << 1) | u8::from(is_same_status))
     };
     let mut best: Option<(u8, &'static KnownError)> = None;

@@ -1,7 +1,7 @@
 //! Facts for the log line about an exchanged token that the upstream has rejected: what the provider wrote into it.
 
 use crate::jose::AUDIENCE;
-use crate::json;
+use crate::json::{self, Value};
 use crate::provider::issued_token::decode;
 use crate::provider::known_secrets::PART;
 use crate::provider::remedies;
@@ -18,16 +18,32 @@ const JWT: &str = "eyJ";
 /// Other claims may be personal. A claim that contains another token is left out.
 pub(crate) fn facts(token: &str) -> Detail {
     let mut facts = Detail::new();
-    let payload = decode(token);
-    let Some(claims) = payload.as_ref().and_then(|[_, payload]| json::object(payload)) else {
+    let Some([_, payload]) = decode(token) else {
         return facts;
     };
-    let scopes = claims.texts(if claims.has("scp") { "scp" } else { "scope" });
+    let text = String::from_utf8_lossy(&payload);
+    let Some(claims) = json::members(&text, &|name| matches!(name, "iss" | AUDIENCE | "scp" | "scope" | "ver")) else {
+        return facts;
+    };
+    // As in callers' tokens, both claims count. No more of them are shown.
+    let mut scopes: Vec<&str> = Vec::new();
+    let listed = ["scp", "scope"].iter().flat_map(|name| claims.texts(name)).flat_map(str::split_ascii_whitespace);
+    for scope in listed.take(MAX_CLAIM) {
+        if !scopes.contains(&scope) {
+            scopes.push(scope);
+        }
+    }
+    let version = match claims.get("ver") {
+        Some(Value::String(text)) => text.to_string(),
+        // Okta writes a number.
+        Some(Value::Number(number)) => number.to_string(),
+        _ => String::new(),
+    };
     let of_token = [
         (Fact::SentIssuer, claims.string("iss").unwrap_or_default().to_owned()),
         (Fact::SentAudience, claims.texts(AUDIENCE).join(" ")),
         (Fact::SentScope, scopes.join(" ")),
-        (Fact::SentVersion, claims.string("ver").unwrap_or_default().to_owned()),
+        (Fact::SentVersion, version),
     ];
     for (fact, value) in of_token.into_iter().filter(|(_, value)| !value.contains(JWT)) {
         facts.add(fact, cut(&value, MAX_CLAIM));
@@ -64,10 +80,38 @@ mod tests {
         let claims = r#"{"iss":"https://idp.example","aud":["a","b c"],"scp":["x","y"],"ver":"2.0","sub":"XYZZY"}"#;
         let expected = r#"sent_iss="https://idp.example" sent_aud="a b c" sent_scope="x y" sent_ver="2.0""#;
         assert_eq!(line(claims), expected);
-        assert_eq!(line(r#"{"aud":"a","scope":"x y","ver":2}"#), r#"sent_aud="a" sent_scope="x y""#);
+        assert_eq!(line(r#"{"aud":"a","scope":"x y","ver":1}"#), r#"sent_aud="a" sent_scope="x y" sent_ver="1""#);
+        assert_eq!(line(r#"{"ver":1.5}"#), r#"sent_ver="1.5""#);
+        for ver in ["null", "{}", "[]", "true"] {
+            assert_eq!(line(&format!(r#"{{"aud":"a","ver":{ver}}}"#)), r#"sent_aud="a""#, "{ver}");
+        }
         for opaque in ["", "opaque", "a.b.c", "a.b.c.d.e", "e30.W10.x"] {
             assert!(facts(opaque).is_empty(), "{opaque}");
         }
+    }
+
+    #[test]
+    fn scopes_of_both_claims_are_shown_once() {
+        for (claims, shown) in [
+            (r#""scp":[],"scope":"a b""#, "a b"),
+            (r#""scp":null,"scope":"a b""#, "a b"),
+            (r#""scp":"","scope":["a","b"]"#, "a b"),
+            (r#""scp":{},"scope":"a""#, "a"),
+            (r#""scope":null,"scp":["a","b"]"#, "a b"),
+            (r#""scope":[],"scp":"a b""#, "a b"),
+            (r#""scp":["a","b"],"scope":"b  c""#, "a b c"),
+        ] {
+            assert_eq!(line(&format!("{{{claims}}}")), format!("sent_scope=\"{shown}\""), "{claims}");
+        }
+        assert_eq!(line(r#"{"scp":[],"scope":null}"#), "");
+    }
+
+    #[test]
+    fn a_claim_that_nobody_can_read_hides_no_other() {
+        for odd in [r#""x":1e400"#, r#""x":1,"x":2"#, r#""x":"\ud800""#] {
+            assert_eq!(line(&format!(r#"{{{odd},"aud":"a","ver":1}}"#)), r#"sent_aud="a" sent_ver="1""#, "{odd}");
+        }
+        assert_eq!(line(r#"{"aud":"a","aud":"b"}"#), "", "two readers could read it differently");
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::provider::known_secrets::KnownSecrets;
 use crate::provider::remedies::{self, ErrorDetails};
 use crate::provider::unusable_token::UnusableResponse;
 use crate::provider::{ErrorClass, ErrorSigns, KnownError, Provider, Responsible, error_class};
+use crate::secret::is_plain;
 use crate::telemetry::{Detail, Fact};
 use crate::time::UnixTime;
 use crate::url::Url;
@@ -45,24 +46,25 @@ const UNIX_TIME_FIELD: &str = "x-rate-limit-reset";
 /// Minimum number in the other fields that is a Unix time, in seconds: no window is 30 years long.
 const FIRST_UNIX_TIME: u64 = 1_000_000_000;
 
-/// Members of a response that have its code in place of `error`, or beside it where a success has none.
-const ODD_CODES: [&str; 4] = ["error", "errorCode", "error_code", "code"];
+/// Members with the code of an error that is no OAuth error response, or that has status 2xx.
+const ODD_CODES: [&str; 5] = ["error", "errorCode", "error_code", "errorcode", "code"];
 
-/// Members of an object in `error` that have the code.
-const INNER_CODES: [&str; 3] = ["code", "status", "type"];
+/// Members that have a code only in an object within the response.
+const INNER_CODES: [&str; 3] = ["status", "type", "reason"];
 
-/// Members of a response that are read from an error.
-pub(super) const MEMBERS: [&str; 9] = [
-    "error",
-    "error_description",
-    "suberror",
-    "error_codes",
-    "claims",
-    "interaction_uri",
-    "errorCode",
-    "error_code",
-    "code",
-];
+/// Members with objects and lists in which codes stand, as of GitHub, Google, SAP, Microsoft Graph and GraphQL.
+const WITH_CODES: [&str; 9] =
+    ["error", "errors", "fault", "detail", "details", "innerError", "innererror", "errordetails", "extensions"];
+
+/// Maximum number of objects and lists around a code.
+const MAX_DEPTH: usize = 6;
+
+/// Maximum number of codes of an odd error in the log, and of items of a list that are read.
+const MAX_CODES: usize = 6;
+
+/// Members of a response that are read from an error, and of a success that is none.
+pub(super) const MEMBERS: [&str; 6] =
+    ["error", "error_description", "suberror", "error_codes", "claims", "interaction_uri"];
 
 /// Failed token request.
 #[derive(Clone, Debug)]
@@ -142,7 +144,7 @@ impl TokenEndpointError {
         let UnusableResponse { problem, audience } = unusable;
         // Some servers send their errors with status 200.
         let facts = facts(secrets, response, None).with(Fact::Audience, audience.unwrap_or_default());
-        let codes = codes(secrets, true);
+        let codes = codes(secrets, Some(response));
         let known = remedies::of_unusable_token(problem);
         let error = Self::without_error(ErrorClass::InvalidResponse, Some(response.status), problem.text(), known);
         Self { facts, codes, ..error }
@@ -227,7 +229,7 @@ pub(super) fn read(secrets: KnownSecrets<'_>, response: &Response, now: UnixTime
             "" => "not an OAuth error response".into(),
             error => secrets.shown(error, MAX_CODE).into(),
         },
-        codes: codes(secrets, error.is_empty()),
+        codes: codes(secrets, error.is_empty().then_some(response)),
         facts: facts(secrets, response, body),
         known: remedies::find(profile, &details),
         responsible: rule.responsible,
@@ -249,29 +251,47 @@ fn facts(secrets: KnownSecrets<'_>, response: &Response, body: Option<&Object<'_
         .with(Fact::ErrorDescription, description.map_or_else(String::new, |text| secrets.shown(text, MAX_DESCRIPTION)))
 }
 
-/// Returns the further codes of a response: numbers, `suberror`, and, with `is_odd`, the code of a response that is no OAuth
-/// error response, as GitHub, Google and SAP send it.
-fn codes(secrets: KnownSecrets<'_>, is_odd: bool) -> Box<str> {
+/// Returns the further codes of a response: numbers, `suberror`, and those of `odd`, a response that is no OAuth error response.
+fn codes(secrets: KnownSecrets<'_>, odd: Option<&Response>) -> Box<str> {
     let body = secrets.body;
     let mut codes: Vec<String> = numbers(body).iter().map(u32::to_string).collect();
-    let mut add = |value: Option<&Value<'_>>| {
-        let code = match value {
-            Some(Value::String(text)) => secrets.shown(text, MAX_CODE),
-            Some(Value::Number(number)) => number.to_string(),
-            _ => return,
-        };
-        if !code.is_empty() {
-            codes.push(code);
-        }
-    };
-    let get = |name: &str| body.and_then(|body| body.get(name));
-    add(get("suberror"));
-    if is_odd {
-        ODD_CODES.iter().for_each(|name| add(get(name)));
-        let inner = get("error").and_then(Value::as_object);
-        INNER_CODES.iter().for_each(|name| add(inner.and_then(|error| error.get(name))));
+    codes.extend(body.and_then(|body| body.string("suberror")).map(|text| secrets.shown(text, MAX_CODE)));
+    // The tokens of a success that cannot be read are not known, so nothing can be compared with them.
+    if let Some(odd) = odd.filter(|odd| body.is_some() || !(200..=299).contains(&odd.status)) {
+        let mut found = Vec::new();
+        odd_codes(&String::from_utf8_lossy(&odd.body), false, MAX_DEPTH, &mut found);
+        codes.extend(found.iter().map(|text| secrets.shown(text, MAX_CODE)));
     }
+    codes.retain(|code| !code.is_empty());
     codes.join(",").into()
+}
+
+/// Adds the codes of an object or list to `found`. Parts that cannot be read hide no others: nothing rests on a code.
+fn odd_codes(text: &str, is_inner: bool, depth: usize, found: &mut Vec<String>) {
+    let Some(depth) = depth.checked_sub(1) else {
+        return;
+    };
+    for item in json::raw_items(text).unwrap_or_default().into_iter().take(MAX_CODES) {
+        odd_codes(item, is_inner, depth, found);
+    }
+    for (name, value) in json::raw_members(text).unwrap_or_default() {
+        if found.len() >= MAX_CODES {
+            return;
+        }
+        let is = |names: &[&str]| names.contains(&&*name);
+        if is(&ODD_CODES) || (is_inner && is(&INNER_CODES)) {
+            match json::scalar(value) {
+                // Some servers write a sentence here.
+                Some(Value::String(text)) if name == "reason" && (!is_plain(&text) || text.contains(' ')) => {}
+                Some(Value::String(text)) => found.push(text.into_owned()),
+                Some(Value::Number(number)) => found.push(number.to_string()),
+                _ => {}
+            }
+        }
+        if is(&WITH_CODES) {
+            odd_codes(value, true, depth, found);
+        }
+    }
 }
 
 /// Returns `true` if a user may be sent to this URL: scheme `https`, on the host of the issuer or of the token endpoint,

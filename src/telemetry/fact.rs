@@ -91,7 +91,7 @@ facts! {
     UpstreamError => ("upstream_error", Always, "Value of error in the challenge with which the upstream rejected a token.");
     SentIssuer => ("sent_iss", Always, "Issuer of the exchanged token that the upstream rejected, if it is a readable JWT.");
     SentAudience => ("sent_aud", Always, "Audiences of that token, separated by spaces.");
-    SentScope => ("sent_scope", Always, "Scopes of that token: its scp or scope.");
+    SentScope => ("sent_scope", Always, "Scopes of that token: its scp and scope.");
     SentVersion => ("sent_ver", Always, "Claim ver of that token.");
     Leg => ("leg", AsNeeded, "2 if the second token request of the exchange failed.");
     Error => ("error", Always, "Error code of the token endpoint, or a sentence about a response that has none.");

@@ -220,6 +220,9 @@ fn may_act_restricts_the_exchange_to_the_named_actor() {
         (json!({"sub": "0oa2", "client_id": "0oa1"}), false),
         (json!({"sub": "0oa1", "iss": "https://another.example"}), false),
         (json!({"iss": OKTA}), false),
+        (json!({"sub": "0oa1", "client_id": null, "iss": null}), true),
+        (json!({"sub": "0oa2", "client_id": null}), false),
+        (json!({"sub": null, "client_id": null}), false),
         (json!({"email": "gateway@acme.example"}), false),
         (json!({}), false),
     ] {

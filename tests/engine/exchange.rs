@@ -308,7 +308,7 @@ fn each_provider_error_maps_to_its_refusal() {
     let entra: &[(u16, Value, u16, &str)] = &[
         (400, error("invalid_grant"), 401, "exchange_rejected"),
         (400, json!({"error": "invalid_grant", "suberror": "consent_required"}), 403, "interaction_required"),
-        (400, json!({"error": "invalid_grant", "suberror": "client_mismatch"}), 401, "exchange_rejected"),
+        (400, json!({"error": "invalid_grant", "suberror": "client_mismatch"}), 502, "exchange_misconfigured"),
         (400, error("interaction_required"), 403, "interaction_required"),
         (400, error("consent_required"), 403, "interaction_required"),
         (400, error("login_required"), 403, "interaction_required"),

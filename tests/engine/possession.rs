@@ -232,6 +232,11 @@ fn unbound_token_is_accepted_by_the_mode_of_the_resource() {
     assert_eq!(refused(with_dpop_mode("required").decide(bearer("/github", &token))).1, "token_not_sender_constrained");
     assert_eq!(refusal_of(&mut with_dpop_mode("optional"), &token, &proof()), "token_not_sender_constrained");
     assert_eq!(refused(with_dpop_mode("off").decide(dpop(&token, &proof()))), (401, "no_credentials".to_owned()));
+    // `cnf` that is `null` binds to nothing, and passes for no binding where one is required.
+    let claims = with(alice(), json!({"cnf": "HERE"})).to_string().replace("\"HERE\"", "null");
+    let token = ENTRA_KEY.sign_bytes(json!({"alg": "ES256", "kid": ENTRA_KEY.kid}).to_string(), claims);
+    assert!(matches!(with_dpop_mode("optional").decide(bearer("/github", &token)), Decision::Pause));
+    assert_eq!(refused(with_dpop_mode("required").decide(bearer("/github", &token))).1, "token_not_sender_constrained");
 }
 
 #[test]

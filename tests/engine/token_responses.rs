@@ -148,6 +148,84 @@ fn code_of_an_odd_error_is_in_the_log() {
 }
 
 #[test]
+fn codes_of_an_error_in_lists_are_in_the_log() {
+    for (body, codes) in [
+        // GitHub, GitLab and JSON:API.
+        (
+            r#"{"message":"words","errors":[{"resource":"Issue","code":"missing_field"},{"code":"invalid"}]}"#,
+            "missing_field,invalid",
+        ),
+        (r#"{"errors":[{"status":"401","code":"17","title":"words"}]}"#, "401,17"),
+        // Google.
+        (
+            r#"{"error":{"code":400,"errors":[{"domain":"global","reason":"invalid"}],"status":"INVALID_ARGUMENT"}}"#,
+            "400,invalid,INVALID_ARGUMENT",
+        ),
+        (r#"[{"error":{"code":403,"details":[{"@type":"x","reason":"API_KEY_INVALID"}]}}]"#, "403,API_KEY_INVALID"),
+        // SAP: OData, and API Management.
+        (
+            r#"{"error":{"code":"005056A5","message":{"value":"words"},"innererror":{"errordetails":[{"code":"/IW/21"}]}}}"#,
+            "005056A5,/IW/21",
+        ),
+        (
+            r#"{"fault":{"faultstring":"words","detail":{"errorcode":"oauth.v2.InvalidClientIdentifier"}}}"#,
+            "oauth.v2.InvalidClientIdentifier",
+        ),
+        // Microsoft Graph.
+        (
+            r#"{"error":{"code":"badRequest","message":"words","innerError":{"code":"invalidRange"},"details":[{"code":"x"}]}}"#,
+            "badRequest,invalidRange,x",
+        ),
+        // Salesforce, GraphQL, FastAPI.
+        (r#"[{"message":"words","errorCode":"INVALID_SESSION_ID"}]"#, "INVALID_SESSION_ID"),
+        (r#"{"errors":[{"message":"words","extensions":{"code":"UNAUTHENTICATED"}}]}"#, "UNAUTHENTICATED"),
+        (r#"{"detail":[{"type":"missing","msg":"words"}]}"#, "missing"),
+        // Parts that nobody can read hide no others.
+        (r#"{"errors":[{"code":1e400,"x":1,"x":2},{"code":"\ud800"},{"code":"a","code":"b"},7,null]}"#, "a,b"),
+        (
+            r#"{"errors":["words",["words"]],"code":{"words":1},"error":[{"reason":"words of a sentence"},{"code":"c"}]}"#,
+            "c",
+        ),
+    ] {
+        for status in [400, 500] {
+            let facts = logged(&configuration(), &answer(status, body.as_bytes()));
+            assert_eq!(facts.get("error_codes").map(String::as_str), Some(codes), "{status} {body}");
+        }
+        if body.starts_with('{') {
+            assert_eq!(logged(&configuration(), &answer(200, body.as_bytes()))["error_codes"], codes, "{body}");
+        }
+    }
+}
+
+#[test]
+fn lists_of_codes_are_bounded_and_never_a_secret() {
+    let codes =
+        |status: u16, body: &str| logged(&configuration(), &answer(status, body.as_bytes())).remove("error_codes");
+    let many: Vec<String> = (0..500).map(|number| format!(r#"{{"code":"c{number}"}}"#)).collect();
+    let shown = codes(400, &format!(r#"{{"errors":[{}]}}"#, many.join(","))).unwrap();
+    assert_eq!(shown, "c0,c1,c2,c3,c4,c5");
+    let deep = format!("{}{}{}", r#"{"errors":["#.repeat(5000), r#"{"code":"x"}"#, "]}".repeat(5000));
+    for status in [200, 400] {
+        assert_eq!(codes(status, &deep), None, "{status}");
+        assert_eq!(codes(status, &format!(r#"{{"errors":[{{"code":"{}"}}]}}"#, alice_token())), None, "{status}");
+    }
+    // Tokens of a success are not shown, nor is anything that cannot be compared with it.
+    let token = |more: &str| {
+        format!(r#"{{"access_token":"issued-secret","token_type":"x","errors":[{{"code":"issued-secret"}}]{more}}}"#)
+    };
+    assert_eq!((codes(200, &token("")), codes(200, &token(r#","access_token":"x""#))), (None, None));
+}
+
+#[test]
+fn odd_code_cannot_break_a_token_response() {
+    for odd in [r#""code":1e400"#, r#""code":1,"code":2"#, r#""errorCode":"\ud800""#, r#""errors":[1e400],"errors":{}"#]
+    {
+        let body = format!(r#"{{{odd},"access_token":"up","token_type":"Bearer"}}"#);
+        assert_eq!(authorized(200, &body), "Bearer up", "{odd}");
+    }
+}
+
+#[test]
 fn code_in_the_log_is_escaped_and_cut() {
     let code = format!("a \"b\"\n event=forwarded {}", "c".repeat(100));
     for body in [json!({"error": code}), json!({"errorCode": code}), json!({"error": {"code": code}})] {

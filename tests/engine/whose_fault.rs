@@ -169,6 +169,10 @@ fn transient_answers_are_passed_on_with_retry_after() {
             let (found, pause) = pause(status, &[("retry-after", "7")], &json!({}));
             assert_eq!((found.0, &*found.1, pause.as_deref()), (503, UNAVAILABLE.1, Some("7")), "{profile} {status}");
         }
+        for status in [301, 408, 421, 425, 503] {
+            let (found, pause) = pause(status, &[], &json!({"error": "invalid_grant"}));
+            assert_eq!((found.0, &*found.1, pause.as_deref()), (503, UNAVAILABLE.1, Some("1")), "{profile} {status}");
+        }
         for error in ["slow_down", "rate_limit_exceeded", "rate_limited", "too_many_requests"] {
             for status in [400, 401, 403, 429] {
                 let (found, pause) = pause(status, &[], &json!({"error": error}));
@@ -225,11 +229,15 @@ fn claims_in_an_answer_are_for_the_user() {
     for suberror in ["basic_action", "additional_action", "message_only", "bad_token", "of_no_known_name"] {
         assert_eq!(challenged(&with(body.clone(), json!({"suberror": suberror}))), (401, true), "{suberror}");
     }
-    // Another sign-in brings nothing: the grant is of another client, or the app is the wrong one.
-    for suberror in ["client_mismatch", "protection_policies_required"] {
-        let body = with(body.clone(), json!({"suberror": suberror}));
-        assert_eq!(challenged(&body), (401, false), "{suberror}");
-        assert_eq!(fault("entra_obo", &answer_with(400, &[], &body)).1, TOKEN.1, "{suberror}");
+    for error in ["invalid_token", "expired_token", "token_expired", "token_inactive", "invalid_grant"] {
+        for status in [400, 401, 403] {
+            check(ALL, status, &json!({"error": error, "claims": claims}), USER, "user");
+        }
+        assert_eq!(challenged(&json!({"error": error, "claims": claims})), (401, true), "{error}");
+    }
+    for error in ["access_denied", "invalid_request", "unauthorized_client", "of_no_known_name"] {
+        check(&["entra_obo", "rfc8693"], 400, &json!({"error": error, "claims": claims}), USER, "user");
+        check(&["entra_obo", "rfc8693"], 403, &json!({"error": error, "claims": claims}), USER, "user");
     }
     // A challenge that cannot be passed on is none.
     for odd in
@@ -237,9 +245,39 @@ fn claims_in_an_answer_are_for_the_user() {
     {
         check(ALL, 400, &json!({"error": "invalid_grant", "claims": odd}), TOKEN, "user");
     }
-    // Claims do not excuse a wrong secret or a rate limit.
-    check(ALL, 401, &json!({"error": "invalid_client", "claims": claims}), OPERATOR, "operator");
+    // Claims do not excuse a wrong secret, a wrong proof, an outage or a rate limit.
+    for (status, error) in
+        [(400, "invalid_client"), (401, "invalid_client"), (401, "unauthorized_client"), (400, "invalid_dpop_proof")]
+    {
+        check(ALL, status, &json!({"error": error, "claims": claims}), OPERATOR, "operator");
+    }
+    check(ALL, 503, &json!({"error": "invalid_token", "claims": claims}), UNAVAILABLE, "provider");
     check(ALL, 429, &json!({"error": "invalid_grant", "claims": claims}), THROTTLED, "provider");
+}
+
+#[test]
+fn suberror_for_which_no_sign_in_helps_causes_none() {
+    let claims = r#"{"access_token":{"capolids":{"essential":true,"values":["1"]}}}"#;
+    for more in [json!({}), json!({"claims": claims})] {
+        let entra = |error: &str, suberror: &str, expected: (u16, &str), responsible: &str| {
+            let body = with(json!({"error": error, "suberror": suberror}), more.clone());
+            check(&["entra_obo"], 400, &body, expected, responsible);
+            let capable = ENTRA_KEY.token(&with(alice(), json!({"xms_cc": ["cp1"]})));
+            let outcome = TestEngine::ready().exchange(bearer("/github", &capable), &answer_with(400, &[], &body));
+            assert_eq!(header(&answered(outcome), "www-authenticate"), None, "{body}");
+        };
+        // The grant is of another client, which a new token of the same client does not change.
+        entra("invalid_grant", "client_mismatch", OPERATOR, "operator");
+        // The user needs another app. Microsoft's libraries and servers spell the value differently.
+        for suberror in ["protection_policies_required", "protection_policy_required"] {
+            for error in ["invalid_grant", "unauthorized_client"] {
+                entra(error, suberror, DENIED, "user");
+            }
+        }
+    }
+    // The code says that a sign-in helps.
+    let body = json!({"error": "interaction_required", "suberror": "protection_policies_required"});
+    check(&["entra_obo"], 400, &body, USER, "user");
 }
 
 fn invalid_request() -> CalloutResult {

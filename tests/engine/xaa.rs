@@ -101,6 +101,43 @@ fn at_second_call(engine: &mut TestEngine, token: &str) -> (RequestId, FetchId, 
 }
 
 #[test]
+fn query_of_either_token_endpoint_is_sent_and_in_aud() {
+    let (first_url, second_url) =
+        (format!("{ORG}/oauth2/v1/token?realm=/alpha"), format!("{ELSEWHERE}/token?realm=/beta&x=%2F"));
+    let mut configuration = elsewhere();
+    let provider = &mut configuration["identity_providers"]["okta"];
+    provider["profile"] = json!("id_jag");
+    provider["token_endpoint"] = json!(first_url);
+    let server = &mut configuration["resources"][0]["exchange"]["okta"]["authorization_server"];
+    server["token_endpoint"] = json!(second_url);
+    server["client"]["authentication"] = private_key();
+    let calls = |configuration: &Value| {
+        let mut engine = with_org_server(configuration);
+        let token = user("00ubob");
+        engine.send_waiting(bearer("/github", &token));
+        let (flight, first) = engine.expect_call();
+        assert!(engine.callout_result(flight, &assertion("jag")).is_empty());
+        [first, engine.expect_call().1]
+    };
+    let [first, second] = calls(&configuration);
+    for (call, url, target) in
+        [(&first, &first_url, "/oauth2/v1/token?realm=/alpha"), (&second, &second_url, "/token?realm=/beta&x=%2F")]
+    {
+        assert_eq!((url_of(call), call.url.request_target()), (&**url, target));
+        assert_eq!(client_assertion(call).0, *url, "the token endpoint as its server names it");
+        assert!(!format!("{call:?}").contains("realm"), "a query may have a key of the operator's");
+    }
+    // The option stands for it, at either server.
+    let audience = with(private_key(), json!({"audience": "https://auth.example"}));
+    configuration["identity_providers"]["okta"]["client"]["authentication"] = audience.clone();
+    configuration["resources"][0]["exchange"]["okta"]["authorization_server"]["client"]["authentication"] = audience;
+    for call in calls(&configuration) {
+        assert_eq!(client_assertion(&call).0, "https://auth.example");
+        assert!(url_of(&call).contains("?realm="));
+    }
+}
+
+#[test]
 fn id_token_is_exchanged_for_an_assertion_and_that_for_a_token() {
     let mut engine = with_org_server(&xaa());
     let token = user("00ubob");

@@ -1,7 +1,8 @@
 //! Attacks 14 to 17: times, audiences, issuers and scopes.
 
 use onbehalf_test_support::{
-    ENTRA_KEY, NOW, TestEngine, alice, alice_token, bearer, configuration, entra_user, key_set, refused, with,
+    ENTRA_KEY, NOW, OKTA_KEY, TestEngine, alice, alice_token, bearer, bob, configuration, entra_user, key_set, refused,
+    with,
 };
 use serde_json::{Value, json};
 
@@ -18,7 +19,6 @@ fn time_claims_are_numbers_in_any_json_notation() {
     let now = NOW.secs();
     for name in ["exp", "nbf", "iat"] {
         for text in [
-            "null",
             "true",
             "\"\"",
             &format!("\"{}\"", now),
@@ -59,6 +59,34 @@ fn time_claims_are_numbers_in_any_json_notation() {
     for text in ["1e10", "9007199254740992"] {
         assert_eq!(reason_of_401(&mut TestEngine::ready(), &with_number("nbf", text)), "not_yet_valid", "{text}");
         assert_eq!(reason_of_401(&mut TestEngine::ready(), &with_number("iat", text)), "not_yet_valid", "{text}");
+    }
+}
+
+#[test]
+fn claim_that_is_null_counts_as_absent() {
+    let null = |name: &str| outcome_of(&mut TestEngine::ready(), &with_number(name, "null"));
+    for name in ["nbf", "iat", "sub", "cnf", "may_act", "scope", "xms_cc", "nonce", "idtyp", "azp"] {
+        assert_eq!(null(name), "exchanged", "{name}");
+    }
+    // A claim that is required is missing then. `oid` and `tid` name the user in Entra's tokens.
+    for name in ["exp", "aud", "oid", "tid"] {
+        assert_eq!(null(name), "invalid_claims", "{name}");
+    }
+    assert_eq!(null("iss"), "unknown_issuer");
+    assert_eq!(null("scp"), "not_a_user_token");
+    let okta = |name: &str| {
+        let claims = with(bob(), json!({name: "HERE"})).to_string();
+        let header = json!({"alg": "ES256", "kid": OKTA_KEY.kid}).to_string();
+        outcome_of(&mut TestEngine::ready(), &OKTA_KEY.sign_bytes(header, claims.replace("\"HERE\"", "null")))
+    };
+    assert_eq!([okta("uid"), okta("cid")], ["not_a_user_token", "id_token_as_access_token"]);
+    // Members of `cnf` are claims too. A `cnf` without any is a constraint that no sender meets.
+    for text in [r#"{"jkt":null}"#, r#"{"x5t#S256":null}"#, r#"{"jkt":null,"x5t#S256":null,"kid":"k"}"#] {
+        assert_eq!(
+            reason_of_401(&mut TestEngine::ready(), &with_number("cnf", text)),
+            "sender_constrained_token",
+            "{text}"
+        );
     }
 }
 

@@ -117,7 +117,7 @@ fn compressed_metadata_or_keys_are_logged_with_their_coding() {
         let compressed_as = format!("its content-encoding is {coding}, although identity was asked for");
         assert_eq!(found, failed(KEYS, "entra", &format!("the answer is not a JWK Set: {compressed_as}")));
         let found = record_of(&only_entra(configuration()), |_| Some(compressed(coding)));
-        let problem = format!("its metadata is not a JSON object: {compressed_as}");
+        let problem = format!("its metadata is not a JSON object, or has a member twice: {compressed_as}");
         assert_eq!(found, failed(RFC_8414, "entra", &format!("{problem}; before that, {OPENID}: {problem}")));
     }
     let found = record_of(&only_entra(configuration()), |url| (url == KEYS).then(|| compressed("identity")));

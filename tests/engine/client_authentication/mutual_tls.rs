@@ -38,11 +38,19 @@ fn metadata(aliases: &Value) -> CalloutResult {
 
 /// The URL of the token request, or the refusal.
 fn exchanged_at(configuration: &Value, aliases: &Value) -> Result<String, (u16, String)> {
+    exchanged_after(configuration, &metadata(aliases))
+}
+
+fn exchanged_after(configuration: &Value, metadata: &CalloutResult) -> Result<String, (u16, String)> {
+    let copy = || match metadata {
+        CalloutResult::Response(response) => answer(response.status, &response.body),
+        _ => panic!("no response"),
+    };
     let mut engine = TestEngine::new(configuration);
     engine.send_waiting(bearer("/github", &alice_token()));
     while let Some((flight, call)) = engine.inner.next_callout() {
         let reply = match call.url.path() {
-            path if path.contains("/.well-known/") => metadata(aliases),
+            path if path.contains("/.well-known/") => copy(),
             "/keys" => answer(200, &key_set(&[&ENTRA_KEY])),
             _ => return Ok(call.url.as_str().to_owned()),
         };
@@ -89,6 +97,27 @@ fn mtls_endpoint_alias_is_used_on_the_same_host_only() {
         [json!({"method": "envoy_injected"}), json!({"method": "client_secret_post", "secret": {"inline": "s"}})]
     {
         assert_eq!(exchanged_at(&with_client(authentication), &aliases), Ok(usual.clone()));
+    }
+}
+
+#[test]
+fn alias_is_read_among_members_that_nobody_can_read() {
+    let mutual = with_client(json!({"method": "tls_client_auth"}));
+    let found = |aliases: &str| {
+        let CalloutResult::Response(response) = metadata(&json!("~")) else { panic!("no response") };
+        let document = String::from_utf8(response.body).unwrap().replace(r#""~""#, aliases);
+        exchanged_after(&mutual, &answer(200, document.as_bytes()))
+    };
+    let alias = format!(r#""token_endpoint":"{ALIAS}""#);
+    for odd in [r#""x":1e400"#, r#""x":1,"x":2"#, r#""x":"\ud800""#] {
+        assert_eq!(found(&format!("{{{odd},{alias}}}")), Ok(ALIAS.to_owned()), "{odd}");
+    }
+    for twice in [
+        format!("{{{alias},{alias}}}"),
+        format!(r#"{{{alias}}},"mtls_endpoint_aliases":{{{alias}}}"#),
+        r#"{"token_endpoint":"\ud800"}"#.to_owned(),
+    ] {
+        assert_eq!(found(&twice), Err((503, "jwks_unavailable".to_owned())), "{twice}");
     }
 }
 

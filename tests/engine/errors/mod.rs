@@ -213,10 +213,65 @@ fn explanation_depends_only_on_error_code_and_suberror() {
 }
 
 #[test]
+fn numbers_of_entra_have_the_class_and_remedy_of_their_cause() {
+    const TOKEN: ErrorClass = ErrorClass::Token;
+    const CLIENT: ErrorClass = ErrorClass::ClientAuthentication;
+    let config = config_of("entra_obo");
+    for (number, status, error, suberror, class, act, words) in [
+        (7_000_229, 401, "invalid_client", "", CLIENT, Responsible::Admin, "Create the app's service principal"),
+        (5_002_741, 401, "invalid_client", "", CLIENT, Responsible::Operator, "only the token endpoint or the issuer"),
+        (65002, 400, "invalid_grant", "", TOKEN, Responsible::Admin, "Exchange with an app of your own"),
+        (65002, 400, "invalid_client", "", CLIENT, Responsible::Admin, "Exchange with an app of your own"),
+        (50126, 400, "invalid_grant", "", TOKEN, Responsible::User, "Sign in again with the current password"),
+        (50126, 400, "invalid_grant", "bad_token", ErrorClass::UserMustAct, Responsible::User, "current password"),
+        (500_571, 400, "invalid_grant", "", TOKEN, Responsible::Admin, "Enable the guest account"),
+        (90094, 400, "invalid_grant", "", TOKEN, Responsible::Admin, "the upstream's permission"),
+        (90094, 400, "access_denied", "", ErrorClass::NotAllowed, Responsible::Admin, "the upstream's permission"),
+        (530_084, 400, "invalid_grant", "", TOKEN, Responsible::Admin, "token protection policy"),
+        (530_084, 400, "access_denied", "", ErrorClass::NotAllowed, Responsible::Admin, "token protection policy"),
+        (
+            50194,
+            400,
+            "invalid_request",
+            "",
+            ErrorClass::Operator,
+            Responsible::Operator,
+            "Put the tenant id into issuer",
+        ),
+        (
+            53009,
+            400,
+            "interaction_required",
+            "",
+            ErrorClass::UserMustAct,
+            Responsible::User,
+            "from a device and an app",
+        ),
+        (
+            53005,
+            400,
+            "unauthorized_client",
+            "protection_policies_required",
+            ErrorClass::NotAllowed,
+            Responsible::User,
+            "app protection policy",
+        ),
+    ] {
+        let body = json!({"error": error, "suberror": suberror, "error_codes": [number], "error_description": "x"});
+        let fault = read(&config, "entra_obo", &answer_with(status, &[], &body));
+        let line = fault.to_string();
+        let remedy = line.split("remedy=").nth(1).unwrap_or_default();
+        assert!(remedy.contains(words), "{number} {error}: {line}");
+        assert!(line.contains(&format!(" responsible={} ", act.text())), "{number} {error}: {line}");
+        assert_eq!(fault.class, class, "{number} {error}");
+    }
+}
+
+#[test]
 fn known_provider_pitfalls_are_all_listed() {
     let numbers: Vec<u32> = entries().iter().flat_map(|(_, entry)| numbers(entry)).copied().collect();
     assert_eq!(numbers.iter().collect::<BTreeSet<_>>().len(), numbers.len(), "two entries have the same number");
-    let ranges = [(53000..=53004, "blocked by policy"), (7_000_222..=7_000_222, "expired secret")];
+    let ranges = [(53000..=53005, "blocked by policy"), (7_000_222..=7_000_222, "expired secret")];
     for (range, what) in ranges {
         assert!(range.clone().all(|number| numbers.contains(&number)), "{what}");
     }

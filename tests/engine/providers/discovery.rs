@@ -158,6 +158,71 @@ fn answer_that_is_no_metadata_falls_back_to_the_next_document() {
     }
 }
 
+/// URLs of the calls if the first document has this text.
+fn urls_with(configuration: &Value, document: &[u8]) -> Vec<String> {
+    urls_of(configuration, &|url| match url {
+        OPENID => answer(200, document),
+        RFC_8414 => answer(404, b""),
+        "https://as.example/k" => answer(200, &key_set(&[&OKTA_KEY])),
+        _ => issued("up"),
+    })
+}
+
+#[test]
+fn unknown_member_cannot_break_a_metadata_document() {
+    let deep = format!("\"x\":{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let good =
+        format!(r#""issuer":"{ISSUER}","jwks_uri":"https://as.example/k","token_endpoint":"https://as.example/t""#);
+    let odd: [&[u8]; 11] = [
+        br#""x":1e400"#,
+        br#""x":"\ud800""#,
+        br#""\ud800":1"#,
+        br#""x":1,"x":2"#,
+        br#""x":{"issuer":1,"issuer":2}"#,
+        br#""mtls_endpoint_aliases":{"token_endpoint":1,"token_endpoint":2}"#,
+        br#""mtls_endpoint_aliases":1,"mtls_endpoint_aliases":2"#,
+        b"\"x\":\"M\xfcller\"",
+        b"\"\xff\":1",
+        b"\"x\":[\"\xed\xa0\x80\"]",
+        deep.as_bytes(),
+    ];
+    for member in odd {
+        let after = [b"{", good.as_bytes(), b",", member, b"}"].concat();
+        let before = [b"\xef\xbb\xbf{", member, b",", good.as_bytes(), b"}"].concat();
+        for document in [after, before] {
+            let urls = urls_with(&standard(json!({})), &document);
+            let expected = [OPENID, "https://as.example/k", "https://as.example/t"];
+            assert_eq!(urls, expected, "{:.60}", String::from_utf8_lossy(&document));
+        }
+    }
+}
+
+#[test]
+fn used_member_of_a_metadata_document_must_not_stand_twice() {
+    let document = |twice: &str| format!("{{{twice},{}", metadata().to_string().trim_start_matches('{'));
+    let refused = [OPENID, RFC_8414];
+    for (twice, again) in [
+        (r#""issuer":"https://evil.example""#, json!({})),
+        (r#""jwks_uri":"https://as.example/k""#, json!({})),
+        (r#""jwks_\u0075ri":"https://as.example/other""#, json!({})),
+        (r#""token_endpoint":"https://as.example/other""#, json!({})),
+        (r#""token_endpoint":null"#, json!({})),
+        (r#""jwks_uri":1e400"#, json!({"token_endpoint": "https://as.example/t"})),
+    ] {
+        assert_eq!(urls_with(&standard(again), document(twice).as_bytes()), refused, "{twice}");
+    }
+    let broken = format!(r#"{{"issuer":"{ISSUER}","jwks_uri":"https://as.example/k","token_endpoint":"\ud800"}}"#);
+    assert_eq!(urls_with(&standard(json!({})), broken.as_bytes()), refused);
+    // A configured endpoint is not read from the document.
+    for (twice, configured, read) in [
+        (r#""token_endpoint":1e400"#, json!({"token_endpoint": "https://as.example/t"}), "https://as.example/k"),
+        (r#""jwks_uri":"\ud800""#, json!({"jwks_uri": "https://as.example/k"}), "https://as.example/t"),
+    ] {
+        let urls = urls_with(&standard(configured), document(twice).as_bytes());
+        assert!(urls.starts_with(&[OPENID.to_owned()]) && urls.contains(&read.to_owned()), "{twice}: {urls:?}");
+    }
+}
+
 fn copied(reply: &CalloutResult) -> CalloutResult {
     match reply {
         CalloutResult::Failed(failure) => CalloutResult::Failed(*failure),
