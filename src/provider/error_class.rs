@@ -35,8 +35,8 @@ pub struct ErrorSigns<'a> {
     pub suberror: Option<&'a str>,
     /// The response has a claims challenge that can be passed on.
     pub has_claims: bool,
-    /// An exchange for this resource and provider has succeeded since the configuration was loaded, and only the subject token
-    /// can differ.
+    /// An exchange for this resource and provider has succeeded since the configuration was loaded, only the subject token can
+    /// differ, and no known description names another cause.
     pub has_worked: bool,
 }
 

@@ -136,7 +136,8 @@ pub(super) static KNOWN_ERRORS: &[KnownError] = &[
         "the token is no access token of this authorization server or of a trusted one, or its user is not active",
         Operator,
         "Have clients send an access token of this authorization server or of a trusted one.",
-    ),
+    )
+    .or_subject_token(),
     KnownError::new(
         (400, "invalid_request", Words(&["'requested_token_type'"])),
         "Okta does not issue this token type in an exchange",

@@ -2,7 +2,7 @@
 //! from it.
 //!
 //! An entry explains and decides nothing: [`ErrorClass`] alone selects the refusal. A number or a word that a provider
-//! changes therefore changes no more than a sentence in the log.
+//! changes therefore changes no more than a sentence in the log. One exception is [`excuses_subject_token`].
 
 use crate::http::CalloutFailure;
 use crate::provider::common_errors::COMMON_ERRORS;
@@ -79,6 +79,8 @@ pub struct KnownError {
     pub responsible: Responsible,
     /// Action of that party: one sentence, printable ASCII without quotes.
     pub remedy: &'static str,
+    /// The subject token can be the cause as well, if the exchange succeeds with others.
+    pub can_be_subject_token: bool,
     /// Cause. This and the fields below are for the documentation only, and not in the module.
     #[cfg(not(target_arch = "wasm32"))]
     pub cause: &'static str,
@@ -123,6 +125,7 @@ impl KnownError {
             symptom,
             responsible,
             remedy,
+            can_be_subject_token: matches!(responsible, Responsible::User),
             #[cfg(not(target_arch = "wasm32"))]
             cause,
             #[cfg(not(target_arch = "wasm32"))]
@@ -130,6 +133,12 @@ impl KnownError {
             #[cfg(not(target_arch = "wasm32"))]
             is_at_access_token_request: false,
         }
+    }
+
+    /// Says that the subject token can be the cause as well.
+    pub(super) const fn or_subject_token(mut self) -> Self {
+        self.can_be_subject_token = true;
+        self
     }
 
     /// Restricts the error to the access token request with an ID-JAG.
@@ -236,6 +245,18 @@ pub(super) fn find(profile: &dyn Profile, details: &ErrorDetails<'_>) -> Option<
         }
     }
     best.map(|(_, known)| known)
+}
+
+/// Returns `true` if the description of an error names a cause that no other subject token removes.
+pub(super) fn excuses_subject_token(profile: &dyn Profile, error: &str, description: &str) -> bool {
+    profile.known_errors().iter().any(|known| match known.symptom {
+        Symptom::ErrorResponse { error: known_error, pattern: ErrorPattern::Words(words), .. } => {
+            !known.can_be_subject_token
+                && known_error == error
+                && words.iter().any(|word| contains(description, word.as_bytes()))
+        }
+        _ => false,
+    })
 }
 
 /// Returns `true` if `text` contains `word`. The search of the standard library is for long texts, and adds a kilobyte

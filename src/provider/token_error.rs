@@ -1,7 +1,8 @@
 //! Token endpoint error: the cause of a failed token request, its class, and the facts for the log.
 //!
 //! The [rules](crate::provider::error_rules) decide from [`ErrorSigns`] only. Numbers and descriptions are for humans and
-//! change; they select a sentence of the [catalogue](crate::provider::KnownError) only. Of the provider's texts, the log has
+//! change; they select a sentence of the [catalogue](crate::provider::KnownError), and a description can clear the subject
+//! token of a suspicion (docs/adr/0028). Of the provider's texts, the log has
 //! error codes, a trace id, and the description if the operator wants it; the caller gets a claims challenge, and a URL for
 //! the user if it is at the provider.
 
@@ -204,6 +205,7 @@ pub(super) fn read(secrets: KnownSecrets<'_>, response: &Response, now: UnixTime
     let body = secrets.body;
     let member = |name: &str| body.and_then(|body| body.string(name));
     let error = member("error").unwrap_or_default();
+    let description = member("error_description").unwrap_or_default();
     let claims =
         member("claims").filter(|text| text.len() <= MAX_CLAIMS_BYTES && json::object(text.as_bytes()).is_some());
     let signs = ErrorSigns {
@@ -211,12 +213,13 @@ pub(super) fn read(secrets: KnownSecrets<'_>, response: &Response, now: UnixTime
         error,
         suberror: member("suberror").filter(|text| !text.is_empty()),
         has_claims: claims.is_some(),
-        has_worked: secrets.request.has_worked && secrets.request.can_blame_subject_token(),
+        has_worked: secrets.request.has_worked
+            && secrets.request.can_blame_subject_token()
+            && !remedies::excuses_subject_token(profile, error, description),
     };
     let rule = error_class::rule(profile, &signs);
     let class = rule.class;
     let numbers = numbers(body);
-    let description = member("error_description").unwrap_or_default();
     let details = ErrorDetails { class, signs, numbers: &numbers, description };
     let interaction_uri = member("interaction_uri").filter(|text| is_at_provider(text, provider));
     TokenEndpointError {

@@ -304,6 +304,28 @@ fn invalid_request_is_the_users_only_where_the_exchange_has_worked() {
 }
 
 #[test]
+fn known_description_of_another_cause_counts_more_than_a_success() {
+    for (profile, description, expected) in [
+        ("rfc8693", "Standard token exchange is not enabled for the requested client", OPERATOR.1),
+        ("rfc8693", "Requested audience not available: mcp-server", OPERATOR.1),
+        ("rfc8693", "Invalid token", TOKEN.1),
+        ("rfc8693", "words that nobody knows", TOKEN.1),
+        ("okta_obo", "'requested_token_type' is invalid.", OPERATOR.1),
+        ("okta_obo", "The value of 'subject_token' is invalid.", TOKEN.1),
+    ] {
+        let mut engine = TestEngine::new(&with_profile(profile)).with_keys();
+        let mut outcome =
+            |user: &str, reply: &CalloutResult| engine.exchange(bearer("/github", &token(profile, user)), reply);
+        assert_eq!(authorization(outcome("one", &issued("up"))), "Bearer up");
+        let reply = answer_with(400, &[], &json!({"error": "invalid_request", "error_description": description}));
+        let local_reply = answered(outcome("two", &reply));
+        assert_eq!(reason(&local_reply).1, expected, "{profile}: {description}");
+        let facts = log_facts(&local_reply.record.to_string());
+        assert_eq!(facts["responsible"] == "user", expected == TOKEN.1, "{profile}: {description}");
+    }
+}
+
+#[test]
 fn success_of_another_exchange_proves_nothing() {
     let mut configuration = with_profile("rfc8693");
     configuration["resources"][1]["exchange"]["okta-eu"] = json!({"audience": "other"});

@@ -121,7 +121,8 @@ must act.
 - *The same exchange has succeeded* means: since the configuration was loaded, in this worker, for the same resource and
   provider. The worker remembers one bit for each; a restart and a new configuration begin anew, and then the operator is
   blamed until somebody's exchange succeeds. A token of another worker that is found in shared data counts as well. Workers share a failure
-  for 30 seconds, with the verdict of the worker that asked. An `invalid_request` never opens the circuit breaker.
+  for 30 seconds, with the verdict of the worker that asked. A description that the catalogue knows as the fault of another party than
+  the user counts more than the success. An `invalid_request` never opens the circuit breaker.
 - `claims` count if they are a JSON object of at most 4096 bytes.
 
 | profile | status | `error` | condition | who must act | response to the client |
@@ -155,11 +156,20 @@ fn table(page: &mut String, title: &str, profile: &dyn Profile, entries: &[Known
             who(entry.responsible),
             entry.remedy.replace('{', "\\{").replace('<', "\\<"),
             if class.is_some_and(ErrorClass::is_retryable) { "yes" } else { "no" },
-            response_to_client(entry, class),
+            response_after_success(entry, response_to_client(entry, class)),
         )
         .unwrap();
     }
     page.push('\n');
+}
+
+/// Response to the client, and the other one after a success, for an error whose description does not excuse the subject token.
+fn response_after_success(entry: &KnownError, response: String) -> String {
+    let depends = matches!(
+        entry.symptom,
+        Symptom::ErrorResponse { error: "invalid_request", pattern: ErrorPattern::Words(_), .. }
+    ) && entry.can_be_subject_token;
+    if depends { format!("{response}; 401 `exchange_rejected` once the same exchange has succeeded") } else { response }
 }
 
 const fn who(responsible: Responsible) -> &'static str {
