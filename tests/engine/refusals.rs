@@ -184,6 +184,18 @@ fn longest_resource_is_selected_for_every_escaping_of_its_path() {
 }
 
 #[test]
+fn trace_never_brings_the_token_for_the_upstream_back() {
+    let mut engine = TestEngine::ready();
+    let authorization = format!("Bearer {}", alice_token());
+    for method in ["TRACE", "trace", "TRACK"] {
+        let answer = answered(engine.decide(request(method, "/github", &[("authorization", &authorization)])));
+        assert_eq!(onbehalf_test_support::reason(&answer), (405, "method_not_allowed".to_owned()), "{method}");
+        assert_eq!(header(&answer, "allow"), Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        assert_eq!(header(&answer, "www-authenticate"), None);
+    }
+}
+
+#[test]
 fn refusals_contain_no_token() {
     let token = bob_token();
     for request in
