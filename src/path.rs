@@ -44,10 +44,17 @@ pub fn normal_form_with_slashes(target: &[u8]) -> Option<Cow<'_, str>> {
     Some(path)
 }
 
-/// Path of `target` in which only unreserved characters are decoded, as Envoy reads it. `None`: it is the normal form.
+/// Path of `target` in which only unreserved characters are decoded, as Envoy reads it with `normalize_path`. `None`: it is the normal form.
 pub fn with_reserved_encoded(target: &[u8]) -> Option<String> {
     let path = text(target)?;
     if path.contains('%') { decode(path, is_unreserved) } else { None }
+}
+
+/// Path of `target` in which nothing is decoded, as Envoy reads it without `normalize_path`. The digits of escapes are in upper
+/// case. `None`: it is the normal form.
+pub fn as_written(target: &[u8]) -> Option<String> {
+    let path = text(target)?;
+    if path.contains('%') { decode(path, |_| false) } else { None }
 }
 
 /// Path of `target`, without the query. `None`: it is not UTF-8.

@@ -88,13 +88,17 @@ fn check_nested(
     };
     let mut checked = Ok(());
     for inner in resources {
-        let place_of = |url: &'_ Url| [url.authority(), path::without_final_slash(url.path())].concat();
-        let own: HashSet<String> = inner.aliases.iter().map(place_of).collect();
+        // The schemes have different default ports: requests with the port have another authority.
+        let places = |url: &'_ Url, rest: &str| {
+            let path = [path::without_final_slash(url.path()), rest].concat();
+            url.authorities().map(move |authority| [&*authority, &path].concat()).collect::<Vec<_>>()
+        };
+        let own: HashSet<String> = inner.aliases.iter().flat_map(|alias| places(alias, "")).collect();
         // It has its own aliases.
         let lacking = routes.along(&inner.url).find_map(|outer| {
             let prefix = path::without_final_slash(outer.url.path());
             let rest = path::without_final_slash(inner.url.path()).strip_prefix(prefix).unwrap_or_default();
-            let is_lacking = |alias: &&Url| !own.contains(&[&place_of(alias), rest].concat());
+            let is_lacking = |alias: &&Url| places(alias, rest).iter().any(|place| !own.contains(place));
             outer.aliases.iter().find(is_lacking).map(|alias| (outer, alias, rest))
         });
         if let Some((outer, alias, rest)) = lacking {

@@ -42,6 +42,7 @@ pub(super) fn decide(ctx: &mut RequestContext<'_>) -> Result<Passed, Stop> {
     };
     ctx.audit.resource = Some(resource.clone());
     ctx.audit.form = form;
+    check_method(ctx.head.method)?;
     let credential = ctx.head.credential()?;
     let admitted = admit(ctx, &resource, &credential).map_err(|stop| stop.token_type(credential.scheme))?;
     let Admitted { kind, authorization, proof, sent, renewal } = admitted;
@@ -49,6 +50,15 @@ pub(super) fn decide(ctx: &mut RequestContext<'_>) -> Result<Passed, Stop> {
     let mut mutations = head.mutations(ctx.request, ctx.config, &copies, authorization, proof)?;
     mutations.sent = sent;
     Ok(Passed::Forward { mutations, kind, renewal })
+}
+
+/// Refuses TRACE (RFC 9110 section 9.3.8) and IIS's form of it. A server answers with the header of the request, so the caller would
+/// get the token for the upstream.
+fn check_method(method: &[u8]) -> Result<(), Refusal> {
+    if method.eq_ignore_ascii_case(b"TRACE") || method.eq_ignore_ascii_case(b"TRACK") {
+        return Err(Refusal::new(Reason::MethodNotAllowed));
+    }
+    Ok(())
 }
 
 /// Result of the steps that depend on the credential.

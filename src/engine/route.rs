@@ -50,11 +50,12 @@ pub(super) fn route<'a>(
     let route = read(&path)?;
     // A path without an escape is borrowed, and has one reading.
     if let Cow::Owned(path) = &path {
-        // Envoy and some servers route by the escapes of reserved characters, such as `%40`; others decode them first.
-        if let Some(reading) = path::with_reserved_encoded(target)
-            && read(&reading)? != route
-        {
-            return Err(ambiguous());
+        // Envoy and some servers route by the escapes of reserved characters, such as `%40`, and Envoy without `normalize_path` by all
+        // escapes; others decode them first.
+        for reading in [path::with_reserved_encoded(target), path::as_written(target)].into_iter().flatten() {
+            if read(&reading)? != route {
+                return Err(ambiguous());
+            }
         }
         if path::has_encoded_slash(path) {
             // The resource and its path must be those of each reading. Configured paths have no encoded slash, so this one is below.

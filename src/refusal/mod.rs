@@ -124,7 +124,10 @@ impl Refusal {
             headers.push(("retry-after", seconds.to_string()));
         }
         if self.reason == Reason::MethodNotAllowed {
-            headers.push(("allow", "GET, HEAD, OPTIONS".to_owned()));
+            // Metadata has no resource here. The upstream of a resource may allow less.
+            let allowed =
+                if resource.is_some() { "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS" } else { "GET, HEAD, OPTIONS" };
+            headers.push(("allow", allowed.to_owned()));
         }
         let mut description = Cow::Borrowed(row.text);
         let mut members: Vec<(&str, Value<'_>)> = Vec::new();

@@ -107,9 +107,9 @@ reasons! {
     AmbiguousPath => ("ambiguous_path", 400, "invalid_request", No, Caller, "The path is ambiguous; send it in normal form.",
         "Two servers could read the path in different ways, for example because of `//`, `/../`, `%2f` or a backslash.",
         "Client: send the path without empty segments, dot segments, backslashes and needless percent-encoding.");
-    MethodNotAllowed => ("method_not_allowed", 405, "invalid_request", No, Caller, "Metadata can only be read: GET or HEAD.",
-        "The request for protected resource metadata has another method than GET, HEAD or OPTIONS.",
-        "Client: send GET.");
+    MethodNotAllowed => ("method_not_allowed", 405, "invalid_request", No, Caller, "This method is not allowed here.",
+        "The request for protected resource metadata has another method than GET, HEAD or OPTIONS; or the method is TRACE, by which a server would send the token for the upstream back.",
+        "Client: read metadata by GET, and send no TRACE.");
     NoCredentials => ("no_credentials", 401, "unauthorized", Bare, Caller, "Send an access token in the Authorization header.",
         "The request has no `Authorization` header, or one of another scheme than Bearer or DPoP.",
         "Client: get a token from an authorization server in the metadata at `resource_metadata` of the challenge, and send it.");

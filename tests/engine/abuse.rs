@@ -33,10 +33,10 @@ fn escaped_character_does_not_select_the_shorter_resource() {
     let mut configuration = configuration();
     configuration["resources"][1]["url"] = json!("https://mcp.acme.example/github/@admin");
     let mut engine = TestEngine::new(&configuration).with_keys();
-    // Envoy routes `%40` as it is written, and others decode it first.
+    // Envoy routes `%40` as it is written, without `normalize_path` `%61` as well, and others decode them first.
     for (path, reason) in [
         ("/github/@admin", "insufficient_scope"),
-        ("/github/@%61dmin/x", "insufficient_scope"),
+        ("/github/@%61dmin/x", "ambiguous_path"),
         ("/github/%40admin", "ambiguous_path"),
         ("/github/%40%61dmin/x", "ambiguous_path"),
     ] {

@@ -177,9 +177,25 @@ fn path_with_two_readings_selects_no_resource() {
 }
 
 #[test]
-fn longest_resource_is_selected_for_every_escaping_of_its_path() {
-    for path in ["/github/admin", "/github/admin/x", "/github/%61dmin", "/%67ithub/admin/?x=/github"] {
+fn longest_resource_is_selected_and_no_escape_hides_its_path() {
+    for path in ["/github/admin", "/github/admin/x", "/github/admin/%61%7e?x=/github"] {
         assert_eq!(reason_of(bearer(path, &alice_token())), "insufficient_scope", "{path}");
+    }
+    // Envoy without normalize_path routes them as they are written: to another cluster than the resource's.
+    for path in ["/github/%61dmin", "/%67ithub/admin/?x=/github", "/%67ithub/x", "/github/%61dmin/%61"] {
+        assert_eq!(reason_of(bearer(path, &alice_token())), "ambiguous_path", "{path}");
+    }
+}
+
+#[test]
+fn trace_never_brings_the_token_for_the_upstream_back() {
+    let mut engine = TestEngine::ready();
+    let authorization = format!("Bearer {}", alice_token());
+    for method in ["TRACE", "trace", "TRACK"] {
+        let answer = answered(engine.decide(request(method, "/github", &[("authorization", &authorization)])));
+        assert_eq!(onbehalf_test_support::reason(&answer), (405, "method_not_allowed".to_owned()), "{method}");
+        assert_eq!(header(&answer, "allow"), Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        assert_eq!(header(&answer, "www-authenticate"), None);
     }
 }
 

@@ -407,3 +407,19 @@ fn resource_below_others_needs_the_aliases_of_each() {
     // An alias is no place that others are below.
     parse(&nested("https://b.internal/x/y", json!([])));
 }
+
+#[test]
+fn alias_with_another_default_port_is_no_alias_of_the_resource_below() {
+    let outer = |alias: &str| resource("https://mcp.acme.example/mcp", json!({"aliases": [alias]}));
+    let inner = |aliases: &[&str]| resource("https://mcp.acme.example/mcp/admin", json!({"aliases": aliases}));
+    let (http, https) = ("http://in.example/mcp", "https://in.example/mcp");
+    let (http_admin, https_admin) = ("http://in.example/mcp/admin", "https://in.example/mcp/admin");
+    // Requests for in.example:443 or in.example:80 would have the rules of the outer resource.
+    for (alias, other) in [(https, http_admin), (http, https_admin)] {
+        let error = configuration_error(&of(json!([outer(alias), inner(&[other])])));
+        assert_eq!((error.path.as_str(), error.code), ("resources[1].aliases", Code::NestedWithoutAlias), "{error}");
+    }
+    for (alias, same) in [(https, https_admin), (http, http_admin), (http, "http://in.example:80/mcp/admin")] {
+        parse(&of(json!([outer(alias), inner(&[same])])));
+    }
+}

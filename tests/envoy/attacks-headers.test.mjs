@@ -162,6 +162,10 @@ describe('20: header fields over HTTP/1.1', () => {
     }
   });
 
+  it('TRACE does not reach the upstream', async () => {
+    await refused(405, 'method_not_allowed', [`authorization: Bearer ${token}`], { method: 'TRACE' });
+  });
+
   it('two Host fields do not choose a resource', async () => {
     const lines = [`authorization: Bearer ${token}`];
     for (const host of [
