@@ -248,7 +248,7 @@ fn response_to_client(entry: &KnownError, class: Option<ErrorClass>) -> String {
         Some(_)
             if matches!(entry.symptom, Symptom::ErrorResponse { error: "", pattern: ErrorPattern::Numbers(_), .. }) =>
         {
-            "as for the `error`".to_owned()
+            "by the row of [Rules](#rules) for the `error` that came with it".to_owned()
         }
         Some(reason) => format!("{} `{}`", reason.row().status, reason.label()),
     }
