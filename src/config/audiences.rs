@@ -1,12 +1,13 @@
 //! Audiences of resources and providers: accepted values of `aud` in callers' tokens.
 
-use std::collections::HashSet;
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 use crate::config::check::item;
 use crate::config::error::Code;
 use crate::config::find_placeholders;
-use crate::config::findings::{Context, Reported};
+use crate::config::findings::Reported;
 use crate::config::options::AUDIENCES;
 use crate::config::provider::Providers;
 use crate::config::reader::Fields;
@@ -108,29 +109,111 @@ fn exchanges(fields: &Fields<'_>, provider: &Provider) -> bool {
     fields.any_object("exchange").ok().flatten().is_some_and(|members| members.get(&provider.name).is_some())
 }
 
-/// Warns of resources that accept tokens for other resources because they have no `audiences` (RFC 8707 section 2).
-pub(super) fn warn(providers: &[Rc<Provider>], resources: &[Rc<Resource>], context: &Context<'_>) {
+/// Maximum number of resources that a warning names.
+const MAX_NAMED: usize = 3;
+
+/// Warns of audiences that several resources accept, so that a token for one of them is accepted at the others (RFC 8707 section 2),
+/// and of lists that the profile of the provider doubts. `fields` are those of the resources.
+pub(super) fn warn(providers: &[Rc<Provider>], resources: &[Rc<Resource>], fields: &[Fields<'_>]) {
+    let Some(context) = fields.first().map(|fields| fields.context) else {
+        return;
+    };
+    // Providers of one resource have the same list of it.
+    let mut warned = HashSet::new();
     for provider in providers {
-        let (mut sharing, mut without) = (Vec::new(), Vec::new());
-        let common: HashSet<&String> = provider.audiences.iter().collect();
-        for resource in resources {
-            let Some(exchange) = resource.exchange(provider) else {
-                continue;
+        let lists = lists_of(provider, resources);
+        let path_of = |(list, _): &(AcceptedAt<'_>, &[String])| match list {
+            AcceptedAt::One(resource) => {
+                let fields = usize::try_from(resource.id.0).ok().and_then(|id| fields.get(id));
+                fields.map_or_else(String::new, |fields| fields.at("audiences"))
+            }
+            AcceptedAt::All(_) => format!("identity_providers.{}.audiences", provider.name),
+        };
+        if let Some((list, shared)) = first_shared(&lists)
+            && let path = path_of(list)
+            && warned.insert(path.clone())
+        {
+            let mut at: Vec<&Resource> = lists
+                .iter()
+                .filter(|(_, list)| list.contains(shared))
+                .flat_map(|(at, _)| at.resources())
+                .copied()
+                .collect();
+            at.sort_unstable_by_key(|resource| resource.id);
+            let named = at.iter().take(MAX_NAMED).map(|resource| resource.url.as_str()).collect::<Vec<_>>().join(", ");
+            let more = match at.len().saturating_sub(MAX_NAMED) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
             };
-            let own = exchange.audiences.as_ref();
-            if own.is_none() {
-                without.push(resource.url.as_str());
-            }
-            if own.is_none_or(|own| own.iter().any(|audience| common.contains(audience))) {
-                sharing.push(resource.url.as_str());
-            }
-        }
-        if sharing.len() > 1 && !without.is_empty() {
-            context.warn(&format!("identity_providers.{}.audiences", provider.name), format_args!(
-                "they hold for {}, so a token that was meant for one of {} is accepted there, too; set audiences in each of these resources",
-                without.join(", "),
-                sharing.join(", "),
+            let shared = match shown(shared) {
+                Cow::Borrowed(_) => "an audience".into(),
+                quoted => quoted,
+            };
+            context.warn(&path, format_args!(
+                "{shared} is accepted at {} resources, so a token for one of them is accepted at each: {named}{more}; give each an audience of its own, in its audiences",
+                at.len(),
             ));
         }
+        let mut doubts =
+            lists.iter().filter_map(|list| Some((list, provider.profile.audiences_warning(provider, list.1)?)));
+        if let Some((list, doubt)) = doubts.next() {
+            let more = match doubts.count() {
+                0 => String::new(),
+                more => format!(" (and so at {more} more resources)"),
+            };
+            context.warn(&path_of(list), format_args!("with {}, {doubt}{more}", provider.name));
+        }
     }
+}
+
+/// Resources with one list of audiences for a provider.
+enum AcceptedAt<'a> {
+    /// A resource with a list of its own.
+    One(&'a Resource),
+    /// All resources for which the list of the provider counts.
+    All(Vec<&'a Resource>),
+}
+
+impl<'a> AcceptedAt<'a> {
+    fn resources(&self) -> &[&'a Resource] {
+        match self {
+            Self::One(resource) => std::slice::from_ref(resource),
+            Self::All(resources) => resources,
+        }
+    }
+}
+
+/// Lists of audiences that count for tokens of the provider: first its own, if it counts somewhere.
+fn lists_of<'a>(provider: &'a Provider, resources: &'a [Rc<Resource>]) -> Vec<(AcceptedAt<'a>, &'a [String])> {
+    let (mut common, mut lists) = (Vec::new(), Vec::new());
+    for resource in resources {
+        match resource.exchange(provider).map(|exchange| exchange.audiences.as_deref()) {
+            Some(Some(own)) => lists.push((AcceptedAt::One(resource), own)),
+            Some(None) => common.push(&**resource),
+            None => {}
+        }
+    }
+    if !common.is_empty() {
+        lists.insert(0, (AcceptedAt::All(common), provider.audiences.as_slice()));
+    }
+    lists
+}
+
+/// First audience that is accepted at several resources, with the first list that has it.
+fn first_shared<'l, 'a>(
+    lists: &'l [(AcceptedAt<'a>, &'a [String])],
+) -> Option<(&'l (AcceptedAt<'a>, &'a [String]), &'a String)> {
+    let mut first = HashMap::new();
+    for (position, list) in lists.iter().enumerate() {
+        for audience in list.1 {
+            if matches!(&list.0, AcceptedAt::All(resources) if resources.len() > 1) {
+                return Some((list, audience));
+            }
+            let known = *first.entry(audience).or_insert(position);
+            if known != position {
+                return lists.get(known).map(|list| (list, audience));
+            }
+        }
+    }
+    None
 }
