@@ -90,7 +90,13 @@ fn inline_secret_works_and_causes_a_warning_without_being_shown() {
     let configuration = changed("/identity_providers/entra-us/client/authentication/secret", json!({"inline": secret}));
     let host = start(&configuration);
     assert!(host.configured(), "{}", host.log_text());
-    assert!(host.logs().iter().any(|log| log.level == 3 && log.text.contains("inline")), "{}", host.log_text());
+    assert!(
+        host.logs()
+            .iter()
+            .any(|log| log.level == 3 && log.text.starts_with("warning: ") && log.text.contains("inline")),
+        "{}",
+        host.log_text()
+    );
     assert!(!host.log_text().contains(secret));
 }
 
