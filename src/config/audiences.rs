@@ -1,8 +1,10 @@
 //! Audiences of resources and providers: accepted values of `aud` in callers' tokens.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
 
 use crate::config::check::item;
 use crate::config::error::Code;
@@ -12,7 +14,7 @@ use crate::config::options::AUDIENCES;
 use crate::config::provider::Providers;
 use crate::config::reader::Fields;
 use crate::provider::Provider;
-use crate::resource::Resource;
+use crate::resource::{Resource, ResourceId};
 use crate::secret::shown;
 
 /// Accepted audiences of one resource, by the position of the provider. `None`: the provider's own list counts.
@@ -118,28 +120,40 @@ pub(super) fn warn(providers: &[Rc<Provider>], resources: &[Rc<Resource>], field
     let Some(context) = fields.first().map(|fields| fields.context) else {
         return;
     };
-    // Providers of one resource have the same list of it.
-    let mut warned = HashSet::new();
+    let mut warned: HashSet<String> = HashSet::new();
     for provider in providers {
-        let lists = lists_of(provider, resources);
-        let path_of = |(list, _): &(AcceptedAt<'_>, &[String])| match list {
-            AcceptedAt::One(resource) => {
+        let mut first: FxHashMap<&str, ResourceId> = FxHashMap::default();
+        let (mut shared, mut doubted, mut doubts) = (None, None, 0_usize);
+        // Resources without a list of their own accept the same audiences, so one of them shows each fault of the list.
+        let mut is_common_read = false;
+        for resource in resources {
+            let Some(exchange) = resource.exchange(provider) else { continue };
+            let list = exchange.audiences.as_ref().unwrap_or(&provider.audiences);
+            shared = shared
+                .or_else(|| list.iter().find(|audience| *first.entry(audience).or_insert(resource.id) != resource.id));
+            if exchange.audiences.is_none() && std::mem::replace(&mut is_common_read, true) {
+                continue;
+            }
+            if let Some(doubt) = provider.profile.audiences_warning(provider, list) {
+                doubted = doubted.or(Some((resource, doubt)));
+                doubts = doubts.saturating_add(1);
+            }
+        }
+        let path = |resource: &Resource| match resource.exchange(provider) {
+            Some(exchange) if exchange.audiences.is_some() => {
                 let fields = usize::try_from(resource.id.0).ok().and_then(|id| fields.get(id));
                 fields.map_or_else(String::new, |fields| fields.at("audiences"))
             }
-            AcceptedAt::All(_) => format!("identity_providers.{}.audiences", provider.name),
+            _ => format!("identity_providers.{}.audiences", provider.name),
         };
-        if let Some((list, shared)) = first_shared(&lists)
-            && let path = path_of(list)
-            && warned.insert(path.clone())
-        {
-            let mut at: Vec<&Resource> = lists
-                .iter()
-                .filter(|(_, list)| list.contains(shared))
-                .flat_map(|(at, _)| at.resources())
-                .copied()
-                .collect();
-            at.sort_unstable_by_key(|resource| resource.id);
+        if let Some(shared) = shared {
+            let accepts = |resource: &&Rc<Resource>| {
+                resource.exchange(provider).is_some() && resource.audiences_for(provider).contains(shared)
+            };
+            let at: Vec<_> = resources.iter().filter(accepts).collect();
+            let is_common =
+                |resource: &&&Rc<Resource>| resource.exchange(provider).is_some_and(|of| of.audiences.is_none());
+            let path = at.iter().find(is_common).or(at.first()).map_or_else(String::new, |resource| path(resource));
             let named = at.iter().take(MAX_NAMED).map(|resource| resource.url.as_str()).collect::<Vec<_>>().join(", ");
             let more = match at.len().saturating_sub(MAX_NAMED) {
                 0 => String::new(),
@@ -149,71 +163,20 @@ pub(super) fn warn(providers: &[Rc<Provider>], resources: &[Rc<Resource>], field
                 Cow::Borrowed(_) => "an audience".into(),
                 quoted => quoted,
             };
-            context.warn(&path, format_args!(
-                "{shared} is accepted at {} resources, so a token for one of them is accepted at each: {named}{more}; give each an audience of its own, in its audiences",
-                at.len(),
-            ));
+            // Providers of one resource have the same list of it.
+            if warned.insert(path.clone()) {
+                context.warn(&path, format_args!(
+                    "{shared} is accepted at {} resources, so a token for one of them is accepted at each: {named}{more}; give each an audience of its own, in its audiences",
+                    at.len(),
+                ));
+            }
         }
-        let mut doubts =
-            lists.iter().filter_map(|list| Some((list, provider.profile.audiences_warning(provider, list.1)?)));
-        if let Some((list, doubt)) = doubts.next() {
-            let more = match doubts.count() {
+        if let Some((resource, doubt)) = doubted {
+            let more = match doubts.saturating_sub(1) {
                 0 => String::new(),
                 more => format!(" (and so at {more} more resources)"),
             };
-            context.warn(&path_of(list), format_args!("with {}, {doubt}{more}", provider.name));
+            context.warn(&path(resource), format_args!("with {}, {doubt}{more}", provider.name));
         }
     }
-}
-
-/// Resources with one list of audiences for a provider.
-enum AcceptedAt<'a> {
-    /// A resource with a list of its own.
-    One(&'a Resource),
-    /// All resources for which the list of the provider counts.
-    All(Vec<&'a Resource>),
-}
-
-impl<'a> AcceptedAt<'a> {
-    fn resources(&self) -> &[&'a Resource] {
-        match self {
-            Self::One(resource) => std::slice::from_ref(resource),
-            Self::All(resources) => resources,
-        }
-    }
-}
-
-/// Lists of audiences that count for tokens of the provider: first its own, if it counts somewhere.
-fn lists_of<'a>(provider: &'a Provider, resources: &'a [Rc<Resource>]) -> Vec<(AcceptedAt<'a>, &'a [String])> {
-    let (mut common, mut lists) = (Vec::new(), Vec::new());
-    for resource in resources {
-        match resource.exchange(provider).map(|exchange| exchange.audiences.as_deref()) {
-            Some(Some(own)) => lists.push((AcceptedAt::One(resource), own)),
-            Some(None) => common.push(&**resource),
-            None => {}
-        }
-    }
-    if !common.is_empty() {
-        lists.insert(0, (AcceptedAt::All(common), provider.audiences.as_slice()));
-    }
-    lists
-}
-
-/// First audience that is accepted at several resources, with the first list that has it.
-fn first_shared<'l, 'a>(
-    lists: &'l [(AcceptedAt<'a>, &'a [String])],
-) -> Option<(&'l (AcceptedAt<'a>, &'a [String]), &'a String)> {
-    let mut first = HashMap::new();
-    for (position, list) in lists.iter().enumerate() {
-        for audience in list.1 {
-            if matches!(&list.0, AcceptedAt::All(resources) if resources.len() > 1) {
-                return Some((list, audience));
-            }
-            let known = *first.entry(audience).or_insert(position);
-            if known != position {
-                return lists.get(known).map(|list| (list, audience));
-            }
-        }
-    }
-    None
 }
