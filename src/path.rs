@@ -45,6 +45,7 @@ pub fn normal_form_with_slashes(target: &[u8]) -> Option<Cow<'_, str>> {
 }
 
 /// Fault of a target without a normal form, for the log.
+#[inline(never)]
 pub fn ambiguity(target: &[u8]) -> &'static str {
     let Some(path) = text(target).filter(|path| path.bytes().all(|byte| matches!(byte, 0x21..=0x7E))) else {
         return "a character that must be percent-encoded";

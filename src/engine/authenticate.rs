@@ -207,13 +207,14 @@ fn validate_claims(
                 _ => provider.profile.wrong_audience(provider, audiences, claims),
             };
             let (claim, _) = refused_claim(token_use, provider, claims);
-            rejection.diagnosis = format!("{claim} has no accepted audience: {cause}").into();
+            rejection.diagnosis = [claim, " has no accepted audience: ", cause].concat().into();
         }
         rejection
     })
 }
 
 /// Claim whose audiences are not accepted, by its name, and those audiences.
+#[inline(never)]
 fn refused_claim<'c>(
     token_use: TokenUse<'_>,
     provider: &'c Provider,
@@ -225,6 +226,7 @@ fn refused_claim<'c>(
 }
 
 /// Audiences of an unverified token as a log line shows them: the first few. One that may be another token is left out.
+#[inline(never)]
 fn shown_audiences(audiences: &[&str]) -> String {
     const MOST: usize = 4;
     let few = audiences.iter().filter(|audience| !audience.contains("eyJ")).take(MOST);

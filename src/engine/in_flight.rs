@@ -63,6 +63,14 @@ pub(super) struct DiscoveryProblem {
     pub(super) is_metadata: bool,
 }
 
+impl DiscoveryProblem {
+    /// Text of this problem and of another one.
+    #[inline(never)]
+    pub(super) fn followed_by(&self, order: &str, other: &Self) -> String {
+        [&*self.text, order, other.url.as_ref().map_or("", Url::as_str), ": ", &*other.text].concat()
+    }
+}
+
 /// Fetch that another worker makes.
 #[derive(Clone)]
 pub(super) enum RemoteFetch {

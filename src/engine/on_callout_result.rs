@@ -96,16 +96,12 @@ impl<'a> CalloutHandler<'a> {
             }
             (Err(text), _) => {
                 let last = DiscoveryProblem { url, text, is_metadata };
-                let text_of = |one: &DiscoveryProblem, order: &str, other: &DiscoveryProblem| {
-                    let url = other.url.as_ref().map_or("", Url::as_str);
-                    format!("{}; {order}, {url}: {}", one.text, other.text)
-                };
                 // Metadata of another issuer is the cause, although a further document was looked for in vain.
                 let (problem, url) = match &earlier {
                     Some(first) if first.is_metadata && !last.is_metadata => {
-                        (text_of(first, "after that", &last).into(), &first.url)
+                        (first.followed_by("; after that, ", &last).into(), &first.url)
                     }
-                    Some(first) => (text_of(&last, "before that", first).into(), &last.url),
+                    Some(first) => (last.followed_by("; before that, ", first).into(), &last.url),
                     None => (last.text.clone(), &last.url),
                 };
                 let at = url.as_ref().map(|url| (url, &provider.cluster));

@@ -96,6 +96,7 @@ pub(super) fn route<'a>(
 const JWT: &str = "eyJ";
 
 /// Refusal of a path with two readings. The log shows the path as it came, up to a query, a fragment or a JWT.
+#[inline(never)]
 fn ambiguous(authority: &[u8], target: &[u8], fault: &str) -> Refusal {
     let path = target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
     let shown = |bytes: &[u8]| {
@@ -108,7 +109,7 @@ fn ambiguous(authority: &[u8], target: &[u8], fault: &str) -> Refusal {
         shown
     };
     let detail = Detail::new().with(Fact::Host, shown(authority)).with(Fact::Path, shown(path));
-    Refusal::detailed(Reason::AmbiguousPath, detail.with(Fact::Cause, format!("the path has {fault}")))
+    Refusal::detailed(Reason::AmbiguousPath, detail.with(Fact::Cause, ["the path has ", fault].concat()))
 }
 
 /// Refusal of a request for a host and path without a resource. The log names the resource that may be meant; the client does not

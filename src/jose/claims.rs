@@ -153,6 +153,7 @@ impl<'a> Claims<'a> {
 }
 
 /// Returns `true` if one of these audiences is accepted.
+#[inline(never)]
 fn has_one(audiences: &[&str], accepted: &[String]) -> bool {
     match audiences.len() {
         0..=FEW => accepted.iter().any(|audience| audiences.contains(&audience.as_str())),

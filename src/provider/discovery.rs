@@ -82,7 +82,7 @@ impl Endpoints {
             if is_admitted {
                 Ok(url)
             } else {
-                Err(DiscoveryError::OtherHost(cut(&format!("{name} {}", url.without_query()))))
+                Err(DiscoveryError::OtherHost(cut(&[name, " ", url.without_query()].concat())))
             }
         };
         Ok(Self {
