@@ -153,7 +153,8 @@ pub(super) fn warn(providers: &[Rc<Provider>], resources: &[Rc<Resource>], field
             let at: Vec<_> = resources.iter().filter(accepts).collect();
             let is_common =
                 |resource: &&&Rc<Resource>| resource.exchange(provider).is_some_and(|of| of.audiences.is_none());
-            let path = at.iter().find(is_common).or(at.first()).map_or_else(String::new, |resource| path(resource));
+            let path =
+                at.iter().find(is_common).or_else(|| at.first()).map_or_else(String::new, |resource| path(resource));
             let named = at.iter().take(MAX_NAMED).map(|resource| resource.url.as_str()).collect::<Vec<_>>().join(", ");
             let more = match at.len().saturating_sub(MAX_NAMED) {
                 0 => String::new(),

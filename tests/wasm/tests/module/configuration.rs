@@ -30,7 +30,7 @@ fn module_imports_only_functions_that_envoy_offers() {
 
 #[test]
 fn valid_configuration_is_accepted_without_a_call_or_a_warning() {
-    let host = start(&configuration());
+    let host = start(&changed("/resources/1/audiences", json!(["api://onbehalf/entra-only"])));
     assert!(host.configured(), "{}", host.log_text());
     assert!(host.calls().is_empty(), "on_configure also runs in `envoy --mode validate`");
     assert!(host.tick_period() > 0);
