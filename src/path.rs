@@ -44,6 +44,35 @@ pub fn normal_form_with_slashes(target: &[u8]) -> Option<Cow<'_, str>> {
     Some(path)
 }
 
+/// Fault of a target without a normal form, for the log.
+#[inline(never)]
+pub fn ambiguity(target: &[u8]) -> &'static str {
+    let Some(path) = text(target).filter(|path| path.bytes().all(|byte| matches!(byte, 0x21..=0x7E))) else {
+        return "a character that must be percent-encoded";
+    };
+    if !path.starts_with('/') {
+        return "no slash at its beginning";
+    }
+    if path.contains('\\') {
+        return "a backslash, which some servers take for a slash";
+    }
+    if path.contains('#') {
+        return "a fragment";
+    }
+    let is_escape = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
+    if !path.split('%').skip(1).all(is_escape) {
+        return "a percent sign without two hexadecimal digits";
+    }
+    let Some(decoded) = decode(path, is_printable) else {
+        return "an escaped dot, semicolon, backslash or control character (%2E, %3B, %5C, %00)";
+    };
+    let bare = |segment: &str| matches!(segment.split(';').next(), Some("." | ".."));
+    if decoded.replace(SLASH, "/").split('/').any(bare) {
+        return "a dot segment (/./ or /../), which normalize_path of Envoy resolves unless a slash is escaped";
+    }
+    "an empty segment (//), which merge_slashes of Envoy removes unless it has parameters"
+}
+
 /// Path of `target` in which only unreserved characters are decoded, as Envoy reads it with `normalize_path`. `None`: it is the normal form.
 pub fn with_reserved_encoded(target: &[u8]) -> Option<String> {
     let path = text(target)?;

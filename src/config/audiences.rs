@@ -1,17 +1,20 @@
 //! Audiences of resources and providers: accepted values of `aud` in callers' tokens.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
 
 use crate::config::check::item;
 use crate::config::error::Code;
 use crate::config::find_placeholders;
-use crate::config::findings::{Context, Reported};
+use crate::config::findings::Reported;
 use crate::config::options::AUDIENCES;
 use crate::config::provider::Providers;
 use crate::config::reader::Fields;
 use crate::provider::Provider;
-use crate::resource::Resource;
+use crate::resource::{Resource, ResourceId};
 use crate::secret::shown;
 
 /// Accepted audiences of one resource, by the position of the provider. `None`: the provider's own list counts.
@@ -108,29 +111,73 @@ fn exchanges(fields: &Fields<'_>, provider: &Provider) -> bool {
     fields.any_object("exchange").ok().flatten().is_some_and(|members| members.get(&provider.name).is_some())
 }
 
-/// Warns of resources that accept tokens for other resources because they have no `audiences` (RFC 8707 section 2).
-pub(super) fn warn(providers: &[Rc<Provider>], resources: &[Rc<Resource>], context: &Context<'_>) {
+/// Maximum number of resources that a warning names.
+const MAX_NAMED: usize = 3;
+
+/// Warns of audiences that several resources accept, so that a token for one of them is accepted at the others (RFC 8707 section 2),
+/// and of lists that the profile of the provider doubts. `fields` are those of the resources.
+pub(super) fn warn(providers: &[Rc<Provider>], resources: &[Rc<Resource>], fields: &[Fields<'_>]) {
+    let Some(context) = fields.first().map(|fields| fields.context) else {
+        return;
+    };
+    let mut warned: HashSet<String> = HashSet::new();
     for provider in providers {
-        let (mut sharing, mut without) = (Vec::new(), Vec::new());
-        let common: HashSet<&String> = provider.audiences.iter().collect();
+        let mut first: FxHashMap<&str, ResourceId> = FxHashMap::default();
+        let (mut shared, mut doubted, mut doubts) = (None, None, 0_usize);
+        // Resources without a list of their own accept the same audiences, so one of them shows each fault of the list.
+        let mut is_common_read = false;
         for resource in resources {
-            let Some(exchange) = resource.exchange(provider) else {
+            let Some(exchange) = resource.exchange(provider) else { continue };
+            let list = exchange.audiences.as_ref().unwrap_or(&provider.audiences);
+            shared = shared
+                .or_else(|| list.iter().find(|audience| *first.entry(audience).or_insert(resource.id) != resource.id));
+            if exchange.audiences.is_none() && std::mem::replace(&mut is_common_read, true) {
                 continue;
-            };
-            let own = exchange.audiences.as_ref();
-            if own.is_none() {
-                without.push(resource.url.as_str());
             }
-            if own.is_none_or(|own| own.iter().any(|audience| common.contains(audience))) {
-                sharing.push(resource.url.as_str());
+            if let Some(doubt) = provider.profile.audiences_warning(provider, list) {
+                doubted = doubted.or(Some((resource, doubt)));
+                doubts = doubts.saturating_add(1);
             }
         }
-        if sharing.len() > 1 && !without.is_empty() {
-            context.warn(&format!("identity_providers.{}.audiences", provider.name), format_args!(
-                "they hold for {}, so a token that was meant for one of {} is accepted there, too; set audiences in each of these resources",
-                without.join(", "),
-                sharing.join(", "),
-            ));
+        let path = |resource: &Resource| match resource.exchange(provider) {
+            Some(exchange) if exchange.audiences.is_some() => {
+                let fields = usize::try_from(resource.id.0).ok().and_then(|id| fields.get(id));
+                fields.map_or_else(String::new, |fields| fields.at("audiences"))
+            }
+            _ => format!("identity_providers.{}.audiences", provider.name),
+        };
+        if let Some(shared) = shared {
+            let accepts = |resource: &&Rc<Resource>| {
+                resource.exchange(provider).is_some() && resource.audiences_for(provider).contains(shared)
+            };
+            let at: Vec<_> = resources.iter().filter(accepts).collect();
+            let is_common =
+                |resource: &&&Rc<Resource>| resource.exchange(provider).is_some_and(|of| of.audiences.is_none());
+            let path =
+                at.iter().find(is_common).or_else(|| at.first()).map_or_else(String::new, |resource| path(resource));
+            let named = at.iter().take(MAX_NAMED).map(|resource| resource.url.as_str()).collect::<Vec<_>>().join(", ");
+            let more = match at.len().saturating_sub(MAX_NAMED) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let shared = match shown(shared) {
+                Cow::Borrowed(_) => "an audience".into(),
+                quoted => quoted,
+            };
+            // Providers of one resource have the same list of it.
+            if warned.insert(path.clone()) {
+                context.warn(&path, format_args!(
+                    "{shared} is accepted at {} resources, so a token for one of them is accepted at each: {named}{more}; give each an audience of its own, in its audiences",
+                    at.len(),
+                ));
+            }
+        }
+        if let Some((resource, doubt)) = doubted {
+            let more = match doubts.saturating_sub(1) {
+                0 => String::new(),
+                more => format!(" (and so at {more} more resources)"),
+            };
+            context.warn(&path(resource), format_args!("with {}, {doubt}{more}", provider.name));
         }
     }
 }

@@ -73,7 +73,8 @@ codes! {
     NotUsed = "not_used", schema;
     /// The name of the identity provider or of the parameter has other characters than the allowed ones.
     InvalidName = "invalid_name", schema;
-    /// The value stands twice in the list.
+    /// The value stands twice in `algorithms`, `certificate_header` or `authorization_servers`. In other lists of accepted values,
+    /// such as `audiences` and `scopes`, a second one has no effect.
     Duplicate = "duplicate", schema;
     /// The configuration is not a JSON object, is not UTF-8, or has a name twice in one object.
     NotAnObject = "not_an_object", beyond;

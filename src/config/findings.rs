@@ -8,7 +8,6 @@ use rustc_hash::FxHashSet;
 use crate::config::defaults;
 use crate::config::error::{Code, ConfigError, Finding, MAX_FINDINGS};
 use crate::json::{Object, Value};
-use crate::url::Url;
 
 /// Maximum number of findings that are collected; the first [`MAX_FINDINGS`] in the document are reported.
 const MAX_COLLECTED: usize = 5 * MAX_FINDINGS;
@@ -72,18 +71,10 @@ impl<'a> Context<'a> {
     /// Adds a warning: a fact that the operator should know although it is no mistake. A default of resources has each text
     /// once, not once for each resource.
     pub(super) fn warn(&self, path: &str, text: Arguments<'_>) {
-        self.warn_beside_url(path, None, text);
-    }
-
-    /// Adds a warning about a value beside the URL of a resource. A default has it beside the URL of the first such resource.
-    pub(super) fn warn_beside_url(&self, path: &str, url: Option<&Url>, text: Arguments<'_>) {
         let (mut warned, mut warnings) = (self.warned_defaults.take(), self.warnings.take());
         let warning = format!("{path}: {text}");
         if !path.starts_with(defaults::NAME) || warned.insert(warning.clone()) {
-            warnings.push(match url {
-                Some(url) => format!("{path}: beside url {:?}: {text}", url.as_str()),
-                None => warning,
-            });
+            warnings.push(warning);
         }
         self.warned_defaults.set(warned);
         self.warnings.set(warnings);

@@ -341,11 +341,11 @@ pub static ROOT: Group = group!(
             List(&RESOURCE),
             Required(""),
             "Protected resources behind Envoy, such as MCP servers and APIs.",
-            "resources: [{url: https://mcp.acme.com/mcp, audiences: [api://mcp], exchange: {entra: {resource: api://github}}}]"
+            "resources: [{url: https://mcp.acme.com/mcp, audiences: [\"https://mcp.acme.com/mcp\"], exchange: {acme: {audience: github}}}]"
         ),
         option!("resource_defaults", Defaults(&RESOURCE), Optional, default "none",
             "Options of every resource: those of `resources[]` except `url`. An option of the resource replaces the one here as a whole. `{url}` in a string stands for the `url` of the resource, and `{path}` for the path of that URL. See [many resources](guides/many-resources.md).",
-            "resource_defaults: {audiences: [\"{url}\"], exchange: {entra: {resource: api://github}}}"),
+            "resource_defaults: {audiences: [\"{url}\"], exchange: {acme: {resource: \"{url}\"}}}"),
         option!("unauthenticated_paths", Texts(""), Optional, default "none",
             "Exact paths that are forwarded without a token, on every host. They take precedence over resources. A token in such a request is removed. Each path is in normal form, without query.",
             "unauthenticated_paths: [/healthz]"),
@@ -637,7 +637,7 @@ static RESOURCE: Group = group!(
             "encoded_slashes: true"
         ),
         option!("audiences", Texts(AUDIENCES), Optional, default "the provider's `audiences`", required "a provider in `exchange` has no `audiences`",
-            "Accepted values of `aud` in the token in `authorization`, in place of the provider's list. Each of several resources needs its own list: otherwise a token for one is accepted at another, and the log warns.",
+            "Accepted values of `aud` in the token in `authorization`, in place of the provider's list. Each of several resources needs an audience of its own: otherwise a token for one is accepted at another, and the log warns. Entra's v2.0 tokens have `client.id` as `aud`.",
             "audiences: [\"https://mcp.acme.com/mcp\"]"),
         option!("scopes", Texts(""), Optional, default "none",
             "Scopes that the caller's token must have, all of them.",
@@ -692,7 +692,7 @@ pub(super) static EXCHANGE: Group = group!(
     None,
     [
         option!("resource", OneOrMore, Optional, default "not sent", required "profile `entra_obo`, without `scopes`",
-            "`entra_obo`: App ID URI of the target, sent as scope `<resource>/.default`. Other profiles: parameter `resource`, an absolute URI without a fragment.",
+            "`entra_obo`: App ID URI of the target, sent as scope `<resource>/.default`, also if `/.default` is written here. Other profiles: parameter `resource`, an absolute URI without a fragment.",
             "resource: api://github"),
         option!("scopes", Texts(""), Optional, default "not sent", required "profile `okta_xaa`; profile `entra_obo`, without `resource`",
             "Scopes of the new token.",

@@ -15,7 +15,7 @@ use crate::crypto::Algorithm;
 use crate::jose::{AUDIENCE, KeySet};
 use crate::json::Value;
 use crate::provider::{
-    self, ClaimValue, Client, Issuer, Profile, Provider, ProviderId, ProviderOptions, RequiredClaim,
+    self, ClaimValue, Client, Endpoints, Issuer, Profile, Provider, ProviderId, ProviderOptions, RequiredClaim,
     SubjectTokenSource, TENANT, TokenLocation, oauth,
 };
 use crate::secret::shown;
@@ -52,6 +52,7 @@ pub(super) fn build_all<'a>(root: &Fields<'a>) -> Providers<'a> {
         let Ok(provider) = build(name, &fields) else { continue };
         let id = ProviderId(u32::try_from(providers.built.len()).unwrap_or(u32::MAX));
         let provider = Provider { id, ..provider };
+        warn_of_clusters(&fields, &provider);
         // Two tenants of one provider may be the same.
         let own: HashSet<String> = provider.issuers().into_iter().collect();
         if own.iter().any(|issuer| issuers.contains(issuer)) {
@@ -241,6 +242,30 @@ fn servers(fields: &Fields<'_>) -> Result<Servers, Reported> {
     Ok(Servers { clusters: clusters?, jwks: jwks?, jwks_uri: jwks_uri?, token_endpoint: token_endpoint? })
 }
 
+/// Warns of a configured endpoint whose cluster serves another host, too: the calls to one of them miss their server.
+fn warn_of_clusters(fields: &Fields<'_>, provider: &Provider) {
+    let discovers = Endpoints::configured(provider).is_none();
+    let mut hosts: Vec<(&str, &str)> = Vec::new();
+    hosts.extend(provider.issuer.url().filter(|_| discovers).map(|url| (&*provider.cluster, url.authority())));
+    for (name, own, endpoint, cluster) in [
+        ("jwks_uri", "jwks_cluster", &provider.jwks_uri, &provider.jwks_cluster),
+        ("token_endpoint", "token_cluster", &provider.token_endpoint, &provider.token_cluster),
+    ] {
+        let Some(url) = endpoint else { continue };
+        match hosts.iter().find(|(known, _)| *known == &**cluster) {
+            Some((_, host)) if *host != url.authority() => {
+                let text = format_args!(
+                    "its host is {}, but its requests go to the cluster {cluster}, as those to {host} do; set {own} to a cluster of that host",
+                    url.authority(),
+                );
+                fields.warn(name, text);
+            }
+            _ => hosts.push((cluster, url.authority())),
+        }
+    }
+}
+
+/// Reads the clusters for metadata, for keys and for the token endpoint.
 fn clusters(fields: &Fields<'_>) -> Result<[Rc<str>; 3], Reported> {
     let cluster: Rc<str> = fields.required_text("cluster")?.into();
     let or_usual = |name: &str| Ok(fields.text(name)?.map_or_else(|| cluster.clone(), Rc::from));

@@ -12,7 +12,6 @@ use crate::config::findings::{Context, Reported, not_an_object};
 use crate::config::options::{self, Group, Kind};
 use crate::config::struct_pb;
 use crate::json::{self, Object, Value};
-use crate::url::Url;
 
 /// The fields of one object. A getter returns [`Reported`] for a value that `check` has refused.
 pub(super) struct Fields<'a> {
@@ -59,11 +58,6 @@ impl<'a> Fields<'a> {
     #[inline(never)]
     pub(super) fn warn(&self, name: &str, text: Arguments<'_>) {
         self.context.warn(&self.at(name), text);
-    }
-
-    /// Adds a warning about a field beside the URL of its resource.
-    pub(super) fn warn_beside_url(&self, name: &str, url: &Url, text: Arguments<'_>) {
-        self.context.warn_beside_url(&self.at(name), Some(url), text);
     }
 
     /// Returns `true` if the field is there. JSON's `null` is no field.

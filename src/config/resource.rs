@@ -70,7 +70,9 @@ pub(super) fn build_all<'a>(root: &Fields<'a>, mut providers: Providers<'a>) -> 
         }
     }
     let nested = check_nested(root, &resources, &routes, &paths);
-    audiences::warn(&providers.built, &resources, root.context);
+    if resources.len() == count {
+        audiences::warn(&providers.built, &resources, &all);
+    }
     let resources = if nested.is_ok() && resources.len() == count { Ok(resources) } else { Err(Reported::DEPENDS) };
     Built { providers, resources, routes }
 }
@@ -306,7 +308,7 @@ fn warn_of_scopes(fields: &Fields<'_>, resource: &Resource) {
         }
         for (index, scope) in scopes.iter().enumerate() {
             if let Some(doubt) = profile.advertised_scope_warning(Some(scope), url) {
-                fields.warn_beside_url(&item(field, index), url, format_args!("with {name}, {doubt}"));
+                fields.warn(&item(field, index), format_args!("with {name}, {doubt}"));
             }
         }
     }

@@ -131,7 +131,13 @@ fn validate(ctx: &mut RequestContext<'_>, token: &str, token_use: TokenUse<'_>) 
     if let Err(rejection) = &caller
         && rejection.error != TokenError::NotAUser
     {
-        return Err(rejected(role, rejection, context()));
+        let context = match rejection.error {
+            TokenError::Audience => {
+                context().with(Fact::AudienceUnverified, shown_audiences(refused_claim(token_use, provider, &claims).1))
+            }
+            _ => context(),
+        };
+        return Err(rejected(role, rejection, context));
     }
     verify_signature(ctx, &jws, algorithm, &matched, role, &context)?;
     let caller = caller.map_err(|rejection| {
@@ -199,13 +205,39 @@ fn validate_claims(
     };
     jose::check(header, claims, rules, caller, now).map_err(|mut rejection| {
         if rejection.error == TokenError::Audience && rejection.diagnosis.is_empty() {
-            rejection.diagnosis = match token_use.role() {
-                TokenRole::Credential if claims.is_for(&provider.every_audience) => FOR_ANOTHER_RESOURCE.into(),
-                _ => provider.profile.wrong_audience(provider, audiences, claims).into(),
+            let cause = match token_use.role() {
+                TokenRole::Credential if claims.is_for(&provider.every_audience) => FOR_ANOTHER_RESOURCE,
+                _ => provider.profile.wrong_audience(provider, audiences, claims),
             };
+            let (claim, _) = refused_claim(token_use, provider, claims);
+            rejection.diagnosis = [claim, " has no accepted audience: ", cause].concat().into();
         }
         rejection
     })
+}
+
+/// Claim whose audiences are not accepted, by its name, and those audiences.
+#[inline(never)]
+fn refused_claim<'c>(
+    token_use: TokenUse<'_>,
+    provider: &'c Provider,
+    claims: &'c Claims<'_>,
+) -> (&'c str, &'c [&'c str]) {
+    let (audiences, is_aud) = claims.refused_audiences(token_use.audiences(provider));
+    let own = provider.claim_names(token_use.is_id_token(provider)).audience;
+    (if is_aud { jose::AUDIENCE } else { own }, audiences)
+}
+
+/// Audiences of an unverified token as a log line shows them: the first few. One that may be another token is left out.
+#[inline(never)]
+fn shown_audiences(audiences: &[&str]) -> String {
+    const MOST: usize = 4;
+    let few = audiences.iter().filter(|audience| !audience.contains("eyJ")).take(MOST);
+    let mut shown = few.map(|audience| cut(audience, MAX_UNVERIFIED)).collect::<Vec<_>>().join(" ");
+    if audiences.len() > MOST {
+        shown.push_str(" ...");
+    }
+    shown
 }
 
 /// Verifies the signature with the key that the header names, among the provider's keys.

@@ -1,6 +1,7 @@
 //! Fetches in flight, and the requests that wait for each. A fetch is one remote operation of one callout or several in a row.
 //! Two needs with the same key are one fetch (single flight).
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
@@ -41,8 +42,8 @@ pub(super) enum Operation {
     Discovery {
         provider: Rc<Provider>,
         document: Document,
-        /// URL and problem of the document before, for the log.
-        earlier: Option<String>,
+        /// Problem of the document before, for the log.
+        earlier: Option<DiscoveryProblem>,
     },
     /// Fetch of a provider's keys.
     Jwks { provider: Rc<Provider>, endpoints: Endpoints, jwks_uri: Url },
@@ -52,6 +53,22 @@ pub(super) enum Operation {
     TokenExchange(TokenExchange),
     /// Token exchange by another worker.
     RemoteToken { provider: Rc<Provider>, key: TokenKey },
+}
+
+/// Problem of one metadata document.
+pub(super) struct DiscoveryProblem {
+    pub(super) url: Option<Url>,
+    pub(super) text: Cow<'static, str>,
+    /// `true`: the document is metadata, which does not fit the configuration.
+    pub(super) is_metadata: bool,
+}
+
+impl DiscoveryProblem {
+    /// Text of this problem and of another one.
+    #[inline(never)]
+    pub(super) fn followed_by(&self, order: &str, other: &Self) -> String {
+        [&*self.text, order, other.url.as_ref().map_or("", Url::as_str), ": ", &*other.text].concat()
+    }
 }
 
 /// Fetch that another worker makes.

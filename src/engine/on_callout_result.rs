@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::crypto::Crypto;
 use crate::engine::RequestId;
 use crate::engine::audit::{exchange_record, log_failed_exchange};
-use crate::engine::in_flight::{Fetch, Operation};
+use crate::engine::in_flight::{DiscoveryProblem, Fetch, Operation};
 use crate::engine::need::TokenNeed;
 use crate::engine::state::WorkerState;
 use crate::engine::token_exchange::{self, TokenExchange};
@@ -68,13 +68,14 @@ impl<'a> CalloutHandler<'a> {
         &mut self,
         provider: &Rc<Provider>,
         document: Document,
-        earlier: Option<String>,
+        earlier: Option<DiscoveryProblem>,
         result: &CalloutResult,
         now: UnixTime,
     ) -> Option<Operation> {
         let read = body(result).map(|body| Endpoints::discovered(provider, body));
         // This document is the issuer's, and it is the configuration that does not admit it.
-        let is_final = matches!(read, Ok(Err(DiscoveryError::OtherHost)));
+        let is_final = matches!(read, Ok(Err(DiscoveryError::OtherHost(_))));
+        let is_metadata = matches!(&read, Ok(Err(error)) if *error != DiscoveryError::NotJson);
         let read = read.and_then(|read| read.map_err(|error| unreadable(error.text(), result)));
         let url = provider.issuer.url().and_then(|issuer| document.url(issuer));
         match (read, document.next()) {
@@ -89,14 +90,19 @@ impl<'a> CalloutHandler<'a> {
             }
             // Some servers have the one document, some the other, and they say so by any status and any content. No part of a
             // document is used whose `issuer` is another one (RFC 8414 section 3.3), so a further document is as safe as the first.
-            (Err(problem), Some(document)) if is_answered(result) && !is_final => {
-                let earlier = Some(format!("{}: {problem}", url.as_ref().map_or("", Url::as_str)));
+            (Err(text), Some(document)) if is_answered(result) && !is_final => {
+                let earlier = Some(DiscoveryProblem { url, text, is_metadata });
                 Some(Operation::Discovery { provider: provider.clone(), document, earlier })
             }
-            (Err(problem), _) => {
-                let problem = match earlier {
-                    Some(earlier) => format!("{problem}; before that, {earlier}").into(),
-                    None => problem,
+            (Err(text), _) => {
+                let last = DiscoveryProblem { url, text, is_metadata };
+                // Metadata of another issuer is the cause, although a further document was looked for in vain.
+                let (problem, url) = match &earlier {
+                    Some(first) if first.is_metadata && !last.is_metadata => {
+                        (first.followed_by("; after that, ", &last).into(), &first.url)
+                    }
+                    Some(first) => (last.followed_by("; before that, ", first).into(), &last.url),
+                    None => (last.text.clone(), &last.url),
                 };
                 let at = url.as_ref().map(|url| (url, &provider.cluster));
                 self.jwks_failed(provider, (&problem, result.words()), at, now);
@@ -136,7 +142,7 @@ impl<'a> CalloutHandler<'a> {
         let at = Some((jwks_uri, &provider.jwks_cluster));
         let read = body(result).and_then(|body| {
             let (keys, skipped) =
-                KeySet::read(body).ok_or_else(|| unreadable("the answer is not a JWK Set", result))?;
+                KeySet::read(body).ok_or_else(|| unreadable("the answer is not a JWK Set".into(), result))?;
             Ok((body, keys, skipped))
         });
         match (read, result) {
@@ -374,13 +380,13 @@ const fn is_answered(result: &CalloutResult) -> bool {
 }
 
 /// Problem of a body that cannot be read. The content coding is the cause if there is one: every callout asks for none.
-fn unreadable(problem: &'static str, result: &CalloutResult) -> Cow<'static, str> {
+fn unreadable(problem: Cow<'static, str>, result: &CalloutResult) -> Cow<'static, str> {
     let coding = match result {
         CalloutResult::Response(response) => response.content_coding(),
         CalloutResult::Failed(_) | CalloutResult::ByEnvoy(..) => None,
     };
     match coding {
         Some(coding) => format!("{problem}: its content-encoding is {coding}, although identity was asked for").into(),
-        None => problem.into(),
+        None => problem,
     }
 }

@@ -35,15 +35,15 @@ pub(super) fn route<'a>(
     authority: &[u8],
     target: &[u8],
 ) -> Result<(Route<'a>, SlashForm), Refusal> {
-    let ambiguous = || Refusal::new(Reason::AmbiguousPath);
-    let path = path::normal_form_with_slashes(target).ok_or_else(ambiguous)?;
+    let ambiguous = |cause| ambiguous(authority, target, cause);
+    let path = path::normal_form_with_slashes(target).ok_or_else(|| ambiguous(path::ambiguity(target)))?;
     let routes = &config.routes;
     let host = routes.host(authority);
     let read = |path: &str| {
         let route = route_path(routes, host, path);
         // Some servers remove `;parameters` before they route.
         if path.contains(';') && route_path(routes, host, &path::without_parameters(path)) != route {
-            return Err(ambiguous());
+            return Err(ambiguous("parameters (;), without which it leads elsewhere"));
         }
         Ok(route)
     };
@@ -54,15 +54,26 @@ pub(super) fn route<'a>(
         // escapes; others decode them first.
         for reading in [path::with_reserved_encoded(target), path::as_written(target)].into_iter().flatten() {
             if read(&reading)? != route {
-                return Err(ambiguous());
+                return Err(ambiguous(
+                    "an escaped character, such as %40, with which it leads elsewhere than without the escape",
+                ));
             }
         }
         if path::has_encoded_slash(path) {
             // The resource and its path must be those of each reading. Configured paths have no encoded slash, so this one is below.
-            let takes = matches!(route, Some(Route::Resource(mount)) if mount.resource.encoded_slashes);
+            match route {
+                Some(Route::Resource(mount)) if mount.resource.encoded_slashes => {}
+                Some(Route::Resource(mount)) => {
+                    let mut refusal =
+                        ambiguous("an escaped slash (%2F), and the resource has no encoded_slashes: true");
+                    refusal.detail.add(Fact::Nearest, mount.resource.url.as_str().to_owned());
+                    return Err(refusal);
+                }
+                _ => return Err(ambiguous("an escaped slash (%2F) outside of resources with encoded_slashes")),
+            }
             for reading in path::readings(path) {
-                if !takes || read(&reading)? != route {
-                    return Err(ambiguous());
+                if read(&reading)? != route {
+                    return Err(ambiguous("an escaped slash (%2F) that leads elsewhere once it is decoded"));
                 }
             }
         }
@@ -80,6 +91,26 @@ pub(super) fn route<'a>(
         Some(route) => Ok((route, SlashForm::Configured)),
         None => Err(unknown(routes, authority, &path)),
     }
+}
+
+/// Beginning of every JWT: a JSON object in base64url.
+const JWT: &str = "eyJ";
+
+/// Refusal of a path with two readings. The log shows the path as it came, up to a query, a fragment or a JWT.
+#[inline(never)]
+fn ambiguous(authority: &[u8], target: &[u8], fault: &str) -> Refusal {
+    let path = target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
+    let shown = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        let before = text.split(JWT).next().unwrap_or_default();
+        let mut shown = cut(before, MAX_SHOWN);
+        if shown.len() < text.len() {
+            shown.push_str("...");
+        }
+        shown
+    };
+    let detail = Detail::new().with(Fact::Host, shown(authority)).with(Fact::Path, shown(path));
+    Refusal::detailed(Reason::AmbiguousPath, detail.with(Fact::Cause, ["the path has ", fault].concat()))
 }
 
 /// Refusal of a request for a host and path without a resource. The log names the resource that may be meant; the client does not

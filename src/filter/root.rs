@@ -198,16 +198,18 @@ impl RootContext for RootFilter {
             }
         };
         for warning in &config.warnings {
-            log::warn!("{warning}");
+            log::warn!("warning: {warning}");
         }
         let crypto = EnvoyCrypto::probe(|name, arguments| {
             hostcalls::call_foreign_function(name, Some(arguments)).ok().flatten()
         });
+        let plural = |count: usize| if count == 1 { "" } else { "s" };
+        let (providers, resources) = (config.providers.len(), config.resources.len());
         log::info!(
-            "onbehalf {} is configured: {} identity providers, {} resources; {crypto:?}",
+            "onbehalf {} is configured: {providers} identity provider{}, {resources} resource{}; {crypto:?}",
             env!("CARGO_PKG_VERSION"),
-            config.providers.len(),
-            config.resources.len()
+            plural(providers),
+            plural(resources)
         );
         if self.worker.queue.get().is_none() {
             // The name is unique: the VM that registers a name last gets its items.

@@ -129,16 +129,17 @@ impl<'a> Claims<'a> {
     /// Returns `true` if the token is for one of these audiences. `aud` counts also where another claim stands for it (RFC
     /// 7519 section 4.1.3).
     pub fn is_for(&self, accepted: &[String]) -> bool {
-        let has = |audiences: &Vec<&str>| match audiences.len() {
-            0..=FEW => accepted.iter().any(|audience| audiences.contains(&audience.as_str())),
-            // A stranger chooses these texts, and an operator many others: comparing each with each would be work for both.
-            _ => {
-                let mut sorted = audiences.clone();
-                sorted.sort_unstable();
-                accepted.iter().any(|audience| sorted.binary_search(&audience.as_str()).is_ok())
-            }
-        };
+        let has = |audiences: &Vec<&str>| has_one(audiences, accepted);
         has(&self.audiences) && self.further_audiences.as_ref().is_none_or(has)
+    }
+
+    /// Audiences for which the token [is not for](Self::is_for) the accepted ones. `true`: those of `aud`, although another claim
+    /// stands for it.
+    pub fn refused_audiences(&self, accepted: &[String]) -> (&[&'a str], bool) {
+        match &self.further_audiences {
+            Some(further) if has_one(&self.audiences, accepted) => (further, true),
+            _ => (&self.audiences, false),
+        }
     }
 
     /// Value of the member `name`, if it is a string.
@@ -149,6 +150,20 @@ impl<'a> Claims<'a> {
     /// Returns `true` if there is a member `name` with a value. `null` counts as absent.
     pub fn has(&self, name: &str) -> bool {
         self.members.present(name).is_some()
+    }
+}
+
+/// Returns `true` if one of these audiences is accepted.
+#[inline(never)]
+fn has_one(audiences: &[&str], accepted: &[String]) -> bool {
+    match audiences.len() {
+        0..=FEW => accepted.iter().any(|audience| audiences.contains(&audience.as_str())),
+        // A stranger chooses these texts, and an operator many others: comparing each with each would be work for both.
+        _ => {
+            let mut sorted = audiences.to_vec();
+            sorted.sort_unstable();
+            accepted.iter().any(|audience| sorted.binary_search(&audience.as_str()).is_ok())
+        }
     }
 }
 

@@ -1,9 +1,15 @@
 //! Discovery: the endpoints of an issuer, by OpenID Connect Discovery 1.0, or by RFC 8414 if that document is no metadata of it.
 
+use std::borrow::Cow;
+
 use crate::json::{self, Object};
 use crate::path::without_final_slash;
 use crate::provider::Provider;
+use crate::telemetry::cut;
 use crate::url::Url;
+
+/// Maximum length of a text of a document in a log line, in characters.
+const MAX_SHOWN: usize = 128;
 
 /// Endpoints of a provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,8 +81,9 @@ impl Endpoints {
             _ => false,
         };
         let document = json::members(&text, &is_read).ok_or(DiscoveryError::NotJson)?;
-        if !document.string("issuer").is_some_and(|issuer| provider.is_metadata_issuer(issuer)) {
-            return Err(DiscoveryError::OtherIssuer);
+        let issuer = document.string("issuer").unwrap_or_default();
+        if !provider.is_metadata_issuer(issuer) {
+            return Err(DiscoveryError::OtherIssuer(cut(issuer, MAX_SHOWN)));
         }
         let aliases = if provider.wants_mtls_alias() { aliases(&text)? } else { None };
         let endpoint = |object: &Object<'_>, name: &str, configured: &Option<Url>, cluster: &str| {
@@ -86,7 +93,11 @@ impl Endpoints {
             let url = object.string(name).and_then(|text| Url::parse_endpoint(text).ok());
             let url = url.ok_or(DiscoveryError::NoEndpoint)?;
             let is_admitted = provider.issuer.is_host_of(&url) || *cluster != *provider.cluster;
-            if is_admitted { Ok(url) } else { Err(DiscoveryError::OtherHost) }
+            if is_admitted {
+                Ok(url)
+            } else {
+                Err(DiscoveryError::OtherHost(cut(&[name, " ", url.without_query()].concat(), MAX_SHOWN)))
+            }
         };
         Ok(Self {
             jwks_uri: match provider.jwks {
@@ -114,29 +125,33 @@ fn aliases(text: &str) -> Result<Option<Object<'_>>, DiscoveryError> {
     Ok((!aliases.is_empty()).then_some(aliases))
 }
 
-/// Problem of a metadata document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Problem of a metadata document. Texts of the document are cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DiscoveryError {
     /// `jwks_uri` or `token_endpoint` is missing, or no `https` URL.
     NoEndpoint,
     /// The document is not a JSON object, or a member that is used stands twice.
     NotJson,
-    /// An endpoint is on another host than the issuer, and has no cluster of its own.
-    OtherHost,
-    /// `issuer` is not the configured one.
-    OtherIssuer,
+    /// An endpoint is on another host than the issuer, and has no cluster of its own. It is given with its name.
+    OtherHost(String),
+    /// `issuer` is not the configured one, but this. Empty: it is missing, or no string.
+    OtherIssuer(String),
 }
 
 impl DiscoveryError {
     /// Returns the value of `error` in a log line.
-    pub const fn text(self) -> &'static str {
+    pub fn text(&self) -> Cow<'static, str> {
         match self {
-            Self::NoEndpoint => "its metadata lacks jwks_uri or token_endpoint, or one is not an https URL",
-            Self::NotJson => "its metadata is not a JSON object, or has a member twice",
-            Self::OtherHost => {
-                "its metadata has an endpoint on another host; set jwks_cluster and token_cluster, or jwks_uri and token_endpoint, if that is right"
+            Self::NoEndpoint => "its metadata lacks jwks_uri or token_endpoint, or one is not an https URL".into(),
+            Self::NotJson => "its metadata is not a JSON object, or has a member twice".into(),
+            Self::OtherHost(endpoint) => format!(
+                "its metadata has an endpoint on another host, {endpoint}; set jwks_cluster and token_cluster, or jwks_uri and token_endpoint, if that is right"
+            )
+            .into(),
+            Self::OtherIssuer(found) if found.is_empty() => "its metadata has no issuer".into(),
+            Self::OtherIssuer(found) => {
+                format!("its metadata names another issuer than the configured one: {found}").into()
             }
-            Self::OtherIssuer => "its metadata names another issuer than the configured one",
         }
     }
 }

@@ -79,8 +79,10 @@ impl Profile for EntraObo {
         }
         let expected = "one of the two: the upstream's App ID URI as resource, or its scopes";
         let scope = match (resource, options.scopes.as_slice()) {
-            (Some(resource), []) if resource.ends_with("/.default") => resource,
-            (Some(resource), []) => format!("{}/.default", resource.strip_suffix('/').unwrap_or(&resource)),
+            (Some(resource), []) => {
+                let resource = resource.strip_suffix('/').unwrap_or(&resource);
+                format!("{}/.default", resource.strip_suffix("/.default").unwrap_or(resource))
+            }
             (None, []) => return Err(ProfileError::new("", "neither resource nor scopes", expected)),
             (None, scopes) => scopes.join(" "),
             (Some(_), _) => return Err(ProfileError::new("", "both resource and scopes", expected)),
@@ -95,6 +97,17 @@ impl Profile for EntraObo {
         let is_of_another = provider.client.as_ref().is_some_and(|client| !is_of_client(audience, &client.id));
         is_of_another.then_some(
             "aud of tokens for the app of client.id: its id (v2.0), or its App ID URI such as api://{client id} (v1.0); Entra exchanges no other tokens (AADSTS500131)",
+        )
+    }
+
+    /// `aud` of v2.0 tokens is the client id, and that of v1.0 tokens the App ID URI, which is the `url` of a resource for MCP
+    /// clients. An `api://` URI shows that v1.0 tokens are meant.
+    fn audiences_warning(&self, provider: &Provider, audiences: &[String]) -> Option<&'static str> {
+        let is_known = |audience: &String| {
+            audience.starts_with("api://") || provider.client.as_ref().is_some_and(|client| *audience == client.id)
+        };
+        (!audiences.iter().any(is_known)).then_some(
+            "only v1.0 tokens are accepted: aud of v2.0 tokens is client.id, so add it if requestedAccessTokenVersion of the app is 2",
         )
     }
 
@@ -364,7 +377,10 @@ fn check_is_not_own_app(provider: &Provider, options: &ExchangeOptions) -> Resul
         is_uri(uri) && provider.every_audience.iter().any(|audience| audience.trim_end_matches('/') == uri)
     };
     let of_scope = |scope: &String| scope.rsplit_once('/').is_some_and(|(resource, _)| is_own(resource));
-    let of_resource = |resource: &String| is_own(resource.strip_suffix("/.default").unwrap_or(resource));
+    let of_resource = |resource: &String| {
+        let resource = resource.strip_suffix('/').unwrap_or(resource);
+        is_own(resource.strip_suffix("/.default").unwrap_or(resource))
+    };
     if options.resources.iter().any(of_resource) || options.scopes.iter().any(of_scope) {
         let expected = "the upstream's app, or the client id instead: an app requests a token for itself by its id only (AADSTS90009)";
         return Err(ProfileError::new("", "the App ID URI of the proxy's own app", expected));

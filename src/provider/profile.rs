@@ -64,6 +64,11 @@ pub trait Profile: Debug + Sync {
         None
     }
 
+    /// Returns a warning if `audiences`, which a resource accepts, are probably not what the operator means.
+    fn audiences_warning(&self, provider: &Provider, audiences: &[String]) -> Option<&'static str> {
+        keycloak_audience_warning(provider, audiences)
+    }
+
     /// Returns a warning if no token of these providers has `scope`, which a resource requires.
     fn scope_warning(&self, _scope: &str) -> Option<&'static str> {
         None
@@ -240,6 +245,14 @@ pub enum IssuerMatch<'a> {
     NearMiss(Rejection),
     /// Another issuer.
     NoMatch,
+}
+
+/// Warns of the audience that almost every token of a Keycloak realm has: the default roles of users bring it.
+fn keycloak_audience_warning(provider: &Provider, audiences: &[String]) -> Option<&'static str> {
+    let is_realm = provider.issuer.as_str().contains("/realms/");
+    (is_realm && audiences.iter().any(|audience| audience == "account")).then_some(
+        "account is an audience of almost every token of a Keycloak realm, whatever client it was issued to: accept an audience that a mapper adds for this proxy",
+    )
 }
 
 /// Matches the one issuer of a provider, code point by code point (OpenID Connect Core section 3.1.3.7).

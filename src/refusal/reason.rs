@@ -106,7 +106,7 @@ reasons! {
         "Client: read the protected resource metadata at `resource_metadata` of the body, and use one of `authorization_servers`.");
     AmbiguousPath => ("ambiguous_path", 400, "invalid_request", No, Caller, "The path is ambiguous; send it in normal form.",
         "Two servers could read the path in different ways, for example because of `//`, `/../`, `%2f` or a backslash.",
-        "Client: send the path without empty segments, dot segments, backslashes and needless percent-encoding.");
+        "Client: send the path without empty segments, dot segments, backslashes and needless percent-encoding; operator: see `cause` in the log.");
     MethodNotAllowed => ("method_not_allowed", 405, "invalid_request", No, Caller, "This method is not allowed here.",
         "The request for protected resource metadata has another method than GET, HEAD or OPTIONS; or the method is TRACE, by which a server would send the token for the upstream back.",
         "Client: read metadata by GET, and send no TRACE.");
@@ -156,8 +156,8 @@ reasons! {
         "`nbf` or `iat` of the token is in the future.",
         "Operator: synchronize the clocks of this host and of the identity provider.");
     WrongAudience => ("wrong_audience", 401, "invalid_token", WithError, Caller, "The token was issued for another audience; ask for one for this resource.",
-        "`aud` of the token has none of the values that this resource accepts.",
-        "Client: ask for a token with the scopes of the challenge; operator: compare `aud` with `audiences`.");
+        "`aud` of the token, or the claim that `audience_claim` names, has none of the values that this resource accepts.",
+        "Client: ask for a token with the scopes of the challenge; operator: compare `aud_unverified` in the log with `audiences`.");
     InvalidClaims => ("invalid_claims", 401, "invalid_token", WithError, Caller, "A claim that the token needs is missing or of a wrong type.",
         "A required claim such as `iss`, `aud`, `exp` or the user's identifier is missing or has a wrong type.",
         "Operator: `cause` in the log names the claim; have the identity provider issue it.");

@@ -18,6 +18,8 @@ const MAX_HINT_SEGMENTS: usize = 16;
 #[derive(Default)]
 pub struct RouteTable {
     hosts: FxHashMap<Box<str>, Host>,
+    /// First resource at each host name, whatever the port is.
+    names: FxHashMap<Box<str>, Rc<Resource>>,
     /// Resources by path, whatever their host is.
     paths: Node,
     /// Resources by the last segment of their path.
@@ -94,6 +96,7 @@ impl RouteTable {
         }
         let public = without_final_slash(resource.url.path());
         let is_public = *url == resource.url;
+        self.names.entry(without_port(url.authority()).into()).or_insert_with(|| resource.clone());
         for authority in url.authorities() {
             let host = self.hosts.entry(authority.into()).or_default();
             host.paths.add(prefix, resource);
@@ -157,11 +160,22 @@ impl RouteTable {
         let here = || host.and_then(|host| deepest(&host.paths, path));
         let elsewhere = || deepest(&self.paths, path);
         let last = || path.split('/').skip(1).take(MAX_HINT_SEGMENTS).find_map(|part| self.last_segments.get(part));
-        here().or_else(elsewhere).or_else(last).or_else(|| host?.resources.first()).or(match self.hosts.len() {
-            // One host, by its name with and without the port.
-            ..=2 => self.paths.first.as_ref(),
-            _ => None,
-        })
+        let name = || self.names.get(&*without_port(std::str::from_utf8(authority).ok()?).to_ascii_lowercase());
+        here().or_else(elsewhere).or_else(last).or_else(|| host?.resources.first()).or_else(name).or(
+            match self.hosts.len() {
+                // One host, by its name with and without the port.
+                ..=2 => self.paths.first.as_ref(),
+                _ => None,
+            },
+        )
+    }
+}
+
+/// Host of an authority (RFC 3986 section 3.2): an IPv6 address has colons within brackets.
+fn without_port(authority: &str) -> &str {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => host,
+        _ => authority,
     }
 }
 

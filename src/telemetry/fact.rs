@@ -81,9 +81,10 @@ facts! {
     TokenError => ("token_error", AsNeeded, "Reason for which the ID token in the second header is refused.");
     ProviderUnverified => ("provider_unverified", AsNeeded, "Provider that the token names, before its signature is verified.");
     IssuerUnverified => ("issuer_unverified", Always, "Issuer that the token names, before its signature is verified.");
+    AudienceUnverified => ("aud_unverified", Always, "Audiences that the token names, before its signature is verified, separated by spaces.");
     KeyId => ("kid", Always, "Key id, in the header of an unverified token or in a JWKS.");
     Host => ("host", Always, "Host that the request names.");
-    Path => ("path", Always, "Path that the request names, in normal form and without query.");
+    Path => ("path", Always, "Path that the request names, without query; in normal form, if it has one.");
     Nearest => ("nearest", AsNeeded, "URL of the resource that the request was probably meant for.");
     Header => ("header", AsNeeded, "Header field that must carry the token.");
     Missing => ("missing", Always, "Scope or claim that the token lacks.");

@@ -308,39 +308,6 @@ fn misspelled_provider_name_is_reported_at_its_place() {
 }
 
 #[test]
-fn log_warns_where_resources_share_one_audience_list() {
-    let warned = |configuration: &Value| {
-        let warnings = parse(configuration).warnings;
-        let about_lists = |text: &String| text.starts_with("identity_providers.okta-eu.audiences: ");
-        warnings.into_iter().filter(about_lists).collect::<Vec<_>>()
-    };
-    let both = warned(&two(json!({}), json!({})));
-    assert_eq!(both.len(), 1);
-    assert!(both[0].contains(&format!("they hold for {A}, {B}, so")), "{both:?}");
-    // One list of its own is enough, if it has no audience in common with the other list.
-    let overlapping = warned(&two(json!({"audiences": [A, "api://default"]}), json!({})));
-    assert_eq!(overlapping.len(), 1);
-    let words = format!("they hold for {B}, so a token that was meant for one of {A}, {B} is accepted there");
-    assert!(overlapping[0].contains(&words), "{overlapping:?}");
-    for quiet in [
-        strict(),
-        two(json!({"audiences": [A]}), json!({})),
-        // The configuration states the shared audience.
-        two(json!({"audiences": ["api://default"]}), json!({"audiences": ["api://default"]})),
-    ] {
-        assert_eq!(warned(&quiet), [""; 0]);
-    }
-    let mut alone = two(json!({}), json!({}));
-    alone["resources"].as_array_mut().unwrap().pop();
-    assert_eq!(warned(&alone), [""; 0]);
-    // Users of another provider do not count.
-    let mut of_others = two(json!({}), json!({}));
-    of_others["identity_providers"]["entra-us"] = configuration()["identity_providers"]["entra-us"].clone();
-    of_others["resources"][1]["exchange"] = json!({"entra-us": {"resource": "api://b"}});
-    assert_eq!(warned(&of_others), [""; 0]);
-}
-
-#[test]
 fn recipe_placeholder_in_a_resources_audiences_causes_a_warning() {
     let warnings = parse(&two(json!({"audiences": ["https://MCP_HOST/a"]}), json!({"audiences": [B]}))).warnings;
     let warning = "resources[0].audiences: MCP_HOST looks like a placeholder of a recipe";

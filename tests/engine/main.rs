@@ -36,6 +36,7 @@ mod refusals;
 mod renamed_options;
 mod resource_defaults;
 mod routing;
+mod shared_audiences;
 mod shared_jwks;
 mod shared_tokens;
 mod simulation;

@@ -188,6 +188,9 @@ fn unknown_resource_shows_its_path_and_the_nearest_url_in_the_log_only() {
         ("lb.internal", "/tenant/mcp", "/tenant/mcp", mcp),
         ("lb.internal", "/mcp/x", "/mcp/x", mcp),
         ("mcp.internal:8080", "/x", "/x", mcp),
+        ("MCP.internal", "/", "/", mcp),
+        ("mcp.internal:9090", "/x", "/x", mcp),
+        ("mcp.internal:8080:1", "/x", "/x", ""),
         ("lb.internal", "/x\" reason=no", "", ""),
         ("lb.internal", "/x%22%20event=y", "/x\\\"%20event=y", ""),
         // Neither host nor path is like one of the configuration.

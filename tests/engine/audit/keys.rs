@@ -3,7 +3,7 @@
 use log::Level;
 use onbehalf::http::{CalloutResult, Response};
 use onbehalf_test_support::{
-    ENTRA_KEY, OTHER_KEY, TestEngine, answer, answer_with, configuration, only_entra, provider_document, with,
+    ENTRA, ENTRA_KEY, OTHER_KEY, TestEngine, answer, answer_with, configuration, only_entra, provider_document, with,
 };
 use serde_json::{Value, json};
 
@@ -60,9 +60,47 @@ fn failed_discovery_names_the_problem_of_each_document() {
         _ => Some(answer(403, b"")),
     });
     let error = format!(
-        "the answer's status is 403; before that, {OPENID}: its metadata names another issuer than the configured one"
+        "its metadata names another issuer than the configured one: https://other.example; after that, {RFC_8414}: the answer's status is 403"
+    );
+    assert_eq!(found, failed(OPENID, "entra", &error));
+    // The last problem comes first if no document is metadata, or each is.
+    let found = record_of(&configuration, |url| Some(answer(if url == OPENID { 404 } else { 403 }, b"")));
+    let error = format!("the answer's status is 403; before that, {OPENID}: the answer's status is 404");
+    assert_eq!(found, failed(RFC_8414, "entra", &error));
+    let found = record_of(&configuration, |url| match url {
+        OPENID => Some(answer_with(200, &[], &json!({"issuer": ENTRA}))),
+        _ => Some(answer_with(200, &[], &json!({}))),
+    });
+    let error = format!(
+        "its metadata has no issuer; before that, {OPENID}: its metadata lacks jwks_uri or token_endpoint, or one is not an https URL"
     );
     assert_eq!(found, failed(RFC_8414, "entra", &error));
+}
+
+#[test]
+fn values_of_metadata_in_the_log_are_escaped_and_cut() {
+    let issuer = format!("https://other.example/\" event=x\n{}", "a".repeat(999));
+    let found = record_of(&only_entra(configuration()), |_| Some(answer_with(200, &[], &json!({"issuer": issuer}))));
+    let error = &found.1.iter().find(|(name, _)| name == "error").unwrap().1;
+    let shown: String = issuer.chars().take(128).collect();
+    let problem = format!("its metadata names another issuer than the configured one: {shown}");
+    assert_eq!(*error, format!("{problem}; before that, {OPENID}: {problem}"));
+}
+
+#[test]
+fn endpoint_on_another_host_is_logged_with_its_name_and_without_query() {
+    let good = json!({"issuer": ENTRA, "jwks_uri": "https://login.entra.example/k", "token_endpoint": "https://login.entra.example/t"});
+    for (name, url, shown) in [
+        ("jwks_uri", "https://keys.example/k?secret=x", "https://keys.example/k"),
+        ("token_endpoint", "https://login.entra.example:444/t", "https://login.entra.example:444/t"),
+    ] {
+        let document = with(good.clone(), json!({name: url}));
+        let found = record_of(&only_entra(configuration()), |_| Some(answer_with(200, &[], &document)));
+        let error = format!(
+            "its metadata has an endpoint on another host, {name} {shown}; set jwks_cluster and token_cluster, or jwks_uri and token_endpoint, if that is right"
+        );
+        assert_eq!(found, failed(OPENID, "entra", &error));
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The audit record: one log line for each refusal and each exchange with user, target and outcome, and filter state for
 //! cached requests. No untrusted claim is in it.
 
+mod diagnosis;
 mod filter_state;
 mod issued_token;
 mod keys;

@@ -3,7 +3,7 @@
 use onbehalf::config::Config;
 use onbehalf::http::{CalloutFailure, CalloutResult, Response};
 use onbehalf_test_support::{
-    OKTA_KEY, SharedMap, TIMED_OUT, TestEngine, answer, answer_with, bearer, bob, environment, issued, key_set,
+    OKTA_KEY, SharedMap, TIMED_OUT, TestEngine, answer, answer_with, bearer, bob, environment, issued, key_set, parse,
     refused, with,
 };
 use serde_json::{Value, json};
@@ -118,6 +118,42 @@ fn calls_of(configuration: &Value, reply: &dyn Fn(&str) -> CalloutResult) -> Vec
 
 fn urls_of(configuration: &Value, reply: &dyn Fn(&str) -> CalloutResult) -> Vec<String> {
     calls_of(configuration, reply).into_iter().map(|(_, url)| url).collect()
+}
+
+#[test]
+fn cluster_of_two_hosts_causes_a_warning() {
+    let warned = |more: Value| {
+        let warnings = parse(&standard(more)).warnings.into_iter();
+        warnings.filter(|text| text.contains("requests go to the cluster")).collect::<Vec<_>>()
+    };
+    let (there, elsewhere) = ("https://tokens.example/t", "https://keys.example/k");
+    let warning = |name: &str, host: &str, other: &str, own: &str| {
+        format!(
+            "identity_providers.idp.{name}: its host is {host}, but its requests go to the cluster idp, as those to {other} do; set {own} to a cluster of that host"
+        )
+    };
+    let of_token = |other: &str| warning("token_endpoint", "tokens.example", other, "token_cluster");
+    let of_keys = warning("jwks_uri", "keys.example", "as.example", "jwks_cluster");
+    for (more, expected) in [
+        (json!({"token_endpoint": there}), vec![of_token("as.example")]),
+        (json!({"jwks_uri": elsewhere}), vec![of_keys]),
+        // Nothing is discovered, so no request goes to the host of the issuer.
+        (json!({"token_endpoint": there, "jwks_uri": elsewhere}), vec![of_token("keys.example")]),
+        (json!({"token_endpoint": there, "jwks_uri": "https://tokens.example/k"}), vec![]),
+        (json!({"token_endpoint": there, "token_cluster": "tokens"}), vec![]),
+        (json!({"jwks_uri": elsewhere, "jwks_cluster": "keys"}), vec![]),
+        (
+            json!({"token_endpoint": there, "token_cluster": "x", "jwks_uri": elsewhere, "jwks_cluster": "x"}),
+            vec![of_token("keys.example").replace("cluster idp", "cluster x")],
+        ),
+        (json!({"token_endpoint": "https://as.example/t", "jwks_uri": "https://as.example:443/k"}), vec![]),
+        (
+            json!({"issuer": "accounts.example", "token_endpoint": there, "jwks_uri": elsewhere}),
+            vec![of_token("keys.example")],
+        ),
+    ] {
+        assert_eq!(warned(more.clone()), expected, "{more}");
+    }
 }
 
 #[test]

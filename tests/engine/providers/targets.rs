@@ -54,6 +54,7 @@ fn exchange_target_is_one_app_other_than_the_gateways() {
         json!({"resource": "api://gateway"}),
         json!({"resource": "api://gateway/"}),
         json!({"resource": "api://gateway/.default"}),
+        json!({"resource": "api://gateway/.default/"}),
         json!({"resource": "https://mcp.acme.example"}),
         json!({"scopes": ["api://gateway/read"]}),
         json!({"scopes": ["offline_access", "https://mcp.acme.example/.default"]}),
@@ -81,6 +82,16 @@ fn exchange_target_is_one_app_other_than_the_gateways() {
         json!({"scopes": ["User.Read", "https://graph.microsoft.com/Mail.Read", "00000003-0000-0000-c000-000000000000/Mail.Send"]}),
     ] {
         parse(&target(base(), exchange));
+    }
+}
+
+#[test]
+fn default_scope_of_a_resource_is_appended_once() {
+    for resource in ["api://a", "api://a/", "api://a/.default", "api://a/.default/"] {
+        let configuration = target(entra(&format!("{LOGIN}/{HOME}/v2.0"), json!({})), json!({"resource": resource}));
+        let config = parse(&configuration);
+        let target = config.resources[0].exchanges[0].target.exchange().unwrap();
+        assert_eq!(target.scope.as_deref(), Some("api://a/.default"), "{resource}");
     }
 }
 
