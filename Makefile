@@ -86,7 +86,7 @@ test-envoy: envoy build $(E2E_TOOLS) $(IDPYOIDC) ## test the module on Envoy, wi
 	node --test $(ENVOY_TESTS)
 
 # Files with the tests whose result can depend on the version of Envoy.
-VERSION_TESTS := bodies client-authentication configuration differential filter-state flows matrix platforms recipes routing token-copies trailers vectors
+VERSION_TESTS := bodies callout-mistakes client-authentication configuration cors differential filter-state flows matrix platforms recipes routing token-copies trailers upstream vectors
 test-other-envoy: ## test on OTHER_ENVOY what can depend on the version of Envoy
 	@echo "Envoy $(OTHER_ENVOY). To repeat: make test-other-envoy OTHER_ENVOY=$(OTHER_ENVOY)"
 	$(MAKE) test-envoy ENVOY_VERSION=$(OTHER_ENVOY) ENVOY_TESTS="$(VERSION_TESTS:%=tests/envoy/%.test.mjs)"

@@ -265,6 +265,13 @@ const ALL = [
     why: 'jose accepts any number.',
   },
   {
+    what: '`nbf` or `iat` is `null`',
+    jose: 'refuses',
+    jwt_authn: 'refuses',
+    of: ['nbf: null', 'iat: null'],
+    why: 'For onbehalf a claim that is `null` counts as absent (docs/adr/0026).',
+  },
+  {
     what: '`nbf` or `iat` before 1970',
     jwt_authn: 'refuses',
     of: ['nbf', 'iat'].flatMap((name) => all(name, 'negative', 'very negative')),
@@ -300,10 +307,10 @@ const ALL = [
     why: 'onbehalf and jose do not read `jti`.',
   },
   {
-    what: '`cnf` of any form',
+    what: '`cnf` of any form but `null`',
     jose: 'accepts',
     jwt_authn: 'accepts',
-    of: all('cnf', ...TYPES, 'of a key', 'of nothing'),
+    of: all('cnf', ...TYPES.filter((type) => type !== 'null'), 'of a key', 'of nothing'),
     why: 'A sender-constrained token without a proof (RFC 9449 section 7.1, RFC 8705 section 3) may be stolen.',
   },
   {
