@@ -2,7 +2,8 @@
 
 use onbehalf::http::CalloutResult;
 use onbehalf_test_support::{
-    SharedMap, TIMED_OUT, TestEngine, alice, alice_day_token, answer, answer_with, authorization, bearer, issued, refused,
+    SharedMap, TIMED_OUT, TestEngine, alice, alice_day_token, answer, answer_with, authorization, bearer, issued,
+    refused,
 };
 use serde_json::json;
 
