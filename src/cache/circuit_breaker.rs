@@ -1,8 +1,9 @@
 //! Circuit breakers for token endpoints, shared by all workers of a process (docs/adr/0016).
 //!
-//! Closed: exchanges flow. Open: exchanges are refused, after a rate limit for as long as the provider asks, after several
+//! Closed: exchanges flow. Open: exchanges are refused, after rate limits for as long as the provider asks, after several
 //! outages in a row for a back-off. Half-open: the back-off is over and one exchange in the process is the probe; any response to
-//! it closes the breaker. No single user opens a breaker for others: failures of one user count twice at most.
+//! it closes the breaker. No single user opens a breaker for others: of one user's failures in a row at most two count, and a rate
+//! limit holds for its user alone until another user gets one as well.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::refusal::Reason;
 use crate::shared::{CLOCK_TOLERANCE, SharedStore, Update, Updated};
 use crate::time::UnixTime;
 
-/// Maximum time for which a rate limit keeps a breaker open: one user may have caused it.
+/// Maximum time for which rate limits keep a breaker open: two users may have caused them.
 const MAX_THROTTLE: Duration = Duration::from_secs(60);
 
 /// Number of exchanges in a row without a response, not all of one user, that open a breaker.
@@ -84,6 +85,10 @@ struct Breaker {
     user_until: UnixTime,
     /// Start of the last open state after outages. Exchanges that were in flight then tell nothing new.
     opened: UnixTime,
+    /// User of the last rate limit.
+    throttled_user: UserHash,
+    /// End of the time for which a rate limit holds for `throttled_user`, exclusive.
+    throttled_user_until: UnixTime,
     /// Time of the last write.
     written: UnixTime,
 }
@@ -146,8 +151,12 @@ impl CircuitBreakers {
             let breaker = context.breaker(content);
             self.set(key, breaker);
             match breaker.state(now) {
-                BreakerState::Closed => return Update::Keep(Ok(None)),
                 BreakerState::Open(open) => return Update::Keep(Err(open)),
+                _ if breaker.is_user_throttled(now) && breaker.throttled_user == context.user_hash(user) => {
+                    let retry_after = breaker.throttled_user_until.since(now);
+                    return Update::Keep(Err(BreakerOpen { reason: Reason::ProviderThrottled, retry_after }));
+                }
+                BreakerState::Closed => return Update::Keep(Ok(None)),
                 BreakerState::HalfOpen => {}
             }
             let is_last_user = breaker.last_user == context.user_hash(user);
@@ -169,15 +178,19 @@ impl CircuitBreakers {
         updated.into_value().map(|_| ())
     }
 
-    /// Records a rate limit: opens the breaker for `pause`, at most [`MAX_THROTTLE`]. Of two rate limits at once, the longer
+    /// Records a rate limit in an exchange for `user`, for `pause`, at most [`MAX_THROTTLE`]. It refuses exchanges of that user, and
+    /// opens the breaker for all users if the rate limit of another user has not ended yet. Of rate limits at once, the longest
     /// counts.
-    pub(crate) fn record_throttle(&mut self, key: &BreakerKey, pause: Duration, context: &BreakerContext<'_>) {
-        let until = context.now.plus(pause.min(MAX_THROTTLE));
-        self.update(key, context, |breaker| Breaker {
-            open_until: until.max(breaker.throttled_until()),
-            is_throttled: true,
-            ..Breaker::default()
-        });
+    pub(crate) fn record_throttle(
+        &mut self,
+        key: &BreakerKey,
+        user: &str,
+        pause: Duration,
+        context: &BreakerContext<'_>,
+    ) {
+        let (user, now) = (context.user_hash(user), context.now);
+        let until = now.plus(pause.min(MAX_THROTTLE));
+        self.update(key, context, |breaker| breaker.with_response().with_rate_limit(user, until, now));
     }
 
     /// Records an exchange for `user` without a response, which began at `started`. Returns the back-off of that user.
@@ -212,10 +225,7 @@ impl CircuitBreakers {
             self.set(key, breaker);
             return;
         }
-        self.update(key, context, |breaker| match breaker.is_throttled {
-            true => Breaker { open_until: breaker.open_until, is_throttled: true, ..Breaker::default() },
-            false => Breaker::default(),
-        });
+        self.update(key, context, Breaker::with_response);
     }
 
     /// Changes a breaker and its shared record. After a conflict in every attempt the change counts for this worker only, until
@@ -280,7 +290,8 @@ impl BreakerContext<'_> {
         let is_sane = |breaker: &Breaker| {
             breaker.written <= self.now.plus(CLOCK_TOLERANCE)
                 && self.now.since(breaker.written) <= MAX_RECORD_AGE
-                && breaker.open_until.max(breaker.user_until) <= self.now.plus(MAX_RECORD_AGE)
+                && breaker.open_until.max(breaker.user_until).max(breaker.throttled_user_until)
+                    <= self.now.plus(MAX_RECORD_AGE)
         };
         content.and_then(Breaker::read).filter(is_sane).unwrap_or_default()
     }
@@ -307,6 +318,34 @@ impl Breaker {
     /// End of a rate limit. The epoch: there is none.
     fn throttled_until(&self) -> UnixTime {
         if self.is_throttled { self.open_until } else { UnixTime::default() }
+    }
+
+    /// Returns `true` if a rate limit holds for `throttled_user`.
+    fn is_user_throttled(&self, now: UnixTime) -> bool {
+        now < self.throttled_user_until
+    }
+
+    /// Breaker after a response: outages are over, and rate limits stay.
+    fn with_response(self) -> Self {
+        Self {
+            open_until: self.throttled_until(),
+            is_throttled: self.is_throttled,
+            throttled_user: self.throttled_user,
+            throttled_user_until: self.throttled_user_until,
+            ..Self::default()
+        }
+    }
+
+    /// Breaker after a rate limit until `until`. Providers may limit the client or each user. While the rate limit of another user
+    /// holds, the client is assumed to be limited.
+    fn with_rate_limit(self, user: UserHash, until: UnixTime, now: UnixTime) -> Self {
+        // A rate limit that has ended ends before `until`.
+        let until = until.max(self.throttled_user_until);
+        let next = Self { throttled_user: user, throttled_user_until: until, ..self };
+        match self.is_user_throttled(now) && self.throttled_user != user {
+            true => Self { open_until: until.max(self.throttled_until()), is_throttled: true, ..next },
+            false => next,
+        }
     }
 
     /// Breaker after a probe failed for the user whose exchange failed last: another user may probe at once, and the user alone
@@ -343,23 +382,24 @@ impl Breaker {
     }
 
     fn write(&self) -> Vec<u8> {
-        let times = [self.open_until, self.user_until, self.opened, self.written];
+        let times = [self.open_until, self.user_until, self.opened, self.throttled_user_until, self.written];
         let times = times.map(|time| time.millis().to_le_bytes());
         let counts = [self.outages, self.user_outages].map(u32::to_le_bytes);
         let flags = [u8::from(self.is_throttled), u8::from(self.has_several_users)];
-        [times.as_flattened(), counts.as_flattened(), &self.last_user, &flags].concat()
+        [times.as_flattened(), counts.as_flattened(), &self.last_user, &self.throttled_user, &flags].concat()
     }
 
     fn read(bytes: &[u8]) -> Option<Self> {
-        let (times, rest) = bytes.split_first_chunk::<32>()?;
+        let (times, rest) = bytes.split_first_chunk::<40>()?;
         let (counts, rest) = rest.split_first_chunk::<8>()?;
-        let (last_user, flags) = rest.split_first_chunk()?;
+        let (last_user, rest) = rest.split_first_chunk()?;
+        let (throttled_user, flags) = rest.split_first_chunk()?;
         let [is_throttled, has_several_users] = *flags else {
             return None;
         };
         let (times, counts) = (times.as_chunks::<8>().0, counts.as_chunks::<4>().0);
-        let times = <[[u8; 8]; 4]>::try_from(times).ok()?.map(|time| UnixTime::from_millis(u64::from_le_bytes(time)));
-        let [open_until, user_until, opened, written] = times;
+        let times = <[[u8; 8]; 5]>::try_from(times).ok()?.map(|time| UnixTime::from_millis(u64::from_le_bytes(time)));
+        let [open_until, user_until, opened, throttled_user_until, written] = times;
         let [outages, user_outages] = <[[u8; 4]; 2]>::try_from(counts).ok()?.map(u32::from_le_bytes);
         Some(Self {
             open_until,
@@ -370,6 +410,8 @@ impl Breaker {
             user_outages,
             user_until,
             opened,
+            throttled_user: *throttled_user,
+            throttled_user_until,
             written,
         })
     }
@@ -390,7 +432,9 @@ mod tests {
             user_outages: 4,
             user_until: UnixTime::from_millis(5),
             opened: UnixTime::from_millis(6),
-            written: UnixTime::from_millis(7),
+            throttled_user: [7; 4],
+            throttled_user_until: UnixTime::from_millis(8),
+            written: UnixTime::from_millis(9),
         };
         let written = breaker.write();
         assert!(Breaker::read(&written) == Some(breaker));

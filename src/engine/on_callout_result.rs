@@ -265,11 +265,11 @@ impl<'a> CalloutHandler<'a> {
         };
         let pause = error.retry_after.unwrap_or_else(|| Duration::from_secs(pause));
         let (key, context) = (need.breaker_key(), self.breaker_context(need.provider(), now));
-        let breakers = &mut self.state.circuit_breakers;
+        let (breakers, user) = (&mut self.state.circuit_breakers, &need.caller.identity.user);
         if error.is_rate_limit() {
-            breakers.record_throttle(&key, pause, &context);
+            breakers.record_throttle(&key, user, pause, &context);
         } else if error.class == ErrorClass::Unavailable {
-            let backoff = breakers.record_outage(&key, &need.caller.identity.user, now.minus(took), &context);
+            let backoff = breakers.record_outage(&key, user, now.minus(took), &context);
             return error.retry_after.unwrap_or(backoff);
         } else {
             breakers.record_success(&key, &context);

@@ -185,7 +185,7 @@ pub static COMMON_ERRORS: &[KnownError] = &[
     ),
     KnownError::new(
         (429, "", Any),
-        "the provider's rate limit for this client is exceeded",
+        "the provider's rate limit for this client or this user is exceeded",
         Provider,
         "Wait; if the error persists, have the limit raised.",
     ),

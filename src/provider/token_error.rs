@@ -108,7 +108,7 @@ impl TokenEndpointError {
         self
     }
 
-    /// Returns `true` if the provider limits the rate of all requests of the client (RFC 6585 section 4).
+    /// Returns `true` if the provider limits the rate of requests (RFC 6585 section 4): those of one user, or all of the client.
     pub fn is_rate_limit(&self) -> bool {
         self.status == Some(429)
     }

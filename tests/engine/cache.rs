@@ -306,11 +306,13 @@ fn exchanged_token_is_found_without_a_verified_token_cache() {
 }
 
 #[test]
-fn throttling_of_one_user_pauses_exchanges_of_all_users() {
+fn throttling_of_two_users_pauses_exchanges_of_all_users() {
     let mut engine = TestEngine::ready();
     authorization(engine.exchange(bearer("/github", &entra_user("early")), &issued("up")));
     let reply = answer_with(429, &[("retry-after", "20")], &json!({}));
-    assert_eq!(refused(engine.exchange(bearer("/github", &alice_token()), &reply)).1, "provider_throttled");
+    for token in [alice_token(), entra_user("second")] {
+        assert_eq!(refused(engine.exchange(bearer("/github", &token), &reply)).1, "provider_throttled");
+    }
 
     engine.advance(7);
     let answer = answered(engine.decide(bearer("/github", &entra_user("late"))));
@@ -331,10 +333,14 @@ fn throttling_of_one_user_pauses_exchanges_of_all_users() {
 fn clock_that_goes_back_does_not_prolong_throttling() {
     let mut engine = TestEngine::ready();
     let reply = answer_with(429, &[("retry-after", "60")], &json!({}));
-    refused(engine.exchange(bearer("/github", &alice_token()), &reply));
+    for user in ["first", "second"] {
+        refused(engine.exchange(bearer("/github", &entra_user(user)), &reply));
+    }
     engine.now = engine.now.minus(Duration::from_secs(600));
-    let early = ENTRA_KEY.token(&with(alice(), json!({"oid": "early", "iat": null, "nbf": null})));
-    authorization(engine.exchange(bearer("/github", &early), &issued("early")));
+    for user in ["early", "first", "second"] {
+        let token = ENTRA_KEY.token(&with(alice(), json!({"oid": user, "iat": null, "nbf": null})));
+        authorization(engine.exchange(bearer("/github", &token), &issued("early")));
+    }
 }
 
 /// An engine, and a subject token that is good for a day.
@@ -426,10 +432,11 @@ fn renewals_stop_while_a_provider_throttles() {
     let (mut engine, token) = with_a_day();
     authorization(engine.exchange(bearer("/github", &token), &issued("first")));
     engine.advance(3300);
-    refused(engine.exchange(
-        bearer("/github", &ENTRA_KEY.token(&with(alice(), json!({"oid": "other", "exp": engine.now.secs() + 600})))),
-        &answer_with(429, &[("retry-after", "20")], &json!({})),
-    ));
+    for user in ["other", "another"] {
+        let token = ENTRA_KEY.token(&with(alice(), json!({"oid": user, "exp": engine.now.secs() + 600})));
+        let reply = answer_with(429, &[("retry-after", "20")], &json!({}));
+        refused(engine.exchange(bearer("/github", &token), &reply));
+    }
     assert_eq!(authorization(engine.decide(bearer("/github", &token))), "Bearer first");
     engine.expect_no_call();
     // Requests without a token come before renewals for some seconds.

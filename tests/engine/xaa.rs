@@ -415,9 +415,11 @@ fn throttling_server_is_not_called_while_others_are() {
     here["url"] = json!("https://mcp.acme.example/here");
     configuration["resources"].as_array_mut().unwrap().push(here);
     let mut engine = with_org_server(&configuration);
-    let (_, flight, _) = at_second_call(&mut engine, &user("00ubob"));
-    let step = engine.only_step(flight, &answer_with(429, &[("retry-after", "20")], &json!({})));
-    assert_eq!(refused(step).1, "provider_throttled");
+    for throttled in ["00ubob", "00udave"] {
+        let (_, flight, _) = at_second_call(&mut engine, &user(throttled));
+        let step = engine.only_step(flight, &answer_with(429, &[("retry-after", "20")], &json!({})));
+        assert_eq!(refused(step).1, "provider_throttled");
+    }
     assert_eq!(refused(engine.decide(bearer("/github", &user("00ucarol")))).1, "provider_throttled");
     engine.expect_no_call();
     engine.send_waiting(bearer("/here", &user("00ucarol")));

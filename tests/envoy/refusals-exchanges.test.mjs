@@ -206,8 +206,11 @@ describe('limits', () => {
   for (const name of ['entra', 'okta']) {
     it(`${name}: a throttled token request gets 503 with its Retry-After`, async () => {
       const own = await startGateway(parts);
-      const { accessToken } = await newcomer(name);
-      const repair = parts[name].forMcp.fail('token', throttles());
+      // The sign-in is at the endpoint that throttles.
+      const users = [];
+      for (let count = 0; count < 4; count += 1) users.push((await newcomer(name)).accessToken);
+      const [first, other, second, third] = users;
+      let repair = parts[name].forMcp.fail('token', throttles());
       try {
         const answer = await refused(
           {
@@ -216,16 +219,23 @@ describe('limits', () => {
             error: 'temporarily_unavailable',
             retryAfter: true,
           },
-          () => own.call(accessToken),
+          () => own.call(first),
           own,
         );
         const seconds = Number(answer.headers['retry-after']);
         const asked = name === 'entra' ? 60 : 30;
         assert.ok(seconds > asked - 10 && seconds <= asked + 1, `${seconds} s`);
+        // The provider may limit that user alone: another one is served.
+        repair();
+        assert.equal((await own.call(other)).status, 200);
+        // A second user gets a 429.
+        repair = parts[name].forMcp.fail('token', throttles());
+        const again = await own.call(second);
+        assert.deepEqual([again.status, again.json.reason], [503, 'provider_throttled']);
         // The circuit breaker is open for other users as well, and after the repair.
         repair();
         const { length } = parts[name].forMcp.exchanges;
-        const another = await own.call((await newcomer(name)).accessToken);
+        const another = await own.call(third);
         assert.deepEqual([another.status, another.json.reason], [503, 'provider_throttled']);
         assert.equal(parts[name].forMcp.exchanges.length, length);
       } finally {

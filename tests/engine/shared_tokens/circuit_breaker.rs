@@ -16,6 +16,7 @@ fn throttling_provider_is_not_called_by_any_worker() {
     let [mut first, mut second]: [TestEngine; 2] = workers(&shared);
     let reply = answer_with(429, &[("retry-after", "20")], &json!({}));
     refused(first.exchange(github(&entra_user("a")), &reply));
+    refused(second.exchange(github(&entra_user("c")), &reply));
     let answer = answered(second.decide(github(&entra_user("b"))));
     assert_eq!((answer.status, header(&answer, "retry-after")), (503, Some("20")));
     second.expect_no_call();
@@ -301,11 +302,13 @@ fn timeout_does_not_end_the_pause_of_retry_after() {
     let shared = SharedMap::default();
     let [mut first, mut second]: [TestEngine; 2] = workers(&shared);
     let mut flights = Vec::new();
-    for user in ["a", "b", "c", "d"] {
+    for user in ["a", "b", "c", "d", "f"] {
         first.send_waiting(github(&entra_user(user)));
         flights.push(first.expect_call().0);
     }
-    first.callout_result(flights.remove(0), &answer_with(429, &[("retry-after", "40")], &json!({})));
+    for flight in flights.drain(..2) {
+        first.callout_result(flight, &answer_with(429, &[("retry-after", "40")], &json!({})));
+    }
     for flight in flights {
         first.callout_result(flight, &TIMED_OUT);
     }

@@ -257,7 +257,9 @@ fn failing_provider_does_not_affect_users_of_another() {
     let shared = SharedMap::default();
     let mut workers: [TestEngine; 4] = workers(&shared);
     let throttled = answer_with(429, &[("retry-after", "60")], &json!({}));
-    assert_eq!(refused(workers[0].exchange(github(&alice_token()), &throttled)).1, "provider_throttled");
+    for token in [alice_token(), entra_user("second")] {
+        assert_eq!(refused(workers[0].exchange(github(&token), &throttled)).1, "provider_throttled");
+    }
     for (number, engine) in workers.iter_mut().enumerate() {
         let bobs = |uid: &str| OKTA_KEY.token(&with(bob(), json!({"uid": uid})));
         authorization(engine.exchange(github(&bobs(&format!("b{number}"))), &issued("up")));

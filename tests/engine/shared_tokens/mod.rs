@@ -7,6 +7,7 @@ mod exchange;
 mod records;
 mod refusals;
 mod renewal;
+mod throttling;
 
 use onbehalf::engine::Decision;
 use onbehalf_test_support::{
