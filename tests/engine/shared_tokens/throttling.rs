@@ -133,10 +133,13 @@ fn renewals_and_requests_of_one_user_count_as_one_user() {
     authorization(workers[0].exchange(github(&token), &issued("up")));
     advance_all(&mut workers, 3300);
     assert_eq!(authorization(workers[0].decide(github(&token))), "Bearer up");
+    // Keys are due at about the same time.
+    workers[0].serve_keys_and_hold_token_requests();
     let (flight, _) = workers[0].expect_call();
     let user = alice()["oid"].as_str().unwrap().to_owned();
     let in_flight = fresh(&user, &workers[1]);
     workers[1].send_waiting(bearer("/github/admin", &in_flight));
+    workers[1].serve_keys_and_hold_token_requests();
     let (second_flight, _) = workers[1].expect_call();
     workers[0].callout_result(flight, &throttled(20));
     workers[1].callout_result(second_flight, &throttled(20));
