@@ -232,7 +232,7 @@ fn refused_claim<'c>(
 #[inline(never)]
 fn shown_audiences(audiences: &[&str]) -> String {
     const MOST: usize = 4;
-    let few = audiences.iter().filter(|audience| !audience.contains("eyJ")).take(MOST);
+    let few = audiences.iter().filter(|audience| !audience.contains(jose::JWT_START)).take(MOST);
     let mut shown = few.map(|audience| cut(audience, MAX_UNVERIFIED)).collect::<Vec<_>>().join(" ");
     if audiences.len() > MOST {
         shown.push_str(" ...");

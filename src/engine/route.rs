@@ -6,6 +6,7 @@ use std::rc::Rc;
 use crate::config::Config;
 use crate::engine::context::RequestContext;
 use crate::http::LocalReply;
+use crate::jose::JWT_START;
 use crate::path;
 use crate::refusal::{Reason, Refusal};
 use crate::resource::authorization_server::{self, AuthorizationServers};
@@ -93,22 +94,20 @@ pub(super) fn route<'a>(
     }
 }
 
-/// Beginning of every JWT: a JSON object in base64url.
-const JWT: &str = "eyJ";
+/// Host or path of a request as a log line shows it: up to a JWT.
+fn shown(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let mut shown = cut(text.split(JWT_START).next().unwrap_or_default(), MAX_SHOWN);
+    if shown.len() < text.len() {
+        shown.push_str("...");
+    }
+    shown
+}
 
-/// Refusal of a path with two readings. The log shows the path as it came, up to a query, a fragment or a JWT.
+/// Refusal of a path with two readings. The log shows the path as it came, up to a query or a fragment.
 #[inline(never)]
 fn ambiguous(authority: &[u8], target: &[u8], fault: &str) -> Refusal {
     let path = target.split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
-    let shown = |bytes: &[u8]| {
-        let text = String::from_utf8_lossy(bytes);
-        let before = text.split(JWT).next().unwrap_or_default();
-        let mut shown = cut(before, MAX_SHOWN);
-        if shown.len() < text.len() {
-            shown.push_str("...");
-        }
-        shown
-    };
     let detail = Detail::new().with(Fact::Host, shown(authority)).with(Fact::Path, shown(path));
     Refusal::detailed(Reason::AmbiguousPath, detail.with(Fact::Cause, ["the path has ", fault].concat()))
 }
@@ -116,13 +115,9 @@ fn ambiguous(authority: &[u8], target: &[u8], fault: &str) -> Refusal {
 /// Refusal of a request for a host and path without a resource. The log names the resource that may be meant; the client does not
 /// learn it.
 fn unknown(routes: &RouteTable, authority: &[u8], path: &str) -> Refusal {
-    let host = cut(&String::from_utf8_lossy(authority), MAX_SHOWN);
-    let mut shown = cut(path, MAX_SHOWN);
-    if shown.len() < path.len() {
-        shown.push_str("...");
-    }
     let nearest = routes.nearest(authority, path).map_or("", |resource| resource.url.as_str());
-    let detail = Detail::new().with(Fact::Host, host).with(Fact::Path, shown).with(Fact::Nearest, nearest.to_owned());
+    let detail = Detail::new().with(Fact::Host, shown(authority)).with(Fact::Path, shown(path.as_bytes()));
+    let detail = detail.with(Fact::Nearest, nearest.to_owned());
     let cause = "no resource is at this host and path; a port counts; aliases of a resource name what Envoy sees behind a load balancer";
     Refusal::detailed(Reason::UnknownResource, detail.with(Fact::Cause, cause))
 }

@@ -8,6 +8,7 @@ use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use crate::config::Config;
 use crate::engine::authenticate::MAX_DIAGNOSED;
+use crate::jose::JWT_START;
 use crate::json;
 use crate::provider::IssuerMatch;
 
@@ -90,8 +91,7 @@ impl<'a> TokenCopies<'a> {
         for word in value.split(|byte| !is_base64url(*byte) && *byte != b'.') {
             let mut segments = word.split(|byte| *byte == b'.').peekable();
             while let Some(segment) = segments.next() {
-                // A JSON object begins so in base64url.
-                let begins = |_: &&&[u8]| segment.windows(3).any(|text| text == b"eyJ");
+                let begins = |_: &&&[u8]| segment.windows(JWT_START.len()).any(|text| text == JWT_START.as_bytes());
                 if let Some(payload) = segments.peek().filter(begins) {
                     self.read.set(self.read.get().saturating_add(1));
                     if self.read.get() > MOST_JWTS || self.is_of_a_provider(payload) {

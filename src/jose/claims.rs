@@ -155,14 +155,14 @@ impl<'a> Claims<'a> {
 
 /// Returns `true` if one of these audiences is accepted.
 #[inline(never)]
-fn has_one(audiences: &[&str], accepted: &[String]) -> bool {
+pub(crate) fn has_one<T: AsRef<str>>(audiences: &[&str], accepted: &[T]) -> bool {
     match audiences.len() {
-        0..=FEW => accepted.iter().any(|audience| audiences.contains(&audience.as_str())),
+        0..=FEW => accepted.iter().any(|audience| audiences.contains(&audience.as_ref())),
         // A stranger chooses these texts, and an operator many others: comparing each with each would be work for both.
         _ => {
             let mut sorted = audiences.to_vec();
             sorted.sort_unstable();
-            accepted.iter().any(|audience| sorted.binary_search(&audience.as_str()).is_ok())
+            accepted.iter().any(|audience| sorted.binary_search(&audience.as_ref()).is_ok())
         }
     }
 }

@@ -160,6 +160,9 @@ impl Header {
     }
 }
 
+/// Beginning of every JWT and of each of its JSON segments: `{"` in base64url.
+pub(crate) const JWT_START: &str = "eyJ";
+
 /// Media type of `typ`, in lower case and without `application/` (RFC 7515 section 4.1.9).
 pub(crate) fn media_type(typ: &str) -> String {
     let typ = typ.to_ascii_lowercase();

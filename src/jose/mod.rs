@@ -10,11 +10,11 @@ mod validate;
 
 use std::borrow::Cow;
 
-pub(crate) use claims::numeric_date;
 pub use claims::{AUDIENCE, ActorClaim, ClaimNames, Claims, Confirmation};
+pub(crate) use claims::{has_one, numeric_date};
 pub use jwks::{Key, KeySet, Selection};
 pub use jws::{CompactJws, Header, MAX_TOKEN_BYTES, is_compact};
-pub(crate) use jws::{Segments, header_members, media_type, payload_members};
+pub(crate) use jws::{JWT_START, Segments, header_members, media_type, payload_members};
 pub use validate::{Signed, TokenRules, check, verify};
 
 /// Reason for which a token is not accepted. The caller is to blame for each.

@@ -1,7 +1,7 @@
 //! Caller: the user that a token names, the rules of every profile by which a token is a user's, and the standard ones: RFC
 //! 9068 for access tokens, OpenID Connect Core for ID tokens.
 
-use crate::jose::{Claims, Header, Rejection, TokenError};
+use crate::jose::{self, Claims, Header, Rejection, TokenError};
 use crate::json::Value;
 use crate::provider::Provider;
 use crate::provider::token_kind::{TokenKind, is_usual_in_id_tokens, kind_of, shape_of_access_token};
@@ -72,13 +72,7 @@ impl Provider {
 /// Returns `true` if a token is for the client that the claim of `audience_claim` names. The client is the audience of an ID token
 /// (OpenID Connect Core section 2).
 fn is_for_its_client(claims: &Claims<'_>) -> bool {
-    let Some(audiences) = &claims.further_audiences else {
-        return false;
-    };
-    // A stranger chooses both lists.
-    let mut clients = claims.audiences.clone();
-    clients.sort_unstable();
-    audiences.iter().any(|audience| clients.binary_search(audience).is_ok())
+    claims.further_audiences.as_ref().is_some_and(|audiences| jose::has_one(&claims.audiences, audiences))
 }
 
 /// Returns the user of an ID token of a provider that follows OpenID Connect Core. An access token may lack every sign, so that
@@ -104,7 +98,30 @@ fn another_kind(sign: &str) -> Rejection {
 /// is the client credentials grant. `idtyp` is `app` (Microsoft), or `aut` is `APPLICATION` (WSO2). The user is
 /// `service-account-{client}` (Keycloak).
 fn sign_of_application(claims: &Claims<'_>) -> Option<&'static str> {
-    let clients = || ["client_id", "azp", "cid", "clientId"].into_iter().filter_map(|name| claims.text(name));
+    let is_grant = |value: &Value<'_>| {
+        value.as_str().is_some_and(|grant| matches!(grant, "client-credentials" | "client_credentials"))
+    };
+    let has_grant =
+        |value: &Value<'_>| is_grant(value) || value.as_array().is_some_and(|values| values.iter().any(is_grant));
+    let (mut client_id, mut azp, mut cid, mut keycloak_client) = (None, None, None, None);
+    let (mut user_name, mut mark) = (None, None);
+    // One pass: every token at first sight is searched.
+    for (name, value) in claims.members.members() {
+        let text = value.as_str();
+        match name {
+            "client_id" => client_id = text,
+            "azp" => azp = text,
+            "cid" => cid = text,
+            "clientId" => keycloak_client = text,
+            "preferred_username" => user_name = text,
+            "idtyp" if text == Some("app") => mark = Some("idtyp"),
+            "aut" if text == Some("APPLICATION") => mark = Some("aut"),
+            "gty" if has_grant(value) => mark = Some("gty"),
+            "grant_type" if has_grant(value) => mark = Some("grant_type"),
+            _ => {}
+        }
+    }
+    let clients = || [client_id, azp, cid, keycloak_client].into_iter().flatten();
     let is_of_client = |text: &str| {
         clients().any(|client| text == client || text.strip_suffix("@clients").is_some_and(|text| text == client))
     };
@@ -112,22 +129,13 @@ fn sign_of_application(claims: &Claims<'_>) -> Option<&'static str> {
     let is_service_account = |name: &str| {
         name.strip_prefix("service-account-").is_some_and(|name| clients().any(|id| name.eq_ignore_ascii_case(id)))
     };
-    let is_grant = |value: &Value<'_>| {
-        value.as_str().is_some_and(|grant| matches!(grant, "client-credentials" | "client_credentials"))
-    };
-    let has_grant = |name: &&str| {
-        let value = claims.members.get(name);
-        value.is_some_and(|value| is_grant(value) || value.as_array().is_some_and(|values| values.iter().any(is_grant)))
-    };
     if claims.subject.is_some_and(is_of_client) {
         return Some("sub is the client");
     }
-    if claims.text("preferred_username").is_some_and(is_service_account) {
+    if user_name.is_some_and(is_service_account) {
         return Some("preferred_username");
     }
-    let marks = [("idtyp", "app"), ("aut", "APPLICATION")];
-    let mark = marks.iter().find(|(name, value)| claims.text(name) == Some(*value)).map(|(name, _)| *name);
-    mark.or_else(|| ["gty", "grant_type"].into_iter().find(has_grant))
+    mark
 }
 
 /// Returns the user that `sub` names.

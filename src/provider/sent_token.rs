@@ -1,6 +1,6 @@
 //! Facts for the log line about an exchanged token that the upstream has rejected: what the provider wrote into it.
 
-use crate::jose::AUDIENCE;
+use crate::jose::{AUDIENCE, JWT_START};
 use crate::json::{self, Value};
 use crate::provider::issued_token::decode;
 use crate::provider::known_secrets::PART;
@@ -9,9 +9,6 @@ use crate::telemetry::{Detail, Fact, cut};
 
 /// Maximum length of a claim in the log, in characters.
 const MAX_CLAIM: usize = 256;
-
-/// First characters of every JWT: a JSON object in base64url begins with them.
-const JWT: &str = "eyJ";
 
 /// Issuer, audiences, scopes and version of a compact JWS. Empty for an opaque or encrypted token.
 ///
@@ -45,7 +42,7 @@ pub(crate) fn facts(token: &str) -> Detail {
         (Fact::SentScope, scopes.join(" ")),
         (Fact::SentVersion, version),
     ];
-    for (fact, value) in of_token.into_iter().filter(|(_, value)| !value.contains(JWT)) {
+    for (fact, value) in of_token.into_iter().filter(|(_, value)| !value.contains(JWT_START)) {
         facts.add(fact, cut(&value, MAX_CLAIM));
     }
     facts
@@ -60,7 +57,7 @@ pub(crate) fn shown_error(code: &str, token: Option<&str>) -> String {
         }
         None => !crate::secret::is_plain(code),
     };
-    if repeats || code.contains(JWT) { String::new() } else { cut(code, 64) }
+    if repeats || code.contains(JWT_START) { String::new() } else { cut(code, 64) }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Kind of a token, by its strongest sign. Callers' tokens and issued tokens are judged alike.
 
 use crate::jose::AUDIENCE;
-use crate::json::Object;
+use crate::json::{Object, Value};
 
 /// Kind of a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,13 +59,22 @@ pub(super) fn kind_of(media_type: Option<&str>, claims: &Object<'_>) -> Option<(
         ) => return Some((TokenKind::Other, "typ of the header")),
         _ => {}
     }
-    for (name, kinds) in MARKS {
-        let value = claims.string(name).unwrap_or_default();
-        if let Some((_, kind)) = kinds.iter().find(|(mark, _)| value.eq_ignore_ascii_case(mark)) {
-            return Some((*kind, name));
-        }
+    // One pass: every token at first sight is searched, and few claims are signs.
+    let is_sign = |name: &str| matches!(name, "typ" | "token_use" | "aut" | "events" | "at_hash" | "c_hash" | "nonce");
+    let signs = claims.members().filter(|(name, _)| is_sign(name)).filter_map(|(name, value)| sign_of(name, value));
+    signs.min_by_key(|(rank, ..)| *rank).map(|(_, kind, name)| (kind, name))
+}
+
+/// Returns what a claim says of the kind of its token: its rank among the signs, of which the lowest is the strongest, the kind,
+/// and its name.
+fn sign_of(name: &str, value: &Value<'_>) -> Option<(usize, TokenKind, &'static str)> {
+    if let Some((rank, (name, kinds))) = MARKS.iter().enumerate().find(|(_, (mark, _))| *mark == name) {
+        let text = value.as_str()?;
+        let (_, kind) = kinds.iter().find(|(mark, _)| text.eq_ignore_ascii_case(mark))?;
+        return Some((rank, *kind, name));
     }
-    CLAIMS.iter().find(|(name, _)| claims.present(name).is_some()).map(|(name, kind)| (*kind, *name))
+    let (rank, (name, kind)) = CLAIMS.iter().enumerate().find(|(_, (claim, _))| *claim == name)?;
+    (!matches!(value, Value::Null)).then_some((MARKS.len().saturating_add(rank), *kind, name))
 }
 
 /// Returns `true` if a sign is a claim that ID tokens usually have, and some access tokens as well.
@@ -131,6 +140,12 @@ mod tests {
             ("", r#"{"typ":7,"token_use":"id","client_id":"c"}"#, Some((Id, "token_use"))),
             ("", r#"{"events":{},"nonce":"n","scope":"a"}"#, Some((Other, "events"))),
             ("", r#"{"at_hash":"h","scope":"a"}"#, Some((Id, "at_hash"))),
+            ("", r#"{"c_hash":"h","nonce":"n"}"#, Some((Id, "c_hash"))),
+            (
+                "",
+                r#"{"nonce":"n","c_hash":"h","at_hash":"h","events":{},"aut":"AGENT","token_use":"x"}"#,
+                Some((Access, "aut")),
+            ),
             ("", r#"{"scope":"a","client_id":"c","nonce":"n"}"#, Some((Id, "nonce"))),
             ("", r#"{"typ":"RegistrationAccessToken","scope":"a"}"#, Some((Other, "typ"))),
             ("", r#"{"scp":["a"],"nonce":null,"scope":"a","client_id":"c"}"#, None),

@@ -196,6 +196,8 @@ fn unknown_resource_shows_its_path_and_the_nearest_url_in_the_log_only() {
         // Neither host nor path is like one of the configuration.
         ("lb.internal", "/elsewhere/x", "/elsewhere/x", ""),
         ("lb.internal", "/", "/", ""),
+        // Somebody's token in a path.
+        ("lb.internal", "/elsewhere/eyJhbGciOiJub25lIn0.secret-word", "/elsewhere/...", ""),
     ] {
         let answer = answered(engine.decide(at(authority, "GET", path, &[])));
         if shown.is_empty() {
