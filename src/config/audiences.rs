@@ -120,64 +120,89 @@ pub(super) fn warn(providers: &[Rc<Provider>], resources: &[Rc<Resource>], field
     let Some(context) = fields.first().map(|fields| fields.context) else {
         return;
     };
+    // Providers of one resource have the same list of it.
     let mut warned: HashSet<String> = HashSet::new();
     for provider in providers {
+        let lists = ListsOf { provider, fields, resources: of_provider(provider, resources) };
+        if let Some((path, text)) = lists.shared()
+            && warned.insert(path.clone())
+        {
+            context.warn(&path, format_args!("{text}"));
+        }
+        if let Some((path, text)) = lists.doubted() {
+            context.warn(&path, format_args!("{text}"));
+        }
+    }
+}
+
+/// Resources whose users a provider has, each with its own list of audiences, if it has one.
+type Lists<'a> = Vec<(&'a Rc<Resource>, Option<&'a Vec<String>>)>;
+
+fn of_provider<'a>(provider: &Provider, resources: &'a [Rc<Resource>]) -> Lists<'a> {
+    let of = |resource: &'a Rc<Resource>| Some((resource, resource.exchange(provider)?.audiences.as_ref()));
+    resources.iter().filter_map(of).collect()
+}
+
+/// Lists of audiences that hold for the users of one provider.
+struct ListsOf<'a> {
+    provider: &'a Provider,
+    fields: &'a [Fields<'a>],
+    resources: Lists<'a>,
+}
+
+impl ListsOf<'_> {
+    /// Path of the list of a resource.
+    fn path(&self, resource: &Resource, own: Option<&Vec<String>>) -> String {
+        let fields = usize::try_from(resource.id.0).ok().and_then(|id| self.fields.get(id)).filter(|_| own.is_some());
+        match fields {
+            Some(fields) => fields.at("audiences"),
+            None => format!("identity_providers.{}.audiences", self.provider.name),
+        }
+    }
+
+    /// Warning about the first audience that several resources accept, with the path of a list that has it.
+    fn shared(&self) -> Option<(String, String)> {
         let mut first: FxHashMap<&str, ResourceId> = FxHashMap::default();
-        let (mut shared, mut doubted, mut doubts) = (None, None, 0_usize);
-        // Resources without a list of their own accept the same audiences, so one of them shows each fault of the list.
-        let mut is_common_read = false;
-        for resource in resources {
-            let Some(exchange) = resource.exchange(provider) else { continue };
-            let list = exchange.audiences.as_ref().unwrap_or(&provider.audiences);
-            shared = shared
-                .or_else(|| list.iter().find(|audience| *first.entry(audience).or_insert(resource.id) != resource.id));
-            if exchange.audiences.is_none() && std::mem::replace(&mut is_common_read, true) {
-                continue;
-            }
-            if let Some(doubt) = provider.profile.audiences_warning(provider, list) {
-                doubted = doubted.or(Some((resource, doubt)));
-                doubts = doubts.saturating_add(1);
-            }
-        }
-        let path = |resource: &Resource| match resource.exchange(provider) {
-            Some(exchange) if exchange.audiences.is_some() => {
-                let fields = usize::try_from(resource.id.0).ok().and_then(|id| fields.get(id));
-                fields.map_or_else(String::new, |fields| fields.at("audiences"))
-            }
-            _ => format!("identity_providers.{}.audiences", provider.name),
+        let mut lists =
+            self.resources.iter().map(|(resource, own)| (resource, own.unwrap_or(&self.provider.audiences)));
+        let shared = lists.find_map(|(resource, list)| {
+            list.iter().find(|audience| *first.entry(audience).or_insert(resource.id) != resource.id)
+        })?;
+        let accepts = |own: &Option<&Vec<String>>| own.unwrap_or(&self.provider.audiences).contains(shared);
+        let at: Vec<_> = self.resources.iter().filter(|(_, own)| accepts(own)).collect();
+        let (resource, own) = at.iter().find(|(_, own)| own.is_none()).or_else(|| at.first())?;
+        let named: Vec<_> = at.iter().take(MAX_NAMED).map(|(resource, _)| resource.url.as_str()).collect();
+        let more = match at.len().saturating_sub(MAX_NAMED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
         };
-        if let Some(shared) = shared {
-            let accepts = |resource: &&Rc<Resource>| {
-                resource.exchange(provider).is_some() && resource.audiences_for(provider).contains(shared)
-            };
-            let at: Vec<_> = resources.iter().filter(accepts).collect();
-            let is_common =
-                |resource: &&&Rc<Resource>| resource.exchange(provider).is_some_and(|of| of.audiences.is_none());
-            let path =
-                at.iter().find(is_common).or_else(|| at.first()).map_or_else(String::new, |resource| path(resource));
-            let named = at.iter().take(MAX_NAMED).map(|resource| resource.url.as_str()).collect::<Vec<_>>().join(", ");
-            let more = match at.len().saturating_sub(MAX_NAMED) {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            let shared = match shown(shared) {
-                Cow::Borrowed(_) => "an audience".into(),
-                quoted => quoted,
-            };
-            // Providers of one resource have the same list of it.
-            if warned.insert(path.clone()) {
-                context.warn(&path, format_args!(
-                    "{shared} is accepted at {} resources, so a token for one of them is accepted at each: {named}{more}; give each an audience of its own, in its audiences",
-                    at.len(),
-                ));
-            }
-        }
-        if let Some((resource, doubt)) = doubted {
-            let more = match doubts.saturating_sub(1) {
-                0 => String::new(),
-                more => format!(" (and so at {more} more resources)"),
-            };
-            context.warn(&path(resource), format_args!("with {}, {doubt}{more}", provider.name));
-        }
+        let shared = match shown(shared) {
+            Cow::Borrowed(_) => "an audience".into(),
+            quoted => quoted,
+        };
+        let text = format!(
+            "{shared} is accepted at {} resources, so a token for one of them is accepted at each: {}{more}; give each an audience of its own, in its audiences",
+            at.len(),
+            named.join(", "),
+        );
+        Some((self.path(resource, *own), text))
+    }
+
+    /// Warning about the first list that the profile doubts, with its path.
+    fn doubted(&self) -> Option<(String, String)> {
+        // The list of the provider is one list, whatever the number of resources without their own.
+        let common = self.resources.iter().find(|(_, own)| own.is_none());
+        let lists = self.resources.iter().filter(|(_, own)| own.is_some()).chain(common);
+        let doubt = |own: &Option<&Vec<String>>| {
+            let list = own.unwrap_or(&self.provider.audiences);
+            self.provider.profile.audiences_warning(self.provider, list)
+        };
+        let mut doubted = lists.filter_map(|(resource, own)| Some((resource, own, doubt(own)?)));
+        let (resource, own, doubt) = doubted.next()?;
+        let more = match doubted.count() {
+            0 => String::new(),
+            more => format!(" (and so at {more} more resources)"),
+        };
+        Some((self.path(resource, *own), format!("with {}, {doubt}{more}", self.provider.name)))
     }
 }
